@@ -5,7 +5,7 @@ KINDS
     off_screen    one shot of one to three people who listen; whoever speaks is not seen
     reverse       a shot of the speaker, alone or with a listener, and a shot of another listener, who hears the speaker go on; in either order
     moved         two shots of the speaker and a listener, at other places and sizes in the second: in half of the scenes each about where the other one was
-"""
+"""  # noqa: E501
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -89,7 +89,8 @@ def _unbroken(faces: Sequence[NDArray[np.float64]]) -> Iterator[tuple[list[int],
             near = [
                 run
                 for run in runs
-                if 0 < number - run[-1][0] <= 4 and np.hypot(*(row[:2] + row[2:4] / 2 - run[-1][1][:2] - run[-1][1][2:4] / 2)) < 0.4 * row[2]
+                if 0 < number - run[-1][0] <= 4
+                and np.hypot(*(row[:2] + row[2:4] / 2 - run[-1][1][:2] - run[-1][1][2:4] / 2)) < 0.4 * row[2]
             ]
             if near:
                 near[-1].append((number, row))
@@ -112,11 +113,15 @@ def _crowded(faces: Sequence[NDArray[np.float64]], times: Sequence[int], rows: N
 
 
 def _smooth(values_TN: NDArray[np.float64], frames: float) -> NDArray[np.float64]:
-    return np.asarray(cv2.GaussianBlur(values_TN, (1, 0), sigmaX=1e-3, sigmaY=frames, borderType=cv2.BORDER_REPLICATE)).reshape(values_TN.shape)
+    return np.asarray(
+        cv2.GaussianBlur(values_TN, (1, 0), sigmaX=1e-3, sigmaY=frames, borderType=cv2.BORDER_REPLICATE)
+    ).reshape(values_TN.shape)
 
 
 def _frontal(points: NDArray[np.float64]) -> slice:
-    """The longest stretch of frames in which the nose is between the eyes: the mouth of a profile could not be warped as if seen from the front."""
+    """The longest stretch of frames in which the nose is between the eyes: the mouth of a profile could not be warped
+    as if seen from the front.
+    """
     away = np.abs(points[:, 2, 0] - points[:, :2, 0].mean(axis=1)) / np.maximum(1e-6, points[:, 1, 0] - points[:, 0, 0])
     turned = np.flatnonzero(np.concatenate([[True], away > 0.3, [True]]))
     longest = int(np.diff(turned).argmax())
@@ -186,26 +191,39 @@ def shut_eyes(picture_HWC: NDArray[np.uint8], landmarks: NDArray[np.float64], sh
     unit = float(np.hypot(*(landmarks[1] - landmarks[0])))
     shift = np.zeros_like(y)
     for eye in landmarks[:2]:
-        shift += 0.16 * unit * shut * np.exp(-(((x - eye[0]) / (0.28 * unit)) ** 2) - ((y - eye[1]) / (0.12 * unit)) ** 2)
-    return np.asarray(cv2.remap(picture_HWC, x, y - shift, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8)
+        shift += (
+            0.16 * unit * shut * np.exp(-(((x - eye[0]) / (0.28 * unit)) ** 2) - ((y - eye[1]) / (0.12 * unit)) ** 2)
+        )
+    return np.asarray(
+        cv2.remap(picture_HWC, x, y - shift, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8
+    )
 
 
 def speech(real_data: Path, rng: np.random.Generator, seconds: float) -> NDArray[np.float32]:
-    """16 kHz mono: sentences from a random place on, with short pauses between them, a room's noise below them, and a random level."""
+    """16 kHz mono: sentences from a random place on, with short pauses between them, a room's noise below them, and a
+    random level.
+    """
     parts: list[NDArray[np.float32]] = []
     wanted = round(seconds * RATE_HZ)
     while sum(map(len, parts)) < wanted:
         sound, rate = soundfile.read(real_data / "media" / f"spk1_snt{rng.integers(1, 3)}.wav", dtype="float32")
         if rate != RATE_HZ:
             raise ValueError(f"spoken sentences have {rate} Hz instead of {RATE_HZ}")
-        parts += [sound[0 if parts else rng.integers(0, len(sound) // 2) :], np.zeros(rng.integers(RATE_HZ // 10, RATE_HZ // 2), np.float32)]
+        parts += [
+            sound[0 if parts else rng.integers(0, len(sound) // 2) :],
+            np.zeros(rng.integers(RATE_HZ // 10, RATE_HZ // 2), np.float32),
+        ]
     sound = np.concatenate(parts)[:wanted]
     sound = sound / np.abs(sound).max() * rng.uniform(0.1, 0.9)
-    return np.asarray(sound + rng.normal(0, 10 ** rng.uniform(-3.5, -2.3) * np.abs(sound).max(), wanted), dtype=np.float32)
+    return np.asarray(
+        sound + rng.normal(0, 10 ** rng.uniform(-3.5, -2.3) * np.abs(sound).max(), wanted), dtype=np.float32
+    )
 
 
 def _loudness(sound_S: NDArray[np.float32], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Loudness at given times, 0 to 1: the root of the RMS over 60 ms, which follows how far a jaw opens better than the RMS itself."""
+    """Loudness at given times, 0 to 1: the root of the RMS over 60 ms, which follows how far a jaw opens better than
+    the RMS itself.
+    """
     rms = np.sqrt(np.convolve(sound_S**2, np.ones(RATE_HZ * 6 // 100) / (RATE_HZ * 6 // 100), mode="same"))
     return np.asarray(np.sqrt(np.interp(seconds * RATE_HZ, np.arange(len(rms)), rms / rms.max())))
 
@@ -231,7 +249,11 @@ def speaking_mouth(sound_S: NDArray[np.float32], rng: np.random.Generator, frame
 
 def chewing_mouth(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
     """Opening and shutting 1.2 to 2.2 times a second, as far as a speaker, whatever is heard."""
-    phase = 2 * np.pi * (rng.uniform() + np.cumsum(rng.uniform(1.2, 2.2) * (1 + 0.15 * _wander(rng, frames, 0.3, 2.0))) / FPS)
+    phase = (
+        2
+        * np.pi
+        * (rng.uniform() + np.cumsum(rng.uniform(1.2, 2.2) * (1 + 0.15 * _wander(rng, frames, 0.3, 2.0))) / FPS)
+    )
     return np.asarray(np.clip(0.4 + 0.35 * np.sin(phase), 0, 1))
 
 
@@ -263,7 +285,16 @@ class Person:
     def at(self, place: tuple[float, float, float], frames: slice) -> "Person":
         """The same person in a shot of its own: ``place`` is x, y, width."""
         x, y, width = place
-        return replace(self, x=x, y=y, width=width, mouth=self.mouth[frames], nod=self.nod[frames], tilt=self.tilt[frames], shut=self.shut[frames])
+        return replace(
+            self,
+            x=x,
+            y=y,
+            width=width,
+            mouth=self.mouth[frames],
+            nod=self.nod[frames],
+            tilt=self.tilt[frames],
+            shut=self.shut[frames],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,7 +370,9 @@ def compose(seed: int, real_data: Path, heads: Sequence[Head], kind: str = "toge
         shots, sound, frames = _one_shot(rng, real_data, someone_speaks=kind == "together")
     else:
         shots, sound, frames = _two_shots(rng, real_data, reverse=kind == "reverse")
-    pictures = _of_real_heads(rng, shots, frames, heads) if art == "real" else _of_drawn_heads(rng, shots[0].persons, frames)
+    pictures = (
+        _of_real_heads(rng, shots, frames, heads) if art == "real" else _of_drawn_heads(rng, shots[0].persons, frames)
+    )
     noise = rng.normal(0, rng.uniform(1.0, 4.0), (8, HEIGHT, WIDTH, 1))
     for picture in pictures:
         grain = np.roll(noise[rng.integers(8)], (int(rng.integers(HEIGHT)), int(rng.integers(WIDTH))), axis=(0, 1))
@@ -382,7 +415,12 @@ def _two_shots(rng: np.random.Generator, real_data: Path, *, reverse: bool) -> C
         casts[1] = casts[0][::-1] if rng.random() < 0.5 else casts[0]
     shots = []
     for cast, during in zip(casts, (slice(0, cut), slice(cut, frames)), strict=True):
-        shots.append(Shot(during.start, tuple(people[name].at(_place(rng, slot, len(cast)), during) for slot, name in enumerate(cast))))
+        shots.append(
+            Shot(
+                during.start,
+                tuple(people[name].at(_place(rng, slot, len(cast)), during) for slot, name in enumerate(cast)),
+            )
+        )
     return tuple(shots), sound, frames
 
 
@@ -394,7 +432,14 @@ def _place(rng: np.random.Generator, slot: int, slots: int) -> tuple[float, floa
     return float(x), float(rng.uniform(0.75 * width + 10, HEIGHT - 0.85 * width - 10)), width
 
 
-def _acting(rng: np.random.Generator, name: int, role: str, place: tuple[float, float, float], frames: int, sound: NDArray[np.float32]) -> Person:
+def _acting(
+    rng: np.random.Generator,
+    name: int,
+    role: str,
+    place: tuple[float, float, float],
+    frames: int,
+    sound: NDArray[np.float32],
+) -> Person:
     nods = role == "nod" or (role == "speaker" and rng.random() < 0.5)
     blinks = role == "blink" or (role == "speaker" and rng.random() < 0.5)
     mouth = np.zeros(frames)
@@ -414,19 +459,26 @@ def _acting(rng: np.random.Generator, name: int, role: str, place: tuple[float, 
     return Person(name, role, *place, mouth, nod, tilt, shut)
 
 
-def _of_real_heads(rng: np.random.Generator, shots: Sequence[Shot], frames: int, heads: Sequence[Head]) -> NDArray[np.uint8]:
+def _of_real_heads(
+    rng: np.random.Generator, shots: Sequence[Shot], frames: int, heads: Sequence[Head]
+) -> NDArray[np.uint8]:
     pictures = np.repeat(drawn.room(rng, WIDTH, HEIGHT)[None], frames, axis=0)
     for shot in shots[1:]:
         pictures[shot.first :] = drawn.room(rng, WIDTH, HEIGHT) if rng.random() < 0.5 else _closer(rng, pictures[0])
     names = sorted({person.name for shot in shots for person in shot.persons})
-    cast = {name: _dressed(rng, heads[which], frames) for name, which in zip(names, rng.permutation(len(heads)), strict=False)}
+    cast = {
+        name: _dressed(rng, heads[which], frames)
+        for name, which in zip(names, rng.permutation(len(heads)), strict=False)
+    }
     across = np.linspace(-1, 1, _WINDOW_PIXELS)
     far = np.sqrt((across[None, :] / 0.72) ** 2 + (across[:, None] / 0.92) ** 2)
     cover = np.clip((1 - far) / 0.15, 0, 1).astype(np.float32)
     for shot in shots:
         for person in shot.persons:
             for number in range(len(person.mouth)):
-                window = cast[person.name].window(shot.first + number, float(person.mouth[number]), float(person.shut[number]))
+                window = cast[person.name].window(
+                    shot.first + number, float(person.mouth[number]), float(person.shut[number])
+                )
                 _lay(pictures[shot.first + number], window, cover, person, number, person.width / _FACE_PIXELS)
     return pictures
 
@@ -435,7 +487,9 @@ def _closer(rng: np.random.Generator, room: NDArray[np.uint8]) -> NDArray[np.uin
     """The same room from nearer by, its left side on the right."""
     width, height = round(_CLOSER * WIDTH), round(_CLOSER * HEIGHT)
     left, top = int(rng.integers(WIDTH - width)), int(rng.integers(HEIGHT - height))
-    return np.asarray(cv2.resize(room[top : top + height, left : left + width][:, ::-1], (WIDTH, HEIGHT)), dtype=np.uint8)
+    return np.asarray(
+        cv2.resize(room[top : top + height, left : left + width][:, ::-1], (WIDTH, HEIGHT)), dtype=np.uint8
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -468,11 +522,22 @@ def _dressed(rng: np.random.Generator, head: Head, frames: int) -> _Role:
     first = int(rng.integers(0, spare + 1)) if spare > 0 else 0
     # A clip that is too short is played forth and back, also more than once.
     period = 2 * len(head.frames) - 2
-    there = np.arange(first, first + frames) if spare >= 0 else np.abs((np.arange(frames) + len(head.frames) - 1) % period - (len(head.frames) - 1))
+    there = (
+        np.arange(first, first + frames)
+        if spare >= 0
+        else np.abs((np.arange(frames) + len(head.frames) - 1) % period - (len(head.frames) - 1))
+    )
     return _Role(head, there, bool(rng.random() < 0.5), float(rng.uniform(0.8, 1.1)))
 
 
-def _lay(picture: NDArray[np.uint8], window: NDArray[Any], cover: NDArray[np.float32], person: Person, number: int, scale: float) -> None:
+def _lay(
+    picture: NDArray[np.uint8],
+    window: NDArray[Any],
+    cover: NDArray[np.float32],
+    person: Person,
+    number: int,
+    scale: float,
+) -> None:
     """Lays a head over the picture, in place; reduced with care, since half of a head's pixels may have to go."""
     if scale < 0.7:
         smaller = round(_WINDOW_PIXELS * max(scale, 0.25))
@@ -487,7 +552,9 @@ def _lay(picture: NDArray[np.uint8], window: NDArray[Any], cover: NDArray[np.flo
     right, bottom = min(WIDTH, int(person.x + reach)), min(HEIGHT, int(person.y + reach))
     turn[:, 2] -= (left, top)
     share = cv2.warpAffine(cover, turn, (right - left, bottom - top))[:, :, None]
-    paint = cv2.warpAffine(window.astype(np.float32), turn, (right - left, bottom - top), borderMode=cv2.BORDER_REPLICATE)
+    paint = cv2.warpAffine(
+        window.astype(np.float32), turn, (right - left, bottom - top), borderMode=cv2.BORDER_REPLICATE
+    )
     region = picture[top:bottom, left:right]
     region[...] = np.clip(region + share * (paint - region), 0, 255).astype(np.uint8)
 
@@ -498,14 +565,22 @@ def _of_drawn_heads(rng: np.random.Generator, people: Sequence[Person], frames: 
     for person in people:
         who = drawn.look(rng, female=bool(rng.random() < 0.5))
         # Fear and surprise hold the mouth wide open; nobody speaks like that for three seconds.
-        shown = drawn.EXPRESSIONS["neutral"].mixed(drawn.EXPRESSIONS[str(rng.choice(names))], float(rng.uniform(0, 0.4)))
+        shown = drawn.EXPRESSIONS["neutral"].mixed(
+            drawn.EXPRESSIONS[str(rng.choice(names))], float(rng.uniform(0, 0.4))
+        )
         scale = person.width / (2 * drawn.FACE_AXES[0])
         motion = drawn.Motion.drawn(rng, frames / FPS)
         for number in range(frames):
-            pose = drawn.Pose(person.x, person.y + float(person.nod[number]) * person.width, scale, float(person.tilt[number]))
+            pose = drawn.Pose(
+                person.x, person.y + float(person.nod[number]) * person.width, scale, float(person.tilt[number])
+            )
             moved = motion.moved(pose, replace(shown, motion=0.4), number / FPS)
             drawn.draw(
-                pictures[number], who, replace(shown, eye_open=shown.eye_open * (1 - 0.9 * float(person.shut[number]))), moved, float(person.mouth[number])
+                pictures[number],
+                who,
+                replace(shown, eye_open=shown.eye_open * (1 - 0.9 * float(person.shut[number]))),
+                moved,
+                float(person.mouth[number]),
             )
     return pictures
 

@@ -1,4 +1,6 @@
-"""Settings of a benchmark in a file of its own, for all commands that it runs: a key that a command does not use is an error in --set, and none in a file."""
+"""Settings of a benchmark in a file of its own, for all commands that it runs: a key that a command does not use is an
+error in --set, and none in a file.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

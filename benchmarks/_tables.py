@@ -9,7 +9,9 @@ from merc import files
 
 
 def put_table(path: Path, name: str, lines: Sequence[str]) -> None:
-    """Puts lines between the marks of this name, in place of what stands there; at the end of the file, marks included, if it has none."""
+    """Puts lines between the marks of this name, in place of what stands there; at the end of the file, marks included,
+    if it has none.
+    """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if begin not in text:
@@ -29,4 +31,8 @@ def put_dated(script: str, lines: Sequence[str], out: Path | None) -> None:
 
 def spread(values: Sequence[float]) -> str:
     """Per cent: mean and standard deviation (n - 1), or the one value."""
-    return f"{100 * statistics.fmean(values):.2f} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else f"{100 * values[0]:.2f}"
+    return (
+        f"{100 * statistics.fmean(values):.2f} ± {100 * statistics.stdev(values):.2f}"
+        if len(values) > 1
+        else f"{100 * values[0]:.2f}"
+    )

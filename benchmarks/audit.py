@@ -1,10 +1,14 @@
-"""What the audit finds in recordings that were changed in known ways: speech between pauses and in noise, and copies of a sound.
+"""What the audit finds in recordings that were changed in known ways: speech between pauses and in noise, and copies of
+a sound.
 
     python benchmarks/audit.py FOLDER_OF_WAVS
 
-Speech: a recording stands between two seconds of faint noise, and all of it is covered with white noise of several levels; what is found of the time of the
-recording, and of that which holds none. Copies: of every eighth recording one is cut, mixed with noise, resampled, or put behind another; how many are found,
-and how many of the other recordings are taken for one. Time: the same at many speeds, until there are as many as MELD has utterances.
+Speech: a recording stands between two seconds of faint noise, and all of it is covered with white noise of several
+levels; what is found of the time of the
+recording, and of that which holds none. Copies: of every eighth recording one is cut, mixed with noise, resampled, or
+put behind another; how many are found,
+and how many of the other recordings are taken for one. Time: the same at many speeds, until there are as many as MELD
+has utterances.
 """
 
 import resource
@@ -55,11 +59,21 @@ def found_speech(sounds: list[Sound], level_db: int | None) -> tuple[float, floa
 def copies(sounds: list[Sound]) -> dict[str, list[tuple[int, Sound]]]:
     """Kind → index of the recording, and the copy of it."""
     random = np.random.default_rng(1)
-    kinds: dict[str, list[tuple[int, Sound]]] = {"cut by 0.3 s": [], "with noise at 20 dB": [], "through 8 kHz": [], "behind another": []}
+    kinds: dict[str, list[tuple[int, Sound]]] = {
+        "cut by 0.3 s": [],
+        "with noise at 20 dB": [],
+        "through 8 kHz": [],
+        "behind another": [],
+    }
     for index in range(0, len(sounds) - 1, 8):
         sound, other = sounds[index], sounds[index + 1]
         noised = sound + random.normal(size=len(sound)) * np.sqrt(np.mean(sound**2)) / 10
-        made = [sound[4800:], noised, soxr.resample(soxr.resample(sound, 16_000, 8_000), 8_000, 16_000), np.concatenate([other[-12_000:], sound])]
+        made = [
+            sound[4800:],
+            noised,
+            soxr.resample(soxr.resample(sound, 16_000, 8_000), 8_000, 16_000),
+            np.concatenate([other[-12_000:], sound]),
+        ]
         for kind, copy in zip(kinds, made, strict=True):
             kinds[kind].append((index, copy.astype(np.float32)))
     return kinds
@@ -95,11 +109,18 @@ def lines_of_copies(sounds: list[Sound]) -> list[str]:
 
 
 def line_of_search(sounds: list[Sound]) -> str:
-    many = [same_sound.fingerprint(soxr.resample(sound, 16_000, 16_000 * speed).astype(np.float32)) for speed in SPEEDS for sound in sounds][:MELD_UTTERANCES]
+    many = [
+        same_sound.fingerprint(soxr.resample(sound, 16_000, 16_000 * speed).astype(np.float32))
+        for speed in SPEEDS
+        for sound in sounds
+    ][:MELD_UTTERANCES]
     begin = time.process_time()
     nearest(many)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    return f"The search among {len(many):,} fingerprints takes {time.process_time() - begin:.1f} s of CPU; the process had {memory:.0f} MB at most."
+    return (
+        f"The search among {len(many):,} fingerprints takes {time.process_time() - begin:.1f} s of CPU; the process had"
+        f" {memory:.0f} MB at most."
+    )
 
 
 @click.command()
@@ -112,14 +133,19 @@ def main(folder: Path, out: Path | None) -> None:
     lines = [
         "# What the audit hears",
         "",
-        f"`python benchmarks/audit.py {folder.name}`: {len(sounds)} recordings, {sum(map(len, sounds)) / SAMPLE_RATE_HZ:.0f} s.",
+        (
+            f"`python benchmarks/audit.py {folder.name}`: {len(sounds)} recordings,"
+            f" {sum(map(len, sounds)) / SAMPLE_RATE_HZ:.0f} s."
+        ),
         "",
         "| white noise | taken for speech of the recordings | taken for speech of the pauses |",
         "| --- | ---: | ---: |",
     ]
     for level in LEVELS_DB:
         inside, outside = found_speech(sounds, level)
-        lines.append(f"| {'none' if level is None else f'{level} dB below'} | {100 * inside:.1f} % | {100 * outside:.1f} % |")
+        lines.append(
+            f"| {'none' if level is None else f'{level} dB below'} | {100 * inside:.1f} % | {100 * outside:.1f} % |"
+        )
     lines += [
         "",
         *lines_of_copies(sounds),

@@ -1,11 +1,12 @@
-"""The whole campaign: faults at every operation, thousands of hostile files, a thousand kills. Give it some hours, and its table to a dated file.
+"""The whole campaign: faults at every operation, thousands of hostile files, a thousand kills. Give it some hours, and
+its table to a dated file.
 
     python benchmarks/campaign.py faults                  every operation of eight commands fails, and is the last one
     python benchmarks/campaign.py fuzz --cases 5000       hostile media, tables, shards, records, models, pickles, settings
     python benchmarks/campaign.py kills --kills 1000      commands and `dvc repro`, killed at random moments until they end by themselves
 
 `make campaign` runs all three. Exit code 1 if anything is wrong; a fault is told with what it takes to see it again.
-"""
+"""  # noqa: E501
 
 import math
 import os
@@ -69,25 +70,39 @@ def faults_command(names: tuple[str, ...]) -> None:
                 before = len(wrong)
                 for how in ("fail", "kill"):
                     for number in ended.places(kind, how):
-                        problem = faults.disturb(one, prepared, folder / "disturbed", expected, kind, number, how, known)
+                        problem = faults.disturb(
+                            one, prepared, folder / "disturbed", expected, kind, number, how, known
+                        )
                         if problem:
                             _tell(wrong, f"{name}: {how} at {kind} {number}: {problem}")
                         shutil.rmtree(folder / "disturbed")
                 tried = [len(ended.places(kind, how)) for how in ("fail", "kill")]
-                click.echo(f"| {name} | {kind} | {ended.counts[kind]} | {tried[0]} | {tried[1]} | {len(wrong) - before} |")
+                click.echo(
+                    f"| {name} | {kind} | {ended.counts[kind]} | {tried[0]} | {tried[1]} | {len(wrong) - before} |"
+                )
     sys.exit(1 if wrong else 0)
 
 
 @main.command("fuzz")
 @click.option("--cases", type=click.IntRange(min=7), default=5000, show_default=True, help="Of all kinds together.")
 @click.option("--kind", "names", multiple=True, help="Only this kind; repeatable. Default: all.")
-@click.option("--from", "first", type=click.IntRange(min=1), default=1, show_default=True, help="Number of the first case, to see one again.")
+@click.option(
+    "--from",
+    "first",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of the first case, to see one again.",
+)
 def fuzz_command(cases: int, names: tuple[str, ...], first: int) -> None:
     """Reads files that were changed at random."""
     from integrity import fuzz
 
     wrong: list[str] = []
-    click.echo("| kind | cases | read | told | lost clips | wrong | longest, s | most memory, MiB |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    click.echo(
+        "| kind | cases | read | told | lost clips | wrong | longest, s | most memory, MiB |\n| --- | ---: | ---: |"
+        " ---: | ---: | ---: | ---: | ---: |"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         of_all = fuzz.kinds(_prepared(Path(scratch)))
         chosen = {name: of_all[name] for name in names or of_all}
@@ -104,13 +119,21 @@ def fuzz_command(cases: int, names: tuple[str, ...], first: int) -> None:
                     _tell(wrong, f"{name} {number}: {case.outcome}\n{case.words}")
             bad = sum(outcomes[outcome] for outcome in fuzz.FAULTS)
             read, told, lost = (outcomes[outcome] for outcome in ("read", "told", "lost clip"))
-            click.echo(f"| {name} | {outcomes.total()} | {read} | {told} | {lost} | {bad} | {longest:.1f} | {most / 2**20:.0f} |")
+            click.echo(
+                f"| {name} | {outcomes.total()} | {read} | {told} | {lost} | {bad} | {longest:.1f} |"
+                f" {most / 2**20:.0f} |"
+            )
     sys.exit(1 if wrong else 0)
 
 
 @main.command("kills")
 @click.option("--kills", type=click.IntRange(min=1), default=1000, show_default=True, help="Of all commands together.")
-@click.option("--command", "names", multiple=True, help="Only this one; repeatable. Default: all, adapt and `dvc repro` among them.")
+@click.option(
+    "--command",
+    "names",
+    multiple=True,
+    help="Only this one; repeatable. Default: all, adapt and `dvc repro` among them.",
+)
 @click.option("--seed", default=0, show_default=True)
 def kills_command(kills: int, names: tuple[str, ...], seed: int) -> None:
     """Kills commands with all their processes at random moments, and starts them again until they end by themselves."""
@@ -163,11 +186,17 @@ def _programs(prepared: Path) -> dict[str, Program]:
         shutil.copy(prepared / "params.yaml", folder / "params.yaml")
         shutil.copytree(prepared / "raw", folder / "raw", copy_function=os.link, dirs_exist_ok=True)
 
-    found["dvc repro"] = (clone, [str(BIN / "dvc"), "repro", "--quiet", "shards@demo-meld"], ["features/demo-meld/shards"])
+    found["dvc repro"] = (
+        clone,
+        [str(BIN / "dvc"), "repro", "--quiet", "shards@demo-meld"],
+        ["features/demo-meld/shards"],
+    )
     return found
 
 
-def _undisturbed(start: Callable[[Path], None], arguments: Sequence[str], writes: Sequence[str], folder: Path) -> tuple[float, dict[str, str]]:
+def _undisturbed(
+    start: Callable[[Path], None], arguments: Sequence[str], writes: Sequence[str], folder: Path
+) -> tuple[float, dict[str, str]]:
     start(folder)
     began = time.monotonic()
     subprocess.run(arguments, cwd=folder, check=True, stdout=subprocess.DEVNULL, env=_environment())
@@ -177,9 +206,18 @@ def _undisturbed(start: Callable[[Path], None], arguments: Sequence[str], writes
 
 
 def _killed_until_it_ends(arguments: Sequence[str], folder: Path, seconds: float, rng: random.Random) -> int:
-    """Kills the command at moments that are spread over its time; gives the number of kills. Each round has eight at most, so that it comes to an end."""
+    """Kills the command at moments that are spread over its time; gives the number of kills. Each round has eight at
+    most, so that it comes to an end.
+    """
     for kill in range(8):
-        process = subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=_environment())
+        process = subprocess.Popen(
+            arguments,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env=_environment(),
+        )
         try:
             process.wait(rng.uniform(0.1, 1.0) * seconds)
         except subprocess.TimeoutExpired:
@@ -201,7 +239,11 @@ def _trees(folder: Path, writes: Sequence[str]) -> dict[str, str]:
 
     found = {}
     for name in writes:
-        found |= {f"{name}/{path}": content for path, content in faults.tree(folder / name).items() if not path.endswith(".lock")}
+        found |= {
+            f"{name}/{path}": content
+            for path, content in faults.tree(folder / name).items()
+            if not path.endswith(".lock")
+        }
     return found
 
 

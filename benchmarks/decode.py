@@ -2,15 +2,17 @@
 
     MERC_REAL_DATA=FOLDER python benchmarks/decode.py [--ffmpeg PATH] [--yunet PATH] [--keep FOLDER]
 
-The clips are made from the real videos and the speech in MERC_REAL_DATA: scaled to 1280x720, 24 frames a second, x264 with its defaults
-(crf 23, preset medium, B-frames, a keyframe every 250 frames), AAC of 48 kHz, every third with 5.1 channels; 1 to 6 s long, 3.1 s
-on average, running forth and back where the source is shorter. Pictures that were enlarged from 640x360 are smoother than a
-camera's, so a true 720p clip costs somewhat more to decode, and the rest of the stage weighs less next to it.
+The clips are made from the real videos and the speech in MERC_REAL_DATA: scaled to 1280x720, 24 frames a second, x264
+with its defaults (crf 23, preset medium, B-frames, a keyframe every 250 frames), AAC of 48 kHz, every third with 5.1
+channels; 1 to 6 s long, 3.1 s on average, running forth and back where the source is shorter. Pictures that were
+enlarged from 640x360 are smoother than a camera's, so a true 720p clip costs somewhat more to decode, and the rest of
+the stage weighs less next to it.
 
-Ratios are of CPU time, each in a fresh process after a first clip has loaded the libraries and the detector; the rounds alternate, and
-the median counts. "Bare" decodes every frame with PyAV on one thread and drops it. The stage is the real one: sound, eight frames a clip
-searched with YuNet, FLAC and crops written to Parquet. The usual way calls ffmpeg twice per clip (a 16 kHz wav; eight frames as JPEG),
-reads these and detects on the frames in full size. Two workers are set against one by wall time, so nothing else may run.
+Ratios are of CPU time, each in a fresh process after a first clip has loaded the libraries and the detector; the rounds
+alternate, and the median counts. "Bare" decodes every frame with PyAV on one thread and drops it. The stage is the real
+one: sound, eight frames a clip searched with YuNet, FLAC and crops written to Parquet. The usual way calls ffmpeg twice
+per clip (a 16 kHz wav; eight frames as JPEG), reads these and detects on the frames in full size. Two workers are set
+against one by wall time, so nothing else may run.
 """
 
 import argparse
@@ -58,9 +60,14 @@ def lengths_seconds(count: int) -> list[float]:
 
 def make_clips(folder: Path, sources: Sequence[Path], count: int) -> list[Path]:
     """Writes the clips that are not there yet."""
-    clips = [folder / f"clip{number:03d}_{round(1000 * seconds)}ms.mp4" for number, seconds in enumerate(lengths_seconds(count))]
+    clips = [
+        folder / f"clip{number:03d}_{round(1000 * seconds)}ms.mp4"
+        for number, seconds in enumerate(lengths_seconds(count))
+    ]
     for at, source in enumerate(sources):
-        mine = [(number, path) for number, path in enumerate(clips) if number % len(sources) == at and not path.exists()]
+        mine = [
+            (number, path) for number, path in enumerate(clips) if number % len(sources) == at and not path.exists()
+        ]
         if mine:
             pictures, rate_hz = read_pictures(source)
             sound_CS = read_sound([source.with_name(name) for name in SPEECH])
@@ -72,7 +79,9 @@ def make_clips(folder: Path, sources: Sequence[Path], count: int) -> list[Path]:
 def read_pictures(path: Path) -> tuple[list[av.VideoFrame], float]:
     with av.open(str(path)) as opened:
         stream = opened.streams.video[0]
-        return [frame.reformat(WIDTH, HEIGHT, "yuv420p", interpolation="BICUBIC") for frame in opened.decode(stream)], float(stream.average_rate)
+        return [
+            frame.reformat(WIDTH, HEIGHT, "yuv420p", interpolation="BICUBIC") for frame in opened.decode(stream)
+        ], float(stream.average_rate)
 
 
 def read_sound(paths: Sequence[Path]) -> np.ndarray:
@@ -86,7 +95,9 @@ def read_sound(paths: Sequence[Path]) -> np.ndarray:
     return np.concatenate(blocks, axis=1)
 
 
-def write_clip(path: Path, pictures: Sequence[av.VideoFrame], rate_hz: float, sound_CS: np.ndarray, seconds: float, number: int) -> None:
+def write_clip(
+    path: Path, pictures: Sequence[av.VideoFrame], rate_hz: float, sound_CS: np.ndarray, seconds: float, number: int
+) -> None:
     """Writes a clip with pictures that run forth and back and a stretch of the sound; every third has six channels."""
     layout = "5.1" if number % 3 == 2 else "stereo"
     unfinished = path.with_suffix(".part.mp4")
@@ -102,10 +113,18 @@ def write_clip(path: Path, pictures: Sequence[av.VideoFrame], rate_hz: float, so
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
         samples = round(seconds * RATE_HZ)
-        stereo_CS = np.tile(sound_CS, (1, samples // sound_CS.shape[1] + 2))[:, round(begin / rate_hz * RATE_HZ) % sound_CS.shape[1] :][:, :samples]
-        mixed_CS = stereo_CS if layout == "stereo" else np.stack([*(0.2 * stereo_CS), stereo_CS.mean(axis=0), *np.zeros((3, samples), np.float32)])
+        stereo_CS = np.tile(sound_CS, (1, samples // sound_CS.shape[1] + 2))[
+            :, round(begin / rate_hz * RATE_HZ) % sound_CS.shape[1] :
+        ][:, :samples]
+        mixed_CS = (
+            stereo_CS
+            if layout == "stereo"
+            else np.stack([*(0.2 * stereo_CS), stereo_CS.mean(axis=0), *np.zeros((3, samples), np.float32)])
+        )
         for first in range(0, samples, 1024):
-            block = av.AudioFrame.from_ndarray(np.ascontiguousarray(mixed_CS[:, first : first + 1024], dtype=np.float32), "fltp", layout)
+            block = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(mixed_CS[:, first : first + 1024], dtype=np.float32), "fltp", layout
+            )
             block.sample_rate, block.pts, block.time_base = RATE_HZ, first, Fraction(1, RATE_HZ)
             out.mux(audio.encode(block))
         out.mux(audio.encode(None))
@@ -135,7 +154,9 @@ def make_long_1080p(path: Path, source: Path, seconds: float) -> Path:
 
 
 def settings(yunet: Path, choice: str, detector: str = "yunet", precision: str = "float32") -> MediaConfig:
-    """The settings of params.yaml with this choice, detector and precision; the network that tells who speaks lies beside YuNet."""
+    """The settings of params.yaml with this choice, detector and precision; the network that tells who speaks lies
+    beside YuNet.
+    """
     given = (
         f"media.detector={detector}",
         f"media.yunet_file={yunet}",
@@ -157,7 +178,9 @@ def bare(paths: Sequence[Path]) -> Iterator[None]:
         yield
 
 
-def stage(paths: Sequence[Path], yunet: Path, choice: str, detector: str = "yunet", precision: str = "float32") -> Iterator[None]:
+def stage(
+    paths: Sequence[Path], yunet: Path, choice: str, detector: str = "yunet", precision: str = "float32"
+) -> Iterator[None]:
     """The media stage's work in one process, parts written."""
     from merc.media import pack
     from merc.media.clip import decode_dialogue
@@ -166,9 +189,19 @@ def stage(paths: Sequence[Path], yunet: Path, choice: str, detector: str = "yune
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(paths):
-            clip = Clip(f"test/dia{number}_utt0", f"test/dia{number}", path.name, path.name, "full", None, None, None, None)
+            clip = Clip(
+                f"test/dia{number}_utt0", f"test/dia{number}", path.name, path.name, "full", None, None, None, None
+            )
             speaker = yunet.with_name(SPEAKER) if choice == "active_speaker" else None
-            task = DialogueTask(path.parent, "clips", (clip,), frozenset({"audio", "visual"}), config, yunet if detector == "yunet" else None, speaker=speaker)
+            task = DialogueTask(
+                path.parent,
+                "clips",
+                (clip,),
+                frozenset({"audio", "visual"}),
+                config,
+                yunet if detector == "yunet" else None,
+                speaker=speaker,
+            )
             ((columns, failures),) = decode_dialogue(task)
             if columns["audio_status"] != "ok" or columns["visual_status"] not in ("ok", "no_face"):
                 raise ValueError(f"{path}: {failures}")
@@ -193,16 +226,24 @@ def usual(paths: Sequence[Path], yunet: Path, ffmpeg: str) -> Iterator[None]:
             folder.mkdir()
             with av.open(str(path)) as opened:
                 seconds = (opened.duration or 0) / av.time_base
-            subprocess.run([*quiet, str(path), "-vn", "-ac", "1", "-ar", "16000", str(folder / "sound.wav")], check=True)
-            subprocess.run([*quiet, str(path), "-an", "-vf", f"fps=8/{seconds}", "-q:v", "2", str(folder / "%03d.jpg")], check=True)
+            subprocess.run(
+                [*quiet, str(path), "-vn", "-ac", "1", "-ar", "16000", str(folder / "sound.wav")], check=True
+            )
+            subprocess.run(
+                [*quiet, str(path), "-an", "-vf", f"fps=8/{seconds}", "-q:v", "2", str(folder / "%03d.jpg")], check=True
+            )
             soundfile.read(folder / "sound.wav", dtype="float32")
             for at, picture_path in enumerate(sorted(folder.glob("*.jpg"))):
                 picture = cv2.imread(str(picture_path))
                 _, found = network.detect(picture)
                 if found is not None:
-                    x, y, width, height = (round(float(value)) for value in max(found, key=lambda row: row[2] * row[3])[:4])
+                    x, y, width, height = (
+                        round(float(value)) for value in max(found, key=lambda row: row[2] * row[3])[:4]
+                    )
                     crop = picture[max(0, y) : y + height, max(0, x) : x + width]
-                    cv2.imwrite(str(folder / f"face{at}.jpg"), cv2.resize(crop, (112, 112), interpolation=cv2.INTER_AREA))
+                    cv2.imwrite(
+                        str(folder / f"face{at}.jpg"), cv2.resize(crop, (112, 112), interpolation=cv2.INTER_AREA)
+                    )
             yield
 
 
@@ -210,7 +251,9 @@ WAYS: dict[str, Callable[..., Iterator[None]]] = {"bare": bare, "stage": stage, 
 
 
 def measured(way: str, paths: Sequence[Path], *rest: Any) -> tuple[float, float]:
-    """Runs in a fresh process: CPU seconds, its children's included, of all clips but the first; and the peak of its memory in MB."""
+    """Runs in a fresh process: CPU seconds, its children's included, of all clips but the first; and the peak of its
+    memory in MB.
+    """
     steps = WAYS[way]([paths[0], *paths], *rest)
     next(steps)
     before = cpu_seconds()
@@ -235,7 +278,9 @@ def apart(*arguments: Any) -> tuple[float, float]:
 
 
 def clips_per_second(clips: Sequence[Path], yunet: Path, choice: str, workers: int, repeats: int) -> float:
-    """The whole stage by its own command's function, in wall time; every clip ``repeats`` times, so that starting the workers weighs little."""
+    """The whole stage by its own command's function, in wall time; every clip ``repeats`` times, so that starting the
+    workers weighs little.
+    """
     from merc.media.stage import decode
 
     with tempfile.TemporaryDirectory() as name:
@@ -257,7 +302,12 @@ def clips_per_second(clips: Sequence[Path], yunet: Path, choice: str, workers: i
             dialogues.append(Dialogue(split="train", source_dialogue_id=f"dia{number}", utterances=(one,)))
         manifest.write(layout.manifest, building.build("clips", dialogues, label_set("meld7")))
         begun = time.perf_counter()
-        decode(settings(yunet, choice), layout, RunOptions(workers=workers, max_failed="0"), streams=frozenset({"audio", "visual"}))
+        decode(
+            settings(yunet, choice),
+            layout,
+            RunOptions(workers=workers, max_failed="0"),
+            streams=frozenset({"audio", "visual"}),
+        )
         return len(dialogues) / (time.perf_counter() - begun)
 
 
@@ -265,14 +315,27 @@ def main() -> None:
     """Makes the clips, and prints what decoding them costs in each way."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     data = os.environ.get("MERC_REAL_DATA")
-    parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="folder with media/ and models/; default: MERC_REAL_DATA")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(data) if data else None,
+        help="folder with media/ and models/; default: MERC_REAL_DATA",
+    )
     parser.add_argument("--yunet", type=Path, help="detector file; default: that of --data")
-    parser.add_argument("--ffmpeg", default=shutil.which("ffmpeg"), help="ffmpeg program; the wheel imageio-ffmpeg carries one")
-    parser.add_argument("--keep", type=Path, help="folder for the clips, used again by the next run; default: a temporary one")
+    parser.add_argument(
+        "--ffmpeg", default=shutil.which("ffmpeg"), help="ffmpeg program; the wheel imageio-ffmpeg carries one"
+    )
+    parser.add_argument(
+        "--keep", type=Path, help="folder for the clips, used again by the next run; default: a temporary one"
+    )
     parser.add_argument("--clips", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=4, help="how often the clips are decoded for one worker against two")
-    parser.add_argument("--ways", default=".", help="regular expression; only the ways whose title it finds, and bare decoding")
+    parser.add_argument(
+        "--repeats", type=int, default=4, help="how often the clips are decoded for one worker against two"
+    )
+    parser.add_argument(
+        "--ways", default=".", help="regular expression; only the ways whose title it finds, and bare decoding"
+    )
     options = parser.parse_args()
     if options.data is None:
         sys.exit("give --data or set MERC_REAL_DATA")
@@ -288,7 +351,10 @@ def main() -> None:
 def report(clips: Sequence[Path], long_clip: Path, yunet: Path, options: argparse.Namespace) -> None:
     """Decodes all clips in each way, in turn, and prints ratios."""
     seconds = sum(lengths_seconds(len(clips)))
-    print(f"{len(clips)} clips of {WIDTH}x{HEIGHT}, {seconds:.0f} s, {seconds / len(clips):.2f} s on average; PyAV {av.__version__}; {os.cpu_count()} cores")
+    print(
+        f"{len(clips)} clips of {WIDTH}x{HEIGHT}, {seconds:.0f} s, {seconds / len(clips):.2f} s on average; PyAV"
+        f" {av.__version__}; {os.cpu_count()} cores"
+    )
     ways: dict[str, tuple[Any, ...]] = {"bare decoding": ("bare", clips)}
     ways |= {f"stage, {choice}": ("stage", clips, yunet, choice) for choice in CHOICES}
     ways["stage, active_speaker, bfloat16"] = ("stage", clips, yunet, "active_speaker", "yunet", "bfloat16")
@@ -306,18 +372,29 @@ def report(clips: Sequence[Path], long_clip: Path, yunet: Path, options: argpars
         print(f"{title:32}{statistics.median(values):8.2f}{min(values):8.2f}{max(values):8.2f}{ratio:14.3f}")
     if options.ffmpeg:
         for choice in CHOICES[:2]:
-            gain = statistics.median(slow / fast for slow, fast in zip(used["the usual way"], used[f"stage, {choice}"], strict=True))
+            gain = statistics.median(
+                slow / fast for slow, fast in zip(used["the usual way"], used[f"stage, {choice}"], strict=True)
+            )
             print(f"the usual way takes {gain:.1f} times the CPU time of the stage with {choice}")
     else:
         print("the usual way was not measured: there is no ffmpeg program; name one with --ffmpeg")
     if options.repeats:
         rates = {workers: clips_per_second(clips, yunet, "speaking", workers, options.repeats) for workers in (1, 2)}
-        print(f"\nclips per second, speaking: {rates[1]:.2f} with one worker, {rates[2]:.2f} with two: {rates[2] / rates[1]:.2f} times")
+        print(
+            f"\nclips per second, speaking: {rates[1]:.2f} with one worker, {rates[2]:.2f} with two:"
+            f" {rates[2] / rates[1]:.2f} times"
+        )
         rate = clips_per_second(clips, yunet, "active_speaker", 2, 1)
         bare_rate = len(clips) / statistics.median(used["bare decoding"])
-        print(f"clips per second, active_speaker: {rate:.2f} with two workers, {bare_rate / rate:.2f} times less than the CPU seconds of bare decoding give")
+        print(
+            f"clips per second, active_speaker: {rate:.2f} with two workers, {bare_rate / rate:.2f} times less than the"
+            " CPU seconds of bare decoding give"
+        )
     for choice in ("largest", "speaking", "active_speaker"):
-        print(f"peak memory of a worker on 60 s of 1920x1080 with six faces, {choice}: {apart('stage', [long_clip], yunet, choice)[1]:.0f} MB")
+        print(
+            f"peak memory of a worker on 60 s of 1920x1080 with six faces, {choice}:"
+            f" {apart('stage', [long_clip], yunet, choice)[1]:.0f} MB"
+        )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,23 @@
-"""How fast sound is encoded: clips with MELD's lengths through the shapes of wav2vec2-base (CPU) or wav2vec2-large (GPU), with random weights.
+"""How fast sound is encoded: clips with MELD's lengths through the shapes of wav2vec2-base (CPU) or wav2vec2-large
+(GPU), with random weights.
 
-    python benchmarks/encode_audio.py --annotations FOLDER_WITH_MELD_CSV_FILES [--device cuda:0 --dtype bfloat16] [--clips 200]
+    python benchmarks/encode_audio.py --annotations FOLDER_WITH_MELD_CSV_FILES [--device cuda:0 --dtype bfloat16]
+    [--clips 200]
 
 All figures are of one run, on the same clips and the same weights:
 
-- against transformers' feature extractor and model, one clip at a time (its feature-extraction pipeline takes text alone);
-- against batches of eight in the corpus' order, padded, with the attention mask; what becomes of the vectors is stated, too;
-- what exactness costs: the same batches with torch's own group norm, which takes the padding for sound, and batches of clips of equal length alone;
-- the share of time outside matrix products, convolutions and attention, of which the model's own elementwise work is named apart;
+- against transformers' feature extractor and model, one clip at a time (its feature-extraction pipeline takes text
+  alone);
+- against batches of eight in the corpus' order, padded, with the attention mask; what becomes of the vectors is stated,
+  too;
+- what exactness costs: the same batches with torch's own group norm, which takes the padding for sound, and batches of
+  clips of equal length alone;
+- the share of time outside matrix products, convolutions and attention, of which the model's own elementwise work is
+  named apart;
 - on a GPU, floating-point operations a second of the real frames over what a large matrix product reaches.
 
-The sound is made: harmonics of a gliding pitch in bursts, with noise. Without --annotations, or meld in the folder that MERC_REAL_DATA names, the
-lengths follow a log-normal distribution fitted to MELD's (median 2.4 s).
+The sound is made: harmonics of a gliding pitch in bursts, with noise. Without --annotations, or meld in the folder that
+MERC_REAL_DATA names, the lengths follow a log-normal distribution fitted to MELD's (median 2.4 s).
 """
 
 import csv
@@ -38,7 +44,13 @@ from merc.encoders.engine.batching import by_length, padding_share
 from merc.records.media import SAMPLE_RATE_HZ
 
 LONGEST_SECONDS = 60.0  # media.max_clip_seconds of params.yaml
-LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096, "feat_extract_norm": "layer"}
+LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+}
 SHAPES: dict[str, dict[str, Any]] = {"base": {}, "large": {**LARGE, "do_stable_layer_norm": True, "conv_bias": True}}
 # What the model's arithmetic consists of; the rest is elementwise work, copies and Python.
 # None of them calls another one, so that their times with all they call add up.
@@ -84,7 +96,14 @@ def saved_model(shape: str, folder: Path) -> Path:
 
 
 def encoder_of(folder: Path, device: str, dtype: str) -> Waveform:
-    settings = {"window_seconds": 30, "overlap_seconds": 2, "minimum_seconds": 0.1, "licence": "none", "training_data_overlap": "none", "dtype": dtype}
+    settings = {
+        "window_seconds": 30,
+        "overlap_seconds": 2,
+        "minimum_seconds": 0.1,
+        "licence": "none",
+        "training_data_overlap": "none",
+        "dtype": dtype,
+    }
     encoder = Waveform(Waveform.Config(family="waveform", repo=str(folder), pooling="mean", **settings))
     encoder.load(device)
     return encoder
@@ -105,12 +124,19 @@ def _wait(device: str) -> None:
 
 
 def with_transformers(model: Any, extractor: Any, sounds: Sequence[np.ndarray], together: int) -> np.ndarray:
-    """(clips, D): the mean over the real frames, batches of this many in the given order, with the attention mask if there is padding."""
+    """(clips, D): the mean over the real frames, batches of this many in the given order, with the attention mask if
+    there is padding.
+    """
     vectors = []
     with torch.inference_mode():
         for start in range(0, len(sounds), together):
-            given = extractor(list(sounds[start : start + together]), sampling_rate=SAMPLE_RATE_HZ, padding=True, return_tensors="pt")
-            waveforms, mask = given["input_values"].to(model.device, model.dtype), given["attention_mask"].to(model.device)
+            given = extractor(
+                list(sounds[start : start + together]), sampling_rate=SAMPLE_RATE_HZ, padding=True, return_tensors="pt"
+            )
+            waveforms, mask = (
+                given["input_values"].to(model.device, model.dtype),
+                given["attention_mask"].to(model.device),
+            )
             hidden = model(waveforms, attention_mask=mask if together > 1 else None).last_hidden_state.float()
             real = model._get_feature_vector_attention_mask(hidden.shape[1], mask)[..., None]
             vectors.append(((hidden * real).sum(1) / real.sum(1)).cpu().numpy())
@@ -120,7 +146,9 @@ def with_transformers(model: Any, extractor: Any, sounds: Sequence[np.ndarray], 
 @contextmanager
 def inexact_norms(encoder: Waveform) -> Any:
     """torch's own group norm and no masks before the positional convolution's layers."""
-    norms = [module for module in encoder._model.modules() if isinstance(module, nn.GroupNorm) and "forward" in vars(module)]
+    norms = [
+        module for module in encoder._model.modules() if isinstance(module, nn.GroupNorm) and "forward" in vars(module)
+    ]
     ours = [vars(norm).pop("forward") for norm in norms]
     try:
         yield
@@ -157,25 +185,38 @@ def shares(encoder: Waveform, utterances: Sequence[UtteranceInput]) -> tuple[dic
     """Shares of the time on the CPU.
 
     Returns:
-        Of ``products`` (the bias of a linear layer included, which torch adds in the same call), ``model`` (its other work), ``norm`` (our group norm)
-        and ``rest`` (all that is not the model's forward pass); and of the longest functions that are no products.
+        Of ``products`` (the bias of a linear layer included, which torch adds in the same call), ``model`` (its other
+        work), ``norm`` (our group norm) and ``rest`` (all that is not the model's forward pass); and of the longest
+        functions that are no products.
     """
     model, norm = Stopwatch(), Stopwatch()
     for module in encoder._model.modules():
         if isinstance(module, nn.GroupNorm) and "forward" in vars(module):
             module.forward = norm.on(module.forward)  # type: ignore[method-assign]
-    with mock.patch.object(encoder, "_hidden", model.on(encoder._hidden)), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with (
+        mock.patch.object(encoder, "_hidden", model.on(encoder._hidden)),
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile,
+    ):
         total, _ = timed("cpu", lambda: encoder.encode(utterances))
     events = profile.key_averages()
     products = sum(event.cpu_time_total for event in events if PRODUCTS.search(event.key)) / 1e6
-    others = sorted((event for event in events if not PRODUCTS.search(event.key)), key=lambda event: -event.self_cpu_time_total)[:8]
-    known = {"products": products, "model": model.seconds - products - norm.seconds, "norm": norm.seconds, "rest": total - model.seconds}
+    others = sorted(
+        (event for event in events if not PRODUCTS.search(event.key)), key=lambda event: -event.self_cpu_time_total
+    )[:8]
+    known = {
+        "products": products,
+        "model": model.seconds - products - norm.seconds,
+        "norm": norm.seconds,
+        "rest": total - model.seconds,
+    }
     longest = {event.key.removeprefix("aten::"): event.self_cpu_time_total / 1e6 / total for event in others}
     return {name: seconds / total for name, seconds in known.items()}, longest
 
 
 def operations(model: Any, seconds: Sequence[float]) -> float:
-    """Floating-point operations of the clips without any padding: two per multiplication in products, convolutions and attention."""
+    """Floating-point operations of the clips without any padding: two per multiplication in products, convolutions and
+    attention.
+    """
     settings = model.config
     width, inner, layers = settings.hidden_size, settings.intermediate_size, settings.num_hidden_layers
     total = 0.0
@@ -200,14 +241,17 @@ def product_rate(dtype: torch.dtype, device: str) -> float:
     return 20 * 2 * size**3 / seconds
 
 
-def measure(device: str, dtype: str, clips: int, annotations: Path | None = None, shape: str | None = None) -> list[str]:
+def measure(
+    device: str, dtype: str, clips: int, annotations: Path | None = None, shape: str | None = None
+) -> list[str]:
     """Runs everything.
 
     Args:
         device: ``cpu`` or ``cuda:0``.
         dtype: of the model's arithmetic.
         clips: how many.
-        annotations: folder with MELD's CSV files; by default meld in the folder that MERC_REAL_DATA names, if it is set.
+        annotations: folder with MELD's CSV files; by default meld in the folder that MERC_REAL_DATA names, if it is
+            set.
         shape: ``base`` or ``large``; by default base on the CPU and large on a GPU.
 
     Returns:
@@ -225,7 +269,9 @@ def measure(device: str, dtype: str, clips: int, annotations: Path | None = None
     with tempfile.TemporaryDirectory() as name:
         folder = saved_model(shape, Path(name))
         encoder = encoder_of(folder, device, dtype)
-        model = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa").to(device).eval()
+        model = (
+            AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa").to(device).eval()
+        )
         extractor = AutoFeatureExtractor.from_pretrained(folder)
     some = slice(0, max(1, clips // 10))
     encoder.encode(utterances[some])
@@ -240,23 +286,44 @@ def measure(device: str, dtype: str, clips: int, annotations: Path | None = None
         equal, _ = timed(device, lambda: encoder.encode(utterances))
     batches = by_length(lengths, encoder.budget.units)
     lines = [
-        f"sound: {clips} clips, {sum(seconds):.0f} s ({'MELD' if annotations else 'log-normal'} lengths), wav2vec2-{shape} shape, {device}, {dtype}",
-        f"  {ours:.1f} s, {sum(seconds) / ours:.0f} times real time; {len(batches)} batches, padding {100 * padding_share(lengths, batches):.1f} %",
-        f"  transformers one by one: {alone / ours:.2f} times as long; least cosine to it {least_cosine(encoded.embeddings, reference):.7f}",
-        f"  transformers, 8 at a time, padded, with mask: {naive / ours:.2f} times as long; least cosine to one by one {least_cosine(wrong, reference):.4f}",
+        (
+            f"sound: {clips} clips, {sum(seconds):.0f} s ({'MELD' if annotations else 'log-normal'} lengths),"
+            f" wav2vec2-{shape} shape, {device}, {dtype}"
+        ),
+        (
+            f"  {ours:.1f} s, {sum(seconds) / ours:.0f} times real time; {len(batches)} batches, padding"
+            f" {100 * padding_share(lengths, batches):.1f} %"
+        ),
+        (
+            f"  transformers one by one: {alone / ours:.2f} times as long; least cosine to it"
+            f" {least_cosine(encoded.embeddings, reference):.7f}"
+        ),
+        (
+            f"  transformers, 8 at a time, padded, with mask: {naive / ours:.2f} times as long; least cosine to one by"
+            f" one {least_cosine(wrong, reference):.4f}"
+        ),
         f"  the same batches with torch's group norm (not exact): {inexact / ours:.2f} times as long",
         f"  batches of equal lengths alone: {equal / ours:.2f} times as long",
     ]
     if device == "cpu":
         share, longest = shares(encoder, utterances)
         lines += [
-            f"  matrix products, convolutions and attention {100 * share['products']:.1f} % of the time, the model's other work {100 * share['model']:.1f} %, "
-            f"the exact group norm {100 * share['norm']:.1f} %, outside the model {100 * share['rest']:.1f} %",
-            f"  longest of the others, in %: {', '.join(f'{name} {100 * value:.1f}' for name, value in longest.items())}",
+            (
+                f"  matrix products, convolutions and attention {100 * share['products']:.1f} % of the time, the"
+                f" model's other work {100 * share['model']:.1f} %, the exact group norm {100 * share['norm']:.1f} %,"
+                f" outside the model {100 * share['rest']:.1f} %"
+            ),
+            (
+                "  longest of the others, in %:"
+                f" {', '.join(f'{name} {100 * value:.1f}' for name, value in longest.items())}"
+            ),
         ]
     else:
         rate, peak = operations(model, seconds) / ours, product_rate(getattr(torch, dtype), device)
-        lines.append(f"  {rate / 1e12:.0f} TFLOP/s of {peak / 1e12:.0f} that a matrix product of 8,192 reaches: {rate / peak:.2f}")
+        lines.append(
+            f"  {rate / 1e12:.0f} TFLOP/s of {peak / 1e12:.0f} that a matrix product of 8,192 reaches:"
+            f" {rate / peak:.2f}"
+        )
     return lines
 
 
@@ -264,7 +331,11 @@ def measure(device: str, dtype: str, clips: int, annotations: Path | None = None
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
 @click.option("--clips", type=click.IntRange(min=1), default=200, show_default=True)
-@click.option("--annotations", type=click.Path(path_type=Path, exists=True), help="Folder with MELD's CSV files; by default $MERC_REAL_DATA/meld.")
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder with MELD's CSV files; by default $MERC_REAL_DATA/meld.",
+)
 @click.option("--shape", type=click.Choice(list(SHAPES)), help="By default base on the CPU, large on a GPU.")
 def main(device: str, dtype: str, clips: int, annotations: Path | None, shape: str | None) -> None:
     print("\n".join(measure(device, dtype, clips, annotations, shape)))

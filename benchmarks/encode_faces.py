@@ -2,10 +2,12 @@
 
     python benchmarks/encode_faces.py [--device cuda:0 --dtype bfloat16 --images 16384] [--images 64]
 
-All figures are of one run, on the same crops (112 pixels, 8 bits, decoded) and the same weights; each way is run in turn, medians are given:
+All figures are of one run, on the same crops (112 pixels, 8 bits, decoded) and the same weights; each way is run in
+turn, medians are given:
 
-- the encoder, from crops to one vector per clip of eight, against a bare loop of the model over batches of the same size that stand ready on the
-  device, resized and normalised; with all clips in one call, and in parts of 256 clips, as extraction gives them;
+- the encoder, from crops to one vector per clip of eight, against a bare loop of the model over batches of the same
+  size that stand ready on the device, resized and normalised; with all clips in one call, and in parts of 256 clips, as
+  extraction gives them;
 - what becomes of the vectors;
 - on a GPU, floating-point operations a second over what a large matrix product of the same dtype reaches.
 """
@@ -37,7 +39,9 @@ def made_clips(images: int) -> list[UtteranceInput]:
     rng = np.random.default_rng(0)
     counts = [CROPS_PER_CLIP] * (images // CROPS_PER_CLIP) + [rest for rest in [images % CROPS_PER_CLIP] if rest]
     return [
-        UtteranceInput(utterance_id=str(number), faces=rng.integers(0, 256, (count, CROP_PX, CROP_PX, 3), dtype=np.uint8))
+        UtteranceInput(
+            utterance_id=str(number), faces=rng.integers(0, 256, (count, CROP_PX, CROP_PX, 3), dtype=np.uint8)
+        )
         for number, count in enumerate(counts)
     ]
 
@@ -60,14 +64,20 @@ def encoder_of(folder: Path, device: str, dtype: str) -> ImageTower:
     return encoder
 
 
-def ready_batches(folder: Path, clips: list[UtteranceInput], images_per_batch: int, device: str, dtype: str) -> list[torch.Tensor]:
+def ready_batches(
+    folder: Path, clips: list[UtteranceInput], images_per_batch: int, device: str, dtype: str
+) -> list[torch.Tensor]:
     """Batches (B, 3, 224, 224) on the device, as transformers' own processor makes them."""
     from transformers import AutoImageProcessor
 
     processor = AutoImageProcessor.from_pretrained(folder)
-    crops = torch.from_numpy(np.concatenate([clip.faces for clip in clips if clip.faces is not None])).permute(0, 3, 1, 2)
+    crops = torch.from_numpy(np.concatenate([clip.faces for clip in clips if clip.faces is not None])).permute(
+        0, 3, 1, 2
+    )
     return [
-        processor(images=list(batch), input_data_format="channels_first", return_tensors="pt")["pixel_values"].to(device, getattr(torch, dtype))
+        processor(images=list(batch), input_data_format="channels_first", return_tensors="pt")["pixel_values"].to(
+            device, getattr(torch, dtype)
+        )
         for batch in crops.split(images_per_batch)
     ]
 
@@ -75,12 +85,24 @@ def ready_batches(folder: Path, clips: list[UtteranceInput], images_per_batch: i
 def bare_loop(model: Any, batches: list[torch.Tensor], clips: int) -> NDArray[np.float32]:
     """(clips, D): the model over ready batches, and the mean of each clip's class tokens."""
     with torch.inference_mode():
-        first_ND = torch.cat([model(pixel_values=batch).last_hidden_state[:, 0].float() for batch in batches]).cpu().numpy()
-    return np.stack([part.mean(axis=0) for part in np.array_split(first_ND, np.arange(CROPS_PER_CLIP, len(first_ND), CROPS_PER_CLIP))[:clips]])
+        first_ND = (
+            torch.cat([model(pixel_values=batch).last_hidden_state[:, 0].float() for batch in batches]).cpu().numpy()
+        )
+    return np.stack(
+        [
+            part.mean(axis=0)
+            for part in np.array_split(first_ND, np.arange(CROPS_PER_CLIP, len(first_ND), CROPS_PER_CLIP))[:clips]
+        ]
+    )
 
 
 def in_parts(encoder: ImageTower, clips: list[UtteranceInput]) -> NDArray[np.float32]:
-    return np.concatenate([encoder.encode(clips[start : start + CLIPS_PER_PART]).embeddings for start in range(0, len(clips), CLIPS_PER_PART)])
+    return np.concatenate(
+        [
+            encoder.encode(clips[start : start + CLIPS_PER_PART]).embeddings
+            for start in range(0, len(clips), CLIPS_PER_PART)
+        ]
+    )
 
 
 def seconds_of(device: str, run: Callable[[], Any]) -> float:
@@ -94,7 +116,9 @@ def seconds_of(device: str, run: Callable[[], Any]) -> float:
 
 
 def matrix_product_rate(device: str, dtype: str, size: int = MATRIX, repeats: int = 20) -> float:
-    """Floating-point operations a second of a product of two square matrices; a multiplication and an addition are two."""
+    """Floating-point operations a second of a product of two square matrices; a multiplication and an addition are
+    two.
+    """
     left, right = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
 
     def run() -> None:
@@ -132,7 +156,13 @@ def measure(device: str, dtype: str, images: int) -> list[str]:
         folder = saved_model(Path(made))
         encoder = encoder_of(folder, device, dtype)
         size = encoder.budget.units
-        model = ViTModel.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", add_pooling_layer=False).to(device).eval()
+        model = (
+            ViTModel.from_pretrained(
+                folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", add_pooling_layer=False
+            )
+            .to(device)
+            .eval()
+        )
         batches = ready_batches(folder, clips, size, device, dtype)
     ways: dict[str, Callable[[], NDArray[np.float32]]] = {
         "bare loop over ready tensors": lambda: bare_loop(model, batches, len(clips)),
@@ -147,16 +177,29 @@ def measure(device: str, dtype: str, images: int) -> list[str]:
             seconds[name].append(seconds_of(device, run))
     bare, *ours = ways
     reference = vectors[bare]
-    lines = [f"faces: {images} crops of {CROP_PX} px, ViT-B/16, {dtype} on {device}, {os.cpu_count()} cores, batches of {encoder.budget.units}"]
+    lines = [
+        f"faces: {images} crops of {CROP_PX} px, ViT-B/16, {dtype} on {device}, {os.cpu_count()} cores, batches of"
+        f" {encoder.budget.units}"
+    ]
     lines.append(f"{bare}: {images / median(seconds[bare]):.1f} images/s")
     for name in ours:
-        cosine = (vectors[name] * reference).sum(axis=1) / np.linalg.norm(vectors[name], axis=1) / np.linalg.norm(reference, axis=1)
+        cosine = (
+            (vectors[name] * reference).sum(axis=1)
+            / np.linalg.norm(vectors[name], axis=1)
+            / np.linalg.norm(reference, axis=1)
+        )
         ratio = median(one / other for one, other in zip(seconds[bare], seconds[name], strict=True))
-        lines.append(f"{name}: {images / median(seconds[name]):.1f} images/s, {ratio:.3f} of the bare loop (goal 0.95), least cosine {cosine.min():.7f}")
+        lines.append(
+            f"{name}: {images / median(seconds[name]):.1f} images/s, {ratio:.3f} of the bare loop (goal 0.95), least"
+            f" cosine {cosine.min():.7f}"
+        )
     if device != "cpu":
         rate = operations_of(model, batches[0]) * images / median(seconds[ours[0]])
         peak = matrix_product_rate(device, dtype)
-        lines.append(f"{rate / 1e12:.0f} TFLOP/s, {rate / peak:.2f} of the {peak / 1e12:.0f} of a {MATRIX} x {MATRIX} product (goal 0.5)")
+        lines.append(
+            f"{rate / 1e12:.0f} TFLOP/s, {rate / peak:.2f} of the {peak / 1e12:.0f} of a {MATRIX} x {MATRIX} product"
+            " (goal 0.5)"
+        )
     return lines
 
 

@@ -1,15 +1,20 @@
-"""What computes an encoder's linear layers on a CPU: torch's own choice (MKL) against oneDNN in the same torch, and against ONNX Runtime where it is installed.
+"""What computes an encoder's linear layers on a CPU: torch's own choice (MKL) against oneDNN in the same torch, and
+against ONNX Runtime where it is installed.
 
-    OMP_NUM_THREADS=1 python benchmarks/encode_linear.py --checkpoint FOLDER_OF_ALL_MINILM_L6_V2 --annotations FOLDER_WITH_MELD_CSV [--whisper FOLDER]
+    OMP_NUM_THREADS=1 python benchmarks/encode_linear.py --checkpoint FOLDER_OF_ALL_MINILM_L6_V2 --annotations
+    FOLDER_WITH_MELD_CSV [--whisper FOLDER]
 
-All figures are CPU seconds of one process; the ways take turns, and a ratio is the median over the rounds of the ratios within a round. Measured are
+All figures are CPU seconds of one process; the ways take turns, and a ratio is the median over the rounds of the ratios
+within a round. Measured are
 
 - single layers, in GFLOP/s, the best of the rounds;
-- `Encoder.encode` with `linear_layers` torch and onednn: MiniLM with its weights on MELD's texts, the shapes of wav2vec2-base, WavLM-base and ViT-B/16 with
-  random weights, and a Whisper where a folder is named; the least cosine between the vectors;
+- `Encoder.encode` with `linear_layers` torch and onednn: MiniLM with its weights on MELD's texts, the shapes of
+  wav2vec2-base, WavLM-base and ViT-B/16 with random weights, and a Whisper where a folder is named; the least cosine
+  between the vectors;
 - the bare models of three of them on one batch, against ONNX Runtime on the same graph, one thread.
 
-With MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment, MKL on an Intel processor is held to what it uses on others, and oneDNN is not.
+With MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment, MKL on an Intel processor is held to what it uses on others, and
+oneDNN is not.
 """
 
 import io
@@ -42,7 +47,15 @@ from merc.encoders.visual.image_tower import ImageTower
 ROUNDS = 4
 WORDS = {"licence": "none", "training_data_overlap": "none"}
 # Rows, inputs and outputs: MiniLM, ViT-B and wav2vec2-base, one utterance alone.
-LAYERS = ((1024, 384, 384), (1024, 384, 1536), (1024, 1536, 384), (1576, 768, 768), (1576, 768, 3072), (1576, 3072, 768), (16, 768, 3072))
+LAYERS = (
+    (1024, 384, 384),
+    (1024, 384, 1536),
+    (1024, 1536, 384),
+    (1576, 768, 768),
+    (1576, 768, 3072),
+    (1576, 3072, 768),
+    (16, 768, 3072),
+)
 
 
 def cpu_seconds(run: Callable[[], Any]) -> float:
@@ -80,7 +93,10 @@ def layers() -> list[str]:
         }
         seconds = in_turn(ways, ROUNDS)
         rates = {name: 2e-9 * repeats * rows * inputs * outputs / min(took) for name, took in seconds.items()}
-        lines.append(f"| {rows}, {inputs}, {outputs} | {rates['torch']:.0f} | {rates['onednn']:.0f} | {times_as_fast(seconds, 'onednn', 'torch'):.2f} |")
+        lines.append(
+            f"| {rows}, {inputs}, {outputs} | {rates['torch']:.0f} | {rates['onednn']:.0f} |"
+            f" {times_as_fast(seconds, 'onednn', 'torch'):.2f} |"
+        )
     return lines
 
 
@@ -95,16 +111,23 @@ def waveform_folder(kind: str, folder: Path) -> Path:
     return folder
 
 
-def encoders(checkpoint: Path, annotations: Path, whisper: Path | None, folder: Path, size: float) -> dict[str, tuple[NeuralEncoder, list[UtteranceInput]]]:
+def encoders(
+    checkpoint: Path, annotations: Path, whisper: Path | None, folder: Path, size: float
+) -> dict[str, tuple[NeuralEncoder, list[UtteranceInput]]]:
     """Encoders, not loaded, and what they encode."""
     rng = np.random.default_rng(1)
-    sounds = [encode_audio.made_sound(seconds, rng) for seconds in encode_audio.clip_seconds(annotations, max(2, round(16 * size)))]
+    sounds = [
+        encode_audio.made_sound(seconds, rng)
+        for seconds in encode_audio.clip_seconds(annotations, max(2, round(16 * size)))
+    ]
     clips = [UtteranceInput(utterance_id=str(number), waveform=sound) for number, sound in enumerate(sounds)]
     text = Transformer.Config(family="transformer", repo=str(checkpoint), **WORDS)
     found: dict[str, tuple[NeuralEncoder, list[UtteranceInput]]] = {
         "MiniLM, real weights": (Transformer(text), encode_text.read_utterances(annotations, round(1500 * size))),
         "ViT-B/16": (
-            ImageTower(ImageTower.Config(family="image_tower", repo=str(encode_faces.saved_model(folder / "vit")), **WORDS)),
+            ImageTower(
+                ImageTower.Config(family="image_tower", repo=str(encode_faces.saved_model(folder / "vit")), **WORDS)
+            ),
             encode_faces.made_clips(round(32 * size)),
         ),
     }
@@ -112,7 +135,10 @@ def encoders(checkpoint: Path, annotations: Path, whisper: Path | None, folder: 
         repo = str(waveform_folder(kind, folder / kind))
         found[kind] = (Waveform(Waveform.Config(family="waveform", repo=repo, attention=attention, **WORDS)), clips)
     if whisper is not None:
-        found["Whisper, real weights"] = (Spectrogram(Spectrogram.Config(family="spectrogram", repo=str(whisper), **WORDS)), clips[:4])
+        found["Whisper, real weights"] = (
+            Spectrogram(Spectrogram.Config(family="spectrogram", repo=str(whisper), **WORDS)),
+            clips[:4],
+        )
     return found
 
 
@@ -121,20 +147,30 @@ def loaded(encoder: NeuralEncoder, library: str) -> NeuralEncoder:
     made = type(encoder)(encoder.config.model_copy(update={"linear_layers": library}))
     made.load("cpu")
     if made.linear_layers != library:
-        raise RuntimeError(f"{encoder.config.repo}: linear layers are computed by {made.linear_layers}, not by {library}")
+        raise RuntimeError(
+            f"{encoder.config.repo}: linear layers are computed by {made.linear_layers}, not by {library}"
+        )
     return made
 
 
 def whole(cases: Mapping[str, tuple[NeuralEncoder, list[UtteranceInput]]]) -> list[str]:
     """Encoders as they are used."""
-    lines = ["| `Encoder.encode` | torch, CPU s | oneDNN, times as fast | least cosine |", "| --- | ---: | ---: | ---: |"]
+    lines = [
+        "| `Encoder.encode` | torch, CPU s | oneDNN, times as fast | least cosine |",
+        "| --- | ---: | ---: | ---: |",
+    ]
     for name, (encoder, utterances) in cases.items():
         both = {library: loaded(encoder, library) for library in ("torch", "onednn")}
         vectors = {library: made.encode(utterances).embeddings for library, made in both.items()}
-        seconds = in_turn({library: lambda made=made, given=utterances: made.encode(given) for library, made in both.items()}, ROUNDS)
+        seconds = in_turn(
+            {library: lambda made=made, given=utterances: made.encode(given) for library, made in both.items()}, ROUNDS
+        )
         cosine = encode_text.smallest_cosine(*(one.astype(np.float64) for one in vectors.values()))
         ratio = times_as_fast(seconds, "onednn", "torch")
-        lines.append(f"| {name}, {len(utterances)} utterances | {statistics.median(seconds['torch']):.2f} | {ratio:.2f} | {cosine:.8f} |")
+        lines.append(
+            f"| {name}, {len(utterances)} utterances | {statistics.median(seconds['torch']):.2f} | {ratio:.2f} |"
+            f" {cosine:.8f} |"
+        )
     return lines
 
 
@@ -166,7 +202,9 @@ def session_of(model: LastHidden, given: torch.Tensor) -> Callable[[], NDArray[n
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter: traced constants, and that it is the older of two
-        torch.onnx.export(model, (given,), buffer, input_names=["given"], output_names=["hidden"], dynamo=False, opset_version=17)
+        torch.onnx.export(
+            model, (given,), buffer, input_names=["given"], output_names=["hidden"], dynamo=False, opset_version=17
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(buffer.getvalue(), options, providers=["CPUExecutionProvider"])
@@ -187,29 +225,47 @@ def beside_onnx_runtime(cases: Mapping[str, tuple[NeuralEncoder, list[UtteranceI
         return ["ONNX Runtime is not installed: not compared."]
     from transformers import AutoModel
 
-    lines = [f"| bare model, one batch; ONNX Runtime {onnxruntime.__version__} | torch, CPU s | oneDNN, times as fast | ONNX Runtime, times as fast | cosine |"]
+    lines = [
+        f"| bare model, one batch; ONNX Runtime {onnxruntime.__version__} | torch, CPU s | oneDNN, times as fast | ONNX"
+        " Runtime, times as fast | cosine |"
+    ]
     lines.append("| --- | ---: | ---: | ---: | ---: |")
     for name, (encoder, _) in cases.items():
         inputs = bare_inputs(name)
         if inputs is None:
             continue
         ((key, given),) = inputs.items()
-        models = [LastHidden(AutoModel.from_pretrained(encoder.config.repo, attn_implementation="sdpa"), key).eval() for _ in range(2)]
+        models = [
+            LastHidden(AutoModel.from_pretrained(encoder.config.repo, attn_implementation="sdpa"), key).eval()
+            for _ in range(2)
+        ]
         with torch.inference_mode():
             run_onnx = session_of(models[0], given)
             linear.hand_over(models[1], name)
-            ways = {"torch": lambda: models[0](given), "onednn": lambda: models[1](given), "onnx": run_onnx}  # noqa: B023  # used in this round alone
-            expected, found = models[0](given).flatten(0, 1).double().numpy(), run_onnx().reshape(-1, models[0](given).shape[-1]).astype(np.float64)
+            ways = {
+                "torch": lambda: models[0](given),  # noqa: B023
+                "onednn": lambda: models[1](given),  # noqa: B023
+                "onnx": run_onnx,
+            }  # used in this round alone
+            expected, found = (
+                models[0](given).flatten(0, 1).double().numpy(),
+                run_onnx().reshape(-1, models[0](given).shape[-1]).astype(np.float64),
+            )
             seconds = in_turn(ways, ROUNDS)
         ratios = [f"{times_as_fast(seconds, way, 'torch'):.2f}" for way in ("onednn", "onnx")]
-        lines.append(f"| {name} | {statistics.median(seconds['torch']):.3f} | {' | '.join(ratios)} | {encode_text.smallest_cosine(expected, found):.8f} |")
+        lines.append(
+            f"| {name} | {statistics.median(seconds['torch']):.3f} | {' | '.join(ratios)} |"
+            f" {encode_text.smallest_cosine(expected, found):.8f} |"
+        )
     return lines
 
 
 PARTS = ("layers", "encoders", "onnx")
 
 
-def measure(checkpoint: Path, annotations: Path, whisper: Path | None, size: float = 1.0, only: Sequence[str] = PARTS) -> list[str]:
+def measure(
+    checkpoint: Path, annotations: Path, whisper: Path | None, size: float = 1.0, only: Sequence[str] = PARTS
+) -> list[str]:
     """Runs everything; gives lines of Markdown.
 
     Args:
@@ -226,8 +282,8 @@ def measure(checkpoint: Path, annotations: Path, whisper: Path | None, size: flo
     vendor, features = linear._processor()
     held = os.environ.get("MKL_ENABLE_INSTRUCTIONS")
     lines = [
-        f"{vendor}, {'AVX-512' if 'avx512f' in features else 'no AVX-512'}, {torch.get_num_threads()} thread; `auto` takes {linear.choose('auto')}"
-        + (f"; MKL is held to {held}" if held else ""),
+        f"{vendor}, {'AVX-512' if 'avx512f' in features else 'no AVX-512'}, {torch.get_num_threads()} thread; `auto`"
+        f" takes {linear.choose('auto')}" + (f"; MKL is held to {held}" if held else ""),
     ]
     with tempfile.TemporaryDirectory() as made:
         cases = encoders(checkpoint, annotations, whisper, Path(made), size)
@@ -238,7 +294,9 @@ def measure(checkpoint: Path, annotations: Path, whisper: Path | None, size: flo
 @click.command()
 @click.option("--checkpoint", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--annotations", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--whisper", type=click.Path(path_type=Path, exists=True), help="Folder of a Whisper; without it none is measured.")
+@click.option(
+    "--whisper", type=click.Path(path_type=Path, exists=True), help="Folder of a Whisper; without it none is measured."
+)
 @click.option("--size", type=click.FloatRange(min=0.01), default=1.0, show_default=True)
 @click.option("--only", type=click.Choice(PARTS), multiple=True, default=PARTS)
 def main(checkpoint: Path, annotations: Path, whisper: Path | None, size: float, only: tuple[str, ...]) -> None:

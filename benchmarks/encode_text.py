@@ -1,17 +1,22 @@
-"""What text costs: MELD's transcripts through a frozen MiniLM, against other ways to do the same, in one run; on a GPU also RoBERTa-large with context.
+"""What text costs: MELD's transcripts through a frozen MiniLM, against other ways to do the same, in one run; on a GPU
+also RoBERTa-large with context.
 
-    python benchmarks/encode_text.py --checkpoint FOLDER_OF_ALL_MINILM_L6_V2 --annotations FOLDER_WITH_THE_CSV_FILES [--device cuda:0] [--dtype bfloat16]
+    python benchmarks/encode_text.py --checkpoint FOLDER_OF_ALL_MINILM_L6_V2 --annotations FOLDER_WITH_THE_CSV_FILES
+    [--device cuda:0] [--dtype bfloat16]
 
 Compared are, all with the same checkpoint and texts:
 
 - ours: `Encoder.encode` in parts of 4,096 utterances, tokenising included;
-- `sentence_transformers.SentenceTransformer.encode(batch_size=32)`, if that package is installed (it is no dependency of this project);
+- `sentence_transformers.SentenceTransformer.encode(batch_size=32)`, if that package is installed (it is no dependency
+  of this project);
 - `Encoder.encode` with one utterance at a time, on every n-th utterance by length, scaled;
-- dense: as many tokens in ready tensors, all sequences of the mean length, no padding, no tokenising, the best of a few batch sizes.
+- dense: as many tokens in ready tensors, all sequences of the mean length, no padding, no tokenising, the best of a few
+  batch sizes.
 
-The contenders take turns, so that a machine's moods touch all of them; a ratio is the median over the rounds of the ratios within a round. On a
-GPU the last lines set the arithmetic that RoBERTa-large's layers need for the utterances' tokens (weights are random, the tokenizer is the
-checkpoint's) against the rate of a large matrix product on the same card.
+The contenders take turns, so that a machine's moods touch all of them; a ratio is the median over the rounds of the
+ratios within a round. On a GPU the last lines set the arithmetic that RoBERTa-large's layers need for the utterances'
+tokens (weights are random, the tokenizer is the checkpoint's) against the rate of a large matrix product on the same
+card.
 """
 
 import csv
@@ -51,10 +56,14 @@ def read_utterances(annotations: Path, limit: int | None = None, history_turns: 
         with (annotations / f"{split}_sent_emo.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         for at, row in enumerate(rows):
-            before = [other for other in rows[max(0, at - history_turns) : at] if other["Dialogue_ID"] == row["Dialogue_ID"]]
+            before = [
+                other for other in rows[max(0, at - history_turns) : at] if other["Dialogue_ID"] == row["Dialogue_ID"]
+            ]
             history = tuple((other["Speaker"], other["Utterance"]) for other in before)
             name = f"{split}/dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
-            utterances.append(UtteranceInput(utterance_id=name, text=row["Utterance"], speaker=row["Speaker"], history=history))
+            utterances.append(
+                UtteranceInput(utterance_id=name, text=row["Utterance"], speaker=row["Speaker"], history=history)
+            )
     if limit is None or limit >= len(utterances):
         return utterances
     return [utterances[at] for at in sorted(np.random.default_rng(0).choice(len(utterances), limit, replace=False))]
@@ -68,12 +77,16 @@ def load(checkpoint: Path, device: str, dtype: str, **settings: Any) -> Transfor
 
 
 def in_parts(encoder: Transformer, utterances: Sequence[UtteranceInput]) -> NDArray[np.float32]:
-    return np.concatenate([encoder.encode(utterances[start : start + PART]).embeddings for start in range(0, len(utterances), PART)])
+    return np.concatenate(
+        [encoder.encode(utterances[start : start + PART]).embeddings for start in range(0, len(utterances), PART)]
+    )
 
 
 def tokens_of(encoder: Transformer, utterances: Sequence[UtteranceInput]) -> NDArray[np.int64]:
     """Tokens per utterance as the model gets them, context and special tokens included."""
-    return np.concatenate([encoder._tokenise(utterances[start : start + PART]).lengths for start in range(0, len(utterances), PART)])
+    return np.concatenate(
+        [encoder._tokenise(utterances[start : start + PART]).lengths for start in range(0, len(utterances), PART)]
+    )
 
 
 def padding_of(encoder: Transformer, lengths: NDArray[np.int64]) -> float:
@@ -92,22 +105,31 @@ def seconds_of(run: Callable[[], Any]) -> float:
 
 
 def dense_run(checkpoint: Path, device: str, dtype: str, tokens: int, length: int) -> Callable[[int], None]:
-    """Gives what runs the bare model on ready tensors of ``tokens`` tokens in sequences of ``length``, in batches of this many tokens."""
+    """Gives what runs the bare model on ready tensors of ``tokens`` tokens in sequences of ``length``, in batches of
+    this many tokens.
+    """
     import torch
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(checkpoint, local_files_only=True, dtype=getattr(torch, dtype)).eval().to(device)
-    ids = torch.randint(1000, 20_000, (round(tokens / length), length), generator=torch.Generator().manual_seed(0)).to(device)
+    ids = torch.randint(1000, 20_000, (round(tokens / length), length), generator=torch.Generator().manual_seed(0)).to(
+        device
+    )
 
     def run(batch_tokens: int) -> None:
         with torch.inference_mode():
-            vectors = [model(input_ids=batch).last_hidden_state.mean(dim=1) for batch in ids.split(max(1, batch_tokens // length))]
+            vectors = [
+                model(input_ids=batch).last_hidden_state.mean(dim=1)
+                for batch in ids.split(max(1, batch_tokens // length))
+            ]
             torch.cat(vectors).float().cpu()
 
     return run
 
 
-def sentence_transformers_run(checkpoint: Path, device: str, dtype: str, texts: list[str]) -> Callable[[], NDArray[np.float32]] | None:
+def sentence_transformers_run(
+    checkpoint: Path, device: str, dtype: str, texts: list[str]
+) -> Callable[[], NDArray[np.float32]] | None:
     """What encodes the texts with that package; None if it is not installed."""
     try:
         from sentence_transformers import SentenceTransformer
@@ -123,7 +145,9 @@ def sentence_transformers_run(checkpoint: Path, device: str, dtype: str, texts: 
 
 
 def smallest_cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    return float(np.min((first * second).sum(axis=1) / (np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1))))
+    return float(
+        np.min((first * second).sum(axis=1) / (np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)))
+    )
 
 
 def measure(checkpoint: Path, annotations: Path, device: str, dtype: str, limit: int | None = None) -> list[str]:
@@ -151,7 +175,11 @@ def measure(checkpoint: Path, annotations: Path, device: str, dtype: str, limit:
 
     # First runs, for the vectors and to warm up.
     ours = in_parts(encoder, utterances)
-    cosines = {"one utterance at a time": smallest_cosine(in_parts(encoder, sample), np.concatenate([encoder.encode([one]).embeddings for one in one_by_one]))}
+    cosines = {
+        "one utterance at a time": smallest_cosine(
+            in_parts(encoder, sample), np.concatenate([encoder.encode([one]).embeddings for one in one_by_one])
+        )
+    }
     if package is not None:
         cosines["sentence-transformers"] = smallest_cosine(ours, package())
     best = min(sizes, key=lambda size: seconds_of(lambda: dense(size)))
@@ -162,12 +190,14 @@ def measure(checkpoint: Path, annotations: Path, device: str, dtype: str, limit:
         took["dense, no padding"] = seconds_of(lambda: dense(best))
         if package is not None:
             took["sentence-transformers, batches of 32"] = seconds_of(package)
-        took["one utterance at a time"] = seconds_of(lambda: [encoder.encode([one]) for one in one_by_one]) * len(utterances) / len(one_by_one)
+        took["one utterance at a time"] = (
+            seconds_of(lambda: [encoder.encode([one]) for one in one_by_one]) * len(utterances) / len(one_by_one)
+        )
         rounds.append(took)
 
     lines = [
-        f"text, {device}, {dtype}: {len(utterances)} utterances, {int(lengths.sum())} tokens, padding {padding_of(encoder, lengths):.1%} at "
-        f"{encoder.budget.units} tokens a batch (goal below 5 %)"
+        f"text, {device}, {dtype}: {len(utterances)} utterances, {int(lengths.sum())} tokens, padding"
+        f" {padding_of(encoder, lengths):.1%} at {encoder.budget.units} tokens a batch (goal below 5 %)"
     ]
     lines[0] += f"; dense batches of {best} tokens"
     for name in rounds[0]:
@@ -179,24 +209,33 @@ def measure(checkpoint: Path, annotations: Path, device: str, dtype: str, limit:
     if package is None:
         lines.append("  sentence-transformers is not installed: not compared")
     else:
-        lines.append(f"  {ratio('sentence-transformers, batches of 32', 'ours'):.2f} times as fast as sentence-transformers (goal 1.4)")
+        lines.append(
+            f"  {ratio('sentence-transformers, batches of 32', 'ours'):.2f} times as fast as sentence-transformers"
+            " (goal 1.4)"
+        )
     lines.append(f"  {ratio('one utterance at a time', 'ours'):.2f} times as fast as one utterance at a time (goal 4)")
-    lines.append(f"  {ratio('ours', 'dense, no padding'):.3f} times the time of a dense batch without padding (goal at most 1.12)")
+    lines.append(
+        f"  {ratio('ours', 'dense, no padding'):.3f} times the time of a dense batch without padding (goal at most"
+        " 1.12)"
+    )
     lines += [f"  smallest cosine with {name}: {cosine:.7f} (goal 0.9999)" for name, cosine in cosines.items()]
     return lines
 
 
 def flops(model: Any, lengths: NDArray[np.int64]) -> float:
-    """Floating point operations that the layers of a BERT-like model need for sequences of these lengths, without padding.
+    """Floating point operations that the layers of a BERT-like model need for sequences of these lengths, without
+    padding.
 
-    Two for each weight of the layers' matrices and token, and 4 T² D in each layer for the products of queries with keys and of weights with values
-    (T tokens, D features). Embeddings, norms and softmax are not counted.
+    Two for each weight of the layers' matrices and token, and 4 T² D in each layer for the products of queries with
+    keys and of weights with values (T tokens, D features). Embeddings, norms and softmax are not counted.
     """
     import torch
 
     layers = model.encoder.layer
     weights = sum(module.weight.numel() for module in layers.modules() if isinstance(module, torch.nn.Linear))
-    return 2.0 * weights * float(lengths.sum()) + 4.0 * len(layers) * model.config.hidden_size * float((lengths.astype(np.float64) ** 2).sum())
+    return 2.0 * weights * float(lengths.sum()) + 4.0 * len(layers) * model.config.hidden_size * float(
+        (lengths.astype(np.float64) ** 2).sum()
+    )
 
 
 def matrix_product_rate(device: str, dtype: str, size: int = MATRIX, repeats: int = 20) -> float:
@@ -215,15 +254,38 @@ def matrix_product_rate(device: str, dtype: str, size: int = MATRIX, repeats: in
     return 2.0 * size**3 * repeats / min(seconds_of(run) for _ in range(3))
 
 
-def measure_large(checkpoint: Path, annotations: Path, device: str, dtype: str, limit: int | None = None, *, matrix: int = MATRIX, **shape: int) -> list[str]:
-    """RoBERTa-large with the earlier turns as context, as :func:`measure`; ``shape`` replaces values of the model's configuration."""
+def measure_large(
+    checkpoint: Path,
+    annotations: Path,
+    device: str,
+    dtype: str,
+    limit: int | None = None,
+    *,
+    matrix: int = MATRIX,
+    **shape: int,
+) -> list[str]:
+    """RoBERTa-large with the earlier turns as context, as :func:`measure`; ``shape`` replaces values of the model's
+    configuration.
+    """
     import torch
     from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
     utterances = read_utterances(annotations, limit, HISTORY_TURNS)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-    large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096, **shape}
-    configuration = RobertaConfig(vocab_size=len(tokenizer), max_position_embeddings=514, type_vocab_size=2, pad_token_id=tokenizer.pad_token_id, **large)
+    large = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        **shape,
+    }
+    configuration = RobertaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=514,
+        type_vocab_size=2,
+        pad_token_id=tokenizer.pad_token_id,
+        **large,
+    )
     with tempfile.TemporaryDirectory() as name:
         torch.manual_seed(0)
         RobertaModel(configuration).to(getattr(torch, dtype)).save_pretrained(name)
@@ -232,20 +294,32 @@ def measure_large(checkpoint: Path, annotations: Path, device: str, dtype: str, 
     lengths = tokens_of(encoder, utterances)
     needed = flops(encoder._model, lengths)
     in_parts(encoder, utterances[:PART])
-    rounds = [(seconds_of(lambda: in_parts(encoder, utterances)), matrix_product_rate(device, dtype, matrix)) for _ in range(ROUNDS)]
+    rounds = [
+        (seconds_of(lambda: in_parts(encoder, utterances)), matrix_product_rate(device, dtype, matrix))
+        for _ in range(ROUNDS)
+    ]
     seconds = statistics.median(took for took, _ in rounds)
     rate = statistics.median(rate for _, rate in rounds)
     return [
-        f"text with {HISTORY_TURNS} earlier turns, RoBERTa-large shape, {device}, {dtype}: {len(utterances)} utterances, {int(lengths.sum())} tokens in "
-        f"{seconds:.2f} s, tokenising included; padding {padding_of(encoder, lengths):.1%} at {encoder.budget.units} tokens a batch",
-        f"  {needed / seconds / 1e12:.1f} of {rate / 1e12:.1f} TFLOP/s of a {matrix} x {matrix} matrix product: "
-        f"{statistics.median(needed / took / rate for took, rate in rounds):.2f} (goal 0.5)",
+        (
+            f"text with {HISTORY_TURNS} earlier turns, RoBERTa-large shape, {device}, {dtype}: {len(utterances)}"
+            f" utterances, {int(lengths.sum())} tokens in {seconds:.2f} s, tokenising included; padding"
+            f" {padding_of(encoder, lengths):.1%} at {encoder.budget.units} tokens a batch"
+        ),
+        (
+            f"  {needed / seconds / 1e12:.1f} of {rate / 1e12:.1f} TFLOP/s of a {matrix} x {matrix} matrix product: "
+            f"{statistics.median(needed / took / rate for took, rate in rounds):.2f} (goal 0.5)"
+        ),
     ]
 
 
 @click.command()
-@click.option("--checkpoint", type=click.Path(path_type=Path, exists=True), required=True, help="folder of all-MiniLM-L6-v2")
-@click.option("--annotations", type=click.Path(path_type=Path, exists=True), required=True, help="folder with MELD's csv files")
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path, exists=True), required=True, help="folder of all-MiniLM-L6-v2"
+)
+@click.option(
+    "--annotations", type=click.Path(path_type=Path, exists=True), required=True, help="folder with MELD's csv files"
+)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16", "float16"]))
 @click.option("--limit", type=int, default=None, help="utterances; all without it")

@@ -1,14 +1,16 @@
-"""A corpus of MELD's volume through the extraction stage, from decoded media to feature tables: seconds per modality, and peak memory.
+"""A corpus of MELD's volume through the extraction stage, from decoded media to feature tables: seconds per modality,
+and peak memory.
 
     python benchmarks/encode_volume.py --share 0.02 --share 0.04 --shape tiny     # anywhere: does the peak grow with the corpus?
     python benchmarks/encode_volume.py --share 0.6 --shape tiny --modality audio  # the same for sound alone
     python benchmarks/encode_volume.py --share 1 --shape large --dtype bfloat16   # on a GPU
 
-13,708 utterances in 1,432 dialogues, lengths of speech and text drawn from log-normal distributions with MELD's means (3.1 s, 11 words) and longest
-(cut at 60 s and 90 words), eight face crops of 112 pixels each. Models have the shape of RoBERTa, wav2vec2 and ViT-B/16 with random weights; text is given
-with three earlier turns. Each share runs in a process of its own. Beside the peak of the process stands its resident size after each part: where that
-stays level, the peak is that of the largest batch, and the more clips there are, the longer is the longest.
-"""
+13,708 utterances in 1,432 dialogues, lengths of speech and text drawn from log-normal distributions with MELD's means
+(3.1 s, 11 words) and longest (cut at 60 s and 90 words), eight face crops of 112 pixels each. Models have the shape of
+RoBERTa, wav2vec2 and ViT-B/16 with random weights; text is given with three earlier turns. Each share runs in a process
+of its own. Beside the peak of the process stands its resident size after each part: where that stays level, the peak is
+that of the largest batch, and the more clips there are, the longer is the longest.
+"""  # noqa: E501
 
 import io
 import json
@@ -58,12 +60,25 @@ def save_checkpoints(folder: Path, shape: str) -> dict[str, Path]:
     made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))  # noqa: S106
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    names = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    names = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "cls_token": "<s>",
+        "sep_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+    }
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=512, **names)
     tokenizer.save_pretrained(folder / "text")
-    RobertaModel(RobertaConfig(vocab_size=50_265, max_position_embeddings=514, type_vocab_size=1, pad_token_id=1, **sizes)).save_pretrained(folder / "text")
+    RobertaModel(
+        RobertaConfig(vocab_size=50_265, max_position_embeddings=514, type_vocab_size=1, pad_token_id=1, **sizes)
+    ).save_pretrained(folder / "text")
     # wav2vec2-base normalises its first convolution over time ("group"); the large models over channels ("layer").
-    norm = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True} if shape == "large" else {"feat_extract_norm": "group"}
+    norm = (
+        {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+        if shape == "large"
+        else {"feat_extract_norm": "group"}
+    )
     narrow = {"conv_dim": (64,) * 7, "num_conv_pos_embedding_groups": 4} if shape == "tiny" else {}
     Wav2Vec2Model(Wav2Vec2Config(**sizes, **norm, **narrow)).save_pretrained(folder / "audio")
     Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder / "audio")
@@ -112,15 +127,31 @@ def write_corpus(layout: Any, utterances: int) -> None:
     def flac(length: float) -> bytes:
         buffer = io.BytesIO()
         envelope = np.abs(np.sin(np.arange(round(length * 16_000)) / 2500))
-        soundfile.write(buffer, (0.1 * envelope * rng.standard_normal(len(envelope))).astype(np.float32), 16_000, format="FLAC", subtype="PCM_16")
+        soundfile.write(
+            buffer,
+            (0.1 * envelope * rng.standard_normal(len(envelope))).astype(np.float32),
+            16_000,
+            format="FLAC",
+            subtype="PCM_16",
+        )
         return buffer.getvalue()
 
     sounds = {length: flac(length) for length in np.unique(seconds).tolist()}
     faces = [
-        bytes(cv2.imencode(".jpg", cv2.resize(rng.integers(0, 256, (14, 14, 3), dtype=np.uint8), (112, 112), interpolation=cv2.INTER_CUBIC))[1])
+        bytes(
+            cv2.imencode(
+                ".jpg",
+                cv2.resize(
+                    rng.integers(0, 256, (14, 14, 3), dtype=np.uint8), (112, 112), interpolation=cv2.INTER_CUBIC
+                ),
+            )[1]
+        )
         for _ in range(64)
     ]
-    empty = {field.name: [] if pa.types.is_list(field.type) else "" if pa.types.is_string(field.type) else 0 for field in SCHEMA}
+    empty = {
+        field.name: [] if pa.types.is_list(field.type) else "" if pa.types.is_string(field.type) else 0
+        for field in SCHEMA
+    }
     job = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": 0, "visual": 0}}))
     job.start()
     ids, dialogues = table["utterance_id"].to_pylist(), table["dialogue_id"].to_pylist()
@@ -143,9 +174,15 @@ def write_corpus(layout: Any, utterances: int) -> None:
 def blocks(checkpoints: dict[str, Path], dtype: str) -> dict[str, dict[str, Any]]:
     """Settings of the encoders, those that ship with these checkpoints."""
     models = {"text": "roberta_large", "audio": "wav2vec2_base", "visual": "dinov2_base"}
-    more: dict[str, dict[str, Any]] = {"text": {"history_turns": 3, "speaker_names": True, "tokens_per_batch": "auto"}, "audio": {}, "visual": {}}
+    more: dict[str, dict[str, Any]] = {
+        "text": {"history_turns": 3, "speaker_names": True, "tokens_per_batch": "auto"},
+        "audio": {},
+        "visual": {},
+    }
     return {
-        modality: {"bench": {"base": name, "repo": str(checkpoints[modality]), "dtype": dtype, "dim": None, **more[modality]}}
+        modality: {
+            "bench": {"base": name, "repo": str(checkpoints[modality]), "dtype": dtype, "dim": None, **more[modality]}
+        }
         for modality, name in models.items()
     }
 
@@ -168,10 +205,18 @@ def run_one(share: float, shape: str, dtype: str, device: str, modalities: tuple
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         layout = Layout(folder / "raw", folder / "features", "volume")
-        write = f"import sys; sys.path[:0] = {sys.path!r}; import encode_volume as v; from pathlib import Path; from merc.layout import Layout"
+        write = (
+            f"import sys; sys.path[:0] = {sys.path!r}; import encode_volume as v; from pathlib import Path; from"
+            " merc.layout import Layout"
+        )
         layout_words = f"Layout(Path({str(layout.raw)!r}), Path({str(layout.out)!r}), 'volume')"
-        subprocess.run([sys.executable, "-c", f"{write}; v.write_corpus({layout_words}, {round(share * UTTERANCES)})"], check=True)
-        subprocess.run([sys.executable, "-c", f"{write}; v.save_checkpoints(Path({str(folder)!r}) / 'models', {shape!r})"], check=True)
+        subprocess.run(
+            [sys.executable, "-c", f"{write}; v.write_corpus({layout_words}, {round(share * UTTERANCES)})"], check=True
+        )
+        subprocess.run(
+            [sys.executable, "-c", f"{write}; v.save_checkpoints(Path({str(folder)!r}) / 'models', {shape!r})"],
+            check=True,
+        )
         checkpoints = {modality: folder / "models" / modality for modality in MODALITIES}
         params = Params({"encoders": blocks(checkpoints, dtype)})
         found: dict[str, Any] = {"share": share, "utterances": round(share * UTTERANCES)}
@@ -179,7 +224,9 @@ def run_one(share: float, shape: str, dtype: str, device: str, modalities: tuple
         for modality in modalities:
             began = time.perf_counter()
             after_parts: list[int] = []
-            with mock.patch.object(memory, "trim", lambda after=after_parts: (trim(), after.append(resident_megabytes()))):
+            with mock.patch.object(
+                memory, "trim", lambda after=after_parts: (trim(), after.append(resident_megabytes()))
+            ):
                 extract(choose(params, modality, "bench"), Config(), layout, RunOptions(device=device))
             found[modality] = round(time.perf_counter() - began, 1)
             found[f"{modality}_megabytes_after_parts"] = after_parts
@@ -189,22 +236,52 @@ def run_one(share: float, shape: str, dtype: str, device: str, modalities: tuple
 
 
 @click.command()
-@click.option("--share", "shares", type=float, multiple=True, default=(0.02, 0.04), show_default=True, help="Of MELD's volume; repeatable.")
+@click.option(
+    "--share",
+    "shares",
+    type=float,
+    multiple=True,
+    default=(0.02, 0.04),
+    show_default=True,
+    help="Of MELD's volume; repeatable.",
+)
 @click.option("--shape", type=click.Choice(list(SHAPES)), default="tiny", show_default=True)
 @click.option("--dtype", default="float32", show_default=True)
 @click.option("--device", default="auto", show_default=True)
-@click.option("--modality", "modalities", type=click.Choice(MODALITIES), multiple=True, default=MODALITIES, show_default=True)
+@click.option(
+    "--modality", "modalities", type=click.Choice(MODALITIES), multiple=True, default=MODALITIES, show_default=True
+)
 @click.option("--inside", is_flag=True, hidden=True)
-def main(shares: tuple[float, ...], shape: str, dtype: str, device: str, modalities: tuple[str, ...], inside: bool) -> None:
+def main(
+    shares: tuple[float, ...], shape: str, dtype: str, device: str, modalities: tuple[str, ...], inside: bool
+) -> None:
     if inside:
         print(json.dumps(run_one(shares[0], shape, dtype, device, modalities)))
         return
-    print(f"{shape} models in {dtype} on {device}, {os.cpu_count()} cores; seconds from decoded media to tables, models loaded once per modality")
+    print(
+        f"{shape} models in {dtype} on {device}, {os.cpu_count()} cores; seconds from decoded media to tables, models"
+        " loaded once per modality"
+    )
     for share in shares:
-        command = [sys.executable, __file__, "--share", str(share), "--shape", shape, "--dtype", dtype, "--device", device, "--inside"]
+        command = [
+            sys.executable,
+            __file__,
+            "--share",
+            str(share),
+            "--shape",
+            shape,
+            "--dtype",
+            dtype,
+            "--device",
+            device,
+            "--inside",
+        ]
         command += [part for modality in modalities for part in ("--modality", modality)]
         environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'pipeline'}:{os.environ.get('PYTHONPATH', '')}"}
-        print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout.strip(), flush=True)
+        print(
+            subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout.strip(),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""What Ray costs over the executor of one machine, on the same parts: the media of the demonstration corpus, decoded with one process on each node.
+"""What Ray costs over the executor of one machine, on the same parts: the media of the demonstration corpus, decoded
+with one process on each node.
 
     python benchmarks/executors.py [--dialogues 4] [--out FILE]
 
-The nodes are processes of this machine (`ray.cluster_utils.Cluster`), a core each, so that the wall time falls with their number only while there are cores for
-them. CPU seconds are those of all processes of the run, read while it goes on: the driver, and with Ray the nodes' daemons and workers. The cluster
-is started before the clock; what is started for each run (workers, their imports, the look at each node) is counted.
+The nodes are processes of this machine (`ray.cluster_utils.Cluster`), a core each, so that the wall time falls with
+their number only while there are cores for them. CPU seconds are those of all processes of the run, read while it goes
+on: the driver, and with Ray the nodes' daemons and workers. The cluster is started before the clock; what is started
+for each run (workers, their imports, the look at each node) is counted.
 """
 
 import argparse
@@ -78,7 +80,9 @@ def cluster(nodes: int) -> Iterator[str]:
 
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "PYTHONPATH": str(ROOT / "pipeline")}
     node = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    Path(get_default_ray_temp_dir()).mkdir(parents=True, exist_ok=True)  # Cluster writes its address there and takes it that the folder is there
+    Path(get_default_ray_temp_dir()).mkdir(
+        parents=True, exist_ok=True
+    )  # Cluster writes its address there and takes it that the folder is there
     made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     for _ in range(nodes - 1):
         made.add_node(**node)
@@ -105,14 +109,25 @@ def measure(params: Params, raw: Path, folder: Path, dialogues: int, run: RunOpt
 
 def rows(folder: Path, dialogues: int) -> Iterator[tuple[str, float, float]]:
     """Executor and nodes, wall and CPU seconds; raises ``SystemExit`` if the bytes differ."""
-    subprocess.run([sys.executable, "-m", "merc.corpora.demo.make", "--params", str(ROOT / "params.yaml")], cwd=folder, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "merc.corpora.demo.make", "--params", str(ROOT / "params.yaml")],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
     params = Params.load(ROOT / "params.yaml").with_overrides(media__utterances_per_part=16)
     options: dict[str, Any] = {"device": "cpu", "workers": 1, "max_failed": "50%"}
     wall, cpu, wanted = measure(params, folder / "raw", folder / "local", dialogues, RunOptions(**options))
     yield "local", wall, cpu
     for nodes in _NODES:
         with cluster(nodes) as address:
-            wall, cpu, found = measure(params, folder / "raw", folder / f"ray{nodes}", dialogues, RunOptions(**options, executor="ray", address=address))
+            wall, cpu, found = measure(
+                params,
+                folder / "raw",
+                folder / f"ray{nodes}",
+                dialogues,
+                RunOptions(**options, executor="ray", address=address),
+            )
         if found != wanted:
             raise SystemExit(f"other bytes with {nodes} nodes")
         yield f"ray, {nodes} node{'s' if nodes > 1 else ''}", wall, cpu
@@ -127,11 +142,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         found = list(rows(Path(name), given.dialogues))
     (_, wall, cpu), cores = found[0], os.cpu_count()
-    about = f"Media of {given.dialogues} dialogues of each split of demo-meld, {cores} cores; load {os.getloadavg()[0]:.1f}."
+    about = (
+        f"Media of {given.dialogues} dialogues of each split of demo-meld, {cores} cores; load"
+        f" {os.getloadavg()[0]:.1f}."
+    )
     lines = ["# Ray over the executor of one machine", "", about, ""]
-    lines += ["| executor | wall s | CPU s | wall, ratio | CPU, ratio | CPU s more, a node |", "|---|---:|---:|---:|---:|---:|"]
+    lines += [
+        "| executor | wall s | CPU s | wall, ratio | CPU, ratio | CPU s more, a node |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for nodes, (what, one, two) in zip((1, *_NODES), found, strict=True):
-        lines.append(f"| {what} | {one:.1f} | {two:.1f} | {one / wall:.2f} | {two / cpu:.2f} | {(two - cpu) / nodes:.1f} |")
+        lines.append(
+            f"| {what} | {one:.1f} | {two:.1f} | {one / wall:.2f} | {two / cpu:.2f} | {(two - cpu) / nodes:.1f} |"
+        )
     put_dated(__file__, [*lines, "", "The parts are byte-identical in every row."], given.out)
 
 

@@ -1,12 +1,14 @@
-"""What every model costs: parameters, CPU seconds an epoch and memory of its recipe at MELD's size; writes a dated file beside this one.
+"""What every model costs: parameters, CPU seconds an epoch and memory of its recipe at MELD's size; writes a dated file
+beside this one.
 
     MERC_REAL_DATA=FOLDER python benchmarks/model_costs.py [--recipes mmgcn,sdt+narrow] [--threads 1]
 
-An epoch is one pass over the train split, of 1,038 dialogues with MELD's real lengths and speakers and random vectors of RoBERTa-large's, wav2vec2-base's and
-ViT-B's widths, with the recipe's batches and losses, by the trainer itself; dev and test are one dialogue each, so that scoring does not count. It is
-timed on every fourth dialogue (--every), and taken times four. Every recipe runs in a process of its own: one epoch that does not count, one, then two;
-the seconds are the difference of the latter. Memory is the peak of the process over the peak before the training, with the data. A recipe with phases is
-given as the sum over its phases. The first row's model is what times are compared with.
+An epoch is one pass over the train split, of 1,038 dialogues with MELD's real lengths and speakers and random vectors
+of RoBERTa-large's, wav2vec2-base's and ViT-B's widths, with the recipe's batches and losses, by the trainer itself; dev
+and test are one dialogue each, so that scoring does not count. It is timed on every fourth dialogue (--every), and
+taken times four. Every recipe runs in a process of its own: one epoch that does not count, one, then two; the seconds
+are the difference of the latter. Memory is the peak of the process over the peak before the training, with the data. A
+recipe with phases is given as the sum over its phases. The first row's model is what times are compared with.
 """
 
 import csv
@@ -45,7 +47,9 @@ def made_split(name: str, dialogues: list[list[str]]) -> DialogueSplit:
     utterances = int(lengths.sum())
     speakers = [list(dict.fromkeys(one)).index(speaker) for one in dialogues for speaker in one]
     there = torch.arange(utterances + 1) < utterances
-    labels = torch.multinomial(torch.tensor([47.0, 12, 3, 7, 17, 3, 11]), utterances, replacement=True)  # MELD's shares, per cent
+    labels = torch.multinomial(
+        torch.tensor([47.0, 12, 3, 7, 17, 3, 11]), utterances, replacement=True
+    )  # MELD's shares, per cent
     return DialogueSplit(
         name=name,
         features={modality: torch.randn(utterances + 1, dim) * there[:, None] for modality, dim in DIMS.items()},
@@ -77,21 +81,41 @@ def measured(recipe: str, annotations: Path, every: int) -> dict[str, Any]:
     """In this process."""
     resolved = resolve(Params.load(ROOT / "params.yaml"), recipe)
     dialogues = meld_dialogues(annotations)[::every]
-    data = TrainingData(train=made_split("train", dialogues), dev=made_split("dev", dialogues[:1]), test=made_split("test", dialogues[:1]), classes=CLASSES)
+    data = TrainingData(
+        train=made_split("train", dialogues),
+        dev=made_split("dev", dialogues[:1]),
+        test=made_split("test", dialogues[:1]),
+        classes=CLASSES,
+    )
     held, seconds = _peak(), []
     for epochs in (1, 1, 2):  # the first loads what torch loads late
         began = time.process_time()
         trained = train_seed(shortened(resolved, epochs), data, 0, torch.device("cpu"))
         seconds.append(time.process_time() - began)
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())
-    return {"parameters": parameters, "seconds": every * (seconds[2] - seconds[1]), "memory": _peak() - held, "batch": resolved.recipe.batch_dialogues}
+    return {
+        "parameters": parameters,
+        "seconds": every * (seconds[2] - seconds[1]),
+        "memory": _peak() - held,
+        "batch": resolved.recipe.batch_dialogues,
+    }
 
 
 @click.command()
-@click.option("--annotations", type=click.Path(path_type=Path, exists=True), help="Folder with MELD's train_sent_emo.csv; default: $MERC_REAL_DATA/meld.")
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder with MELD's train_sent_emo.csv; default: $MERC_REAL_DATA/meld.",
+)
 @click.option("--recipes", default=",".join(RECIPES), show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--every", type=click.IntRange(min=1), default=4, show_default=True, help="Trained on is one of this many dialogues.")
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Trained on is one of this many dialogues.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Default: model_costs_<date>.md beside this file.")
 @click.option("--alone", is_flag=True, help="Measure the one recipe in this process and print what was found.")
 def main(annotations: Path | None, recipes: str, threads: int, every: int, out: Path | None, alone: bool) -> None:
@@ -105,7 +129,9 @@ def main(annotations: Path | None, recipes: str, threads: int, every: int, out: 
     for recipe in recipes.split(","):
         command = [sys.executable, __file__, "--alone", "--recipes", recipe, "--annotations", str(annotations)]
         command += ["--threads", str(threads), "--every", str(every)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
+        )
         found[recipe] = json.loads(done.stdout.splitlines()[-1])
         print(recipe, found[recipe], flush=True)
     first = next(iter(found.values()))["seconds"]
@@ -117,14 +143,27 @@ def main(annotations: Path | None, recipes: str, threads: int, every: int, out: 
         "",
         f"{threads} thread of {os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}.",
         f"MELD's train split: {sum(counts.values()):,} dialogues,",
-        f"{sum(length * count for length, count in counts.items()):,} utterances, three modalities of {', '.join(map(str, DIMS.values()))} numbers;",
+        (
+            f"{sum(length * count for length, count in counts.items()):,} utterances, three modalities of"
+            f" {', '.join(map(str, DIMS.values()))} numbers;"
+        ),
         f"timed on one of {every} dialogues, times {every}.",
         "",
-        "| recipe | dialogues per batch | parameters | CPU seconds an epoch | times the first row's | memory beside the data, MB |",
+        (
+            "| recipe | dialogues per batch | parameters | CPU seconds an epoch | times the first row's | memory beside"
+            " the data, MB |"
+        ),
         "| --- |" + " ---: |" * 5,
     ]
     for recipe, one in found.items():
-        cells = [recipe, one["batch"], f"{one['parameters']:,}", f"{one['seconds']:.1f}", f"{one['seconds'] / first:.1f}", f"{one['memory'] / 1e6:,.0f}"]
+        cells = [
+            recipe,
+            one["batch"],
+            f"{one['parameters']:,}",
+            f"{one['seconds']:.1f}",
+            f"{one['seconds'] / first:.1f}",
+            f"{one['memory'] / 1e6:,.0f}",
+        ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     put_dated(__file__, lines, out)
 

@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 MERC_REAL_DATA=FOLDER python benchmarks/overlap.py --whisper FOLDER [--minilm FOLDER] [--out FILE]
 
-The clips are those of decode.py (1280x720, 1 to 6 s), each several times, decoded by one worker with YuNet and the choice `speaking`; a real Whisper
-encodes their sound, and a real MiniLM MELD's transcripts, on one thread. Each way runs in a process of its own, by the functions of `merc-extract`,
-in turn with the others; imports are not counted, loading the models is. Wall time, so two cores are needed with nothing next to it.
+The clips are those of decode.py (1280x720, 1 to 6 s), each several times, decoded by one worker with YuNet and the
+choice `speaking`; a real Whisper encodes their sound, and a real MiniLM MELD's transcripts, on one thread. Each way
+runs in a process of its own, by the functions of `merc-extract`, in turn with the others; imports are not counted,
+loading the models is. Wall time, so two cores are needed with nothing next to it.
 """
 
 import csv
@@ -52,12 +53,17 @@ def make_corpus(layout: Layout, clips: Sequence[Path], repeats: int, texts: Sequ
         os.link(clips[number % len(clips)], layout.raw / name)
         found.append(
             Utterance(
-                source_utterance_id=str(number), speaker="AB"[number % 2], text=texts[number % len(texts)], emotion="neutral",
+                source_utterance_id=str(number), speaker="AB"[number % 2], text=texts[number % len(texts)],
+                emotion="neutral",
                 start_seconds=0.0, end_seconds=3.0, video_path=name, audio_path=name,
             )
         )  # fmt: skip
     dialogues = [
-        Dialogue(split="train", source_dialogue_id=f"dia{first}", utterances=tuple(found[first : first + UTTERANCES_A_DIALOGUE]))
+        Dialogue(
+            split="train",
+            source_dialogue_id=f"dia{first}",
+            utterances=tuple(found[first : first + UTTERANCES_A_DIALOGUE]),
+        )
         for first in range(0, len(found), UTTERANCES_A_DIALOGUE)
     ]
     manifest.write(layout.manifest, building.build(layout.dataset, dialogues, label_set("meld7")))
@@ -94,14 +100,27 @@ def run(way: str, layout: Layout, params_file: Path, encoders: Sequence[tuple[st
 
 
 @click.command()
-@click.option("--whisper", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of a Whisper for transformers.")
-@click.option("--minilm", type=click.Path(path_type=Path, exists=True), help="Folder of all-MiniLM-L6-v2; default: no text.")
+@click.option(
+    "--whisper",
+    type=click.Path(path_type=Path, exists=True),
+    required=True,
+    help="Folder of a Whisper for transformers.",
+)
+@click.option(
+    "--minilm", type=click.Path(path_type=Path, exists=True), help="Folder of all-MiniLM-L6-v2; default: no text."
+)
 @click.option("--clips", default=60, show_default=True)
 @click.option("--repeats", default=3, show_default=True, help="How often each clip comes.")
 @click.option("--rounds", default=2, show_default=True)
-@click.option("--keep", type=click.Path(path_type=Path), help="Folder for the clips, used again by the next run; default: a temporary one.")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="Folder for the clips, used again by the next run; default: a temporary one.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Default: a file of today's date here.")
-def main(whisper: Path, minilm: Path | None, clips: int, repeats: int, rounds: int, keep: Path | None, out: Path | None) -> None:
+def main(
+    whisper: Path, minilm: Path | None, clips: int, repeats: int, rounds: int, keep: Path | None, out: Path | None
+) -> None:
     """Runs each way in turn, and writes a table."""
     if not os.environ.get("MERC_REAL_DATA"):
         sys.exit("set MERC_REAL_DATA")
@@ -111,8 +130,19 @@ def main(whisper: Path, minilm: Path | None, clips: int, repeats: int, rounds: i
         folder = keep or scratch / "clips"
         folder.mkdir(parents=True, exist_ok=True)
         made = decode.make_clips(folder, [data / "media" / source for source in decode.SOURCES], clips)
-        values = {"media.detector": "yunet", "media.yunet_file": data / "models" / "face_detection_yunet.onnx", "media.choice": "speaking"}
-        values |= {"encoders.audio.small": {"base": "whisper_base", "repo": str(whisper.resolve()), "revision": "", "dim": None}}
+        values = {
+            "media.detector": "yunet",
+            "media.yunet_file": data / "models" / "face_detection_yunet.onnx",
+            "media.choice": "speaking",
+        }
+        values |= {
+            "encoders.audio.small": {
+                "base": "whisper_base",
+                "repo": str(whisper.resolve()),
+                "revision": "",
+                "dim": None,
+            }
+        }
         encoders = [("audio", "small")]
         if minilm is not None:
             values |= {"encoders.text.small": {"base": "minilm", "repo": str(minilm.resolve()), "revision": ""}}
@@ -121,12 +151,17 @@ def main(whisper: Path, minilm: Path | None, clips: int, repeats: int, rounds: i
         settings_file(settings, {**values, "media.utterances_per_part": 30, "extraction.neural_clips_per_part": 30})
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         for number in range(rounds):
-            alone, both = (Layout(scratch / f"{what}{number}" / "raw", scratch / f"{what}{number}" / "features", "clips") for what in ("alone", "both"))
+            alone, both = (
+                Layout(scratch / f"{what}{number}" / "raw", scratch / f"{what}{number}" / "features", "clips")
+                for what in ("alone", "both")
+            )
             for layout in (alone, both):
                 make_corpus(layout, made, repeats, transcripts(data))
             for way in WAYS:
                 with ProcessPoolExecutor(1, get_context("spawn")) as apart:
-                    seconds[way].append(apart.submit(run, way, both if way == "at once" else alone, settings, encoders).result())
+                    seconds[way].append(
+                        apart.submit(run, way, both if way == "at once" else alone, settings, encoders).result()
+                    )
     put_dated(__file__, report(seconds, clips * repeats), out)
 
 
@@ -141,13 +176,22 @@ def report(seconds: dict[str, list[float]], clips: int) -> list[str]:
     return [
         f"# Decoding and encoding at once, {time.strftime('%Y-%m-%d')}",
         "",
-        f"{clips} clips of 1280x720; one worker decodes, one thread encodes; {os.cpu_count()} cores; {len(longer)} rounds.",
+        (
+            f"{clips} clips of 1280x720; one worker decodes, one thread encodes; {os.cpu_count()} cores; {len(longer)}"
+            " rounds."
+        ),
         "",
         "| way | seconds, median | each round |",
         "| --- | ---: | --- |",
-        *(f"| {way} | {statistics.median(values):.1f} | {', '.join(f'{value:.1f}' for value in values)} |" for way, values in seconds.items()),
+        *(
+            f"| {way} | {statistics.median(values):.1f} | {', '.join(f'{value:.1f}' for value in values)} |"
+            for way, values in seconds.items()
+        ),
         "",
-        f"At once takes {ratio(longer)} times the longer of the two alone (goal: at most 1.15), and {ratio(together)} times one after the other.",
+        (
+            f"At once takes {ratio(longer)} times the longer of the two alone (goal: at most 1.15), and"
+            f" {ratio(together)} times one after the other."
+        ),
     ]
 
 

@@ -1,11 +1,13 @@
-"""What the report's page of all dialogues costs: to build, on the disk, and to open in Chromium, for a corpus of MELD's size and for 5,000 dialogues.
+"""What the report's page of all dialogues costs: to build, on the disk, and to open in Chromium, for a corpus of MELD's
+size and for 5,000 dialogues.
 
     python benchmarks/report.py                          # writes a dated file beside this one
     python benchmarks/report.py --keep /tmp/looked-at    # leaves shards, runs and reports there, to be looked at
 
-All is random: labels, words, speakers, probabilities of 20 recipes with five seeds each (of a tenth of them what each modality says, too), quality columns,
-failures, neighbours, and eight face crops of 112 pixels an utterance. Time to open is that from the navigation to the first strip on the screen, and until the
-first turn of a dialogue is there that was asked for in the address; each in a new browser, the least of --repetitions.
+All is random: labels, words, speakers, probabilities of 20 recipes with five seeds each (of a tenth of them what each
+modality says, too), quality columns, failures, neighbours, and eight face crops of 112 pixels an utterance. Time to
+open is that from the navigation to the first strip on the screen, and until the first turn of a dialogue is there that
+was asked for in the address; each in a new browser, the least of --repetitions.
 """
 
 import datetime
@@ -52,7 +54,7 @@ const seen = (what, name) => new MutationObserver((_, watcher) => {
   if (document.querySelector(what)) { watcher.disconnect(); requestAnimationFrame(() => setTimeout(() => { window[name] = performance.now(); })); }
 }).observe(document, {childList: true, subtree: true});
 seen(".cells .cell", "firstStrip"); seen(".turn", "firstTurn");
-"""
+"""  # noqa: E501
 
 
 class Made:
@@ -62,7 +64,10 @@ class Made:
         self.rng = np.random.default_rng(0)
         self.folder, self.layout = folder, Layout(folder / "raw", folder / "features", "random")
         self.lengths = {split: np.clip(self.rng.geometric(1 / 9.6, count), 1, 33) for split, count in sizes.items()}
-        self.labels = {split: self.rng.choice(len(CLASSES), of.sum(), p=[0.47, 0.12, 0.03, 0.07, 0.17, 0.03, 0.11]) for split, of in self.lengths.items()}
+        self.labels = {
+            split: self.rng.choice(len(CLASSES), of.sum(), p=[0.47, 0.12, 0.03, 0.07, 0.17, 0.03, 0.11])
+            for split, of in self.lengths.items()
+        }
         self._write_shards()
         self._write_media()
         for number in range(recipes):
@@ -80,34 +85,94 @@ class Made:
             absent = self.rng.random(len(ids)) < 0.03
             rows, begin = [], 0
             for k, size in enumerate(lengths.tolist()):
-                rows.append(self._row(split, k, ids[begin : begin + size], labels[begin : begin + size].tolist(), ~absent[begin : begin + size], quality))
+                rows.append(
+                    self._row(
+                        split,
+                        k,
+                        ids[begin : begin + size],
+                        labels[begin : begin + size].tolist(),
+                        ~absent[begin : begin + size],
+                        quality,
+                    )
+                )
                 begin += size
-            parquet.write(self.layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", pa.Table.from_pylist(rows, schema=shape))
-            failed = [Failure(one, "media", "visual", "no_face") for one, there in zip(ids, absent, strict=True) if there]
-            parquet.write(self.layout.shards / "failures" / f"{split}-00000-of-00001.parquet", failures.table(one.row() for one in failed))
+            parquet.write(
+                self.layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet",
+                pa.Table.from_pylist(rows, schema=shape),
+            )
+            failed = [
+                Failure(one, "media", "visual", "no_face") for one, there in zip(ids, absent, strict=True) if there
+            ]
+            parquet.write(
+                self.layout.shards / "failures" / f"{split}-00000-of-00001.parquet",
+                failures.table(one.row() for one in failed),
+            )
         encoders = {name: {"name": "random", "encoder": "random", "settings": {}} for name in MODALITIES}
-        info = {**meta, "schema_version": SCHEMA_VERSION, "classes": list(CLASSES), "encoders": encoders, "splits": list(self.lengths), "source": ""}
-        info |= {"modalities": list(MODALITIES), "dims": dict.fromkeys(MODALITIES, 2), "deviations": [], "versions": {}, "fingerprint": "0"}
+        info = {
+            **meta,
+            "schema_version": SCHEMA_VERSION,
+            "classes": list(CLASSES),
+            "encoders": encoders,
+            "splits": list(self.lengths),
+            "source": "",
+        }
+        info |= {
+            "modalities": list(MODALITIES),
+            "dims": dict.fromkeys(MODALITIES, 2),
+            "deviations": [],
+            "versions": {},
+            "fingerprint": "0",
+        }
         info["counts"] = {split: self._counts(split) for split in self.lengths}
         files.write_json(self.layout.shards / "meta" / "info.json", info)
         files.write_json(self.layout.shards / "meta" / "stats.json", {})
         build_trajectories(
-            TrajectoriesConfig(similarities=("histogram", "edit", "path"), order_permutations=0, control_pairs=100), self.layout, RunOptions(overwrite=True)
+            TrajectoriesConfig(similarities=("histogram", "edit", "path"), order_permutations=0, control_pairs=100),
+            self.layout,
+            RunOptions(overwrite=True),
         )
 
     def _counts(self, split: str) -> dict[str, Any]:
         labels, total = self.labels[split], len(self.labels[split])
         of_classes = dict(zip(CLASSES, np.bincount(labels, minlength=len(CLASSES)).tolist(), strict=True))
-        return {"dialogues": len(self.lengths[split]), "utterances": total, "labels": of_classes, "unlabelled": 0, "present": dict.fromkeys(MODALITIES, total)}
+        return {
+            "dialogues": len(self.lengths[split]),
+            "utterances": total,
+            "labels": of_classes,
+            "unlabelled": 0,
+            "present": dict.fromkeys(MODALITIES, total),
+        }
 
-    def _row(self, split: str, k: int, ids: Sequence[str], labels: list[int], seen: NDArray[np.bool_], quality: Sequence[str]) -> dict[str, Any]:
+    def _row(
+        self, split: str, k: int, ids: Sequence[str], labels: list[int], seen: NDArray[np.bool_], quality: Sequence[str]
+    ) -> dict[str, Any]:
         size = len(ids)
         speakers = [f"Speaker {one}" for one in self.rng.integers(0, 300, 3)]
         own = self.rng.integers(0, 3, size)
-        row: dict[str, Any] = {"corpus": "random", "split": split, "dialogue_id": f"{split}/dia{k}", "scenario": "", "n_utterances": size, "n_speakers": 3}
-        row |= {"utterance_ids": ids, "source_utterance_ids": ids, "speakers": [speakers[one] for one in own], "speaker_index": own.tolist()}
-        row |= {"texts": [" ".join(self.rng.choice(WORDS, self.rng.integers(1, 20))) for _ in ids], "emotions": [CLASSES[one] for one in labels]}
-        row |= {"emotion_index": labels, "sentiments": [""] * size, "start_seconds": [0.0] * size, "end_seconds": [1.0] * size}
+        row: dict[str, Any] = {
+            "corpus": "random",
+            "split": split,
+            "dialogue_id": f"{split}/dia{k}",
+            "scenario": "",
+            "n_utterances": size,
+            "n_speakers": 3,
+        }
+        row |= {
+            "utterance_ids": ids,
+            "source_utterance_ids": ids,
+            "speakers": [speakers[one] for one in own],
+            "speaker_index": own.tolist(),
+        }
+        row |= {
+            "texts": [" ".join(self.rng.choice(WORDS, self.rng.integers(1, 20))) for _ in ids],
+            "emotions": [CLASSES[one] for one in labels],
+        }
+        row |= {
+            "emotion_index": labels,
+            "sentiments": [""] * size,
+            "start_seconds": [0.0] * size,
+            "end_seconds": [1.0] * size,
+        }
         row |= {name: [None] * size for name in ("valence", "arousal", "dominance")}
         row |= {name: self.rng.random(size).tolist() for name in quality}
         for name in MODALITIES:
@@ -123,8 +188,14 @@ class Made:
             rows = []
             for at, (one, k) in enumerate(zip(self.ids(split), dialogues, strict=True)):
                 clip = Clip(one, f"{split}/dia{k}", "", "", "full", None, None, None, None)
-                faces = {"faces": [crops[(at + crop) % 40] for crop in range(8)], "face_seconds": [0.0] * 8, "face_scores": [1.0] * 8}
-                rows.append({**empty(clip), **faces, "visual_status": "ok", "face_coverage": float(self.rng.random() + 0.45)})
+                faces = {
+                    "faces": [crops[(at + crop) % 40] for crop in range(8)],
+                    "face_seconds": [0.0] * 8,
+                    "face_scores": [1.0] * 8,
+                }
+                rows.append(
+                    {**empty(clip), **faces, "visual_status": "ok", "face_coverage": float(self.rng.random() + 0.45)}
+                )
             write_part(self.layout.media / f"part-{number:05}.parquet", rows)
         files.write_json(self.layout.media / RECORD, {})
 
@@ -132,9 +203,25 @@ class Made:
         home = self.folder / "runs" / "random" / recipe
         scores = {"weighted_f1": 0.5, "accuracy": 0.5, "macro_f1": 0.4}
         per_class = {name: {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 9} for name in CLASSES}
-        of_seed = {"epoch": 1, "dev": scores, "test": {**scores, "per_class": per_class, "confusion": np.ones((7, 7), int).tolist()}}
-        results = {"dataset": "random", "recipe": recipe, "model": "random", "modalities": list(MODALITIES), "label_set": "meld7", "classes": list(CLASSES)}
-        results |= {"encoders": dict.fromkeys(MODALITIES, "random"), "parameters": 1, "causal": False, "selection": "dev weighted F1"}
+        of_seed = {
+            "epoch": 1,
+            "dev": scores,
+            "test": {**scores, "per_class": per_class, "confusion": np.ones((7, 7), int).tolist()},
+        }
+        results = {
+            "dataset": "random",
+            "recipe": recipe,
+            "model": "random",
+            "modalities": list(MODALITIES),
+            "label_set": "meld7",
+            "classes": list(CLASSES),
+        }
+        results |= {
+            "encoders": dict.fromkeys(MODALITIES, "random"),
+            "parameters": 1,
+            "causal": False,
+            "selection": "dev weighted F1",
+        }
         results |= {"majority": {"dev": scores, "test": scores}, "seeds": {str(seed): of_seed for seed in range(seeds)}}
         files.write_json(home / "results.json", results)
         files.write_json(home / RECORD, {"fingerprint": recipe, "settings": {}, "inputs": {"shards": "0"}})
@@ -155,15 +242,26 @@ class Made:
         logits = self.rng.normal(size=(len(labels), len(CLASSES))) * 2
         logits[np.arange(len(labels)), labels] += 2
         probabilities = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
-        return pa.table({"seed": np.full(len(labels), seed), "utterance_id": pa.array(self.ids(split)), "probabilities": vectors(probabilities)})
+        return pa.table(
+            {
+                "seed": np.full(len(labels), seed),
+                "utterance_id": pa.array(self.ids(split)),
+                "probabilities": vectors(probabilities),
+            }
+        )
 
 
 def build(made: Made) -> tuple[Path, float]:
     """The page, and the CPU seconds of the whole report."""
     before = resource.getrusage(resource.RUSAGE_SELF)
-    write_report(Config(), made.layout.out, made.folder / "runs", made.folder / "reports", None, made.folder / "evaluations")
+    write_report(
+        Config(), made.layout.out, made.folder / "runs", made.folder / "reports", None, made.folder / "evaluations"
+    )
     after = resource.getrusage(resource.RUSAGE_SELF)
-    return made.folder / "reports" / "pages" / "random" / "dialogues.html", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return (
+        made.folder / "reports" / "pages" / "random" / "dialogues.html",
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+    )
 
 
 def seconds_to_open(page_file: Path, fragment: str, name: str) -> float:
@@ -176,7 +274,9 @@ def seconds_to_open(page_file: Path, fragment: str, name: str) -> float:
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.add_init_script(_FIRST_STRIP)
         page.goto(page_file.resolve().as_uri() + fragment)
-        while (milliseconds := page.evaluate(f"window.{name}")) is None:  # playwright's own way to wait is forbidden by the page's policy
+        while (
+            milliseconds := page.evaluate(f"window.{name}")
+        ) is None:  # playwright's own way to wait is forbidden by the page's policy
             page.wait_for_timeout(20)
         browser.close()
     return float(milliseconds) / 1000
@@ -192,14 +292,12 @@ def seconds_to_filter(page_file: Path) -> float:
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.goto(page_file.resolve().as_uri() + "#q=you")  # texts are loaded
         page.wait_for_selector(".cell.found")
-        milliseconds = page.evaluate(
-            """() => new Promise((done) => {
+        milliseconds = page.evaluate("""() => new Promise((done) => {
               const begun = performance.now();
               const seen = () => requestAnimationFrame(() => setTimeout(() => done(performance.now() - begun)));
               new MutationObserver(seen).observe(document.getElementById("count"), {childList: true});
               location.hash = "#q=know%20what&confident=1&disagree=1";
-            })"""
-        )
+            })""")
         browser.close()
     return float(milliseconds) / 1000
 
@@ -212,7 +310,11 @@ def row_of(folder: Path, sizes: Mapping[str, int], recipes: int, repetitions: in
     every = [path.stat().st_size for path in page.parent.rglob("*") if path.is_file()]
     first, opened, filtered = (
         [measure(page) for _ in range(repetitions)]
-        for measure in (lambda one: seconds_to_open(one, "", "firstStrip"), lambda one: seconds_to_open(one, last, "firstTurn"), seconds_to_filter)
+        for measure in (
+            lambda one: seconds_to_open(one, "", "firstStrip"),
+            lambda one: seconds_to_open(one, last, "firstTurn"),
+            seconds_to_filter,
+        )
     )
     numbers = [sum(sizes.values()), sum(map(len, made.labels.values())), recipes]
     sizes_mb = [(page.with_suffix("") / "index.js").stat().st_size, scripts, sum(every)]
@@ -236,9 +338,18 @@ def main(repetitions: int, recipes: int, keep: Path | None, out: Path | None) ->
         "",
         f"    python benchmarks/report.py --repetitions {repetitions} --recipes {recipes}",
         "",
-        f"{platform.machine()}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores. Build: CPU seconds of the",
-        "whole report, with eight crops an utterance read and one copied. Megabytes: of what is read at once, of all data, of the dataset's folder with its",
-        f"faces. Seconds, the least and in brackets the median of {repetitions}: until the first strip is seen; until the last dialogue is seen, opened by its",
+        (
+            f"{platform.machine()}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} on"
+            f" {os.cpu_count()} cores. Build: CPU seconds of the"
+        ),
+        (
+            "whole report, with eight crops an utterance read and one copied. Megabytes: of what is read at once, of"
+            " all data, of the dataset's folder with its"
+        ),
+        (
+            f"faces. Seconds, the least and in brackets the median of {repetitions}: until the first strip is seen;"
+            " until the last dialogue is seen, opened by its"
+        ),
         "address; of a filter by words, mistakes and disagreement.",
         "",
         "| dialogues | utterances | recipes | build | at once | data | folder | first strip | deep link | filter |",

@@ -1,14 +1,16 @@
-"""What the models and losses reach; writes tables into results_meld_text.md beside this file, and leaves the rest of that file as it is.
+"""What the models and losses reach; writes tables into results_meld_text.md beside this file, and leaves the rest of
+that file as it is.
 
     MERC_REAL_DATA=FOLDER MERC_MINILM=FOLDER_OF_ALL_MINILM_L6_V2 python benchmarks/results_meld_text.py losses
     … frozen                            all models on MELD's text, MiniLM frozen
     … adapted --encoder FOLDER          the same on MiniLM as adapted_text.py fine-tuned it in its --work
     … demonstration                     all models on the demonstration corpus, three modalities; needs neither variable
 
-The folder of real data holds MELD's three CSV files in meld/. Features are extracted and recipes trained by the commands a user gives, in a folder that
-stays (--work), so that a second run goes on where the first was: finished extractions and trainings are found again. The epoch is chosen on dev for every
-seed; the column of the best test epoch decides nothing. Seconds per epoch are of one seed on this machine, scoring of dev and test included, measured
-after the trainings, one recipe at a time; what models cost is compared in model_costs.py.
+The folder of real data holds MELD's three CSV files in meld/. Features are extracted and recipes trained by the
+commands a user gives, in a folder that stays (--work), so that a second run goes on where the first was: finished
+extractions and trainings are found again. The epoch is chosen on dev for every seed; the column of the best test epoch
+decides nothing. Seconds per epoch are of one seed on this machine, scoring of dev and test included, measured after the
+trainings, one recipe at a time; what models cost is compared in model_costs.py.
 """
 
 import json
@@ -46,7 +48,14 @@ BIN = Path(sys.executable).parent
 BASES = ("baseline", "dialogue_transformer_text", "dialogue_transformer_text+idcl", "ddin_text", "mmgcn_text")
 ADDITIONS = ("", "+supcon", "+dclf")
 # The students of merc_kdc are sound and face: over text alone it is its teacher, trained at once.
-OVER_TEXT = ("dialogue_transformer_text", "ddin_text", "mmgcn_text", "df_erc+batch_16", "joint_vector", "merc_kdc+at_once")
+OVER_TEXT = (
+    "dialogue_transformer_text",
+    "ddin_text",
+    "mmgcn_text",
+    "df_erc+batch_16",
+    "joint_vector",
+    "merc_kdc+at_once",
+)
 OVER_ALL = ("dialogue_transformer", "ddin", "mmgcn", "df_erc+batch_16", "joint_vector", "merc_kdc")
 FAST = ("mm_dfn", "m3net", "multiemo")
 SLOW = ("cogmen", "dialogue_rnn", "multi_dag", "multi_dag+curriculum", "aghmn", "sdt+narrow+faster", "graphcfc+faster")
@@ -154,7 +163,9 @@ def shortened(resolved: ResolvedRecipe, epochs: int) -> ResolvedRecipe:
 
 
 def _seconds_per_epoch(params: Params, layout: Layout, recipe: str, noted: Path) -> float:
-    """Of one seed; measured once and noted, by two trainings of which one is longer, so that the start is not counted."""
+    """Of one seed; measured once and noted, by two trainings of which one is longer, so that the start is not
+    counted.
+    """
     known: dict[str, float] = files.read_json(noted) if noted.is_file() else {}
     if recipe not in known:
         resolved = resolve(params, recipe)
@@ -194,14 +205,23 @@ def _interval(place: Place, recipe: str, alone: str, classes: int) -> dict[str, 
         dialogues = np.array(table["dialogue_id"].to_pylist()).reshape(seeds, -1)[0]
         predicted.append(table["predicted"].to_numpy().reshape(seeds, -1))
     bounds = np.flatnonzero(np.r_[True, dialogues[1:] != dialogues[:-1], True])
-    return significance.cluster_bootstrap(labels, *predicted, np.diff(bounds), classes, resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
+    return significance.cluster_bootstrap(
+        labels, *predicted, np.diff(bounds), classes, resamples=RESAMPLES, confidence=CONFIDENCE, seed=0
+    )
 
 
 def _tests(place: Place, recipes: Sequence[str]) -> dict[str, str]:
     """Recipe with an addition → its difference from the recipe alone, in words."""
-    pairs = [(name, name.replace(addition, "")) for name in recipes for addition in ADDITIONS if addition and addition in name]
+    pairs = [
+        (name, name.replace(addition, ""))
+        for name in recipes
+        for addition in ADDITIONS
+        if addition and addition in name
+    ]
     pairs = [(name, alone) for name, alone in pairs if alone in recipes]
-    found = {name: [_scores(place.results(one), "test", "weighted_f1") for one in (name, alone)] for name, alone in pairs}
+    found = {
+        name: [_scores(place.results(one), "test", "weighted_f1") for one in (name, alone)] for name, alone in pairs
+    }
     tested = {name: significance.paired_t_test(*scores) for name, scores in found.items() if len(scores[0]) > 1}
     corrected = dict(zip(tested, significance.holm([test["p"] for test in tested.values()]), strict=True))
     words = {}
@@ -219,7 +239,15 @@ def _tests(place: Place, recipes: Sequence[str]) -> dict[str, str]:
 
 def _rows(place: Place, recipes: Sequence[str], seconds: dict[str, float]) -> list[str]:
     """The table; with ``seconds`` also what an epoch takes, and how sure a gain is."""
-    head = ["recipe", "dev weighted F1", "test weighted F1", "test accuracy", "best test epoch's F1, which decided nothing", "epochs selected", "parameters"]
+    head = [
+        "recipe",
+        "dev weighted F1",
+        "test weighted F1",
+        "test accuracy",
+        "best test epoch's F1, which decided nothing",
+        "epochs selected",
+        "parameters",
+    ]
     tests: dict[str, str] = {}
     if seconds:
         head += ["seconds an epoch", "test F1 over alone", "p", "p (Holm)", "95 % over dialogues", "significant"]
@@ -229,7 +257,10 @@ def _rows(place: Place, recipes: Sequence[str], seconds: dict[str, float]) -> li
         found = place.results(recipe)
         cells = [
             recipe,
-            *(spread(_scores(found, *keys)) for keys in (("dev", "weighted_f1"), ("test", "weighted_f1"), ("test", "accuracy"))),
+            *(
+                spread(_scores(found, *keys))
+                for keys in (("dev", "weighted_f1"), ("test", "weighted_f1"), ("test", "accuracy"))
+            ),
             spread(_scores(found, "best_test_epoch", "weighted_f1")),
             ", ".join(f"{epoch:.0f}" for epoch in _scores(found, "epoch")),
             f"{found['parameters']:,}",
@@ -240,7 +271,9 @@ def _rows(place: Place, recipes: Sequence[str], seconds: dict[str, float]) -> li
     if not seconds and len(recipes) > 1:
         dev, test = (_averaged(place, recipes, split) for split in ("dev", "test"))
         scores = [dev["weighted_f1"], test["weighted_f1"], test["accuracy"]]
-        lines.append(f"| {' | '.join(['all rows, probabilities averaged', *(spread([score]) for score in scores), '–', '–', '–'])} |")
+        lines.append(
+            f"| {' | '.join(['all rows, probabilities averaged', *(spread([score]) for score in scores), '–', '–', '–'])} |"  # noqa: E501
+        )
     return lines
 
 
@@ -259,7 +292,10 @@ def _averaged(place: Place, recipes: Sequence[str], split: str) -> dict[str, flo
 
 def _about(place: Place, table: Table, seeds: str, chosen: Sequence[str]) -> list[str]:
     counts = reader.info(place.layout.shards)["counts"]
-    sizes = "; ".join(f"{split}: {count['dialogues']:,} dialogues, {count['utterances']:,} utterances" for split, count in counts.items())
+    sizes = "; ".join(
+        f"{split}: {count['dialogues']:,} dialogues, {count['utterances']:,} utterances"
+        for split, count in counts.items()
+    )
     other = dict.fromkeys(given for one in chosen if (given := table.seeds_of(one, seeds)) != seeds)
     more = "".join(f"; {given} for rows with {given.count(',') + 1} in the column of epochs" for given in other)
     return [
@@ -273,7 +309,15 @@ def _numbers(seeds: str) -> list[int]:
     return [int(seed) for seed in seeds.split(",")]
 
 
-def extracted(table: Table, work: Path, annotations: Path | None, checkpoint: Path | None, encoder: Path | None, values: dict[str, Any], name: str) -> Place:
+def extracted(
+    table: Table,
+    work: Path,
+    annotations: Path | None,
+    checkpoint: Path | None,
+    encoder: Path | None,
+    values: dict[str, Any],
+    name: str,
+) -> Place:
     """The features of a table, made if they are not there; ``values``: settings by dotted key."""
     (work / "raw").mkdir(parents=True, exist_ok=True)
     if table.dataset == "meld":
@@ -281,7 +325,11 @@ def extracted(table: Table, work: Path, annotations: Path | None, checkpoint: Pa
         if not (work / "raw" / "meld").exists():
             (work / "raw" / "meld").symlink_to(annotations.resolve())
     elif not (work / "raw" / table.dataset).exists():
-        subprocess.run([sys.executable, "-m", "merc.corpora.demo.make", "--params", str(ROOT / "params.yaml")], cwd=work, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "merc.corpora.demo.make", "--params", str(ROOT / "params.yaml")],
+            cwd=work,
+            check=True,
+        )
     if table.encoder == "minilm_meld":
         if encoder is None:
             raise click.UsageError("give --encoder, the folder of a fine-tuned encoder")
@@ -294,20 +342,51 @@ def extracted(table: Table, work: Path, annotations: Path | None, checkpoint: Pa
     settings = settings_file(work / f"params-{name}.yaml", values)
     suffix = f"-{name}" if table.encoder == "minilm_meld" else ""
     place = Place(work, table.dataset, f"features{suffix}", f"runs{suffix}", settings)
-    place.run("merc-extract", *(("--modalities", "text", "--encoder", f"text={table.encoder}") if table.encoder else ()), "--offline")
+    place.run(
+        "merc-extract",
+        *(("--modalities", "text", "--encoder", f"text={table.encoder}") if table.encoder else ()),
+        "--offline",
+    )
     return place
 
 
 @click.command()
 @click.argument("name", type=click.Choice(list(TABLES)))
-@click.option("--annotations", type=click.Path(path_type=Path, exists=True), help="Folder of MELD's CSV files; default: $MERC_REAL_DATA/meld.")
-@click.option("--checkpoint", type=click.Path(path_type=Path, exists=True), envvar="MERC_MINILM", help="all-MiniLM-L6-v2; or $MERC_MINILM.")
-@click.option("--encoder", type=click.Path(path_type=Path, exists=True), help="Of the table `adapted`: folder of the fine-tuned encoder.")
-@click.option("--work", type=click.Path(path_type=Path), default=ROOT / "runs" / "results_meld_text", show_default=True, help="Features and runs; stays.")
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder of MELD's CSV files; default: $MERC_REAL_DATA/meld.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, exists=True),
+    envvar="MERC_MINILM",
+    help="all-MiniLM-L6-v2; or $MERC_MINILM.",
+)
+@click.option(
+    "--encoder",
+    type=click.Path(path_type=Path, exists=True),
+    help="Of the table `adapted`: folder of the fine-tuned encoder.",
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=ROOT / "runs" / "results_meld_text",
+    show_default=True,
+    help="Features and runs; stays.",
+)
 @click.option("--recipes", help="In place of all of the table, without the suffix that it adds.")
 @click.option("--seeds", help="In place of the table's.")
-@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="cores", help="Seeds trained at once.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting, as for a trial.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=os.cpu_count() or 1,
+    show_default="cores",
+    help="Seeds trained at once.",
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a setting, as for a trial."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).with_suffix(".md"), show_default=True)
 def main(
     name: str,
@@ -326,7 +405,9 @@ def main(
     seeds = seeds or table.seeds
     chosen = recipes.split(",") if recipes else table.recipes
     of_base = {one.partition("+")[0]: table.seeds_of(one, seeds) for one in chosen}
-    values = values_of(overrides) | {f"recipes.{base}.seeds": _numbers(of_one) for base, of_one in sorted(of_base.items())}
+    values = values_of(overrides) | {
+        f"recipes.{base}.seeds": _numbers(of_one) for base, of_one in sorted(of_base.items())
+    }
     if table.suffix.startswith("+"):  # the addition for the demonstration corpus has seeds of its own
         values[f"additions.{table.suffix[1:]}.seeds"] = _numbers(seeds)
     place = extracted(table, work, annotations, checkpoint, encoder, values, name)
@@ -334,13 +415,26 @@ def main(
     for one in names:
         place.run("merc-train", "--recipe", one, "--runs", place.runs, "--device", "cpu", "--workers", str(jobs))
     params = Params.load(place.settings)
-    noted = {one: _seconds_per_epoch(params, place.layout, one, work / "seconds_per_epoch.json") for one in names} if table.timed else {}
-    options = {"encoder": "<folder>" if encoder else None, "recipes": recipes, "seeds": seeds if seeds != table.seeds else None}
-    shown = "    python benchmarks/results_meld_text.py " + " ".join([name, *(f"--{key} {value}" for key, value in options.items() if value)])
+    noted = (
+        {one: _seconds_per_epoch(params, place.layout, one, work / "seconds_per_epoch.json") for one in names}
+        if table.timed
+        else {}
+    )
+    options = {
+        "encoder": "<folder>" if encoder else None,
+        "recipes": recipes,
+        "seeds": seeds if seeds != table.seeds else None,
+    }
+    shown = "    python benchmarks/results_meld_text.py " + " ".join(
+        [name, *(f"--{key} {value}" for key, value in options.items() if value)]
+    )
     lines = [f"## {table.title}", "", shown, "", *_about(place, table, seeds, chosen)]
     if table.timed:
         lines += [
-            "Significant: the paired t-test over seeds, corrected by Holm's method over the table, and the bootstrap over test dialogues",
+            (
+                "Significant: the paired t-test over seeds, corrected by Holm's method over the table, and the"
+                " bootstrap over test dialogues"
+            ),
             f"({RESAMPLES:,} resamples) agree at {LEVEL}. Seconds an epoch were taken beside other work.",
         ]
     put_table(out, name, [*lines, "", *_rows(place, names, noted)])

@@ -1,13 +1,17 @@
-"""DCLF and the models under it on IEMOCAP's real text and audio, leave one of sessions 1 to 4 out; writes the tables of results_real.md beside this file.
+"""DCLF and the models under it on IEMOCAP's real text and audio, leave one of sessions 1 to 4 out; writes the tables of
+results_real.md beside this file.
 
-    python benchmarks/results_real.py --features FOLDER --work FOLDER [--folds 1,2] [--seeds 0] [--epochs 30] [fusion | trials | systems]
+    python benchmarks/results_real.py --features FOLDER --work FOLDER [--folds 1,2] [--seeds 0] [--epochs 30] [fusion |
+    trials | systems]
 
-The folder of features has fold-test-1.pkl to fold-test-4.pkl: in each the named session is the test split and the other three are train, in the layout
-that `merc-shards import` reads. They derive from a corpus under a research licence, and neither come with this program nor may be passed on; without them
-nothing is measured. Session 5, the benchmark's test, is in none of them. Dev are those of the benchmark's twelve dialogues that are not in the test session.
+The folder of features has fold-test-1.pkl to fold-test-4.pkl: in each the named session is the test split and the other
+three are train, in the layout that `merc-shards import` reads. They derive from a corpus under a research licence, and
+neither come with this program nor may be passed on; without them nothing is measured. Session 5, the benchmark's test,
+is in none of them. Dev are those of the benchmark's twelve dialogues that are not in the test session.
 
-A training that is done is found again in the working folder. ``trials`` says what each part of DCLF does to MMGCN, at half its width and epochs so that
-a CPU core does it in a minute; ``systems`` are recipes as they ship, and ``fusion`` says what audio adds to text.
+A training that is done is found again in the working folder. ``trials`` says what each part of DCLF does to MMGCN, at
+half its width and epochs so that a CPU core does it in a minute; ``systems`` are recipes as they ship, and ``fusion``
+says what audio adds to text.
 """
 
 import argparse
@@ -69,13 +73,21 @@ TRIALS = [
     _modality(", same emotion only", {"losses.modality_contribution.same_emotion_only": True}),
     _modality(", heads detached", {"frameworks.dclf.detach_unimodal": True}),
     Row("context loss alone", OVER, {**SMALL, **WHOLE, MODALITY: None}),
-    Row("context loss alone, projection of 64", OVER, {**SMALL, **WHOLE, MODALITY: None, "losses.context_aware.projection_units": 64}),
+    Row(
+        "context loss alone, projection of 64",
+        OVER,
+        {**SMALL, **WHOLE, MODALITY: None, "losses.context_aware.projection_units": 64},
+    ),
     Row("both losses", OVER, {**SMALL, **WHOLE}),
     Row("both losses, projections of 64", OVER, {**SMALL, **WHOLE, **_projected(64)}),
     Row("`mmgcn_text+causal` without DCLF", "mmgcn_text+causal", SMALL),
     Row("both losses, projections of 64, causal", OVER, {**SMALL, **_projected(64)}),
 ]
-SYSTEMS = [Row(f"`{base}{more}`", f"{base}{more}", {}) for base in ("baseline", "mmgcn_text", "ddin_text") for more in ("", "+causal", "+dclf_iemocap")]
+SYSTEMS = [
+    Row(f"`{base}{more}`", f"{base}{more}", {})
+    for base in ("baseline", "mmgcn_text", "ddin_text")
+    for more in ("", "+causal", "+dclf_iemocap")
+]
 AVERAGED = {"models.context_gru.fusion": "probabilities"}
 FUSION = [
     Row("`baseline`, text", "baseline", {}, "text"),
@@ -84,7 +96,11 @@ FUSION = [
     Row("`baseline`, both", "baseline", {}),
     Row("`baseline_iemocap`, text", "baseline_iemocap", {}, "text"),
     Row("`baseline_iemocap`, both", "baseline_iemocap", {}),
-    Row("`baseline_iemocap`, both, no values of audio dropped", "baseline_iemocap", {"recipes.baseline_iemocap.feature_dropout": {}}),
+    Row(
+        "`baseline_iemocap`, both, no values of audio dropped",
+        "baseline_iemocap",
+        {"recipes.baseline_iemocap.feature_dropout": {}},
+    ),
     *(
         Row(f"`{name}`, {words}", name, {}, given)
         for name in ("mmgcn_text", "dialogue_transformer_text")
@@ -98,12 +114,19 @@ def imported(features: Path, work: Path, fold: str) -> Layout:
     """The shards of a fold, imported if they are not there."""
     layout = Layout(raw=work / "raw", out=work / "features", dataset=f"iemocap-without-{fold}")
     if not layout.shards.exists():
-        command = [str(Path(sys.executable).parent / "merc-shards"), "import", str(features / f"fold-test-{fold}.pkl"), str(layout.shards)]
+        command = [
+            str(Path(sys.executable).parent / "merc-shards"),
+            "import",
+            str(features / f"fold-test-{fold}.pkl"),
+            str(layout.shards),
+        ]
         subprocess.run(command, check=True, capture_output=True, cwd=work)
     return layout
 
 
-def trained(row: Row, layout: Layout, seed: int, epochs: int | None, work: Path, data: dict[str, TrainingData]) -> dict[str, float]:
+def trained(
+    row: Row, layout: Layout, seed: int, epochs: int | None, work: Path, data: dict[str, TrainingData]
+) -> dict[str, float]:
     """Dev and test scores of a row, from the folder of work if they are there."""
     settings = {**row.settings, **({} if epochs is None else {"additions.measured.epochs": epochs})}
     params = Params.load(settings_file(work / "params.yaml", settings))
@@ -117,23 +140,36 @@ def trained(row: Row, layout: Layout, seed: int, epochs: int | None, work: Path,
         found = train_seed(resolved, data[read], seed, torch.device("cpu"))
         kept.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(
-            kept, {"dev": found.dev["weighted_f1"], "test": found.test["weighted_f1"], **{k: v for k, v in found.history[-1].items() if "loss" in k}}
+            kept,
+            {
+                "dev": found.dev["weighted_f1"],
+                "test": found.test["weighted_f1"],
+                **{k: v for k, v in found.history[-1].items() if "loss" in k},
+            },
         )
     scores: dict[str, float] = json.loads(kept.read_text())
     return scores
 
 
 def table(rows: list[Row], layouts: list[Layout], seeds: list[int], epochs: int | None, work: Path) -> list[str]:
-    """Of folds and seeds: mean and standard deviation; the difference from the first row, its deviation over folds and seeds."""
+    """Of folds and seeds: mean and standard deviation; the difference from the first row, its deviation over folds and
+    seeds.
+    """
     data: dict[str, TrainingData] = {}
-    lines = ["| row | dev WF1 | held-out WF1 | over the first row, held out | folds × seeds |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| row | dev WF1 | held-out WF1 | over the first row, held out | folds × seeds |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     first: list[float] = []
     for row in rows:
         found = [trained(row, layout, seed, epochs, work, data) for layout in layouts for seed in seeds]
         test = [one["test"] for one in found]
         first = first or test
         apart = spread([one - other for one, other in zip(test, first, strict=True)])
-        lines.append(f"| {row.name} | {spread([one['dev'] for one in found])} | {spread(test)} | {apart} | {len(layouts)} × {len(seeds)} |")
+        lines.append(
+            f"| {row.name} | {spread([one['dev'] for one in found])} | {spread(test)} | {apart} | {len(layouts)} ×"
+            f" {len(seeds)} |"
+        )
         print(lines[-1], round(statistics.fmean(one["train_loss"] for one in found), 2), flush=True)
     return lines
 
@@ -154,8 +190,13 @@ def main() -> None:
     torch.set_num_threads(1)
     given.work.mkdir(parents=True, exist_ok=True)
     layouts = [imported(Path(given.features).resolve(), given.work, fold) for fold in given.folds.split(",")]
-    lines = table(TABLES[given.which], layouts, [int(seed) for seed in given.seeds.split(",")], given.epochs, given.work)
-    told = f"`python benchmarks/results_real.py {given.which} --folds {given.folds} --seeds {given.seeds}{f' --epochs {given.epochs}' if given.epochs else ''}`"
+    lines = table(
+        TABLES[given.which], layouts, [int(seed) for seed in given.seeds.split(",")], given.epochs, given.work
+    )
+    told = (
+        f"`python benchmarks/results_real.py {given.which} --folds {given.folds} --seeds"
+        f" {given.seeds}{f' --epochs {given.epochs}' if given.epochs else ''}`"
+    )
     put_table(RESULTS, given.which, [f"{told}, IEMOCAP text and audio, six classes, per cent.", "", *lines])
 
 

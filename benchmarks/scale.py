@@ -1,10 +1,12 @@
-"""How time and memory of every step that sees the whole corpus grow with it: a table of utterances becomes a manifest, features, shards and what reads them.
+"""How time and memory of every step that sees the whole corpus grow with it: a table of utterances becomes a manifest,
+features, shards and what reads them.
 
     python benchmarks/scale.py --scratch /big/disk [--thousands 3 10 30 100] [--dim 16]
 
-Dialogues of ten utterances, with short texts and one small file for each utterance in place of its clip; decoding and encoding, whose parts do not know of
-each other, are left out: vectors are random numbers. Each step runs in a process of its own; given are its CPU seconds, the largest resident size of the
-process, and the exponent, the slope of a line through log CPU seconds over log size.
+Dialogues of ten utterances, with short texts and one small file for each utterance in place of its clip; decoding and
+encoding, whose parts do not know of
+each other, are left out: vectors are random numbers. Each step runs in a process of its own; given are its CPU seconds,
+the largest resident size of the process, and the exponent, the slope of a line through log CPU seconds over log size.
 """
 
 import csv
@@ -155,7 +157,9 @@ STEPS: dict[str, tuple[str, Callable[[Layout], None]]] = {
 
 
 def _alone(work: Callable[[], None]) -> tuple[float, float]:
-    """CPU seconds and megabytes of a function in a process of its own, forked so that what is imported is not counted."""
+    """CPU seconds and megabytes of a function in a process of its own, forked so that what is imported is not
+    counted.
+    """
     receiver, sender = _FORK.Pipe(duplex=False)
 
     def child() -> None:
@@ -194,7 +198,10 @@ def lines_of(thousands: tuple[int, ...], found: list[dict[str, tuple[float, floa
         "",
         f"    python benchmarks/scale.py --dim {dim} {' '.join(f'--thousands {number}' for number in thousands)}",
         "",
-        f"Dialogues of {TURNS} utterances, three modalities of {dim} numbers; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.",
+        (
+            f"Dialogues of {TURNS} utterances, three modalities of {dim} numbers; load {os.getloadavg()[0]:.1f} on"
+            f" {os.cpu_count()} cores."
+        ),
         "CPU seconds and peak memory in MB of a process of its own, by the number of utterances.",
         "",
         f"| step | {' | '.join(f'{size}: s | MB' for size in sizes)} | exponent |",
@@ -203,13 +210,19 @@ def lines_of(thousands: tuple[int, ...], found: list[dict[str, tuple[float, floa
     for name, (words, _) in STEPS.items():
         seconds, megabytes = zip(*(one[name] for one in found), strict=True)
         exponent = f"{np.polyfit(np.log(thousands), np.log(seconds), 1)[0]:.2f}" if len(thousands) > 1 else "-"
-        lines.append(f"| {words} | {' | '.join(f'{one:.1f} | {size:,.0f}' for one, size in zip(seconds, megabytes, strict=True))} | {exponent} |")
+        lines.append(
+            f"| {words} |"
+            f" {' | '.join(f'{one:.1f} | {size:,.0f}' for one, size in zip(seconds, megabytes, strict=True))} |"
+            f" {exponent} |"
+        )
     return lines
 
 
 @click.command(help=__doc__)
 @click.option("--scratch", type=click.Path(path_type=Path, exists=True), default=Path(tempfile.gettempdir()))
-@click.option("--thousands", type=int, multiple=True, default=(3, 10, 30, 100), show_default=True, help="Dialogues; repeatable.")
+@click.option(
+    "--thousands", type=int, multiple=True, default=(3, 10, 30, 100), show_default=True, help="Dialogues; repeatable."
+)
 @click.option("--dim", type=int, default=16, show_default=True, help="Length of the vectors of each modality.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: scale_<date>.md beside this file.")
 def main(scratch: Path, thousands: tuple[int, ...], dim: int, out: Path | None) -> None:

@@ -1,12 +1,14 @@
-"""How fast shards are read against pickles of the same content, and in how much memory they are joined, written and read.
+"""How fast shards are read against pickles of the same content, and in how much memory they are joined, written and
+read.
 
     python benchmarks/shards.py speed            # a train split of MELD's size: the reader against three kinds of feature pickle, in turn
     python benchmarks/shards.py memory           # the peak of reading 1, 4 and 16 times that
     python benchmarks/shards.py large --scratch /big/disk     # 100,000 dialogues of 10 utterances with three vectors of 768: 20 GB for a while
 
-Vectors are random normal numbers, which no compression makes smaller; ``speed --vectors features/<dataset>/text/<encoder>`` takes real ones for all three
-modalities instead. Peaks are the largest resident size of a process of its own, mapped pages of files included.
-"""
+Vectors are random normal numbers, which no compression makes smaller; ``speed --vectors
+features/<dataset>/text/<encoder>`` takes real ones for all three modalities instead. Peaks are the largest resident
+size of a process of its own, mapped pages of files included.
+"""  # noqa: E501
 
 import io
 import pickle
@@ -44,20 +46,34 @@ ROOT = Path(__file__).resolve().parents[1]
 MELD_TRAIN = (1038, 9989)  # dialogues, utterances
 DIM = 768
 LABELS = label_set("meld7")
-READ = ["dialogue_id", "speakers", "texts", "emotion_index", *MODALITIES, *(f"{modality}_present" for modality in MODALITIES)]
+READ = [
+    "dialogue_id",
+    "speakers",
+    "texts",
+    "emotion_index",
+    *MODALITIES,
+    *(f"{modality}_present" for modality in MODALITIES),
+]
 
 
-def synthetic(layout: Layout, turns: list[int], dim: int, absent_every: int = 97, real_ND: NDArray[np.float32] | None = None) -> None:
+def synthetic(
+    layout: Layout, turns: list[int], dim: int, absent_every: int = 97, real_ND: NDArray[np.float32] | None = None
+) -> None:
     """A train split with a manifest and with features as extraction writes them, part by part.
 
-    The first number of a vector is its row, which shows whether what is read is what was written. One utterance in ``absent_every`` has no vector.
+    The first number of a vector is its row, which shows whether what is read is what was written. One utterance in
+    ``absent_every`` has no vector.
     """
     _write_manifest(layout, turns)
     write_features(layout, dim, absent_every, real_ND)
 
 
-def write_features(layout: Layout, dim: int, absent_every: int = 97, real_ND: NDArray[np.float32] | None = None) -> None:
-    """The features of a manifest that is there, and media of which there is no more than the record; see :func:`synthetic`."""
+def write_features(
+    layout: Layout, dim: int, absent_every: int = 97, real_ND: NDArray[np.float32] | None = None
+) -> None:
+    """The features of a manifest that is there, and media of which there is no more than the record; see
+    :func:`synthetic`.
+    """
     table = manifest.read(layout.manifest)
     media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
     media.start()
@@ -65,7 +81,9 @@ def write_features(layout: Layout, dim: int, absent_every: int = 97, real_ND: ND
     media.finish({})
     ids = table["utterance_id"]
     for seed, modality in enumerate(MODALITIES):
-        fingerprint = Fingerprint({"encoders": {modality: {"random": {"seed": seed}}}}, input_hashes(layout.media, table, modality))
+        fingerprint = Fingerprint(
+            {"encoders": {modality: {"random": {"seed": seed}}}}, input_hashes(layout.media, table, modality)
+        )
         job = Job(f"{modality}/random", layout.features(modality, "random"), layout.scratch, fingerprint)
         job.start()
         failed = []
@@ -79,11 +97,28 @@ def write_features(layout: Layout, dim: int, absent_every: int = 97, real_ND: ND
             present_N = rows_N % absent_every != absent_every - 1
             values_ND[~present_N] = 0
             names = ids.slice(start, stop - start)
-            failed += [Failure(names[int(row)].as_py(), "extraction", modality, "zero_vector").row() for row in np.flatnonzero(~present_N)]
-            columns = [names.combine_chunks(), feature_tables.vectors(values_ND), pa.array(present_N), pa.array(np.where(present_N, "ok", "zero_vector"))]
+            failed += [
+                Failure(names[int(row)].as_py(), "extraction", modality, "zero_vector").row()
+                for row in np.flatnonzero(~present_N)
+            ]
+            columns = [
+                names.combine_chunks(),
+                feature_tables.vectors(values_ND),
+                pa.array(present_N),
+                pa.array(np.where(present_N, "ok", "zero_vector")),
+            ]
             parquet.write(job.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
         parquet.write(job.folder / feature_tables.FAILURES, failures.table(failed))
-        job.finish({"modality": modality, "encoder": "random", "dim": dim, "provenance": {"encoder": "random"}, "counts": {}, "versions": {}})
+        job.finish(
+            {
+                "modality": modality,
+                "encoder": "random",
+                "dim": dim,
+                "provenance": {"encoder": "random"},
+                "counts": {},
+                "versions": {},
+            }
+        )
 
 
 def _write_manifest(layout: Layout, turns: list[int]) -> None:
@@ -100,7 +135,10 @@ def _write_manifest(layout: Layout, turns: list[int]) -> None:
         "position": position_N,
         "speaker": [("Ross", "Rachel")[turn % 2] for turn in position_N],
         "speaker_index": np.minimum(position_N % 2, position_N),
-        "text": [f"What was said in turn {turn} of the dialogue {number}, eleven words." for number, turn in zip(owner_N, position_N, strict=True)],
+        "text": [
+            f"What was said in turn {turn} of the dialogue {number}, eleven words."
+            for number, turn in zip(owner_N, position_N, strict=True)
+        ],
         "emotion": [LABELS.classes[label] for label in label_N],
         "emotion_index": label_N,
         "start_seconds": position_N * 3.0,
@@ -109,7 +147,11 @@ def _write_manifest(layout: Layout, turns: list[int]) -> None:
     columns = []
     for field in manifest.SCHEMA:
         if field.name in filled:
-            columns.append(pa.array(filled[field.name], type=field.type) if not isinstance(filled[field.name], pa.Array) else filled[field.name])
+            columns.append(
+                pa.array(filled[field.name], type=field.type)
+                if not isinstance(filled[field.name], pa.Array)
+                else filled[field.name]
+            )
         elif field.name == "video_region":
             columns.append(pa.array(["full"] * total))
         elif field.name == "audio_channel":
@@ -117,10 +159,21 @@ def _write_manifest(layout: Layout, turns: list[int]) -> None:
         elif field.nullable:
             columns.append(pa.nulls(total, field.type))
         else:
-            columns.append(pa.array([""] * total) if pa.types.is_string(field.type) else pa.array(np.zeros(total), type=field.type))
-    metadata = {"schema_version": manifest.SCHEMA_VERSION, "label_set": LABELS.name, "classes": ",".join(LABELS.classes)}
+            columns.append(
+                pa.array([""] * total) if pa.types.is_string(field.type) else pa.array(np.zeros(total), type=field.type)
+            )
+    metadata = {
+        "schema_version": manifest.SCHEMA_VERSION,
+        "label_set": LABELS.name,
+        "classes": ",".join(LABELS.classes),
+    }
     manifest.write(layout.manifest, pa.table(columns, schema=manifest.SCHEMA.with_metadata(metadata)))
-    record = {"settings": {"corpora": {layout.dataset: {"label_set": LABELS.name}}}, "source": "random numbers", "deviations": [], "failures": []}
+    record = {
+        "settings": {"corpora": {layout.dataset: {"label_set": LABELS.name}}},
+        "source": "random numbers",
+        "deviations": [],
+        "failures": [],
+    }
     files.write_json(layout.folder / "manifest.json", record)
 
 
@@ -128,7 +181,8 @@ def join(layout: Layout) -> str:
     write_card(build_shards(Config(), layout, RunOptions(), encoders=dict.fromkeys(MODALITIES, "random")))
     there = sorted((layout.shards / "dialogues").iterdir())
     return (
-        f"{len(there)} files, {sum(path.stat().st_size for path in there) / 1e9:.2f} GB, the largest {max(path.stat().st_size for path in there) / 1e6:.0f} MB"
+        f"{len(there)} files, {sum(path.stat().st_size for path in there) / 1e9:.2f} GB, the largest"
+        f" {max(path.stat().st_size for path in there) / 1e6:.0f} MB"
     )
 
 
@@ -153,14 +207,19 @@ def validate(layout: Layout) -> str:
     command = [sys.executable, "-c", "from merc.commands.shards import main; main()", "validate", str(layout.shards)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return f"merc-shards validate: exit code {run.returncode}, its own peak {children / 1e3:.0f} MB. {' '.join((run.stdout + run.stderr).split()[-20:])}"
+    return (
+        f"merc-shards validate: exit code {run.returncode}, its own peak {children / 1e3:.0f} MB."
+        f" {' '.join((run.stdout + run.stderr).split()[-20:])}"
+    )
 
 
 STEPS: dict[str, Callable[[Layout], str]] = {"join": join, "read": read, "shuffle": shuffle, "validate": validate}
 
 
 class _AsPython2(pickle._Pickler):
-    """Writes what Python 2 wrote with protocol 2: bytes as they are. The files in circulation are of that kind (``encoding="latin1"``)."""
+    """Writes what Python 2 wrote with protocol 2: bytes as they are. The files in circulation are of that kind
+    (``encoding="latin1"``).
+    """
 
     def _bytes(self, value: bytes) -> None:
         self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
@@ -175,14 +234,18 @@ def pickles(layout: Layout, folder: Path) -> dict[str, Path]:
 
     def content(vectors: Callable[[NDArray[np.float32]], Any]) -> tuple[Any, ...]:
         by_modality = [{row["dialogue_id"]: vectors(row[modality]) for row in rows} for modality in MODALITIES]
-        speakers, labels, texts = ({row["dialogue_id"]: list(row[name]) for row in rows} for name in ("speakers", "emotion_index", "texts"))
+        speakers, labels, texts = (
+            {row["dialogue_id"]: list(row[name]) for row in rows} for name in ("speakers", "emotion_index", "texts")
+        )
         return ([row["dialogue_id"] for row in rows], speakers, labels, *by_modality, texts)
 
     old = io.BytesIO()
     _AsPython2(old, protocol=2).dump(content(lambda values_TD: [vector.copy() for vector in values_TD]))
     contents = {
         "pickle of Python 2, an array per utterance": old.getvalue(),
-        "pickle of Python 3, an array per utterance": pickle.dumps(content(lambda values_TD: [vector.copy() for vector in values_TD])),
+        "pickle of Python 3, an array per utterance": pickle.dumps(
+            content(lambda values_TD: [vector.copy() for vector in values_TD])
+        ),
         "pickle of Python 3, an array per dialogue": pickle.dumps(content(np.copy), protocol=5),
     }
     paths = {}
@@ -205,13 +268,19 @@ def use(rows: Any) -> None:
 def compare(layout: Layout, folder: Path, repetitions: int) -> None:
     """Reads the same dialogues by each way in turn, and prints a table of times."""
     shards = layout.shards
-    ways: dict[str, Callable[[], None]] = {name: (lambda path=path: unpickle(path)) for name, path in pickles(layout, folder).items()}
+    ways: dict[str, Callable[[], None]] = {
+        name: lambda path=path: unpickle(path) for name, path in pickles(layout, folder).items()
+    }
     ways |= {
         "reader, all columns needed": lambda: use(Dialogues(shards, "train", READ).rows()),
         "reader, the same with one thread": lambda: use(Dialogues(shards, "train", READ, threads=1).rows()),
         "reader, shuffled batches of 32": lambda: use(Dialogues(shards, "train", READ).batches(32, seed=0)),
-        "reader, text vectors and labels alone": lambda: use(Dialogues(shards, "train", ["text", "text_present", "emotion_index"]).rows()),
-        "pyarrow.parquet.read_table, the same columns as the first": lambda: pq.read_table(shards / "dialogues", columns=READ),
+        "reader, text vectors and labels alone": lambda: use(
+            Dialogues(shards, "train", ["text", "text_present", "emotion_index"]).rows()
+        ),
+        "pyarrow.parquet.read_table, the same columns as the first": lambda: pq.read_table(
+            shards / "dialogues", columns=READ
+        ),
     }
     walls: dict[str, list[float]] = {name: [] for name in ways}
     cpus: dict[str, list[float]] = {name: [] for name in ways}
@@ -261,13 +330,20 @@ def _meld_size() -> list[int]:
 
 
 @main.command()
-@click.option("--vectors", type=click.Path(path_type=Path, exists=True), help="Folder of extracted features to take real vectors from.")
+@click.option(
+    "--vectors",
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder of extracted features to take real vectors from.",
+)
 @click.option("--repetitions", type=int, default=15)
 def speed(vectors: Path | None, repetitions: int) -> None:
     """The reader against unpickling the same content."""
     real_ND = None
     if vectors:
-        parts = [pq.read_table(path, columns=["embedding"])["embedding"].combine_chunks() for path in sorted(vectors.glob("part-*.parquet"))]
+        parts = [
+            pq.read_table(path, columns=["embedding"])["embedding"].combine_chunks()
+            for path in sorted(vectors.glob("part-*.parquet"))
+        ]
         real_ND = np.concatenate([part.flatten().to_numpy().reshape(len(part), -1) for part in parts])
         print(f"{len(real_ND)} vectors of {real_ND.shape[1]} from {vectors}, over and over")
     with tempfile.TemporaryDirectory() as name:

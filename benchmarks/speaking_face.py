@@ -1,24 +1,30 @@
-"""Does the choice of the speaker's face find the one who speaks, and does it notice that nobody of those who are seen does? Composed scenes, and real clips.
+"""Does the choice of the speaker's face find the one who speaks, and does it notice that nobody of those who are seen
+does? Composed scenes, and real clips.
 
     MERC_REAL_DATA=… python benchmarks/speaking_face.py --workers 2
     MERC_REAL_DATA=… python benchmarks/speaking_face.py --scenes 20 --first-seed 1000 --tables off_screen cuts
 
-Tables: ``real`` and ``drawn`` heads, two or three of them in one shot; ``off_screen``, all of them listeners under a voice; ``cuts``, two shots; and
-``clips``, the clips of the shared folder as they are (``_scenes.py`` says how scenes are composed). Every one has ``largest``, ``persistent``, ``speaking`` and
-``active_speaker`` with each of the authors' two files of weights, TalkSet's and AVA's.
+Tables: ``real`` and ``drawn`` heads, two or three of them in one shot; ``off_screen``, all of them listeners under a
+voice; ``cuts``, two shots; and ``clips``, the clips of the shared folder as they are (``_scenes.py`` says how scenes
+are composed). Every one has ``largest``, ``persistent``, ``speaking`` and ``active_speaker`` with each of the authors'
+two files of weights, TalkSet's and AVA's.
 
-What is tested. Real heads (cut out of real clips, with their own motion, smiles, blinks and talk) and drawn ones, at sizes and places that do
-not depend on who speaks, before a background, with camera noise, compressed to H.264 and decoded by the media stage. The speaker's mouth is opened and shut by
-warping the picture, with the loudness of real speech and a movement of its own (together they correlate with the loudness by about 0.7), up to
-0.12 s ahead of the sound. Listeners are still, nod, blink, or chew: open and shut the mouth as far as the speaker does, but not with the sound.
-Speakers nod and blink as well. Sizes of faces and kinds of listeners are drawn independently of who speaks, so that "the largest" is right by
-chance alone. Across a cut, rooms, places and sizes change; a track that goes on across it holds two persons or belongs to one by luck.
+What is tested. Real heads (cut out of real clips, with their own motion, smiles, blinks and talk) and drawn ones, at
+sizes and places that do not depend on who speaks, before a background, with camera noise, compressed to H.264 and
+decoded by the media stage. The speaker's mouth is opened and shut by warping the picture, with the loudness of real
+speech and a movement of its own (together they correlate with the loudness by about 0.7), up to 0.12 s ahead of the
+sound. Listeners are still, nod, blink, or chew: open and shut the mouth as far as the speaker does, but not with the
+sound. Speakers nod and blink as well. Sizes of faces and kinds of listeners are drawn independently of who speaks, so
+that "the largest" is right by chance alone. Across a cut, rooms, places and sizes change; a track that goes on across
+it holds two persons or belongs to one by luck.
 
-What is not tested. These are not dialogues: no speaker in profile, no laughter of an audience in the sound, no second voice, two sentences by one
-person, and six real persons, some of them hidden behind hands or passers-by for a while; some walk, or talk to somebody, in their clips. Mouths are
-warped open: no teeth, no tongue, no lips that close on a p. A network trained on real mouths sees less of speech here than it would, and a rule that
-goes by loudness sees more. Nobody really speaks in the clips of the shared folder. Cuts are hard ones: nothing dissolves. How often the choice is right
-on MELD is unknown; a high figure here is necessary, not sufficient. Drawn heads say next to nothing about a trained network.
+What is not tested. These are not dialogues: no speaker in profile, no laughter of an audience in the sound, no second
+voice, two sentences by one person, and six real persons, some of them hidden behind hands or passers-by for a while;
+some walk, or talk to somebody, in their clips. Mouths are
+warped open: no teeth, no tongue, no lips that close on a p. A network trained on real mouths sees less of speech here
+than it would, and a rule that goes by loudness sees more. Nobody really speaks in the clips of the shared folder. Cuts
+are hard ones: nothing dissolves. How often the choice is right on MELD is unknown; a high figure here is necessary, not
+sufficient. Drawn heads say next to nothing about a trained network.
 
 Whatever was tuned, was tuned on seeds from 1000 on; the reported scenes are those from 0 on.
 With all tables, a scene costs 5 to 6 s of a core: most of that are the two networks and the composition.
@@ -62,7 +68,8 @@ WEIGHTS = ("talkset", "ava")
 RULES = ("largest", "persistent", "speaking")
 WAYS = (*RULES, *WEIGHTS)
 TABLES = ("real", "drawn", "off_screen", "cuts", "clips")
-# Logits that separate the scenes with the speaker in the picture best from those without: ``--scenes 11 --first-seed 1000 --tables real off_screen cuts``.
+# Logits that separate the scenes with the speaker in the picture best from those without: ``--scenes 11 --first-seed
+# 1000 --tables real off_screen cuts``.
 TUNED_LOGIT = {"talkset": 3.5, "ava": 0.0}
 # What the clips of the shared folder show.
 CLIPS = {
@@ -115,7 +122,9 @@ def watch(path: Path, config: MediaConfig, model: Path | None) -> Seen:
     """Decodes a clip through the media stage with ``speaking``, and with YuNet once more with ``active_speaker``."""
     seen = Seen()
     clip = Clip("train/dia0_utt0", "train/dia0", path.name, path.name, "full", None, None, None, None)
-    task = DialogueTask(path.parent, "scenes", (clip,), frozenset(STREAMS), config.model_copy(update={"choice": "speaking"}), model)
+    task = DialogueTask(
+        path.parent, "scenes", (clip,), frozenset(STREAMS), config.model_copy(update={"choice": "speaking"}), model
+    )
     decode_dialogue(task, seen)
     if model is not None:
         followed = decode(replace(task, config=config.model_copy(update={"choice": "active_speaker"})), seen)
@@ -158,7 +167,9 @@ class Pick:
     best: float | None = None
 
     @classmethod
-    def of(cls, names: Sequence[Sequence[int]], chosen: int, margin: float | None, begin: float, best: float | None = None) -> "Pick":
+    def of(
+        cls, names: Sequence[Sequence[int]], chosen: int, margin: float | None, begin: float, best: float | None = None
+    ) -> "Pick":
         """``names`` are those of each track's faces, ``begin`` is the CPU time at which the choice began."""
         cost = time.process_time() - begin
         name = Counter(names[chosen]).most_common(1)[0][0] if chosen >= 0 else -1
@@ -179,24 +190,38 @@ def picks(scene: Scene, seen: Seen, config: MediaConfig, networks: Mapping[str, 
     """Chooses in all ways."""
     made = {way: _by_rule(way, scene, seen, config) for way in RULES}
     if seen.followed is not None:
-        made |= {name: _by_network(scene, seen.followed, seen.sound, network, config) for name, network in networks.items()}
+        made |= {
+            name: _by_network(scene, seen.followed, seen.sound, network, config) for name, network in networks.items()
+        }
     return made
 
 
 def chosen_by(way: str, seen: Seen, config: MediaConfig) -> tuple[Sequence[Track], Choice]:
-    """Tracks and choice without a network, as the media stage makes them: with ``largest`` and ``persistent`` it sees too few pictures to know of cuts."""
+    """Tracks and choice without a network, as the media stage makes them: with ``largest`` and ``persistent`` it sees
+    too few pictures to know of cuts.
+    """
     found = seen.tracks if way == "speaking" else tracks.link([sightings for _, sightings in seen.looks], config)
-    return found, speaker.choose(found, seen.looks, seen.glimpses, seen.sound, config.model_copy(update={"choice": way}))
+    return found, speaker.choose(
+        found, seen.looks, seen.glimpses, seen.sound, config.model_copy(update={"choice": way})
+    )
 
 
 def _by_rule(way: str, scene: Scene, seen: Seen, config: MediaConfig) -> Pick:
     begin = time.process_time()
     found, choice = chosen_by(way, seen, config)
-    names = [[scene.name_at(round(seen.looks[look][0] * FPS), seen.looks[look][1][index].box) for look, index in track.members] for track in found]
+    names = [
+        [
+            scene.name_at(round(seen.looks[look][0] * FPS), seen.looks[look][1][index].box)
+            for look, index in track.members
+        ]
+        for track in found
+    ]
     return Pick.of(names, choice.track, choice.margin, begin)
 
 
-def _by_network(scene: Scene, followed: Followed, sound_S: NDArray[np.float32] | None, network: Scorer, config: MediaConfig) -> Pick:
+def _by_network(
+    scene: Scene, followed: Followed, sound_S: NDArray[np.float32] | None, network: Scorer, config: MediaConfig
+) -> Pick:
     begin = time.process_time()
     verdict = active.judge(followed, sound_S, network, config)
     margin = active.portrait(followed, verdict, config).get("face_choice_margin")
@@ -250,10 +275,15 @@ class Job:
 
 
 def jobs(table: str, first_seed: int, scenes: int) -> list[Job]:
-    """The scenes of a table: even seeds of real heads and odd ones of drawn ones, and one after the other where all heads are real."""
+    """The scenes of a table: even seeds of real heads and odd ones of drawn ones, and one after the other where all
+    heads are real.
+    """
     seeds = range(first_seed, first_seed + scenes)
     if table in ("real", "drawn"):
-        return [Job(table, first_seed + 2 * number + (table == "drawn"), "together", ("haar", "yunet")) for number in range(scenes)]
+        return [
+            Job(table, first_seed + 2 * number + (table == "drawn"), "together", ("haar", "yunet"))
+            for number in range(scenes)
+        ]
     if table == "off_screen":
         return [Job(table, seed, "off_screen", ("yunet",)) for seed in seeds]
     return [Job(table, seed, ("reverse", "moved")[seed % 2], ("yunet",)) for seed in seeds]
@@ -308,11 +338,23 @@ def print_right(title: str, judged: Sequence[Judged]) -> None:
     print(f"{'':28}{'scenes':>7}{'chance':>8}" + "".join(f"{way:>12}" for way in ways))
     for row, of_row in by_row(judged):
         shares = [np.mean([one.right(way) for one in of_row]) for way in ways]
-        print(f"{row:28}{len(of_row):7}{np.mean([one.chance for one in of_row]):8.2f}" + "".join(f"{share:12.3f}" for share in shares))
+        print(
+            f"{row:28}{len(of_row):7}{np.mean([one.chance for one in of_row]):8.2f}"
+            + "".join(f"{share:12.3f}" for share in shares)
+        )
     for share in (0.1, 0.25):
-        print(f"{f'without the {share:.0%} of least margin':43}" + "".join(f"{_without_doubtful(judged, way, share):12.3f}" for way in ways))
-    print(f"{'the speaker has a track':43}" + "".join(f"{np.mean([one.found(way) for one in judged]):12.3f}" for way in ways))
-    print(f"{'CPU ms of the choice, mean':43}" + "".join(f"{1000 * np.mean([one.picks[way].cost_seconds for one in judged]):12.1f}" for way in ways))
+        print(
+            f"{f'without the {share:.0%} of least margin':43}"
+            + "".join(f"{_without_doubtful(judged, way, share):12.3f}" for way in ways)
+        )
+    print(
+        f"{'the speaker has a track':43}"
+        + "".join(f"{np.mean([one.found(way) for one in judged]):12.3f}" for way in ways)
+    )
+    print(
+        f"{'CPU ms of the choice, mean':43}"
+        + "".join(f"{1000 * np.mean([one.picks[way].cost_seconds for one in judged]):12.1f}" for way in ways)
+    )
 
 
 def _without_doubtful(judged: Sequence[Judged], way: str, share: float) -> float:
@@ -324,8 +366,14 @@ def _without_doubtful(judged: Sequence[Judged], way: str, share: float) -> float
 def print_mixed(judged: Sequence[Judged]) -> None:
     """How often a track holds two persons."""
     print(f"\n{'share of scenes in which …':43}" + "".join(f"{way:>12}" for way in WAYS))
-    print(f"{'a track holds faces of two persons':43}" + "".join(f"{np.mean([one.picks[way].mixes for one in judged]):12.3f}" for way in WAYS))
-    print(f"{'the chosen one does':43}" + "".join(f"{np.mean([one.picks[way].takes_two for one in judged]):12.3f}" for way in WAYS))
+    print(
+        f"{'a track holds faces of two persons':43}"
+        + "".join(f"{np.mean([one.picks[way].mixes for one in judged]):12.3f}" for way in WAYS)
+    )
+    print(
+        f"{'the chosen one does':43}"
+        + "".join(f"{np.mean([one.picks[way].takes_two for one in judged]):12.3f}" for way in WAYS)
+    )
     print(f"the one cut and no other is found in {np.mean([bool(one.cuts_found) for one in judged]):.3f}")
 
 
@@ -335,7 +383,9 @@ def told(judged: Sequence[Judged], name: str, limit: float) -> float:
 
 
 def separating(there: Sequence[Judged], off: Sequence[Judged], name: str) -> float:
-    """The limit at which most is told rightly, of scenes with and without the speaker alike; of a range of such limits, its middle."""
+    """The limit at which most is told rightly, of scenes with and without the speaker alike; of a range of such limits,
+    its middle.
+    """
     bests = sorted(best for one in (*there, *off) if (best := one.picks[name].best) is not None)
     limits = [(low + high) / 2 for low, high in pairwise(bests)]
     rights = np.array([told(off, name, limit) - told(there, name, limit) for limit in limits])
@@ -347,8 +397,15 @@ def print_off_screen(there: Mapping[str, Sequence[Judged]], off: Sequence[Judged
     limits = [(name, limit) for name in WEIGHTS for limit in (default, TUNED_LOGIT[name])]
     rows = [(f"speaker off screen, {row}", of_row) for row, of_row in by_row(off)]
     for table, judged in there.items():
-        rows += [(f"speaker in the picture ({table}), {row}", of_row) for row, of_row in by_row(judged) if row == "all" or table == "cuts"]
-    print("\nshare of scenes in which off_screen is told, by weights and off_screen_logit: the default, and the best on seeds from 1000 on")
+        rows += [
+            (f"speaker in the picture ({table}), {row}", of_row)
+            for row, of_row in by_row(judged)
+            if row == "all" or table == "cuts"
+        ]
+    print(
+        "\nshare of scenes in which off_screen is told, by weights and off_screen_logit: the default, and the best on"
+        " seeds from 1000 on"
+    )
     print(f"{'':56}{'scenes':>7}" + "".join(f"{f'{name} {limit:g}':>14}" for name, limit in limits))
     for row, of_row in rows:
         print(f"{row:56}{len(of_row):7}" + "".join(f"{told(of_row, name, limit):14.3f}" for name, limit in limits))
@@ -357,9 +414,15 @@ def print_off_screen(there: Mapping[str, Sequence[Judged]], off: Sequence[Judged
 def print_logits(there: Mapping[str, Sequence[Judged]], off: Sequence[Judged]) -> None:
     """What ``off_screen`` is told by."""
     shares = (0.05, 0.25, 0.5, 0.75, 0.95)
-    print(f"\n{'highest mean logit over a second, quantiles':56}{'weights':>10}" + "".join(f"{f'{share:.0%}':>8}" for share in shares))
+    print(
+        f"\n{'highest mean logit over a second, quantiles':56}{'weights':>10}"
+        + "".join(f"{f'{share:.0%}':>8}" for share in shares)
+    )
     everyone = [one for judged in there.values() for one in judged]
-    rows = [("speaker off screen", off), *((f"speaker in the picture ({table})", judged) for table, judged in there.items())]
+    rows = [
+        ("speaker off screen", off),
+        *((f"speaker in the picture ({table})", judged) for table, judged in there.items()),
+    ]
     for name in WEIGHTS:
         for row, judged in rows:
             bests = [best for one in judged if (best := one.picks[name].best) is not None]
@@ -371,13 +434,22 @@ def print_logits(there: Mapping[str, Sequence[Judged]], off: Sequence[Judged]) -
 def print_clips(real_data: Path) -> None:
     """What each way to choose makes of the clips as they are, and under two spoken sentences."""
     params, networks = Params.load(PARAMS), scorers(real_data)
-    voice = np.concatenate([soundfile.read(real_data / "media" / f"spk1_snt{number}.wav", dtype="float32")[0] for number in (1, 2)])
-    config, model = settings(params, "yunet", real_data)
-    print("\nclips as they are, and with a voice over them that is no one's: the middle of the chosen face in % of the width, mean logit of the chosen one,")
-    print(
-        f"highest over a second, and whether off_screen is told at {config.off_screen_logit:g}; expected is that it is told wherever there is a face and sound"
+    voice = np.concatenate(
+        [soundfile.read(real_data / "media" / f"spk1_snt{number}.wav", dtype="float32")[0] for number in (1, 2)]
     )
-    print(f"{'':26}{'sound':>8}{'persons':>9}{'largest':>9}{'persistent':>12}{'speaking':>10}" + "".join(f"{name:>28}" for name in WEIGHTS))
+    config, model = settings(params, "yunet", real_data)
+    print(
+        "\nclips as they are, and with a voice over them that is no one's: the middle of the chosen face in % of the"
+        " width, mean logit of the chosen one,"
+    )
+    print(
+        f"highest over a second, and whether off_screen is told at {config.off_screen_logit:g}; expected is that it is"
+        " told wherever there is a face and sound"
+    )
+    print(
+        f"{'':26}{'sound':>8}{'persons':>9}{'largest':>9}{'persistent':>12}{'speaking':>10}"
+        + "".join(f"{name:>28}" for name in WEIGHTS)
+    )
     for name, shown in CLIPS.items():
         seen = watch(real_data / "media" / name, config, model)
         for sound, kept in (("own", seen.sound), ("voice", voice)):
@@ -392,7 +464,16 @@ def _print_clip(name: str, sound: str, seen: Seen, config: MediaConfig, networks
     cells = []
     for way in RULES:
         found, choice = chosen_by(way, seen, config)
-        cells.append(_middle([seen.looks[look][1][index].box for look, index in found[choice.track].members] if choice.track >= 0 else [], followed))
+        cells.append(
+            _middle(
+                (
+                    [seen.looks[look][1][index].box for look, index in found[choice.track].members]
+                    if choice.track >= 0
+                    else []
+                ),
+                followed,
+            )
+        )
     line = f"{name:26}{sound:>8}"
     for number, network in enumerate(networks.values()):
         verdict = active.judge(followed, seen.sound, network, config)
@@ -423,12 +504,19 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES)
-    parser.add_argument("--precision", default="float32", choices=get_args(SpeakerPrecision), help="media.speaker_precision")
+    parser.add_argument(
+        "--precision", default="float32", choices=get_args(SpeakerPrecision), help="media.speaker_precision"
+    )
     arguments = parser.parse_args()
     if "MERC_REAL_DATA" not in os.environ:
         raise SystemExit("MERC_REAL_DATA is not set: there are no real heads and voices to compose scenes of")
     real_data = Path(os.environ["MERC_REAL_DATA"])
-    todo = [job for table in arguments.tables if table != "clips" for job in jobs(table, arguments.first_seed, arguments.scenes)]
+    todo = [
+        job
+        for table in arguments.tables
+        if table != "clips"
+        for job in jobs(table, arguments.first_seed, arguments.scenes)
+    ]
     found = run(todo, real_data, arguments.workers, arguments.precision) if todo else {}
     for (table, detector), judged in found.items():
         if table != "off_screen":
@@ -436,8 +524,14 @@ def main() -> None:
         if table == "cuts":
             print_mixed(judged)
     if ("off_screen", "yunet") in found:
-        there = {table: judged for (table, detector), judged in found.items() if table in ("real", "cuts") and detector == "yunet"}
-        print_off_screen(there, found["off_screen", "yunet"], settings(Params.load(PARAMS), "yunet", real_data)[0].off_screen_logit)
+        there = {
+            table: judged
+            for (table, detector), judged in found.items()
+            if table in ("real", "cuts") and detector == "yunet"
+        }
+        print_off_screen(
+            there, found["off_screen", "yunet"], settings(Params.load(PARAMS), "yunet", real_data)[0].off_screen_logit
+        )
         print_logits(there, found["off_screen", "yunet"])
     if "clips" in arguments.tables:
         print_clips(real_data)

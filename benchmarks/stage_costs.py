@@ -1,9 +1,11 @@
-"""What the stages of `merc-extract` cost on the demonstration corpus: CPU seconds and bytes per second of media or per utterance.
+"""What the stages of `merc-extract` cost on the demonstration corpus: CPU seconds and bytes per second of media or per
+utterance.
 
     python benchmarks/stage_costs.py
 
 Each stage runs alone, the CPU time of its workers included. `media` is set against merely decoding every video frame
-of the same clips with PyAV on one thread, in the same run. The figures behind the estimates of `--dry-run` are from here.
+of the same clips with PyAV on one thread, in the same run. The figures behind the estimates of `--dry-run` are from
+here.
 """
 
 import resource
@@ -48,14 +50,26 @@ def main() -> None:
     """Runs the stages on the demonstration corpus, and prints what each costs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subprocess.run([sys.executable, "-m", "merc.corpora.demo.make", "--params", str(ROOT / "params.yaml")], cwd=folder, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "merc.corpora.demo.make", "--params", str(ROOT / "params.yaml")],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
         stage = ["--dataset", "demo-meld", "--params", str(ROOT / "params.yaml")]
-        subprocess.run([sys.executable, "-m", "merc.corpora.stage", *stage], cwd=folder, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "merc.corpora.stage", *stage], cwd=folder, check=True, capture_output=True
+        )
         table = manifest.read(folder / "features" / "demo-meld" / "manifest.parquet")
         seconds = float(pc.sum(pc.subtract(table["end_seconds"], table["start_seconds"])).as_py())
-        clips = [str(folder / "raw" / path) for path in table["video_path"].to_pylist() if (folder / "raw" / path).is_file()]
+        clips = [
+            str(folder / "raw" / path) for path in table["video_path"].to_pylist() if (folder / "raw" / path).is_file()
+        ]
         bare = cpu_seconds_of(["-c", _BARE, *clips], folder)
-        print(f"{table.num_rows} utterances, {seconds:.0f} s of media, PyAV {av.__version__}; bare decoding of every frame {bare:.1f} CPU s")
+        print(
+            f"{table.num_rows} utterances, {seconds:.0f} s of media, PyAV {av.__version__}; bare decoding of every"
+            f" frame {bare:.1f} CPU s"
+        )
         steps = {
             "media": ["merc.media.stage"],
             "text/ngrams": ["merc.extraction.stage", "--modality", "text", "--encoder", "ngrams"],
@@ -67,8 +81,9 @@ def main() -> None:
             cost = cpu_seconds_of(["-m", module, *stage, *options], folder)
             size = size_of(folder / "features" / "demo-meld" / step)
             print(
-                f"{step}: {cost:.1f} CPU s of which {start_up:.1f} to start; {(cost - start_up) / table.num_rows * 1000:.0f} ms an utterance, "
-                f"{(cost - start_up) / seconds:.3f} s per second of media, {size / table.num_rows / 1000:.1f} kB an utterance"
+                f"{step}: {cost:.1f} CPU s of which {start_up:.1f} to start;"
+                f" {(cost - start_up) / table.num_rows * 1000:.0f} ms an utterance, {(cost - start_up) / seconds:.3f} s"
+                f" per second of media, {size / table.num_rows / 1000:.1f} kB an utterance"
                 + (f"; {cost / bare:.2f} times bare decoding" if step == "media" else "")
             )
 

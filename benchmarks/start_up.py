@@ -1,8 +1,10 @@
-"""CPU seconds that ``--help`` of every command takes, beside an empty Python with click and ``dvc --help``; writes a dated file beside this one.
+"""CPU seconds that ``--help`` of every command takes, beside an empty Python with click and ``dvc --help``; writes a
+dated file beside this one.
 
     python benchmarks/start_up.py
 
-Each is run so many times (--repetitions), in turn; given is the least of each: what else the machine does makes a process slower, never faster.
+Each is run so many times (--repetitions), in turn; given is the least of each: what else the machine does makes a
+process slower, never faster.
 """
 
 import datetime
@@ -31,7 +33,10 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
         main = __import__(f"merc.commands.{module}", fromlist=["main"]).main
         below = main.list_commands(click.Context(main)) if isinstance(main, click.Group) else []
         for words in ([], *([name] for name in below)):
-            yield " ".join([f"merc-{module}", *words, "--help"]), [sys.executable, "-c", _RUN.format(module=module), *words, "--help"]
+            yield (
+                " ".join([f"merc-{module}", *words, "--help"]),
+                [sys.executable, "-c", _RUN.format(module=module), *words, "--help"],
+            )
 
 
 def cpu_seconds(command: list[str]) -> float:

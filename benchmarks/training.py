@@ -1,19 +1,25 @@
-"""Training steps of MMGCN, DDIN, MultiDAG and DialogueRNN at the lengths of IEMOCAP's and MELD's dialogues, against the same models written the usual way.
+"""Training steps of MMGCN, DDIN, MultiDAG and DialogueRNN at the lengths of IEMOCAP's and MELD's dialogues, against the
+same models written the usual way.
 
-    python benchmarks/training.py [--annotations FOLDER_WITH_MELD_CSV_FILES] [--model ddin] [--corpus meld] [--batch 16] [--rounds 5] [--threads 1]
+    python benchmarks/training.py [--annotations FOLDER_WITH_MELD_CSV_FILES] [--model ddin] [--corpus meld] [--batch 16]
+    [--rounds 5] [--threads 1]
 
-The usual way stands in ``references/``: ``mmgcn.py`` (edges put into one matrix of the whole batch in loops over dialogues, a product with it per layer),
-``ddin.py`` (a small cell per step and modality for the padded batch, applied to all parties; the history put together anew),
-``dialogue_rnn.py`` likewise, and ``multi_dag.py`` (the same of its two cells per layer). All have the weights of the model, and
-before anything is timed must give the same scores on the batches that are used, to 1e-4.
+The usual way stands in ``references/``: ``mmgcn.py`` (edges put into one matrix of the whole batch in loops over
+dialogues, a product with it per layer), ``ddin.py`` (a small cell per step and modality for the padded batch, applied
+to all parties; the history put together anew), ``dialogue_rnn.py`` likewise, and ``multi_dag.py`` (the same of its two
+cells per layer). All have the weights of the model, and before anything is timed must give the same scores on the
+batches that are used, to 1e-4.
 
-A step is forward, cross-entropy, backward and Adam, dropout on, on random features of the corpora's published sizes. Both ways are run in turn on
-the same batches of shuffled dialogues, after one that does not count. Given are dialogues per second over all rounds, by wall time, and the medians of
-the ratios of wall time and of CPU time of a batch; on a busy machine only the latter means something. The usual MMGCN needs the square of a batch's
+A step is forward, cross-entropy, backward and Adam, dropout on, on random features of the corpora's published sizes.
+Both ways are run in turn on the same batches of shuffled dialogues, after one that does not count. Given are dialogues
+per second over all rounds, by wall time, and the medians of the ratios of wall time and of CPU time of a batch; on a
+busy machine only the latter means something. The usual MMGCN needs the square of a batch's
 utterances: batches of 64 dialogues of IEMOCAP take it minutes.
 
-Lengths of MELD are those of its train split, from --annotations, or meld in the folder that MERC_REAL_DATA names. IEMOCAP's are made, since its
-annotations may not be passed on: 120 dialogues of 5,810 utterances, the longest of 110, as its train and dev splits have, from a gamma distribution.
+Lengths of MELD are those of its train split, from --annotations, or meld in the folder that MERC_REAL_DATA names.
+IEMOCAP's are made, since its
+annotations may not be passed on: 120 dialogues of 5,810 utterances, the longest of 110, as its train and dev splits
+have, from a gamma distribution.
 """
 
 import csv
@@ -56,7 +62,9 @@ class Corpus:
 
 
 def iemocap() -> Corpus:
-    """IEMOCAP as it enters a training: 120 dialogues, of 5,810 utterances together and of 110 at most; the lengths are drawn, not the real ones."""
+    """IEMOCAP as it enters a training: 120 dialogues, of 5,810 utterances together and of 110 at most; the lengths are
+    drawn, not the real ones.
+    """
     rng = np.random.default_rng(0)
     weights = rng.gamma(9.0, size=119)
     lengths = np.clip(np.round(weights / weights.sum() * (5810 - 110)), 8, 109).astype(int)
@@ -121,14 +129,22 @@ def compare(name: str, ours: nn.Module, usual: nn.Module, corpus: Corpus, size: 
     for batch in drawn:
         torch.testing.assert_close(scores(ours.eval(), batch), scores(usual.eval(), batch), atol=1e-4, rtol=0)
     seconds: dict[str, list[tuple[float, float]]] = {}
-    ways = {way: (model.train(), torch.optim.Adam(model.parameters(), lr=1e-4)) for way, model in (("ours", ours), ("usual", usual))}
+    ways = {
+        way: (model.train(), torch.optim.Adam(model.parameters(), lr=1e-4))
+        for way, model in (("ours", ours), ("usual", usual))
+    }
     for batch in drawn:
         for way, (model, optimizer) in ways.items():
             seconds.setdefault(way, []).append(step_seconds(model, optimizer, batch))
     counted = {way: values[1:] for way, values in seconds.items()}
     dialogues = sum(len(batch.dialogue_ids) for batch in drawn[1:])
     rates = [f"{dialogues / sum(wall for wall, _ in counted[way]):.1f}" for way in ("ours", "usual")]
-    ratios = [statistics.median(usual[kind] / ours[kind] for ours, usual in zip(counted["ours"], counted["usual"], strict=True)) for kind in (0, 1)]
+    ratios = [
+        statistics.median(
+            usual[kind] / ours[kind] for ours, usual in zip(counted["ours"], counted["usual"], strict=True)
+        )
+        for kind in (0, 1)
+    ]
     return f"| {name} | {size} | {' | '.join(rates)} | {' | '.join(f'{ratio:.1f}' for ratio in ratios)} |"
 
 
@@ -149,7 +165,9 @@ def models(name: str, corpus: Corpus, **settings: Any) -> tuple[nn.Module, nn.Mo
 
 
 @click.command()
-@click.option("--annotations", type=click.Path(path_type=Path, exists=True), help="Folder with MELD's train_sent_emo.csv.")
+@click.option(
+    "--annotations", type=click.Path(path_type=Path, exists=True), help="Folder with MELD's train_sent_emo.csv."
+)
 @click.option("--model", "names", type=click.Choice(NAMES), multiple=True, default=NAMES)
 @click.option("--corpus", "chosen", type=click.Choice(["iemocap", "meld"]), multiple=True, default=("iemocap", "meld"))
 @click.option("--batch", "sizes", type=int, multiple=True, default=(16,), help="Dialogues per batch.")
@@ -157,16 +175,30 @@ def models(name: str, corpus: Corpus, **settings: Any) -> tuple[nn.Module, nn.Mo
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--threads", type=int, default=torch.get_num_threads(), show_default=True)
 def main(
-    annotations: Path | None, names: tuple[str, ...], chosen: tuple[str, ...], sizes: tuple[int, ...], layers: tuple[int, ...], rounds: int, threads: int
+    annotations: Path | None,
+    names: tuple[str, ...],
+    chosen: tuple[str, ...],
+    sizes: tuple[int, ...],
+    layers: tuple[int, ...],
+    rounds: int,
+    threads: int,
 ) -> None:
-    """Takes training steps of our models and of the usual ones in turn, and prints dialogues per second and their ratios."""
+    """Takes training steps of our models and of the usual ones in turn, and prints dialogues per second and their
+    ratios.
+    """
     torch.set_num_threads(threads)
     data = os.environ.get("MERC_REAL_DATA")
     annotations = annotations or (Path(data) / "meld" if data else None)
     if "meld" in chosen and annotations is None:
         raise click.UsageError("MELD's lengths need --annotations or MERC_REAL_DATA; or give --corpus iemocap")
-    print(f"{threads} threads of {os.cpu_count()} cores, {platform.machine()}; torch {torch.__version__}, Python {platform.python_version()}\n")
-    print("| | dialogues per batch | dialogues/s | the usual way | ratio, wall time | ratio, CPU time |\n|---|---|---|---|---|---|")
+    print(
+        f"{threads} threads of {os.cpu_count()} cores, {platform.machine()}; torch {torch.__version__}, Python"
+        f" {platform.python_version()}\n"
+    )
+    print(
+        "| | dialogues per batch | dialogues/s | the usual way | ratio, wall time | ratio, CPU time"
+        " |\n|---|---|---|---|---|---|"
+    )
     for corpus_name in chosen:
         corpus = iemocap() if corpus_name == "iemocap" else meld(annotations) if annotations else None
         for name in names:

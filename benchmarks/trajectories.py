@@ -1,12 +1,13 @@
 """Nearest dialogues: against whole matrices on MELD, and how the time grows with the corpus.
 
-    OMP_NUM_THREADS=1 MERC_REAL_DATA=<folder> python benchmarks/trajectories.py [--thousands 1 2 4 8 16 32 64] [--similarities edit dtw …] [--repeats 5]
+    OMP_NUM_THREADS=1 MERC_REAL_DATA=<folder> python benchmarks/trajectories.py [--thousands 1 2 4 8 16 32 64]
+    [--similarities edit dtw …] [--repeats 5]
 
-MELD: the 10 nearest of each of the 1,038 train dialogues by ``edit`` and ``dtw``, from labels to sorted neighbours, against
-rapidfuzz's ``cdist`` with numpy's sort and dtaidistance's full matrix (C library, one thread) with and without the sort. Every
-result is compared with that of the sorted matrix first. Growth: dialogues of a first-order Markov chain with MELD's lengths, first
-emotions and transitions; the exponent is the slope of a least-squares line through log time over log size. CPU seconds of this
-process, the least of the repeats for MELD.
+MELD: the 10 nearest of each of the 1,038 train dialogues by ``edit`` and ``dtw``, from labels to sorted neighbours,
+against rapidfuzz's ``cdist`` with numpy's sort and dtaidistance's full matrix (C library, one thread) with and without
+the sort. Every result is compared with that of the sorted matrix first. Growth: dialogues of a first-order Markov chain
+with MELD's lengths, first emotions and transitions; the exponent is the slope of a least-squares line through log time
+over log size. CPU seconds of this process, the least of the repeats for MELD.
 """
 
 import argparse
@@ -41,7 +42,9 @@ def meld(folder: Path) -> list[Labels]:
     dialogues: dict[int, list[tuple[int, int]]] = {}
     with (folder / "meld" / "train_sent_emo.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            dialogues.setdefault(int(row["Dialogue_ID"]), []).append((int(row["Utterance_ID"]), CLASSES.index(row["Emotion"])))
+            dialogues.setdefault(int(row["Dialogue_ID"]), []).append(
+                (int(row["Utterance_ID"]), CLASSES.index(row["Emotion"]))
+            )
     return [np.array([label for _, label in sorted(rows)], np.int16) for _, rows in sorted(dialogues.items())]
 
 
@@ -82,7 +85,9 @@ def against_matrices(corpus: list[Labels], config: Config, repeats: int) -> None
     paths = list(config.similarity("dtw", CLASSES).describe(corpus, len(CLASSES)).reshape(len(corpus), -1, 2))
 
     def by_cdist() -> NDArray[np.float64]:
-        shared: NDArray[np.float64] = process.cdist(letters, letters, scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1)
+        shared: NDArray[np.float64] = process.cdist(
+            letters, letters, scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1
+        )
         return shared
 
     def by_dtaidistance() -> NDArray[np.float64]:
@@ -99,14 +104,21 @@ def against_matrices(corpus: list[Labels], config: Config, repeats: int) -> None
             sys.exit(f"{name}: not the neighbours of the sorted matrix")
         rounds = [
             (
-                cpu_seconds(lambda similarity=similarity: nearest(ids, corpus, similarity, classes=len(CLASSES), neighbours=NEIGHBOURS)),
+                cpu_seconds(
+                    lambda similarity=similarity: nearest(
+                        ids, corpus, similarity, classes=len(CLASSES), neighbours=NEIGHBOURS
+                    )
+                ),
                 cpu_seconds(matrix),
                 cpu_seconds(lambda matrix=matrix: sort(matrix())),
             )
             for _ in range(repeats)
         ]
         ours, alone, sorted_ = (min(times) for times in zip(*rounds, strict=True))
-        print(f"MELD, {len(corpus)} dialogues, {name}: nearest {ours:.3f} s, matrix {alone:.3f} s, matrix and sort {sorted_:.3f} s; the same neighbours")
+        print(
+            f"MELD, {len(corpus)} dialogues, {name}: nearest {ours:.3f} s, matrix {alone:.3f} s, matrix and sort"
+            f" {sorted_:.3f} s; the same neighbours"
+        )
 
 
 def growth(corpus: list[Labels], config: Config, thousands: list[int], names: list[str]) -> None:
@@ -115,9 +127,15 @@ def growth(corpus: list[Labels], config: Config, thousands: list[int], names: li
         seconds = []
         for number in thousands:
             dialogues = like(corpus, 1000 * number)
-            compared = dialogues if name != "path_speakers" else [one + len(CLASSES) * (np.arange(len(one)) % 2).astype(np.int16) for one in dialogues]
+            compared = (
+                dialogues
+                if name != "path_speakers"
+                else [one + len(CLASSES) * (np.arange(len(one)) % 2).astype(np.int16) for one in dialogues]
+            )
             ids = [f"{index:06d}" for index in range(len(dialogues))]
-            seconds.append(cpu_seconds(lambda: nearest(ids, compared, similarity, classes=len(CLASSES), neighbours=NEIGHBOURS)))  # noqa: B023
+            seconds.append(
+                cpu_seconds(lambda: nearest(ids, compared, similarity, classes=len(CLASSES), neighbours=NEIGHBOURS))  # noqa: B023
+            )
             print(f"{name}: {number} thousand dialogues {seconds[-1]:.2f} s", flush=True)
         if len(seconds) > 1:
             exponent = np.polyfit(np.log(thousands), np.log(seconds), 1)[0]

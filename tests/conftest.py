@@ -1,4 +1,6 @@
-"""Fixtures for all tests; all run on a CPU, without a network and without downloads, but those marked ``needs_cuda``."""
+"""Fixtures for all tests; all run on a CPU, without a network and without downloads, but those marked
+``needs_cuda``.
+"""
 
 import hashlib
 import heapq
@@ -43,19 +45,27 @@ def real_data() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(config.rootpath / "pipeline"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    config.addinivalue_line("markers", "needs_cuda: runs on cuda:0; skipped without a GPU, fails there if FAIL_WITHOUT_CUDA=1")
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(config.rootpath / "pipeline"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    config.addinivalue_line(
+        "markers", "needs_cuda: runs on cuda:0; skipped without a GPU, fails there if FAIL_WITHOUT_CUDA=1"
+    )
     config.addinivalue_line("markers", "durable: is about what a power cut leaves, and has the real os.fsync")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips what is marked ``needs_cuda`` where there is no GPU, or fails it, so that a test run meant for a GPU does not pass without one."""
+    """Skips what is marked ``needs_cuda`` where there is no GPU, or fails it, so that a test run meant for a GPU does
+    not pass without one.
+    """
     if item.get_closest_marker("needs_cuda") is None:
         return
     import torch
 
     if not torch.cuda.is_available():
-        (pytest.fail if os.environ.get("FAIL_WITHOUT_CUDA") == "1" else pytest.skip)("torch finds no GPU with CUDA here")
+        (pytest.fail if os.environ.get("FAIL_WITHOUT_CUDA") == "1" else pytest.skip)(
+            "torch finds no GPU with CUDA here"
+        )
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda:0", marks=pytest.mark.needs_cuda)])
@@ -66,7 +76,9 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
-    """Gives the folder of a name; ``make(folder)`` fills it once in a run of the tests, in whichever process asks first. Who wants to change it copies it."""
+    """Gives the folder of a name; ``make(folder)`` fills it once in a run of the tests, in whichever process asks
+    first. Who wants to change it copies it.
+    """
     own = tmp_path_factory.getbasetemp()
     shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made-once"
     shared.mkdir(exist_ok=True)
@@ -105,7 +117,9 @@ def demo_settings() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def demonstration(made_once: MadeOnce, demo_settings: dict[str, Any]) -> Path:
-    """Where ``merc-extract --modalities text`` found no corpus and made the demonstration, with ``demo_settings``; its ``raw`` holds both corpora."""
+    """Where ``merc-extract --modalities text`` found no corpus and made the demonstration, with ``demo_settings``; its
+    ``raw`` holds both corpora.
+    """
 
     def make(folder: Path) -> None:
         settings = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -122,7 +136,9 @@ _FSYNC = os.fsync
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_the_disk() -> Iterator[None]:
-    """No file of a test outlives a power cut, so that none is flushed; on a slow disk flushing takes longer than everything else."""
+    """No file of a test outlives a power cut, so that none is flushed; on a slow disk flushing takes longer than
+    everything else.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _descriptor: None)
         yield
@@ -139,7 +155,9 @@ def _durable(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _untouched_log() -> Iterator[None]:
-    """Puts the log back as it was: commands send it to stderr and past pytest's ``caplog``, ray stamps all records of the process."""
+    """Puts the log back as it was: commands send it to stderr and past pytest's ``caplog``, ray stamps all records of
+    the process.
+    """
     before = logger.handlers[:], logger.level, logger.propagate
     factory = logging.getLogRecordFactory()
     yield
@@ -148,7 +166,9 @@ def _untouched_log() -> Iterator[None]:
 
 
 class _CrewHere:
-    """Stands in for :class:`merc.compute.pool.Crew`: a task is done in this process when its outcome is asked for, the heaviest first."""
+    """Stands in for :class:`merc.compute.pool.Crew`: a task is done in this process when its outcome is asked for, the
+    heaviest first.
+    """
 
     def __init__(self, function: Callable[[Any], Any], *_: object) -> None:
         self._function = function
@@ -173,7 +193,9 @@ class _CrewHere:
 
 @pytest.fixture
 def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What worker processes would do is done in this one, which has imported everything already: for tests that are about the work and not about processes."""
+    """What worker processes would do is done in this one, which has imported everything already: for tests that are
+    about the work and not about processes.
+    """
     monkeypatch.setattr("merc.compute.pool.Crew", _CrewHere)
 
 
@@ -230,7 +252,14 @@ class _HubRequest(BaseHTTPRequestHandler):
             return self._refuse(403, "GatedRepo")
         files = self.server.models[model][revision]
         if listing:
-            return self._send(json.dumps([{"type": "file", "path": path, "size": len(data), "oid": _oid(data)} for path, data in files.items()]).encode())
+            return self._send(
+                json.dumps(
+                    [
+                        {"type": "file", "path": path, "size": len(data), "oid": _oid(data)}
+                        for path, data in files.items()
+                    ]
+                ).encode()
+            )
         file = "/".join(rest)
         if file not in files:
             return self._refuse(404, "EntryNotFound")
@@ -270,22 +299,32 @@ def hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", running.address)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", running.address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        running.address + "/{repo_id}/resolve/{revision}/{filename}",
+    )
     yield running
     running.close()
 
 
 @pytest.fixture
 def shared_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedHub]:
-    """A hub without repositories that the real client pushes to and pulls from, logged in, by Git LFS, and without waiting before it tries again."""
+    """A hub without repositories that the real client pushes to and pulls from, logged in, by Git LFS, and without
+    waiting before it tries again.
+    """
     running = SharedHub()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     for name, value in {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "ENDPOINT": running.address}.items():
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", running.address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        running.address + "/{repo_id}/resolve/{revision}/{filename}",
+    )
     for module in ("utils._http", "file_download"):
-        monkeypatch.setattr(f"huggingface_hub.{module}.time", SimpleNamespace(**{**vars(time), "sleep": lambda _seconds: None}))
+        monkeypatch.setattr(
+            f"huggingface_hub.{module}.time", SimpleNamespace(**{**vars(time), "sleep": lambda _seconds: None})
+        )
     yield running
     running.close()
 
@@ -306,7 +345,9 @@ def hold() -> Iterator[Callable[[Path], "subprocess.Popen[str]"]]:
     processes = []
 
     def start(output: Path) -> "subprocess.Popen[str]":
-        process = subprocess.Popen([sys.executable, "-c", code, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
@@ -331,25 +372,39 @@ def _field(number: int, value: int | str | bytes) -> bytes:
 
 
 def _sface_like(weights: np.ndarray) -> bytes:
-    """An ONNX model with SFace's input (1, 3, 112, 112): means over 28 x 28 pixels, flattened, times (numbers, 48) weights.
+    """An ONNX model with SFace's input (1, 3, 112, 112): means over 28 x 28 pixels, flattened, times (numbers, 48)
+    weights.
 
     Numbers of the fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
     """
 
     def attribute(name: str, *values: int) -> bytes:  # AttributeProto: name 1, i 3, ints 8, type 20 (INT 2, INTS 7)
-        numbers = [_field(3, values[0]), _field(20, 2)] if len(values) == 1 else [*(_field(8, value) for value in values), _field(20, 7)]
+        numbers = (
+            [_field(3, values[0]), _field(20, 2)]
+            if len(values) == 1
+            else [*(_field(8, value) for value in values), _field(20, 7)]
+        )
         return _field(5, _field(1, name) + b"".join(numbers))
 
-    def node(kind: str, inputs: Sequence[str], output: str, *attributes: bytes) -> bytes:  # NodeProto: input 1, output 2, name 3, op_type 4, attribute 5
+    def node(
+        kind: str, inputs: Sequence[str], output: str, *attributes: bytes
+    ) -> bytes:  # NodeProto: input 1, output 2, name 3, op_type 4, attribute 5
         names = b"".join(_field(1, name) for name in inputs)
         return _field(1, names + _field(2, output) + _field(3, output) + _field(4, kind) + b"".join(attributes))
 
-    def about(name: str, *shape: int) -> bytes:  # ValueInfoProto: name 1, type 2 → tensor_type 1 → elem_type 1 (FLOAT 1), shape 2 → dim 1 → dim_value 1
+    def about(
+        name: str, *shape: int
+    ) -> bytes:  # ValueInfoProto: name 1, type 2 → tensor_type 1 → elem_type 1 (FLOAT 1), shape 2 → dim 1 → dim_value 1
         dims = b"".join(_field(1, _field(1, size)) for size in shape)
         return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, dims)))
 
     # TensorProto: dims 1, data_type 2 (FLOAT 1), name 8, raw_data 9
-    tensor = b"".join(_field(1, size) for size in weights.shape) + _field(2, 1) + _field(8, "weights") + _field(9, weights.astype("<f4").tobytes())
+    tensor = (
+        b"".join(_field(1, size) for size in weights.shape)
+        + _field(2, 1)
+        + _field(8, "weights")
+        + _field(9, weights.astype("<f4").tobytes())
+    )
     graph = (
         node("AveragePool", ["data"], "means", attribute("kernel_shape", 28, 28), attribute("strides", 28, 28))
         + node("Flatten", ["means"], "flat", attribute("axis", 1))
@@ -359,7 +414,9 @@ def _sface_like(weights: np.ndarray) -> bytes:
         + _field(11, about("data", 1, 3, 112, 112))
         + _field(12, about("fc1", 1, weights.shape[0]))
     )
-    return _field(1, 7) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 11))  # ModelProto: ir_version 1, graph 7, opset_import 8
+    return (
+        _field(1, 7) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 11))
+    )  # ModelProto: ir_version 1, graph 7, opset_import 8
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""A server that speaks what huggingface_hub asks of the hub to push and pull: repositories, commits, Git LFS, listings, downloads, and tokens."""
+"""A server that speaks what huggingface_hub asks of the hub to push and pull: repositories, commits, Git LFS, listings,
+downloads, and tokens.
+"""
 
 import base64
 import hashlib
@@ -48,7 +50,8 @@ class SharedHub(ThreadingHTTPServer):
         repos: (kind, name) → repository.
         objects: sha256 → content of the large files that were uploaded.
         uploads: hex sha256 of each whole upload, in order.
-        fault: of method and path: a status to refuse with, ``drop`` to break the connection in the middle, None to answer.
+        fault: of method and path: a status to refuse with, ``drop`` to break the connection in the middle, None to
+            answer.
         listed: what a listing says otherwise of a file: name → facts.
         extra: names that listings have beside those that are there.
         asked: (method, path) of every request.
@@ -138,9 +141,15 @@ class _Request(BaseHTTPRequestHandler):
         if not self._is_owner:
             return self._refuse(401, "", "Invalid username or password.")
         if wanted["organization"] != OWNER:
-            return self._refuse(403, "", f'You don\'t have the rights to create a repository under the namespace "{wanted["organization"]}"')
+            return self._refuse(
+                403,
+                "",
+                f'You don\'t have the rights to create a repository under the namespace "{wanted["organization"]}"',
+            )
         if key in self.server.repos:
-            return self._send(json.dumps({"error": "You already created this repo", "url": self._url(*key)}).encode(), {}, 409)
+            return self._send(
+                json.dumps({"error": "You already created this repo", "url": self._url(*key)}).encode(), {}, 409
+            )
         self.server.repos[key] = Repo(wanted.get("visibility") == "private")
         return self._json({"url": self._url(*key)})
 
@@ -151,15 +160,27 @@ class _Request(BaseHTTPRequestHandler):
         if repo := self._repo(kind, name):
             if repo.at(revision or "main") is None:
                 return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-            index = next(index for index in range(len(repo.commits)) if repo.commits[index] is repo.at(revision or "main"))
+            index = next(
+                index for index in range(len(repo.commits)) if repo.commits[index] is repo.at(revision or "main")
+            )
             self._json({"id": name, "sha": repo.sha(index), "private": repo.private, "tags": []})
         return None
 
     def preupload(self, kind: str, name: str) -> None:
         if repo := self._repo(kind, name):
             there = repo.commits[-1]
-            files = [{"path": one["path"], "uploadMode": "lfs" if one["path"].endswith(_LARGE) else "regular"} for one in json.loads(self.body)["files"]]
-            self._json({"files": [{**one, "shouldIgnore": False, "oid": _oid(one["path"], there.get(one["path"]))} for one in files]})
+            files = [
+                {"path": one["path"], "uploadMode": "lfs" if one["path"].endswith(_LARGE) else "regular"}
+                for one in json.loads(self.body)["files"]
+            ]
+            self._json(
+                {
+                    "files": [
+                        {**one, "shouldIgnore": False, "oid": _oid(one["path"], there.get(one["path"]))}
+                        for one in files
+                    ]
+                }
+            )
 
     def batch(self, kind: str | None, name: str) -> None:
         if self._repo(kind, name):
@@ -195,7 +216,8 @@ class _Request(BaseHTTPRequestHandler):
     def tree(self, kind: str, name: str, revision: str) -> None:
         if repo := self._repo(kind, name):
             listed = [
-                {"type": "file", "path": path, **_facts(path, data), **self.server.listed.get(path, {})} for path, data in (repo.at(revision) or {}).items()
+                {"type": "file", "path": path, **_facts(path, data), **self.server.listed.get(path, {})}
+                for path, data in (repo.at(revision) or {}).items()
             ]
             self._json([*listed, *self.server.extra])
 
@@ -211,7 +233,11 @@ class _Request(BaseHTTPRequestHandler):
         self._send(json.dumps(content).encode(), {"Content-Type": "application/json"})
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        self._send(json.dumps({"error": message}).encode(), {"X-Error-Code": code, "X-Error-Message": message, "Content-Type": "application/json"}, status)
+        self._send(
+            json.dumps({"error": message}).encode(),
+            {"X-Error-Code": code, "X-Error-Message": message, "Content-Type": "application/json"},
+            status,
+        )
 
     def _send(self, data: bytes, headers: Mapping[str, str], status: int = 200) -> None:
         self.send_response(status)
@@ -224,7 +250,11 @@ class _Request(BaseHTTPRequestHandler):
 
 def _facts(path: str, data: bytes) -> dict[str, Any]:
     facts: dict[str, Any] = {"size": len(data), "oid": _git(data)}
-    return {**facts, "lfs": {"oid": _oid(path, data), "size": len(data), "pointerSize": 130}} if path.endswith(_LARGE) else facts
+    return (
+        {**facts, "lfs": {"oid": _oid(path, data), "size": len(data), "pointerSize": 130}}
+        if path.endswith(_LARGE)
+        else facts
+    )
 
 
 def _oid(path: str, data: bytes | None) -> str | None:

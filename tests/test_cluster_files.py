@@ -1,4 +1,6 @@
-"""The files for clusters in ``docs/cluster``: the commands in them exist, and the array of jobs makes every share once."""
+"""The files for clusters in ``docs/cluster``: the commands in them exist, and the array of jobs makes every share
+once.
+"""
 
 import os
 import re
@@ -26,8 +28,19 @@ def run_task(tmp_path: Path):
     def run(task: int, first: int, last: int) -> list[str]:
         said = tmp_path / "said"
         said.write_text("")
-        of_slurm = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_MIN": first, "SLURM_ARRAY_TASK_MAX": last, "SLURM_ARRAY_JOB_ID": 7, "SLURM_CPUS_PER_TASK": 8}
-        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SAID": str(said), **{name: str(value) for name, value in of_slurm.items()}}
+        of_slurm = {
+            "SLURM_ARRAY_TASK_ID": task,
+            "SLURM_ARRAY_TASK_MIN": first,
+            "SLURM_ARRAY_TASK_MAX": last,
+            "SLURM_ARRAY_JOB_ID": 7,
+            "SLURM_CPUS_PER_TASK": 8,
+        }
+        environment = {
+            **os.environ,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "SAID": str(said),
+            **{name: str(value) for name, value in of_slurm.items()},
+        }
         subprocess.run(["bash", CLUSTER / "slurm_array.sh", "meld"], check=True, env=environment, timeout=60)
         return said.read_text().splitlines()
 
@@ -49,7 +62,9 @@ def test_a_task_of_the_array_makes_its_share_also_when_it_is_given_again(run_tas
 
 def test_the_array_has_as_many_tasks_as_there_are_shares() -> None:
     script = (CLUSTER / "slurm_array.sh").read_text()
-    assert re.search(r"--array=1-(\d+)$", script, re.MULTILINE)[1] == re.search(r"^shares=(\d+)", script, re.MULTILINE)[1]
+    assert (
+        re.search(r"--array=1-(\d+)$", script, re.MULTILINE)[1] == re.search(r"^shares=(\d+)", script, re.MULTILINE)[1]
+    )
 
 
 @pytest.mark.parametrize("name", ["slurm_array.sh", "slurm_ray.sh", "kuberay.yaml"])

@@ -15,7 +15,16 @@ from click.testing import CliRunner, Result
 
 from merc import lock, log
 from merc.command_line import echo, echo_json, exiting, stage_command
-from merc.errors import BadSettings, BadTable, HubRefuses, ModelUnavailable, PipelineError, RawDataMissing, SettingsDiffer, TooManyFailures
+from merc.errors import (
+    BadSettings,
+    BadTable,
+    HubRefuses,
+    ModelUnavailable,
+    PipelineError,
+    RawDataMissing,
+    SettingsDiffer,
+    TooManyFailures,
+)
 from merc.job import RunOptions
 from merc.layout import Layout
 from merc.log import logger
@@ -61,7 +70,9 @@ def test_a_fault_of_the_program_keeps_its_traceback() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EMFILE])
-def test_what_the_system_refuses_is_a_sentence(number: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_system_refuses_is_a_sentence(
+    number: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logger, "propagate", True)
     assert _end_with(OSError(number, os.strerror(number), "out/file")) == 1
     assert os.strerror(number) in caplog.text
@@ -80,7 +91,9 @@ def test_a_line_of_a_result_shows_what_would_act_on_a_terminal(capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("program", ["extract", "train", "shards", "report", "adapt"])
-@pytest.mark.parametrize("arguments", [["\x1b[2J"], ["--\x1b[2J"], ["inspect", "--\x1b[2J"], ["validate", "a", "b\x1b[2J"]])
+@pytest.mark.parametrize(
+    "arguments", [["\x1b[2J"], ["--\x1b[2J"], ["inspect", "--\x1b[2J"], ["validate", "a", "b\x1b[2J"]]
+)
 def test_an_error_of_usage_shows_what_would_act_on_a_terminal(program: str, arguments: list[str]) -> None:
     result = CliRunner().invoke(importlib.import_module(f"merc.commands.{program}").main, arguments)
     assert result.exit_code == 2
@@ -116,7 +129,9 @@ def _run(command: click.Command, tmp_path: Path, *arguments: str) -> Result:
     return CliRunner().invoke(command, ["--params", str(tmp_path / "other.yaml"), *arguments])
 
 
-def test_a_stage_gets_settings_paths_and_its_own_options(command: click.Command, seen: dict[str, Any], tmp_path: Path) -> None:
+def test_a_stage_gets_settings_paths_and_its_own_options(
+    command: click.Command, seen: dict[str, Any], tmp_path: Path
+) -> None:
     result = _run(command, tmp_path, "--dataset", "meld", "--raw", "r", "--out", "o", "--modality", "text")
     assert result.exit_code == 0, result.output
     assert seen["params"].get("media") == {"max_clip_seconds": 1}
@@ -125,7 +140,9 @@ def test_a_stage_gets_settings_paths_and_its_own_options(command: click.Command,
     assert seen["modality"] == "text"
 
 
-def test_the_usual_folders_are_the_defaults_and_older_work_is_replaced(command: click.Command, seen: dict[str, Any], tmp_path: Path) -> None:
+def test_the_usual_folders_are_the_defaults_and_older_work_is_replaced(
+    command: click.Command, seen: dict[str, Any], tmp_path: Path
+) -> None:
     _run(command, tmp_path, "--dataset", "meld", "--modality", "text")
     assert seen["layout"] == Layout(Path("raw"), Path("features"), "meld")
     assert seen["run"].overwrite
@@ -140,7 +157,9 @@ def test_an_error_of_a_stage_is_one_message_on_stderr_and_its_exit_code(command:
 
 
 def test_settings_that_cannot_be_read_are_an_error_of_usage(command: click.Command, tmp_path: Path) -> None:
-    result = CliRunner().invoke(command, ["--params", str(tmp_path / "nothing.yaml"), "--dataset", "meld", "--modality", "text"])
+    result = CliRunner().invoke(
+        command, ["--params", str(tmp_path / "nothing.yaml"), "--dataset", "meld", "--modality", "text"]
+    )
     assert result.exit_code == 2
     assert "nothing.yaml" in result.stderr
 
@@ -148,7 +167,9 @@ def test_settings_that_cannot_be_read_are_an_error_of_usage(command: click.Comma
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_end_ends_a_command_as_interrupted(number: signal.Signals) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background has it ignored
+    interrupt = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell that starts the tests in the background has it ignored
     try:
         with pytest.raises(SystemExit) as ended, exiting():
             signal.raise_signal(number)
@@ -165,8 +186,12 @@ def test_two_stages_of_a_dataset_do_not_write_at_once(command: click.Command, tm
     assert "is writing there" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--modality", "text"], ["--dataset", "meld"], ["--dataset", "meld", "--modality", "text", "--wrong"]])
-def test_missing_and_unknown_options_are_errors_of_usage(command: click.Command, tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--modality", "text"], ["--dataset", "meld"], ["--dataset", "meld", "--modality", "text", "--wrong"]]
+)
+def test_missing_and_unknown_options_are_errors_of_usage(
+    command: click.Command, tmp_path: Path, arguments: list[str]
+) -> None:
     assert _run(command, tmp_path, *arguments).exit_code == 2
 
 
@@ -179,11 +204,19 @@ def test_the_help_explains_the_stage_and_all_its_options(command: click.Command,
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("media/é.mp4", r"'media/\xe9.mp4' cannot be written in ascii, the encoding of this locale; set PYTHONUTF8=1, or LC_ALL=C.UTF-8"),
+        (
+            "media/é.mp4",
+            (
+                r"'media/\xe9.mp4' cannot be written in ascii, the encoding of this locale; set PYTHONUTF8=1, or"
+                r" LC_ALL=C.UTF-8"
+            ),
+        ),
         ("media/\udce9.mp4", r"the name 'media/\udce9.mp4' has bytes that are no characters in "),
     ],
 )
-def test_what_the_locale_cannot_write_is_an_error_of_usage_and_no_traceback(capsys: pytest.CaptureFixture[str], text: str, words: str) -> None:
+def test_what_the_locale_cannot_write_is_an_error_of_usage_and_no_traceback(
+    capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
     log.set_up()
     with pytest.raises(SystemExit) as ended, exiting():
         text.encode("ascii")
@@ -192,9 +225,19 @@ def test_what_the_locale_cannot_write_is_an_error_of_usage_and_no_traceback(caps
 
 
 def test_in_a_locale_without_the_characters_of_a_clips_name_the_clip_is_not_taken_for_missing(tmp_path: Path) -> None:
-    code = "from pathlib import Path\nfrom merc import log\nfrom merc.command_line import exiting\nfrom merc.files import confined\nlog.set_up()\n"
+    code = (
+        "from pathlib import Path\nfrom merc import log\nfrom merc.command_line import exiting\nfrom merc.files import"
+        " confined\nlog.set_up()\n"
+    )
     code += "with exiting():\n    confined(Path('raw'), 'm\\xe9ld/a.mp4')\n"
     ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | ascii_locale, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | ascii_locale,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 2
     assert r"'raw/m\xe9ld/a.mp4' cannot be written in ascii" in result.stderr

@@ -1,4 +1,6 @@
-"""The page on inputs names what there is, all of it, and nothing else: reasons, settings, columns, options and exit codes."""
+"""The page on inputs names what there is, all of it, and nothing else: reasons, settings, columns, options and exit
+codes.
+"""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +25,11 @@ from merc.shards.format.schema import schema
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "inputs.md").read_text(encoding="utf-8")
 QUOTED = re.findall(r"`([^`]+)`", PAGE)
 # A corpus of any name may have a setting of any reader.
-READERS: dict[str, tuple[type[Settings], ...]] = {"<name>": (Table.Config, Meld.Config, Iemocap.Config), "meld": (Meld.Config,), "iemocap": (Iemocap.Config,)}
+READERS: dict[str, tuple[type[Settings], ...]] = {
+    "<name>": (Table.Config, Meld.Config, Iemocap.Config),
+    "meld": (Meld.Config,),
+    "iemocap": (Iemocap.Config,),
+}
 SETTING = re.compile(r"(?:media|run|corpora|extraction|shards|trajectories)(?:\.(?:<name>|[a-z_]+))+")
 SNAKE = re.compile(r"[a-z]+(?:_[a-z]+)+")
 
@@ -76,11 +82,15 @@ def test_every_reason_and_column_that_is_named_exists(word: str) -> None:
 
 @pytest.mark.parametrize("option", sorted({word.split()[0] for word in QUOTED if word.startswith("--")}))
 def test_every_option_that_is_named_exists(option: str) -> None:
-    assert option in {name for module in (extract, train, adapt, evaluate, report, shards) for name in _options(module.main)}
+    assert option in {
+        name for module in (extract, train, adapt, evaluate, report, shards) for name in _options(module.main)
+    }
 
 
 def test_the_exit_codes_are_those_of_the_errors_and_each_is_explained() -> None:
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PipelineError)]
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PipelineError)
+    ]
     codes = {0, INTERRUPTED, *(kind.exit_code for kind in kinds)}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, flags=re.MULTILINE)} == codes
     named = {int(code) for code in re.findall(r"exit (?:code )?(\d+)", PAGE)}
@@ -93,4 +103,7 @@ def test_every_row_has_as_many_cells_as_its_table() -> None:
 
 
 def test_a_setting_that_does_not_exist_would_be_found() -> None:
-    assert [_known(one) for one in ("media.audio_trakc", "corpora.<name>.columns.dialog", "corpora.meld.columns", "run.max_failed")] == [False] * 3 + [True]
+    assert [
+        _known(one)
+        for one in ("media.audio_trakc", "corpora.<name>.columns.dialog", "corpora.meld.columns", "run.max_failed")
+    ] == [False] * 3 + [True]

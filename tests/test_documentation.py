@@ -1,4 +1,6 @@
-"""The pages in `docs/` name every plug-in, show commands that exist, and find all that they take from elsewhere. `make docs` checks their links."""
+"""The pages in `docs/` name every plug-in, show commands that exist, and find all that they take from elsewhere.
+`make docs` checks their links.
+"""
 
 import importlib.util
 import re
@@ -109,7 +111,10 @@ def test_every_page_is_in_the_navigation_once() -> None:
 
 @pytest.mark.parametrize("name", plugins.names("merc.training.models", MERCModel))
 def test_every_model_is_described_on_a_page_of_a_system(name: str) -> None:
-    assert any(f"::: merc.training.models.{name}\n" in path.read_text(encoding="utf-8") for path in (DOCS / "systems").glob("*.md"))
+    assert any(
+        f"::: merc.training.models.{name}\n" in path.read_text(encoding="utf-8")
+        for path in (DOCS / "systems").glob("*.md")
+    )
 
 
 @pytest.mark.parametrize("name", plugins.names("merc.training.losses", MERCLoss))
@@ -119,8 +124,13 @@ def test_every_loss_is_in_the_table_of_losses_and_has_its_equations_on_a_page(na
 
 
 def test_every_base_recipe_is_in_the_table_of_systems() -> None:
-    text = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("training.md", "systems/baseline.md", "systems/dialogue_transformer.md"))
-    assert [path.stem for path in sorted(HOOKS.RECIPES.glob("*.yaml")) if not re.search(rf"[ `]{path.stem}[ `]", text)] == []
+    text = "\n".join(
+        (DOCS / name).read_text(encoding="utf-8")
+        for name in ("training.md", "systems/baseline.md", "systems/dialogue_transformer.md")
+    )
+    assert [
+        path.stem for path in sorted(HOOKS.RECIPES.glob("*.yaml")) if not re.search(rf"[ `]{path.stem}[ `]", text)
+    ] == []
 
 
 def test_the_readme_is_a_front_page_of_at_most_120_lines_whose_figures_are_those_of_the_results() -> None:
@@ -132,11 +142,15 @@ def test_the_readme_is_a_front_page_of_at_most_120_lines_whose_figures_are_those
     assert [name for name in unmeasured if any(name in recipe for recipe, *_ in rows)] == []
     for recipe, *figures in rows:
         tables = [HOOKS.results(name) for name in ("frozen", "adapted")]
-        assert figures == [dict(zip(head, found[recipe], strict=True))["test weighted F1"] for head, found in tables], recipe
+        assert figures == [dict(zip(head, found[recipe], strict=True))["test weighted F1"] for head, found in tables], (
+            recipe
+        )
 
 
 def test_the_readme_reads_a_shard_as_the_page_on_shards_does() -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
     assert code in (DOCS / "shards.md").read_text(encoding="utf-8")
 
 
@@ -173,7 +187,9 @@ def test_a_page_that_would_load_something_from_another_machine_fails_the_build()
 
 
 def test_equations_and_roles_of_docstrings_become_blocks_and_code() -> None:
-    docstring = SimpleNamespace(value="A loss of :class:`~merc.Loss`:\n    a = ``b``\n\n- A point\n    that goes on.\n\nArgs:\n    x: y")
+    docstring = SimpleNamespace(
+        value="A loss of :class:`~merc.Loss`:\n    a = ``b``\n\n- A point\n    that goes on.\n\nArgs:\n    x: y"
+    )
     _module("griffe_roles").Roles().on_object(obj=SimpleNamespace(docstring=docstring, is_module=True))
     assert docstring.value == "A loss of `merc.Loss`:\n\n    a = `b`\n\n- A point\n    that goes on.\n\nArgs:\n    x: y"
 
@@ -190,6 +206,8 @@ def test_every_similarity_has_a_row_on_the_page_of_trajectories() -> None:
 
 
 def test_every_exit_code_has_a_section_of_troubleshooting() -> None:
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PipelineError)]
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PipelineError)
+    ]
     found = re.findall(r"^## (\d+): ", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert [int(code) for code in found] == sorted({0, INTERRUPTED, *(kind.exit_code for kind in kinds)})

@@ -1,4 +1,6 @@
-"""The documentation's example of your own corpus does what it says: its table is written as it stands there, its commands are run."""
+"""The documentation's example of your own corpus does what it says: its table is written as it stands there, its
+commands are run.
+"""
 
 import csv
 import re
@@ -17,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _section(title: str) -> str:
-    return (ROOT / "docs" / "corpora.md").read_text(encoding="utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
+    return (
+        (ROOT / "docs" / "corpora.md").read_text(encoding="utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
+    )
 
 
 def _block(section: str, language: str) -> str:
@@ -42,8 +46,16 @@ def test_the_corpus_of_ones_own_becomes_shards_by_each_command(tmp_path: Path, m
         result = CliRunner().invoke(main, [*command[1:], "--workers", "1", "--params", str(ROOT / "params.yaml")])
         assert result.exit_code == 0, result.output
     whole, words, drawn = (reader.info(Path(folder, "table", "shards")) for folder in ("features", "words", "drawn"))
-    assert (whole["splits"], whole["classes"], whole["modalities"]) == (["train", "dev", "test"], ["cross", "curious", "glad"], ["text", "audio", "visual"])
+    assert (whole["splits"], whole["classes"], whole["modalities"]) == (
+        ["train", "dev", "test"],
+        ["cross", "curious", "glad"],
+        ["text", "audio", "visual"],
+    )
     assert whole["counts"]["test"]["unlabelled"] == 1
     assert whole["counts"]["train"]["present"] == {"text": 2, "audio": 2, "visual": 0}  # grey pictures have no face
     assert drawn["counts"]["train"]["dialogues"] == 1  # of three, one each is dev and test
-    assert (words["modalities"], words["classes"], drawn["classes"]) == (["text"], whole["classes"], ["glad", "cross", "curious"])
+    assert (words["modalities"], words["classes"], drawn["classes"]) == (
+        ["text"],
+        whole["classes"],
+        ["glad", "cross", "curious"],
+    )

@@ -1,4 +1,6 @@
-"""What `docs/adding/` shows is run: the package in `docs/examples/plugins`, installed as a wheel is, from raw files to a trained model."""
+"""What `docs/adding/` shows is run: the package in `docs/examples/plugins`, installed as a wheel is, from raw files to
+a trained model.
+"""
 
 import importlib
 import sys
@@ -31,8 +33,13 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     metadata = tmp_path / "site" / f"walks-{project['version']}.dist-info"
     metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.4\nName: walks\nVersion: {project['version']}\n", encoding="utf-8")
-    groups = (f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in named.items()) for group, named in project["entry-points"].items())
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.4\nName: walks\nVersion: {project['version']}\n", encoding="utf-8"
+    )
+    groups = (
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in named.items())
+        for group, named in project["entry-points"].items()
+    )
     (metadata / "entry_points.txt").write_text("\n".join(groups), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.syspath_prepend(PACKAGE)
@@ -55,18 +62,27 @@ def _run(command: object, *words: str) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_the_example_goes_from_raw_files_to_a_trained_model(installed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_goes_from_raw_files_to_a_trained_model(
+    installed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     _run(extract.main, "--dataset", "walks", "--raw", str(PACKAGE / "raw"), "--modalities", "text", "--workers", "1")
     info = reader.info(tmp_path / "features" / "walks" / "shards")
-    assert (info["classes"], info["counts"]["train"]["dialogues"], info["counts"]["test"]["unlabelled"]) == (["glad", "curious", "cross"], 4, 1)
+    assert (info["classes"], info["counts"]["train"]["dialogues"], info["counts"]["test"]["unlabelled"]) == (
+        ["glad", "curious", "cross"],
+        4,
+        1,
+    )
     _run(train.main, "--dataset", "walks", "--recipe", "recap+modest", "--workers", "1", "--device", "cpu")
     history = (tmp_path / "runs" / "walks" / "recap+modest" / "history.csv").read_text(encoding="utf-8")
     assert "loss_cross_entropy,loss_confidence_penalty" in history
 
 
 def test_settings_of_the_example_reach_what_they_are_of(params: Params) -> None:
-    recap = resolve(Params.load(PACKAGE / "params.yaml", ("models.recap.fading=0.25", "losses.confidence_penalty.temperature=2")), "recap+modest")
+    recap = resolve(
+        Params.load(PACKAGE / "params.yaml", ("models.recap.fading=0.25", "losses.confidence_penalty.temperature=2")),
+        "recap+modest",
+    )
     settings = recap.settings()
     assert "0.25" in str(settings)
     assert [term.kind.__name__ for term in recap.losses] == ["CrossEntropy", "ConfidencePenalty"]
@@ -75,7 +91,9 @@ def test_settings_of_the_example_reach_what_they_are_of(params: Params) -> None:
 def test_the_reader_merges_labels_and_leaves_out_strangers(installed: None) -> None:
     kind = plugins.load("merc.corpora", "walks", importlib.import_module("merc.corpora.engine.base").CorpusReader)
     root = PACKAGE / "raw" / "walks"
-    read = kind(kind.Config(reader="walks", strangers=False)).read(root, root.parent, media=frozenset(), splits=("train",))
+    read = kind(kind.Config(reader="walks", strangers=False)).read(
+        root, root.parent, media=frozenset(), splits=("train",)
+    )
     assert [one.source_dialogue_id for one in read.dialogues] == ["heron", "rain", "tea"]
     assert [one.emotion for one in read.dialogues[0].utterances] == ["glad", "curious", "glad"]
 
@@ -85,7 +103,9 @@ def test_the_reader_refuses_what_is_missing_and_what_it_does_not_know(installed:
     corpus = kind(kind.Config(reader="walks"))
     with pytest.raises(RawDataMissing, match=r"train\.json is missing\. Expected:"):
         corpus.read(tmp_path, tmp_path, media=frozenset(), splits=("train",))
-    (tmp_path / "train.json").write_text('[{"id": "a", "turns": [{"who": "Ann", "says": "Oh.", "feels": "bored"}]}]', encoding="utf-8")
+    (tmp_path / "train.json").write_text(
+        '[{"id": "a", "turns": [{"who": "Ann", "says": "Oh.", "feels": "bored"}]}]', encoding="utf-8"
+    )
     with pytest.raises(BadTable, match="unknown emotion 'bored'; valid: glad, curious, cross"):
         corpus.read(tmp_path, tmp_path, media=frozenset(), splits=("train",))
 
@@ -120,7 +140,9 @@ def test_the_model_is_causal_and_fades(installed: None) -> None:
     model = kind(kind.Config(hidden_units=4), {"text": 1}, 2)  # type: ignore[call-arg]
     long, short = model(_batch(4)), model(_batch(2))
     torch.testing.assert_close(long.logits[:, :2], short.logits)
-    torch.testing.assert_close(model._weights(torch.zeros(1, 3, 4)), torch.tensor([[0, 0, 0], [0.5, 0, 0], [0.25, 0.5, 0]]))
+    torch.testing.assert_close(
+        model._weights(torch.zeros(1, 3, 4)), torch.tensor([[0, 0, 0], [0.5, 0, 0], [0.25, 0.5, 0]])
+    )
 
 
 def test_the_loss_is_the_negative_entropy_by_hand(installed: None) -> None:

@@ -1,4 +1,6 @@
-"""Every module that a DVC stage imports is among that stage's deps, or hashed in its file of settings; otherwise features go stale silently."""
+"""Every module that a DVC stage imports is among that stage's deps, or hashed in its file of settings; otherwise
+features go stale silently.
+"""
 
 import re
 from pathlib import Path
@@ -23,10 +25,14 @@ STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages
 # They hold no numerics: settings, paths, logs, errors, fingerprints, how long it took.
 EXEMPT = {
     f"merc.{name}"
-    for name in ("command_line errors files hub interrupts layout lock log machines params parquet job plugins provenance shown timing extras exchange").split()
+    for name in (
+        "command_line errors files hub interrupts layout lock log machines params parquet job plugins provenance shown"
+        " timing extras exchange"
+    ).split()
 }
 EXEMPT |= {"merc.training.following.engine.base"}  # what follows a training changes none of its bytes
-# Settings that decide anything are in the stage's file under features/.settings, which tells what they are from wherever they stand.
+# Settings that decide anything are in the stage's file under features/.settings, which tells what they are from
+# wherever they stand.
 SETTINGS = re.compile(r"\.config$|^merc\.training\.recipes\.|^merc\.training\.data\.curriculum$")
 PLUGINS: dict[str, type[Any]] = {
     "merc.corpora": CorpusReader,
@@ -53,7 +59,9 @@ def _source_files(dep: str) -> list[Path]:
 
 
 def _needed(graph: grimp.ImportGraph, start: set[str]) -> set[str]:
-    """All that is imported, directly or not, without going on behind a plug-in, whose own file of settings says what it needs."""
+    """All that is imported, directly or not, without going on behind a plug-in, whose own file of settings says what it
+    needs.
+    """
     found: set[str] = set()
     left = list(start)
     while left:
@@ -78,11 +86,25 @@ def test_every_module_a_stage_imports_is_among_its_deps(stage: str, graph: grimp
 
 
 @pytest.mark.parametrize("plugin", sorted(ALL_PLUGINS))
-def test_all_that_a_plug_in_imports_is_hashed_with_it_or_shared_by_its_kind(plugin: str, graph: grimp.ImportGraph) -> None:
+def test_all_that_a_plug_in_imports_is_hashed_with_it_or_shared_by_its_kind(
+    plugin: str, graph: grimp.ImportGraph
+) -> None:
     package, _, name = plugin.rpartition(".")
     hashed = set(resolve.sources(plugins.load(package, name, PLUGINS[package])))
-    stages = ("manifest",) if package == "merc.corpora" else ("extract_text",) if package.startswith("merc.encoders") else ("train",)
-    shared = {_module(file) for one in stages for dep in STAGES[one]["do"]["deps"] if dep.startswith("pipeline/") for file in _source_files(dep)}
+    stages = (
+        ("manifest",)
+        if package == "merc.corpora"
+        else ("extract_text",)
+        if package.startswith("merc.encoders")
+        else ("train",)
+    )
+    shared = {
+        _module(file)
+        for one in stages
+        for dep in STAGES[one]["do"]["deps"]
+        if dep.startswith("pipeline/")
+        for file in _source_files(dep)
+    }
     needed = set().union(*(graph.find_modules_directly_imported_by(one) for one in hashed))
     packages = {module for module in graph.modules if (ROOT / "pipeline" / Path(*module.split("."))).is_dir()}
     assert sorted(one for one in needed - hashed - shared - packages - EXEMPT if not SETTINGS.search(one)) == []
@@ -100,7 +122,12 @@ def test_every_file_of_settings_that_a_stage_depends_on_is_written() -> None:
     wanted: set[str] = set()
     for body in STAGES.values():
         items = params.block(body["foreach"].strip("${}")) if "foreach" in body else {"": None}
-        wanted |= {dep.replace("${key}", key) for dep in body.get("do", body)["deps"] if f"/{resolve.FOLDER}/" in dep for key in items}
+        wanted |= {
+            dep.replace("${key}", key)
+            for dep in body.get("do", body)["deps"]
+            if f"/{resolve.FOLDER}/" in dep
+            for key in items
+        }
     assert sorted(wanted - written) == []
 
 

@@ -1,4 +1,6 @@
-"""``dvc repro`` on a small corpus: a second run does nothing, an edit makes stale what it changes, and experiments can be compared."""
+"""``dvc repro`` on a small corpus: a second run does nothing, an edit makes stale what it changes, and experiments can
+be compared.
+"""
 
 import csv
 import json
@@ -19,7 +21,8 @@ BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.slow
 
 SMALL = {
-    "meld_train_dialogues": 3, "meld_dev_dialogues": 1, "meld_test_dialogues": 2, "iemocap_dialogues": 1, "iemocap_turns": 8,
+    "meld_train_dialogues": 3, "meld_dev_dialogues": 1, "meld_test_dialogues": 2, "iemocap_dialogues": 1,
+    "iemocap_turns": 8,
     "clip_seconds_min": 0.8, "clip_seconds_max": 0.9,
 }  # fmt: skip
 
@@ -39,7 +42,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Four of its few clips are broken, as in the whole demonstration corpus.
     settings["run"] = {"max_failed": "20%"}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
-    for command in (["init", "-q", "-b", "master"], ["config", "user.email", "nobody@example.org"], ["config", "user.name", "nobody"]):
+    for command in (
+        ["init", "-q", "-b", "master"],
+        ["config", "user.email", "nobody@example.org"],
+        ["config", "user.name", "nobody"],
+    ):
         _run(folder, "git", *command)
     _dvc(folder, "init", "--quiet")
     _dvc(folder, "repro")
@@ -48,8 +55,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(folder: Path, *command: str) -> str:
-    environment = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    environment = {
+        "PATH": f"{BIN}:/usr/bin:/bin",
+        "HOME": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -70,7 +84,9 @@ def _stages(folder: Path, *options: str) -> set[str]:
 
 @contextmanager
 def _edited(folder: Path, edits: dict[str, str]) -> Iterator[set[str]]:
-    """Appends to files, or makes them; gives the stages that are stale once the settings were looked up, and puts all back."""
+    """Appends to files, or makes them; gives the stages that are stale once the settings were looked up, and puts all
+    back.
+    """
     before = {name: (folder / name).read_bytes() if (folder / name).exists() else None for name in edits}
     settings, kept = folder / "features" / ".settings", folder.with_name(f"{folder.name}-settings")
     shutil.copytree(settings, kept)
@@ -150,7 +166,15 @@ def _comment(*names: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (_comment("training/models/mmgcn.py", "training/losses/focal.py", "encoders/text/transformer.py", "corpora/iemocap.py"), set()),
+        (
+            _comment(
+                "training/models/mmgcn.py",
+                "training/losses/focal.py",
+                "encoders/text/transformer.py",
+                "corpora/iemocap.py",
+            ),
+            set(),
+        ),
         ({f"{MERC}/training/recipes/baseline_text.yaml": "epochs: 3\n"}, {"train@demo-meld-text"}),
         (_comment("training/models/context_gru.py"), TRAININGS),
         (_comment("training/losses/cross_entropy.py"), TRAININGS),
@@ -158,8 +182,15 @@ def _comment(*names: str) -> dict[str, str]:
         (_comment("evaluation/protocols/calibration.py"), EVALUATIONS),
         ({"params.yaml": "\nevaluation: {calibration: {bins: 10}}\n"}, EVALUATIONS),
         (
-            _comment("corpora/meld.py", "media/faces.py", "encoders/text/ngrams.py", "shards/card/writing.py", "trajectories/dtw.py"),
-            {f"{stage}@demo-meld" for stage in ("manifest", "decode", "extract_text", "card", "trajectories")} | EVALUATIONS,
+            _comment(
+                "corpora/meld.py",
+                "media/faces.py",
+                "encoders/text/ngrams.py",
+                "shards/card/writing.py",
+                "trajectories/dtw.py",
+            ),
+            {f"{stage}@demo-meld" for stage in ("manifest", "decode", "extract_text", "card", "trajectories")}
+            | EVALUATIONS,
         ),
         (_comment("corpora/engine/csv_rows.py", "encoders/engine/batching.py"), {"manifest@demo-meld", *EXTRACTIONS}),
         ({"params.yaml": "\nlosses: {cross_entropy: {label_smoothing: 0.1}, focal: {gamma: 1.0}}\n"}, TRAININGS),
@@ -182,7 +213,9 @@ def _comment(*names: str) -> dict[str, str]:
         "settings of stages",
     ],
 )
-def test_an_edit_makes_stale_what_it_changes_and_no_more(project: Path, edit: dict[str, str], expected: set[str]) -> None:
+def test_an_edit_makes_stale_what_it_changes_and_no_more(
+    project: Path, edit: dict[str, str], expected: set[str]
+) -> None:
     with _edited(project, edit) as stale:
         assert stale - {"report"} == expected  # the report depends on all features, of which the settings are a part
 
@@ -195,10 +228,15 @@ def test_settings_that_cannot_be_stop_everything_before_the_first_stage(project:
         with pytest.raises(AssertionError, match=r"losses\.cross_entropy\.label_smoothing: Input should be less than"):
             _dvc(project, "repro")
         path.write_text(before.replace("also_reads: demo-meld", "also_reads: meld"))
-        with pytest.raises(AssertionError, match=r"train\.demo-meld-baseline\.also_reads: 'meld' is not under build; .*valid: demo-meld"):
+        with pytest.raises(
+            AssertionError,
+            match=r"train\.demo-meld-baseline\.also_reads: 'meld' is not under build; .*valid: demo-meld",
+        ):
             _dvc(project, "repro")
         path.write_text(before.replace("base: baseline_text", "base: baseline"))
-        with pytest.raises(AssertionError, match=r"train\.demo-meld-text\.base is 'baseline', and has to be 'baseline_text'"):
+        with pytest.raises(
+            AssertionError, match=r"train\.demo-meld-text\.base is 'baseline', and has to be 'baseline_text'"
+        ):
             _dvc(project, "repro")
     finally:
         path.write_text(before)
@@ -212,17 +250,35 @@ def test_metrics_and_plots_can_be_shown(project: Path) -> None:
     assert _run(project, "git", "check-ignore", "dvc_plots/index.html").strip() == "dvc_plots/index.html"
     plots = _dvc(project, "plots", "show", "--json")
     assert set(json.loads(plots)["data"]) >= {
-        f"runs/demo-meld/{recipe}/{file}" for recipe in ("baseline", "baseline_text") for file in ("history.csv", "confusion.csv")
+        f"runs/demo-meld/{recipe}/{file}"
+        for recipe in ("baseline", "baseline_text")
+        for file in ("history.csv", "confusion.csv")
     }
 
 
 def test_the_report_shows_runs_and_evaluations_and_is_an_output_of_its_stage(project: Path) -> None:
     page = (project / "reports" / "pages" / "demo_2dmeld" / "index.html").read_text()
-    for words in ("baseline_text", "Emotion shift", "Calibration", "Fewer than two seeds in common", "Nothing wrong in 6 dialogues"):
+    for words in (
+        "baseline_text",
+        "Emotion shift",
+        "Calibration",
+        "Fewer than two seeds in common",
+        "Nothing wrong in 6 dialogues",
+    ):
         assert words in page, words
     locked = yaml.safe_load((project / "dvc.lock").read_text())["stages"]["report"]
-    assert {one["path"] for one in locked["outs"]} >= {"reports/index.html", "reports/pages", "reports/results.md", "reports/results.tex"}
-    assert {one["path"] for one in locked["deps"]} >= {"features", "runs", "evaluations/runs", "evaluations/comparisons"}
+    assert {one["path"] for one in locked["outs"]} >= {
+        "reports/index.html",
+        "reports/pages",
+        "reports/results.md",
+        "reports/results.tex",
+    }
+    assert {one["path"] for one in locked["deps"]} >= {
+        "features",
+        "runs",
+        "evaluations/runs",
+        "evaluations/comparisons",
+    }
     assert "\\begin{tabular}" in (project / "reports" / "results.tex").read_text()
 
 
@@ -230,7 +286,8 @@ def test_another_audio_setting_runs_no_text_and_no_face_stage(project: Path) -> 
     path = project / "params.yaml"
     path.write_text(path.read_text() + "\nencoders: {audio: {acoustic: {quiet_db: 35.0}}}\n")
     assert _stages(project) == {
-        "settings", "extract_audio@demo-meld", "shards@demo-meld", "trajectories@demo-meld", "card@demo-meld", *TRAININGS, *EVALUATIONS, "report",
+        "settings", "extract_audio@demo-meld", "shards@demo-meld", "trajectories@demo-meld", "card@demo-meld",
+        *TRAININGS, *EVALUATIONS, "report",
     }  # fmt: skip
     _commit(project)
 
@@ -239,15 +296,33 @@ def test_two_experiments_are_compared(project: Path) -> None:
     """One that sets a key of params.yaml, and one, in a folder of its own, that sets a key of a recipe's file."""
     before = _metrics(project)
     _dvc(project, "exp", "run", "--name", "longer", "-S", "recipes.baseline.epochs=3", "train@demo-meld-baseline")
-    assert [row["epoch"] for row in csv.DictReader((project / "runs/demo-meld/baseline/history.csv").open())] == ["1", "2", "3"]
-    assert json.loads(_dvc(project, "params", "diff", "--json")) == {"params.yaml": {"recipes.baseline.epochs": {"old": 2, "new": 3, "diff": 1}}}
-    found = json.loads(_dvc(project, "metrics", "diff", "--all", "--json"))["runs/demo-meld/baseline/metrics.json"]["dev.weighted_f1.mean"]
+    assert [row["epoch"] for row in csv.DictReader((project / "runs/demo-meld/baseline/history.csv").open())] == [
+        "1",
+        "2",
+        "3",
+    ]
+    assert json.loads(_dvc(project, "params", "diff", "--json")) == {
+        "params.yaml": {"recipes.baseline.epochs": {"old": 2, "new": 3, "diff": 1}}
+    }
+    found = json.loads(_dvc(project, "metrics", "diff", "--all", "--json"))["runs/demo-meld/baseline/metrics.json"][
+        "dev.weighted_f1.mean"
+    ]
     assert (found["old"], found["new"]) == (before, _metrics(project))
     _run(project, "git", "stash", "--quiet")
     _dvc(project, "checkout", "--quiet")
 
     recipe = "pipeline/merc/training/recipes/baseline.yaml"
-    _dvc(project, "exp", "run", "--temp", "--name", "faster", "-S", f"{recipe}:optimizer.learning_rate=0.25", "train@demo-meld-baseline")
+    _dvc(
+        project,
+        "exp",
+        "run",
+        "--temp",
+        "--name",
+        "faster",
+        "-S",
+        f"{recipe}:optimizer.learning_rate=0.25",
+        "train@demo-meld-baseline",
+    )
     assert json.loads(_dvc(project, "params", "diff", "HEAD", "faster", "--json")) == {
         recipe: {"optimizer.learning_rate": {"old": 0.0005, "new": 0.25, "diff": 0.2495}}
     }
@@ -263,4 +338,6 @@ def test_two_experiments_are_compared(project: Path) -> None:
 
 
 def _metrics(folder: Path) -> float:
-    return float(json.loads((folder / "runs/demo-meld/baseline/metrics.json").read_text())["dev"]["weighted_f1"]["mean"])
+    return float(
+        json.loads((folder / "runs/demo-meld/baseline/metrics.json").read_text())["dev"]["weighted_f1"]["mean"]
+    )

@@ -35,7 +35,9 @@ class World:
         return [str(BIN / arguments[0]), *arguments[1:]]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=240, check=False)
+        return subprocess.run(
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=240, check=False
+        )
 
     def extract(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run("merc-extract", "--dataset", "demo-meld", *arguments)
@@ -64,7 +66,11 @@ class World:
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and ".scratch" not in path.parts}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".scratch" not in path.parts
+    }
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,14 @@ def world(demonstration: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
 
 def test_one_command_goes_from_a_raw_corpus_to_shards_and_trajectories(world: World) -> None:
     shards = world.folder / "features" / "demo-meld" / "shards"
-    assert sorted(path.name for path in shards.iterdir()) == ["README.md", "croissant.json", "dialogues", "failures", "meta", "trajectories"]
+    assert sorted(path.name for path in shards.iterdir()) == [
+        "README.md",
+        "croissant.json",
+        "dialogues",
+        "failures",
+        "meta",
+        "trajectories",
+    ]
     tables = [reader.read_split(shards, split) for split in ("train", "dev", "test")]
     assert [table.num_rows for table in tables] == [3, 1, 2]
     info = reader.info(shards)
@@ -207,9 +220,14 @@ def test_a_model_that_is_not_here_ends_with_6_and_says_how_to_get_it(world: Worl
 
 def test_a_dry_run_says_what_is_there_and_imports_no_torch(world: World) -> None:
     before = _bytes(world.folder)
-    code = "import sys; from merc.commands.extract import main; main(sys.argv[1:], standalone_mode=False); print('torch' in sys.modules, 'cv2' in sys.modules)"
+    code = (
+        "import sys; from merc.commands.extract import main; main(sys.argv[1:], standalone_mode=False); print('torch'"
+        " in sys.modules, 'cv2' in sys.modules)"
+    )
     arguments = ["--dataset", "demo-meld", "--dry-run"]
-    dry = subprocess.run([sys.executable, "-c", code, *arguments], cwd=world.folder, capture_output=True, text=True, check=True)
+    dry = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=world.folder, capture_output=True, text=True, check=True
+    )
     lines = dry.stdout.splitlines()
     assert lines[-1] == "False False"
     assert [line.split()[0] for line in lines if line.endswith("is there")] == [
@@ -271,8 +289,18 @@ def test_help_names_every_exit_code_and_the_datasets(world: World) -> None:
 def test_the_documented_readers_run_on_what_the_first_command_made(world: World) -> None:
     section = (ROOT / "docs" / "shards.md").read_text().split("## Reading the shards\n")[1].split("\n## ")[0]
     blocks = [block.split("```")[0] for block in section.split("```python\n")[1:]]
-    code = "\n".join(block for block in blocks if "ray" not in block)  # Ray takes long to start; tests/shards/test_readers.py runs it
+    code = "\n".join(
+        block for block in blocks if "ray" not in block
+    )  # Ray takes long to start; tests/shards/test_readers.py runs it
     offline = {**os.environ, "HF_HOME": str(world.folder / "hub"), "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
-    run = subprocess.run([sys.executable, "-c", code], cwd=world.folder, env=offline, capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=world.folder,
+        env=offline,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
     assert len(blocks) == 8

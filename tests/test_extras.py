@@ -31,22 +31,32 @@ assert "SupCon" in dir(merc.training.losses) and "MMGCN" in dir(merc.training.mo
 
 
 def _without_extras(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", _WITHOUT + code], capture_output=True, text=True, timeout=60, cwd=folder, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", _WITHOUT + code], capture_output=True, text=True, timeout=60, cwd=folder, check=False
+    )
 
 
 def _named(requirements: list[str]) -> set[str]:
     """The distributions of requirements, those of the extras they name included."""
     found = set()
     for one in map(Requirement, requirements):
-        inner = [line for extra in one.extras for line in PROJECT["optional-dependencies"][extra]] if one.name == PROJECT["name"] else []
+        inner = (
+            [line for extra in one.extras for line in PROJECT["optional-dependencies"][extra]]
+            if one.name == PROJECT["name"]
+            else []
+        )
         found |= _named(inner) if inner else {one.name.lower()}
     return found
 
 
 def test_the_extras_of_the_package_are_those_of_pyproject() -> None:
-    declared = {name: _named(lines) for name, lines in PROJECT["optional-dependencies"].items() if name not in ("all", "dev")}
+    declared = {
+        name: _named(lines) for name, lines in PROJECT["optional-dependencies"].items() if name not in ("all", "dev")
+    }
     assert declared == {name: set(names) for name, names in extras.EXTRAS.items()}
-    assert _named(["merc-pipeline[all]"]) == set().union(*(declared[name] for name in ("adapt", "dvc", "extract", "ray", "report", "train")), {"pandas"})
+    assert _named(["merc-pipeline[all]"]) == set().union(
+        *(declared[name] for name in ("adapt", "dvc", "extract", "ray", "report", "train")), {"pandas"}
+    )
 
 
 def test_nothing_of_the_core_imports_what_an_extra_brings(tmp_path: Path) -> None:
@@ -70,7 +80,9 @@ def test_nothing_of_the_core_imports_what_an_extra_brings(tmp_path: Path) -> Non
         ("train", ["pull", "ann/x", "x"], "train"),
     ],
 )
-def test_a_command_whose_extra_is_missing_ends_with_one_sentence_and_the_command(command: str, arguments: list[str], extra: str, tmp_path: Path) -> None:
+def test_a_command_whose_extra_is_missing_ends_with_one_sentence_and_the_command(
+    command: str, arguments: list[str], extra: str, tmp_path: Path
+) -> None:
     done = _without_extras(f"from merc.commands.{command} import main; main({arguments!r})", tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stderr.strip().endswith(f'not installed: pip install "merc-pipeline[{extra}]"'), done.stderr
@@ -88,20 +100,29 @@ def test_recipes_are_listed_without_an_extra(tmp_path: Path) -> None:
 def test_an_import_that_fails_deep_inside_is_explained_too(tmp_path: Path) -> None:
     done = _without_extras("from merc.command_line import exiting\nwith exiting():\n    import torch.nn", tmp_path)
     assert (done.returncode, 'pip install "merc-pipeline[train]"' in done.stderr) == (2, True), done.stderr
-    other = _without_extras("from merc.command_line import exiting\nwith exiting():\n    import no_such_module", tmp_path)
+    other = _without_extras(
+        "from merc.command_line import exiting\nwith exiting():\n    import no_such_module", tmp_path
+    )
     assert (other.returncode, "ModuleNotFoundError" in other.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["extract", "train", "evaluate", "report", "adapt", "shards"])
 def test_help_and_version_of_every_command_need_no_extra(command: str, tmp_path: Path) -> None:
-    code = f"from click.testing import CliRunner\nfrom merc.commands.{command} import main\nfor word in ('--help', '--version'):\n"
+    code = (
+        f"from click.testing import CliRunner\nfrom merc.commands.{command} import main\nfor word in ('--help',"
+        " '--version'):\n"
+    )
     done = _without_extras(code + "    assert CliRunner().invoke(main, [word]).exit_code == 0", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_params_yaml_of_another_program_is_named_with_its_keys(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("train:\n  lr: 0.1\nprepare:\n  split: 0.2\n")
-    done = _without_extras(f"from merc.commands.shards import main; main(['merge', 'a', '--out', {str(tmp_path / 'b')!r}])", tmp_path)
+    done = _without_extras(
+        f"from merc.commands.shards import main; main(['merge', 'a', '--out', {str(tmp_path / 'b')!r}])", tmp_path
+    )
     assert done.returncode == 2, done.stderr
-    assert re.search(r"params\.yaml: unknown key 'prepare'.*name your settings with --params FILE", done.stderr), done.stderr
+    assert re.search(r"params\.yaml: unknown key 'prepare'.*name your settings with --params FILE", done.stderr), (
+        done.stderr
+    )
     assert "Traceback" not in done.stderr

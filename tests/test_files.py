@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from merc import files
 from merc.errors import BadSettings, BadTable, CannotWrite
 
-needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, where every write meets a full disk, is Linux's alone")
+needs_dev_full = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="/dev/full, where every write meets a full disk, is Linux's alone"
+)
 
 
 def _names(folder: Path) -> list[str]:
@@ -41,7 +43,9 @@ def _fail_half_way(path: Path, error: type[BaseException]) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, CannotWrite, KeyboardInterrupt])
 @pytest.mark.parametrize("old", [[], ["old"]])
-def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path, error: type[BaseException], old: list[str]) -> None:
+def test_an_error_leaves_what_was_there_and_nothing_else(
+    tmp_path: Path, error: type[BaseException], old: list[str]
+) -> None:
     for content in old:
         (tmp_path / "result.txt").write_text(content)
     with pytest.raises(error):
@@ -66,10 +70,14 @@ def test_a_full_disk_while_writing_leaves_the_old_file_and_no_half_written_one(t
     path.with_name(f".result.json.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(CannotWrite, match=r"result\.json cannot be written: .*No space left on device.*run again"):
         files.write_json(path, {"a": 1})
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == ([] if old is None else [("result.json", "old")])
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == (
+        [] if old is None else [("result.json", "old")]
+    )
 
 
-def test_a_full_disk_that_shows_only_when_flushing_leaves_the_old_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_that_shows_only_when_flushing_leaves_the_old_file_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """File systems that allocate late report a full disk on fsync."""
 
     def no_space(_descriptor: int) -> None:
@@ -135,19 +143,36 @@ def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, int | st
 
 
 def test_different_values_have_different_digests() -> None:
-    values = [{}, {"a": 1}, {"a": "1"}, {"a": 1.5}, {"a": None}, {"a": {"b": 1}}, {"a.b": 1}, {"a": [1, 2]}, {"a": [2, 1]}]
+    values = [
+        {},
+        {"a": 1},
+        {"a": "1"},
+        {"a": 1.5},
+        {"a": None},
+        {"a": {"b": 1}},
+        {"a.b": 1},
+        {"a": [1, 2]},
+        {"a": [2, 1]},
+    ]
     assert len({files.digest(value) for value in values}) == len(values)
 
 
 @pytest.mark.parametrize("follow", [True, False])
-@pytest.mark.parametrize("relative", ["a.mp4", "folder/a.mp4", "./folder/a.mp4", "folder//a.mp4", "a..b/..c", "ünï/cödé", "not/there/yet"])
+@pytest.mark.parametrize(
+    "relative", ["a.mp4", "folder/a.mp4", "./folder/a.mp4", "folder//a.mp4", "a..b/..c", "ünï/cödé", "not/there/yet"]
+)
 def test_a_plain_path_stays_below_its_folder(tmp_path: Path, relative: str, follow: bool) -> None:
     assert files.confined(tmp_path, relative, follow_links=follow) == tmp_path / relative
 
 
 @pytest.mark.parametrize("follow", [True, False])
-@pytest.mark.parametrize("relative", ["", "/etc/passwd", "..", "../x", "a/../../x", "a/../b", "a/..", "..\\x", "a\\b", "C:\\x", "a\0b", "//host/share"])
-def test_a_path_that_could_lead_elsewhere_is_refused_whether_links_are_followed_or_not(tmp_path: Path, relative: str, follow: bool) -> None:
+@pytest.mark.parametrize(
+    "relative",
+    ["", "/etc/passwd", "..", "../x", "a/../../x", "a/../b", "a/..", "..\\x", "a\\b", "C:\\x", "a\0b", "//host/share"],
+)
+def test_a_path_that_could_lead_elsewhere_is_refused_whether_links_are_followed_or_not(
+    tmp_path: Path, relative: str, follow: bool
+) -> None:
     with pytest.raises(ValueError, match="is not a plain path below"):
         files.confined(tmp_path, relative, follow_links=follow)
 
@@ -174,16 +199,22 @@ def test_a_link_that_stays_inside_is_followed_also_where_others_are_not(tmp_path
 def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "raw").symlink_to("corpus")
-    assert files.confined(tmp_path / "raw", "clip.mp4", follow_links=False) == (tmp_path / "corpus" / "clip.mp4").resolve()
+    assert (
+        files.confined(tmp_path / "raw", "clip.mp4", follow_links=False) == (tmp_path / "corpus" / "clip.mp4").resolve()
+    )
 
 
-def test_where_links_are_not_followed_the_corpus_folder_may_be_one_but_nothing_below_it_may_lead_out(tmp_path: Path) -> None:
+def test_where_links_are_not_followed_the_corpus_folder_may_be_one_but_nothing_below_it_may_lead_out(
+    tmp_path: Path,
+) -> None:
     disk, raw = tmp_path / "disk", tmp_path / "raw"
     (disk / "clips").mkdir(parents=True)
     raw.mkdir()
     (raw / "meld").symlink_to(disk)
     (disk / "out").symlink_to(tmp_path)
-    assert files.confined(raw, "meld/clips/a.mp4", own="meld", follow_links=False) == (disk / "clips" / "a.mp4").resolve()
+    assert (
+        files.confined(raw, "meld/clips/a.mp4", own="meld", follow_links=False) == (disk / "clips" / "a.mp4").resolve()
+    )
     for relative, own in (("meld/clips/a.mp4", ""), ("meld/clips/a.mp4", "iemocap"), ("meld/out/a.mp4", "meld")):
         with pytest.raises(ValueError, match="leads out of"):
             files.confined(raw, relative, own=own, follow_links=False)
@@ -200,14 +231,18 @@ def test_where_links_are_not_followed_the_corpus_folder_may_be_one_but_nothing_b
         ({"a": "folder"}, "folder", ""),
     ],
 )
-def test_links_that_lead_nowhere_have_words_of_their_own(tmp_path: Path, links: dict[str, str], path: str, words: str) -> None:
+def test_links_that_lead_nowhere_have_words_of_their_own(
+    tmp_path: Path, links: dict[str, str], path: str, words: str
+) -> None:
     (tmp_path / "folder").mkdir()
     for name, target in links.items():
         (tmp_path / name).symlink_to(target)
     assert files.broken_link(tmp_path / path) == words
 
 
-def test_a_name_that_the_locale_cannot_write_is_refused_and_not_taken_for_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_the_locale_cannot_write_is_refused_and_not_taken_for_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "fsencode", lambda path: str(path).encode("ascii"))
     files.confined(tmp_path, "a.mp4")
     with pytest.raises(BadSettings, match=r"\\xe9\.mp4' cannot be written in ascii, .*PYTHONUTF8=1"):
@@ -242,7 +277,11 @@ def test_a_link_to_a_folder_is_replaced_and_what_it_points_to_stays(tmp_path: Pa
     elsewhere = _folder(tmp_path / "elsewhere", "theirs")
     (tmp_path / "target").symlink_to(elsewhere)
     files.replace_folder(_folder(tmp_path / "source", "new"), tmp_path / "target")
-    assert (_content(tmp_path / "target"), _content(elsewhere), _names(tmp_path)) == ("new", "theirs", ["elsewhere", "target"])
+    assert (_content(tmp_path / "target"), _content(elsewhere), _names(tmp_path)) == (
+        "new",
+        "theirs",
+        ["elsewhere", "target"],
+    )
 
 
 class _Killed(BaseException):
@@ -250,7 +289,9 @@ class _Killed(BaseException):
 
 
 @pytest.mark.parametrize("number", range(1, 12))
-def test_a_run_killed_at_any_operation_leaves_a_whole_folder_and_the_next_one_finishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_run_killed_at_any_operation_leaves_a_whole_folder_and_the_next_one_finishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     target, done = _folder(tmp_path / "target", "old"), 0
 
     def until_killed(operation: Callable[..., object]) -> Callable[..., object]:
@@ -280,17 +321,28 @@ def test_a_run_killed_at_any_operation_leaves_a_whole_folder_and_the_next_one_fi
 def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same_file(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    for name in (f".a[1].txt.{ended.pid}.tmp", f".a[1].txt.{os.getppid()}.tmp", f".b.txt.{ended.pid}.tmp", ".a[1].txt.mine.tmp"):
+    for name in (
+        f".a[1].txt.{ended.pid}.tmp",
+        f".a[1].txt.{os.getppid()}.tmp",
+        f".b.txt.{ended.pid}.tmp",
+        ".a[1].txt.mine.tmp",
+    ):
         (tmp_path / name).write_text("half")
     files.write_text(tmp_path / "a[1].txt", "whole")
-    assert _names(tmp_path) == sorted([f".a[1].txt.{os.getppid()}.tmp", f".b.txt.{ended.pid}.tmp", ".a[1].txt.mine.tmp", "a[1].txt"])
+    assert _names(tmp_path) == sorted(
+        [f".a[1].txt.{os.getppid()}.tmp", f".b.txt.{ended.pid}.tmp", ".a[1].txt.mine.tmp", "a[1].txt"]
+    )
 
 
 def test_a_pipe_a_socket_and_a_device_are_no_files_and_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
     (tmp_path / "file").write_text("{}")
-    for path, words in ((tmp_path / "pipe", "a named pipe"), (tmp_path / "link", "a named pipe"), (Path(os.devnull), "a device")):
+    for path, words in (
+        (tmp_path / "pipe", "a named pipe"),
+        (tmp_path / "link", "a named pipe"),
+        (Path(os.devnull), "a device"),
+    ):
         with pytest.raises(OSError, match=f"{words} instead of a file"):
             files.sha256(path)
         with pytest.raises(BadTable, match=f"cannot be read: {words} instead of a file"):

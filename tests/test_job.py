@@ -14,7 +14,9 @@ SETTINGS = {"media": {"max_clip_seconds": 60.0, "faces": {"detector": "haar"}}}
 INPUTS = {"manifest": "aa11"}
 
 
-def _job(folder: Path, *, settings: dict[str, Any] = SETTINGS, inputs: dict[str, Any] = INPUTS, overwrite: bool = False) -> Job:
+def _job(
+    folder: Path, *, settings: dict[str, Any] = SETTINGS, inputs: dict[str, Any] = INPUTS, overwrite: bool = False
+) -> Job:
     return Job("audio/acoustic", folder / "out", folder / "scratch", Fingerprint(settings, inputs), overwrite)
 
 
@@ -47,7 +49,12 @@ def test_finishing_moves_everything_into_place_with_a_record_of_what_made_it(tmp
     job = _job(tmp_path)
     _finish(job)
     assert _names(job.out) == ["part-00000.parquet", "part-00001.parquet", "record.json"]
-    assert files.read_json(job.out / "record.json") == {"fingerprint": job.fingerprint.digest, "settings": SETTINGS, "inputs": INPUTS, "utterances": 2}
+    assert files.read_json(job.out / "record.json") == {
+        "fingerprint": job.fingerprint.digest,
+        "settings": SETTINGS,
+        "inputs": INPUTS,
+        "utterances": 2,
+    }
     assert _names(tmp_path / "scratch") == []
     assert finished_fingerprint(job.out) == job.fingerprint.digest
 
@@ -68,7 +75,9 @@ def test_a_folder_without_a_record_proves_nothing(tmp_path: Path) -> None:
 OTHER = {"media": {"max_clip_seconds": 30.0, "faces": {"detector": "haar"}}}
 
 
-def test_what_a_run_left_that_was_killed_as_it_ended_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_run_left_that_was_killed_as_it_ended_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = _job(tmp_path)
     with monkeypatch.context() as killed:
         killed.setattr("merc.job.shutil.rmtree", lambda *_, **__: None)
@@ -81,7 +90,10 @@ def test_what_a_run_left_that_was_killed_as_it_ended_is_removed_by_the_next(tmp_
 def test_finished_work_with_other_settings_is_refused_and_the_key_named(tmp_path: Path) -> None:
     _finish(_job(tmp_path))
     with pytest.raises(
-        SettingsDiffer, match=r"audio/acoustic: .* already at .*out:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted\n.*--overwrite"
+        SettingsDiffer,
+        match=(
+            r"audio/acoustic: .* already at .*out:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted\n.*--overwrite"
+        ),
     ) as raised:
         _job(tmp_path, settings=OTHER).cached()
     assert raised.value.exit_code == 5
@@ -92,7 +104,10 @@ def test_unfinished_work_with_other_settings_is_refused_too(tmp_path: Path) -> N
     started = _job(tmp_path)
     started.start()
     _write_part(started, 0)
-    with pytest.raises(SettingsDiffer, match=r"already at .*scratch/audio-acoustic:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted"):
+    with pytest.raises(
+        SettingsDiffer,
+        match=r"already at .*scratch/audio-acoustic:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted",
+    ):
         _job(tmp_path, settings=OTHER).cached()
     assert started.is_done(0)
 
@@ -107,7 +122,11 @@ def test_overwriting_replaces_finished_and_unfinished_work(tmp_path: Path) -> No
     other.start()
     assert not again.folder.exists()
     assert not other.is_done(0)
-    assert _names(other.out) == ["part-00000.parquet", "part-00001.parquet", "record.json"]  # the old result stays until the new one is whole
+    assert _names(other.out) == [
+        "part-00000.parquet",
+        "part-00001.parquet",
+        "record.json",
+    ]  # the old result stays until the new one is whole
     _write_part(other, 0, "other rows")
     other.finish({})
     assert _names(other.out) == ["part-00000.parquet", "record.json"]
@@ -192,7 +211,9 @@ def test_an_undisturbed_and_an_interrupted_run_give_the_same_bytes(tmp_path: Pat
     killed.start()
     _write_part(killed, 1)
     _finish(_job(tmp_path / "two"))
-    one, two = ({file.name: file.read_bytes() for file in (tmp_path / name / "out").iterdir()} for name in ("one", "two"))
+    one, two = (
+        {file.name: file.read_bytes() for file in (tmp_path / name / "out").iterdir()} for name in ("one", "two")
+    )
     assert one == two
 
 
@@ -207,7 +228,9 @@ def test_other_stages_unfinished_work_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_record_may_lie_elsewhere_in_the_output(tmp_path: Path) -> None:
     def job(settings: dict[str, Any] = SETTINGS) -> Job:
-        return Job("shards", tmp_path / "out", tmp_path / "scratch", Fingerprint(settings, INPUTS), record="meta/info.json")
+        return Job(
+            "shards", tmp_path / "out", tmp_path / "scratch", Fingerprint(settings, INPUTS), record="meta/info.json"
+        )
 
     _finish(job(), parts=1)
     assert (tmp_path / "out" / "meta" / "info.json").is_file()
@@ -246,12 +269,18 @@ def test_a_fingerprint_depends_on_settings_and_inputs_and_on_nothing_else() -> N
     [
         ({"a": 1}, {"a": 1}, []),
         ({"a": {"b": 1, "c": {"d": 2}}}, {"a": {"b": 1, "c": {"d": 3}}}, ["a.c.d: 2 there, 3 wanted"]),
-        ({"b": 1, "a": 1}, {"c": 1}, ["a: 1 there, nothing wanted", "b: 1 there, nothing wanted", "c: nothing there, 1 wanted"]),
+        (
+            {"b": 1, "a": 1},
+            {"c": 1},
+            ["a: 1 there, nothing wanted", "b: 1 there, nothing wanted", "c: nothing there, 1 wanted"],
+        ),
         ({"a": [1, 2]}, {"a": [2, 1]}, ["a: [1, 2] there, [2, 1] wanted"]),
         ({"a": {}}, {"a": {"b": 1}}, ["a: {} there, nothing wanted", "a.b: nothing there, 1 wanted"]),
     ],
 )
-def test_differing_settings_are_told_by_dotted_key(there: dict[str, Any], wanted: dict[str, Any], lines: list[str]) -> None:
+def test_differing_settings_are_told_by_dotted_key(
+    there: dict[str, Any], wanted: dict[str, Any], lines: list[str]
+) -> None:
     assert differing_settings(there, wanted) == lines
 
 
@@ -264,7 +293,9 @@ def test_how_to_run_is_told_by_the_command_line_else_the_settings_else_the_defau
 
 @pytest.mark.parametrize("value", ["0", "-1", "soon", ".nan", "true"])
 def test_a_time_limit_that_is_none_is_named(value: str) -> None:
-    with pytest.raises(BadSettings, match=r"run\.clip_timeout_seconds: Input should be (greater than 0|a valid number)"):
+    with pytest.raises(
+        BadSettings, match=r"run\.clip_timeout_seconds: Input should be (greater than 0|a valid number)"
+    ):
         RunOptions.of(Params(yaml.safe_load(f"run: {{clip_timeout_seconds: {value}}}")))
 
 
@@ -276,6 +307,13 @@ def test_a_limit_of_failures_that_is_none_is_named(value: str) -> None:
 
 def test_how_to_run_has_careful_defaults_and_cannot_be_changed_on_the_way() -> None:
     run = RunOptions()
-    assert (run.workers, run.device, run.overwrite, run.max_failed, run.offline, run.clip_timeout_seconds) == (2, "auto", False, "5%", False, 120.0)
+    assert (run.workers, run.device, run.overwrite, run.max_failed, run.offline, run.clip_timeout_seconds) == (
+        2,
+        "auto",
+        False,
+        "5%",
+        False,
+        120.0,
+    )
     with pytest.raises(AttributeError):
         run.overwrite = True  # type: ignore[misc]

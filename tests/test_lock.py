@@ -19,7 +19,9 @@ Hold = Callable[[Path], "subprocess.Popen[str]"]
 def test_the_second_process_says_who_holds_the_output_and_ends_with_7(tmp_path: Path, hold: Hold) -> None:
     process = hold(tmp_path / "meld")
     with (
-        pytest.raises(OutputInUse, match=rf"meld: process {process.pid} on \S+, since 20\d\d-.* is writing there; .*--wait") as raised,
+        pytest.raises(
+            OutputInUse, match=rf"meld: process {process.pid} on \S+, since 20\d\d-.* is writing there; .*--wait"
+        ) as raised,
         lock.held(tmp_path / "meld"),
     ):
         pass

@@ -13,7 +13,9 @@ def _words(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()]
 
 
-def test_json_logs_are_one_object_a_line_on_stderr_with_the_fields_of_the_event(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_logs_are_one_object_a_line_on_stderr_with_the_fields_of_the_event(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     log.set_up("json")
     logger.info("%d clips", 3, extra={"stage": "media", "seconds": 1.5})
     logger.warning("two\nlines, it’s “quoted”")
@@ -33,7 +35,9 @@ def test_a_json_log_leaves_out_what_another_library_adds_to_every_record(capsys:
     assert json.loads(capsys.readouterr().err).keys() == {"time", "level", "message", "stage"}
 
 
-def test_a_json_log_holds_the_traceback_and_whatever_has_no_json_form_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_json_log_holds_the_traceback_and_whatever_has_no_json_form_as_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     log.set_up("json")
     try:
         int("x")
@@ -94,7 +98,9 @@ def test_without_a_terminal_progress_is_a_line_a_minute_with_count_rate_and_time
     ]
 
 
-def test_progress_in_a_json_log_has_its_numbers_as_fields(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_in_a_json_log_has_its_numbers_as_fields(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     log.set_up("json")
@@ -104,10 +110,15 @@ def test_progress_in_a_json_log_has_its_numbers_as_fields(capsys: pytest.Capture
         now = 120.0
         bar.update(1)
     entries = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [(entry["progress"], entry["done"], entry["total"], entry["seconds_left"]) for entry in entries] == [("decode", 0, 4, None), ("decode", 1, 4, 360)]
+    assert [(entry["progress"], entry["done"], entry["total"], entry["seconds_left"]) for entry in entries] == [
+        ("decode", 0, 4, None),
+        ("decode", 1, 4, 360),
+    ]
 
 
-def test_there_is_a_progress_bar_on_a_terminal_and_logs_stand_beside_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_a_progress_bar_on_a_terminal_and_logs_stand_beside_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sys
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)

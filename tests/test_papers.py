@@ -1,4 +1,6 @@
-"""The papers of the project agree with each other: licence, citation, versions of Python, the newest heading of the changelog."""
+"""The papers of the project agree with each other: licence, citation, versions of Python, the newest heading of the
+changelog.
+"""
 
 import hashlib
 import re

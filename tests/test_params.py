@@ -73,15 +73,24 @@ def test_the_string_below_a_field_describes_it() -> None:
 
 
 def test_an_unknown_key_is_named_in_full_with_the_nearest() -> None:
-    with pytest.raises(BadSettings, match=r"unknown key media\.max_clip_second; did you mean 'max_clip_seconds'\?") as raised:
+    with pytest.raises(
+        BadSettings, match=r"unknown key media\.max_clip_second; did you mean 'max_clip_seconds'\?"
+    ) as raised:
         fill({"max_clip_second": 60, "faces": {"detector": "haar", "frames_per_second": 4}}, Media, where="media")
     assert "media.max_clip_seconds: Field required" in str(raised.value)
     assert raised.value.exit_code == 2
 
 
 def test_an_unknown_key_in_a_nested_block_is_named_in_full_with_the_keys_of_that_block() -> None:
-    with pytest.raises(BadSettings, match=r"unknown key media\.faces\.detektor; did you mean 'detector'\? valid: detector, frames_per_second"):
-        fill({"max_clip_seconds": 60, "faces": {"detektor": "haar", "detector": "haar", "frames_per_second": 4}}, Media, where="media")
+    with pytest.raises(
+        BadSettings,
+        match=r"unknown key media\.faces\.detektor; did you mean 'detector'\? valid: detector, frames_per_second",
+    ):
+        fill(
+            {"max_clip_seconds": 60, "faces": {"detektor": "haar", "detector": "haar", "frames_per_second": 4}},
+            Media,
+            where="media",
+        )
 
 
 def test_a_missing_key_is_named_in_full() -> None:
@@ -98,7 +107,10 @@ def test_an_impossible_value_is_named_with_what_was_given() -> None:
     ("key", "message"),
     [
         ("mediaa", r"no 'mediaa': no 'mediaa' at the top level; did you mean 'media'\?"),
-        ("media.faces.detektor", r"no 'media\.faces\.detektor': no 'detektor' at media\.faces; did you mean 'detector'\?"),
+        (
+            "media.faces.detektor",
+            r"no 'media\.faces\.detektor': no 'detektor' at media\.faces; did you mean 'detector'\?",
+        ),
         ("run.key", r"no 'key' at run; valid: none"),
         ("", r"no ''"),
     ],
@@ -158,11 +170,19 @@ def test_an_override_that_nothing_uses_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize("override", [True, False], ids=["--set", "the file"])
 def test_a_value_of_the_users_that_what_ships_overrides_is_refused_with_the_key_to_set(override: bool) -> None:
-    params = Params({}).with_overrides(losses__focal__gamma=1) if override else Params({"losses": {"focal": {"gamma": 1}}})
+    params = (
+        Params({}).with_overrides(losses__focal__gamma=1) if override else Params({"losses": {"focal": {"gamma": 1}}})
+    )
     laid = params.read("losses.focal")
     laid.lay("gamma", 2, Origin("merc/recipes/r.yaml", "recipes.r.losses.focal.gamma"))
     params.note(laid)
-    with pytest.raises(BadSettings, match=r"losses\.focal\.gamma has no effect, since merc/recipes/r\.yaml lies over it; set recipes\.r\.losses\.focal\.gamma"):
+    with pytest.raises(
+        BadSettings,
+        match=(
+            r"losses\.focal\.gamma has no effect, since merc/recipes/r\.yaml lies over it; set"
+            r" recipes\.r\.losses\.focal\.gamma"
+        ),
+    ):
         params.check_overrides()
 
 
@@ -240,13 +260,19 @@ def test_a_block_of_the_users_lies_over_the_file_and_its_base_below_both(shelf: 
         ({}, "plaain", r"no recipe 'plaain'; did you mean 'plain'\? valid: bare, broken, plain, quick"),
         ({}, "../plain", r"no recipe '\.\./plain'"),
         ({"a": {"base": "plaain"}}, "a", r"recipes\.a\.base: no recipe 'plaain'; did you mean 'plain'"),
-        ({"plain": {"base": "quick"}}, "quick", r"recipes\.quick\.base: a recipe is its own ancestor: quick → plain → quick"),
+        (
+            {"plain": {"base": "quick"}},
+            "quick",
+            r"recipes\.quick\.base: a recipe is its own ancestor: quick → plain → quick",
+        ),
         ({"a": {"base": ["plain"]}}, "a", r"recipes\.a\.base is \['plain'\]; the name of a recipe is expected"),
         ({"a": 3}, "a", r"params\.yaml: recipes\.a is 3; a block of keys and values is expected"),
         ({}, "broken", r"broken\.yaml: not YAML"),
     ],
 )
-def test_a_name_or_base_that_cannot_be_is_refused(shelf: Shelf, recipes: dict[str, object], name: str, words: str) -> None:
+def test_a_name_or_base_that_cannot_be_is_refused(
+    shelf: Shelf, recipes: dict[str, object], name: str, words: str
+) -> None:
     with pytest.raises(BadSettings, match=words):
         shelf.read(Params({"recipes": recipes}), name)
 
@@ -285,7 +311,13 @@ def test_an_unknown_block_is_named_with_the_nearest(tmp_path: Path) -> None:
 )
 def test_a_file_of_an_earlier_form_is_told_what_moved_where(tmp_path: Path, content: str, sign: str) -> None:
     (tmp_path / "params.yaml").write_text(content)
-    with pytest.raises(BadSettings, match=rf"form of an earlier version \({sign}\)\. What moved where:\n(.*\n)*.*`stages` are `phases`(.*\n)*.*`also_reads`"):
+    with pytest.raises(
+        BadSettings,
+        match=(
+            rf"form of an earlier version \({sign}\)\. What moved where:\n(.*\n)*.*`stages` are"
+            r" `phases`(.*\n)*.*`also_reads`"
+        ),
+    ):
         Params.load(tmp_path / "params.yaml")
 
 
@@ -317,14 +349,31 @@ def test_every_command_refuses_what_an_override_cannot_do(tmp_path: Path) -> Non
     """Exit code 2 before anything is read or made, whichever block the setting belongs to."""
     environment = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[1])}
     for command, override, words in (
-        ("extract --dataset demo-meld", "trajectories.neighbours=0", "trajectories.neighbours: Input should be greater than or equal to 1"),
-        ("extract --dataset demo-meld", "losses.focal.gamma=1", "nothing that this command does uses losses.focal.gamma"),
-        ("train --dataset demo-meld --recipe mmgcn+dclf_iemocap", "losses.context_aware.window=2", "set additions.dclf_iemocap.losses.context_aware.window"),
+        (
+            "extract --dataset demo-meld",
+            "trajectories.neighbours=0",
+            "trajectories.neighbours: Input should be greater than or equal to 1",
+        ),
+        (
+            "extract --dataset demo-meld",
+            "losses.focal.gamma=1",
+            "nothing that this command does uses losses.focal.gamma",
+        ),
+        (
+            "train --dataset demo-meld --recipe mmgcn+dclf_iemocap",
+            "losses.context_aware.window=2",
+            "set additions.dclf_iemocap.losses.context_aware.window",
+        ),
     ):
         name, *options = command.split()
         program = f"from merc.commands.{name} import main; main()"
         told = subprocess.run(
-            [sys.executable, "-c", program, *options, "--set", override], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+            [sys.executable, "-c", program, *options, "--set", override],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
         )
         assert (told.returncode, words in told.stderr) == (2, True), told.stderr
     assert list(tmp_path.iterdir()) == []
@@ -370,5 +419,7 @@ def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_block_that_is_used_twice_by_an_alias_is_read(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("run: &common {max_failed: 3}\nmedia:\n  <<: *common\n  max_clip_seconds: 5\n")
+    (tmp_path / "params.yaml").write_text(
+        "run: &common {max_failed: 3}\nmedia:\n  <<: *common\n  max_clip_seconds: 5\n"
+    )
     assert Params.load(tmp_path / "params.yaml").block("media") == {"max_failed": 3, "max_clip_seconds": 5}

@@ -1,4 +1,6 @@
-"""Tables as files: whole or not at all, also when they are written row group by row group; damage is reported, not read."""
+"""Tables as files: whole or not at all, also when they are written row group by row group; damage is reported, not
+read.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,9 @@ from merc.records import features as feature_tables
 def _table(rows: int) -> pa.Table:
     values = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)
     ids = [f"train/dia0_utt{row}" for row in range(rows)]
-    return pa.table([ids, feature_tables.vectors(values), [True] * rows, ["ok"] * rows], schema=feature_tables.schema(3))
+    return pa.table(
+        [ids, feature_tables.vectors(values), [True] * rows, ["ok"] * rows], schema=feature_tables.schema(3)
+    )
 
 
 def test_row_groups_one_by_one_give_the_bytes_of_the_whole(tmp_path: Path) -> None:
@@ -29,7 +33,9 @@ def test_row_groups_one_by_one_give_the_bytes_of_the_whole(tmp_path: Path) -> No
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [3, 3, 1]
 
 
-@pytest.mark.parametrize(("start", "stop", "groups"), [(0, 2, [0]), (3, 6, [1]), (2, 4, [0, 1]), (2, 7, [0, 1, 2]), (6, 7, [2])])
+@pytest.mark.parametrize(
+    ("start", "stop", "groups"), [(0, 2, [0]), (3, 6, [1]), (2, 4, [0, 1]), (2, 7, [0, 1, 2]), (6, 7, [2])]
+)
 def test_a_span_of_rows_is_read_from_the_row_groups_that_hold_it_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: int, stop: int, groups: list[int]
 ) -> None:
@@ -43,7 +49,9 @@ def test_a_span_of_rows_is_read_from_the_row_groups_that_hold_it_alone(
             return super().read_row_groups(wanted, **options)
 
     monkeypatch.setattr(pq, "ParquetFile", Watched)
-    assert parquet.read_span(tmp_path / "table.parquet", ["utterance_id"], start, stop).equals(table.select(["utterance_id"]).slice(start, stop - start))
+    assert parquet.read_span(tmp_path / "table.parquet", ["utterance_id"], start, stop).equals(
+        table.select(["utterance_id"]).slice(start, stop - start)
+    )
     assert read == [groups]
     with pytest.raises(BadTable, match=r"table\.parquet: no column 'utterance_ids'; did you mean 'utterance_id'"):
         parquet.read_span(tmp_path / "table.parquet", ["utterance_ids"], start, stop)
@@ -51,7 +59,10 @@ def test_a_span_of_rows_is_read_from_the_row_groups_that_hold_it_alone(
 
 def test_without_rows_there_is_no_row_group(tmp_path: Path) -> None:
     parquet.write_groups(tmp_path / "empty.parquet", feature_tables.schema(3), [])
-    assert (pq.read_metadata(tmp_path / "empty.parquet").num_row_groups, pq.read_schema(tmp_path / "empty.parquet")) == (0, feature_tables.schema(3))
+    assert (
+        pq.read_metadata(tmp_path / "empty.parquet").num_row_groups,
+        pq.read_schema(tmp_path / "empty.parquet"),
+    ) == (0, feature_tables.schema(3))
 
 
 def test_a_failure_among_the_row_groups_leaves_what_was_there(tmp_path: Path) -> None:

@@ -26,7 +26,10 @@ FILES = {
     "_private": "raise RuntimeError('nor are private files')",
     "lion": ONE.format(name="Lion"),
     "tiger": ONE.format(name="Tiger") + "from zoo.lion import Lion\n",  # imported, thus not its own
-    "panther": "from zoo.base import Encoder\nclass _Cat(Encoder): ...\nclass Panther(_Cat):\n    def encode(self): return 'Panther'\n",
+    "panther": (
+        "from zoo.base import Encoder\nclass _Cat(Encoder): ...\nclass Panther(_Cat):\n    def encode(self): return"
+        " 'Panther'\n"
+    ),
     "twins": ONE.format(name="One") + ONE.format(name="Other"),
     "feeding": "PORTION_KG = 5\n",
 }
@@ -67,7 +70,9 @@ def test_the_one_class_that_a_file_defines_is_loaded(zoo: str, name: str, expect
     assert kind().encode() == expected
 
 
-@pytest.mark.parametrize("name", ["lino", "feeding", "base", "stage", "_private", "annex", "", "../lion", "lion.Lion", "os"])
+@pytest.mark.parametrize(
+    "name", ["lino", "feeding", "base", "stage", "_private", "annex", "", "../lion", "lion.Lion", "os"]
+)
 def test_any_other_name_is_refused_with_the_plug_ins_there_are(zoo: str, name: str) -> None:
     with pytest.raises(BadSettings) as raised:
         plugins.load(zoo, name, _contract())
@@ -102,7 +107,12 @@ def test_a_class_can_be_imported_from_the_package_and_no_other_file_is(open_zoo:
     from zoo import Bear, Lion
 
     assert (Lion.__module__, Bear.__module__) == ("zoo.lion", "zoo.annex.bear")
-    assert {name for name in sys.modules if name.startswith("zoo.")} == {"zoo.lion", "zoo.base", "zoo.annex", "zoo.annex.bear"}
+    assert {name for name in sys.modules if name.startswith("zoo.")} == {
+        "zoo.lion",
+        "zoo.base",
+        "zoo.annex",
+        "zoo.annex.bear",
+    }
 
 
 def test_a_package_lists_the_public_classes_of_its_files(open_zoo: str) -> None:
@@ -122,7 +132,9 @@ def test_a_class_that_no_file_defines_is_an_attribute_error_with_the_nearest_nam
 
 def test_a_class_that_two_files_define_is_an_attribute_error_with_both(open_zoo: str) -> None:
     package = importlib.import_module(open_zoo)
-    with pytest.raises(AttributeError, match=r"Keeper is defined in zoo\.annex\.bear and zoo\.night; import it from one of them"):
+    with pytest.raises(
+        AttributeError, match=r"Keeper is defined in zoo\.annex\.bear and zoo\.night; import it from one of them"
+    ):
         _ = package.Keeper
 
 

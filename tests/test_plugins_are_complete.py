@@ -1,4 +1,6 @@
-"""Every plug-in has a test file of its own and settings that need no block in params.yaml; what params.yaml names, there is."""
+"""Every plug-in has a test file of its own and settings that need no block in params.yaml; what params.yaml names,
+there is.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,9 @@ PACKAGES: dict[str, type[Any]] = {
     "merc.evaluation.comparisons": Comparison,
 }
 ALL = [(package, name, base) for package, base in PACKAGES.items() for name in plugins.names(package, base)]
-every_plugin = pytest.mark.parametrize(("package", "name", "base"), ALL, ids=[f"{package}.{name}" for package, name, _ in ALL])
+every_plugin = pytest.mark.parametrize(
+    ("package", "name", "base"), ALL, ids=[f"{package}.{name}" for package, name, _ in ALL]
+)
 # Settings without a default, which say where a thing comes from: a file beside the code does.
 GIVEN_BY_A_FILE: dict[type[Any], set[str]] = {
     CorpusReader: {"reader"},
@@ -46,11 +50,17 @@ def test_every_plugin_has_a_test_file_of_its_own(package: str, name: str, base: 
 
 
 def test_so_has_every_metric() -> None:
-    assert [name for name in plugins.names("merc.training.metrics") if not (ROOT / "tests" / "training" / "metrics" / f"test_{name}.py").is_file()] == []
+    assert [
+        name
+        for name in plugins.names("merc.training.metrics")
+        if not (ROOT / "tests" / "training" / "metrics" / f"test_{name}.py").is_file()
+    ] == []
 
 
 @every_plugin
-def test_every_plugin_is_described_and_so_is_each_of_its_settings_which_has_a_default(package: str, name: str, base: type[Any]) -> None:
+def test_every_plugin_is_described_and_so_is_each_of_its_settings_which_has_a_default(
+    package: str, name: str, base: type[Any]
+) -> None:
     kind = plugins.load(package, name, base)
     assert kind.__doc__
     assert kind.__doc__ != base.__doc__
@@ -77,7 +87,10 @@ def test_every_preset_has_all_modalities_and_the_embedded_one_needs_no_checkpoin
     presets = PARAMS.get("presets")
     assert {"embedded", "base", "large"} <= presets.keys()
     assert all(set(encoders) - {"media"} == set(MODALITIES) for encoders in presets.values())
-    assert not any(hasattr(registry.choose(PARAMS, modality, name).config, "repo") for modality, name in presets["embedded"].items())
+    assert not any(
+        hasattr(registry.choose(PARAMS, modality, name).config, "repo")
+        for modality, name in presets["embedded"].items()
+    )
 
 
 def test_the_presets_with_downloads_follow_the_speaker_and_the_embedded_one_needs_no_file_for_the_media() -> None:
@@ -106,9 +119,13 @@ def test_what_is_trained_is_built() -> None:
 def test_an_adapted_encoder_is_used_as_it_was_trained(settings: str, name: str) -> None:
     """The one that its file says makes it, which leaves it where the file looks for it."""
     used = registry.choose(PARAMS, "text", name).config.model_dump()
-    trained = adaptation.choose(PARAMS, modality="text", encoder="minilm", settings=settings).encoder.config.model_dump()
+    trained = adaptation.choose(
+        PARAMS, modality="text", encoder="minilm", settings=settings
+    ).encoder.config.model_dump()
     assert used["repo"] == f"features/meld/adapted/text/minilm-{settings}"
     assert used["made_by"].startswith("merc-adapt --dataset meld --encoder minilm")
     assert used["made_by"].endswith("--encoder minilm" if settings == "full" else f" --settings {settings}")
     not_the_same = {"repo", "revision", "made_by", "megabytes", "training_data_overlap"}
-    assert {key: value for key, value in used.items() if key not in not_the_same} == {key: value for key, value in trained.items() if key not in not_the_same}
+    assert {key: value for key, value in used.items() if key not in not_the_same} == {
+        key: value for key, value in trained.items() if key not in not_the_same
+    }

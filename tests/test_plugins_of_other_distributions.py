@@ -1,4 +1,6 @@
-"""Distributions that bring plug-ins, installed into a folder on the path as a wheel is: their files, and the metadata beside them."""
+"""Distributions that bring plug-ins, installed into a folder on the path as a wheel is: their files, and the metadata
+beside them.
+"""
 
 import importlib
 import os
@@ -127,7 +129,7 @@ class Lines(CorpusReader):
             for number, line in enumerate(lines)
         ]
         return Dialogue(split=split, source_dialogue_id="d", utterances=tuple(utterances))
-'''
+'''  # noqa: E501
 FILES = {"__init__": "", "parts": "UNITS = 3\n", "model": MODEL, "loss": LOSS, "encoder": ENCODER, "reader": READER}
 POINTS = {
     "merc.models": {"mine": "my_package.model:MyModel"},
@@ -150,7 +152,9 @@ Install = Callable[..., Path]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Installs a distribution; keywords ``name``, ``version``, ``points`` (group → name → value), ``files`` (module → source), ``package``."""
+    """Installs a distribution; keywords ``name``, ``version``, ``points`` (group → name → value), ``files`` (module →
+    source), ``package``.
+    """
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(site)
@@ -171,7 +175,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         metadata.mkdir()
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n")
         (metadata / "entry_points.txt").write_text(
-            "\n".join(f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in named.items()) for group, named in points.items())
+            "\n".join(
+                f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in named.items())
+                for group, named in points.items()
+            )
         )
         (metadata / "RECORD").write_text("".join(f"{path.relative_to(site)},,\n" for path in written))
         packages.append(package)
@@ -193,13 +200,21 @@ def run(site: Path, script: str) -> str:
     return done.stdout
 
 
-def test_a_corpus_is_read_encoded_and_trained_on_by_plug_ins_of_another_distribution(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corpus_is_read_encoded_and_trained_on_by_plug_ins_of_another_distribution(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "raw" / "lines").mkdir(parents=True)
-    for split, lines in {"train": "Hello.\nHow are you today?\nFine.\n", "dev": "Bye.\nBye bye, everybody!\n", "test": "Hi.\n"}.items():
+    for split, lines in {
+        "train": "Hello.\nHow are you today?\nFine.\n",
+        "dev": "Bye.\nBye bye, everybody!\n",
+        "test": "Hi.\n",
+    }.items():
         (tmp_path / "raw" / "lines" / f"{split}.txt").write_text(lines)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"models": {"mine": {"units": 5}}, "recipes": {"own": RECIPE}}))
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"models": {"mine": {"units": 5}}, "recipes": {"own": RECIPE}})
+    )
     runner = CliRunner()
     chosen = ["--encoder", "text=length", "--set", "encoders.text.length.scale=0.5"]
     made = runner.invoke(extract.main, ["--dataset", "lines", "--modalities", "text", *chosen])
@@ -219,7 +234,9 @@ def test_an_encoder_of_another_distribution_is_one_by_its_own_name_and_the_famil
     assert {"length", "long", "ngrams", "minilm"} <= set(registry.names(params, "text"))
     assert "lines" in corpora.DATASETS.names(params)
     for name, length in (("length", 4.0), ("long", 2.0)):
-        assert registry.build(params, "text", name).encode([UtteranceInput(utterance_id="a", text="four")]).embeddings.tolist() == [[length]]
+        assert registry.build(params, "text", name).encode(
+            [UtteranceInput(utterance_id="a", text="four")]
+        ).embeddings.tolist() == [[length]]
     assert describe(params, "text", "length").state == "built in"
 
 
@@ -230,12 +247,21 @@ from merc import plugins
 wanted = {"training.models": ["mine", "mmgcn"], "training.losses": ["far"], "encoders.text": ["length"], "corpora": ["lines"]}
 print(*(one in plugins.names(f"merc.{package}") for package, named in wanted.items() for one in named))
 print([name for name in sys.modules if name.split(".")[0] in ("torch", "transformers", "my_package")])
-"""
+"""  # noqa: E501
     assert run(install(), script) == "True True True True True\n[]\n"
 
 
 def test_each_package_has_its_group(install: Install) -> None:
-    groups = ["corpora", "encoders.text", "encoders.audio", "encoders.visual", "models", "losses", "frameworks", "metrics"]
+    groups = [
+        "corpora",
+        "encoders.text",
+        "encoders.audio",
+        "encoders.visual",
+        "models",
+        "losses",
+        "frameworks",
+        "metrics",
+    ]
     install(points={f"merc.{group}": {f"of_{group.split('.')[-1]}": "my_package.model:MyModel"} for group in groups})
     for group in groups:
         package = f"merc.{group}" if group.startswith(("corpora", "encoders")) else f"merc.training.{group}"
@@ -251,7 +277,9 @@ def test_each_package_has_its_group(install: Install) -> None:
         ("my_package.model:Nothing", "AttributeError: module 'my_package.model' has no attribute 'Nothing'"),
     ],
 )
-def test_one_that_cannot_be_imported_is_named_with_its_distribution_when_it_is_asked_for(install: Install, value: str, words: str) -> None:
+def test_one_that_cannot_be_imported_is_named_with_its_distribution_when_it_is_asked_for(
+    install: Install, value: str, words: str
+) -> None:
     broken = {"broken": "import a_library_that_is_not_there\n", "raising": "raise RuntimeError('no licence')\n"}
     install(points={"merc.models": {"broken": value, "mine": "my_package.model:MyModel"}}, files={**FILES, **broken})
     assert {"broken", "mine", "mmgcn"} <= set(plugins.names("merc.training.models", MERCModel))
@@ -259,7 +287,10 @@ def test_one_that_cannot_be_imported_is_named_with_its_distribution_when_it_is_a
     assert plugins.load("merc.training.models", "mmgcn", MERCModel).__name__ == "MMGCN"
     with pytest.raises(BadPlugin) as raised:
         resolve(Params({"recipes": {"own": {**RECIPE, "model": "broken"}}}), "own")
-    assert str(raised.value) == f"MERCModel 'broken': the entry point broken = {value!r} of my-plugins 1.5 cannot be imported: {words}"
+    assert (
+        str(raised.value)
+        == f"MERCModel 'broken': the entry point broken = {value!r} of my-plugins 1.5 cannot be imported: {words}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -294,7 +325,11 @@ def test_a_name_that_two_distributions_use_is_refused_with_both(install: Install
     install("others", "0.1", points={"merc.losses": {"far": "other_package.loss:Far"}}, package="other_package")
     assert plugins.names("merc.training.losses").count("far") == 1
     with pytest.raises(
-        BadPlugin, match=r"'far': the entry point far = '\w+\.loss:Far' of (my-plugins 1\.5|others 0\.1) and .* of (others|my-plugins) .*; rename"
+        BadPlugin,
+        match=(
+            r"'far': the entry point far = '\w+\.loss:Far' of (my-plugins 1\.5|others 0\.1) and .* of"
+            r" (others|my-plugins) .*; rename"
+        ),
     ):
         plugins.load("merc.training.losses", "far", MERCLoss)
 
@@ -305,9 +340,14 @@ def test_an_unknown_name_gives_the_nearest_of_all_distributions(install: Install
         plugins.load("merc.training.losses", "farr", MERCLoss)
 
 
-def test_a_broken_encoder_or_reader_does_not_disturb_the_others(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_encoder_or_reader_does_not_disturb_the_others(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = "import a_library_that_is_not_there\n"
-    install(points={"merc.encoders.text": {"bad": "my_package.bad:Bad"}, "merc.corpora": {"worse": "my_package.bad:Bad"}}, files={**FILES, "bad": broken})
+    install(
+        points={"merc.encoders.text": {"bad": "my_package.bad:Bad"}, "merc.corpora": {"worse": "my_package.bad:Bad"}},
+        files={**FILES, "bad": broken},
+    )
     params = Params({})
     assert {"bad", "ngrams"} <= set(registry.names(params, "text"))
     assert registry.build(params, "text", "ngrams").config.family == "ngrams"
@@ -324,7 +364,10 @@ def test_a_broken_encoder_or_reader_does_not_disturb_the_others(install: Install
 
 def test_what_a_plug_in_is_made_of_are_its_module_and_those_it_imports_from_beside_it(install: Install) -> None:
     site = install()
-    assert list(sources(plugins.load("merc.training.models", "mine", MERCModel))) == ["my_package.model", "my_package.parts"]
+    assert list(sources(plugins.load("merc.training.models", "mine", MERCModel))) == [
+        "my_package.model",
+        "my_package.parts",
+    ]
     (site / "alone.py").write_text(LOSS + "import typing\n")
     alone = importlib.import_module("alone")
     try:

@@ -10,7 +10,11 @@ from merc import provenance
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    for words in (["init", "--quiet"], ["config", "user.email", "someone@example.org"], ["config", "user.name", "Someone"]):
+    for words in (
+        ["init", "--quiet"],
+        ["config", "user.email", "someone@example.org"],
+        ["config", "user.name", "Someone"],
+    ):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     return tmp_path
 
@@ -21,7 +25,9 @@ def test_the_commit_is_named_and_whether_something_was_changed_since(repository:
     tracked.write_text("a: 1\n")
     subprocess.run(["git", "add", "params.yaml"], cwd=repository, check=True)
     subprocess.run(["git", "commit", "--quiet", "-m", "first"], cwd=repository, check=True)
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=repository, capture_output=True, text=True, check=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=repository, capture_output=True, text=True, check=True
+    ).stdout.strip()
     (repository / "untracked").touch()
     assert provenance.commit(repository) == {"commit": head}
     tracked.write_text("a: 2\n")

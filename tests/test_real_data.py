@@ -15,7 +15,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
-# Clip → where it lies as a clip of an existing utterance, and the least and greatest share of its sampled frames that hold a face.
+# Clip → where it lies as a clip of an existing utterance, and the least and greatest share of its sampled frames that
+# hold a face.
 CLIPS = {
     "single_face.mp4": ("train", 0, 0, 1.0, 1.0),
     "WolfgangLanger_Pexels.mp4": ("train", 0, 1, 1.0, 1.0),
@@ -27,7 +28,18 @@ FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "outpu
 
 
 def _extract(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(BIN / "merc-extract"), "--dataset", "meld", "--preset", "embedded", "--workers", "1", "--params", str(ROOT / "params.yaml"), *arguments]
+    command = [
+        str(BIN / "merc-extract"),
+        "--dataset",
+        "meld",
+        "--preset",
+        "embedded",
+        "--workers",
+        "1",
+        "--params",
+        str(ROOT / "params.yaml"),
+        *arguments,
+    ]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
 
 
@@ -41,13 +53,19 @@ def test_the_real_annotations_of_meld_become_shards_with_the_official_counts(rea
     counts = {split: (one["dialogues"], one["utterances"], one["labels"]) for split, one in info["counts"].items()}
     assert info["classes"] == ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]
     labels = {split: [one[2][name] for name in info["classes"]] for split, one in counts.items()}
-    assert {split: one[:2] for split, one in counts.items()} == {"train": (1038, 9989), "dev": (114, 1109), "test": (280, 2610)}
+    assert {split: one[:2] for split, one in counts.items()} == {
+        "train": (1038, 9989),
+        "dev": (114, 1109),
+        "test": (280, 2610),
+    }
     assert labels == {
         "train": [4710, 1205, 268, 683, 1743, 271, 1109],
         "dev": [470, 150, 40, 111, 163, 22, 153],
         "test": [1256, 281, 50, 208, 402, 68, 345],
     }
-    trajectories = pq.read_table(tmp_path / "features" / "meld" / "shards" / "trajectories" / "test-00000-of-00001.parquet")
+    trajectories = pq.read_table(
+        tmp_path / "features" / "meld" / "shards" / "trajectories" / "test-00000-of-00001.parquet"
+    )
     assert (sum(trajectories["shifts"].to_pylist()), sum(trajectories["shift_pairs"].to_pylist())) == (1003, 1864)
     assert not any(trajectories["neighbours_path"].to_pylist())  # labels of the test split lead to no neighbour
 
@@ -59,12 +77,16 @@ def clips_as_meld(real_data: Path, tmp_path: Path) -> Path:
         (tmp_path / "raw" / "meld" / folder).mkdir(parents=True)
         with (real_data / "meld" / f"{split}_sent_emo.csv").open(encoding="utf-8", newline="") as file:
             head, *rows = csv.reader(file)
-        wanted = {(str(dialogue), str(utterance)) for of_split, dialogue, utterance, *_ in CLIPS.values() if of_split == split}
+        wanted = {
+            (str(dialogue), str(utterance)) for of_split, dialogue, utterance, *_ in CLIPS.values() if of_split == split
+        }
         place = head.index("Dialogue_ID"), head.index("Utterance_ID")
         with (tmp_path / "raw" / "meld" / f"{split}_sent_emo.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([head, *(row for row in rows if (row[place[0]], row[place[1]]) in wanted)])
     for name, (split, dialogue, utterance, *_) in CLIPS.items():
-        (tmp_path / "raw" / "meld" / FOLDERS[split] / f"dia{dialogue}_utt{utterance}.mp4").write_bytes((real_data / "media" / name).read_bytes())
+        (tmp_path / "raw" / "meld" / FOLDERS[split] / f"dia{dialogue}_utt{utterance}.mp4").write_bytes(
+            (real_data / "media" / name).read_bytes()
+        )
     return tmp_path
 
 
@@ -92,5 +114,7 @@ def test_real_clips_go_through_decoding_and_extraction(real_data: Path, clips_as
 def _media(features: Path) -> dict[str, dict[str, object]]:
     columns = ["utterance_id", "face_coverage", "visual_status", "audio_status", "audio_channels", "duration_seconds"]
     return {
-        row["utterance_id"]: row for path in sorted((features / "media").glob("part-*.parquet")) for row in pq.read_table(path, columns=columns).to_pylist()
+        row["utterance_id"]: row
+        for path in sorted((features / "media").glob("part-*.parquet"))
+        for row in pq.read_table(path, columns=columns).to_pylist()
     }

@@ -30,16 +30,30 @@ Span = tuple[str, float, float]
 def write_realignment(corpus: Path) -> dict[str, list[Span]]:
     """Writes time stamps and a realigned table of one split, as MELD-FAIR has them, for a corpus in MELD's layout.
 
-    Of a dialogue's utterances, in turn, one lies in a span of its own clip, the next in two and the next in three spans, with neighbours' clips among
-    them; the last of the split is left out. The table counts without gaps.
+    Of a dialogue's utterances, in turn, one lies in a span of its own clip, the next in two and the next in three
+    spans, with neighbours' clips among them; the last of the split is left out. The table counts without gaps.
 
     Returns:
         MELD's own id → the spans: name of the clip's file, begin, end.
     """
-    rows = list(csv.DictReader(io.StringIO((corpus / f"{SPLIT}_sent_emo.csv").read_text(encoding="utf-8", errors="replace"), newline="")))
+    rows = list(
+        csv.DictReader(
+            io.StringIO((corpus / f"{SPLIT}_sent_emo.csv").read_text(encoding="utf-8", errors="replace"), newline="")
+        )
+    )
     own = [(row["Dialogue_ID"], row["Utterance_ID"]) for row in rows]
     table = [["", "Speaker", "Dialogue_ID", "Original Utterance_ID", "Utterance_ID"]]
-    stamps = [["Split", "Dialogue ID", "Utterance ID", "Original Dialogue ID", "Original Utterance ID", "Start Time", "End Time"]]
+    stamps = [
+        [
+            "Split",
+            "Dialogue ID",
+            "Utterance ID",
+            "Original Dialogue ID",
+            "Original Utterance ID",
+            "Start Time",
+            "End Time",
+        ]
+    ]
     found: dict[str, list[Span]] = {}
     for number, (dialogue, utterance) in enumerate(own):
         of_dialogue = [one for one in own if one[0] == dialogue]
@@ -53,7 +67,9 @@ def write_realignment(corpus: Path) -> dict[str, list[Span]]:
         ][position % 3]
         if number + 1 < len(own):
             stamps += [[SPLIT, dialogue, str(position), *clip, str(start), str(end)] for clip, start, end in spans]
-            found[f"dia{dialogue}_utt{utterance}"] = [(f"dia{clip[0]}_utt{clip[1]}.mp4", start, end) for clip, start, end in spans]
+            found[f"dia{dialogue}_utt{utterance}"] = [
+                (f"dia{clip[0]}_utt{clip[1]}.mp4", start, end) for clip, start, end in spans
+            ]
     (corpus / "realigned").mkdir()
     for name, lines in (("MELD_video_realignment_timestamps.csv", stamps), (f"realigned_{SPLIT}_sent_emo.csv", table)):
         with (corpus / "realigned" / name).open("w", encoding="utf-8", newline="") as file:
@@ -75,7 +91,10 @@ class World:
 
     def rows(self) -> dict[str, dict[str, object]]:
         parts = sorted((self.folder / "features" / "demo-meld" / "media").glob("part-*.parquet"))
-        return {row["utterance_id"].partition("/")[2]: row for row in pa.concat_tables(map(pq.read_table, parts)).to_pylist()}
+        return {
+            row["utterance_id"].partition("/")[2]: row
+            for row in pa.concat_tables(map(pq.read_table, parts)).to_pylist()
+        }
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +115,18 @@ def _alone(world: World, span: Span) -> NDArray[np.int16]:
     path = f"demo-meld/{FOLDER}/{span[0]}"
     clip = Clip("one", "one", path, path, "full", *span[1:], *span[1:])
     settings = Params.load(world.folder / "params.yaml").fill("media", Config)
-    ((row, _),) = decode_dialogue(DialogueTask(world.folder / "raw", "demo-meld", (clip,), frozenset({"audio"}), settings, None))
+    ((row, _),) = decode_dialogue(
+        DialogueTask(world.folder / "raw", "demo-meld", (clip,), frozenset({"audio"}), settings, None)
+    )
     return _samples(row["audio"])
 
 
 def _samples(data: object) -> NDArray[np.int16]:
-    return soundfile.read(io.BytesIO(data), dtype="int16")[0] if isinstance(data, bytes) and data else np.zeros(0, np.int16)
+    return (
+        soundfile.read(io.BytesIO(data), dtype="int16")[0]
+        if isinstance(data, bytes) and data
+        else np.zeros(0, np.int16)
+    )
 
 
 def test_the_sound_of_every_utterance_is_that_of_its_spans_one_behind_the_other(world: World) -> None:
@@ -121,7 +146,9 @@ def test_the_faces_have_seconds_of_the_utterance_and_lie_where_it_was_looked(wor
             continue
         whole = sum(end - start for _, start, end in world.spans[name])
         looked = [(number + 0.5) * whole / 4 for number in range(4)]
-        assert all(min(abs(seconds - one) for one in looked) < 0.05 for seconds in row["face_seconds"]), name  # a frame lasts 0.042 s
+        assert all(min(abs(seconds - one) for one in looked) < 0.05 for seconds in row["face_seconds"]), (
+            name
+        )  # a frame lasts 0.042 s
         assert row["face_seconds"] == sorted(row["face_seconds"])
         several += len(world.spans[name]) > 1
     assert several > 3
@@ -131,14 +158,25 @@ def test_what_was_realigned_and_what_was_not_is_told_in_the_shards_and_on_their_
     shards = world.folder / "features" / "demo-meld" / "shards"
     card = (shards / "README.md").read_text(encoding="utf-8")
     total, realigned = len(world.spans) + 1, len(world.spans)
-    assert f"Realigned: sound and pictures of {realigned} of {total} utterances are the spans of the original clips" in card.replace("\\", "")
+    assert (
+        f"Realigned: sound and pictures of {realigned} of {total} utterances are the spans of the original clips"
+        in card.replace("\\", "")
+    )
     failed = pq.read_table(shards / "failures" / "train-00000-of-00001.parquet").to_pylist()
     (left,) = [row["utterance_id"] for row in failed if row["reason"] == "not_realigned"]
     assert left.partition("/")[2] not in world.spans
     assert "1 utterances have no span in the realignment, and keep MELD's own cut" in card.replace("\\", "")
-    lost = {row["utterance_id"].partition("/")[2] for row in failed if row["reason"] == "spans_missing" and row["modality"] == "audio"}
+    lost = {
+        row["utterance_id"].partition("/")[2]
+        for row in failed
+        if row["reason"] == "spans_missing" and row["modality"] == "audio"
+    }
     broken = {"dia1_utt2.mp4", "dia3_utt1.mp4"}  # without its index, and empty
-    assert lost == {name for name, spans in world.spans.items() if len(spans) > 1 and 0 < len(broken & {clip for clip, *_ in spans}) < len(spans)}
+    assert lost == {
+        name
+        for name, spans in world.spans.items()
+        if len(spans) > 1 and 0 < len(broken & {clip for clip, *_ in spans}) < len(spans)
+    }
 
 
 def test_a_dry_run_and_the_list_of_settings_know_it_and_without_it_the_work_is_not_that(world: World) -> None:

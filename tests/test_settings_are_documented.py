@@ -45,7 +45,11 @@ def _descriptions() -> dict[str, str]:
 
 
 def test_the_settings_are_found() -> None:
-    assert {"merc.media.config.Config", "merc.adaptation.config.Config.Lora", "merc.encoders.text.ngrams.Ngrams.Config"} <= _settings().keys()
+    assert {
+        "merc.media.config.Config",
+        "merc.adaptation.config.Config.Lora",
+        "merc.encoders.text.ngrams.Ngrams.Config",
+    } <= _settings().keys()
 
 
 def test_every_setting_has_a_description() -> None:

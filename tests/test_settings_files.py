@@ -1,5 +1,6 @@
-"""Every settings file that ships, key by key: DVC can change it without touching another line, ``--set`` reaches what it belongs to and nothing else, and
-none repeats what is there without it. A new file is tested here without being named.
+"""Every settings file that ships, key by key: DVC can change it without touching another line, ``--set`` reaches what
+it belongs to and nothing else, and none repeats what is there without it. A new file is tested here without being
+named.
 """
 
 import json
@@ -45,7 +46,10 @@ def _recipe(params: Params, name: str) -> Plan:
 
 
 def _addition(params: Params, name: str) -> Plan:
-    return {"about": ADDITIONS.read(params, name).at("about"), "over a recipe": _recipe(params, f"{_base(name)}+{name}")}
+    return {
+        "about": ADDITIONS.read(params, name).at("about"),
+        "over a recipe": _recipe(params, f"{_base(name)}+{name}"),
+    }
 
 
 @cache
@@ -125,7 +129,10 @@ KINDS = [
     Kind(SWEEPS, _sweep),
     *(Kind(registry._shelf(modality), _encoder(modality)) for modality in MODALITIES),
     Kind(corpora.DATASETS, _corpus),
-    *(Kind(Shelf(f"adaptations.{one}", f"merc.adaptation.{one}", "fine-tuning"), _adaptation(one, ENCODERS[one])) for one in ADAPTED),
+    *(
+        Kind(Shelf(f"adaptations.{one}", f"merc.adaptation.{one}", "fine-tuning"), _adaptation(one, ENCODERS[one]))
+        for one in ADAPTED
+    ),
 ]
 SHIPPED = [pytest.param(kind, name, id=f"{kind.shelf.key}.{name}") for kind in KINDS for name in kind.shelf.shipped()]
 every_file = pytest.mark.parametrize(("kind", "name"), SHIPPED)
@@ -167,7 +174,9 @@ def others(value: Any) -> Iterator[Any]:
 def suggested(error: str) -> list[str]:
     """The values that an error message says are possible."""
     valid = re.search(r"valid: ([\w, -]+)", error)
-    return re.findall(r"'(\w+)'(?= or |,|$| \()", error.partition("Input should be ")[2]) + (valid[1].split(", ") if valid else [])
+    return re.findall(r"'(\w+)'(?= or |,|$| \()", error.partition("Input should be ")[2]) + (
+        valid[1].split(", ") if valid else []
+    )
 
 
 @pytest.mark.parametrize("path", PATHS, ids=[str(path.relative_to(ROOT)) for path in PATHS])
@@ -182,7 +191,9 @@ def test_dvc_changes_one_line_for_one_key(path: Path, tmp_path: Path) -> None:
         apply_overrides(copy, [f"{key}={json.dumps(changed)}"])
         lines = zip(before.splitlines(), copy.read_text().splitlines(), strict=True)
         assert len([1 for old, new in lines if old != new]) == 1, key
-        assert flat(yaml.safe_load(copy.read_text()))[key] in (changed, str(changed)), key  # PyYAML takes 1e-05, as DVC writes it, for a string
+        assert flat(yaml.safe_load(copy.read_text()))[key] in (changed, str(changed)), (
+            key
+        )  # PyYAML takes 1e-05, as DVC writes it, for a string
 
 
 def test_a_number_is_one_however_dvc_writes_it(tmp_path: Path) -> None:
@@ -194,7 +205,9 @@ def test_a_number_is_one_however_dvc_writes_it(tmp_path: Path) -> None:
 
 
 def reached(before: Plan, load: Callable[[str], Plan], key: str, value: Any) -> None:
-    """Asserts that another value at a key arrives in a plan, or is refused for what it is; a number or a flag has to arrive."""
+    """Asserts that another value at a key arrives in a plan, or is refused for what it is; a number or a flag has to
+    arrive.
+    """
     left, errors, old = list(others(value)), [], flat(before)
     while left:
         changed = left.pop(0)
@@ -202,7 +215,9 @@ def reached(before: Plan, load: Callable[[str], Plan], key: str, value: Any) -> 
             after = load(f"{key}={json.dumps(changed)}")
         except BadSettings as error:
             errors.append(str(error))
-            left += [one for one in suggested(str(error)) if isinstance(value, str) and changed == NOWHERE and one != value][:3]
+            left += [
+                one for one in suggested(str(error)) if isinstance(value, str) and changed == NOWHERE and one != value
+            ][:3]
             continue
         moved = {name: given for name, given in flat(after).items() if given != old.get(name)}
         assert moved, f"{key}={changed} changes nothing"
@@ -270,7 +285,11 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def _without(tree: Mapping[str, Any], key: list[str]) -> dict[str, Any]:
-    return {name: _without(value, key[1:]) if name == key[0] and key[1:] else value for name, value in tree.items() if name != key[0] or key[1:]}
+    return {
+        name: _without(value, key[1:]) if name == key[0] and key[1:] else value
+        for name, value in tree.items()
+        if name != key[0] or key[1:]
+    }
 
 
 SETTINGS = flat(yaml.safe_load((ROOT / "params.yaml").read_text()))
@@ -281,7 +300,12 @@ def _files_of(key: str) -> list[str]:
     block, _, rest = key.partition(".")
     if block == "media":
         return [f"datasets/{dataset}/media" for dataset in yaml.safe_load((ROOT / "params.yaml").read_text())["build"]]
-    of_block = {"build": f"datasets/{rest.replace('.', '/')}", "train": f"trainings/{rest.partition('.')[0]}", "presets": None, "default_encoders": None}
+    of_block = {
+        "build": f"datasets/{rest.replace('.', '/')}",
+        "train": f"trainings/{rest.partition('.')[0]}",
+        "presets": None,
+        "default_encoders": None,
+    }
     file = of_block.get(block, block)
     return [] if file is None else [file]
 
@@ -312,7 +336,12 @@ def test_set_reaches_every_key_of_params_yaml_and_no_other_plan(key: str) -> Non
 
     before = _before()
     unchanged = Params.load(ROOT / "params.yaml")
-    reached({**before, "dvc.yaml": unchanged.block("train")} if found else _for_commands(unchanged), load, key, SETTINGS[key])
+    reached(
+        {**before, "dvc.yaml": unchanged.block("train")} if found else _for_commands(unchanged),
+        load,
+        key,
+        SETTINGS[key],
+    )
 
 
 def _for_commands(params: Params) -> Plan:

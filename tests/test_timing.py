@@ -17,7 +17,9 @@ def test_a_stopwatch_gives_the_medians_of_what_ended_well(monkeypatch: pytest.Mo
             pass
     with pytest.raises(KeyboardInterrupt), watch.lap():
         raise KeyboardInterrupt
-    assert watch.times("1", "cpu", 2) == timing.Times(fingerprint="1", device="cpu", threads=2, epochs=3, wall_seconds=2.0, cpu_seconds=0.5)
+    assert watch.times("1", "cpu", 2) == timing.Times(
+        fingerprint="1", device="cpu", threads=2, epochs=3, wall_seconds=2.0, cpu_seconds=0.5
+    )
 
 
 def test_where_nothing_was_timed_there_are_no_times() -> None:

@@ -46,7 +46,9 @@ def test_the_tutorial_goes_from_a_folder_of_clips_to_a_report(tmp_path: Path, mo
     (tmp_path / "params.yaml").write_bytes((DOCS / "examples" / "tutorial" / "params.yaml").read_bytes())
     said = {line: _run(line, monkeypatch) for block in _blocks("sh") for line in block.replace("\\\n", "").splitlines()}
     assert len(said) == 11
-    assert (tmp_path / "own" / "utterances.csv").read_text(encoding="utf-8").startswith(_blocks("csv")[0].splitlines()[0])
+    assert (
+        (tmp_path / "own" / "utterances.csv").read_text(encoding="utf-8").startswith(_blocks("csv")[0].splitlines()[0])
+    )
     for made in ("runs/cafe/small/metrics.json", "reports/index.html", "out.parquet", "look"):
         assert (tmp_path / made).exists(), made
     (code,) = _blocks("python")

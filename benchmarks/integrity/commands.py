@@ -66,7 +66,13 @@ class Disturbed:
 
 
 COMMANDS = {
-    "extract": Disturbed(extract, "merc-extract", ["--dataset", "demo-meld", "--modalities", "text", "--workers", "1"], ["raw"], ["features"]),
+    "extract": Disturbed(
+        extract,
+        "merc-extract",
+        ["--dataset", "demo-meld", "--modalities", "text", "--workers", "1"],
+        ["raw"],
+        ["features"],
+    ),
     "train": Disturbed(
         train,
         "merc-train",
@@ -74,18 +80,34 @@ COMMANDS = {
         ["features"],
         ["runs"],
     ),
-    "select": Disturbed(shards, "merc-shards", ["select", SHARDS, "part", "--split", "train", "--overwrite"], [SHARDS, "part"], ["part"]),
-    "merge": Disturbed(shards, "merc-shards", ["merge", "one", "two", "--out", "both", "--overwrite"], ["one", "two", "both"], ["both"]),
+    "select": Disturbed(
+        shards, "merc-shards", ["select", SHARDS, "part", "--split", "train", "--overwrite"], [SHARDS, "part"], ["part"]
+    ),
+    "merge": Disturbed(
+        shards, "merc-shards", ["merge", "one", "two", "--out", "both", "--overwrite"], ["one", "two", "both"], ["both"]
+    ),
     "evaluate": Disturbed(
         evaluate,
         "merc-evaluate",
-        ["--dataset", "demo-meld", "--protocol", "emotion_shift", "--protocol", "calibration", "--protocol", "significance", "--device", "cpu"],
+        [
+            "--dataset",
+            "demo-meld",
+            "--protocol",
+            "emotion_shift",
+            "--protocol",
+            "calibration",
+            "--protocol",
+            "significance",
+            "--device",
+            "cpu",
+        ],
         ["features", "runs"],
         ["evaluations"],
     ),
     "report": Disturbed(report, "merc-report", [], ["features", "runs", "evaluations", "reports"], ["reports"]),
 }
-# These take longer, and are not among those that the tests disturb: media are decoded by other processes, and a model is trained.
+# These take longer, and are not among those that the tests disturb: media are decoded by other processes, and a model
+# is trained.
 LONGER = {
     "extract media": Disturbed(
         extract,
@@ -120,10 +142,22 @@ def prepare(folder: Path) -> None:
         ("merc-shards", "select", SHARDS, "two", "--split", "dev"),
         ("merc-shards", "merge", "one", "two", "--out", "both"),
         ("merc-train", "--dataset", "demo-meld", "--recipe", "baseline@text", "--device", "cpu", "--workers", "1"),
-        ("merc-evaluate", "--dataset", "demo-meld", "--protocol", "emotion_shift", "--protocol", "significance", "--device", "cpu"),
+        (
+            "merc-evaluate",
+            "--dataset",
+            "demo-meld",
+            "--protocol",
+            "emotion_shift",
+            "--protocol",
+            "significance",
+            "--device",
+            "cpu",
+        ),
         ("merc-report",),
     ):
-        done = subprocess.run([Path(sys.executable).parent / program, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [Path(sys.executable).parent / program, *arguments], cwd=folder, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise RuntimeError(f"{program} {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
 
@@ -135,15 +169,28 @@ def _save_checkpoint(folder: Path) -> None:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    vocabulary = {piece: number for number, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters)])}
+    vocabulary = {
+        piece: number
+        for number, piece in enumerate(
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters)]
+        )
+    }
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=256, model_input_names=["input_ids", "attention_mask"], **names).save_pretrained(
-        folder
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=256, model_input_names=["input_ids", "attention_mask"], **names
+    ).save_pretrained(folder)
     torch.manual_seed(3)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 256}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 256,
+    }
     BertModel(BertConfig(vocab_size=len(vocabulary), **sizes)).save_pretrained(folder)

@@ -10,7 +10,7 @@ Each run is a fork of this process, so that nothing is imported anew, and the op
                 each time; killed at, wherever the files are others than at the allocation before
 
 What a power cut loses is not imitated: a fork that is killed leaves what the system has taken.
-"""
+"""  # noqa: E501
 
 import builtins
 import errno
@@ -62,7 +62,9 @@ class Ended:
     lines_at: Sequence[int] = ()
 
     def places(self, kind: Kind, how: How) -> list[int]:
-        """Numbers of the operations of a kind at which a run is disturbed: all, but of allocations those that differ; see the head of this file."""
+        """Numbers of the operations of a kind at which a run is disturbed: all, but of allocations those that differ;
+        see the head of this file.
+        """
         every = range(1, self.counts[kind] + 1)
         if kind != "allocate":
             return list(every)
@@ -73,7 +75,14 @@ class Ended:
         return sorted({*first.values(), *last.values()})
 
 
-def run(command: click.Command, arguments: Sequence[str], folder: Path, kind: Kind | None = None, number: int = 0, how: How = "fail") -> Ended:
+def run(
+    command: click.Command,
+    arguments: Sequence[str],
+    folder: Path,
+    kind: Kind | None = None,
+    number: int = 0,
+    how: How = "fail",
+) -> Ended:
     """Runs a command in a fork of this process.
 
     Args:
@@ -211,7 +220,9 @@ class _Faults:
 
 
 def tree(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
-    """Path → sha256 of every file below a folder, hidden ones too; nothing that ``without`` names (parts of the path), nor what epochs took."""
+    """Path → sha256 of every file below a folder, hidden ones too; nothing that ``without`` names (parts of the path),
+    nor what epochs took.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -224,7 +235,11 @@ def half_written(folder: Path) -> list[str]:
     """Files in place (no part of their path is hidden) that cannot be read to their end."""
     broken = []
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts) and not _whole(path):
+        if (
+            path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and not _whole(path)
+        ):
             broken.append(path.relative_to(folder).as_posix())
     return broken
 
@@ -254,7 +269,16 @@ Known = dict[str, str]
 """Files as a disturbed run left them, as a digest → what is wrong with what the next run makes of them."""
 
 
-def disturb(one: Any, prepared: Path, folder: Path, expected: dict[str, str], kind: Kind, number: int, how: How, known: Known | None = None) -> str:
+def disturb(
+    one: Any,
+    prepared: Path,
+    folder: Path,
+    expected: dict[str, str],
+    kind: Kind,
+    number: int,
+    how: How,
+    known: Known | None = None,
+) -> str:
     """Runs a command with a fault, and once more without; what is wrong then, in words, or nothing.
 
     Args:
@@ -273,7 +297,9 @@ def disturb(one: Any, prepared: Path, folder: Path, expected: dict[str, str], ki
         return f"left half-written: {', '.join(broken)}"
     known = {} if known is None else known
     # A lock holds the number of a process that is gone.
-    left = hashlib.sha256(json.dumps({path: content for path, content in tree(folder).items() if not path.endswith(".lock")}).encode()).hexdigest()
+    left = hashlib.sha256(
+        json.dumps({path: content for path, content in tree(folder).items() if not path.endswith(".lock")}).encode()
+    ).hexdigest()
     if left not in known:
         known[left] = _next_run(one, folder, expected)
     return known[left]

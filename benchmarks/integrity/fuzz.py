@@ -1,11 +1,12 @@
 """Files that were changed at random, each read in a process of its own.
 
-What has to hold of every case: it is read, or refused in words (a :class:`merc.errors.PipelineError`); the process does not end by a signal, does not
-take longer than its limit or more memory than its limit, runs nothing that the file says, and writes nowhere but where it was told to. A case is told by
+What has to hold of every case: it is read, or refused in words (a :class:`merc.errors.PipelineError`); the process does
+not end by a signal, does not take longer than its limit or more memory than its limit, runs nothing that the file says,
+and writes nowhere but where it was told to. A case is told by
 its kind and its number alone: the same number gives the same bytes.
 
-Media are decoded here as a worker of :mod:`merc.compute.pool` decodes them. There a clip whose decoder ends its process costs that clip alone; it is
-counted, and is no fault.
+Media are decoded here as a worker of :mod:`merc.compute.pool` decodes them. There a clip whose decoder ends its process
+costs that clip alone; it is counted, and is no fault.
 """
 
 import contextlib
@@ -44,8 +45,37 @@ _IMPORTED = (
     "merc.encoders.visual.gradients",
 )
 _TOKENS = (
-    *(b'"', b",", b";", b"\t", b"\n", b"\r", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\x1b[2J", b"../", b"NaN", b"1e999", b"-1", b"null", b"true", b"[]", b"{}"),
-    *(b"[" * 2000, b"{'a':" * 500, b"9" * 5000, b"A" * 70_000, b"&a [", b"*a", b"!!python/object/apply:os.system ['true']", b"\xe2\x80\xae", b"' OR 1=1"),
+    *(
+        b'"',
+        b",",
+        b";",
+        b"\t",
+        b"\n",
+        b"\r",
+        b"\0",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf",
+        b"\x1b[2J",
+        b"../",
+        b"NaN",
+        b"1e999",
+        b"-1",
+        b"null",
+        b"true",
+        b"[]",
+        b"{}",
+    ),
+    *(
+        b"[" * 2000,
+        b"{'a':" * 500,
+        b"9" * 5000,
+        b"A" * 70_000,
+        b"&a [",
+        b"*a",
+        b"!!python/object/apply:os.system ['true']",
+        b"\xe2\x80\xae",
+        b"' OR 1=1",
+    ),
 )
 
 
@@ -133,7 +163,9 @@ def kinds(prepared: Path) -> dict[str, Kind]:
     return {
         "media": Kind({path.name: path.read_bytes() for path in (*clips, *sounds)}, _read_media, ends_alone=True),
         "csv": Kind({"data.csv": annotations.read_bytes()}, _read_csv),
-        "parquet": Kind(_shards(root, "dialogues/*.parquet", "trajectories/*.parquet", "failures/*.parquet"), _reading_shards(root)),
+        "parquet": Kind(
+            _shards(root, "dialogues/*.parquet", "trajectories/*.parquet", "failures/*.parquet"), _reading_shards(root)
+        ),
         "json": Kind(_shards(root, "meta/*.json"), _reading_shards(root)),
         "safetensors": Kind({"model.safetensors": model.read_bytes()}, _read_model),
         "pickle": Kind(_pickles(), _read_pickle),
@@ -142,7 +174,11 @@ def kinds(prepared: Path) -> dict[str, Kind]:
 
 
 def _shards(root: Path, *patterns: str) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for pattern in patterns for path in sorted(root.glob(pattern))}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for pattern in patterns
+        for path in sorted(root.glob(pattern))
+    }
 
 
 def _pickles() -> dict[str, bytes]:
@@ -151,7 +187,13 @@ def _pickles() -> dict[str, bytes]:
     rng = np.random.default_rng(0)
     ids = {"Ses01F_impro01": ["Ses01F_impro01_F000", "Ses01F_impro01_M000"], "Ses05M_impro02": ["Ses05M_impro02_M000"]}
     vectors = {name: [rng.normal(size=10).astype("f4") for _ in turns] for name, turns in ids.items()}
-    plain: Any = (ids, {name: ["M"] * len(turns) for name, turns in ids.items()}, {name: [0] * len(turns) for name, turns in ids.items()}, vectors, vectors)
+    plain: Any = (
+        ids,
+        {name: ["M"] * len(turns) for name, turns in ids.items()},
+        {name: [0] * len(turns) for name, turns in ids.items()},
+        vectors,
+        vectors,
+    )
     mark = Path("..") / "mark"
     return {
         **{f"features_{protocol}.pkl": pickle.dumps(plain, protocol=protocol) for protocol in (0, 2, 5)},
@@ -175,7 +217,14 @@ def _read_media(folder: Path) -> object:
 def _read_csv(folder: Path) -> object:
     from merc.corpora.table import Table
 
-    columns = {"dialogue": "Dialogue_ID", "utterance": "Utterance_ID", "speaker": "Speaker", "text": "Utterance", "emotion": "Emotion", "split": ""}
+    columns = {
+        "dialogue": "Dialogue_ID",
+        "utterance": "Utterance_ID",
+        "speaker": "Speaker",
+        "text": "Utterance",
+        "emotion": "Emotion",
+        "split": "",
+    }
     config = Table.Config.model_validate({"reader": "table", "file": "data.csv", "columns": columns})
     return Table(config, folder.name).read(folder, folder.parent, media=frozenset(), splits=("train", "dev", "test"))
 
@@ -211,7 +260,9 @@ def _reading_shards(root: Path) -> Callable[[Path], object]:
             everything,
             lambda: diff(folder, root),
             lambda: read_row(folder, "train/dia0"),
-            lambda: select(folder, folder.parent / "out", Config(), splits=["train"], modalities=[], dialogues=[], transcripts=True),
+            lambda: select(
+                folder, folder.parent / "out", Config(), splits=["train"], modalities=[], dialogues=[], transcripts=True
+            ),
         ):
             try:
                 one()

@@ -1,4 +1,5 @@
-"""DDIN written the usual way, to measure against: in every step a small cell per modality for the whole padded batch, and the history put together anew.
+"""DDIN written the usual way, to measure against: in every step a small cell per modality for the whole padded batch,
+and the history put together anew.
 
 All modalities of all utterances are taken to be there. Legend as in the model; P party slots.
 """
@@ -24,8 +25,15 @@ class UsualDDIN(nn.Module):
         super().__init__()
         net, sizes = model.networks, model.config
         self.parties, self.modalities, self.sizes = parties, model.modalities, sizes
-        inputs, units, emotions, count = sizes.input_units, sizes.state_units, sizes.emotion_units, len(model.modalities)
-        self.project = nn.ModuleList([nn.Linear(model.projections[0][name].linear.in_features, inputs) for name in self.modalities])
+        inputs, units, emotions, count = (
+            sizes.input_units,
+            sizes.state_units,
+            sizes.emotion_units,
+            len(model.modalities),
+        )
+        self.project = nn.ModuleList(
+            [nn.Linear(model.projections[0][name].linear.in_features, inputs) for name in self.modalities]
+        )
         self.global_cells = nn.ModuleList([nn.GRUCell(inputs + units, units) for _ in self.modalities])
         self.party_cells = nn.ModuleList([nn.GRUCell(inputs + units, units) for _ in self.modalities])
         self.emotion_cells = nn.ModuleList([nn.GRUCell(units, emotions) for _ in self.modalities])
@@ -53,7 +61,13 @@ class UsualDDIN(nn.Module):
                     net.state_party[k],
                     net.state_bias_party[k],
                 )
-                copy_cell(self.emotion_cells[k], net.party_emotion[k], net.input_bias_emotion[k], net.state_emotion[k], net.state_bias_emotion[k])
+                copy_cell(
+                    self.emotion_cells[k],
+                    net.party_emotion[k],
+                    net.input_bias_emotion[k],
+                    net.state_emotion[k],
+                    net.state_bias_emotion[k],
+                )
                 for n in range(count):
                     self.queries[k * count + n].weight.copy_(net.query[k][:, n * units : (n + 1) * units].T)
                 self.gates[k].weight.copy_(net.gate[k][None])
@@ -82,7 +96,9 @@ class UsualDDIN(nn.Module):
             for m in range(count):
                 x_BU = inputs[m][:, step]
                 party_BS = (parties[m] * speaking_BP1).sum(dim=1)
-                states[m] = functional.dropout(self.global_cells[m](torch.cat([x_BU, party_BS], dim=1), states[m]), rate, self.training)
+                states[m] = functional.dropout(
+                    self.global_cells[m](torch.cat([x_BU, party_BS], dim=1), states[m]), rate, self.training
+                )
                 keys.append(functional.dropout(states[m] + codes_TS[step], rate, self.training)[:, None])
                 contexts = []
                 for n in range(count):
@@ -101,7 +117,11 @@ class UsualDDIN(nn.Module):
                 parties[m] = parties[m] * (1 - speaking_BP1) + moved_BPS * speaking_BP1
                 party_BS = (parties[m] * speaking_BP1).sum(dim=1)
                 emotions[m] = functional.dropout(self.emotion_cells[m](party_BS, emotions[m]), rate, self.training)
-            histories = [torch.cat([history, key], dim=1) for history, key in zip(histories, keys, strict=True)] if step else keys
+            histories = (
+                [torch.cat([history, key], dim=1) for history, key in zip(histories, keys, strict=True)]
+                if step
+                else keys
+            )
             stacked_BME = torch.stack(emotions, dim=1)
             outputs.append((torch.softmax(self.share(stacked_BME), dim=1) * stacked_BME).flatten(1))
         fused_BTF = torch.stack(outputs, dim=1)

@@ -1,4 +1,5 @@
-"""MMGCN written the usual way, to measure against: loops put the edges of all dialogues into one matrix, and every layer multiplies with it.
+"""MMGCN written the usual way, to measure against: loops put the edges of all dialogues into one matrix, and every
+layer multiplies with it.
 
 All modalities of all utterances are taken to be there. Legend as in the model; N utterances of all dialogues together.
 """
@@ -21,8 +22,12 @@ class UsualMMGCN(nn.Module):
         super().__init__()
         units = model.config.node_units
         self.modalities, self.settings = model.modalities, model.config
-        self.projections = nn.ModuleDict({name: nn.Linear(projection.linear.in_features, units) for name, projection in model.projections.items()})
-        self.lstm = nn.LSTM(units, units // 2, num_layers=2, dropout=model.config.dropout, bidirectional=True, batch_first=True)
+        self.projections = nn.ModuleDict(
+            {name: nn.Linear(projection.linear.in_features, units) for name, projection in model.projections.items()}
+        )
+        self.lstm = nn.LSTM(
+            units, units // 2, num_layers=2, dropout=model.config.dropout, bidirectional=True, batch_first=True
+        )
         self.speaker_vectors = nn.Embedding.from_pretrained(model.speaker_vectors.weight.detach().clone(), freeze=False)
         self.enter = nn.Linear(units, model.config.hidden_units)
         self.layers = nn.ParameterList([weight.detach().clone() for weight in model.convolution.weights_L2HH])
@@ -44,7 +49,9 @@ class UsualMMGCN(nn.Module):
             values_BTD = self.projections[name](batch.features[name])
             if name == "text":
                 packed = pack_padded_sequence(values_BTD, lengths, batch_first=True, enforce_sorted=False)
-                values_BTD = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0] + self.speaker_vectors(batch.speakers)
+                values_BTD = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0] + self.speaker_vectors(
+                    batch.speakers
+                )
             nodes[name] = torch.cat([values_BTD[index, :length] for index, length in enumerate(lengths)])
         adjacency = self._adjacency(nodes, lengths)
         stacked = functional.dropout(torch.cat(list(nodes.values())), self.settings.dropout, self.training)

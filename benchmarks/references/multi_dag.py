@@ -1,5 +1,5 @@
-"""MultiDAG written the usual way, to measure against: in every step and layer two GRU cells for the whole padded batch, and the history put together and
-mapped anew, as in the published code of DAG-ERC.
+"""MultiDAG written the usual way, to measure against: in every step and layer two GRU cells for the whole padded batch,
+and the history put together and mapped anew, as in the published code of DAG-ERC.
 
 All modalities of all utterances are taken to be there. Legend as in the model.
 """
@@ -63,7 +63,9 @@ class _Layer(nn.Module):
             self.score.weight.copy_(torch.cat([torch.zeros(units), layer.score[:, 0]])[None])
             for part, relation in enumerate((self.to_same, self.to_others)):
                 relation.weight.copy_(layer.relations.weight[:, part * units : (part + 1) * units])
-            for number, (cell, of_input, of_state) in enumerate(((self.first, layer.below, layer.heard), (self.second, layer.heard, layer.below))):
+            for number, (cell, of_input, of_state) in enumerate(
+                ((self.first, layer.below, layer.heard), (self.second, layer.heard, layer.below))
+            ):
                 for kind, linear in (("ih", of_input), ("hh", of_state)):
                     getattr(cell, f"weight_{kind}").copy_(linear.weight[3 * units * number : 3 * units * (number + 1)])
                     getattr(cell, f"bias_{kind}").copy_(linear.bias[3 * units * number : 3 * units * (number + 1)])

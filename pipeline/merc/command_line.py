@@ -1,6 +1,7 @@
 """What all commands share: options, logs on stderr, and the exit code of every error a user can do something about.
 
-Commands import what does their work only once they do it, settings included: ``--help`` takes no longer than importing click.
+Commands import what does their work only once they do it, settings included: ``--help`` takes no longer than importing
+click.
 """
 
 import errno
@@ -23,35 +24,70 @@ from merc.machines import ADDRESSES, DEVICES
 from merc.shown import visible, visible_json
 
 INTERRUPTED = 130
-# What a user can do something about, wherever it is met: room, permission, the number of open files, a path that is none. EPIPE is click's.
+# What a user can do something about, wherever it is met: room, permission, the number of open files, a path that is
+# none. EPIPE is click's.
 _REFUSED = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY,
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+    errno.EEXIST, errno.ENOTEMPTY,
     errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENXIO,
 }  # fmt: skip
 
 _FOLDER = click.Path(path_type=Path)
 PARAMS = click.option(
-    "--params", "params_file", type=click.Path(path_type=Path, dir_okay=False), help="Settings. Default: params.yaml here, else the package's own."
+    "--params",
+    "params_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Settings. Default: params.yaml here, else the package's own.",
 )
-SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for any setting, such as run.max_failed=2; repeatable.")
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value for any setting, such as run.max_failed=2; repeatable.",
+)
 RAW = click.option(
-    "--raw", type=_FOLDER, default="raw", show_default=True, help="Folder of the corpora, with this one in raw/NAME, or the corpus's own folder."
+    "--raw",
+    type=_FOLDER,
+    default="raw",
+    show_default=True,
+    help="Folder of the corpora, with this one in raw/NAME, or the corpus's own folder.",
 )
-OUT = click.option("--out", type=_FOLDER, default="features", show_default=True, help="Folder of all features; a dataset's are in <out>/NAME.")
-RUNS = click.option("--runs", type=_FOLDER, default="runs", show_default=True, help="Folder of the trained runs, each in <runs>/<dataset>/<recipe>.")
+OUT = click.option(
+    "--out",
+    type=_FOLDER,
+    default="features",
+    show_default=True,
+    help="Folder of all features; a dataset's are in <out>/NAME.",
+)
+RUNS = click.option(
+    "--runs",
+    type=_FOLDER,
+    default="runs",
+    show_default=True,
+    help="Folder of the trained runs, each in <runs>/<dataset>/<recipe>.",
+)
 EVALUATIONS = click.option(
-    "--evaluations", type=_FOLDER, default="evaluations", show_default=True, help="Folder of all evaluations, a run's in <evaluations>/runs/<dataset>/<recipe>."
+    "--evaluations",
+    type=_FOLDER,
+    default="evaluations",
+    show_default=True,
+    help="Folder of all evaluations, a run's in <evaluations>/runs/<dataset>/<recipe>.",
 )
 
 
 def _device(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    """Refuses a word that names no device, also where nothing will use it; whether the device is there is seen when it is used."""
+    """Refuses a word that names no device, also where nothing will use it; whether the device is there is seen when it
+    is used.
+    """
     if not DEVICES.fullmatch(value):
         raise click.BadParameter(f"{value!r}; valid: auto, cpu, cuda, cuda:N")
     return value
 
 
-DEVICE = click.option("--device", default="auto", show_default=True, callback=_device, help="auto, cpu, cuda or cuda:N.")
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, callback=_device, help="auto, cpu, cuda or cuda:N."
+)
 
 
 def _address(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -61,15 +97,36 @@ def _address(_context: click.Context, _option: click.Parameter, value: str | Non
 
 
 EXECUTOR = click.option(
-    "--executor", type=click.Choice(["local", "ray"]), help="ray: on the machines of a Ray cluster, which all see raw files and output. Default: run.executor."
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    help="ray: on the machines of a Ray cluster, which all see raw files and output. Default: run.executor.",
 )
 ADDRESS = click.option(
-    "--address", callback=_address, metavar="auto|HOST:PORT|local", help="Of the Ray cluster; local: one of this machine's cores. Default: run.address."
+    "--address",
+    callback=_address,
+    metavar="auto|HOST:PORT|local",
+    help="Of the Ray cluster; local: one of this machine's cores. Default: run.address.",
 )
-OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there already, also if it was made otherwise, instead of ending with exit code 5.")
-OFFLINE = click.option("--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6.")
-WAIT = click.option("--wait", is_flag=True, help="Wait until another process that writes to the same output has finished, instead of ending with exit code 7.")
-LOG_FORMAT = click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: one object a line, on stderr.")
+OVERWRITE = click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace what is there already, also if it was made otherwise, instead of ending with exit code 5.",
+)
+OFFLINE = click.option(
+    "--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6."
+)
+WAIT = click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait until another process that writes to the same output has finished, instead of ending with exit code 7.",
+)
+LOG_FORMAT = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: one object a line, on stderr.",
+)
 
 
 def workers(what: str, default: int = os.cpu_count() or 1) -> Callable[[Any], Any]:
@@ -79,7 +136,9 @@ def workers(what: str, default: int = os.cpu_count() or 1) -> Callable[[Any], An
 
 
 def echo(line: object) -> None:
-    """Prints a line of a command's result. What acts on a terminal and is no style of ours is shown instead: names come from corpora and foreign shards."""
+    """Prints a line of a command's result. What acts on a terminal and is no style of ours is shown instead: names come
+    from corpora and foreign shards.
+    """
     click.echo(visible(str(line)))
 
 
@@ -89,7 +148,9 @@ def echo_json(value: object) -> None:
 
 
 class Command(click.Command):
-    """A command whose errors of usage show what would act on a terminal: an argument may be a file's name, written by nobody but its maker."""
+    """A command whose errors of usage show what would act on a terminal: an argument may be a file's name, written by
+    nobody but its maker.
+    """
 
     def make_context(self, *given: Any, **named: Any) -> click.Context:
         """See :meth:`click.Command.make_context`."""
@@ -105,7 +166,9 @@ class Command(click.Command):
 class Group(Command, click.Group):
     """A command with subcommands, likewise; an unknown one is answered with the nearest."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """See :meth:`click.Group.resolve_command`."""
         if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise click.UsageError(f"No such command {args[0]!r}; {nearest(args[0], self.list_commands(ctx))}", ctx)
@@ -130,7 +193,9 @@ def exiting() -> Iterator[None]:
         with stoppable():
             yield
     except UnicodeEncodeError as error:  # a name or a text that the user's locale cannot write
-        log.logger.error("%s", without_characters(error), extra={"error": type(error).__name__, "exit_code": BadSettings.exit_code})
+        log.logger.error(
+            "%s", without_characters(error), extra={"error": type(error).__name__, "exit_code": BadSettings.exit_code}
+        )
         sys.exit(BadSettings.exit_code)
     except PipelineError as error:
         log.logger.error("%s", error, extra={"error": type(error).__name__, "exit_code": error.exit_code})
@@ -142,17 +207,26 @@ def exiting() -> Iterator[None]:
         log.logger.error("%s", explained, extra={"error": type(explained).__name__, "exit_code": explained.exit_code})
         sys.exit(explained.exit_code)
     except MemoryError as error:
-        log.logger.error("out of memory (%s); what was finished is kept, run again with fewer --workers or more memory", error, extra={"exit_code": 1})
+        log.logger.error(
+            "out of memory (%s); what was finished is kept, run again with fewer --workers or more memory",
+            error,
+            extra={"exit_code": 1},
+        )
         sys.exit(1)
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
         log.logger.error(
-            "the system refuses: %s; what was finished is kept, run again once the cause is gone", error, extra={"error": type(error).__name__, "exit_code": 1}
+            "the system refuses: %s; what was finished is kept, run again once the cause is gone",
+            error,
+            extra={"error": type(error).__name__, "exit_code": 1},
         )
         sys.exit(PipelineError.exit_code)
     except KeyboardInterrupt:
-        log.logger.error("interrupted; what was finished is kept, run the same command again to resume", extra={"exit_code": INTERRUPTED})
+        log.logger.error(
+            "interrupted; what was finished is kept, run the same command again to resume",
+            extra={"exit_code": INTERRUPTED},
+        )
         sys.exit(INTERRUPTED)
 
 
@@ -176,7 +250,9 @@ def go_through(work: Mapping[str, Callable[[], Iterable[object]]]) -> None:
             log.logger.error("%s is left out: %s", name, error, extra={"left_out": name, "error": type(error).__name__})
             failed[name] = error
     if failed:
-        raise type(next(iter(failed.values())))(f"left out, as said above: {', '.join(failed)}; what was finished is kept")
+        raise type(next(iter(failed.values())))(
+            f"left out, as said above: {', '.join(failed)}; what was finished is kept"
+        )
 
 
 def behind_a_subcommand(context: click.Context) -> bool:
@@ -187,17 +263,22 @@ def behind_a_subcommand(context: click.Context) -> bool:
     """
     if context.invoked_subcommand is None:
         return False
-    given = [name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    given = [
+        name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
     if given:
-        raise click.UsageError(f"options of {context.invoked_subcommand} stand behind it; given before it: {', '.join(sorted(given))}", context)
+        raise click.UsageError(
+            f"options of {context.invoked_subcommand} stand behind it; given before it: {', '.join(sorted(given))}",
+            context,
+        )
     return True
 
 
 def stage_command(stage: Callable[..., Any], *, into_features: bool = True) -> click.Command:
     """A command for ``dvc.yaml`` around ``stage(params, layout, run, **options)``.
 
-    Further options are added by decorating ``stage`` with ``click.option`` first. Work that was made with other settings is
-    replaced, since under DVC it is DVC that decides what is stale.
+    Further options are added by decorating ``stage`` with ``click.option`` first. Work that was made with other
+    settings is replaced, since under DVC it is DVC that decides what is stale.
 
     Args:
         stage: the function.

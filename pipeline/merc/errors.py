@@ -20,11 +20,15 @@ class BadSettings(PipelineError):
 
 
 class BadPlugin(BadSettings):
-    """A plug-in of an installed distribution cannot be used; the message names both. What is not asked for it does not disturb."""
+    """A plug-in of an installed distribution cannot be used; the message names both. What is not asked for it does not
+    disturb.
+    """
 
 
 class MissingExtra(BadSettings):
-    """A part of the package is asked for whose extra is not installed (exit code 2); the message holds the command that installs it."""
+    """A part of the package is asked for whose extra is not installed (exit code 2); the message holds the command that
+    installs it.
+    """
 
 
 class TooManyFailures(PipelineError):
@@ -52,7 +56,9 @@ class ModelUnavailable(PipelineError):
 
 
 class HubRefuses(PipelineError):
-    """The Hugging Face hub refuses what was asked of it, or does not answer (exit code 6); the message says what to do about it."""
+    """The Hugging Face hub refuses what was asked of it, or does not answer (exit code 6); the message says what to do
+    about it.
+    """
 
     exit_code = 6
 
@@ -64,15 +70,21 @@ class OutputInUse(PipelineError):
 
 
 class CannotWrite(PipelineError):
-    """An output cannot be written (exit code 1): a full disk, a read-only folder, a file where a folder should be. What was finished stays."""
+    """An output cannot be written (exit code 1): a full disk, a read-only folder, a file where a folder should be. What
+    was finished stays.
+    """
 
 
 class BadCluster(PipelineError):
-    """A cluster cannot be used (exit code 1): nothing answers at its address, or a node cannot do the work; the message names it."""
+    """A cluster cannot be used (exit code 1): nothing answers at its address, or a node cannot do the work; the message
+    names it.
+    """
 
 
 class BadTable(PipelineError):
-    """Annotations or a table contradict themselves, or do not have the agreed columns (exit code 4): an id twice, an unknown emotion, another schema."""
+    """Annotations or a table contradict themselves, or do not have the agreed columns (exit code 4): an id twice, an
+    unknown emotion, another schema.
+    """
 
     exit_code = 4
 

@@ -1,7 +1,9 @@
-"""A folder to a repository of the Hugging Face hub, as one commit, and back, with every file compared with what the hub lists.
+"""A folder to a repository of the Hugging Face hub, as one commit, and back, with every file compared with what the hub
+lists.
 
-What goes up is what the caller names; what comes down is what the caller expects. A repository is a stranger's: names that are not expected
-are left there, and nothing is written but plain files of the size and content that its listing states.
+What goes up is what the caller names; what comes down is what the caller expects. A repository is a stranger's: names
+that are not expected are left there, and nothing is written but plain files of the size and content that its listing
+states.
 """
 
 import hashlib
@@ -23,7 +25,9 @@ _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _REVISION = re.compile(r"[\w][\w./-]*", re.ASCII)
 _MARGIN_BYTES = 100_000_000  # left free on the disk
 _SHOWN = 3
-_KEPT_UP = "What was uploaded is kept there, and the same command does not send it again; nobody sees it before all is there."
+_KEPT_UP = (
+    "What was uploaded is kept there, and the same command does not send it again; nobody sees it before all is there."
+)
 _KEPT_DOWN = "What was downloaded is kept, and the same command does not fetch it again."
 
 
@@ -41,7 +45,9 @@ class Repository:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise BadSettings(f"{self.name!r} is no name of a repository on the hub; OWNER/NAME is expected, such as ann/meld-shards")
+            raise BadSettings(
+                f"{self.name!r} is no name of a repository on the hub; OWNER/NAME is expected, such as ann/meld-shards"
+            )
 
 
 @dataclass(frozen=True)
@@ -64,16 +70,24 @@ class Exchanged:
 
 
 def push(
-    repository: Repository, content: Mapping[str, Path | bytes], ours: Callable[[str], bool], message: str, *, private: bool | None, never_public: bool
+    repository: Repository,
+    content: Mapping[str, Path | bytes],
+    ours: Callable[[str], bool],
+    message: str,
+    *,
+    private: bool | None,
+    never_public: bool,
 ) -> Exchanged:
     """Makes the repository hold these files, in one commit: nobody sees a part of them.
 
     Args:
         repository: made if it is not there.
         content: name in the repository → file, or its content.
-        ours: whether a name is one that such files have; those there that ``content`` lacks are removed, all others stay.
+        ours: whether a name is one that such files have; those there that ``content`` lacks are removed, all others
+            stay.
         message: of the commit.
-        private: what a new repository becomes, and what an existing one must be; None: a new one becomes private, an existing one stays as it is.
+        private: what a new repository becomes, and what an existing one must be; None: a new one becomes private, an
+            existing one stays as it is.
         never_public: refuse a repository that strangers can see, whatever ``private`` says.
 
     Raises:
@@ -89,7 +103,10 @@ def push(
         _check_visibility(repository, bool(there.private), private, never_public=never_public)
         names = api.list_repo_files(repository.name, repo_type=repository.kind, revision=there.sha)
         stale = sorted(name for name in names if ours(name) and name not in content)
-        added = [CommitOperationAdd(name, str(source) if isinstance(source, Path) else source) for name, source in sorted(content.items())]
+        added = [
+            CommitOperationAdd(name, str(source) if isinstance(source, Path) else source)
+            for name, source in sorted(content.items())
+        ]
         try:
             made = api.create_commit(
                 repository.name,
@@ -106,10 +123,14 @@ def push(
 def _check_visibility(repository: Repository, is_private: bool, private: bool | None, *, never_public: bool) -> None:
     if not is_private and (never_public or private):
         raise BadSettings(
-            f"{repository.name} is there and public; make it private in its settings on the hub, or name another repository. Nothing was uploaded"
+            f"{repository.name} is there and public; make it private in its settings on the hub, or name another"
+            " repository. Nothing was uploaded"
         )
     if is_private and private is False:
-        raise BadSettings(f"{repository.name} is there and private, and --public does not change that; make it public in its settings on the hub")
+        raise BadSettings(
+            f"{repository.name} is there and private, and --public does not change that; make it public in its settings"
+            " on the hub"
+        )
 
 
 def _broken(repository: Repository, error: BaseException) -> HubRefuses:
@@ -117,7 +138,9 @@ def _broken(repository: Repository, error: BaseException) -> HubRefuses:
     return HubRefuses(f"push to {repository.name}: {': '.join(words)}. {_KEPT_UP}")
 
 
-def pull(repository: Repository, revision: str | None, wanted: Callable[[str], bool], folder: Path, target: Path) -> Exchanged:
+def pull(
+    repository: Repository, revision: str | None, wanted: Callable[[str], bool], folder: Path, target: Path
+) -> Exchanged:
     """Downloads the files that are wanted into ``folder``, and checks them.
 
     Args:
@@ -125,7 +148,8 @@ def pull(repository: Repository, revision: str | None, wanted: Callable[[str], b
         revision: a branch, tag or commit; None: the newest commit of the main branch.
         wanted: whether a name is one of those that are expected; all others are not fetched.
         folder: an empty one, on the disk of ``target``.
-        target: where the files will be; what an interrupted download fetched stays in a hidden folder beside it, and the next one resumes from there.
+        target: where the files will be; what an interrupted download fetched stays in a hidden folder beside it, and
+            the next one resumes from there.
 
     Raises:
         BadSettings: for an impossible name of a revision.
@@ -144,7 +168,13 @@ def pull(repository: Repository, revision: str | None, wanted: Callable[[str], b
         listed, others = _listed(api, repository, str(there.sha), wanted)
         unfinished.mkdir(parents=True, exist_ok=True)
         _check_room(repository, listed.values(), unfinished)
-        snapshot_download(repository.name, repo_type=repository.kind, revision=there.sha, local_dir=unfinished, allow_patterns=sorted(listed))
+        snapshot_download(
+            repository.name,
+            repo_type=repository.kind,
+            revision=there.sha,
+            local_dir=unfinished,
+            allow_patterns=sorted(listed),
+        )
     try:
         for name, file in sorted(listed.items()):
             _check_file(unfinished, name, file)
@@ -157,16 +187,25 @@ def pull(repository: Repository, revision: str | None, wanted: Callable[[str], b
     return Exchanged(str(there.sha), tuple(sorted(listed)), bool(there.private), tuple(others))
 
 
-def _listed(api: "HfApi", repository: Repository, commit: str, wanted: Callable[[str], bool]) -> "tuple[dict[str, RepoFile], list[str]]":
+def _listed(
+    api: "HfApi", repository: Repository, commit: str, wanted: Callable[[str], bool]
+) -> "tuple[dict[str, RepoFile], list[str]]":
     """The wanted files by name, and the names of all others."""
     from huggingface_hub.hf_api import RepoFile
 
-    tree = [one for one in api.list_repo_tree(repository.name, recursive=True, revision=commit, repo_type=repository.kind) if isinstance(one, RepoFile)]
+    tree = [
+        one
+        for one in api.list_repo_tree(repository.name, recursive=True, revision=commit, repo_type=repository.kind)
+        if isinstance(one, RepoFile)
+    ]
     listed = {one.path: one for one in tree if wanted(one.path)}
     others = sorted(one.path for one in tree if not wanted(one.path))
     if not listed:
         shown = ", ".join(others[:_SHOWN]) + (" …" if len(others) > _SHOWN else "")
-        raise BadTable(f"{repository.name} at {commit}: none of its files are of the kind that is pulled here; it holds {shown or 'nothing'}")
+        raise BadTable(
+            f"{repository.name} at {commit}: none of its files are of the kind that is pulled here; it holds"
+            f" {shown or 'nothing'}"
+        )
     return listed, others
 
 
@@ -175,7 +214,10 @@ def _check_room(repository: Repository, listed: "Iterable[RepoFile]", folder: Pa
     wanted = sum(one.size for one in listed if not (folder / one.path).is_file())
     free = shutil.disk_usage(folder).free
     if wanted + _MARGIN_BYTES > free:
-        raise CannotWrite(f"{repository.name}: {wanted:,} bytes would be downloaded, and {free:,} are free at {folder.parent}; nothing was downloaded")
+        raise CannotWrite(
+            f"{repository.name}: {wanted:,} bytes would be downloaded, and {free:,} are free at {folder.parent};"
+            " nothing was downloaded"
+        )
 
 
 def _check_file(folder: Path, name: str, listed: "RepoFile") -> None:
@@ -185,7 +227,9 @@ def _check_file(folder: Path, name: str, listed: "RepoFile") -> None:
         raise BadTable(f"{name}: it is listed, and no plain file was downloaded")
     if path.stat().st_size != listed.size:
         raise BadTable(f"{name}: {path.stat().st_size} bytes came instead of the {listed.size} that are listed")
-    there, wanted = (files.sha256(path), listed.lfs.sha256) if listed.lfs is not None else (_git_hash(path), listed.blob_id)
+    there, wanted = (
+        (files.sha256(path), listed.lfs.sha256) if listed.lfs is not None else (_git_hash(path), listed.blob_id)
+    )
     if there != wanted:
         raise BadTable(f"{name}: its content has the hash {there}, and {wanted} is listed")
 

@@ -1,7 +1,8 @@
 """What the core leaves to extras, and the one sentence that says which extra is missing.
 
-``pip install merc-pipeline`` brings what reads and rewrites shards. What each extra adds stands in ``pyproject.toml`` with its bounds; the names are
-repeated here, since a checkout that was never installed has no metadata, and a test compares them.
+``pip install merc-pipeline`` brings what reads and rewrites shards. What each extra adds stands in ``pyproject.toml``
+with its bounds; the names are repeated here, since a checkout that was never installed has no metadata, and a test
+compares them.
 """
 
 from importlib.util import find_spec
@@ -11,7 +12,8 @@ from merc.errors import MissingExtra
 _TRAIN = ("rapidfuzz", "safetensors", "scikit-learn", "scipy", "torch")
 _REPORT = ("jinja2", "matplotlib", "opencv-python", "rapidfuzz", "scikit-learn")
 _EXTRACT = (
-    "av", "huggingface-hub", "jinja2", "librosa", "matplotlib", "opencv-python", "rapidfuzz", "safetensors", "scikit-learn", "scipy", "soundfile", "soxr",
+    "av", "huggingface-hub", "jinja2", "librosa", "matplotlib", "opencv-python", "rapidfuzz", "safetensors",
+    "scikit-learn", "scipy", "soundfile", "soxr",
     "torch", "torchaudio", "torchvision", "transformers",
 )  # fmt: skip
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -55,7 +57,9 @@ def need(extra: str, what: str) -> None:
 
 
 def missing(error: ModuleNotFoundError) -> MissingExtra | None:
-    """The explanation of a failed import, if an extra would cure it; for what only some ways of using a command need."""
+    """The explanation of a failed import, if an extra would cure it; for what only some ways of using a command
+    need.
+    """
     module = (error.name or "").partition(".")[0]
     for extra, distributions in EXTRAS.items():
         for name in distributions:
@@ -75,4 +79,7 @@ def module_of(distribution: str) -> str:
 
 def _sentence(what: str, absent: list[str], extra: str) -> str:
     *first, last = absent
-    return f"{what} needs {' and '.join(filter(None, [', '.join(first), last]))}, which {'are' if first else 'is'} not installed: {command(extra)}"
+    return (
+        f"{what} needs {' and '.join(filter(None, [', '.join(first), last]))}, which {'are' if first else 'is'} not"
+        f" installed: {command(extra)}"
+    )

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 _SHOWN_CHARACTERS = 200
 _HEAD_BYTES = 512
 _STAND_INS = (
-    (b"version https://git-lfs.github.com/spec/", "a note of Git LFS in place of the file; `git lfs pull` fetches the file"),
+    (
+        b"version https://git-lfs.github.com/spec/",
+        "a note of Git LFS in place of the file; `git lfs pull` fetches the file",
+    ),
     (b"/annex/objects/", "a note of git-annex in place of the file; `git annex get` fetches the file"),
     (b"<!doctype html", "a web page in place of the file; most likely a download that failed"),
     (b"<html", "a web page in place of the file; most likely a download that failed"),
@@ -47,15 +50,18 @@ def writing(path: Path) -> Iterator[None]:
 
 def cannot_write(path: Path, error: Exception) -> str:
     """The sentence of :func:`writing`."""
-    return f"{path} cannot be written: {error}. Nothing half-written was left there, and what was finished is kept; run again once the cause is gone."
+    return (
+        f"{path} cannot be written: {error}. Nothing half-written was left there, and what was finished is kept; run"
+        " again once the cause is gone."
+    )
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path``; it takes the place of ``path`` only if the block ends without error.
 
-    The content is flushed to the disk before the rename and the folder after it, so that after a power cut the file is whole or absent.
-    On an error (a full disk, say) the temporary file is removed and whatever was at ``path`` stays.
+    The content is flushed to the disk before the rename and the folder after it, so that after a power cut the file is
+    whole or absent. On an error (a full disk, say) the temporary file is removed and whatever was at ``path`` stays.
 
     Raises:
         CannotWrite: as :func:`writing`.
@@ -145,16 +151,21 @@ def read_record(path: Path, shape: "TypeAdapter[Any] | type[BaseModel]", what: s
     try:
         (shape if isinstance(shape, TypeAdapter) else TypeAdapter(shape)).validate_python(content)
     except ValidationError as error:
-        told = [": ".join([*([".".join(map(str, one["loc"]))] if one["loc"] else []), one["msg"]]) for one in error.errors()[:_SHOWN_PROBLEMS]]
+        told = [
+            ": ".join([*([".".join(map(str, one["loc"]))] if one["loc"] else []), one["msg"]])
+            for one in error.errors()[:_SHOWN_PROBLEMS]
+        ]
         raise BadTable(f"{path}: not {what}: {'; '.join(told)}") from error
     return content
 
 
 def check_kind(path: Path) -> None:
-    """Refuses what no reader can read to its end: whoever opens a named pipe waits for ever, and a device never ends. Links are followed.
+    """Refuses what no reader can read to its end: whoever opens a named pipe waits for ever, and a device never ends.
+    Links are followed.
 
     Raises:
-        OSError: as opening it would, with words such as ``a named pipe instead of a file``. A folder is left to whoever opens it.
+        OSError: as opening it would, with words such as ``a named pipe instead of a file``. A folder is left to whoever
+            opens it.
     """
     mode = path.stat().st_mode
     kind = next((words for is_it, words in _KINDS.items() if is_it(mode)), None)
@@ -195,18 +206,19 @@ def _canonical(value: Any) -> bytes:
 def confined(root: Path, relative: str, own: str = "", *, follow_links: bool = True) -> Path:
     """The file at ``relative`` below ``root``.
 
-    The name alone decides whether it stays below ``root``: who made links there (DVC's cache, git-annex, a split on another disk) may,
-    but what a corpus or a table names must not lead out by itself.
+    The name alone decides whether it stays below ``root``: who made links there (DVC's cache, git-annex, a split on
+    another disk) may, but what a corpus or a table names must not lead out by itself.
 
     Args:
         root: the folder that must not be left.
         relative: a POSIX path from a corpus or table, thus not to be trusted.
-        own: name of a folder directly in ``root`` that may be a link even if links are not followed (a corpus on another disk); where it
-            points to must not be left then.
+        own: name of a folder directly in ``root`` that may be a link even if links are not followed (a corpus on
+            another disk); where it points to must not be left then.
         follow_links: whether symbolic links below ``root`` may lead out of it; False for what came from strangers.
 
     Raises:
-        ValueError: if the path is absolute, has a ``..`` part, a NUL or a backslash, or leads out by a link that is not to be followed.
+        ValueError: if the path is absolute, has a ``..`` part, a NUL or a backslash, or leads out by a link that is not
+            to be followed.
         BadSettings: as :func:`check_name`.
     """
     parts = PurePosixPath(relative)
@@ -216,7 +228,9 @@ def confined(root: Path, relative: str, own: str = "", *, follow_links: bool = T
     check_name(path)
     if follow_links:
         return path
-    base, target = (Path(os.path.realpath(one)) for one in (root / own if own and parts.parts[0] == own else root, path))
+    base, target = (
+        Path(os.path.realpath(one)) for one in (root / own if own and parts.parts[0] == own else root, path)
+    )
     if not target.is_relative_to(base):
         raise ValueError(f"{relative!r} leads out of {root}, to {target}")
     return target
@@ -240,16 +254,29 @@ def without_characters(error: UnicodeEncodeError) -> str:
     >>> print(without_characters(UnicodeEncodeError("ascii", "clips/é.mp4", 6, 7, "ordinal not in range(128)")))
     'clips/\\xe9.mp4' cannot be written in ascii, the encoding of this locale; set PYTHONUTF8=1, or LC_ALL=C.UTF-8
     """
-    shown = ascii(error.object if len(error.object) <= _SHOWN_CHARACTERS else error.object[max(0, error.start - 20) : error.end + 20])
-    if any(0xDC80 <= ord(one) <= 0xDCFF for one in error.object[error.start : error.end]):  # how Python holds bytes of a name that are no characters
-        return f"the name {shown} has bytes that are no characters in {sys.getfilesystemencoding()}; rename it, or set PYTHONUTF8=1 or LC_ALL=C.UTF-8"
-    return f"{shown} cannot be written in {error.encoding}, the encoding of this locale; set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+    shown = ascii(
+        error.object
+        if len(error.object) <= _SHOWN_CHARACTERS
+        else error.object[max(0, error.start - 20) : error.end + 20]
+    )
+    if any(
+        0xDC80 <= ord(one) <= 0xDCFF for one in error.object[error.start : error.end]
+    ):  # how Python holds bytes of a name that are no characters
+        return (
+            f"the name {shown} has bytes that are no characters in {sys.getfilesystemencoding()}; rename it, or set"
+            " PYTHONUTF8=1 or LC_ALL=C.UTF-8"
+        )
+    return (
+        f"{shown} cannot be written in {error.encoding}, the encoding of this locale; set PYTHONUTF8=1, or"
+        " LC_ALL=C.UTF-8"
+    )
 
 
 def broken_link(path: Path) -> str:
     """What is wrong if a link on the way to ``path`` leads nowhere, for a message; empty if none does.
 
-    The target is not named: it differs from machine to machine, and the words go into tables that are the same on all of them.
+    The target is not named: it differs from machine to machine, and the words go into tables that are the same on all
+    of them.
     """
     for one in (*reversed(path.parents), path):
         try:
@@ -264,7 +291,8 @@ def broken_link(path: Path) -> str:
 def stand_in(path: Path) -> str:
     """In words, what stands in place of a file that is no file of its kind; empty where that cannot be told.
 
-    Large files are often passed on as notes of a few lines that a program replaces by the file itself, and downloads as pages that say why there is none.
+    Large files are often passed on as notes of a few lines that a program replaces by the file itself, and downloads as
+    pages that say why there is none.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES).removeprefix(codecs.BOM_UTF8).lstrip().lower()
@@ -274,8 +302,9 @@ def stand_in(path: Path) -> str:
 def replace_folder(source: Path, target: Path) -> None:
     """Puts the folder ``source`` in the place of ``target``, whole or not at all.
 
-    An old ``target`` is set aside, ``source`` renamed, and only then the old one removed: whoever reads finds the old folder, for a moment none, or the
-    new one, never half of either. A run that is killed in between is finished or undone by :func:`finish_replacing`.
+    An old ``target`` is set aside, ``source`` renamed, and only then the old one removed: whoever reads finds the old
+    folder, for a moment none, or the new one, never half of either. A run that is killed in between is finished or
+    undone by :func:`finish_replacing`.
 
     Raises:
         CannotWrite: as :func:`writing`; the old folder stays.
@@ -293,7 +322,9 @@ def replace_folder(source: Path, target: Path) -> None:
 
 
 def finish_replacing(target: Path) -> None:
-    """Puts an old ``target`` back that a killed :func:`replace_folder` had set aside, or removes it if the new one is in its place."""
+    """Puts an old ``target`` back that a killed :func:`replace_folder` had set aside, or removes it if the new one is
+    in its place.
+    """
     aside = _aside(target)
     if not os.path.lexists(aside):
         return

@@ -1,4 +1,6 @@
-"""What every use of the Hugging Face hub shares: whether it answers, its progress bars, and its refusals in one sentence."""
+"""What every use of the Hugging Face hub shares: whether it answers, its progress bars, and its refusals in one
+sentence.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +13,10 @@ _SECONDS = 4.0
 _CURES = {
     400: "the hub does not accept it as it is",
     401: "nobody is logged in here, or the token is not valid: `hf auth login`, or a token in HF_TOKEN",
-    403: "the token may not do that: it needs write access to push, and access to this repository; `hf auth whoami` tells whose it is",
+    403: (
+        "the token may not do that: it needs write access to push, and access to this repository; `hf auth whoami`"
+        " tells whose it is"
+    ),
     404: "there is no such repository or revision, or it is private and this token does not see it: `hf auth login`",
     409: "it was changed at the same time; run the same command again",
     412: "it was changed at the same time; run the same command again",
@@ -21,7 +26,8 @@ _AGAIN = "the hub has a problem of its own; run the same command again later"
 
 
 def silence() -> str:
-    """Why the hub cannot be asked, for a message; empty if it answers, whatever it answers, or if huggingface_hub was told to stay offline.
+    """Why the hub cannot be asked, for a message; empty if it answers, whatever it answers, or if huggingface_hub was
+    told to stay offline.
 
     It is asked once and briefly: its own client tries six times, which takes half a minute.
     """
@@ -94,7 +100,10 @@ def _explained(what: str, kept: str, error: BaseException) -> PipelineError:
     if isinstance(cause, errors.HfHubHTTPError):
         status = cause.response.status_code
         said = cause.server_message or first_line(cause)
-        return HubRefuses(f"{what}: the hub refuses ({status}): {_CURES.get(status, _AGAIN)}. It says: {said.splitlines()[0].rstrip('.')}. {kept}")
+        return HubRefuses(
+            f"{what}: the hub refuses ({status}): {_CURES.get(status, _AGAIN)}. It says:"
+            f" {said.splitlines()[0].rstrip('.')}. {kept}"
+        )
     return HubRefuses(f"{what}: the connection broke: {first_line(error).rstrip('.')}. {kept}")
 
 

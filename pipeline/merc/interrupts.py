@@ -9,7 +9,9 @@ from types import FrameType
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Makes SIGTERM end the block as Ctrl-C does, so that workers are ended and finished parts stay. Of the main thread alone, as signals are."""
+    """Makes SIGTERM end the block as Ctrl-C does, so that workers are ended and finished parts stay. Of the main thread
+    alone, as signals are.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,5 @@
-"""A job does a stage's work: fingerprint, scratch folder, parts that survive a crash, and one rename that puts all in place.
+"""A job does a stage's work: fingerprint, scratch folder, parts that survive a crash, and one rename that puts all in
+place.
 
     new ──► scratch/<stage>/<fingerprint>/part-00000.parquet, …   scratch/<stage>/<fingerprint>.done/part-00000.json, …
                     │  (killed? the parts whose marker is in .done are kept; the others are made again)
@@ -48,19 +49,28 @@ class RunConfig(Settings):
     max_failed: str | int = "5%"
     """Broken utterances that are tolerated, a number or a share; ``--max-failed`` wins."""
     clip_timeout_seconds: float = Field(default=120.0, gt=0, strict=True)
-    """Seconds after which a worker that hangs on a clip is killed, and the clip recorded. A minute of recording gets twice the time, two minutes thrice.
-    Decoding and looking for faces takes a tenth to a half of a clip's length; an overloaded machine or a slow network disk may need a hundred times that."""
+    """Seconds after which a worker that hangs on a clip is killed, and the clip recorded. A minute of recording gets
+    twice the time, two minutes thrice. Decoding and looking for faces takes a tenth to a half of a clip's length; an
+    overloaded machine or a slow network disk may need a hundred times that.
+    """
     executor: Literal["local", "ray"] = "local"
-    """``local``: this machine; ``ray``: the machines of a Ray cluster, which all see the output under the same path. ``--executor`` wins."""
+    """``local``: this machine; ``ray``: the machines of a Ray cluster, which all see the output under the same path.
+    ``--executor`` wins.
+    """
     address: str = "auto"
-    """Of the Ray cluster: ``auto`` (the one that this machine belongs to, or RAY_ADDRESS), ``HOST:PORT`` of its head, or ``local`` (one of this machine alone).
-    ``--address`` wins."""
+    """Of the Ray cluster: ``auto`` (the one that this machine belongs to, or RAY_ADDRESS), ``HOST:PORT`` of its head,
+    or ``local`` (one of this machine alone). ``--address`` wins.
+    """
     cores_per_worker: int = Field(default=4, ge=1, strict=True)
-    """Ray: cores of a worker that decodes, or that runs an encoder without a checkpoint; a node holds as many workers as it has room for."""
+    """Ray: cores of a worker that decodes, or that runs an encoder without a checkpoint; a node holds as many workers
+    as it has room for.
+    """
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
     """Ray: share of a GPU that an encoder with a checkpoint takes; 0.5 puts two on each GPU."""
     follow: tuple[str, ...] = ()
-    """What shows a training while it runs, files in ``training/following``: ``dvclive``, ``tensorboard``; each an extra. ``--follow`` wins."""
+    """What shows a training while it runs, files in ``training/following``: ``dvclive``, ``tensorboard``; each an
+    extra. ``--follow`` wins.
+    """
 
     @field_validator("address")
     @classmethod
@@ -99,11 +109,19 @@ class RunOptions:
     follow: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, params: Params, max_failed: str | None = None, executor: str | None = None, address: str | None = None, **how: Any) -> "RunOptions":
+    def of(
+        cls,
+        params: Params,
+        max_failed: str | None = None,
+        executor: str | None = None,
+        address: str | None = None,
+        **how: Any,
+    ) -> "RunOptions":
         """The block ``run`` of params.yaml, and over it what the command line says.
 
         Raises:
-            BadSettings: if the block is wrong, ``max_failed`` is neither a number nor a share, or there is an address and no cluster.
+            BadSettings: if the block is wrong, ``max_failed`` is neither a number nor a share, or there is an address
+                and no cluster.
         """
         config = params.fill("run", RunConfig)
         tolerated = max_failed or str(config.max_failed)
@@ -112,7 +130,15 @@ class RunOptions:
         executor = executor or config.executor
         if address is not None and executor == "local":
             raise BadSettings(f"--address {address}: only --executor ray has one")
-        return cls(**{**config.model_dump(), "max_failed": tolerated, "executor": executor, "address": address or config.address, **how})
+        return cls(
+            **{
+                **config.model_dump(),
+                "max_failed": tolerated,
+                "executor": executor,
+                "address": address or config.address,
+                **how,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -139,7 +165,11 @@ def differing_settings(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> l
     ['a.b: 1 there, 2 wanted', 'c: nothing there, 3 wanted']
     """
     old, new = flat(there), flat(wanted)
-    return [f"{key}: {old.get(key, 'nothing')} there, {new.get(key, 'nothing')} wanted" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    return [
+        f"{key}: {old.get(key, 'nothing')} there, {new.get(key, 'nothing')} wanted"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -201,12 +231,15 @@ class Job:
             keys = differing_settings(there["settings"], self.fingerprint.settings)
             if keys:
                 raise SettingsDiffer(
-                    f"{self.name}: work made with other settings is already at {self.out if there is finished else self._stage_scratch}:\n  "
+                    f"{self.name}: work made with other settings is already at"
+                    f" {self.out if there is finished else self._stage_scratch}:\n  "
                     + "\n  ".join(keys)
                     + "\nGive the old settings, another --out, or --overwrite to replace it."
                 )
         if finished is not None and not self.overwrite:
-            logger.info("%s: its inputs changed since it was made; it is made again", self.name, extra={"stage": self.name})
+            logger.info(
+                "%s: its inputs changed since it was made; it is made again", self.name, extra={"stage": self.name}
+            )
         return False
 
     def done_before(self) -> bool:
@@ -220,7 +253,11 @@ class Job:
     def _others(self) -> list[Path]:
         if not self._stage_scratch.is_dir():
             return []
-        return sorted(folder for folder in self._stage_scratch.iterdir() if folder.is_dir() and folder not in (self.folder, self._markers))
+        return sorted(
+            folder
+            for folder in self._stage_scratch.iterdir()
+            if folder.is_dir() and folder not in (self.folder, self._markers)
+        )
 
     def start(self) -> None:
         """Makes the scratch folder, or finds that of a run that was interrupted; stale scratch is removed."""
@@ -228,18 +265,27 @@ class Job:
             for folder in self._others():
                 shutil.rmtree(folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            for half_written in self.folder.rglob(".*.tmp"):  # of a run that was killed; it would be moved into place with the rest
+            for half_written in self.folder.rglob(
+                ".*.tmp"
+            ):  # of a run that was killed; it would be moved into place with the rest
                 half_written.unlink()
         self.join()
 
     def join(self) -> None:
-        """Makes the scratch folder, or finds the one to which other processes are writing their share of the parts; nothing is removed."""
+        """Makes the scratch folder, or finds the one to which other processes are writing their share of the parts;
+        nothing is removed.
+        """
         with files.writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(self.folder / self.record, self._record({}))
 
     def _record(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        return {"fingerprint": self.fingerprint.digest, "settings": self.fingerprint.settings, "inputs": self.fingerprint.inputs, **more}
+        return {
+            "fingerprint": self.fingerprint.digest,
+            "settings": self.fingerprint.settings,
+            "inputs": self.fingerprint.inputs,
+            **more,
+        }
 
     def part(self, index: int) -> Path:
         """Path of a part's table; write it with :func:`merc.files.replacing`, then call :meth:`mark_done`."""
@@ -266,7 +312,8 @@ class Job:
         return self.folder.with_name(f"{self.folder.name}.done")
 
     def note(self, name: str, value: str) -> None:
-        """Notes beside the unfinished parts what this run settled on that is not in the fingerprint, before the first part is marked.
+        """Notes beside the unfinished parts what this run settled on that is not in the fingerprint, before the first
+        part is marked.
 
         Args:
             name: of a file; none that a part has.
@@ -277,7 +324,9 @@ class Job:
             files.write_json(self._note(name), [*values, value])
 
     def noted(self, name: str) -> list[str]:
-        """What the runs settled on that did this work so far, beginning with the one that began it; empty if there is nothing yet."""
+        """What the runs settled on that did this work so far, beginning with the one that began it; empty if there is
+        nothing yet.
+        """
         path = self._note(name)
         return list(files.read_record(path, TypeAdapter(list[str]), "a note of a job")) if path.is_file() else []
 
@@ -301,7 +350,9 @@ class Job:
 
 
 def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
-    """The record of the work in ``folder``; None where there is none. Raises ``BadTable`` if the file is something else."""
+    """The record of the work in ``folder``; None where there is none. Raises ``BadTable`` if the file is something
+    else.
+    """
     path = folder / record_name
     if not path.is_file():
         return None

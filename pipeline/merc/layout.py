@@ -22,7 +22,9 @@ class Layout:
 
     @property
     def corpus_root(self) -> Path:
-        """``raw/<dataset>`` where that exists, else ``raw`` itself (so that ``--raw`` may name the corpus's own folder)."""
+        """``raw/<dataset>`` where that exists, else ``raw`` itself (so that ``--raw`` may name the corpus's own
+        folder).
+        """
         below = self.raw / self.dataset
         return below if below.exists() or not self.raw.exists() else self.raw
 
@@ -43,7 +45,9 @@ class Layout:
         return self.folder / "audit"
 
     def heard(self, what: str) -> Path:
-        """What is found out from the sound: ``speech``, ``transcripts``, ``text``; apart from the audit, since it takes longer than all the rest."""
+        """What is found out from the sound: ``speech``, ``transcripts``, ``text``; apart from the audit, since it takes
+        longer than all the rest.
+        """
         return self.folder / "heard" / what
 
     def heard_text(self, encoder: str) -> Path:

@@ -31,8 +31,8 @@ def of_share(output: Path, number: int, of: int) -> Path:
 def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> Iterator[None]:
     """Keeps other processes that ask for the same from writing to ``output`` while the block runs.
 
-    The lock is the operating system's, on a file beside ``output``: it is gone as soon as the process is, however it ended. NFS passes it on to the
-    server. A file system without locks is written to without one, and the log says so.
+    The lock is the operating system's, on a file beside ``output``: it is gone as soon as the process is, however it
+    ended. NFS passes it on to the server. A file system without locks is written to without one, and the log says so.
 
     Args:
         output: a folder, or a file; need not be there.
@@ -48,7 +48,11 @@ def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> It
     lock = FileLock(output.parent / f".{output.name}.lock", fallback_to_soft=False)
     made = [folder for folder in output.parents if not folder.exists()]
     if not _acquired(lock, output, wait):
-        logger.warning("%s lies on a file system without locks: nothing keeps two runs from writing there at once", output, extra={"output": str(output)})
+        logger.warning(
+            "%s lies on a file system without locks: nothing keeps two runs from writing there at once",
+            output,
+            extra={"output": str(output)},
+        )
         yield
         return
     path = Path(lock.lock_file)
@@ -57,7 +61,13 @@ def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> It
             _outlast_shares(output, wait)
         with files.writing(output):
             path.write_text(
-                json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now().astimezone().isoformat(timespec="seconds")})
+                json.dumps(
+                    {
+                        "process": os.getpid(),
+                        "host": socket.gethostname(),
+                        "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+                    }
+                )
             )
         yield
     finally:
@@ -69,10 +79,14 @@ def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> It
 
 
 def _outlast_shares(output: Path, wait: bool) -> None:
-    """Returns when nobody makes a share of ``output``. What is locked meanwhile is ``output``, so that nobody begins one. Raises ``OutputInUse``."""
+    """Returns when nobody makes a share of ``output``. What is locked meanwhile is ``output``, so that nobody begins
+    one. Raises ``OutputInUse``.
+    """
     from filelock import FileLock
 
-    for path in sorted(output.glob(f".{of_share(output, 0, 0).name.replace('0', '*')}.lock")) if output.is_dir() else []:
+    for path in (
+        sorted(output.glob(f".{of_share(output, 0, 0).name.replace('0', '*')}.lock")) if output.is_dir() else []
+    ):
         lock = FileLock(path, fallback_to_soft=False)
         if _acquired(lock, path.with_name(path.name.removeprefix(".").removesuffix(".lock")), wait):
             path.unlink(missing_ok=True)
@@ -89,8 +103,15 @@ def _acquired(lock: "FileLock", output: Path, wait: bool) -> bool:
         lock.acquire(timeout=0)
     except Timeout as error:
         if not wait:
-            raise OutputInUse(f"{output}: {_holder(path)} is writing there; run again when it has finished, or with --wait") from error
-        logger.info("%s: %s is writing there; waiting until it has finished", output, _holder(path), extra={"output": str(output)})
+            raise OutputInUse(
+                f"{output}: {_holder(path)} is writing there; run again when it has finished, or with --wait"
+            ) from error
+        logger.info(
+            "%s: %s is writing there; waiting until it has finished",
+            output,
+            _holder(path),
+            extra={"output": str(output)},
+        )
         lock.acquire(timeout=-1, poll_interval=_POLL_SECONDS)
     except NotImplementedError:
         return False

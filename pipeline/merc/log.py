@@ -21,7 +21,8 @@ _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskN
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        # A leading underscore is another library's: ray, once imported, stamps every record of the process with its own clock.
+        # A leading underscore is another library's: ray, once imported, stamps every record of the process with its own
+        # clock.
         fields = {key: value for key, value in vars(record).items() if key not in _STANDARD and not key.startswith("_")}
         moment = datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="milliseconds")
         entry = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage(), **fields}
@@ -48,7 +49,8 @@ def set_up(log_format: str = "text", level: int = logging.INFO) -> None:
     """Sends the pipeline's log to stderr.
 
     Args:
-        log_format: ``text``, or ``json`` for one object a line with the keys time (ISO 8601, UTC), level, message and the event's own fields.
+        log_format: ``text``, or ``json`` for one object a line with the keys time (ISO 8601, UTC), level, message and
+            the event's own fields.
         level: the least level that is shown.
     """
     handler = _BesideTheBar()
@@ -80,7 +82,9 @@ class _Lines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
     def update(self, n: int = 1) -> None:
@@ -106,7 +110,12 @@ class _Lines:
             self._unit,
             "unknown time" if left is None else f"about {timedelta(seconds=round(left))}",
             shown,
-            extra={"progress": self._what, "done": self._done, "total": self._total, "seconds_left": None if left is None else round(left)},
+            extra={
+                "progress": self._what,
+                "done": self._done,
+                "total": self._total,
+                "seconds_left": None if left is None else round(left),
+            },
         )
 
 
@@ -124,4 +133,6 @@ def progress(total: int, what: str, unit: str, line: int = 0, *, done: int = 0) 
         return _Lines(total, what, unit, done)
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=visible(what), unit=unit, file=sys.stderr, leave=False, position=line or None, initial=done)
+    return tqdm(
+        total=total, desc=visible(what), unit=unit, file=sys.stderr, leave=False, position=line or None, initial=done
+    )

@@ -1,4 +1,5 @@
-"""Settings: defaults stand in the code, what has a name ships in a small file, params.yaml lies over both, and ``--set`` over all.
+"""Settings: defaults stand in the code, what has a name ships in a small file, params.yaml lies over both, and
+``--set`` over all.
 
     Config of a class            every key, with its default, its unit and its source
       ▲ lies over
@@ -8,9 +9,10 @@
       ▲ lies over
     --set KEY=VALUE
 
-To lie over means: mapping by mapping, key by key; anything but a mapping takes the place of what was there. Of every value it is known
-where it comes from (:class:`Laid`), and a value of ``--set`` that nothing uses, or that something else overrides, is an error.
-"""
+To lie over means: mapping by mapping, key by key; anything but a mapping takes the place of what was there. Of every
+value it is known where it comes from (:class:`Laid`), and a value of ``--set`` that nothing uses, or that something
+else overrides, is an error.
+"""  # noqa: E501
 
 import copy
 import re
@@ -30,8 +32,8 @@ from merc.errors import BadSettings, nearest
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """What recipes, encoders and corpora may be called; no name can lead out of a folder."""
 BLOCKS = (
-    "run presets default_encoders build adapt_text adapt_audio train "
-    "corpora demo media encoders adaptations extraction audit shards trajectories recipes additions sweeps models losses frameworks evaluation report"
+    "run presets default_encoders build adapt_text adapt_audio train corpora demo media encoders adaptations extraction"
+    " audit shards trajectories recipes additions sweeps models losses frameworks evaluation report"
 ).split()
 """The keys that params.yaml may have."""
 
@@ -43,7 +45,9 @@ _MOST_DIGITS = 100
 
 
 class Settings(BaseModel):
-    """Base of every ``Config``: immutable, and an unknown key is an error. A string below a field is its description."""
+    """Base of every ``Config``: immutable, and an unknown key is an error. A string below a field is its
+    description.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -120,7 +124,9 @@ class Laid:
         parents = {key[: dot.start()] for dot in re.finditer(r"\.", key)}
         for there in [one for one in self.origins if one == key or one.startswith(f"{key}.") or one in parents]:
             replaced = self.origins.pop(there)
-            if replaced.user and replaced != own and not (there in parents and self._at(there) == {}):  # an empty block is filled, not replaced
+            if (
+                replaced.user and replaced != own and not (there in parents and self._at(there) == {})
+            ):  # an empty block is filled, not replaced
                 self._beaten.append((replaced, own))
         block = self.tree
         *above, last = key.split(".")
@@ -155,14 +161,18 @@ class Shelf:
 
     def shipped(self) -> list[str]:
         """The names of the files, sorted."""
-        return sorted(path.name.removesuffix(".yaml") for path in resources(self.package).iterdir() if path.name.endswith(".yaml"))
+        return sorted(
+            path.name.removesuffix(".yaml") for path in resources(self.package).iterdir() if path.name.endswith(".yaml")
+        )
 
     def names(self, params: "Params") -> list[str]:
         """All names, sorted."""
         return sorted({*self.shipped(), *self.alone(), *params.block(self.key)})
 
     def path(self, name: str) -> str:
-        """Where the file of a name lies in the package, whether or not it does: ``merc/training/recipes/mmgcn.yaml``."""
+        """Where the file of a name lies in the package, whether or not it does:
+        ``merc/training/recipes/mmgcn.yaml``.
+        """
         return f"{self.package.replace('.', '/')}/{name}.yaml"
 
     def lineage(self, params: "Params", name: str) -> list[str]:
@@ -186,7 +196,9 @@ class Shelf:
             name = base
 
     def read(self, params: "Params", name: str) -> Laid:
-        """The block of a name over that of its base, the user's over what ships; without the key ``base``. Raises as :meth:`lineage`."""
+        """The block of a name over that of its base, the user's over what ships; without the key ``base``. Raises as
+        :meth:`lineage`.
+        """
         laid = Laid()
         for one in reversed(self.lineage(params, name)):
             self.lay(laid, params, one)
@@ -201,7 +213,9 @@ class Shelf:
         params.lay(laid, f"{self.key}.{name}")
 
     def _own(self, params: "Params", name: str, where: str) -> Laid:
-        if not NAME.fullmatch(name) or not (self._ships(name) or name in params.block(self.key) or name in self.alone()):
+        if not NAME.fullmatch(name) or not (
+            self._ships(name) or name in params.block(self.key) or name in self.alone()
+        ):
             raise BadSettings(f"{where}no {self.word} {name!r}; {nearest(name, self.names(params))}")
         laid = Laid()
         self.lay(laid, params, name)
@@ -235,7 +249,9 @@ class Params:
         Media(max_clip_seconds=60.0, frames_per_clip=8)
     """
 
-    def __init__(self, tree: Mapping[str, Any], overrides: tuple[_Override, ...] = (), file: str = "params.yaml") -> None:
+    def __init__(
+        self, tree: Mapping[str, Any], overrides: tuple[_Override, ...] = (), file: str = "params.yaml"
+    ) -> None:
         self._tree = tree
         self._overrides = overrides
         self._file = file
@@ -252,7 +268,8 @@ class Params:
             overrides: ``KEY=VALUE`` with a dotted key and a YAML value.
 
         Raises:
-            BadSettings: if the file cannot be read as YAML, has an unknown key or an old form, or an override is not of that form.
+            BadSettings: if the file cannot be read as YAML, has an unknown key or an old form, or an override is not of
+                that form.
         """
         own = path or _own_file()
         path = own or packaged_file()
@@ -275,16 +292,25 @@ class Params:
     @property
     def file(self) -> str:
         """The settings file in words; who has none of his own is told how to get one."""
-        return f"{self._file} (`merc-extract params > params.yaml` writes one of your own)" if self._file == _PACKAGED else self._file
+        return (
+            f"{self._file} (`merc-extract params > params.yaml` writes one of your own)"
+            if self._file == _PACKAGED
+            else self._file
+        )
 
     def with_overrides(self, **values: Any) -> "Params":
-        """The same settings with more laid over them; a key's dots are written as two underscores. For tests and benchmarks.
+        """The same settings with more laid over them; a key's dots are written as two underscores. For tests and
+        benchmarks.
 
         Example:
             >>> Params({}).with_overrides(media__max_clip_seconds=5).block("media")
             {'max_clip_seconds': 5}
         """
-        more = tuple(_Override(f"{key}={value}", key, value) for name, value in values.items() for key in [name.replace("__", ".")])
+        more = tuple(
+            _Override(f"{key}={value}", key, value)
+            for name, value in values.items()
+            for key in [name.replace("__", ".")]
+        )
         return Params(self._tree, (*self._overrides, *more), self._file)
 
     def lay(self, laid: Laid, key: str) -> None:
@@ -306,7 +332,9 @@ class Params:
         return laid
 
     def block(self, key: str) -> dict[str, Any]:
-        """The block at a dotted key as a mapping; empty if there is none. Asking for it does not use it: see :meth:`check_overrides`."""
+        """The block at a dotted key as a mapping; empty if there is none. Asking for it does not use it: see
+        :meth:`check_overrides`.
+        """
         asked = set(self._asked)
         laid = self.read(key)
         self._asked = asked
@@ -345,19 +373,27 @@ class Params:
         for origin, by in laid.outcome():
             if by is None:
                 self._won.add(origin.key)
-            elif origin.override or origin.key not in self._lost:  # a value of --set has taken the place of the file's, and is the one that is lost
+            elif (
+                origin.override or origin.key not in self._lost
+            ):  # a value of --set has taken the place of the file's, and is the one that is lost
                 self._lost[origin.key] = origin, by
 
     def check_overrides(self) -> None:
         """To be called when all settings of a command are resolved.
 
         Raises:
-            BadSettings: if a value of ``--set`` was asked for by nothing, or a value of the user's was overridden wherever it was used.
+            BadSettings: if a value of ``--set`` was asked for by nothing, or a value of the user's was overridden
+                wherever it was used.
         """
         for key, (origin, by) in self._lost.items():
-            asked_for = key.startswith("recipes.") and by.key.startswith("additions.")  # a recipe's name says which additions lie over it
+            asked_for = key.startswith("recipes.") and by.key.startswith(
+                "additions."
+            )  # a recipe's name says which additions lie over it
             if key not in self._won and (origin.override or not (by.user or asked_for)):
-                raise BadSettings(f"{origin.words}: {key} has no effect, since {by.words} lies over it{f'; set {by.key} instead' if by.key else ''}")
+                raise BadSettings(
+                    f"{origin.words}: {key} has no effect, since {by.words} lies over"
+                    f" it{f'; set {by.key} instead' if by.key else ''}"
+                )
         for override in self._overrides:
             if not any(_overlap(override.key, asked) for asked in self._asked):
                 raise BadSettings(f"--set {override.given}: nothing that this command does uses {override.key}")
@@ -365,7 +401,11 @@ class Params:
 
 def fill(block: Mapping[str, Any], config: type[_Config], where: str) -> _Config:
     """Fills ``config`` with ``block``; ``where`` is named in errors. Raises ``BadSettings`` as :meth:`Params.fill`."""
-    defaults = {name: info.get_default(call_default_factory=True) for name, info in config.model_fields.items() if not info.is_required()}
+    defaults = {
+        name: info.get_default(call_default_factory=True)
+        for name, info in config.model_fields.items()
+        if not info.is_required()
+    }
     laid = Laid({name: dict(value) for name, value in defaults.items() if isinstance(value, Mapping) and name in block})
     laid.lay("", block, Origin(where))
     try:
@@ -375,7 +415,9 @@ def fill(block: Mapping[str, Any], config: type[_Config], where: str) -> _Config
         for problem in error.errors():
             key = ".".join(str(part) for part in (where, *problem["loc"]))
             if problem["type"] == "extra_forbidden":
-                problems.append(f"unknown key {key}; {nearest(str(problem['loc'][-1]), _keys_at(config, problem['loc'][:-1]))}")
+                problems.append(
+                    f"unknown key {key}; {nearest(str(problem['loc'][-1]), _keys_at(config, problem['loc'][:-1]))}"
+                )
             else:
                 problems.append(f"{key}: {problem['msg']} (given: {reprlib.repr(problem.get('input'))})")
         raise BadSettings("settings: " + "; ".join(problems)) from error
@@ -405,8 +447,12 @@ class _Loader(yaml.SafeLoader):
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
-        if node is not None and _unfolded(node, {}) > _MOST_VALUES:  # a few lines of aliases of aliases are billions of values
-            raise yaml.composer.ComposerError(None, None, f"more than {_MOST_VALUES:,} values, aliases written out", node.start_mark)
+        if (
+            node is not None and _unfolded(node, {}) > _MOST_VALUES
+        ):  # a few lines of aliases of aliases are billions of values
+            raise yaml.composer.ComposerError(
+                None, None, f"more than {_MOST_VALUES:,} values, aliases written out", node.start_mark
+            )
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -414,24 +460,36 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} twice in a block", key.start_mark)
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} twice in a block", key.start_mark
+                    )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: Any) -> int:
         if len(str(node.value)) > _MOST_DIGITS:
-            raise yaml.constructor.ConstructorError(None, None, f"a number of more than {_MOST_DIGITS} digits", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number of more than {_MOST_DIGITS} digits", node.start_mark
+            )
         return super().construct_yaml_int(node)
 
 
 def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
-    """The number of values in a node, with those that an alias repeats counted each time. Raises ``yaml.YAMLError`` if a node holds itself."""
+    """The number of values in a node, with those that an alias repeats counted each time. Raises ``yaml.YAMLError`` if
+    a node holds itself.
+    """
     if id(node) in known:
         if not known[id(node)]:
             raise yaml.composer.ComposerError(None, None, "a value that holds itself", node.start_mark)
         return known[id(node)]
     known[id(node)] = 0
-    below = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value if isinstance(node, yaml.SequenceNode) else []
+    below = (
+        [one for pair in node.value for one in pair]
+        if isinstance(node, yaml.MappingNode)
+        else node.value
+        if isinstance(node, yaml.SequenceNode)
+        else []
+    )
     known[id(node)] = 1 + sum(_unfolded(one, known) for one in below)
     return known[id(node)]
 
@@ -443,7 +501,8 @@ def _plain(text: str, what: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        BadSettings: beginning with ``what``, if it is none, deeper or larger than any settings, or has a key twice, or a number or date that is none.
+        BadSettings: beginning with ``what``, if it is none, deeper or larger than any settings, or has a key twice, or
+            a number or date that is none.
     """
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
@@ -457,7 +516,9 @@ def _as_mapping(value: Any, key: str, where: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise BadSettings(f"{where}: {key or 'the content'} is {reprlib.repr(value)}; a block of keys and values is expected")
+        raise BadSettings(
+            f"{where}: {key or 'the content'} is {reprlib.repr(value)}; a block of keys and values is expected"
+        )
     return value
 
 
@@ -478,7 +539,9 @@ def _parsed(given: str) -> _Override:
 
 
 def values(text: str, what: str) -> list[Any]:
-    """The YAML values of a list written without its brackets: ``2, 4, 8``. Raises ``BadSettings``, beginning with ``what``, if it is none."""
+    """The YAML values of a list written without its brackets: ``2, 4, 8``. Raises ``BadSettings``, beginning with
+    ``what``, if it is none.
+    """
     found: list[Any] = _plain(f"[{text}]", f"{what}: not a list of values")
     return found
 
@@ -494,7 +557,7 @@ _MOVED = """\
   recipes, additions: shipped as files in merc/training/recipes; a block here lies over one, or adds one, with `base: NAME` in place of an anchor
   a recipe's `losses` is a mapping, name → settings; its `stages` are `phases`, a mapping, too
   train_second: its entries belong under `train`, with `first` as the key `also_reads`
-`merc-extract params` and `merc-train show RECIPE` print the settings that are in force."""
+`merc-extract params` and `merc-train show RECIPE` print the settings that are in force."""  # noqa: E501
 
 
 def _check_form(tree: Mapping[str, Any], path: Path) -> None:
@@ -504,7 +567,9 @@ def _check_form(tree: Mapping[str, Any], path: Path) -> None:
         blocks = tree.get(key)
         for name, block in blocks.items() if isinstance(blocks, Mapping) else ():
             if isinstance(block, Mapping):
-                signs += [f"{key}.{name}.stages"] * ("stages" in block) + [f"{key}.{name}.losses is a list"] * isinstance(block.get("losses"), list)
+                signs += [f"{key}.{name}.stages"] * ("stages" in block) + [
+                    f"{key}.{name}.losses is a list"
+                ] * isinstance(block.get("losses"), list)
     if signs:
         raise BadSettings(_MOVED.format(path=path, sign=signs[0]))
 

@@ -1,7 +1,7 @@
 """Parquet files: written whole or not at all, with a checksum in every page that is compared wherever they are read.
 
-Other modules do not import ``pyarrow.parquet``: by default it writes no checksums and compares none, and then a changed byte inside a page of
-floats is another number that nobody notices (246 of 300 bursts of 1 to 64 bytes).
+Other modules do not import ``pyarrow.parquet``: by default it writes no checksums and compares none, and then a changed
+byte inside a page of floats is another number that nobody notices (246 of 300 bursts of 1 to 64 bytes).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,8 +19,9 @@ from merc.errors import BadTable, nearest
 
 FileMetaData = pq.FileMetaData
 ParquetFile = pq.ParquetFile
-# What damaged bytes make pyarrow raise: its own errors, of which some are a ValueError, NotImplementedError, KeyError or TypeError as well; UnicodeDecodeError
-# and OverflowError where a length or a name is nonsense; MemoryError where a length is a large number.
+# What damaged bytes make pyarrow raise: its own errors, of which some are a ValueError, NotImplementedError, KeyError
+# or TypeError as well; UnicodeDecodeError and OverflowError where a length or a name is nonsense; MemoryError where a
+# length is a large number.
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError)
 
 
@@ -103,7 +104,9 @@ def opened(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
         yield file
 
 
-def read(paths: Path | Sequence[Path], columns: Sequence[str] | None = None, filters: pc.Expression | None = None) -> pa.Table:
+def read(
+    paths: Path | Sequence[Path], columns: Sequence[str] | None = None, filters: pc.Expression | None = None
+) -> pa.Table:
     """Reads one file, or several of one schema.
 
     Args:
@@ -133,7 +136,9 @@ def read_span(path: Path, columns: Sequence[str], start: int, stop: int) -> pa.T
         ends = np.cumsum([file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)])
         first, last = np.searchsorted(ends, start, side="right"), np.searchsorted(ends, stop, side="left")
         before = int(ends[first - 1]) if first else 0
-        return file.read_row_groups(list(range(int(first), int(last) + 1)), columns=list(columns)).slice(start - before, stop - start)
+        return file.read_row_groups(list(range(int(first), int(last) + 1)), columns=list(columns)).slice(
+            start - before, stop - start
+        )
 
 
 def _check_columns(wanted: Iterable[str], there: pa.Schema, path: Path) -> None:
@@ -162,5 +167,9 @@ def _told(paths: Path | Sequence[Path]) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         where = paths if isinstance(paths, Path) else ", ".join(str(path) for path in paths)
-        words = "there is no such file" if isinstance(error, FileNotFoundError) else f"not a Parquet file, or a damaged one: {error}"
+        words = (
+            "there is no such file"
+            if isinstance(error, FileNotFoundError)
+            else f"not a Parquet file, or a damaged one: {error}"
+        )
         raise BadTable(f"{where}: {words}") from error

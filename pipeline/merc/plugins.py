@@ -1,11 +1,12 @@
 """A folder is a registry: the file's name is the plug-in's name. No list to extend, no ``__init__`` to edit.
 
-Another distribution adds plug-ins by entry points, each naming a class; nothing of them is imported before it is asked for:
+Another distribution adds plug-ins by entry points, each naming a class; nothing of them is imported before it is asked
+for:
 
     [project.entry-points."merc.models"]                 merc.corpora, merc.encoders.text (.audio, .visual), merc.models,
     mine = "my_package.mine:MyModel"                     merc.losses, merc.frameworks, merc.metrics,
                                                          merc.evaluation.protocols (.comparisons)
-"""
+"""  # noqa: E501
 
 import functools
 import importlib
@@ -26,12 +27,13 @@ _PUBLIC_CLASS = re.compile(r"^class ([A-Za-z]\w*)\s*[(:]", re.MULTILINE)
 
 
 def names(package: str, base: type | None = None) -> list[str]:
-    """The plug-ins of a folder, sorted: the modules directly in ``package`` without ``base``, ``stage`` and private ones, and the entry points of its group.
+    """The plug-ins of a folder, sorted: the modules directly in ``package`` without ``base``, ``stage`` and private
+    ones, and the entry points of its group.
 
     Args:
         package: dotted name.
-        base: leave out modules that define no subclass of it (in a folder where plug-ins are not alone); this imports all modules, and no entry point, which
-            says of itself that it is a plug-in.
+        base: leave out modules that define no subclass of it (in a folder where plug-ins are not alone); this imports
+            all modules, and no entry point, which says of itself that it is a plug-in.
     """
     files = _files(package)
     if base is not None:
@@ -50,24 +52,31 @@ def group(package: str) -> str:
 
 
 def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
-    """The subclass of ``base`` that goes by a name: the one that is defined in the module ``name`` of ``package``, or that an entry point names.
+    """The subclass of ``base`` that goes by a name: the one that is defined in the module ``name`` of ``package``, or
+    that an entry point names.
 
     Raises:
         BadSettings: if there is none, giving the nearest name, or the module does not define exactly one such class.
-        BadPlugin: if there are several, naming all, or the entry point, which is named with its distribution, cannot be imported or is no such class.
+        BadPlugin: if there are several, naming all, or the entry point, which is named with its distribution, cannot be
+            imported or is no such class.
     """
     points = _entry_points(package).get(name, [])
     in_file = name in _files(package)
     if len(points) + in_file > 1:
         places = [*[f"the file {package}.{name}"] * in_file, *map(_words, points)]
-        raise BadPlugin(f"there are {len(places)} {base.__name__} plug-ins named {name!r}: {' and '.join(places)}; rename or uninstall one")
+        raise BadPlugin(
+            f"there are {len(places)} {base.__name__} plug-ins named {name!r}: {' and '.join(places)}; rename or"
+            " uninstall one"
+        )
     if points:
         return _loaded(points[0], package, base)
     classes = _classes(package, name, base) if in_file else []
     if not classes:
         raise BadSettings(f"no {base.__name__} named {name!r} in {package}; {nearest(name, names(package, base))}")
     if len(classes) > 1:
-        raise BadSettings(f"{package}.{name} defines {len(classes)} {base.__name__} classes instead of one, so its file is no plug-in")
+        raise BadSettings(
+            f"{package}.{name} defines {len(classes)} {base.__name__} classes instead of one, so its file is no plug-in"
+        )
     return classes[0]
 
 
@@ -83,7 +92,10 @@ def _classes(package: str, name: str, base: type[_Base]) -> list[type[_Base]]:
     return [
         value
         for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__ and not inspect.isabstract(value)
+        if inspect.isclass(value)
+        and issubclass(value, base)
+        and value.__module__ == module.__name__
+        and not inspect.isabstract(value)
     ]
 
 
@@ -97,23 +109,35 @@ def _entry_points(package: str) -> dict[str, list[EntryPoint]]:
 
 @functools.cache
 def _installed(wanted: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """The entry points of a group on a path; kept, as finding them means to open a file of every installed distribution."""
+    """The entry points of a group on a path; kept, as finding them means to open a file of every installed
+    distribution.
+    """
     return tuple(entry_points(group=wanted))
 
 
 def _words(point: EntryPoint) -> str:
-    return f"the entry point {point.name} = {point.value!r} of {f'{point.dist.name} {point.dist.version}' if point.dist else 'a distribution'}"
+    return (
+        f"the entry point {point.name} = {point.value!r} of"
+        f" {f'{point.dist.name} {point.dist.version}' if point.dist else 'a distribution'}"
+    )
 
 
 def _loaded(point: EntryPoint, package: str, base: type[_Base]) -> type[_Base]:
     try:
         kind = point.load()
     except Exception as error:  # whatever the code of others raises
-        raise BadPlugin(f"{base.__name__} {point.name!r}: {_words(point)} cannot be imported: {type(error).__name__}: {error}") from error
+        raise BadPlugin(
+            f"{base.__name__} {point.name!r}: {_words(point)} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if not (inspect.isclass(kind) and issubclass(kind, base)):
-        raise BadPlugin(f"{base.__name__} {point.name!r}: {_words(point)} is no subclass of {base.__module__}.{base.__name__}")
+        raise BadPlugin(
+            f"{base.__name__} {point.name!r}: {_words(point)} is no subclass of {base.__module__}.{base.__name__}"
+        )
     if inspect.isabstract(kind):
-        raise BadPlugin(f"{base.__name__} {point.name!r}: {_words(point)} lacks {', '.join(sorted(getattr(kind, '__abstractmethods__', ())))}")
+        raise BadPlugin(
+            f"{base.__name__} {point.name!r}: {_words(point)} lacks"
+            f" {', '.join(sorted(getattr(kind, '__abstractmethods__', ())))}"
+        )
     return kind
 
 
@@ -149,7 +173,9 @@ def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]
 
 
 def _public_classes(package: str) -> dict[str, list[str]]:
-    """Class → the modules that define it; read from the text, as importing is slow and one broken file would hide all."""
+    """Class → the modules that define it; read from the text, as importing is slow and one broken file would hide
+    all.
+    """
     found: dict[str, list[str]] = {}
     for folder in map(Path, importlib.import_module(package).__path__):
         for path in sorted(folder.rglob("*.py")):

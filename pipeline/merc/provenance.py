@@ -7,7 +7,20 @@ from pathlib import Path
 
 from merc import __version__
 
-_LIBRARIES = ("av", "librosa", "numpy", "opencv-python", "pyarrow", "rapidfuzz", "scikit-learn", "soundfile", "soxr", "torch", "torchaudio", "transformers")
+_LIBRARIES = (
+    "av",
+    "librosa",
+    "numpy",
+    "opencv-python",
+    "pyarrow",
+    "rapidfuzz",
+    "scikit-learn",
+    "soundfile",
+    "soxr",
+    "torch",
+    "torchaudio",
+    "transformers",
+)
 
 
 def versions() -> dict[str, str]:
@@ -22,19 +35,24 @@ def versions() -> dict[str, str]:
 
 
 def commit(folder: Path) -> dict[str, str]:
-    """The commit of the project in a folder, ``{"commit": "4e83fde, with changes"}``; empty where there is no Git, no repository or no commit.
+    """The commit of the project in a folder, ``{"commit": "4e83fde, with changes"}``; empty where there is no Git, no
+    repository or no commit.
 
     A file that is not tracked is no change: raw data, features and runs are ignored, or another project's.
     """
     found = _git(folder, "rev-parse", "--short", "HEAD")
     if not found:
         return {}
-    return {"commit": f"{found}, with changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else found}
+    return {
+        "commit": f"{found}, with changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else found
+    }
 
 
 def _git(folder: Path, *words: str) -> str:
     try:
-        done = subprocess.run(["git", "--no-optional-locks", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(
+            ["git", "--no-optional-locks", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=30
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

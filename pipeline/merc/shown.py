@@ -2,14 +2,16 @@
 
 import re
 
-# C0 but newline and tab, DEL, C1, and what turns the direction of what follows; also half characters, which no file can hold.
+# C0 but newline and tab, DEL, C1, and what turns the direction of what follows; also half characters, which no file can
+# hold.
 _ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MARKDOWN = re.compile(r"[\\|`*\[\]<>#~]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word marks nothing
 _PLAIN = re.compile(r"[\w./+-]+")
 
 
 def visible(text: str) -> str:
-    r"""The text with ``\x1b`` and ``\u202e`` in place of signs that move the cursor, set a title, clear a screen or turn the direction of writing.
+    r"""The text with ``\x1b`` and ``\u202e`` in place of signs that move the cursor, set a title, clear a screen or
+    turn the direction of writing.
 
     Newlines and tabs stay.
 

@@ -1,8 +1,10 @@
-"""How long the epochs of a training took. It is told beside the runs, whose bytes are the same on every machine and after every kill.
+"""How long the epochs of a training took. It is told beside the runs, whose bytes are the same on every machine and
+after every kill.
 
 runs/.times/<dataset>/<recipe>/seed-<n>.json
 
-Neither Git nor DVC sees it, and nothing needs it: a run that was copied or checked out has none, and the report says so.
+Neither Git nor DVC sees it, and nothing needs it: a run that was copied or checked out has none, and the report says
+so.
 """
 
 import statistics

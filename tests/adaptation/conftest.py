@@ -21,7 +21,11 @@ from merc.params import Params
 from merc.records import failures, manifest
 from merc.records.dialogue import Dialogue, Utterance
 
-EMOTIONS = {"joy": ("glad", "bright", "sweet"), "sadness": ("dull", "grey", "lost"), "neutral": ("table", "door", "street")}
+EMOTIONS = {
+    "joy": ("glad", "bright", "sweet"),
+    "sadness": ("dull", "grey", "lost"),
+    "neutral": ("table", "door", "street"),
+}
 FILLERS = ("the", "a", "we", "saw", "it", "then", "there")
 SPLITS = {"train": 24, "dev": 4, "test": 4}
 TURNS = 4
@@ -43,10 +47,15 @@ def _dialogues() -> list[Dialogue]:
             utterances = []
             for turn in range(TURNS):
                 emotion = tuple(EMOTIONS)[rng.integers(len(EMOTIONS))]
-                words = [*rng.choice(FILLERS, rng.integers(1, 6)), rng.choice(EMOTIONS[emotion]), *rng.choice(FILLERS, rng.integers(0, 3))]
+                words = [
+                    *rng.choice(FILLERS, rng.integers(1, 6)),
+                    rng.choice(EMOTIONS[emotion]),
+                    *rng.choice(FILLERS, rng.integers(0, 3)),
+                ]
                 utterances.append(
                     Utterance(
-                        source_utterance_id=f"{split}{number}_{turn}", speaker=("Ann", "Bob")[turn % 2], text=" ".join(words), emotion=emotion,
+                        source_utterance_id=f"{split}{number}_{turn}", speaker=("Ann", "Bob")[turn % 2],
+                        text=" ".join(words), emotion=emotion,
                         start_seconds=turn, end_seconds=turn + 1,
                     )
                 )  # fmt: skip
@@ -74,7 +83,9 @@ def write_manifest() -> Callable[..., pa.Table]:
 
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Gives the folder of a tiny BERT; ``pooler=False``: without the weights of a pooler, as of a checkpoint that was trained to fill gaps."""
+    """Gives the folder of a tiny BERT; ``pooler=False``: without the weights of a pooler, as of a checkpoint that was
+    trained to fill gaps.
+    """
     made: dict[bool, Path] = {}
 
     def folder(*, pooler: bool = True) -> Path:
@@ -96,12 +107,17 @@ def _save_bert(folder: Path, pooler: bool) -> None:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, model_input_names=["input_ids", "attention_mask"], **names).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=64, model_input_names=["input_ids", "attention_mask"], **names
+    ).save_pretrained(folder)
     torch.manual_seed(3)
     config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64,
+        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64,
         hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1, initializer_range=0.1,
     )  # fmt: skip
     (BertModel if pooler else BertForMaskedLM)(config).save_pretrained(folder)
@@ -116,7 +132,8 @@ def wav2vec2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wav2vec2")
     torch.manual_seed(3)
     config = Wav2Vec2Config(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, conv_dim=[8] * 7, num_conv_pos_embeddings=8,
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, conv_dim=[8] * 7,
+        num_conv_pos_embeddings=8,
         num_conv_pos_embedding_groups=2, vocab_size=8, layerdrop=0.0, initializer_range=0.2,
     )  # fmt: skip
     Wav2Vec2Model(config).save_pretrained(folder)
@@ -125,7 +142,8 @@ def wav2vec2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 _SETTINGS: dict[str, Any] = {
-    "encoder": {}, "method": "full", "epochs": 6, "batch_utterances": 4, "pool_batches": 2, "learning_rate": 0.005, "head_learning_rate": 0.01,
+    "encoder": {}, "method": "full", "epochs": 6, "batch_utterances": 4, "pool_batches": 2, "learning_rate": 0.005,
+    "head_learning_rate": 0.01,
     "weight_decay": 0.01, "warmup_share": 0.1, "head_dropout": 0.0, "gradient_clip": 1.0, "seed": 0, "threads": 1,
 }  # fmt: skip
 
@@ -138,23 +156,40 @@ def config() -> Callable[..., AdaptationConfig]:
 
 @pytest.fixture
 def params(bert: Callable[..., Path], wav2vec2: Path, layout: Layout) -> Callable[..., Params]:
-    """Makes settings with tiny encoders, ``plain``, ``no_pooler`` and ``sound``, and such of their adapted kin; further settings of the training by name."""
+    """Makes settings with tiny encoders, ``plain``, ``no_pooler`` and ``sound``, and such of their adapted kin; further
+    settings of the training by name.
+    """
     words = {"licence": "none", "training_data_overlap": "none known (random numbers)"}
     text = {"family": "transformer", "pooling": "mean", "max_tokens": 64, "tokens_per_batch": 200, **words}
     sound = {
-        "family": "waveform", "repo": str(wav2vec2), "pooling": "mean", "window_seconds": 1.0, "overlap_seconds": 0.2, "minimum_seconds": 0.1,
+        "family": "waveform", "repo": str(wav2vec2), "pooling": "mean", "window_seconds": 1.0, "overlap_seconds": 0.2,
+        "minimum_seconds": 0.1,
         "samples_per_batch": 40_000, **words,
     }  # fmt: skip
 
     def make(**settings: Any) -> Params:
         block = {**_SETTINGS, **settings}
-        of_text = {**block, "encoder": {"speaker_names": False, **block["encoder"]}}  # otherwise than the one that ships
+        of_text = {
+            **block,
+            "encoder": {"speaker_names": False, **block["encoder"]},
+        }  # otherwise than the one that ships
         encoders = {
             "text": {
-                "ngrams": {"family": "ngrams", "word_dims": 8, "char_dims": 8, "word_ngrams": [1, 1], "char_ngrams": [2, 2]},
+                "ngrams": {
+                    "family": "ngrams",
+                    "word_dims": 8,
+                    "char_dims": 8,
+                    "word_ngrams": [1, 1],
+                    "char_ngrams": [2, 2],
+                },
                 "plain": {**text, "repo": str(bert())},
                 "no_pooler": {**text, "repo": str(bert(pooler=False))},
-                "plain_adapted": {**text, "repo": str(layout.adapted("text", "plain-full")), "made_by": "merc-adapt …", **block["encoder"]},
+                "plain_adapted": {
+                    **text,
+                    "repo": str(layout.adapted("text", "plain-full")),
+                    "made_by": "merc-adapt …",
+                    **block["encoder"],
+                },
             },
             "audio": {"sound": sound, "sound_adapted": {**sound, "repo": str(layout.adapted("audio", "sound-full"))}},
             "visual": {},
@@ -186,14 +221,39 @@ def write_sound() -> Callable[..., None]:
         rows: list[dict[str, Any]] = []
         for row, one in enumerate(table.select(["utterance_id", "dialogue_id", "emotion"]).to_pylist()):
             empty = {
-                one.name: None if one.nullable else [] if pa.types.is_list(one.type) else "" if pa.types.is_string(one.type) else 0
+                one.name: (
+                    None
+                    if one.nullable
+                    else []
+                    if pa.types.is_list(one.type)
+                    else ""
+                    if pa.types.is_string(one.type)
+                    else 0
+                )
                 for one in media_tables.SCHEMA
             }
             buffer = io.BytesIO()
             soundfile.write(buffer, _tone(one["emotion"], row), 16_000, format="FLAC", subtype="PCM_16")
-            heard = {"audio": b"", "audio_status": "no_audio_stream"} if row in silent else {"audio": buffer.getvalue(), "audio_status": "ok"}
-            rows.append({**empty, "utterance_id": one["utterance_id"], "dialogue_id": one["dialogue_id"], "truncated": False, **heard})
-        job = Job("media", layout.media, layout.scratch, Fingerprint({"media": {}}, {"streams": {"audio": table["utterance_id"].to_pylist()}}))
+            heard = (
+                {"audio": b"", "audio_status": "no_audio_stream"}
+                if row in silent
+                else {"audio": buffer.getvalue(), "audio_status": "ok"}
+            )
+            rows.append(
+                {
+                    **empty,
+                    "utterance_id": one["utterance_id"],
+                    "dialogue_id": one["dialogue_id"],
+                    "truncated": False,
+                    **heard,
+                }
+            )
+        job = Job(
+            "media",
+            layout.media,
+            layout.scratch,
+            Fingerprint({"media": {}}, {"streams": {"audio": table["utterance_id"].to_pylist()}}),
+        )
         job.start()
         for index, (start, stop) in enumerate(manifest.cut_into_parts(table, 20)):
             pq.write_table(pa.Table.from_pylist(rows[start:stop], schema=media_tables.SCHEMA), job.part(index))

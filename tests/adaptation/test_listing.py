@@ -13,5 +13,7 @@ def test_each_modality_has_a_list_of_what_is_fine_tuned_on_the_dataset(tmp_path:
     }
     layout = Layout(tmp_path / "raw", tmp_path / "features", "here")
     write_lists(Params({"adapt_text": runs, "adapt_audio": {}}), layout)
-    assert files.read_json(layout.folder / "adapted" / "text" / "list.json") == {"one": {"encoder": "minilm", "settings": "full"}}
+    assert files.read_json(layout.folder / "adapted" / "text" / "list.json") == {
+        "one": {"encoder": "minilm", "settings": "full"}
+    }
     assert files.read_json(layout.folder / "adapted" / "audio" / "list.json") == {}

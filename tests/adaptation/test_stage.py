@@ -1,4 +1,6 @@
-"""The stage as a whole: an encoder that learned, saved so that it is one like any other, and refusals of what teaches nothing."""
+"""The stage as a whole: an encoder that learned, saved so that it is one like any other, and refusals of what teaches
+nothing.
+"""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -32,7 +34,9 @@ WriteManifest = Callable[..., Any]
 Change = Callable[[Dialogue], Dialogue]
 
 
-def _adapt(params: Params, layout: Layout, encoder: str = "plain", modality: str = "text", settings: str = "full", **more: Any) -> Path:
+def _adapt(
+    params: Params, layout: Layout, encoder: str = "plain", modality: str = "text", settings: str = "full", **more: Any
+) -> Path:
     return adapt(choose(params, modality=modality, encoder=encoder, settings=settings), layout, RUN, **more)
 
 
@@ -65,14 +69,21 @@ def test_it_learns_what_the_words_say_and_records_how(adapted: Path, bert: Calla
     assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}
     assert record["base"]["revision"] == f"sha256:{content_hash(bert())}"
     assert record["trained_with"] == {
-        "family": "transformer", "layer": -1, "pooling": "mean", "max_tokens": 64, "history_turns": 0, "speaker_names": False,
+        "family": "transformer", "layer": -1, "pooling": "mean", "max_tokens": 64, "history_turns": 0,
+        "speaker_names": False,
     }  # fmt: skip
     assert record["weights_sha256"] == files.sha256(adapted / "model.safetensors")
     assert [row["epoch"] for row in record["history"]] == [1, 2, 3, 4, 5, 6]
-    assert record["dev"]["weighted_f1"] == max(row["dev_weighted_f1"] for row in record["history"]) == record["history"][record["epoch"] - 1]["dev_weighted_f1"]
+    assert (
+        record["dev"]["weighted_f1"]
+        == max(row["dev_weighted_f1"] for row in record["history"])
+        == record["history"][record["epoch"] - 1]["dev_weighted_f1"]
+    )
 
 
-@pytest.mark.parametrize("changed", [{}, {"encoder": {"speaker_names": True, "history_turns": 2}}, {"encoder": {"pooling": "first"}}])
+@pytest.mark.parametrize(
+    "changed", [{}, {"encoder": {"speaker_names": True, "history_turns": 2}}, {"encoder": {"pooling": "first"}}]
+)
 def test_the_extracted_vectors_with_the_saved_classifier_give_the_recorded_scores(
     params: MakeParams, layout: Layout, write_manifest: WriteManifest, changed: dict[str, Any]
 ) -> None:
@@ -113,7 +124,8 @@ def test_two_runs_and_one_that_was_killed_give_the_same_bytes(
     assert _digests(_adapt(params(epochs=2), other)) == first
     assert str(bert()) not in (other.adapted("text", "plain-full") / "config.json").read_text()
     assert sorted(first) == [
-        "config.json", "head.safetensors", "model.safetensors", "record.json", "seen.json", "tokenizer.json", "tokenizer_config.json",
+        "config.json", "head.safetensors", "model.safetensors", "record.json", "seen.json", "tokenizer.json",
+        "tokenizer_config.json",
     ]  # fmt: skip
 
 
@@ -126,7 +138,9 @@ def test_finished_work_is_found_again_and_other_settings_are_refused(
         _adapt(params(seed=1), layout)
 
 
-def test_another_seed_under_another_name_lies_beside_it_and_has_other_weights(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
+def test_another_seed_under_another_name_lies_beside_it_and_has_other_weights(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest
+) -> None:
     write_manifest(layout)
     first, other = _adapt(params(epochs=1), layout), _adapt(params(epochs=1, seed=1), layout, name="seed1")
     assert (other.parent, other.name) == (first.parent, "plain-seed1")
@@ -134,15 +148,21 @@ def test_another_seed_under_another_name_lies_beside_it_and_has_other_weights(pa
     assert weights[0] != weights[1]
 
 
-def test_the_labels_of_the_test_split_change_nothing_but_their_score(adapted: Path, params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
+def test_the_labels_of_the_test_split_change_nothing_but_their_score(
+    adapted: Path, params: MakeParams, layout: Layout, write_manifest: WriteManifest
+) -> None:
     before = files.read_json(adapted / "record.json")
     write_manifest(layout, _labelled({"test": "fear"}))
     after = files.read_json(_adapt(params(), layout) / "record.json")
     assert after["test"] != before["test"]
-    assert [after[key] for key in ("weights_sha256", "epoch", "dev", "history")] == [before[key] for key in ("weights_sha256", "epoch", "dev", "history")]
+    assert [after[key] for key in ("weights_sha256", "epoch", "dev", "history")] == [
+        before[key] for key in ("weights_sha256", "epoch", "dev", "history")
+    ]
 
 
-def test_a_corpus_without_test_labels_has_no_test_score(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
+def test_a_corpus_without_test_labels_has_no_test_score(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest
+) -> None:
     write_manifest(layout, lambda one: None if one.split == "test" else one)
     assert files.read_json(_adapt(params(epochs=1), layout) / "record.json")["test"] == {}
 
@@ -160,12 +180,20 @@ def _labelled(emotions: Mapping[str, str]) -> Change:
 @pytest.mark.parametrize(
     ("emotions", "words"),
     [
-        ({"train": "frustrated"}, "words: none of its 96 train utterances has a label of meld7 (neutral, surprise, fear, sadness, joy, disgust, anger)"),
+        (
+            {"train": "frustrated"},
+            (
+                "words: none of its 96 train utterances has a label of meld7 (neutral, surprise, fear, sadness, joy,"
+                " disgust, anger)"
+            ),
+        ),
         ({"dev": "frustrated"}, "none of its 16 dev utterances has a label of meld7"),
         ({"train": "joy"}, "all labelled train utterances are 'joy'; an adaptation needs at least two classes"),
     ],
 )
-def test_labels_that_teach_nothing_are_refused(params: MakeParams, layout: Layout, write_manifest: WriteManifest, emotions: dict[str, str], words: str) -> None:
+def test_labels_that_teach_nothing_are_refused(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest, emotions: dict[str, str], words: str
+) -> None:
     write_manifest(layout, _labelled(emotions))
     with pytest.raises(BadSettings) as error:
         _adapt(params(), layout)
@@ -181,18 +209,39 @@ def test_without_a_manifest_the_stage_before_is_named(params: MakeParams, layout
     ("changed", "wanted", "words"),
     [
         ({}, {"modality": "visual"}, "no encoder of 'visual' can be adapted; valid: audio, text"),
-        ({}, {"encoder": "ngrams"}, "the family ngrams has no weights that can be adapted; valid: transformer, waveform"),
+        (
+            {},
+            {"encoder": "ngrams"},
+            "the family ngrams has no weights that can be adapted; valid: transformer, waveform",
+        ),
         ({}, {"encoder": "plane"}, "no text encoder 'plane'; did you mean 'plain'?"),
         ({}, {"settings": "ful"}, "no fine-tuning of text 'ful'; did you mean 'full'?"),
         ({"encoder": {"dtype": "bfloat16"}}, {}, "dtype is bfloat16; weights are adapted in float32"),
-        ({"encoder": {"speaker_name": True}}, {}, "unknown key encoders.text.plain.speaker_name; did you mean 'speaker_names'?"),
+        (
+            {"encoder": {"speaker_name": True}},
+            {},
+            "unknown key encoders.text.plain.speaker_name; did you mean 'speaker_names'?",
+        ),
         ({"method": "lora"}, {}, "method lora, and a block lora is missing"),
-        ({"lora": {"rank": 2, "alpha": 4, "dropout": 0.0, "modules": "all-linear"}}, {}, "method full, and a block lora that it does not use"),
-        ({"encoder": {"pooling": "mean_std"}}, {"modality": "audio", "encoder": "sound"}, "an encoder with pooling mean_std cannot be adapted; valid: mean"),
+        (
+            {"lora": {"rank": 2, "alpha": 4, "dropout": 0.0, "modules": "all-linear"}},
+            {},
+            "method full, and a block lora that it does not use",
+        ),
+        (
+            {"encoder": {"pooling": "mean_std"}},
+            {"modality": "audio", "encoder": "sound"},
+            "an encoder with pooling mean_std cannot be adapted; valid: mean",
+        ),
     ],
 )
 def test_what_cannot_be_adapted_is_refused_by_name(
-    params: MakeParams, layout: Layout, write_manifest: WriteManifest, changed: dict[str, Any], wanted: dict[str, str], words: str
+    params: MakeParams,
+    layout: Layout,
+    write_manifest: WriteManifest,
+    changed: dict[str, Any],
+    wanted: dict[str, str],
+    words: str,
 ) -> None:
     write_manifest(layout)
     with pytest.raises(BadSettings) as error:
@@ -217,17 +266,23 @@ def test_a_checkpoint_without_a_pooler_gets_none(adapted: Path, params: MakePara
     assert files.read_json(layout.adapted("text", "no_pooler-full") / "record.json")["dev"]["weighted_f1"] > 0.9
 
 
-def test_the_folder_says_of_which_command_it_is_where_it_is_missing(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
+def test_the_folder_says_of_which_command_it_is_where_it_is_missing(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest
+) -> None:
     write_manifest(layout)
     with pytest.raises(ModelUnavailable, match=r"there is no model folder .*; this makes it:\n  merc-adapt …"):
         _extract(params(), layout)
     assert build(params(), "text", "plain_adapted").missing() == "merc-adapt …"
 
 
-def test_it_is_not_used_with_other_settings_than_in_the_training(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
+def test_it_is_not_used_with_other_settings_than_in_the_training(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest
+) -> None:
     write_manifest(layout)
     _adapt(params(encoder={"speaker_names": True}), layout)
-    with pytest.raises(BadSettings, match="it was adapted with other settings; speaker_names: True in the training, False now"):
+    with pytest.raises(
+        BadSettings, match="it was adapted with other settings; speaker_names: True in the training, False now"
+    ):
         _extract(params(), layout)
 
 
@@ -239,8 +294,14 @@ def test_dev_and_test_utterances_that_it_was_trained_on_are_not_encoded(
 
     same_texts = Layout(tmp_path / "raw", tmp_path / "features", "under-another-name")
     for by, words in (
-        ({"train": "test", "test": "train"}, "96 test utterances, the first 'test/train0_0', were in the train split of words"),
-        ({"train": "dev", "dev": "train"}, "96 dev utterances, the first 'dev/train0_0', were in the train split of words"),
+        (
+            {"train": "test", "test": "train"},
+            "96 test utterances, the first 'test/train0_0', were in the train split of words",
+        ),
+        (
+            {"train": "dev", "dev": "train"},
+            "96 dev utterances, the first 'dev/train0_0', were in the train split of words",
+        ),
         ({"dev": "test", "test": "dev"}, "16 test utterances, the first 'test/dev0_0', were in the dev split of words"),
     ):
         write_manifest(same_texts, moved(by))
@@ -250,25 +311,38 @@ def test_dev_and_test_utterances_that_it_was_trained_on_are_not_encoded(
     write_manifest(same_texts, moved({"test": "train"}))
     _extract(params(), same_texts)
     other = Layout(tmp_path / "raw", tmp_path / "features", "other")
-    write_manifest(other, lambda one: _with(replace(one, split={"train": "test", "test": "train"}.get(one.split, "dev")), speaker="Cyd"))
+    write_manifest(
+        other,
+        lambda one: _with(replace(one, split={"train": "test", "test": "train"}.get(one.split, "dev")), speaker="Cyd"),
+    )
     _extract(params(), other)
 
 
-def test_shards_say_that_their_encoder_was_adapted_and_on_what(adapted: Path, params: MakeParams, layout: Layout) -> None:
+def test_shards_say_that_their_encoder_was_adapted_and_on_what(
+    adapted: Path, params: MakeParams, layout: Layout
+) -> None:
     from merc.shards.card.writing import write_card
 
-    files.write_json(layout.folder / "manifest.json", {"source": "", "deviations": [], "failures": [], "settings": {"corpora": {"words": {}}}})
+    files.write_json(
+        layout.folder / "manifest.json",
+        {"source": "", "deviations": [], "failures": [], "settings": {"corpora": {"words": {}}}},
+    )
     pq.write_table(_no_failures(), _made(layout.media) / "failures.parquet")
     _extract(params(), layout)
     shards = build_shards(ShardsConfig(), layout, RUN, encoders={"text": "plain_adapted"})
     facts = files.read_json(shards / "meta" / "info.json")["encoders"]["text"]
     assert (facts["tag"], facts["adapted"]["corpus"], facts["adapted"]["method"]) == ("adapted", "words", "full")
     assert facts["encoder"] == "folder with a bert model, adapted"
-    assert facts["training_data_overlap"].startswith("words: fine-tuned on the emotion labels of its train split, selected on dev; before that: none known")
+    assert facts["training_data_overlap"].startswith(
+        "words: fine-tuned on the emotion labels of its train split, selected on dev; before that: none known"
+    )
     write_card(shards)
     card = (shards / "README.md").read_text()
     assert "| text | plain_adapted | folder with a bert model, adapted | adapted |" in card
-    assert "overlap of its training data with IEMOCAP and MELD: words: fine-tuned on the emotion labels of its train split" in card
+    assert (
+        "overlap of its training data with IEMOCAP and MELD: words: fine-tuned on the emotion labels of its train split"
+        in card
+    )
 
 
 def _made(folder: Path) -> Path:
@@ -302,14 +376,20 @@ def test_sound_is_learned_and_its_convolutions_stay_as_they_are(
     assert files.read_json(out / "record.json")["counts"]["absent"] == {"no_audio_stream": 2}
 
 
-def test_utterances_without_words_are_no_lesson_but_count_in_the_score(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
-    write_manifest(layout, lambda one: replace(one, utterances=(replace(one.utterances[0], text="  "), *one.utterances[1:])))
+def test_utterances_without_words_are_no_lesson_but_count_in_the_score(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest
+) -> None:
+    write_manifest(
+        layout, lambda one: replace(one, utterances=(replace(one.utterances[0], text="  "), *one.utterances[1:]))
+    )
     record = files.read_json(_adapt(params(), layout) / "record.json")
     assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}
     assert record["dev"]["accuracy"] < 1
 
 
-def test_a_corpus_without_any_words_is_refused(params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> None:
+def test_a_corpus_without_any_words_is_refused(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest
+) -> None:
     write_manifest(layout, lambda one: _with(one, text=""))
     with pytest.raises(BadSettings, match="none of the 96 labelled train utterances has anything to encode"):
         _adapt(params(), layout)

@@ -18,12 +18,25 @@ from merc.errors import BadSettings, PipelineError
 from merc.params import Params
 
 MakeConfig = Callable[..., AdaptationConfig]
-TEXTS = ("glad", "we saw a door", "it then the dull street there", "a sweet day", "lost", "the grey table", "we saw it then", "bright street")
+TEXTS = (
+    "glad",
+    "we saw a door",
+    "it then the dull street there",
+    "a sweet day",
+    "lost",
+    "the grey table",
+    "we saw it then",
+    "bright street",
+)
 LABELS = (0, 1, 2, 0, 2, 1, 1, 0)
 
 
 def _examples(texts: Sequence[str] = TEXTS) -> dict[str, Examples]:
-    made = Examples("train", [UtteranceInput(utterance_id=str(at), text=text) for at, text in enumerate(texts)], np.array(LABELS[: len(texts)]))
+    made = Examples(
+        "train",
+        [UtteranceInput(utterance_id=str(at), text=text) for at, text in enumerate(texts)],
+        np.array(LABELS[: len(texts)]),
+    )
     return {"train": made, "dev": made, "test": Examples("test", [], np.zeros(0, dtype=np.int64))}
 
 
@@ -42,14 +55,24 @@ def _without_dropout(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1000, 12])
-def test_the_weights_are_those_of_a_plain_loop(params: Callable[..., Params], config: MakeConfig, bert: Callable[..., Path], tokens_per_batch: int) -> None:
+def test_the_weights_are_those_of_a_plain_loop(
+    params: Callable[..., Params], config: MakeConfig, bert: Callable[..., Path], tokens_per_batch: int
+) -> None:
     """Also where the utterances of a step are computed in several pieces."""
     from transformers import AutoModel, AutoTokenizer
 
     encoder = _loaded(params())
     encoder.budget.units = tokens_per_batch
     _without_dropout(encoder.model)
-    settings = {"epochs": 2, "batch_utterances": 3, "pool_batches": 1, "warmup_share": 0.25, "learning_rate": 0.002, "weight_decay": 0.1, "gradient_clip": 0.5}
+    settings = {
+        "epochs": 2,
+        "batch_utterances": 3,
+        "pool_batches": 1,
+        "warmup_share": 0.25,
+        "learning_rate": 0.002,
+        "weight_decay": 0.1,
+        "gradient_clip": 0.5,
+    }
     training = _Training(encoder, _examples(), 3, config(**settings), "cpu")
     head = nn.Linear(16, 3)
     head.load_state_dict(training.head.state_dict())
@@ -59,7 +82,9 @@ def test_the_weights_are_those_of_a_plain_loop(params: Callable[..., Params], co
 
     model, tokenizer = AutoModel.from_pretrained(bert()).eval(), AutoTokenizer.from_pretrained(bert())
     weights = [(weight, rate) for module, rate in ((model, 0.002), (head, 0.01)) for weight in module.parameters()]
-    optimizer = torch.optim.AdamW([{"params": [weight], "weight_decay": 0.1 if weight.ndim > 1 else 0.0} for weight, _ in weights])
+    optimizer = torch.optim.AdamW(
+        [{"params": [weight], "weight_decay": 0.1 if weight.ndim > 1 else 0.0} for weight, _ in weights]
+    )
     for batch, factor in zip(batches, factors, strict=True):
         loss = torch.zeros(())
         for index in batch:
@@ -75,9 +100,16 @@ def test_the_weights_are_those_of_a_plain_loop(params: Callable[..., Params], co
             group["lr"] = factor * rate
         optimizer.step()
     for name, weight in model.named_parameters():
-        # Adam divides by the size of a gradient: where that is nearly 0, rounding decides its direction, by one step at most.
+        # Adam divides by the size of a gradient: where that is nearly 0, rounding decides its direction, by one step at
+        # most.
         torch.testing.assert_close(encoder.model.get_parameter(name), weight, atol=5e-4, rtol=0, msg=name)
-    assert torch.dist(encoder.model.get_parameter("embeddings.word_embeddings.weight"), _loaded(params()).model.embeddings.word_embeddings.weight) > 0.05
+    assert (
+        torch.dist(
+            encoder.model.get_parameter("embeddings.word_embeddings.weight"),
+            _loaded(params()).model.embeddings.word_embeddings.weight,
+        )
+        > 0.05
+    )
     torch.testing.assert_close(training.head.weight, head.weight, atol=2e-4, rtol=0)
 
 
@@ -91,15 +123,20 @@ def _trained_on(training: Any, epoch: int) -> list[np.ndarray]:
     return taken
 
 
-def test_gradients_of_sound_are_those_of_transformers(params: Callable[..., Params], tone: Callable[[str, int], np.ndarray], wav2vec2: Path) -> None:
+def test_gradients_of_sound_are_those_of_transformers(
+    params: Callable[..., Params], tone: Callable[[str, int], np.ndarray], wav2vec2: Path
+) -> None:
     from transformers import AutoFeatureExtractor, AutoModel
 
     encoder = _loaded(params(), "audio", "sound")
     _without_dropout(encoder.model)
     clips = [tone(emotion, number) for number, emotion in enumerate(("joy", "sadness", "neutral"))]
-    items = encoder.training_items([UtteranceInput(utterance_id=str(at), waveform=clip) for at, clip in enumerate(clips)])
+    items = encoder.training_items(
+        [UtteranceInput(utterance_id=str(at), waveform=clip) for at, clip in enumerate(clips)]
+    )
     inputs = {
-        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in items.batch(np.arange(len(items.utterances))).items()
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in items.batch(np.arange(len(items.utterances))).items()
     }
     encoder.frozen_part().requires_grad_(False)
     direction = torch.randn(16, generator=torch.Generator().manual_seed(0))
@@ -115,14 +152,18 @@ def test_gradients_of_sound_are_those_of_transformers(params: Callable[..., Para
     assert found.keys() == expected.keys()
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, atol=1e-5 * largest, rtol=1e-3, msg=name)  # that of a key's bias is rounding alone
+        torch.testing.assert_close(
+            found[name], gradient, atol=1e-5 * largest, rtol=1e-3, msg=name
+        )  # that of a key's bias is rounding alone
 
 
 def test_a_long_clip_is_learned_from_window_by_window(params: Callable[..., Params]) -> None:
     encoder = _loaded(params(), "audio", "sound")
     noise = np.random.default_rng(0).standard_normal(40_000).astype(np.float32)
     sounds = [noise, None, noise[:8_000]]
-    items = encoder.training_items([UtteranceInput(utterance_id=str(at), waveform=sound) for at, sound in enumerate(sounds)])
+    items = encoder.training_items(
+        [UtteranceInput(utterance_id=str(at), waveform=sound) for at, sound in enumerate(sounds)]
+    )
     assert items.utterances.tolist() == [0, 0, 0, 2]
 
 
@@ -146,7 +187,9 @@ def test_of_equal_epochs_the_first_is_kept_and_its_weights_come_back(
     assert not all(torch.equal(weight, kept[2][name]) for name, weight in encoder.model.state_dict().items())
 
 
-def test_dropout_and_order_come_from_the_seed_and_torch_is_left_as_it_was(params: Callable[..., Params], config: MakeConfig) -> None:
+def test_dropout_and_order_come_from_the_seed_and_torch_is_left_as_it_was(
+    params: Callable[..., Params], config: MakeConfig
+) -> None:
     weights = []
     for seed, noise in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(noise)
@@ -160,7 +203,9 @@ def test_dropout_and_order_come_from_the_seed_and_torch_is_left_as_it_was(params
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_number_of_threads_is_that_of_the_settings_whatever_the_process_has(params: Callable[..., Params], config: MakeConfig, threads: int) -> None:
+def test_the_number_of_threads_is_that_of_the_settings_whatever_the_process_has(
+    params: Callable[..., Params], config: MakeConfig, threads: int
+) -> None:
     before = torch.get_num_threads()
     encoder, seen = _loaded(params()), []
     encoder.model.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
@@ -200,7 +245,9 @@ def test_low_rank_updates_change_linear_layers_by_so_much_rank_and_nothing_else(
     assert not [name for name in after if "lora" in name]
     changed = {name: after[name] - weight for name, weight in before.items() if not torch.equal(after[name], weight)}
     assert changed
-    assert all(name.startswith("encoder.layer.") and name.endswith(".weight") and "LayerNorm" not in name for name in changed)
+    assert all(
+        name.startswith("encoder.layer.") and name.endswith(".weight") and "LayerNorm" not in name for name in changed
+    )
     ranks = {int(torch.linalg.matrix_rank(difference, rtol=1e-3)) for difference in changed.values()}
     assert max(ranks) == 2
     vectors = encoder.encode(_examples()["train"].utterances).embeddings
@@ -210,14 +257,31 @@ def test_low_rank_updates_change_linear_layers_by_so_much_rank_and_nothing_else(
 def test_names_of_layers_that_the_model_lacks_are_refused(params: Callable[..., Params], config: MakeConfig) -> None:
     pytest.importorskip("peft")
     with pytest.raises(BadSettings, match=r"lora\.modules \('nothing',\): "):
-        adapt_encoder(_loaded(params()), _examples(), 3, config(method="lora", lora={**LORA, "modules": ["nothing"]}), "cpu")
+        adapt_encoder(
+            _loaded(params()), _examples(), 3, config(method="lora", lora={**LORA, "modules": ["nothing"]}), "cpu"
+        )
 
 
 def test_low_rank_updates_without_influence_are_told_of_and_refused_if_there_are_no_others(
     params: Callable[..., Params], config: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("peft")
-    adapt_encoder(_loaded(params().with_overrides(encoders__text__plain__layer=1)), _examples(), 3, config(method="lora", lora=LORA, epochs=1), "cpu")
+    adapt_encoder(
+        _loaded(params().with_overrides(encoders__text__plain__layer=1)),
+        _examples(),
+        3,
+        config(method="lora", lora=LORA, epochs=1),
+        "cpu",
+    )
     assert "12 of 24 low-rank weights, such as" in caplog.text
-    with pytest.raises(BadSettings, match=r"none of the 24 low-rank weights, such as .*, has influence on the vectors; name other lora\.modules"):
-        adapt_encoder(_loaded(params().with_overrides(encoders__text__plain__layer=0)), _examples(), 3, config(method="lora", lora=LORA, epochs=1), "cpu")
+    with pytest.raises(
+        BadSettings,
+        match=r"none of the 24 low-rank weights, such as .*, has influence on the vectors; name other lora\.modules",
+    ):
+        adapt_encoder(
+            _loaded(params().with_overrides(encoders__text__plain__layer=0)),
+            _examples(),
+            3,
+            config(method="lora", lora=LORA, epochs=1),
+            "cpu",
+        )

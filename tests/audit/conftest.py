@@ -32,7 +32,9 @@ def voice(seconds: float, hz: float = 130.0, seed: int = 0) -> NDArray[np.float3
     random = np.random.default_rng(seed)
     pitch = hz * (1 + 0.1 * np.interp(time, np.linspace(0, seconds, 8), random.normal(size=8)))
     phase = 2 * np.pi * np.cumsum(pitch) / RATE_HZ
-    loud = np.interp(time, np.linspace(0, seconds, max(4, round(8 * seconds))), random.uniform(0.05, 0.3, max(4, round(8 * seconds))))
+    loud = np.interp(
+        time, np.linspace(0, seconds, max(4, round(8 * seconds))), random.uniform(0.05, 0.3, max(4, round(8 * seconds)))
+    )
     harmonics = sum(np.sin(number * phase) * random.uniform(0.2, 1) / number for number in range(1, 12))
     return (0.5 * loud * harmonics + 0.001 * random.normal(size=len(time))).astype(np.float32)
 
@@ -49,8 +51,10 @@ def _jpeg(grey: int) -> bytes:
 def corpus(tmp_path: Path) -> Corpus:
     """Writes manifest and media of a train split.
 
-    ``dialogues``: of each (text, sound) in turn; a sound is samples, or the status of one that is absent. ``media``: row → columns of the media table.
-    ``reasons``: row → reasons of failure rows. ``streams``: what was decoded. ``version``: of the media, another one for media that were made anew.
+    ``dialogues``: of each (text, sound) in turn; a sound is samples, or the status of one that is absent. ``media``:
+    row → columns of the media table.
+    ``reasons``: row → reasons of failure rows. ``streams``: what was decoded. ``version``: of the media, another one
+    for media that were made anew.
     ``columns``, ``without``: of the media table, that are added or left out.
     """
 
@@ -68,13 +72,26 @@ def corpus(tmp_path: Path) -> Corpus:
         sounds = [sound for dialogue in dialogues for _, sound in dialogue]
         replaced = {*without, *(more.name for more in columns)}
         schema = pa.schema([*(one for one in SCHEMA if one.name not in replaced), *columns])
-        job = Job("media", layout.media, layout.scratch, Fingerprint({"media": {}}, {"streams": dict.fromkeys(streams, version)}), overwrite=True)
+        job = Job(
+            "media",
+            layout.media,
+            layout.scratch,
+            Fingerprint({"media": {}}, {"streams": dict.fromkeys(streams, version)}),
+            overwrite=True,
+        )
         job.start()
         ids, of_dialogue = table["utterance_id"].to_pylist(), table["dialogue_id"].to_pylist()
         for index, (start, stop) in enumerate(manifest.dialogue_bounds(table)):
-            rows = [_row(schema, ids[row], of_dialogue[row], sounds[row], (media or {}).get(row, {})) for row in range(start, stop)]
+            rows = [
+                _row(schema, ids[row], of_dialogue[row], sounds[row], (media or {}).get(row, {}))
+                for row in range(start, stop)
+            ]
             parquet.write(job.part(index), pa.Table.from_pylist(rows, schema=schema))
-        failed = [Failure(ids[row], "media", "audio", reason).row() for row, of_row in (reasons or {}).items() for reason in of_row]
+        failed = [
+            Failure(ids[row], "media", "audio", reason).row()
+            for row, of_row in (reasons or {}).items()
+            for reason in of_row
+        ]
         parquet.write(job.folder / FAILURES, failures.table(failed))
         job.finish({})
         return layout
@@ -89,7 +106,12 @@ def _manifest(layout: Layout, dialogues: Sequence[Sequence[tuple[str, Any]]]) ->
             source_dialogue_id=f"dia{number}",
             utterances=tuple(
                 Utterance(
-                    source_utterance_id=f"dia{number}_utt{turn}", speaker="AB"[turn % 2], text=text, emotion="joy", start_seconds=turn, end_seconds=turn + 1
+                    source_utterance_id=f"dia{number}_utt{turn}",
+                    speaker="AB"[turn % 2],
+                    text=text,
+                    emotion="joy",
+                    start_seconds=turn,
+                    end_seconds=turn + 1,
                 )
                 for turn, (text, _) in enumerate(dialogue)
             ),
@@ -103,7 +125,15 @@ def _manifest(layout: Layout, dialogues: Sequence[Sequence[tuple[str, Any]]]) ->
 
 def _row(schema: pa.Schema, utterance_id: str, dialogue_id: str, sound: Any, more: Mapping[str, Any]) -> dict[str, Any]:
     def nothing(column: pa.Field) -> Any:
-        return None if column.nullable else [] if pa.types.is_list(column.type) else "" if pa.types.is_string(column.type) else 0
+        return (
+            None
+            if column.nullable
+            else []
+            if pa.types.is_list(column.type)
+            else ""
+            if pa.types.is_string(column.type)
+            else 0
+        )
 
     row = {column.name: nothing(column) for column in schema} | {"truncated": False}
     heard = not isinstance(sound, str)
@@ -124,26 +154,45 @@ def _row(schema: pa.Schema, utterance_id: str, dialogue_id: str, sound: Any, mor
 
 
 WORDS = ("hello", "dog", "the", "child", "small", "figures", "two", "add")
-SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|zh|>", "<|transcribe|>", "<|notimestamps|>", "<|0.00|>")
+SPECIAL = (
+    "<|endoftext|>",
+    "<|startoftranscript|>",
+    "<|en|>",
+    "<|de|>",
+    "<|zh|>",
+    "<|transcribe|>",
+    "<|notimestamps|>",
+    "<|0.00|>",
+)
 
 
 def save_whisper(folder: Path, words: Sequence[str] = WORDS, special: Sequence[str] = SPECIAL) -> Path:
     """Writes a Whisper of one second and a few words, with random weights."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+    from transformers import (
+        PreTrainedTokenizerFast,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+    )
 
     torch.manual_seed(3)
-    made = Tokenizer(models.WordLevel({word: number for number, word in enumerate([*words, *special])}, unk_token=words[0]))
+    made = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate([*words, *special])}, unk_token=words[0])
+    )
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.decoder = decoders.WordPiece(prefix="##")
     made.add_special_tokens(list(special))
     PreTrainedTokenizerFast(tokenizer_object=made).save_pretrained(folder)
     end = len(words)
     settings = {
-        "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 64,
-        "decoder_ffn_dim": 64, "num_mel_bins": 16, "max_source_positions": 50, "max_target_positions": 40, "vocab_size": len(words) + len(special),
-        "init_std": 0.5, "pad_token_id": end, "bos_token_id": end, "eos_token_id": end, "decoder_start_token_id": end + 1,
+        "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64, "num_mel_bins": 16, "max_source_positions": 50, "max_target_positions": 40,
+        "vocab_size": len(words) + len(special),
+        "init_std": 0.5, "pad_token_id": end, "bos_token_id": end, "eos_token_id": end,
+        "decoder_start_token_id": end + 1,
     }  # fmt: skip
     WhisperForConditionalGeneration(WhisperConfig(**settings)).save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=16, chunk_length=1).save_pretrained(folder)
@@ -166,6 +215,10 @@ def folder_digest() -> Callable[[Path], dict[str, str]]:
     """File → sha256, of everything in a folder."""
 
     def digest(folder: Path) -> dict[str, str]:
-        return {path.relative_to(folder).as_posix(): files.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+        return {
+            path.relative_to(folder).as_posix(): files.sha256(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
 
     return digest

@@ -1,4 +1,6 @@
-"""``merc-extract audit`` and ``--quality``: the command writes, resumes and refuses with the exit codes that it promises."""
+"""``merc-extract audit`` and ``--quality``: the command writes, resumes and refuses with the exit codes that it
+promises.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +29,20 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     def invoke(*words: Any) -> Result:
-        given = ["audit", "--dataset", "tiny", "--out", tmp_path / "features", "--workers", 1, "--device", "cpu", "--params", ROOT / "params.yaml", *words]
+        given = [
+            "audit",
+            "--dataset",
+            "tiny",
+            "--out",
+            tmp_path / "features",
+            "--workers",
+            1,
+            "--device",
+            "cpu",
+            "--params",
+            ROOT / "params.yaml",
+            *words,
+        ]
         return CliRunner().invoke(main, [str(word) for word in given])
 
     return invoke
@@ -60,7 +75,9 @@ def test_each_refusal_has_its_exit_code(corpus: Corpus, run: Run, hub_cache: Pat
     assert run(*words).exit_code == code
 
 
-def test_a_folder_that_is_no_whisper_is_exit_code_2_and_names_what_it_is(corpus: Corpus, run: Run, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_whisper_is_exit_code_2_and_names_what_it_is(
+    corpus: Corpus, run: Run, tmp_path: Path
+) -> None:
     corpus([("Hello dog", voice(0.8))])
     (tmp_path / "model").mkdir()
     assert run("--asr", tmp_path / "model").exit_code == 2
@@ -76,8 +93,20 @@ def test_another_process_at_the_same_output_is_exit_code_7(corpus: Corpus, run: 
     assert run().exit_code == 7
 
 
-def test_quality_without_an_audit_ends_before_anything_is_decoded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    words = ["--dataset", "demo-meld", "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--quality", "--params", ROOT / "params.yaml"]
+def test_quality_without_an_audit_ends_before_anything_is_decoded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [
+        "--dataset",
+        "demo-meld",
+        "--raw",
+        tmp_path / "raw",
+        "--out",
+        tmp_path / "out",
+        "--quality",
+        "--params",
+        ROOT / "params.yaml",
+    ]
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == 4
     assert "merc-extract audit --dataset demo-meld" in result.output
@@ -85,12 +114,28 @@ def test_quality_without_an_audit_ends_before_anything_is_decoded(tmp_path: Path
 
 
 def _heard(tmp_path: Path, *words: Any) -> Result:
-    given = ["heard", "--dataset", "tiny", "--out", tmp_path / "features", "--workers", 1, "--params", ROOT / "params.yaml", *words]
+    given = [
+        "heard",
+        "--dataset",
+        "tiny",
+        "--out",
+        tmp_path / "features",
+        "--workers",
+        1,
+        "--params",
+        ROOT / "params.yaml",
+        *words,
+    ]
     return CliRunner().invoke(main, [str(word) for word in given])
 
 
-def test_what_is_heard_is_encoded_as_the_texts_would_be(corpus: Corpus, whisper: Path, run: Run, tmp_path: Path) -> None:
-    layout = corpus([("Written otherwise", voice(0.8)), ("Nothing is heard", "silence")], [("No sound", "media_missing"), ("Other", voice(0.7, seed=4))])
+def test_what_is_heard_is_encoded_as_the_texts_would_be(
+    corpus: Corpus, whisper: Path, run: Run, tmp_path: Path
+) -> None:
+    layout = corpus(
+        [("Written otherwise", voice(0.8)), ("Nothing is heard", "silence")],
+        [("No sound", "media_missing"), ("Other", voice(0.7, seed=4))],
+    )
     assert run("--asr", whisper, "--set", "audit.language=en").exit_code == 0
     result = _heard(tmp_path, "--encoder", "ngrams")
     assert (result.exit_code, result.stdout) == (0, f"{layout.heard_text('ngrams')}\n")
@@ -106,7 +151,10 @@ def test_what_is_heard_is_encoded_as_the_texts_would_be(corpus: Corpus, whisper:
     assert found.present.tolist() == [True, False, False, True]
     assert not layout.features("text", "ngrams").exists()
     rows = parquet.read(layout.heard_text("ngrams") / FAILURES).to_pylist()
-    assert [(row["utterance_id"], row["reason"]) for row in rows] == [("train/dia0_utt1", "no_text"), ("train/dia1_utt0", "no_text")]
+    assert [(row["utterance_id"], row["reason"]) for row in rows] == [
+        ("train/dia0_utt1", "no_text"),
+        ("train/dia1_utt0", "no_text"),
+    ]
 
 
 def test_where_nothing_was_heard_there_is_nothing_to_encode(corpus: Corpus, run: Run, tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ def test_the_thresholds_in_the_table_are_the_defaults() -> None:
     for check in checks(Config()):
         (line,) = [line for line in PAGE.splitlines() if re.match(rf"\| `{check.column}`", line)]
         cell = line.split("|")[3]
-        assert [float(number) for number in re.findall(r"[\d.]+", cell)] == [bound for bound in (check.low, check.high) if bound is not None]
+        assert [float(number) for number in re.findall(r"[\d.]+", cell)] == [
+            bound for bound in (check.low, check.high) if bound is not None
+        ]
 
 
 def test_the_conditions_that_are_shown_are_conditions() -> None:

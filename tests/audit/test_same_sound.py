@@ -57,14 +57,22 @@ def test_a_short_overlap_is_not_enough() -> None:
 def test_clips_too_short_for_a_fingerprint_are_compared_by_their_samples() -> None:
     short = voice(0.2)
     assert len(same_sound.fingerprint(short)) == 0
-    assert _nearest([short, short.copy(), voice(0.2, seed=5), np.zeros(0, np.float32), np.zeros(0, np.float32)]) == [1, 0, -1, -1, -1]
+    assert _nearest([short, short.copy(), voice(0.2, seed=5), np.zeros(0, np.float32), np.zeros(0, np.float32)]) == [
+        1,
+        0,
+        -1,
+        -1,
+        -1,
+    ]
 
 
 def test_no_utterances_have_none() -> None:
     assert same_sound.nearest([], [], 0.5, 0.3) == []
 
 
-@pytest.mark.parametrize("pause", [np.zeros(32_000, np.float32), noise(2, 1e-5, seed=9)], ids=["silence", "the same faint noise"])
+@pytest.mark.parametrize(
+    "pause", [np.zeros(32_000, np.float32), noise(2, 1e-5, seed=9)], ids=["silence", "the same faint noise"]
+)
 def test_other_words_in_the_same_pauses_are_not_the_same_sound(pause: Sound) -> None:
     sounds = [np.concatenate([voice(1.5, 110 + 20 * seed, seed), pause]).astype(np.float32) for seed in range(4)]
     assert _nearest(sounds) == [-1] * 4

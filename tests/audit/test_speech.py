@@ -35,7 +35,14 @@ def test_a_voice_is_found_in_noise() -> None:
 
 @pytest.mark.parametrize(
     "sound",
-    [np.zeros(16_000, np.float32), np.zeros(0, np.float32), np.zeros(100, np.float32), np.full(16_000, 0.5, np.float32), noise(2), noise(2, 1e-5)],
+    [
+        np.zeros(16_000, np.float32),
+        np.zeros(0, np.float32),
+        np.zeros(100, np.float32),
+        np.full(16_000, 0.5, np.float32),
+        noise(2),
+        noise(2, 1e-5),
+    ],
     ids=["silence", "nothing", "less than a frame", "a constant", "noise", "faint noise"],
 )
 def test_silence_and_noise_hold_no_speech(sound: np.ndarray) -> None:

@@ -1,4 +1,6 @@
-"""An audit from finished media: every column, its thresholds, resumption, and what is reported where something is missing."""
+"""An audit from finished media: every column, its thresholds, resumption, and what is reported where something is
+missing.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -26,7 +28,11 @@ from merc.records.inputs import input_hashes
 from .conftest import Corpus, noise, voice
 
 RUN = RunOptions(workers=1, device="cpu")
-OF_SPEAKER = (pa.field("speaking_logit", pa.float32()), pa.field("speaking_share", pa.float32()), pa.field("off_screen", pa.bool_()))
+OF_SPEAKER = (
+    pa.field("speaking_logit", pa.float32()),
+    pa.field("speaking_share", pa.float32()),
+    pa.field("off_screen", pa.bool_()),
+)
 
 
 def _asr(folder: Path, **settings: Any) -> Transcriber:
@@ -56,20 +62,30 @@ def test_sound_gives_speech_its_rate_and_who_has_the_same(corpus: Corpus) -> Non
     assert [row["speech_seconds"] for row in rows[3:]] == [0.0, 0.0, None]
     assert [row["speech_rate"] for row in rows[2:]] == [None] * 4
     assert [row["doubts"] for row in rows] == [
-        ["same_sound_as"], ["speech_rate"], ["same_sound_as"], ["speech_share", "speech_seconds"], ["speech_share", "speech_seconds"], []
+        ["same_sound_as"], ["speech_rate"], ["same_sound_as"], ["speech_share", "speech_seconds"], ["speech_share",
+        "speech_seconds"], []
     ]  # fmt: skip
     assert {row["asr_text"] for row in rows} == {None}
     assert "No speech recognition" in _page(layout)
 
 
 def test_what_a_whisper_hears_is_compared_with_the_text(corpus: Corpus, whisper: Path) -> None:
-    layout = corpus([("Hello dog", voice(0.8)), ("…", voice(0.7, seed=4)), ("", voice(0.6, seed=5)), ("Hello", "silence"), ("Hello", "media_missing")])
+    layout = corpus(
+        [
+            ("Hello dog", voice(0.8)),
+            ("…", voice(0.7, seed=4)),
+            ("", voice(0.6, seed=5)),
+            ("Hello", "silence"),
+            ("Hello", "media_missing"),
+        ]
+    )
     make_audit(Config(), layout, RUN, _asr(whisper, language="en"))
     rows = _rows(layout)
     assert rows[0]["asr_text"]
     assert rows[0]["asr_error"] > 0
     assert [(row["asr_error"], row["asr_note"]) for row in rows[1:]] == [
-        (None, "the text has no letter or digit"), (None, "the text has no letter or digit"), (1.0, "no words were heard"), (None, None)
+        (None, "the text has no letter or digit"), (None, "the text has no letter or digit"), (1.0,
+         "no words were heard"), (None, None)
     ]  # fmt: skip
     assert [row["asr_text"] for row in rows[3:]] == ["", None]
     assert files.read_json(layout.heard("transcripts") / "record.json")["language"] == "en"
@@ -88,7 +104,10 @@ def test_columns_of_the_media_that_older_ones_lack_are_null(corpus: Corpus) -> N
     missing = dict.fromkeys(("speaking", "speaking_share", "off_screen"))
     make_audit(Config(), layout := corpus(said, without=[field.name for field in OF_SPEAKER]), RUN)
     assert [{name: row[name] for name in missing} for row in _rows(layout)] == [missing] * 2
-    media = {0: {"speaking_logit": -1.5, "speaking_share": 0.1, "off_screen": True}, 1: {"speaking_logit": 2.0, "speaking_share": 0.9, "off_screen": False}}
+    media = {
+        0: {"speaking_logit": -1.5, "speaking_share": 0.1, "off_screen": True},
+        1: {"speaking_logit": 2.0, "speaking_share": 0.9, "off_screen": False},
+    }
     layout = corpus(said, columns=OF_SPEAKER, media=media, version="2")
     make_audit(Config(), layout, RUN)
     rows = _rows(layout)
@@ -103,7 +122,10 @@ def test_columns_of_the_media_that_older_ones_lack_are_null(corpus: Corpus) -> N
 def test_faces_and_cuts_come_from_the_media(corpus: Corpus) -> None:
     layout = corpus(
         [("Hello there", voice(1)), ("Hello you", voice(1, seed=2)), ("And me", "media_missing")],
-        media={0: {"face_coverage": 0.25}, 2: {"frames_seen": 0, "face_coverage": 0.0, "faces": [], "face_seconds": [], "face_scores": []}},
+        media={
+            0: {"face_coverage": 0.25},
+            2: {"frames_seen": 0, "face_coverage": 0.0, "faces": [], "face_seconds": [], "face_scores": []},
+        },
         reasons={1: ["truncated", "clipped", "cut_to_annotation"], 2: ["truncated"]},
     )
     make_audit(Config(), layout, RUN)
@@ -129,7 +151,9 @@ def _write_faces(layout: Layout, vectors: np.ndarray, **inputs: Any) -> None:
 
 def test_a_face_unlike_the_same_names_others_is_found_where_features_tell_faces_apart(corpus: Corpus) -> None:
     layout = corpus([(f"Line {turn}", voice(0.5, seed=turn)) for turn in range(6)])
-    _write_faces(layout, np.array([[1, 0], [0, 1], [1, 0.1], [0, 1], [0, 1], [0.1, 1]], dtype=np.float32))  # the third face of A is B's
+    _write_faces(
+        layout, np.array([[1, 0], [0, 1], [1, 0.1], [0, 1], [0, 1], [0.1, 1]], dtype=np.float32)
+    )  # the third face of A is B's
     make_audit(Config(), layout, RUN)
     assert [row["utterance_id"] for row in _rows(layout) if "face_unlike" in row["doubts"]] == ["train/dia0_utt4"]
 
@@ -167,7 +191,11 @@ def test_a_second_run_does_nothing_and_one_from_scratch_gives_the_same_bytes(
 
 
 def test_a_killed_run_resumes_with_the_parts_that_were_done_to_the_same_bytes(
-    corpus: Corpus, whisper: Path, tmp_path: Path, folder_digest: Callable[[Path], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus,
+    whisper: Path,
+    tmp_path: Path,
+    folder_digest: Callable[[Path], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(listening, "_UTTERANCES_PER_PART", 1)
     layout = corpus([("Hello dog", voice(0.8))], [("The child", voice(0.7, seed=4))], [("Add two", voice(0.5, seed=6))])
@@ -192,7 +220,9 @@ def test_a_killed_run_resumes_with_the_parts_that_were_done_to_the_same_bytes(
     }
 
 
-def test_other_thresholds_need_nothing_listened_to_again_and_are_told(corpus: Corpus, whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_thresholds_need_nothing_listened_to_again_and_are_told(
+    corpus: Corpus, whisper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layout = corpus([("Hello dog", voice(0.8))])
     make_audit(Config(), layout, RUN, _asr(whisper))
     monkeypatch.setattr(Transcriber, "load", lambda *_: pytest.fail("was loaded again"))
@@ -205,7 +235,13 @@ def test_other_thresholds_need_nothing_listened_to_again_and_are_told(corpus: Co
 def test_new_media_make_the_audit_stale_and_it_is_made_again(corpus: Corpus) -> None:
     make_audit(Config(), layout := corpus([("Hello dog", voice(0.8))]), RUN)
     layout = corpus([("Hello dog", noise(0.8))], version="2")
-    with pytest.raises(BadTable, match=r"of other data than those there now \(audio, visual changed\); make it again:\n  merc-extract audit --dataset tiny"):
+    with pytest.raises(
+        BadTable,
+        match=(
+            r"of other data than those there now \(audio, visual changed\); make it again:\n  merc-extract audit"
+            r" --dataset tiny"
+        ),
+    ):
         audits.read(layout, manifest.read(layout.manifest))
     make_audit(Config(), layout, RUN)
     assert _rows(layout)[0]["speech_seconds"] == 0
@@ -238,7 +274,8 @@ def test_a_name_for_the_recogniser_is_a_folder_an_encoder_or_a_name_on_the_hub(w
     params = Params({})
     assert transcriber_of(params, Config(), offline=True) is None
     of_folder, of_encoder, of_hub = (
-        transcriber_of(params, Config(asr=name, asr_revision="a" * 40), offline=True) for name in (str(whisper), "whisper_base", "openai/whisper-tiny")
+        transcriber_of(params, Config(asr=name, asr_revision="a" * 40), offline=True)
+        for name in (str(whisper), "whisper_base", "openai/whisper-tiny")
     )
     assert of_folder is not None
     assert of_encoder is not None
@@ -246,7 +283,9 @@ def test_a_name_for_the_recogniser_is_a_folder_an_encoder_or_a_name_on_the_hub(w
     assert of_folder.checkpoint.is_folder
     assert (of_encoder.checkpoint.repo, of_encoder.checkpoint.revision[:4]) == ("openai/whisper-base", "e379")
     assert (of_hub.checkpoint.repo, of_hub.checkpoint.revision) == ("openai/whisper-tiny", "a" * 40)
-    with pytest.raises(BadSettings, match="no folder, no encoder and no name on the hub: 'whisper_bse'; did you mean 'whisper_base'"):
+    with pytest.raises(
+        BadSettings, match="no folder, no encoder and no name on the hub: 'whisper_bse'; did you mean 'whisper_base'"
+    ):
         transcriber_of(params, Config(asr="whisper_bse"), offline=True)
     with pytest.raises(BadSettings, match="'acoustic' has no checkpoint that could transcribe"):
         transcriber_of(params, Config(asr="acoustic"), offline=True)

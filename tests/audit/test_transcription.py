@@ -40,7 +40,10 @@ def _loaded(folder: Path, device: str = "cpu", **settings: Any) -> Transcriber:
 def _greedy(made: Transcriber, sound: np.ndarray, language: str, most: int) -> list[int]:
     """Token by token without a cache, as the method has it."""
     features = torch.from_numpy(made._prepare([sound])["spectrograms"])
-    tokens = [SPECIAL.index(one) + len(WORDS) for one in ("<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>")]
+    tokens = [
+        SPECIAL.index(one) + len(WORDS)
+        for one in ("<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>")
+    ]
     begin = len(tokens)
     with torch.inference_mode():
         while len(tokens) < begin + most:
@@ -61,7 +64,9 @@ def test_each_clip_is_decoded_greedily_as_it_would_be_alone(whisper: Path, devic
     assert len({*texts}) > 1
     here = _loaded(whisper)
     for clip, text in zip(CLIPS, texts, strict=True):
-        assert text.split() == [WORDS[token] for token in _greedy(here, clip, "de", transcription._most_tokens(len(clip)))]
+        assert text.split() == [
+            WORDS[token] for token in _greedy(here, clip, "de", transcription._most_tokens(len(clip)))
+        ]
 
 
 def test_a_clip_longer_than_the_window_is_transcribed_in_pieces(whisper: Path) -> None:
@@ -96,13 +101,19 @@ def test_no_clips_give_no_texts(whisper: Path) -> None:
 
 
 def _bert(folder: Path, _: Path) -> None:
-    BertModel(BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)).save_pretrained(folder)
+    BertModel(
+        BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    ).save_pretrained(folder)
 
 
 def _encoder_alone(folder: Path, whisper: Path) -> None:
     shutil.copytree(whisper, folder, dirs_exist_ok=True)
     weights = load_file(folder / "model.safetensors")
-    save_file({name: value for name, value in weights.items() if "encoder." in name}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: value for name, value in weights.items() if "encoder." in name},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
 
 
 def _other_rate(folder: Path, whisper: Path) -> None:

@@ -17,9 +17,15 @@ from merc.params import Params
 
 @pytest.fixture
 def settings(tmp_path: Path, tiny_bert: Path) -> Path:
-    """A params.yaml with a tiny encoder, ``plain``, and ``own``, what becomes of it; next to it a corpus whose words say the emotion."""
+    """A params.yaml with a tiny encoder, ``plain``, and ``own``, what becomes of it; next to it a corpus whose words
+    say the emotion.
+    """
     plain = {"base": "minilm", "repo": str(tiny_bert), "revision": "", "dim": 16, "max_tokens": 32}
-    made = {"repo": str(tmp_path / "features" / "table" / "adapted" / "text" / "plain-full"), "made_by": "merc-adapt …", "speaker_names": True}
+    made = {
+        "repo": str(tmp_path / "features" / "table" / "adapted" / "text" / "plain-full"),
+        "made_by": "merc-adapt …",
+        "speaker_names": True,
+    }
     tree = {
         "encoders": {"text": {"plain": plain, "own": {"base": "plain", **made}}},
         "adaptations": {"text": {"full": {"learning_rate": 0.005, "batch_utterances": 4}}},
@@ -44,24 +50,50 @@ def tiny_bert(tmp_path: Path) -> Path:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    vocabulary = {word: at for at, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "we", "saw", "it", "glad", "dull", "A", "B", ":"])}
+    vocabulary = {
+        word: at
+        for at, word in enumerate(
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "we", "saw", "it", "glad", "dull", "A", "B", ":"]
+        )
+    }
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **names).save_pretrained(tmp_path / "bert")
-    config = BertConfig(vocab_size=12, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64)
+    config = BertConfig(
+        vocab_size=12,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
     BertModel(config).save_pretrained(tmp_path / "bert")
     return tmp_path / "bert"
 
 
 def _run(command: Any, settings: Path, *arguments: str) -> Result:
     folder = settings.parent
-    where = ["--params", str(settings), "--raw", str(folder / "raw"), "--out", str(folder / "features"), "--offline", "--device", "cpu"]
+    where = [
+        "--params",
+        str(settings),
+        "--raw",
+        str(folder / "raw"),
+        "--out",
+        str(folder / "features"),
+        "--offline",
+        "--device",
+        "cpu",
+    ]
     return CliRunner().invoke(command, ["--dataset", "table", *where, *arguments])
 
 
-def test_linear_layers_that_are_given_to_onednn_are_computed_by_it_in_the_extraction_and_by_torch_in_the_training(settings: Path) -> None:
+def test_linear_layers_that_are_given_to_onednn_are_computed_by_it_in_the_extraction_and_by_torch_in_the_training(
+    settings: Path,
+) -> None:
     by_torch = _run(main, settings, "--modality", "text", "--encoder", "plain")
     assert by_torch.exit_code == 0, by_torch.output
     made = settings.parent / "features" / "table" / "adapted" / "text" / "plain-full"
@@ -145,9 +177,14 @@ def test_what_cannot_be_done_ends_with_its_exit_code(settings: Path, arguments: 
 
 
 def test_a_setting_that_the_fine_tuning_overrides_is_told_with_the_key_that_does(settings: Path) -> None:
-    result = _run(main, settings, "--modality", "text", "--encoder", "plain", "--set", "encoders.text.plain.speaker_names=false")
+    result = _run(
+        main, settings, "--modality", "text", "--encoder", "plain", "--set", "encoders.text.plain.speaker_names=false"
+    )
     assert result.exit_code == 2
-    assert "encoders.text.plain.speaker_names has no effect, since adaptations.text.full.encoder lies over it" in result.stderr
+    assert (
+        "encoders.text.plain.speaker_names has no effect, since adaptations.text.full.encoder lies over it"
+        in result.stderr
+    )
     assert "set adaptations.text.full.encoder.speaker_names instead" in result.stderr
 
 
@@ -158,7 +195,9 @@ def test_a_misspelt_name_is_told_before_the_corpus_is_read(settings: Path) -> No
 
 
 def test_a_dataset_that_is_not_in_the_settings_is_refused_with_the_nearest(settings: Path) -> None:
-    result = CliRunner().invoke(main, ["--dataset", "tables", "--modality", "text", "--encoder", "plain", "--params", str(settings)])
+    result = CliRunner().invoke(
+        main, ["--dataset", "tables", "--modality", "text", "--encoder", "plain", "--params", str(settings)]
+    )
     assert result.exit_code == 2
 
 

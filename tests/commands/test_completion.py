@@ -21,7 +21,7 @@ from importlib import import_module
 for module, words in json.loads(sys.argv[1]):
     assert ShellComplete(import_module(f"merc.commands.{module}").main, {}, "", "").get_completions(words[:-1], words[-1]), words
 print(json.dumps([name for name in ("torch", "transformers", "pandas", "cv2", "huggingface_hub") if name in sys.modules]))
-"""
+"""  # noqa: E501
 
 
 def _given(name: str, *words: str) -> list[str]:
@@ -43,7 +43,11 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("extract", ["models", "text=minilm", "media="], ["media=yunet", "media=light_asd"]),
         ("extract", ["--preset", ""], ["base", "embedded", "large"]),
         ("extract", ["--modalities", "text,"], ["text,audio", "text,visual"]),
-        ("train", ["--recipe", "baseline"], ["baseline", "baseline_audio", "baseline_iemocap", "baseline_text", "baseline_visual"]),
+        (
+            "train",
+            ["--recipe", "baseline"],
+            ["baseline", "baseline_audio", "baseline_iemocap", "baseline_text", "baseline_visual"],
+        ),
         ("train", ["--recipe", "mmgcn+f"], ["mmgcn+faster", "mmgcn+focal"]),
         ("train", ["show", "mmgcn+focal@text-"], ["mmgcn+focal@text-audio", "mmgcn+focal@text-visual"]),
         ("train", ["sweep", "mmgcn", "--sweep", "idcl"], ["idcl_neighbours", "idcl_temperature"]),
@@ -58,7 +62,9 @@ def test_names_are_completed(name: str, words: list[str], given: list[str]) -> N
 
 
 def test_names_of_the_users_own_settings_are_completed_and_unreadable_settings_give_none(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("corpora:\n  mine:\n    reader: table\nrecipes:\n  mine_too:\n    base: baseline\n")
+    (tmp_path / "params.yaml").write_text(
+        "corpora:\n  mine:\n    reader: table\nrecipes:\n  mine_too:\n    base: baseline\n"
+    )
     assert _given("extract", "--dataset", "mi") == ["mine"]
     assert _given("train", "--recipe", "mine") == ["mine_too"]
     (tmp_path / "other.yaml").write_text("corpora:\n  theirs:\n    reader: table\n")
@@ -82,7 +88,9 @@ def test_completing_loads_neither_torch_nor_pandas() -> None:
         ["train", ["--recipe", "mmgcn+"]],
         ["shards", ["neighbours", "--similarity", ""]],
     ]
-    done = subprocess.run([sys.executable, "-c", _LIGHT, json.dumps(asked)], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _LIGHT, json.dumps(asked)], capture_output=True, text=True, timeout=60, check=True
+    )
     assert json.loads(done.stdout) == []
 
 
@@ -107,6 +115,11 @@ def test_bash_completes_behind_the_equals_sign() -> None:
     kind = get_completion_class("bash")
     assert kind is not None
     script = kind(import_module("merc.commands.extract").main, {}, "merc-extract", "_MERC_EXTRACT_COMPLETE").source()
-    ask = f'COMP_WORDS=(merc-extract --encoder text = minilm_m); COMP_CWORD=4; _merc_extract_completion {command}; echo "${{COMPREPLY[@]}}"'
-    done = subprocess.run(["bash", "--norc", "-c", f"{script}\n{ask}"], capture_output=True, text=True, timeout=60, check=True)
+    ask = (
+        f"COMP_WORDS=(merc-extract --encoder text = minilm_m); COMP_CWORD=4; _merc_extract_completion {command}; echo"
+        ' "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f"{script}\n{ask}"], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.split() == ["minilm_meld", "minilm_meld_context"]

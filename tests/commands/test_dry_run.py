@@ -36,12 +36,18 @@ def _dry(corpus: Path, *arguments: str) -> Result:
 
 def test_a_dry_run_estimates_the_time_of_what_would_run_and_writes_nothing(corpus: Path) -> None:
     lines = _dry(corpus, "--preset", "embedded").stdout.splitlines()
-    assert lines[2].startswith("media             would run: audio and visual of 100 utterances, about 5 minutes and 6 MB")  # 3600 s x 0.171 / 2
-    assert lines[-1].startswith("in all            about 6 minutes on 2 processes, a rough estimate by clips of 640x360")
+    assert lines[2].startswith(
+        "media             would run: audio and visual of 100 utterances, about 5 minutes and 6 MB"
+    )  # 3600 s x 0.171 / 2
+    assert lines[-1].startswith(
+        "in all            about 6 minutes on 2 processes, a rough estimate by clips of 640x360"
+    )
     assert not (corpus / "features").exists()
 
 
-def test_a_dry_run_asks_no_hub_and_says_that_the_model_would_be_fetched(corpus: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_asks_no_hub_and_says_that_the_model_would_be_fetched(
+    corpus: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def asked(*_: object, **how: object) -> str:
         assert how.get("local_files_only"), "a hub was asked"
         raise FileNotFoundError("not in the cache")
@@ -52,16 +58,25 @@ def test_a_dry_run_asks_no_hub_and_says_that_the_model_would_be_fetched(corpus: 
     assert "text/minilm       would run: 100 utterances\n" in _dry(corpus, *words).stdout
     folders = ["--raw", str(corpus / "raw" / "own"), "--out", str(corpus / "features"), "--params", PARAMS]
     assert "and               what text/minilm takes, which depends on the device" in _dry(corpus, *words).stdout
-    made = CliRunner().invoke(main, ["--dataset", "table", *folders, "--modalities", "text", "--preset", "embedded", "--workers", "1"])
+    made = CliRunner().invoke(
+        main, ["--dataset", "table", *folders, "--modalities", "text", "--preset", "embedded", "--workers", "1"]
+    )
     assert made.exit_code == 0, made.output
     args = ["--dataset", "table", *folders, "--dry-run", *words]
-    assert "text/minilm       would run: 100 utterances, its model is not here and would be fetched first\n" in CliRunner().invoke(main, args).stdout
+    assert (
+        "text/minilm       would run: 100 utterances, its model is not here and would be fetched first\n"
+        in CliRunner().invoke(main, args).stdout
+    )
     assert CliRunner().invoke(main, [*args, "--offline"]).exit_code == 6
 
 
 @pytest.mark.parametrize("modalities", ["text", "text,audio,visual"])
-def test_a_dry_run_opens_no_connection(corpus: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch, modalities: str) -> None:
-    """Of any library to any address, also after the manifest is there, and with media whose networks come from a hub."""
+def test_a_dry_run_opens_no_connection(
+    corpus: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch, modalities: str
+) -> None:
+    """Of any library to any address, also after the manifest is there, and with media whose networks come from a
+    hub.
+    """
     tried: list[object] = []
 
     def connect(_socket: object, address: object) -> None:
@@ -72,12 +87,17 @@ def test_a_dry_run_opens_no_connection(corpus: Path, hub_cache: Path, monkeypatc
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("socket.socket.connect", connect)
     monkeypatch.setattr("socket.getaddrinfo", lambda *address, **_: tried.append(address))
-    params, layout = Params.load(Path(PARAMS), ("corpora.table.columns.start=start", "corpora.table.columns.end=end")), Layout(corpus / "raw", corpus, "table")
+    params, layout = (
+        Params.load(Path(PARAMS), ("corpora.table.columns.start=start", "corpora.table.columns.end=end")),
+        Layout(corpus / "raw", corpus, "table"),
+    )
     monkeypatch.setattr(Layout, "corpus_root", corpus / "raw" / "own")
     build_manifest(choose(params, "table"), layout, RunOptions(), modalities=tuple(modalities.split(",")))
     folders = ["--raw", str(corpus / "raw"), "--out", str(corpus), "--params", PARAMS]
     times = ["--set", "corpora.table.columns.start=start", "--set", "corpora.table.columns.end=end"]
-    done = CliRunner().invoke(main, ["--dataset", "table", "--dry-run", "--preset", "base", "--modalities", modalities, *folders, *times])
+    done = CliRunner().invoke(
+        main, ["--dataset", "table", "--dry-run", "--preset", "base", "--modalities", modalities, *folders, *times]
+    )
     assert done.exit_code == 0, done.output
     assert "manifest          is there" in done.stdout
     assert "its model is not here and would be fetched first" in done.stdout

@@ -21,11 +21,19 @@ FEW = [
 ]
 
 
-def _run(place: Place, *arguments: str) -> Result:  # noqa: F811
-    return CliRunner().invoke(main, [f"--params={Path(__file__).resolve().parents[2] / 'params.yaml'}", "--device=cpu", *place.arguments, *arguments])
+def _run(place: Place, *arguments: str) -> Result:
+    return CliRunner().invoke(
+        main,
+        [
+            f"--params={Path(__file__).resolve().parents[2] / 'params.yaml'}",
+            "--device=cpu",
+            *place.arguments,
+            *arguments,
+        ],
+    )
 
 
-def test_all_runs_are_evaluated_and_compared_and_a_second_time_nothing_is_done(place: Place) -> None:  # noqa: F811
+def test_all_runs_are_evaluated_and_compared_and_a_second_time_nothing_is_done(place: Place) -> None:
     first = _run(place, "--dataset", "tiny", *FEW)
     assert first.exit_code == 0, first.stderr
     printed = [str(Path(line).relative_to(place.evaluations)) for line in first.stdout.splitlines()]
@@ -37,12 +45,12 @@ def test_all_runs_are_evaluated_and_compared_and_a_second_time_nothing_is_done(p
     assert again.stderr.count("done before") == len(printed)
 
 
-def test_one_evaluation_of_one_run(place: Place) -> None:  # noqa: F811
+def test_one_evaluation_of_one_run(place: Place) -> None:
     done = _run(place, "--dataset", "tiny", "--recipe", "text", "--protocol", "emotion_shift")
     assert done.stdout == f"{place.evaluations / 'runs/tiny/text/emotion_shift/scores.json'}\n"
 
 
-def test_a_broken_run_does_not_stop_the_others(place: Place) -> None:  # noqa: F811
+def test_a_broken_run_does_not_stop_the_others(place: Place) -> None:
     (place.runs / "tiny" / "all" / "predictions.parquet").unlink()
     done = _run(place, "--dataset", "tiny", "--protocol", "calibration", "--protocol", "significance")
     assert done.exit_code == 4
@@ -61,13 +69,15 @@ def test_a_broken_run_does_not_stop_the_others(place: Place) -> None:  # noqa: F
         ([], 2, "Missing option '--dataset'"),
     ],
 )
-def test_what_cannot_be_is_refused_with_its_exit_code(place: Place, arguments: list[str], code: int, words: str) -> None:  # noqa: F811
+def test_what_cannot_be_is_refused_with_its_exit_code(
+    place: Place, arguments: list[str], code: int, words: str
+) -> None:
     done = _run(place, *arguments)
     assert (done.exit_code, words in done.stderr) == (code, True)
     assert not place.evaluations.exists()
 
 
-def test_other_settings_and_another_process_have_exit_codes_of_their_own(place: Place) -> None:  # noqa: F811
+def test_other_settings_and_another_process_have_exit_codes_of_their_own(place: Place) -> None:
     one = ["--dataset", "tiny", "--recipe", "text", "--protocol", "calibration"]
     assert _run(place, *one).exit_code == 0
     other = _run(place, *one, "--set", "evaluation.calibration.bins=3")
@@ -78,7 +88,7 @@ def test_other_settings_and_another_process_have_exit_codes_of_their_own(place: 
         assert _run(place, *one).exit_code == 7
 
 
-def test_without_shards_the_significance_can_still_be_told_and_the_rest_says_how_to_make_them(place: Place) -> None:  # noqa: F811
+def test_without_shards_the_significance_can_still_be_told_and_the_rest_says_how_to_make_them(place: Place) -> None:
     shutil.rmtree(place.layout.out)
     assert _run(place, "--dataset", "tiny", "--protocol", "significance", *FEW[4:]).exit_code == 0
     done = _run(place, "--dataset", "tiny", "--recipe", "text", "--protocol", "emotion_shift")

@@ -57,7 +57,13 @@ def test_an_encoder_comes_from_its_option_else_the_preset_else_the_default(
 @pytest.mark.parametrize(
     ("dataset", "modalities", "given", "preset", "words"),
     [
-        ("meld", ALL, (), "bas", "--preset: no preset 'bas' under presets in params.yaml; did you mean 'base'? valid: base, embedded, words"),
+        (
+            "meld",
+            ALL,
+            (),
+            "bas",
+            "--preset: no preset 'bas' under presets in params.yaml; did you mean 'base'? valid: base, embedded, words",
+        ),
         ("other", ALL, (), None, "default_encoders in params.yaml names no preset for other"),
         ("odd", ALL, (), None, "default_encoders.odd: no preset"),
         ("meld", ALL, (), "words", "presets.words names no audio encoder; give --encoder audio=NAME"),
@@ -82,8 +88,13 @@ def test_the_help_names_presets_levels_and_the_list_of_models() -> None:
         assert part in text
 
 
-@pytest.mark.parametrize(("arguments", "level"), [((), "utterance"), (("--level", "sequences"), "sequences"), (("--level", "utterance"), "utterance")])
-def test_the_level_is_a_setting_of_the_extraction(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], level: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "level"),
+    [((), "utterance"), (("--level", "sequences"), "sequences"), (("--level", "utterance"), "utterance")],
+)
+def test_the_level_is_a_setting_of_the_extraction(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], level: str
+) -> None:
     seen: list[Order] = []
     monkeypatch.setattr("merc.commands.extract.extract_all", lambda order, *_: seen.append(order) or [])
     result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--params", PARAMS, *arguments])
@@ -91,8 +102,12 @@ def test_the_level_is_a_setting_of_the_extraction(monkeypatch: pytest.MonkeyPatc
     assert [order.extraction.level for order in seen] == [level]
 
 
-@pytest.mark.parametrize(("arguments", "transcripts"), [((), True), (("--no-text",), False), (("--no-text", "--level", "sequences"), False)])
-def test_transcripts_are_a_setting_of_the_shards(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], transcripts: bool) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "transcripts"), [((), True), (("--no-text",), False), (("--no-text", "--level", "sequences"), False)]
+)
+def test_transcripts_are_a_setting_of_the_shards(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], transcripts: bool
+) -> None:
     seen: list[Order] = []
     monkeypatch.setattr("merc.commands.extract.extract_all", lambda order, *_: seen.append(order) or [])
     result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--params", PARAMS, *arguments])
@@ -106,7 +121,10 @@ def test_transcripts_are_a_setting_of_the_shards(monkeypatch: pytest.MonkeyPatch
         ("extraction.leevel=frames", "unknown key extraction.leevel; did you mean 'level'?"),
         ("extractoin.level=sequences", "no block 'extractoin'; did you mean 'extraction'?"),
         ("encoders.text.minilm.max_tokens=9", "nothing that this command does uses encoders.text.minilm.max_tokens"),
-        ("encoders.text.ngrams.word_dims=0", "encoders.text.ngrams.word_dims: Input should be greater than or equal to 1"),
+        (
+            "encoders.text.ngrams.word_dims=0",
+            "encoders.text.ngrams.word_dims: Input should be greater than or equal to 1",
+        ),
         ("demo.seed=-1", "demo.seed: Input should be greater than or equal to 0"),
         ("run.clip_timeout_seconds=soon", "run.clip_timeout_seconds: Input should be a valid number"),
     ],
@@ -124,11 +142,15 @@ def test_a_model_that_is_not_to_be_had_is_explained_with_two_ways_out(monkeypatc
         raise ModelUnavailable("the model org/model is not available")
 
     monkeypatch.setattr("merc.commands.extract.extract_all", without_network)
-    result = CliRunner().invoke(main, ["--dataset", "meld", "--params", PARAMS, "--modalities", "text,visual", "--encoder", "text=minilm"])
+    result = CliRunner().invoke(
+        main, ["--dataset", "meld", "--params", PARAMS, "--modalities", "text,visual", "--encoder", "text=minilm"]
+    )
     assert result.exit_code == 6
-    assert result.stderr.partition(" ERROR ")[2] == (
-        "the model org/model is not available\nAll models of this run are fetched by:\n"
-        "  merc-extract models --download text=minilm visual=vit_face media=yunet media=light_asd\nThe encoders of --preset embedded need no download.\n"
+    assert (
+        result.stderr.partition(" ERROR ")[2]
+        == "the model org/model is not available\nAll models of this run are fetched by:\n  merc-extract models"
+        " --download text=minilm visual=vit_face media=yunet media=light_asd\nThe encoders of --preset embedded need"
+        " no download.\n"
     )
 
 
@@ -170,8 +192,22 @@ def test_an_output_that_cannot_be_is_one_sentence(demonstration: Path, tmp_path:
 
 def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(demonstration: Path, tmp_path: Path) -> None:
     """A limit on the size of a file stands for the disk: at 20 kB the manifest fits, the features do not."""
-    given = ["--dataset", "demo-meld", "--modalities", "text", "--raw", str(demonstration / "raw"), "--out", str(tmp_path), "--params", PARAMS]
-    code = "import resource, sys; from merc.commands.extract import main; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); main(sys.argv[1:])"
+    given = [
+        "--dataset",
+        "demo-meld",
+        "--modalities",
+        "text",
+        "--raw",
+        str(demonstration / "raw"),
+        "--out",
+        str(tmp_path),
+        "--params",
+        PARAMS,
+    ]
+    code = (
+        "import resource, sys; from merc.commands.extract import main; resource.setrlimit(resource.RLIMIT_FSIZE,"
+        " (20_000, 20_000)); main(sys.argv[1:])"
+    )
     full = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, timeout=60, check=False)
     assert full.returncode == 1
     assert "cannot be written: " in full.stderr
@@ -179,7 +215,9 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(demonstration:
     assert CliRunner().invoke(main, given).exit_code == 0
 
 
-def test_the_settings_file_can_be_written_and_is_read_back_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_file_can_be_written_and_is_read_back_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").touch()  # the shell empties it before the command begins
     printed = CliRunner().invoke(main, ["params"])
@@ -189,7 +227,9 @@ def test_the_settings_file_can_be_written_and_is_read_back_equal(tmp_path: Path,
     assert printed.stdout.startswith("# ")
     own = CliRunner().invoke(main, ["params", "--dataset", "demo-meld"])
     (tmp_path / "params.yaml").unlink()
-    assert own.stdout == CliRunner().invoke(main, ["params", "--dataset", "demo-meld"]).stdout.replace("the package's params.yaml", "params.yaml")
+    assert own.stdout == CliRunner().invoke(main, ["params", "--dataset", "demo-meld"]).stdout.replace(
+        "the package's params.yaml", "params.yaml"
+    )
     refused = CliRunner().invoke(main, ["params", "--set", "run.max_failed=2"])
     assert refused.exit_code == 2
     assert "without --dataset" in refused.stderr

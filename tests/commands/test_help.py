@@ -29,7 +29,7 @@ for module in ("extract", "shards", "train", "evaluate", "report", "adapt"):
     main = import_module(f"merc.commands.{module}").main
     ask(main, main, [f"merc-{module}"])
 print(json.dumps([exit_codes, imported]))
-"""
+"""  # noqa: E501
 
 
 def test_help_of_every_command_imports_nothing_but_click() -> None:
@@ -55,7 +55,10 @@ def test_every_command_tells_its_version(name: str) -> None:
     assert (shown.exit_code, shown.stdout.split()[-1]) == (0, merc.__version__)
 
 
-@pytest.mark.parametrize(("name", "mistyped", "meant"), [("extract", "modls", "models"), ("shards", "inspct", "inspect"), ("train", "swep", "sweep")])
+@pytest.mark.parametrize(
+    ("name", "mistyped", "meant"),
+    [("extract", "modls", "models"), ("shards", "inspct", "inspect"), ("train", "swep", "sweep")],
+)
 def test_a_mistyped_subcommand_is_answered_with_the_nearest(name: str, mistyped: str, meant: str) -> None:
     refused = CliRunner().invoke(import_module(f"merc.commands.{name}").main, [mistyped])
     assert refused.exit_code == 2
@@ -63,7 +66,8 @@ def test_a_mistyped_subcommand_is_answered_with_the_nearest(name: str, mistyped:
 
 
 @pytest.mark.parametrize(
-    ("name", "mistyped", "meant"), [("extract", "--datset", "--dataset"), ("train", "--recpie", "--recipe"), ("report", "--reprots", "--reports")]
+    ("name", "mistyped", "meant"),
+    [("extract", "--datset", "--dataset"), ("train", "--recpie", "--recipe"), ("report", "--reprots", "--reports")],
 )
 def test_a_mistyped_option_is_answered_with_the_nearest(name: str, mistyped: str, meant: str) -> None:
     refused = CliRunner().invoke(import_module(f"merc.commands.{name}").main, [mistyped, "x"])

@@ -42,7 +42,13 @@ WIDTH, HEIGHT, SECONDS, RATE_HZ = 320, 240, 1.2, 16_000
 SPEAKER, LISTENER = (95.0, 120.0), (240.0, 115.0)
 HOSTILE_ID, HOSTILE_SPEAKER = "dia0_utt4/../../x y?", "<b>Eve</b>"
 HOSTILE_TEXT = '<script>alert("1")</script>\n\n& $x^2$ \x07表 ' + "x" * 300
-FACE, PEOPLE, BROKEN, MUTE, EVIL = "train/dia0_utt0", "train/dia0_utt1", "train/dia0_utt2", "train/dia0_utt3", f"train/{HOSTILE_ID}"
+FACE, PEOPLE, BROKEN, MUTE, EVIL = (
+    "train/dia0_utt0",
+    "train/dia0_utt1",
+    "train/dia0_utt2",
+    "train/dia0_utt3",
+    f"train/{HOSTILE_ID}",
+)
 GONE = "test/dia1_utt0"
 
 
@@ -62,7 +68,9 @@ def syllables() -> NDArray[np.float32]:
 
 
 def voice() -> NDArray[np.float32]:
-    return (0.3 * syllables() * np.sin(2 * np.pi * 180 * np.arange(round(SECONDS * RATE_HZ)) / RATE_HZ)).astype(np.float32)[None]
+    return (0.3 * syllables() * np.sin(2 * np.pi * 180 * np.arange(round(SECONDS * RATE_HZ)) / RATE_HZ)).astype(
+        np.float32
+    )[None]
 
 
 def pictures(*heads: tuple[tuple[float, float], bool, float]) -> Iterator[NDArray[np.uint8]]:
@@ -73,7 +81,9 @@ def pictures(*heads: tuple[tuple[float, float], bool, float]) -> Iterator[NDArra
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    """Four utterances with one face, two faces, broken bytes and no picture, a hostile one, and one without its file."""
+    """Four utterances with one face, two faces, broken bytes and no picture, a hostile one, and one without its
+    file.
+    """
     folder = tmp_path_factory.mktemp("inspected")
     raw = folder / "raw"
     clips.write_mp4(raw / "tiny" / "face.mp4", pictures((SPEAKER, False, 1.0)), voice())
@@ -84,7 +94,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     utterances = [_utterance(f"dia0_utt{number}", f"tiny/{name}.mp4") for number, name in enumerate(names)]
     utterances.append(replace(_utterance(HOSTILE_ID, "tiny/face.mp4"), speaker=HOSTILE_SPEAKER, text=HOSTILE_TEXT))
     dialogues = [Dialogue(split="train", source_dialogue_id="dia0", utterances=tuple(utterances))]
-    dialogues.append(Dialogue(split="test", source_dialogue_id="dia1", utterances=(_utterance("dia1_utt0", "tiny/gone.mp4"),)))
+    dialogues.append(
+        Dialogue(split="test", source_dialogue_id="dia1", utterances=(_utterance("dia1_utt0", "tiny/gone.mp4"),))
+    )
     layout = Layout(raw, folder / "features", "tiny")
     manifest.write(layout.manifest, building.build("tiny", dialogues, label_set("meld7")))
     return layout
@@ -92,7 +104,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 def _utterance(source_id: str, path: str) -> Utterance:
     times = {"start_seconds": 0.0, "end_seconds": SECONDS}
-    return Utterance(source_utterance_id=source_id, speaker="Ann", text="Oh.", emotion="joy", video_path=path, audio_path=path, **times)
+    return Utterance(
+        source_utterance_id=source_id,
+        speaker="Ann",
+        text="Oh.",
+        emotion="joy",
+        video_path=path,
+        audio_path=path,
+        **times,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +157,10 @@ def test_boxes_lie_on_the_faces_and_the_chosen_one_on_the_speaker(two_people):
     assert len(two_people.looks) == 8
     for look in two_people.looks:
         assert picture.decoded(look.frame).shape == (HEIGHT, WIDTH, 3)
-        middles = {face.track: ((face.box[0] + face.box[2] / 2) * WIDTH, (face.box[1] + face.box[3] / 2) * HEIGHT) for face in look.found}
+        middles = {
+            face.track: ((face.box[0] + face.box[2] / 2) * WIDTH, (face.box[1] + face.box[3] / 2) * HEIGHT)
+            for face in look.found
+        }
         assert len(middles) == 2
         assert middles.pop(two_people.columns["face_track"]) == pytest.approx(SPEAKER, abs=15)
         assert middles.popitem()[1] == pytest.approx(LISTENER, abs=15)
@@ -192,7 +215,9 @@ def test_turned_and_anamorphic_videos_are_shown_upright(tmp_path, kind):
     assert frame.shape == (HEIGHT, WIDTH, 3)
     assert np.corrcoef(frame.ravel(), upright[0].ravel())[0, 1] > 0.95
     (face,) = one.looks[0].found
-    assert (face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2) == pytest.approx((SPEAKER[0] / WIDTH, SPEAKER[1] / HEIGHT), abs=0.06)
+    assert (face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2) == pytest.approx(
+        (SPEAKER[0] / WIDTH, SPEAKER[1] / HEIGHT), abs=0.06
+    )
 
 
 def grey_look(*found: Face, crop: bytes = b"") -> Look:
@@ -200,7 +225,9 @@ def grey_look(*found: Face, crop: bytes = b"") -> Look:
 
 
 def test_the_chosen_box_is_thick_and_the_others_thin_in_their_own_colours():
-    look = grey_look(Face((0.1, 0.4, 0.2, 0.4), 1), Face((0.6, 0.4, 0.1, 0.2), 0), Face((0.85, 0.4, 0.1, 0.2), NO_TRACK))
+    look = grey_look(
+        Face((0.1, 0.4, 0.2, 0.4), 1), Face((0.6, 0.4, 0.1, 0.2), 0), Face((0.85, 0.4, 0.1, 0.2), NO_TRACK)
+    )
     image = picture.frame_with_boxes(look, 1, 200)
     middle = image[60]  # row through the chosen one; its box goes from 20 to 60
     green = np.array([0x00, 0xC8, 0x53])
@@ -252,8 +279,14 @@ def test_an_unknown_utterance_is_answered_with_its_nearest(corpus, tmp_path):
         (["--utterance", FACE, "--doubtful"], "go with --sample"),
         (["--sample", "3", "--doubtful"], "no finished media"),
         (["--sample", "3", "--split", "dev"], "no utterance of dev to show"),
-        (["--sample", "3", "--set", "media.detector=yunet", "--set", "media.yunet_file=gone.onnx"], "there is no file 'gone.onnx'"),
-        (["--sample", "3", "--set", "extraction.level=sequences"], "nothing that this command does uses extraction.level"),
+        (
+            ["--sample", "3", "--set", "media.detector=yunet", "--set", "media.yunet_file=gone.onnx"],
+            "there is no file 'gone.onnx'",
+        ),
+        (
+            ["--sample", "3", "--set", "extraction.level=sequences"],
+            "nothing that this command does uses extraction.level",
+        ),
     ],
 )
 def test_what_cannot_be_shown_is_a_matter_of_settings(corpus, tmp_path, arguments, said):
@@ -282,14 +315,21 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action") or name.startswith("on")]
+        self.loads += [
+            value or ""
+            for name, value in attrs
+            if name in ("src", "href", "srcset", "data", "action") or name.startswith("on")
+        ]
 
     def handle_data(self, data: str) -> None:
         self.text += data
 
     def images(self) -> list[NDArray[np.uint8] | None]:
         loads = [one for one in self.loads if one.startswith("data:image/")]
-        return [cv2.imdecode(np.frombuffer(base64.b64decode(one.partition("base64,")[2]), np.uint8), cv2.IMREAD_COLOR) for one in loads]
+        return [
+            cv2.imdecode(np.frombuffer(base64.b64decode(one.partition("base64,")[2]), np.uint8), cv2.IMREAD_COLOR)
+            for one in loads
+        ]
 
     def sounds(self) -> list[tuple[NDArray[np.float64], int]]:
         loads = [one for one in self.loads if one.startswith("data:audio/")]
@@ -306,7 +346,9 @@ def test_the_sheet_needs_nothing_else_and_shows_hostile_text_as_text(finished, t
     assert '<script>alert("1")</script> & $x^2$ 表 xxx' in page.text
     assert "<b>Eve</b> · joy" in page.text
     assert all(one.startswith(("data:image/", "data:audio/flac;")) for one in page.loads)
-    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:" in (
+        tmp_path / "index.html"
+    ).read_text(encoding="utf-8")
     images = page.images()
     assert all(image is not None for image in images)
     # Three utterances with 8 frames, 8 crops and a sound; one with a sound alone.
@@ -328,7 +370,9 @@ def test_the_doubtful_ones_are_those_with_a_face_and_the_least_margin(finished, 
     assert done.exit_code == 0, done.output
     page = Page(tmp_path / "sheet.html")
     assert page.text.count("tiny: the most doubtful face\n") == 2  # the title and the heading
-    assert "The most doubtful face out of 6, by the finished media. Utterances without a face are left out." in page.text
+    assert (
+        "The most doubtful face out of 6, by the finished media. Utterances without a face are left out." in page.text
+    )
     assert "faces as decoded" not in page.text
     assert PEOPLE in page.text
     assert FACE not in page.text
@@ -349,7 +393,9 @@ def test_a_seed_draws_the_same_utterances_again(corpus, tmp_path, monkeypatch):
     def nothing(settings: MediaConfig, layout: Layout, run: RunOptions, table: Any) -> dict[str, Seen]:
         shown.append(table["utterance_id"].to_pylist())
         clip = Clip("", "", "", "", "full", None, None, None, None)
-        lost = DialogueTask(layout.raw, "tiny", tuple(replace(clip, utterance_id=one) for one in shown[-1]), BOTH, config(), None)
+        lost = DialogueTask(
+            layout.raw, "tiny", tuple(replace(clip, utterance_id=one) for one in shown[-1]), BOTH, config(), None
+        )
         return {row["utterance_id"]: Seen(row, failures) for row, failures in without_result(lost, "media_crashed", "")}
 
     monkeypatch.setattr(drawing, "decode_anew", nothing)
@@ -363,11 +409,18 @@ def test_a_seed_draws_the_same_utterances_again(corpus, tmp_path, monkeypatch):
 
 
 def test_a_decoder_that_crashes_costs_its_utterance_alone(corpus, tmp_path, monkeypatch):
-    (tmp_path / "fatal.py").write_text("import os, signal\n\ndef observe(task):\n    os.kill(os.getpid(), signal.SIGSEGV)\n")
+    (tmp_path / "fatal.py").write_text(
+        "import os, signal\n\ndef observe(task):\n    os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(drawing, "observe", importlib.import_module("fatal").observe)
     table = manifest.read(corpus.manifest)
-    found = decode_anew(config(), corpus, RunOptions(workers=1), table.filter(np.array([one == MUTE for one in table["utterance_id"].to_pylist()])))
+    found = decode_anew(
+        config(),
+        corpus,
+        RunOptions(workers=1),
+        table.filter(np.array([one == MUTE for one in table["utterance_id"].to_pylist()])),
+    )
     assert list(found) == [MUTE]
     assert found[MUTE].columns["visual_status"] == "media_crashed"
     assert "SIGSEGV" in words.remarks(found[MUTE])[0].text
@@ -383,11 +436,16 @@ def test_it_says_what_differs_from_the_finished_media(finished, two_people):
     general, of_each = compare(finished, config(), changed)
     assert general == []
     assert "other values here: frames_seen, face_track;" in of_each[PEOPLE][0]
-    _, of_each = compare(finished, config(), {"train/new": replace(two_people, columns={**ids, "utterance_id": "train/new"})})
+    _, of_each = compare(
+        finished, config(), {"train/new": replace(two_people, columns={**ids, "utterance_id": "train/new"})}
+    )
     assert "not in the finished media" in of_each["train/new"][0]
 
 
-@pytest.mark.parametrize("hostile", ["..", "../..", "/etc/passwd", "a\0b", "a/b?c", "con.png", "-rf", ".hidden", "é" * 400, "a\nb", "a.b", ""])
+@pytest.mark.parametrize(
+    "hostile",
+    ["..", "../..", "/etc/passwd", "a\0b", "a/b?c", "con.png", "-rf", ".hidden", "é" * 400, "a\nb", "a.b", ""],
+)
 def test_names_of_files_stay_in_their_folder_and_differ(hostile):
     name = file_name(hostile)
     assert set(name) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-~")
@@ -418,7 +476,13 @@ def test_doubts_are_named(two_people):
 
 
 def test_off_screen_speakers_come_before_low_logits_and_a_face_with_nobody_beside_it_is_not_doubtful(two_people):
-    row = {**two_people.columns, "face_coverage": 1.0, "face_choice_margin": None, "speaking_logit": 4.0, "off_screen": False}
+    row = {
+        **two_people.columns,
+        "face_coverage": 1.0,
+        "face_choice_margin": None,
+        "speaking_logit": 4.0,
+        "off_screen": False,
+    }
     rows = [
         {**row, "visual_status": "no_face"},
         {**row, "speaking_logit": -2.0, "off_screen": True},
@@ -433,10 +497,18 @@ def test_off_screen_speakers_come_before_low_logits_and_a_face_with_nobody_besid
 
 
 def test_an_utterance_of_several_spans_is_said_to_come_from_all_of_them():
-    utterance = {"video_path": "a.mp4", "audio_path": "a.mp4", "video_region": "full", "video_start_seconds": 1.0, "video_end_seconds": 2.5}
+    utterance = {
+        "video_path": "a.mp4",
+        "audio_path": "a.mp4",
+        "video_region": "full",
+        "video_start_seconds": 1.0,
+        "video_end_seconds": 2.5,
+    }
     assert words.origin(utterance) == words.origin({**utterance, "further_spans": None}) == "a.mp4, 1.00 s to 2.50 s"
     further = [{"video_path": "b.mp4", "audio_path": "b.wav", "start_seconds": 0.0, "end_seconds": 0.25}]
-    assert words.origin({**utterance, "further_spans": further}) == "a.mp4, 1.00 s to 2.50 s; then b.mp4, 0.00 s to 0.25 s"
+    assert (
+        words.origin({**utterance, "further_spans": further}) == "a.mp4, 1.00 s to 2.50 s; then b.mp4, 0.00 s to 0.25 s"
+    )
 
 
 def test_totals_count_what_they_say(two_people):
@@ -460,11 +532,28 @@ def test_totals_count_what_they_say(two_people):
 def test_a_sheet_of_many_frames_says_how_many_it_leaves_out(tmp_path, two_people):
     looks = tuple(replace(two_people.looks[0], seconds=0.01 * number) for number in range(40))
     persons = (seen.Person(40, Evidence(0.1, 0.2, 0.3, 1.0)), seen.Person(40, None))
-    utterance = {"speaker": "A", "emotion": "", "split": "dev", "text": " ", "video_path": "", "audio_path": "", "video_region": "left"}
+    utterance = {
+        "speaker": "A",
+        "emotion": "",
+        "split": "dev",
+        "text": " ",
+        "video_path": "",
+        "audio_path": "",
+        "video_region": "left",
+    }
     utterance |= {"video_start_seconds": 1.0, "video_end_seconds": None, "utterance_id": "dev/x"}
     entry = sheet.Entry(replace(two_people, looks=looks, persons=persons), utterance, ["look here"])
-    sheet.write_sheet(tmp_path / "a.html", "t", [entry], "speaking", "All.", {"on this page": words.totals([entry.seen.columns])})
+    sheet.write_sheet(
+        tmp_path / "a.html", "t", [entry], "speaking", "All.", {"on this page": words.totals([entry.seen.columns])}
+    )
     page = Page(tmp_path / "a.html")
     assert len(page.images()) == 33
-    for said in ("24 more frames are not shown", "A · no label", "(no text)", "no file, left half, 1.00 s to its end", "look here", "mouth moves 0.10"):
+    for said in (
+        "24 more frames are not shown",
+        "A · no label",
+        "(no text)",
+        "no file, left half, 1.00 s to its end",
+        "look here",
+        "mouth moves 0.10",
+    ):
         assert said in page.text

@@ -16,7 +16,9 @@ from merc.errors import ModelUnavailable
 from merc.params import packaged_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-CONFIGURATION = json.dumps({"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 5, "architectures": ["BertModel"]}).encode()
+CONFIGURATION = json.dumps(
+    {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 5, "architectures": ["BertModel"]}
+).encode()
 HEADER = b'{"a": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}'
 WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(8)
 MODEL = {"config.json": CONFIGURATION, "model.safetensors": WEIGHTS, "tokenizer.json": b"{}"}
@@ -25,13 +27,24 @@ SIZE = sum(map(len, MODEL.values()))
 
 def _transformer(repo: str, **more: Any) -> dict[str, Any]:
     words = {"licence": "MIT", "training_data_overlap": "none known (books; news)"}
-    return {"family": "transformer", "repo": repo, "revision": COMMIT, "pooling": "mean", "max_tokens": 64, "tokens_per_batch": 200, **words, **more}
+    return {
+        "family": "transformer",
+        "repo": repo,
+        "revision": COMMIT,
+        "pooling": "mean",
+        "max_tokens": 64,
+        "tokens_per_batch": 200,
+        **words,
+        **more,
+    }
 
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A params.yaml with a built-in encoder and three with checkpoints; those that ship are left out."""
-    monkeypatch.setattr("merc.encoders.engine.registry.names", lambda params, modality: sorted(params.block(f"encoders.{modality}")))
+    monkeypatch.setattr(
+        "merc.encoders.engine.registry.names", lambda params, modality: sorted(params.block(f"encoders.{modality}"))
+    )
     seen = {"licence": "CC-BY-NC-SA-4.0", "training_data_overlap": "IEMOCAP and MELD (both in the second stage)"}
     tree = {
         "presets": {"embedded": {"text": "ngrams"}, "base": {"text": "bert"}, "odd": {"text": "elmo"}},
@@ -69,8 +82,10 @@ def test_every_encoder_is_listed_with_what_is_known_of_it(settings: Path, tmp_pa
     assert list(listed) == ["bert", "local", "ngrams", "other"]
     command = listed["bert"].pop("how_to_get")
     assert listed["bert"] == {
-        "modality": "text", "name": "bert", "family": "transformer", "dim": 32, "licence": "MIT", "training_data_overlap": "none known (books; news)",
-        "megabytes": 1.5, "state": "not here", "repo": "org/model", "revision": COMMIT, "presets": ["base"], "problem": "",
+        "modality": "text", "name": "bert", "family": "transformer", "dim": 32, "licence": "MIT",
+        "training_data_overlap": "none known (books; news)",
+        "megabytes": 1.5, "state": "not here", "repo": "org/model", "revision": COMMIT, "presets": ["base"],
+        "problem": "",
     }  # fmt: skip
     assert command.startswith(f"hf download org/model --revision {COMMIT} --include")
     assert {key: listed["ngrams"][key] for key in ("dim", "megabytes", "state", "repo", "presets", "how_to_get")} == {
@@ -78,7 +93,12 @@ def test_every_encoder_is_listed_with_what_is_known_of_it(settings: Path, tmp_pa
     }  # fmt: skip
     assert (listed["other"]["dim"], listed["other"]["megabytes"], listed["other"]["state"]) == (None, None, "not here")
     local = listed["local"]
-    assert (local["dim"], local["megabytes"], local["state"], local["how_to_get"]) == (32, round(SIZE / 1e6, 1), "here", "")
+    assert (local["dim"], local["megabytes"], local["state"], local["how_to_get"]) == (
+        32,
+        round(SIZE / 1e6, 1),
+        "here",
+        "",
+    )
     assert (local["repo"], local["revision"]) == (str(tmp_path / "folder"), "")
 
 
@@ -93,11 +113,22 @@ def test_those_that_ship_are_listed_without_any_block(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("hub_cache")
 def test_the_table_shows_the_same_in_words(settings: Path) -> None:
     lines = _run(settings).stdout.splitlines()
-    assert lines[1] == "text   bert                 transformer     32  MIT                   2  not here  base      none known"
+    assert (
+        lines[1]
+        == "text   bert                 transformer     32  MIT                   2  not here  base      none known"
+    )
     assert lines[2] == f"         org/model@{COMMIT}"
     assert lines[3].startswith("       local                transformer     32  MIT                   -  here")
-    assert lines[5] == "       ngrams               ngrams         512  Apache-2.0            -  built in  embedded  none: nothing is fitted"
-    assert lines[6] == "       other                transformer      ?  CC-BY-NC-SA-4.0       ?  not here            IEMOCAP and MELD"
+    assert (
+        lines[5]
+        == "       ngrams               ngrams         512  Apache-2.0            -  built in  embedded  none: nothing"
+        " is fitted"
+    )
+    assert (
+        lines[6]
+        == "       other                transformer      ?  CC-BY-NC-SA-4.0       ?  not here            IEMOCAP and"
+        " MELD"
+    )
 
 
 def test_a_refused_model_says_why(settings: Path, tmp_path: Path) -> None:
@@ -112,21 +143,51 @@ def test_the_licence_of_opensmile_is_shown_before_it_is_installed(monkeypatch: p
     monkeypatch.setattr("merc.encoders.audio.functionals.find_spec", lambda _name: None)
     arguments = ["models", "egemaps", "--params", str(packaged_file())]
     lines = CliRunner().invoke(main, arguments).stdout.splitlines()
-    assert lines[2].strip() == "licence: audEERING Research License (private, research and educational use; no commercial products)"
+    assert (
+        lines[2].strip()
+        == "licence: audEERING Research License (private, research and educational use; no commercial products)"
+    )
     (one,) = [json.loads(line) for line in CliRunner().invoke(main, [*arguments, "--json"]).stdout.splitlines()]
     assert (one["state"], one["training_data_overlap"]) == ("not here", "none: nothing is fitted")
     assert "no commercial products" in one["licence"]
 
 
 def test_the_columns_of_the_list_fit_a_terminal_of_120() -> None:
-    one = Listed("visual", "vit_face_expression", "image_tower", 768, "CC-BY-NC-SA-4.0", "none known (x)", 343.0, "not here", "a/b", COMMIT, ("base",))
-    built_in = Listed("visual", "gradients", "gradients", 648, "Apache-2.0", "none: nothing is fitted", 0.0, "built in", presets=("embedded",))
+    one = Listed(
+        "visual",
+        "vit_face_expression",
+        "image_tower",
+        768,
+        "CC-BY-NC-SA-4.0",
+        "none known (x)",
+        343.0,
+        "not here",
+        "a/b",
+        COMMIT,
+        ("base",),
+    )
+    built_in = Listed(
+        "visual",
+        "gradients",
+        "gradients",
+        648,
+        "Apache-2.0",
+        "none: nothing is fitted",
+        0.0,
+        "built in",
+        presets=("embedded",),
+    )
     assert max(map(len, table([one, built_in]))) <= 120
 
 
 @pytest.mark.parametrize(
     ("names", "expected"),
-    [(["bert"], ["bert"]), (["text=other", "bert"], ["bert", "other"]), (["--preset", "base"], ["bert"]), (["--preset", "base", "ngrams"], ["bert", "ngrams"])],
+    [
+        (["bert"], ["bert"]),
+        (["text=other", "bert"], ["bert", "other"]),
+        (["--preset", "base"], ["bert"]),
+        (["--preset", "base", "ngrams"], ["bert", "ngrams"]),
+    ],
 )
 @pytest.mark.usefixtures("hub_cache")
 def test_names_and_presets_choose(settings: Path, names: list[str], expected: list[str]) -> None:
@@ -139,9 +200,15 @@ def test_names_and_presets_choose(settings: Path, names: list[str], expected: li
         (["brt"], "no encoder 'brt'; did you mean 'bert'?"),
         (["audio=bert"], "no encoder 'audio=bert'; valid: text=bert, text=local, text=ngrams, text=other"),
         (["--preset", "bse"], "--preset: no preset 'bse' under presets in params.yaml; did you mean 'base'?"),
-        (["--preset", "odd"], "presets.odd names text=elmo, and there is no such encoder; valid: bert, local, ngrams, other"),
+        (
+            ["--preset", "odd"],
+            "presets.odd names text=elmo, and there is no such encoder; valid: bert, local, ngrams, other",
+        ),
         (["--set", "encoders.text.bert.poling=mean"], "did you mean 'pooling'?"),
-        (["--set", "encoders.text.other.max_tokens=9", "bert"], "nothing that this command does uses encoders.text.other.max_tokens"),
+        (
+            ["--set", "encoders.text.other.max_tokens=9", "bert"],
+            "nothing that this command does uses encoders.text.other.max_tokens",
+        ),
     ],
 )
 def test_wrong_names_end_with_2(settings: Path, arguments: list[str], words: str) -> None:
@@ -158,7 +225,12 @@ def test_download_fetches_what_is_missing_and_nothing_twice(settings: Path, hub:
     words = [line.partition(" INFO ")[2] for line in first.stderr.splitlines()]
     assert words == ["to fetch: 1 model, 0 MB", "text=bert: org/model, 0 MB"]  # no bars without a terminal
     assert hub.sent == set(MODEL)
-    assert {name: one["state"] for name, one in _listed(settings).items()} == {"ngrams": "built in", "bert": "here", "other": "not here", "local": "here"}
+    assert {name: one["state"] for name, one in _listed(settings).items()} == {
+        "ngrams": "built in",
+        "bert": "here",
+        "other": "not here",
+        "local": "here",
+    }
     hub.sent.clear()
     _run(settings, "--download", "bert")
     assert hub.sent == set()
@@ -172,10 +244,18 @@ def test_what_cannot_be_had_ends_with_6_and_does_not_keep_the_rest_away(settings
     hub.gated.add("org/model")
     result = _run(settings, "--download")
     assert result.exit_code == 6
-    assert f"text=bert: the model org/model at revision {COMMIT} is given only to those who accept its terms" in result.stderr
+    assert (
+        f"text=bert: the model org/model at revision {COMMIT} is given only to those who accept its terms"
+        in result.stderr
+    )
     assert f"hf download org/model --revision {COMMIT}" in result.stderr
     hub.gated.clear()
-    assert {name: one["state"] for name, one in _listed(settings).items()} == {"ngrams": "built in", "bert": "not here", "other": "here", "local": "here"}
+    assert {name: one["state"] for name, one in _listed(settings).items()} == {
+        "ngrams": "built in",
+        "bert": "not here",
+        "other": "here",
+        "local": "here",
+    }
 
 
 def test_what_is_fine_tuned_here_fails_a_download_only_if_it_was_asked_for(settings: Path, hub: Any) -> None:
@@ -212,7 +292,13 @@ print(sorted({{"torch", "transformers", "librosa", "cv2"}} & set(sys.modules)))
 """
     environment = {"HF_HOME": str(tmp_path / "hf"), "PATH": "/usr/bin"}
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2], env=environment, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        check=False,
     )
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
@@ -220,12 +306,20 @@ print(sorted({{"torch", "transformers", "librosa", "cv2"}} & set(sys.modules)))
 def test_the_installed_command_knows_it(settings: Path) -> None:
     command = shutil.which("merc-extract", path=str(Path(sys.executable).parent))
     assert command
-    done = subprocess.run([command, "models", "--params", str(settings), "ngrams"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [command, "models", "--params", str(settings), "ngrams"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1].startswith("text   ngrams")
 
 
-def test_the_networks_of_the_media_are_listed_with_the_presets_that_need_them_and_fetched_with_these(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_networks_of_the_media_are_listed_with_the_presets_that_need_them_and_fetched_with_these(
+    settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree = yaml.safe_load(settings.read_text())
     tree["presets"]["base"] = {"text": "ngrams", "media": {"detector": "yunet", "choice": "active_speaker"}}
     settings.write_text(yaml.safe_dump(tree, sort_keys=False))
@@ -240,7 +334,9 @@ def test_the_networks_of_the_media_are_listed_with_the_presets_that_need_them_an
 
         monkeypatch.setattr(f"{module}.path", path)
     of_base = _listed(settings, "--preset", "base")
-    assert {name: (one["modality"], one["state"], one["presets"]) for name, one in of_base.items() if name != "ngrams"} == {
+    assert {
+        name: (one["modality"], one["state"], one["presets"]) for name, one in of_base.items() if name != "ngrams"
+    } == {
         "yunet": ("media", "not here", ["base"]),
         "light_asd": ("media", "not here", ["base"]),
     }

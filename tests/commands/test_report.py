@@ -14,7 +14,13 @@ from ..reports.conftest import make_run, make_shards
 def test_a_report_on_a_folder_without_shards_leaves_the_one_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "index.html").write_text("the report")
-    result = CliRunner().invoke(main, [f"--{name}={tmp_path / folder}" for name, folder in {"out": "typo", "runs": "runs", "reports": "reports"}.items()])
+    result = CliRunner().invoke(
+        main,
+        [
+            f"--{name}={tmp_path / folder}"
+            for name, folder in {"out": "typo", "runs": "runs", "reports": "reports"}.items()
+        ],
+    )
     assert result.exit_code == 4
     assert "merc-extract --dataset NAME" in result.stderr
     assert [path.read_text() for path in (tmp_path / "reports").iterdir()] == ["the report"]
@@ -34,7 +40,10 @@ def test_a_folder_that_holds_something_else_ends_with_exit_code_5(tmp_path: Path
     folders = {"out": "features", "runs": "runs", "evaluations": "evaluations", "reports": "site"}
     result = CliRunner().invoke(main, [f"--{name}={tmp_path / folder}" for name, folder in folders.items()])
     assert result.exit_code == 5
-    assert "index.html: not made by merc-report, so that it is not replaced; move it away, or give another folder by --reports" in result.stderr
+    assert (
+        "index.html: not made by merc-report, so that it is not replaced; move it away, or give another folder by"
+        " --reports" in result.stderr
+    )
     assert (tmp_path / "site" / "index.html").read_text() == "<title>my home page</title>"
 
 
@@ -62,7 +71,9 @@ def test_where_lists_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     ]
 
 
-def test_where_ends_with_the_best_score_of_each_dataset_chosen_on_dev_and_the_link(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_ends_with_the_best_score_of_each_dataset_chosen_on_dev_and_the_link(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     make_run(Path("runs"), recipe="better_on_dev", scores=((0.61, 0.5721), (0.61, 0.5781)))
     make_run(Path("runs"), recipe="better_on_test", scores=((0.60, 0.70),))

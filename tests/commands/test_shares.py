@@ -19,7 +19,16 @@ def run(demonstration: Path, without_workers: None) -> Run:
     """Extracts text and sound of a few dialogues of the demonstration corpus, in small parts."""
 
     def extract(out: Path, *more: str) -> Result:
-        arguments = ["--dataset", "demo-meld", "--raw", str(demonstration / "raw"), "--out", str(out), "--params", str(demonstration / "params.yaml")]
+        arguments = [
+            "--dataset",
+            "demo-meld",
+            "--raw",
+            str(demonstration / "raw"),
+            "--out",
+            str(out),
+            "--params",
+            str(demonstration / "params.yaml"),
+        ]
         arguments += ["--modalities", "text,audio", "--limit", "2", "--workers", "1", "--max-failed", "50%"]
         arguments += ["--set", "media.utterances_per_part=4", "--set", "extraction.utterances_per_part=4"]
         return CliRunner().invoke(main, [*arguments, *more])
@@ -31,7 +40,9 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_shares_put_together_are_the_bytes_of_one_run(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_shares_put_together_are_the_bytes_of_one_run(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for number in (2, 3, 1):
         assert run(tmp_path / "shares", "--part", f"{number}/3").exit_code == 0
         assert not (tmp_path / "shares/demo-meld/media").exists()
@@ -66,7 +77,9 @@ def test_a_share_begins_where_a_part_of_every_encoder_does(run: Run, tmp_path: P
     assert run(tmp_path, "--finish").exit_code == 0
 
 
-def test_a_share_that_is_being_made_keeps_others_from_the_whole_and_from_itself(run: Run, tmp_path: Path, hold: Callable[[Path], object]) -> None:
+def test_a_share_that_is_being_made_keeps_others_from_the_whole_and_from_itself(
+    run: Run, tmp_path: Path, hold: Callable[[Path], object]
+) -> None:
     assert run(tmp_path, "--part", "1/2").exit_code == 0
     hold(lock.of_share(tmp_path / "demo-meld", 2, 2))
     assert run(tmp_path, "--part", "1/2").exit_code == 0

@@ -19,10 +19,18 @@ def _with_shards(out: Path, *names: str) -> None:
     [
         (
             ("demo-meld", "demo-iemocap"),
-            "there are no shards of 'demo', and {out} has shards of demo-iemocap, demo-meld; did you mean 'demo-meld'? "
-            "This makes them:\n  merc-extract --dataset demo\n",
+            (
+                "there are no shards of 'demo', and {out} has shards of demo-iemocap, demo-meld; did you mean"
+                " 'demo-meld'? This makes them:\n  merc-extract --dataset demo\n"
+            ),
         ),
-        ((), "there are no shards of 'demo', and {out} has none at all. This makes them:\n  merc-extract --dataset demo\n"),
+        (
+            (),
+            (
+                "there are no shards of 'demo', and {out} has none at all. This makes them:\n  merc-extract --dataset"
+                " demo\n"
+            ),
+        ),
     ],
 )
 def test_a_dataset_without_shards_is_answered_with_those_that_have_some_and_the_command_that_makes_them(
@@ -36,6 +44,8 @@ def test_a_dataset_without_shards_is_answered_with_those_that_have_some_and_the_
 
 
 def test_a_word_that_names_no_device_is_refused_at_once(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--recipe", "baseline", "--device", "gpu", "--out", str(tmp_path)])
+    result = CliRunner().invoke(
+        main, ["--dataset", "demo-meld", "--recipe", "baseline", "--device", "gpu", "--out", str(tmp_path)]
+    )
     assert result.exit_code == 2
     assert "'gpu'; valid: auto, cpu, cuda, cuda:N" in result.stderr

@@ -1,4 +1,6 @@
-"""What the workers of the tests are asked to do; a worker imports this module by its name, and with it as little as can be."""
+"""What the workers of the tests are asked to do; a worker imports this module by its name, and with it as little as can
+be.
+"""
 
 import contextlib
 import os
@@ -29,7 +31,9 @@ def run(errand: str) -> object:
 
 
 def _once(rest: str) -> str:
-    """Dies the first time, and gives its word the second time; ``rest``: a file that remembers both processes, and the word."""
+    """Dies the first time, and gives its word the second time; ``rest``: a file that remembers both processes, and the
+    word.
+    """
     path, _, word = rest.partition(" ")
     second = os.path.exists(path)  # noqa: PTH110
     with open(path, "a") as file:  # noqa: PTH123
@@ -78,7 +82,9 @@ def _close_everything(_: str) -> None:
 
 
 def _write_everywhere(content: bytes) -> None:
-    """Writes into whatever of the process can be written to, but for the pipe of Python's own tracker, which all processes share."""
+    """Writes into whatever of the process can be written to, but for the pipe of Python's own tracker, which all
+    processes share.
+    """
     for number in range(3, 200):
         if number != resource_tracker.getfd():
             with contextlib.suppress(OSError):
@@ -112,5 +118,7 @@ _ERRANDS = {
     "scribble": _scribble,
     "half": _half_an_answer,
     "big": lambda rest: bytes(int(rest)),
-    "threads": lambda rest: {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")},
+    "threads": lambda rest: {
+        name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    },
 }

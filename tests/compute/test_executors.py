@@ -1,4 +1,6 @@
-"""What every executor promises, and what only a cluster can get wrong. The cluster is real: nodes of Ray, each with its own processes, on this machine."""
+"""What every executor promises, and what only a cluster can get wrong. The cluster is real: nodes of Ray, each with its
+own processes, on this machine.
+"""
 
 import importlib
 import logging
@@ -41,12 +43,22 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
-    (Path(folder) / "ray").mkdir()  # where the address of the last cluster is written; Cluster takes it that the folder is there
-    quiet = {"PYTHONPATH": PATHS, "RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
+    (
+        Path(folder) / "ray"
+    ).mkdir()  # where the address of the last cluster is written; Cluster takes it that the folder is there
+    quiet = {
+        "PYTHONPATH": PATHS,
+        "RAY_TMPDIR": folder,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "OMP_NUM_THREADS": "1",
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in quiet.items():
             patch.setenv(name, value)
-        made = Cluster(initialize_head=True, head_node_args={**_node("first"), "include_dashboard": False, "temp_dir": folder})
+        made = Cluster(
+            initialize_head=True, head_node_args={**_node("first"), "include_dashboard": False, "temp_dir": folder}
+        )
         made.add_node(**_node("second"))
         yield made
         ray.shutdown()
@@ -102,7 +114,9 @@ def test_no_parts_are_no_work(executor: Executor, squares: Work) -> None:
 
 
 class Dripping:
-    """Gives each part only when the one before is done; whoever waits for more than there can be hangs in real life, and fails here."""
+    """Gives each part only when the one before is done; whoever waits for more than there can be hangs in real life,
+    and fails here.
+    """
 
     def __init__(self, count: int) -> None:
         self.count, self.given, self.done = count, 0, 0
@@ -124,7 +138,9 @@ def test_parts_may_come_one_by_one(executor: Executor, squares: Work) -> None:
     assert parts.done == 4
 
 
-def test_what_the_work_logs_is_logged_here_once(executor: Executor, squares: Work, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_work_logs_is_logged_here_once(
+    executor: Executor, squares: Work, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logging.getLogger("merc"), "propagate", True)
     caplog.set_level(logging.INFO, "merc")
     _do(executor, squares(), Listed(range(3)))
@@ -189,7 +205,9 @@ def test_the_command_line_wins_over_the_settings() -> None:
 
 
 @pytest.mark.parametrize("what", ["nothing", "silence", "something else"])
-def test_an_address_that_does_not_answer_is_named_within_seconds(what: str, squares: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_does_not_answer_is_named_within_seconds(
+    what: str, squares: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ray = importlib.import_module("merc.compute.executors.ray")
     assert ray._ANSWER_SECONDS * 2 < 30
     monkeypatch.setattr(ray, "_ANSWER_SECONDS", 0.2)
@@ -207,11 +225,32 @@ def test_an_address_that_does_not_answer_is_named_within_seconds(what: str, squa
 
 @pytest.mark.slow
 def test_the_command_ends_with_1_where_no_cluster_answers(demonstration: Path, tmp_path: Path) -> None:
-    arguments = ["--dataset", "demo-meld", "--raw", str(demonstration / "raw"), "--out", str(tmp_path), "--modalities", "text", "--limit", "1"]
+    arguments = [
+        "--dataset",
+        "demo-meld",
+        "--raw",
+        str(demonstration / "raw"),
+        "--out",
+        str(tmp_path),
+        "--modalities",
+        "text",
+        "--limit",
+        "1",
+    ]
     command = [str(BIN / "merc-extract"), *arguments, "--executor", "ray"]
-    ended = subprocess.run(command, env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(
+        command,
+        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert "ERROR --address 127.0.0.1:1: no Ray cluster answers there (Connection refused)" in ended.stderr.splitlines()[-1]
+    assert (
+        "ERROR --address 127.0.0.1:1: no Ray cluster answers there (Connection refused)"
+        in ended.stderr.splitlines()[-1]
+    )
 
 
 @pytest.fixture
@@ -233,24 +272,37 @@ def another_node(cluster: Any) -> Iterator[Callable[..., None]]:
 
 
 @pytest.mark.slow
-def test_a_node_with_another_version_is_refused_by_name(on_ray: Executor, another_node: Callable[..., Any], squares: Work, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "pipeline" / "merc", tmp_path / "other" / "merc", ignore=shutil.ignore_patterns("__pycache__"))
+def test_a_node_with_another_version_is_refused_by_name(
+    on_ray: Executor, another_node: Callable[..., Any], squares: Work, tmp_path: Path
+) -> None:
+    shutil.copytree(
+        ROOT / "pipeline" / "merc", tmp_path / "other" / "merc", ignore=shutil.ignore_patterns("__pycache__")
+    )
     with (tmp_path / "other" / "merc" / "files.py").open("a") as file:
         file.write("# changed\n")
     another_node("old", PYTHONPATH=os.pathsep.join([str(tmp_path / "other"), str(HERE)]))
-    with pytest.raises(BadCluster, match=r"node old \(.+\): it has sources \w{12} instead of \w{12}; install the same version") as raised:
+    with pytest.raises(
+        BadCluster, match=r"node old \(.+\): it has sources \w{12} instead of \w{12}; install the same version"
+    ) as raised:
         _do(on_ray, squares(), Listed(range(2)))
     assert raised.value.exit_code == 1
     assert _files(tmp_path / "out") == {}  # nothing was done, and the token is gone
 
 
 @pytest.mark.slow
-def test_a_node_that_lacks_something_is_named(on_ray: Executor, another_node: Callable[..., Any], squares: Work, tmp_path: Path) -> None:
+def test_a_node_that_lacks_something_is_named(
+    on_ray: Executor, another_node: Callable[..., Any], squares: Work, tmp_path: Path
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     another_node("poor", folder=tmp_path / "elsewhere")
     work = squares()
-    object.__setattr__(work, "home", Path(f"/proc/self/cwd/{os.path.relpath(tmp_path / 'out')}"))  # the processes of that node began in another folder
-    with pytest.raises(BadCluster, match=r"node poor \(.+\): it does not see the output: .*out has to lie on a file system that all nodes share"):
+    object.__setattr__(
+        work, "home", Path(f"/proc/self/cwd/{os.path.relpath(tmp_path / 'out')}")
+    )  # the processes of that node began in another folder
+    with pytest.raises(
+        BadCluster,
+        match=r"node poor \(.+\): it does not see the output: .*out has to lie on a file system that all nodes share",
+    ):
         _do(on_ray, work, Listed(range(2)))
 
     with pytest.raises(ModelUnavailable, match=r"node poor \(.+\): its model is not here") as lacking:
@@ -263,33 +315,57 @@ def test_a_node_that_lacks_something_is_named(on_ray: Executor, another_node: Ca
 
 
 @pytest.mark.slow
-def test_a_part_that_ends_every_worker_ends_the_run(on_ray: Executor, squares: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_ends_every_worker_ends_the_run(
+    on_ray: Executor, squares: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("merc.compute.executors.ray._LOSSES", 2)
     with pytest.raises(BadCluster, match="2 workers were lost with part 0 under way"):
         _do(on_ray, squares(errands={0: "die"}), Listed(range(1)))
 
 
 def _settings(folder: Path, demonstration: Path) -> None:
-    """Settings of the small demonstration, with an encoder of sound whose model of random weights lies next to it, under a relative path."""
+    """Settings of the small demonstration, with an encoder of sound whose model of random weights lies next to it,
+    under a relative path.
+    """
     import torch
     import transformers
 
     torch.manual_seed(1)
-    size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96, "conv_dim": [32] * 7, "vocab_size": 8}
-    more = {"num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": 4, "do_stable_layer_norm": True, "feat_extract_norm": "layer"}
+    size = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 96,
+        "conv_dim": [32] * 7,
+        "vocab_size": 8,
+    }
+    more = {
+        "num_conv_pos_embeddings": 32,
+        "num_conv_pos_embedding_groups": 4,
+        "do_stable_layer_norm": True,
+        "feat_extract_norm": "layer",
+    }
     transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**size, **more)).save_pretrained(folder / "model")
-    transformers.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(folder / "model")
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(
+        folder / "model"
+    )
     settings = yaml.safe_load((demonstration / "params.yaml").read_text())
     settings["media"] |= {"utterances_per_part": 2, "frames_per_clip": 2}
     settings["extraction"] = {"utterances_per_part": 20, "neural_clips_per_part": 20}
-    settings["encoders"] = {"audio": {"tiny": {"family": "waveform", "repo": "./model", "licence": "none", "training_data_overlap": "none"}}}
+    settings["encoders"] = {
+        "audio": {"tiny": {"family": "waveform", "repo": "./model", "licence": "none", "training_data_overlap": "none"}}
+    }
     settings["recipes"] = {"baseline": {"epochs": 2, "seeds": [0, 1]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
     """Of every file that lasts: not of scratch, nor how long epochs took."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not {".scratch", timing.FOLDER} & set(path.parts)]
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not {".scratch", timing.FOLDER} & set(path.parts)
+    ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
@@ -298,7 +374,10 @@ def _workers_on(node: str) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if f"TEST_NODE={node}\0".encode() in (entry / "environ").read_bytes() and b"ray::Worker" in (entry / "cmdline").read_bytes():
+            if (
+                f"TEST_NODE={node}\0".encode() in (entry / "environ").read_bytes()
+                and b"ray::Worker" in (entry / "cmdline").read_bytes()
+            ):
                 found.append(int(entry.name))
         except (OSError, ValueError):
             continue
@@ -315,19 +394,43 @@ def _until(condition: Callable[[], object], process: "subprocess.Popen[str]") ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_lost_node_and_a_killed_driver_change_no_byte(cluster: Any, another_node: Callable[..., Any], demonstration: Path, tmp_path: Path) -> None:
+def test_a_lost_node_and_a_killed_driver_change_no_byte(
+    cluster: Any, another_node: Callable[..., Any], demonstration: Path, tmp_path: Path
+) -> None:
     _settings(tmp_path, demonstration)
-    arguments = ["--dataset", "demo-meld", "--raw", str(demonstration / "raw"), "--modalities", "audio,visual", "--encoder", "audio=tiny"]
+    arguments = [
+        "--dataset",
+        "demo-meld",
+        "--raw",
+        str(demonstration / "raw"),
+        "--modalities",
+        "audio,visual",
+        "--encoder",
+        "audio=tiny",
+    ]
     arguments += ["--max-failed", "20%", "--device", "cpu"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        undisturbed = CliRunner().invoke(extract, [*arguments, "--workers", "1", "--out", "undisturbed"], catch_exceptions=False)
+        undisturbed = CliRunner().invoke(
+            extract, [*arguments, "--workers", "1", "--out", "undisturbed"], catch_exceptions=False
+        )
         assert undisturbed.exit_code == 0, undisturbed.stderr
-        trained = CliRunner().invoke(train, ["--dataset", "demo-meld", "--recipe", "baseline@audio", "--out", "undisturbed", "--device", "cpu"])
+        trained = CliRunner().invoke(
+            train, ["--dataset", "demo-meld", "--recipe", "baseline@audio", "--out", "undisturbed", "--device", "cpu"]
+        )
         assert trained.exit_code == 0, trained.stderr
 
     def start() -> "subprocess.Popen[str]":
-        command = [str(BIN / "merc-extract"), *arguments, "--out", "on_ray", "--executor", "ray", "--address", cluster.address]
+        command = [
+            str(BIN / "merc-extract"),
+            *arguments,
+            "--out",
+            "on_ray",
+            "--executor",
+            "ray",
+            "--address",
+            cluster.address,
+        ]
         return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     third = another_node("third")
@@ -337,7 +440,9 @@ def test_a_lost_node_and_a_killed_driver_change_no_byte(cluster: Any, another_no
     killed.communicate()
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "on_ray").rglob("media/*.done/part-*.json")}
     deadline = time.monotonic() + 30
-    while _workers_on("first") + _workers_on("second") + _workers_on("third"):  # they end with the driver, and not a run later
+    while (
+        _workers_on("first") + _workers_on("second") + _workers_on("third")
+    ):  # they end with the driver, and not a run later
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -355,7 +460,9 @@ def test_a_lost_node_and_a_killed_driver_change_no_byte(cluster: Any, another_no
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         more = ["--runs", "runs_on_ray", "--executor", "ray", "--address", cluster.address]
-        trained = CliRunner().invoke(train, ["--dataset", "demo-meld", "--recipe", "baseline@audio", "--out", "on_ray", "--device", "cpu", *more])
+        trained = CliRunner().invoke(
+            train, ["--dataset", "demo-meld", "--recipe", "baseline@audio", "--out", "on_ray", "--device", "cpu", *more]
+        )
     assert trained.exit_code == 0, trained.stderr
     assert _bytes(tmp_path / "runs_on_ray") == _bytes(tmp_path / "runs")
 
@@ -363,7 +470,9 @@ def test_a_lost_node_and_a_killed_driver_change_no_byte(cluster: Any, another_no
 @pytest.mark.slow
 def test_the_second_driver_on_an_output_ends_with_7(cluster: Any, hold: Callable[[Path], Any], tmp_path: Path) -> None:
     hold(tmp_path / "demo-meld")
-    refused = CliRunner().invoke(extract, ["--dataset", "demo-meld", "--out", str(tmp_path), "--executor", "ray", "--address", cluster.address])
+    refused = CliRunner().invoke(
+        extract, ["--dataset", "demo-meld", "--out", str(tmp_path), "--executor", "ray", "--address", cluster.address]
+    )
     assert (refused.exit_code, "is writing there" in refused.stderr) == (7, True)
 
 

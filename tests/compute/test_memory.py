@@ -8,7 +8,8 @@ from merc.compute import memory
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 
-# Blocks of 2 MB between small ones that stay: freed in the heap they would only leave holes. The first large block raises glibc's own threshold.
+# Blocks of 2 MB between small ones that stay: freed in the heap they would only leave holes. The first large block
+# raises glibc's own threshold.
 HOLES = """
 import ctypes, sys
 from merc.compute import memory

@@ -25,7 +25,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return importlib.import_module("errands").run
 
 
-def outcomes(run: Run, errands: Sequence[str], *, workers: int = 2, attempts: int = 1, limit_seconds: float = 60.0) -> list[object]:
+def outcomes(
+    run: Run, errands: Sequence[str], *, workers: int = 2, attempts: int = 1, limit_seconds: float = 60.0
+) -> list[object]:
     """What becomes of each errand, in their order; that of one that was lost as (why, words)."""
     done = {}
     with Crew(run, workers, attempts) as crew:
@@ -64,7 +66,9 @@ def test_whoever_dies_hangs_or_breaks_its_connection_is_lost_alone(run):
     bad = ["segfault", "exit 3", "close", "scribble", "raise oh", "sleep 1000", "half"]
     errands = [errand for pair in zip(told, bad, strict=False) for errand in pair] + told[len(bad) :]
     found = outcomes(run, errands, limit_seconds=1.0)
-    assert [outcome for errand, outcome in zip(errands, found, strict=True) if errand.startswith("say")] == [str(number) for number in range(12)]
+    assert [outcome for errand, outcome in zip(errands, found, strict=True) if errand.startswith("say")] == [
+        str(number) for number in range(12)
+    ]
     lost = {errand: outcome for errand, outcome in zip(errands, found, strict=True) if not errand.startswith("say")}
     assert len(lost) == 7
     assert lost["segfault"] == ("crashed", "its process was killed by SIGSEGV")
@@ -78,7 +82,11 @@ def test_whoever_dies_hangs_or_breaks_its_connection_is_lost_alone(run):
 
 def test_a_second_try_in_a_new_process_saves_whom_the_system_killed_for_the_memory_of_another(run, tmp_path):
     errands = [f"note {tmp_path / 'log'} before", f"once {tmp_path / 'died'} saved", "segfault"]
-    assert outcomes(run, errands, workers=1, attempts=2) == ["before", "saved", ("crashed", "its process was killed by SIGSEGV, 2 times")]
+    assert outcomes(run, errands, workers=1, attempts=2) == [
+        "before",
+        "saved",
+        ("crashed", "its process was killed by SIGSEGV, 2 times"),
+    ]
 
 
 def test_the_second_try_is_in_a_process_that_did_nothing_before(run, tmp_path):
@@ -166,7 +174,12 @@ def test_ctrl_c_ends_workers_whatever_they_are_at(run, tmp_path, monkeypatch):
     """A process that a shell starts in the background ignores it, and so do these tests then, but for this one."""
     log, started = tmp_path / "log", []
     monkeypatch.setattr(
-        pool.Crew, "_start", lambda self, first=None, start=pool.Crew._start: (start(self, first), started.append(self._workers[-1]._process))[0]
+        pool.Crew,
+        "_start",
+        lambda self, first=None, start=pool.Crew._start: (
+            start(self, first),
+            started.append(self._workers[-1]._process),
+        )[0],
     )
 
     def interrupt():

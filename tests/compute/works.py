@@ -22,7 +22,8 @@ class Squaring:
 
     Attributes:
         home: where the files go.
-        errands: of a part, what else happens: ``wait``, ``die``, ``settings``, ``unexpected``, ``full`` (the disk, on the node called poor).
+        errands: of a part, what else happens: ``wait``, ``die``, ``settings``, ``unexpected``, ``full`` (the disk, on
+            the node called poor).
         opening: likewise, when it is opened.
         model: needs one that the node called poor lacks.
     """

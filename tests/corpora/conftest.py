@@ -7,8 +7,28 @@ from pathlib import Path
 
 import pytest
 
-COLUMNS = ["Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "Season", "Episode", "StartTime", "EndTime"]
-SPANS = ["Split", "Dialogue ID", "Utterance ID", "Original Dialogue ID", "Original Utterance ID", "Start Time", "End Time"]
+COLUMNS = [
+    "Sr No.",
+    "Utterance",
+    "Speaker",
+    "Emotion",
+    "Sentiment",
+    "Dialogue_ID",
+    "Utterance_ID",
+    "Season",
+    "Episode",
+    "StartTime",
+    "EndTime",
+]
+SPANS = [
+    "Split",
+    "Dialogue ID",
+    "Utterance ID",
+    "Original Dialogue ID",
+    "Original Utterance ID",
+    "Start Time",
+    "End Time",
+]
 FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
 
 
@@ -67,17 +87,28 @@ class MeldFiles:
         return path
 
     def realigned(
-        self, *spans: tuple[object, ...], columns: list[str] = SPANS, encoding: str = "utf-8", name: str = "MELD_video_realignment_timestamps.csv"
+        self,
+        *spans: tuple[object, ...],
+        columns: list[str] = SPANS,
+        encoding: str = "utf-8",
+        name: str = "MELD_video_realignment_timestamps.csv",
     ) -> Path:
-        """Writes time stamps as of MELD-FAIR into ``realigned``: split, dialogue, utterance, dialogue and utterance of the clip, start, end."""
+        """Writes time stamps as of MELD-FAIR into ``realigned``: split, dialogue, utterance, dialogue and utterance of
+        the clip, start, end.
+        """
         path = self.root / "realigned" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes("".join(",".join(map(str, line)) + "\n" for line in (columns, *spans)).encode(encoding))
         return path
 
     def renumbered(self, split: str, *rows: tuple[int, int, int], speaker: str = "Ann") -> Path:
-        """Writes a realigned table beside the time stamps: dialogue, utterance, and the latter's number in MELD's own table."""
-        cells = [{**self.row(dialogue, utterance, Speaker=speaker), "Original Utterance_ID": str(own)} for dialogue, utterance, own in rows]
+        """Writes a realigned table beside the time stamps: dialogue, utterance, and the latter's number in MELD's own
+        table.
+        """
+        cells = [
+            {**self.row(dialogue, utterance, Speaker=speaker), "Original Utterance_ID": str(own)}
+            for dialogue, utterance, own in rows
+        ]
         written = self.csv(split, cells, columns=[*COLUMNS, "Original Utterance_ID"], line_end="\n", folder="realigned")
         return written.rename(written.with_name(f"realigned_{written.name}"))
 
@@ -85,7 +116,9 @@ class MeldFiles:
         """Three dialogues in train, one in dev, two in test; two utterances each, by two speakers."""
         for split, dialogues in (("train", 3), ("dev", 1), ("test", 2)):
             rows = [
-                self.row(d, u, Speaker=("Ann", "Bob")[u], Emotion=("neutral", "joy")[u], Sentiment=("neutral", "positive")[u])
+                self.row(
+                    d, u, Speaker=("Ann", "Bob")[u], Emotion=("neutral", "joy")[u], Sentiment=("neutral", "positive")[u]
+                )
                 for d in range(dialogues)
                 for u in (0, 1)
             ]

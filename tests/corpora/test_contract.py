@@ -1,4 +1,6 @@
-"""What every corpus reader and every dataset promises: a new file in ``pipeline/merc/corpora`` is tested here without being named."""
+"""What every corpus reader and every dataset promises: a new file in ``pipeline/merc/corpora`` is tested here without
+being named.
+"""
 
 import re
 from dataclasses import fields

@@ -38,7 +38,9 @@ def shipped() -> Config:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def rows(raw: Path, split: str) -> list[dict[str, str]]:
@@ -73,7 +75,11 @@ def annotated_seconds(row: dict[str, str]) -> float:
 
 def one_of_each_kind(jobs: list[Any]) -> list[Any]:
     """All recordings, and of every split a clip of each kind."""
-    clips = {(str(Path(job[-1].path).parent), job[-1].odd): job for job in reversed(jobs) if isinstance(job[-1], meld_layout.Clip)}
+    clips = {
+        (str(Path(job[-1].path).parent), job[-1].odd): job
+        for job in reversed(jobs)
+        if isinstance(job[-1], meld_layout.Clip)
+    }
     return [job for job in jobs if not isinstance(job[-1], meld_layout.Clip) or job in clips.values()]
 
 
@@ -87,12 +93,16 @@ def test_the_bytes_depend_neither_on_the_number_of_processes_nor_on_what_else_is
     assert len(few) == 3 + 1 + 12  # annotations, a file that lies about, a usual clip of each split, and nine odd ones
     assert few == {name: all_clips[name] for name in few}
     one_dialogue = content(tmp_path / "demo-iemocap")
-    assert len(one_dialogue) == 1 + 1 + 1 + 1 + 8 + 3  # evaluation, transcription, video, sound, sentences, three files that lie about
+    assert (
+        len(one_dialogue) == 1 + 1 + 1 + 1 + 8 + 3
+    )  # evaluation, transcription, video, sound, sentences, three files that lie about
     everything = content(raw / "demo-iemocap")
     assert one_dialogue == {name: everything[name] for name in one_dialogue}
 
 
-def test_an_interrupted_run_leaves_no_half_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_settings: dict[str, Any]) -> None:
+def test_an_interrupted_run_leaves_no_half_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_settings: dict[str, Any]
+) -> None:
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -103,7 +113,9 @@ def test_an_interrupted_run_leaves_no_half_corpus(tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_old_corpus_and_the_leftovers_of_a_killed_run_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_settings: dict[str, Any]) -> None:
+def test_an_old_corpus_and_the_leftovers_of_a_killed_run_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_settings: dict[str, Any]
+) -> None:
     monkeypatch.setattr(meld_layout, "write_clip", lambda *_: None)
     monkeypatch.setattr(iemocap_layout, "write_recording", lambda *_: None)
     for name in (".demo-unfinished-killed", ".demo-unfinished-going-on", "demo-meld"):
@@ -111,11 +123,17 @@ def test_an_old_corpus_and_the_leftovers_of_a_killed_run_are_replaced(tmp_path: 
         (tmp_path / name / "old").touch()
     os.utime(tmp_path / ".demo-unfinished-killed", (1e9, 1e9))
     demo.make(tmp_path, Config(**demo_settings), workers=1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".demo-unfinished-going-on", "demo-iemocap", "demo-meld"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".demo-unfinished-going-on",
+        "demo-iemocap",
+        "demo-meld",
+    ]
     assert not (tmp_path / "demo-meld" / "old").exists()
 
 
-def test_of_two_runs_at_a_time_the_first_to_end_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_settings: dict[str, Any]) -> None:
+def test_of_two_runs_at_a_time_the_first_to_end_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_settings: dict[str, Any]
+) -> None:
     def other_run(*_: object) -> None:
         (tmp_path / "demo-iemocap").mkdir(exist_ok=True)
         (tmp_path / "demo-iemocap" / "by another run").touch()
@@ -135,7 +153,9 @@ def test_an_impossible_setting_is_named_before_anything_is_made(demo_settings: d
 def test_meld_annotations_have_the_form_of_the_distribution(raw: Path) -> None:
     for split in ("train", "dev", "test"):
         data = (raw / "demo-meld" / f"{split}_sent_emo.csv").read_bytes()
-        assert data.startswith(b"Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\r\n")
+        assert data.startswith(
+            b"Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\r\n"
+        )
         assert data.count(b"\n") == data.count(b"\r\n")
         assert re.search(rb',"0?0:\d\d:\d\d,\d{3}","0?0:\d\d:\d\d,\d{3}"\r\n', data)
     hours = {row["StartTime"].split(":")[0] for split in ("train", "test") for row in rows(raw, split)}
@@ -148,7 +168,11 @@ def test_meld_annotations_have_the_form_of_the_distribution(raw: Path) -> None:
 
 def test_every_meld_row_has_its_clip_but_one(raw: Path) -> None:
     missing = []
-    for split, folder in (("train", "train_splits"), ("dev", "dev_splits_complete"), ("test", "output_repeated_splits_test")):
+    for split, folder in (
+        ("train", "train_splits"),
+        ("dev", "dev_splits_complete"),
+        ("test", "output_repeated_splits_test"),
+    ):
         for row in rows(raw, split):
             path = raw / "demo-meld" / folder / f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}.mp4"
             missing += [] if path.is_file() else [path.name]
@@ -165,10 +189,17 @@ def test_ids_have_gaps_as_in_meld(raw: Path) -> None:
 def test_a_usual_clip_is_h264_at_film_speed_with_stereo_aac(raw: Path) -> None:
     with av.open(str(raw / "demo-meld/train_splits/dia0_utt0.mp4")) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
-        assert (video.codec_context.name, video.width, video.height, video.average_rate) == ("h264", 640, 360, Fraction(24_000, 1001))
+        assert (video.codec_context.name, video.width, video.height, video.average_rate) == (
+            "h264",
+            640,
+            360,
+            Fraction(24_000, 1001),
+        )
         assert (audio.codec_context.name, audio.rate, audio.layout.name) == ("aac", 48_000, "stereo")
         assert "creation_time" not in container.metadata
-    assert length_seconds(raw / "demo-meld/train_splits/dia0_utt0.mp4") == pytest.approx(annotated_seconds(rows(raw, "train")[0]), abs=0.08)
+    assert length_seconds(raw / "demo-meld/train_splits/dia0_utt0.mp4") == pytest.approx(
+        annotated_seconds(rows(raw, "train")[0]), abs=0.08
+    )
 
 
 def test_broken_clips_are_broken_as_in_meld(raw: Path) -> None:
@@ -184,7 +215,14 @@ def test_broken_clips_are_broken_as_in_meld(raw: Path) -> None:
 
 def test_the_surround_clip_has_its_dialogue_in_the_front_centre(raw: Path) -> None:
     with av.open(str(raw / "demo-meld/train_splits/dia0_utt1.mp4")) as container:
-        assert [channel.name for channel in container.streams.audio[0].layout.channels] == ["FL", "FR", "FC", "LFE", "BL", "BR"]
+        assert [channel.name for channel in container.streams.audio[0].layout.channels] == [
+            "FL",
+            "FR",
+            "FC",
+            "LFE",
+            "BL",
+            "BR",
+        ]
     channels = sound(raw / "demo-meld/train_splits/dia0_utt1.mp4")
     level_db = 10 * np.log10(np.mean(channels**2, axis=1))
     # 13 dB as mixed; the coder and the noise in the front pair take a little of it.
@@ -215,25 +253,41 @@ def test_a_clip_may_outlast_its_annotation_or_have_none_of_any_length(raw: Path)
 
 def test_the_readers_read_it_with_no_other_surprise_than_those_made(raw: Path) -> None:
     config = {"reader": "", "label_set": "meld7", "check_counts": False, "max_characters_per_second": 1000}
-    reading = Meld(Meld.Config(**config)).read(raw / "demo-meld", raw, media=frozenset(), splits=("train", "dev", "test"))
+    reading = Meld(Meld.Config(**config)).read(
+        raw / "demo-meld", raw, media=frozenset(), splits=("train", "dev", "test")
+    )
     assert reading.deviations == []
     assert Counter(failure.reason for failure in reading.failures) == {"text_repaired": 3, "span_empty": 1}
-    assert "final_videos_testdia0_utt2.mp4" in {Path(one.video_path).name for dialogue in reading.dialogues for one in dialogue.utterances}
+    assert "final_videos_testdia0_utt2.mp4" in {
+        Path(one.video_path).name for dialogue in reading.dialogues for one in dialogue.utterances
+    }
     texts = " ".join(one.text for dialogue in reading.dialogues for one in dialogue.utterances)
     assert not re.search("[\x80-\x9f�]|â€", texts)
 
     config = {"reader": "", "label_set": "iemocap6", "check_counts": False}
-    reading = Iemocap(Iemocap.Config(**config)).read(raw / "demo-iemocap", raw, media=frozenset({"audio", "visual"}), splits=("train", "dev", "test"))
+    reading = Iemocap(Iemocap.Config(**config)).read(
+        raw / "demo-iemocap", raw, media=frozenset({"audio", "visual"}), splits=("train", "dev", "test")
+    )
     assert reading.deviations == []  # among them: the official labels are those of the raters' votes
     for votes in reading.checks["louder_channel"].values():  # the one on the left is louder in the left channel
         assert votes["utterances"] > 0
-        assert votes["channel_agrees"] == votes["region_agrees"] >= 0.9 * votes["utterances"]  # one is interrupted by the other
+        assert (
+            votes["channel_agrees"] == votes["region_agrees"] >= 0.9 * votes["utterances"]
+        )  # one is interrupted by the other
         assert votes["unreadable_files"] == 0
-    broken_rating = Failure("train/Ses01F_impro03_M000", "manifest", "all", "annotation_repaired", "not three numbers: A-M1:\tval 6; act 6; dom ;\t()")
+    broken_rating = Failure(
+        "train/Ses01F_impro03_M000",
+        "manifest",
+        "all",
+        "annotation_repaired",
+        "not three numbers: A-M1:\tval 6; act 6; dom ;\t()",
+    )
     assert reading.failures == [broken_rating]
     by_split = Counter(dialogue.split for dialogue in reading.dialogues)
     assert by_split == {"train": 4, "dev": 1, "test": 1}
-    interrupted = next(dialogue for dialogue in reading.dialogues if dialogue.source_dialogue_id == "Ses02F_script01_3").utterances
+    interrupted = next(
+        dialogue for dialogue in reading.dialogues if dialogue.source_dialogue_id == "Ses02F_script01_3"
+    ).utterances
     assert interrupted[4].start_seconds > interrupted[5].start_seconds
     assert interrupted[4].start_seconds < interrupted[5].end_seconds
 
@@ -242,7 +296,12 @@ def test_one_undecided_utterance_is_happy_by_its_own_rating_alone(raw: Path) -> 
     def happy(label_set: str) -> set[str]:
         config = Iemocap.Config(reader="", label_set=label_set, check_counts=False)
         reading = Iemocap(config).read(raw / "demo-iemocap", raw, media=frozenset(), splits=("train", "dev", "test"))
-        return {one.source_utterance_id for dialogue in reading.dialogues for one in dialogue.utterances if one.emotion == "happy"}
+        return {
+            one.source_utterance_id
+            for dialogue in reading.dialogues
+            for one in dialogue.utterances
+            if one.emotion == "happy"
+        }
 
     by_self_rating = happy("iemocap6") - happy("iemocap4_merged")
     assert len(by_self_rating) == 1
@@ -262,7 +321,9 @@ def test_iemocap_has_the_layout_of_the_release(raw: Path, demo_settings: dict[st
         transcription = (dialogs / "transcriptions" / f"{recording.dialogue_id}.txt").read_bytes()
         assert transcription.count(b"\n") == transcription.count(b"\r\n")
         for one in recording.spoken:
-            with wave.open(str(release / recording.session / "sentences/wav" / recording.dialogue_id / f"{one.utterance_id}.wav")) as file:
+            with wave.open(
+                str(release / recording.session / "sentences/wav" / recording.dialogue_id / f"{one.utterance_id}.wav")
+            ) as file:
                 assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16_000, 1, 2)
                 assert file.getnframes() / 16_000 == pytest.approx(one.end_seconds - one.start_seconds, abs=0.00015)
     third = (release / "Session3/dialog/transcriptions/Ses03M_impro05a.txt").read_text(encoding="ascii")
@@ -271,11 +332,18 @@ def test_iemocap_has_the_layout_of_the_release(raw: Path, demo_settings: dict[st
 
 
 def test_the_marked_actor_sits_and_sounds_on_the_left(raw: Path, demo_settings: dict[str, Any]) -> None:
-    recording = next(one for one in iemocap_layout.script(Config(**demo_settings)) if one.dialogue_id == "Ses01M_impro01")
+    recording = next(
+        one for one in iemocap_layout.script(Config(**demo_settings)) if one.dialogue_id == "Ses01M_impro01"
+    )
     dialogs = raw / "demo-iemocap/IEMOCAP_full_release/Session1/dialog"
     with av.open(str(dialogs / "avi/DivX/Ses01M_impro01.avi")) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
-        assert (video.codec_context.name, video.codec_context.codec_tag, video.width, video.height) == ("mpeg4", "DX50", 720, 480)
+        assert (video.codec_context.name, video.codec_context.codec_tag, video.width, video.height) == (
+            "mpeg4",
+            "DX50",
+            720,
+            480,
+        )
         assert (video.average_rate, audio.channels) == (Fraction(30_000, 1001), 2)
     with wave.open(str(dialogs / "wav/Ses01M_impro01.wav")) as file:
         assert (file.getframerate(), file.getnchannels()) == (16_000, 2)
@@ -312,7 +380,9 @@ def test_the_shipped_corpus_has_enough_of_every_class(shipped: Config) -> None:
     assert min(counts["train"].values()) >= 5
     assert sum(counts["test"].values()) >= 50
     assert all(count.most_common(1)[0][0] == "neutral" for count in counts.values())
-    broken = sum(line.odd in ("truncated", "no_video", "empty", "missing") for lines in by_split.values() for line in lines)
+    broken = sum(
+        line.odd in ("truncated", "no_video", "empty", "missing") for lines in by_split.values() for line in lines
+    )
     assert broken == 4
     assert broken < 0.05 * sum(len(lines) for lines in by_split.values())
     assert len({clip.path for clip in clips}) == len(clips)
@@ -328,9 +398,19 @@ def test_no_sentence_is_said_twice(shipped: Config) -> None:
 
 
 def test_each_modality_errs_as_often_as_set_and_by_itself(demo_settings: dict[str, Any]) -> None:
-    config = Config(**{**demo_settings, "meld_train_dialogues": 120, "misleading_words": 0.2, "misleading_voice": 0.3, "misleading_face": 0.4})
+    config = Config(
+        **{
+            **demo_settings,
+            "meld_train_dialogues": 120,
+            "misleading_words": 0.2,
+            "misleading_voice": 0.3,
+            "misleading_face": 0.4,
+        }
+    )
     turns = [line.turn for line in meld_layout.script(config)["train"]]
-    wrong = np.array([[turn.words != turn.emotion, turn.voice != turn.emotion, turn.face != turn.emotion] for turn in turns])
+    wrong = np.array(
+        [[turn.words != turn.emotion, turn.voice != turn.emotion, turn.face != turn.emotion] for turn in turns]
+    )
     # About 1000 turns: three standard errors are 0.05 for a share and 0.1 for a correlation.
     assert wrong.mean(axis=0) == pytest.approx([0.2, 0.3, 0.4], abs=0.05)
     assert np.abs(np.corrcoef(wrong.T) - np.eye(3)).max() < 0.1
@@ -341,4 +421,6 @@ def test_the_card_of_the_demonstration_forbids_nothing_and_that_of_a_real_corpus
     card = (shards / "README.md").read_text(encoding="utf-8")
     assert "**This folder may be passed on: Apache-2.0. It was made by code and shows no real person.**" in card
     assert "not redistribute" not in card
-    assert not any(choose(Params({}), name).reader.config.redistribution for name in ("meld", "iemocap", "emorynlp", "table"))
+    assert not any(
+        choose(Params({}), name).reader.config.redistribution for name in ("meld", "iemocap", "emorynlp", "table")
+    )

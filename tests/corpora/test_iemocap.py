@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 
 from merc.corpora.engine import building
 from merc.corpora.engine.base import Reading
-from merc.corpora.engine.iemocap_annotations import Evaluation, counts_as_happy, majority, read_evaluations, read_transcription
+from merc.corpora.engine.iemocap_annotations import (
+    Evaluation,
+    counts_as_happy,
+    majority,
+    read_evaluations,
+    read_transcription,
+)
 from merc.corpora.engine.iemocap_channels import Spoken, Votes, listen
 from merc.corpora.engine.labels import label_set
 from merc.corpora.iemocap import VALIDATION_12, Iemocap, assign_splits
@@ -55,8 +61,14 @@ class Turn:
 
 def agreed(code: str) -> list[str]:
     """Ratings from which the official label ``code`` follows; for xxx three raters who disagree."""
-    words = ["Neutral", "Anger", "Sadness"] if code == "xxx" else [WORDS[code], f"{WORDS[code]}; Surprise" if code != "sur" else WORDS[code], "Fear"]
-    return [f"C-E{rater}:\t{word};\t()" for rater, word in enumerate(words, start=2)] + ["A-E3:\tval 3; act 2; dom  2;\t()"]
+    words = (
+        ["Neutral", "Anger", "Sadness"]
+        if code == "xxx"
+        else [WORDS[code], f"{WORDS[code]}; Surprise" if code != "sur" else WORDS[code], "Fear"]
+    )
+    return [f"C-E{rater}:\t{word};\t()" for rater, word in enumerate(words, start=2)] + [
+        "A-E3:\tval 3; act 2; dom  2;\t()"
+    ]
 
 
 def evaluation_text(dialogue_id: str, turns: list[Turn]) -> str:
@@ -71,21 +83,35 @@ def spoken_line(dialogue_id: str, turn: Turn) -> str:
     return f"{dialogue_id}_{turn.name} [{turn.start:08.4f}-{turn.end:08.4f}]: {turn.text}"
 
 
-def write_dialogue(base: Path, dialogue_id: str, turns: list[Turn], *, lines: list[str] | None = None, evaluated: list[Turn] | None = None) -> None:
-    """Writes both annotation files; ``lines`` replace those of the transcription, ``evaluated`` the turns of the evaluation."""
+def write_dialogue(
+    base: Path,
+    dialogue_id: str,
+    turns: list[Turn],
+    *,
+    lines: list[str] | None = None,
+    evaluated: list[Turn] | None = None,
+) -> None:
+    """Writes both annotation files; ``lines`` replace those of the transcription, ``evaluated`` the turns of the
+    evaluation.
+    """
     folder = base / f"Session{dialogue_id[4]}" / "dialog"
     (folder / "EmoEvaluation").mkdir(parents=True, exist_ok=True)
     (folder / "transcriptions").mkdir(exist_ok=True)
     spoken = [spoken_line(dialogue_id, turn) for turn in turns] if lines is None else lines
     evaluation = evaluation_text(dialogue_id, turns if evaluated is None else evaluated)
     (folder / "EmoEvaluation" / f"{dialogue_id}.txt").write_text(evaluation, encoding="ascii", newline="\n")
-    (folder / "transcriptions" / f"{dialogue_id}.txt").write_text("".join(f"{line}\r\n" for line in spoken), encoding="ascii", newline="")
+    (folder / "transcriptions" / f"{dialogue_id}.txt").write_text(
+        "".join(f"{line}\r\n" for line in spoken), encoding="ascii", newline=""
+    )
 
 
 def write_media(base: Path, dialogue_id: str, turns: list[Turn], *, sentences: bool = True) -> None:
     """Empty files where the release has media: the reader only lists them."""
     session = base / f"Session{dialogue_id[4]}"
-    paths = [session / "dialog" / "avi" / "DivX" / f"{dialogue_id}.avi", session / "dialog" / "wav" / f"{dialogue_id}.wav"]
+    paths = [
+        session / "dialog" / "avi" / "DivX" / f"{dialogue_id}.avi",
+        session / "dialog" / "wav" / f"{dialogue_id}.wav",
+    ]
     if sentences:
         paths += [session / "sentences" / "wav" / dialogue_id / f"{dialogue_id}_{turn.name}.wav" for turn in turns]
     for path in paths:
@@ -94,7 +120,12 @@ def write_media(base: Path, dialogue_id: str, turns: list[Turn], *, sentences: b
 
 
 SMALL = {
-    "Ses01F_impro01": [Turn("M000", start=0.5, end=1.5), Turn("F000", "hap", "Hi. [LAUGHTER]"), Turn("F001", "xxx"), Turn("M001", "exc")],
+    "Ses01F_impro01": [
+        Turn("M000", start=0.5, end=1.5),
+        Turn("F000", "hap", "Hi. [LAUGHTER]"),
+        Turn("F001", "xxx"),
+        Turn("M001", "exc"),
+    ],
     "Ses01M_impro01": [Turn("F000", "sad"), Turn("M000", "ang")],
     "Ses02F_impro02": [Turn("F000", "fru"), Turn("M000", "sur")],
     "Ses03M_impro05a": [Turn("F000", "fea"), Turn("M000", "dis")],
@@ -114,13 +145,20 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(raw: Path, media: frozenset[str] = frozenset(), splits: tuple[str, ...] = ("train", "dev", "test"), **settings: object) -> Reading:
+def read(
+    raw: Path,
+    media: frozenset[str] = frozenset(),
+    splits: tuple[str, ...] = ("train", "dev", "test"),
+    **settings: object,
+) -> Reading:
     config = Iemocap.Config(**{"reader": "iemocap", "check_counts": False, **settings})
     return Iemocap(config).read(raw / "iemocap", raw, media=media, splits=splits)
 
 
 def utterances(reading: Reading) -> dict[str, Utterance]:
-    return {utterance.source_utterance_id: utterance for dialogue in reading.dialogues for utterance in dialogue.utterances}
+    return {
+        utterance.source_utterance_id: utterance for dialogue in reading.dialogues for utterance in dialogue.utterances
+    }
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
@@ -156,7 +194,11 @@ def test_dialogues_come_by_split_and_id_with_their_scenario(raw: Path) -> None:
 def test_the_transcription_gives_the_order_even_against_the_start_times(raw: Path) -> None:
     turns = [Turn("M000", start=5, end=6), Turn("F001", start=3, end=4), Turn("F000", start=1, end=2)]
     write_dialogue(raw / "iemocap", "Ses01F_impro01", turns)
-    assert [utterance.source_utterance_id[-4:] for utterance in read(raw).dialogues[0].utterances] == ["M000", "F001", "F000"]
+    assert [utterance.source_utterance_id[-4:] for utterance in read(raw).dialogues[0].utterances] == [
+        "M000",
+        "F001",
+        "F000",
+    ]
 
 
 def test_an_utterance_has_text_with_tags_speaker_times_and_attributes(raw: Path) -> None:
@@ -196,7 +238,19 @@ def test_the_manifest_keeps_or_drops_what_lies_outside_the_label_set(raw: Path) 
     assert kept["emotion_index"].to_pylist() == [2, 0, -1, 4, -1, -1, -1, -1, 2, 1, 1, 3, 5, -1, 0, 4, 2, 3]
     assert kept["position"].to_pylist() == [0, 1, 2, 3, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
     dropped = building.build("iemocap", dialogues, label_set("iemocap4_merged"), drop_unlabelled=True)
-    assert dropped["emotion"].to_pylist() == ["neutral", "happy", "excited", "neutral", "sad", "sad", "angry", "happy", "excited", "neutral", "angry"]
+    assert dropped["emotion"].to_pylist() == [
+        "neutral",
+        "happy",
+        "excited",
+        "neutral",
+        "sad",
+        "sad",
+        "angry",
+        "happy",
+        "excited",
+        "neutral",
+        "angry",
+    ]
     assert dropped["emotion_index"].to_pylist() == [2, 0, 0, 2, 1, 1, 3, 0, 0, 2, 3]
 
 
@@ -207,7 +261,10 @@ def test_the_corpus_may_lie_in_the_folder_of_its_archive_or_be_the_raw_folder_it
     moved.parent.mkdir()
     (raw / "held").rename(moved)
     inside = read(raw)
-    assert inside.dialogues[0].utterances[0].video_path == "iemocap/IEMOCAP_full_release/Session1/dialog/avi/DivX/Ses01F_impro01.avi"
+    assert (
+        inside.dialogues[0].utterances[0].video_path
+        == "iemocap/IEMOCAP_full_release/Session1/dialog/avi/DivX/Ses01F_impro01.avi"
+    )
     assert building.build("iemocap", inside.dialogues, label_set("iemocap6")).num_rows == plain.num_rows
     config = Iemocap.Config(reader="iemocap", check_counts=False)
     itself = Iemocap(config).read(moved, moved, media=frozenset({"audio", "visual"}), splits=("train", "dev", "test"))
@@ -230,8 +287,17 @@ def test_shadows_of_macs_and_annotation_projects_are_passed_over(raw: Path) -> N
 def test_lines_without_evaluation_or_id_are_left_out_and_counted(raw: Path) -> None:
     name = "Ses03M_impro05a"
     known = [spoken_line(name, turn) for turn in SMALL[name]]
-    unlabelled = [f"{name}_MXX0 [001.0000-002.0000]: Hm.", f"{name}_FXX1 [001.0000-002.0000]: Oh.", f"{name}_MXX0 [003.0000-004.0000]: Hm."]
-    write_dialogue(raw / "iemocap", name, SMALL[name], lines=[unlabelled[0], known[0], "M: Yeah.", *unlabelled[1:], "", "F:[LAUGHTER]", known[1]])
+    unlabelled = [
+        f"{name}_MXX0 [001.0000-002.0000]: Hm.",
+        f"{name}_FXX1 [001.0000-002.0000]: Oh.",
+        f"{name}_MXX0 [003.0000-004.0000]: Hm.",
+    ]
+    write_dialogue(
+        raw / "iemocap",
+        name,
+        SMALL[name],
+        lines=[unlabelled[0], known[0], "M: Yeah.", *unlabelled[1:], "", "F:[LAUGHTER]", known[1]],
+    )
     spoken, left_out = read_transcription(transcription_file(raw, name))
     assert list(spoken) == [f"{name}_F000", f"{name}_M000"]
     assert left_out == {"lines without an evaluation (_MXX0, _FXX1)": 3, "lines without an id": 2}
@@ -241,12 +307,30 @@ def test_lines_without_evaluation_or_id_are_left_out_and_counted(raw: Path) -> N
 
 
 def test_broken_ratings_are_recorded_and_the_utterance_kept(raw: Path) -> None:
-    ratings = ["C-E2:\tHappiness;\t()", "C-E3:\tHappiness; Excited;\t(a (nested) remark)", "C-F1:\t;\t()", "A-E3:\tval 6; act 6; dom ;\t()", "what is this"]
+    ratings = [
+        "C-E2:\tHappiness;\t()",
+        "C-E3:\tHappiness; Excited;\t(a (nested) remark)",
+        "C-F1:\t;\t()",
+        "A-E3:\tval 6; act 6; dom ;\t()",
+        "what is this",
+    ]
     write_dialogue(raw / "iemocap", "Ses05F_impro07", [Turn("F000", "hap", ratings=ratings)])
     reading = read(raw)
     assert [(row.utterance_id, row.modality, row.reason, row.kind, row.detail) for row in reading.failures] == [
-        ("test/Ses05F_impro07_F000", "all", "annotation_repaired", "altered", "not three numbers: A-E3:\tval 6; act 6; dom ;\t()"),
-        ("test/Ses05F_impro07_F000", "all", "annotation_repaired", "altered", "neither a label nor a rating of attributes: what is this"),
+        (
+            "test/Ses05F_impro07_F000",
+            "all",
+            "annotation_repaired",
+            "altered",
+            "not three numbers: A-E3:\tval 6; act 6; dom ;\t()",
+        ),
+        (
+            "test/Ses05F_impro07_F000",
+            "all",
+            "annotation_repaired",
+            "altered",
+            "neither a label nor a rating of attributes: what is this",
+        ),
     ]
     assert not reading.deviations
     evaluation = read_evaluations(evaluation_file(raw, "Ses05F_impro07"))["Ses05F_impro07_F000"]
@@ -264,12 +348,18 @@ def test_attributes_outside_the_scale_are_kept_and_recorded(raw: Path) -> None:
 def test_an_official_label_against_the_votes_is_reported(raw: Path) -> None:
     write_dialogue(raw / "iemocap", "Ses05F_impro07", [Turn("F000", "ang", ratings=agreed("sad")), Turn("M000", "xxx")])
     reading = read(raw)
-    assert reading.deviations == ["Ses05F_impro07: 1 official labels differ from the raters' majority; Ses05F_impro07_F000 is angry, the votes give sad"]
+    assert reading.deviations == [
+        "Ses05F_impro07: 1 official labels differ from the raters' majority; Ses05F_impro07_F000 is angry, the votes"
+        " give sad"
+    ]
     assert utterances(reading)["Ses05F_impro07_F000"].emotion == "angry"
 
 
 def test_an_utterance_that_only_one_file_knows_is_kept_and_recorded(raw: Path) -> None:
-    first, unspoken, unrated, last = (Turn(name, start=start, end=start + 1) for name, start in (("F000", 1.0), ("M000", 2.0), ("F001", 3.0), ("M001", 4.0)))
+    first, unspoken, unrated, last = (
+        Turn(name, start=start, end=start + 1)
+        for name, start in (("F000", 1.0), ("M000", 2.0), ("F001", 3.0), ("M001", 4.0))
+    )
     name = "Ses05F_impro07"
     lines = [spoken_line(name, turn) for turn in (first, unrated, last)]
     write_dialogue(raw / "iemocap", name, [], lines=lines, evaluated=[first, unspoken, last])
@@ -291,11 +381,17 @@ def test_times_that_differ_between_the_files_are_recorded(raw: Path) -> None:
     rewrite(transcription_file(raw, "Ses05F_impro07"), "F000 [001.0000-", "F000 [001.2500-")
     reading = read(raw)
     assert utterances(reading)["Ses05F_impro07_F000"].start_seconds == 1.0
-    assert [row.detail for row in reading.failures] == ["1 to 2.5 s in the evaluation, which was used, 1.25 to 2.5 s in the transcription"]
+    assert [row.detail for row in reading.failures] == [
+        "1 to 2.5 s in the evaluation, which was used, 1.25 to 2.5 s in the transcription"
+    ]
 
 
 def test_a_stray_byte_is_read_as_cp1252_and_recorded(raw: Path) -> None:
-    rewrite(transcription_file(raw, "Ses05F_impro07"), "M000 [001.0000-002.5000]: Excuse me.", "M000 [001.0000-002.5000]: It\x92s Zo\xeb \x81.")
+    rewrite(
+        transcription_file(raw, "Ses05F_impro07"),
+        "M000 [001.0000-002.5000]: Excuse me.",
+        "M000 [001.0000-002.5000]: It\x92s Zo\xeb \x81.",
+    )
     rewrite(evaluation_file(raw, "Ses05F_impro07"), "Happiness;\t()", "Happiness;\t(Zo\xeb)")
     reading = read(raw)
     assert utterances(reading)["Ses05F_impro07_M000"].text == "It’s Zoë \x81."
@@ -330,16 +426,41 @@ def test_a_byte_order_mark_and_other_line_ends_do_not_matter(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("which", "old", "new", "message"),
     [
-        (evaluation_file, "\thap\t", "\thate\t", "'hate' instead of one of hap, sad, neu, ang, exc, fru, sur, fea, dis, oth, xxx"),
+        (
+            evaluation_file,
+            "\thap\t",
+            "\thate\t",
+            "'hate' instead of one of hap, sad, neu, ang, exc, fru, sur, fea, dis, oth, xxx",
+        ),
         (evaluation_file, "\thap\t", "\t\t", "'' instead of one of hap"),
-        (evaluation_file, "[2.5000, 3.0000, 2.5000]", "[2.5000, 3.0000]", "Ses05F_impro07.txt:3: .* is not of the form"),
+        (
+            evaluation_file,
+            "[2.5000, 3.0000, 2.5000]",
+            "[2.5000, 3.0000]",
+            "Ses05F_impro07.txt:3: .* is not of the form",
+        ),
         (evaluation_file, "\n[1.0000", "\nC-E2:\tAnger;\t()\n[1.0000", "stands before the first utterance"),
         (evaluation_file, "_M000", "_F000", "Ses05F_impro07_F000 occurs twice"),
-        (evaluation_file, "Ses05F_impro07_M000", "Ses05F_impro01_M000", "'Ses05F_impro01_M000' is not an utterance of Ses05F_impro07"),
-        (evaluation_file, "Ses05F_impro07_M000", "../../x_M000", "'../../x_M000' is not an utterance of Ses05F_impro07"),
+        (
+            evaluation_file,
+            "Ses05F_impro07_M000",
+            "Ses05F_impro01_M000",
+            "'Ses05F_impro01_M000' is not an utterance of Ses05F_impro07",
+        ),
+        (
+            evaluation_file,
+            "Ses05F_impro07_M000",
+            "../../x_M000",
+            "'../../x_M000' is not an utterance of Ses05F_impro07",
+        ),
         (transcription_file, "_M000", "_F000", "Ses05F_impro07_F000 occurs twice"),
         (transcription_file, "_M000", "/../../x_M000", "is not an utterance of Ses05F_impro07"),
-        (transcription_file, "[001.0000-002.5000]", "[001.0000-]", "Ses05F_impro07.txt:1: .* is not of the form utterance"),
+        (
+            transcription_file,
+            "[001.0000-002.5000]",
+            "[001.0000-]",
+            "Ses05F_impro07.txt:1: .* is not of the form utterance",
+        ),
     ],
 )
 def test_a_broken_annotation_file_is_refused_naming_file_line_and_value(
@@ -381,7 +502,11 @@ def test_the_majority_beats_every_other_label_in_any_order(votes: list[str], shu
     shuffled = list(votes)
     shuffler.shuffle(shuffled)
     assert majority(shuffled) == winner
-    beats_all = [one for one in set(votes) if votes.count(one) >= 2 and all(votes.count(one) > votes.count(other) for other in set(votes) - {one})]
+    beats_all = [
+        one
+        for one in set(votes)
+        if votes.count(one) >= 2 and all(votes.count(one) > votes.count(other) for other in set(votes) - {one})
+    ]
     assert beats_all == ([] if winner == "undecided" else [winner])
 
 
@@ -398,13 +523,23 @@ def test_the_majority_beats_every_other_label_in_any_order(votes: list[str], shu
         ("excited", ["happy", "excited", "excited"], ["happy"], False),  # has an official label
     ],
 )
-def test_the_self_rating_can_make_an_undecided_utterance_happy(official: str, votes: list[str], self_votes: list[str], happy: bool) -> None:
+def test_the_self_rating_can_make_an_undecided_utterance_happy(
+    official: str, votes: list[str], self_votes: list[str], happy: bool
+) -> None:
     assert counts_as_happy(Evaluation(0.0, 1.0, official, 3.0, 3.0, 3.0, votes, self_votes)) is happy
 
 
-@pytest.mark.parametrize(("labels", "emotion"), [("iemocap6", "happy"), ("iemocap4", "happy"), ("iemocap4_merged", "undecided")])
+@pytest.mark.parametrize(
+    ("labels", "emotion"), [("iemocap6", "happy"), ("iemocap4", "happy"), ("iemocap4_merged", "undecided")]
+)
 def test_self_rated_happiness_counts_in_the_dialogue_benchmarks_alone(raw: Path, labels: str, emotion: str) -> None:
-    ratings = ["C-E1:\tHappiness;\t()", "C-E2:\tAnger;\t()", "C-E4:\tNeutral state;\t()", "C-F1:\tHappiness;\t()", "A-F1:\tval 4; act 3; dom  3;\t()"]
+    ratings = [
+        "C-E1:\tHappiness;\t()",
+        "C-E2:\tAnger;\t()",
+        "C-E4:\tNeutral state;\t()",
+        "C-F1:\tHappiness;\t()",
+        "A-F1:\tval 4; act 3; dom  3;\t()",
+    ]
     write_dialogue(raw / "iemocap", "Ses05F_impro07", [Turn("F000", "xxx", ratings=ratings)])
     reading = read(raw, label_set=labels)
     assert utterances(reading)["Ses05F_impro07_F000"].emotion == emotion
@@ -413,7 +548,9 @@ def test_self_rated_happiness_counts_in_the_dialogue_benchmarks_alone(raw: Path,
 
 # ---- splits
 
-TRAINING = [f"Ses0{session}{actor}_impro0{number}" for session in (1, 2, 3, 4) for actor in "FM" for number in range(1, 9)]
+TRAINING = [
+    f"Ses0{session}{actor}_impro0{number}" for session in (1, 2, 3, 4) for actor in "FM" for number in range(1, 9)
+]
 
 
 def test_the_twenty_random_dialogues_depend_on_the_seed_alone() -> None:
@@ -440,7 +577,10 @@ def test_without_validation_there_is_no_dev_split(raw: Path) -> None:
 
 def test_another_session_can_be_the_test_split(raw: Path) -> None:
     reading = read(raw, validation="none", test_session=3)
-    assert [dialogue.dialogue_id for dialogue in reading.dialogues if dialogue.split == "test"] == ["test/Ses03M_impro05a", "test/Ses03M_impro05b"]
+    assert [dialogue.dialogue_id for dialogue in reading.dialogues if dialogue.split == "test"] == [
+        "test/Ses03M_impro05a",
+        "test/Ses03M_impro05b",
+    ]
 
 
 def test_the_fixed_twelve_go_with_session_five_alone() -> None:
@@ -452,7 +592,10 @@ def test_the_fixed_twelve_go_with_session_five_alone() -> None:
 def test_only_the_sessions_of_the_wanted_splits_need_to_be_there(raw: Path) -> None:
     for session in (1, 2, 3, 4):
         (raw / "iemocap" / f"Session{session}").rename(raw / f"away{session}")
-    assert [dialogue.dialogue_id for dialogue in read(raw, splits=("test",)).dialogues] == ["test/Ses05F_impro07", "test/Ses05M_script01_1b"]
+    assert [dialogue.dialogue_id for dialogue in read(raw, splits=("test",)).dialogues] == [
+        "test/Ses05F_impro07",
+        "test/Ses05M_script01_1b",
+    ]
 
 
 def test_the_defaults_are_the_benchmarks() -> None:
@@ -473,7 +616,11 @@ def test_sound_is_the_utterances_own_file_and_the_picture_a_half_and_span_of_the
 
 
 def test_tags_are_kept_or_dropped(raw: Path) -> None:
-    turns = [Turn("F000", text="[LAUGHTER] I [breathing] know. [GARBAGE]"), Turn("M000", text="[LIPSMACK]"), Turn("F001", text="Oh [LAUGHTER], well. [1]")]
+    turns = [
+        Turn("F000", text="[LAUGHTER] I [breathing] know. [GARBAGE]"),
+        Turn("M000", text="[LIPSMACK]"),
+        Turn("F001", text="Oh [LAUGHTER], well. [1]"),
+    ]
     write_dialogue(raw / "iemocap", "Ses01F_impro01", turns)
     texts = {tags: [one.text for one in read(raw, tags=tags).dialogues[0].utterances] for tags in ("keep", "drop")}
     assert texts["keep"] == [turn.text for turn in turns]
@@ -527,12 +674,19 @@ def write_voices(base: Path, dialogue_id: str, louder: list[tuple[float, float, 
         file.writeframes(sound.astype("<i2").tobytes())
 
 
-TURNS = [Turn("F000", start=0.0, end=2.0), Turn("M000", start=2.0, end=4.0), Turn("F001", start=4.0, end=6.0), Turn("M001", start=6.0, end=8.0)]
+TURNS = [
+    Turn("F000", start=0.0, end=2.0),
+    Turn("M000", start=2.0, end=4.0),
+    Turn("F001", start=4.0, end=6.0),
+    Turn("M001", start=6.0, end=8.0),
+]
 BOTH = frozenset({"audio", "visual"})
 
 
 def one_session(raw: Path, sides: str, **settings: object) -> Reading:
-    """Session 5 with one dialogue of four turns, F (who wears the markers) M F M; ``sides``: the louder channel in each."""
+    """Session 5 with one dialogue of four turns, F (who wears the markers) M F M; ``sides``: the louder channel in
+    each.
+    """
     for name in ("Ses05F_impro07", "Ses05M_script01_1b"):
         for file in (raw / "iemocap" / "Session5").rglob(f"{name}*"):
             if file.is_file():
@@ -540,7 +694,11 @@ def one_session(raw: Path, sides: str, **settings: object) -> Reading:
     write_dialogue(raw / "iemocap", "Ses05F_impro07", TURNS)
     write_media(raw / "iemocap", "Ses05F_impro07", TURNS)
     names = {"l": "left", "r": "right"}
-    write_voices(raw / "iemocap", "Ses05F_impro07", [(turn.start, turn.end, names[side]) for turn, side in zip(TURNS, sides, strict=True)])
+    write_voices(
+        raw / "iemocap",
+        "Ses05F_impro07",
+        [(turn.start, turn.end, names[side]) for turn, side in zip(TURNS, sides, strict=True)],
+    )
     return read(raw, media=BOTH, splits=("test",), **settings)
 
 
@@ -560,12 +718,20 @@ def test_the_louder_channel_bears_out_where_the_speakers_are(raw: Path, sides: s
 def test_settings_that_most_utterances_speak_against_are_reported_each_by_its_name(raw: Path) -> None:
     reading = one_session(raw, "rlrr")
     assert reading.checks["louder_channel"]["session5"] == _undecided(4, 1)
-    told = "puts the speaker on the other side than the louder channel of dialog/wav in 3 of 4 utterances that were listened to"
+    told = (
+        "puts the speaker on the other side than the louder channel of dialog/wav in 3 of 4 utterances that were"
+        " listened to"
+    )
     assert [line.partition(";")[0] for line in reading.deviations] == [
         f"session 5: marked_actor_channel {told}",
         f"session 5: marked_actor_side {told}",
     ]
-    assert one_session(raw, "rlrr", marked_actor_channel={"session5": "right"}, marked_actor_side={"session5": "right"}).deviations == []
+    assert (
+        one_session(
+            raw, "rlrr", marked_actor_channel={"session5": "right"}, marked_actor_side={"session5": "right"}
+        ).deviations
+        == []
+    )
     reading = one_session(raw, "lrlr", marked_actor_side={"session5": "right"})
     assert [line.partition(" puts")[0] for line in reading.deviations] == ["session 5: marked_actor_side"]
 
@@ -586,13 +752,16 @@ def test_settings_that_most_utterances_speak_against_are_reported_each_by_its_na
         (0, 0, "undecided"),
     ],
 )
-def test_settings_are_called_wrong_only_where_chance_would_hardly_do_it(agrees: int, utterances: int, verdict: str) -> None:
+def test_settings_are_called_wrong_only_where_chance_would_hardly_do_it(
+    agrees: int, utterances: int, verdict: str
+) -> None:
     """12 of 22 against it, and more, is what chance alone gives in four of ten corpora."""
     votes = Votes(utterances=utterances, channel_agrees=agrees, region_agrees=utterances)
     assert votes.record()["channel"] == verdict
     told = {"undecided": "that can be chance: undecided", "contradicted": "it seems to be the other way round"}
     spoken_against = (
-        f"session 2: marked_actor_channel puts the speaker on the other side than the louder channel of dialog/wav in {utterances - agrees} of {utterances} "
+        "session 2: marked_actor_channel puts the speaker on the other side than the louder channel of dialog/wav in"
+        f" {utterances - agrees} of {utterances} "
     )
     lines = [f"{spoken_against}utterances that were listened to; {told[verdict]}"] if 2 * agrees < utterances else []
     assert votes.contradictions(2) == lines
@@ -602,7 +771,11 @@ def test_the_same_voices_are_listened_to_every_time_and_not_more_than_sixty(raw:
     first = one_session(raw, "lrlr").checks
     assert one_session(raw, "lrlr").checks == first
     path = raw / "iemocap" / "Session5" / "dialog" / "wav" / "Ses05F_impro07.wav"
-    many = [Spoken(path, 0.0, 2.0, "left", "left")] * 50 + [Spoken(path, 2.0, 4.0, "left", "right")] * 150 + [Spoken(path, 0.0, 0.4, "left", "left")] * 99
+    many = (
+        [Spoken(path, 0.0, 2.0, "left", "left")] * 50
+        + [Spoken(path, 2.0, 4.0, "left", "right")] * 150
+        + [Spoken(path, 0.0, 0.4, "left", "left")] * 99
+    )
     votes = listen(many)
     assert (votes.utterances, votes.channel_agrees, votes.region_agrees) == (60, 15, 60)
 
@@ -612,7 +785,9 @@ def test_sound_without_two_channels_is_told_and_nothing_is_concluded(raw: Path) 
     write_voices(raw / "iemocap", "Ses05F_impro07", [], channels=1)
     reading = read(raw, media=BOTH, splits=("test",))
     assert reading.checks["louder_channel"]["session5"] == _undecided(0, 0, unreadable=1)
-    assert reading.deviations == ["session 5: none of 1 files of dialog/wav is a wav of two channels; who sits where is not checked"]
+    assert reading.deviations == [
+        "session 5: none of 1 files of dialog/wav is a wav of two channels; who sits where is not checked"
+    ]
 
 
 def test_for_text_alone_nothing_is_listened_to(raw: Path) -> None:
@@ -623,7 +798,11 @@ def test_for_text_alone_nothing_is_listened_to(raw: Path) -> None:
 
 def test_the_speakers_half_follows_the_marked_actor_and_the_session(raw: Path) -> None:
     def regions(**sides: str) -> dict[str, str]:
-        return {name: one.video_region for name, one in utterances(read(raw, marked_actor_side=sides)).items() if "impro01_" in name and name.endswith("000")}
+        return {
+            name: one.video_region
+            for name, one in utterances(read(raw, marked_actor_side=sides)).items()
+            if "impro01_" in name and name.endswith("000")
+        }
 
     assert regions() == {
         "Ses01F_impro01_M000": "right",
@@ -671,8 +850,13 @@ def test_something_else_in_the_folder_is_named(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize(("absent", "line"), [((4,), "session 4 is not there; sessions 1, 2, 3, 5 are read"), ((4, 5), "sessions 4, 5 are not there; ")])
-def test_sessions_that_are_there_are_read_without_the_others_and_that_is_reported(raw: Path, absent: tuple[int, ...], line: str) -> None:
+@pytest.mark.parametrize(
+    ("absent", "line"),
+    [((4,), "session 4 is not there; sessions 1, 2, 3, 5 are read"), ((4, 5), "sessions 4, 5 are not there; ")],
+)
+def test_sessions_that_are_there_are_read_without_the_others_and_that_is_reported(
+    raw: Path, absent: tuple[int, ...], line: str
+) -> None:
     whole = utterances(read(raw))
     for number in absent:
         (raw / "iemocap" / f"Session{number}").rename(raw / f"away{number}")
@@ -681,7 +865,9 @@ def test_sessions_that_are_there_are_read_without_the_others_and_that_is_reporte
     assert [one for one in reading.deviations if one.startswith(line)]
 
 
-@pytest.mark.parametrize("folder", ["IEMOCAP_full_release", "IEMOCAP_full_release_withoutVideos", "IEMOCAP/IEMOCAP_full_release", "a/b/c"])
+@pytest.mark.parametrize(
+    "folder", ["IEMOCAP_full_release", "IEMOCAP_full_release_withoutVideos", "IEMOCAP/IEMOCAP_full_release", "a/b/c"]
+)
 def test_the_sessions_are_found_in_the_folders_that_were_put_around_them(raw: Path, folder: str) -> None:
     (raw / "iemocap").rename(raw / "away")
     (raw / "iemocap" / folder).parent.mkdir(parents=True)
@@ -695,7 +881,9 @@ def test_two_folders_that_hold_sessions_are_both_named(raw: Path) -> None:
     (raw / "iemocap" / "second").mkdir(parents=True)
     shutil.copytree(raw / "first", raw / "iemocap" / "first")
     (raw / "iemocap" / "second" / "Session1").mkdir()
-    with pytest.raises(RawDataMissing, match=r"iemocap/first and .*iemocap/second both hold Session1 or .*; which of them is meant\?"):
+    with pytest.raises(
+        RawDataMissing, match=r"iemocap/first and .*iemocap/second both hold Session1 or .*; which of them is meant\?"
+    ):
         read(raw)
     (raw / "iemocap" / "second" / "Session1").rmdir()
     (raw / "iemocap" / "second").rmdir()
@@ -722,14 +910,26 @@ def test_a_word_for_an_emotion_is_read_as_its_label_and_that_is_reported(raw: Pa
     rewrite(evaluation_file(raw, "Ses05F_impro07"), "\thap\t", "\tHappiness\t")
     rewrite(evaluation_file(raw, "Ses05M_script01_1b"), "\tang\t", "\tanger\t")
     reading = read(raw)
-    assert [utterances(reading)[name].emotion for name in ("Ses05F_impro07_F000", "Ses05M_script01_1b_F000")] == ["happy", "angry"]
-    assert reading.deviations == ["the emotion 'Happiness' is read as 'happy', in 1 utterances", "the emotion 'anger' is read as 'angry', in 1 utterances"]
+    assert [utterances(reading)[name].emotion for name in ("Ses05F_impro07_F000", "Ses05M_script01_1b_F000")] == [
+        "happy",
+        "angry",
+    ]
+    assert reading.deviations == [
+        "the emotion 'Happiness' is read as 'happy', in 1 utterances",
+        "the emotion 'anger' is read as 'angry', in 1 utterances",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("which", "missing"), [(evaluation_file, "EmoEvaluation/Ses03M_impro05b.txt"), (transcription_file, "transcriptions/Ses03M_impro05b.txt")]
+    ("which", "missing"),
+    [
+        (evaluation_file, "EmoEvaluation/Ses03M_impro05b.txt"),
+        (transcription_file, "transcriptions/Ses03M_impro05b.txt"),
+    ],
 )
-def test_half_of_a_dialogues_annotations_missing_is_refused(raw: Path, which: Callable[[Path, str], Path], missing: str) -> None:
+def test_half_of_a_dialogues_annotations_missing_is_refused(
+    raw: Path, which: Callable[[Path, str], Path], missing: str
+) -> None:
     which(raw, "Ses03M_impro05b").unlink()
     with pytest.raises(RawDataMissing, match=f"1 annotation files are missing, the first is Session3/dialog/{missing}"):
         read(raw)
@@ -749,7 +949,9 @@ def test_a_session_without_annotations_is_refused(raw: Path) -> None:
         ("audio", "sentences", 4, "iemocap/Session3/sentences/wav/Ses03M_impro05a/Ses03M_impro05a_F000.wav"),
     ],
 )
-def test_what_is_missing_of_media_that_are_wanted_is_listed(raw: Path, modality: str, folder: str, count: int, first: str) -> None:
+def test_what_is_missing_of_media_that_are_wanted_is_listed(
+    raw: Path, modality: str, folder: str, count: int, first: str
+) -> None:
     (raw / "iemocap" / "Session3" / folder).rename(raw / "away")
     assert read(raw).missing == {}
     missing = read(raw, media=frozenset({modality})).missing[modality]
@@ -762,7 +964,10 @@ def test_annotations_alone_are_refused_when_media_are_wanted(tmp_path: Path) -> 
         write_dialogue(tmp_path / "iemocap", name, turns)
     with pytest.raises(RawDataMissing, match="audio: none of 18 files is there"):
         read(tmp_path, media=frozenset({"audio"}))
-    with pytest.raises(RawDataMissing, match=r"visual: none of 8 files is there, .*the release without videos, .*--modalities text,audio does without"):
+    with pytest.raises(
+        RawDataMissing,
+        match=r"visual: none of 8 files is there, .*the release without videos, .*--modalities text,audio does without",
+    ):
         read(tmp_path, media=frozenset({"visual"}))
 
 
@@ -791,17 +996,37 @@ def codes(counts: dict[str, int]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """10,039 made-up utterances in 151 dialogues with all the counts of the release; the labels of each split are dealt out in order."""
+    """10,039 made-up utterances in 151 dialogues with all the counts of the release; the labels of each split are dealt
+    out in order.
+    """
     raw = tmp_path_factory.mktemp("release")
     pools = {
         "train": codes(
-            {"hap": 399, "self": 52, "sad": 771, "neu": 1221, "ang": 831, "exc": 593, "fru": 1296, "sur": 107, "fea": 40, "dis": 2, "oth": 3},
+            {
+                "hap": 399,
+                "self": 52,
+                "sad": 771,
+                "neu": 1221,
+                "ang": 831,
+                "exc": 593,
+                "fru": 1296,
+                "sur": 107,
+                "fea": 40,
+                "dis": 2,
+                "oth": 3,
+            },
         ),
         "dev": codes({"hap": 53, "sad": 68, "neu": 103, "ang": 102, "exc": 149, "fru": 172}),
         "test": codes({"self": 1, "hap": 143, "sad": 245, "neu": 384, "ang": 170, "exc": 299, "fru": 381}),
     }
-    left_out = {3: (24, 30), 5: (24, 122)}  # lines without an evaluation, without an id; in the first dialogue of the session
-    broken, outside = itertools.repeat("A-E1:\tval 6; act 6; dom ;\t()", 39), itertools.repeat("5.5000, 3.0000, 3.0000", 4)
+    left_out = {
+        3: (24, 30),
+        5: (24, 122),
+    }  # lines without an evaluation, without an id; in the first dialogue of the session
+    broken, outside = (
+        itertools.repeat("A-E1:\tval 6; act 6; dom ;\t()", 39),
+        itertools.repeat("5.5000, 3.0000, 3.0000", 4),
+    )
     for session, utterance_count in {1: 1819, 2: 1811, 3: 2136, 4: 2103, 5: 2170}.items():
         names = release_dialogues()[session]
         for index, name in enumerate(names):
@@ -810,15 +1035,30 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
             turns = []
             for number in range(size):
                 code, actor = next(pool), "FM"[number % 2]
-                turn = Turn(f"{actor}{number:03d}", "xxx" if code == "self" else code, f"Word {number}.", float(number), number + 0.5)
+                turn = Turn(
+                    f"{actor}{number:03d}",
+                    "xxx" if code == "self" else code,
+                    f"Word {number}.",
+                    float(number),
+                    number + 0.5,
+                )
                 turn.ratings = agreed(turn.code)
                 if code == "self":
-                    turn.ratings = ["C-E1:\tHappiness;\t()", "C-E2:\tAnger;\t()", "C-E4:\tNeutral;\t()", f"C-{actor}1:\tHappiness;\t()"]
+                    turn.ratings = [
+                        "C-E1:\tHappiness;\t()",
+                        "C-E2:\tAnger;\t()",
+                        "C-E4:\tNeutral;\t()",
+                        f"C-{actor}1:\tHappiness;\t()",
+                    ]
                 turn.ratings += itertools.islice(broken, 1)
                 turn.triple = next(outside, turn.triple)
                 turns.append(turn)
             unlabelled, bare = left_out.get(session, (0, 0)) if index == 0 else (0, 0)
-            lines = [f"{name}_MXX0 [001.0000-002.0000]: Hm."] * unlabelled + ["M: Yeah."] * bare + [spoken_line(name, turn) for turn in turns]
+            lines = (
+                [f"{name}_MXX0 [001.0000-002.0000]: Hm."] * unlabelled
+                + ["M: Yeah."] * bare
+                + [spoken_line(name, turn) for turn in turns]
+            )
             write_dialogue(raw / "iemocap", name, turns, lines=lines)
     return raw
 
@@ -833,7 +1073,9 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("iemocap4_merged", "none", 5531),
     ],
 )
-def test_the_counts_of_the_release_give_no_deviation(release: Path, labels: str, validation: str, labelled: int) -> None:
+def test_the_counts_of_the_release_give_no_deviation(
+    release: Path, labels: str, validation: str, labelled: int
+) -> None:
     reading = read(release, label_set=labels, validation=validation, check_counts=True)
     assert reading.deviations == []
     table = building.build("iemocap", reading.dialogues, label_set(labels))
@@ -844,9 +1086,17 @@ def test_the_counts_of_the_release_give_no_deviation(release: Path, labels: str,
 
 @pytest.mark.parametrize(
     ("validation", "splits"),
-    [("val12", ("train",)), ("val12", ("dev", "test")), ("val12", ("train", "dev")), ("random20", ("dev",)), ("none", ("train",))],
+    [
+        ("val12", ("train",)),
+        ("val12", ("dev", "test")),
+        ("val12", ("train", "dev")),
+        ("random20", ("dev",)),
+        ("none", ("train",)),
+    ],
 )
-def test_a_part_of_the_splits_is_compared_with_its_own_counts(release: Path, validation: str, splits: tuple[str, ...]) -> None:
+def test_a_part_of_the_splits_is_compared_with_its_own_counts(
+    release: Path, validation: str, splits: tuple[str, ...]
+) -> None:
     assert read(release, splits=splits, validation=validation, check_counts=True).deviations == []
 
 

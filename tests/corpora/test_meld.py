@@ -21,7 +21,14 @@ from merc.records.dialogue import SPLITS, Dialogue, Utterance
 NO_MEDIA: frozenset[str] = frozenset()
 
 
-def _read(files: Any, *, media: frozenset[str] = NO_MEDIA, splits: tuple[str, ...] = SPLITS, check_counts: bool = False, raw: Path | None = None) -> Reading:
+def _read(
+    files: Any,
+    *,
+    media: frozenset[str] = NO_MEDIA,
+    splits: tuple[str, ...] = SPLITS,
+    check_counts: bool = False,
+    raw: Path | None = None,
+) -> Reading:
     reader = Meld(Meld.Config(reader="meld", check_counts=check_counts))
     return reader.read(files.root, raw or files.raw, media=media, splits=splits)
 
@@ -39,13 +46,29 @@ def _only(reading: Reading) -> Utterance:
 def test_the_split_is_part_of_every_id_because_numbers_restart_in_each(meld: Any) -> None:
     meld.small()
     dialogues = _read(meld).dialogues
-    assert [dialogue.dialogue_id for dialogue in dialogues] == ["train/dia0", "train/dia1", "train/dia2", "dev/dia0", "test/dia0", "test/dia1"]
+    assert [dialogue.dialogue_id for dialogue in dialogues] == [
+        "train/dia0",
+        "train/dia1",
+        "train/dia2",
+        "dev/dia0",
+        "test/dia0",
+        "test/dia1",
+    ]
     assert dialogues[1].utterance_id(dialogues[1].utterances[1]) == "train/dia1_utt1"
     assert dialogues[3].utterance_id(dialogues[3].utterances[0]) == "dev/dia0_utt0"
 
 
 def test_a_row_becomes_an_utterance(meld: Any) -> None:
-    row = meld.row(3, 7, Utterance="“Hi”, he’s here…", Speaker=" Ann ", Emotion="joy", Sentiment="positive", StartTime="00:16:16,059", EndTime="0:16:21,731")
+    row = meld.row(
+        3,
+        7,
+        Utterance="“Hi”, he’s here…",
+        Speaker=" Ann ",
+        Emotion="joy",
+        Sentiment="positive",
+        StartTime="00:16:16,059",
+        EndTime="0:16:21,731",
+    )
     reading = _train(meld, row)
     assert _only(reading) == Utterance(
         source_utterance_id="dia3_utt7",
@@ -80,10 +103,14 @@ def test_gaps_in_the_numbers_leave_positions_dense(meld: Any) -> None:
 def test_only_the_splits_that_are_wanted_are_read_and_in_the_usual_order(meld: Any) -> None:
     meld.small()
     (meld.root / "dev_sent_emo.csv").unlink()
-    assert [dialogue.split for dialogue in _read(meld, splits=("test", "train")).dialogues] == ["train"] * 3 + ["test"] * 2
+    assert [dialogue.split for dialogue in _read(meld, splits=("test", "train")).dialogues] == ["train"] * 3 + [
+        "test"
+    ] * 2
 
 
-@pytest.mark.parametrize(("line_end", "encoding"), [("\r\n", "utf-8"), ("\n", "utf-8"), ("\r\n", "utf-8-sig"), ("\r", "utf-8-sig")])
+@pytest.mark.parametrize(
+    ("line_end", "encoding"), [("\r\n", "utf-8"), ("\n", "utf-8"), ("\r\n", "utf-8-sig"), ("\r", "utf-8-sig")]
+)
 def test_line_ends_and_byte_order_mark_do_not_matter(meld: Any, line_end: str, encoding: str) -> None:
     reading = _train(meld, meld.row(0, 0, Utterance="It’s"), line_end=line_end, encoding=encoding)
     assert _only(reading).text == "It’s"
@@ -98,20 +125,35 @@ def test_line_ends_and_byte_order_mark_do_not_matter(meld: Any, line_end: str, e
         ("He’s late…", "cp1252", "He’s late…", "not UTF-8, read as cp1252"),
     ],
 )
-def test_older_copies_are_repaired_and_that_is_recorded(meld: Any, cell: str, encoding: str, text: str, detail: str) -> None:
+def test_older_copies_are_repaired_and_that_is_recorded(
+    meld: Any, cell: str, encoding: str, text: str, detail: str
+) -> None:
     reading = _train(meld, meld.row(0, 0, Utterance=cell), meld.row(0, 1, Utterance="plain"), encoding=encoding)
     assert [utterance.text for utterance in reading.dialogues[0].utterances] == [text, "plain"]
     assert [failure.row() for failure in reading.failures] == [
-        {"utterance_id": "train/dia0_utt0", "stage": "manifest", "modality": "text", "reason": "text_repaired", "kind": "altered", "detail": detail}
+        {
+            "utterance_id": "train/dia0_utt0",
+            "stage": "manifest",
+            "modality": "text",
+            "reason": "text_repaired",
+            "kind": "altered",
+            "detail": detail,
+        }
     ]
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "cp1251", "shift_jis"])
-def test_a_copy_that_was_saved_in_another_encoding_is_asked_about_and_read_when_it_is_named(meld: Any, encoding: str) -> None:
+def test_a_copy_that_was_saved_in_another_encoding_is_asked_about_and_read_when_it_is_named(
+    meld: Any, encoding: str
+) -> None:
     rows = [meld.row(0, 0, Utterance="Это он…" if encoding == "cp1251" else "“Привет”"), meld.row(0, 1)]
-    with pytest.raises(RawDataMissing, match=r"train_sent_emo\.csv is not UTF-8: 1 of the 1 lines .*(?s:corpora\.meld\.encoding=)"):
+    with pytest.raises(
+        RawDataMissing, match=r"train_sent_emo\.csv is not UTF-8: 1 of the 1 lines .*(?s:corpora\.meld\.encoding=)"
+    ):
         _train(meld, *rows, encoding=encoding)
-    reading = Meld(Meld.Config(reader="meld", check_counts=False, encoding=encoding)).read(meld.root, meld.raw, media=NO_MEDIA, splits=("train",))
+    reading = Meld(Meld.Config(reader="meld", check_counts=False, encoding=encoding)).read(
+        meld.root, meld.raw, media=NO_MEDIA, splits=("train",)
+    )
     assert [one.text for one in reading.dialogues[0].utterances] == [rows[0]["Utterance"], rows[1]["Utterance"]]
     assert reading.failures == []
 
@@ -134,14 +176,23 @@ def test_a_speaker_is_the_same_one_whether_the_name_was_damaged_or_not(meld: Any
 
 
 def test_missing_columns_are_named_with_the_file(meld: Any) -> None:
-    meld.csv("train", [meld.row(0, 0)], columns=["Utterance", "Speaker", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime"])
-    with pytest.raises(RawDataMissing, match=r"train_sent_emo\.csv: the columns Emotion, EndTime are missing; there are Utterance, Speaker"):
+    meld.csv(
+        "train",
+        [meld.row(0, 0)],
+        columns=["Utterance", "Speaker", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime"],
+    )
+    with pytest.raises(
+        RawDataMissing,
+        match=r"train_sent_emo\.csv: the columns Emotion, EndTime are missing; there are Utterance, Speaker",
+    ):
         _read(meld, splits=("train",))
 
 
 def test_the_same_ids_twice_are_refused_with_both_lines(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0, Utterance="two\nlines"), meld.row(0, 1), meld.row(0, 0)])
-    with pytest.raises(BadTable, match=r"train_sent_emo\.csv: Dialogue_ID 0, Utterance_ID 0 stand in line 2 and again in line 5"):
+    with pytest.raises(
+        BadTable, match=r"train_sent_emo\.csv: Dialogue_ID 0, Utterance_ID 0 stand in line 2 and again in line 5"
+    ):
         _read(meld, splits=("train",))
 
 
@@ -153,14 +204,20 @@ def test_the_same_ids_twice_are_refused_with_both_lines(meld: Any) -> None:
         ("Emotion", "", "neutral, surprise"),
     ],
 )
-def test_a_label_that_meld_does_not_have_is_refused_with_file_and_line(meld: Any, column: str, value: str, valid: str) -> None:
+def test_a_label_that_meld_does_not_have_is_refused_with_file_and_line(
+    meld: Any, column: str, value: str, valid: str
+) -> None:
     meld.csv("train", [meld.row(0, 0), meld.row(0, 1, **{column: value})])
-    with pytest.raises(BadTable, match=rf"train_sent_emo\.csv, line 3: {column} is '{value}' instead of one of {valid}"):
+    with pytest.raises(
+        BadTable, match=rf"train_sent_emo\.csv, line 3: {column} is '{value}' instead of one of {valid}"
+    ):
         _read(meld, splits=("train",))
 
 
 @pytest.mark.parametrize("column", ["Dialogue_ID", "Utterance_ID"])
-@pytest.mark.parametrize("value", ["../../x", "/etc/passwd", "-1", "1.0", "1e3", "", "0x1", "٣", "³", "1\x002", "9" * 30])
+@pytest.mark.parametrize(
+    "value", ["../../x", "/etc/passwd", "-1", "1.0", "1e3", "", "0x1", "٣", "³", "1\x002", "9" * 30]
+)
 def test_an_id_that_is_no_plain_number_is_refused(meld: Any, column: str, value: str) -> None:
     meld.csv("train", [meld.row(0, 0), meld.row(0, 1, **{column: value})])
     with pytest.raises(BadTable, match=rf"train_sent_emo\.csv, line 3: {column} is .* instead of a number from 0"):
@@ -190,14 +247,31 @@ def test_annotations_without_a_single_row_are_refused(meld: Any) -> None:
     ("start", "end", "seconds", "details"),
     [
         ("0:36:59,425", "00:37:00.000", (2219.425, 2220.0), []),
-        ("00:00:05,000", "00:00:04,000", (5.0, 5.0), ["EndTime '00:00:04,000' is before StartTime '00:00:05,000'; the end was set to the start"]),
+        (
+            "00:00:05,000",
+            "00:00:04,000",
+            (5.0, 5.0),
+            ["EndTime '00:00:04,000' is before StartTime '00:00:05,000'; the end was set to the start"],
+        ),
         ("00:00:05,000", "soon", (5.0, 5.0), ["EndTime 'soon' is not a time"]),
         ("", "00:00:04,000", (4.0, 4.0), ["StartTime '' is not a time"]),
-        ("-1:00:00,000", "00:61:00,000", (0.0, 0.0), ["StartTime '-1:00:00,000' is not a time", "EndTime '00:61:00,000' is not a time"]),
-        ("00:05:05,680", "00:05:11,82", (305.68, 311.82), ["EndTime '00:05:11,82' lacks a digit; read as 311.82 s of the episode"]),
+        (
+            "-1:00:00,000",
+            "00:61:00,000",
+            (0.0, 0.0),
+            ["StartTime '-1:00:00,000' is not a time", "EndTime '00:61:00,000' is not a time"],
+        ),
+        (
+            "00:05:05,680",
+            "00:05:11,82",
+            (305.68, 311.82),
+            ["EndTime '00:05:11,82' lacks a digit; read as 311.82 s of the episode"],
+        ),
     ],
 )
-def test_times_are_read_or_repaired_and_recorded(meld: Any, start: str, end: str, seconds: tuple[float, float], details: list[str]) -> None:
+def test_times_are_read_or_repaired_and_recorded(
+    meld: Any, start: str, end: str, seconds: tuple[float, float], details: list[str]
+) -> None:
     reading = _train(meld, meld.row(0, 0, StartTime=start, EndTime=end))
     utterance = _only(reading)
     assert (utterance.start_seconds, utterance.end_seconds) == seconds
@@ -212,7 +286,9 @@ def test_an_utterance_without_duration_is_kept_and_recorded(meld: Any) -> None:
     reading = _read(meld, splits=("test",))
     utterance = _only(reading)
     assert (utterance.start_seconds, utterance.end_seconds, utterance.expected_seconds) == (12.632, 12.632, None)
-    assert [(failure.reason, failure.modality, failure.kind) for failure in reading.failures] == [("span_empty", "all", "altered")]
+    assert [(failure.reason, failure.modality, failure.kind) for failure in reading.failures] == [
+        ("span_empty", "all", "altered")
+    ]
 
 
 def test_plain_test_clips_alone_are_expected_to_last_as_long_as_their_annotation(meld: Any) -> None:
@@ -220,7 +296,9 @@ def test_plain_test_clips_alone_are_expected_to_last_as_long_as_their_annotation
         meld.csv(split, [meld.row(0, u, StartTime="00:00:01,000", EndTime="00:00:03,250") for u in range(3)])
         meld.clips(split, ["dia0_utt0.mp4", "dia0_utt1.mp4", "dia0_utt2.mp4"])
     meld.clips("test", ["final_videos_testdia0_utt1.mp4"])
-    expected = {dialogue.split: [one.expected_seconds for one in dialogue.utterances] for dialogue in _read(meld).dialogues}
+    expected = {
+        dialogue.split: [one.expected_seconds for one in dialogue.utterances] for dialogue in _read(meld).dialogues
+    }
     assert expected == {"train": [None] * 3, "dev": [None] * 3, "test": [2.25, None, 2.25]}
 
 
@@ -247,7 +325,14 @@ def test_speakers_have_one_spelling_and_keep_that_of_the_corpus_beside_it(meld: 
     names = ["Phoebe Sr", "Phoebe Sr.", "The Interviewer", "Interviewer", "Ross and Joey", "Joey and Ross"]
     reading = _train(meld, *(meld.row(0, number, Speaker=name) for number, name in enumerate(names)))
     table = building.build("meld", reading.dialogues, label_set("meld7"))
-    assert table["speaker"].to_pylist() == ["Phoebe Sr.", "Phoebe Sr.", "Interviewer", "Interviewer", "Joey and Ross", "Joey and Ross"]
+    assert table["speaker"].to_pylist() == [
+        "Phoebe Sr.",
+        "Phoebe Sr.",
+        "Interviewer",
+        "Interviewer",
+        "Joey and Ross",
+        "Joey and Ross",
+    ]
     assert table["speaker_index"].to_pylist() == [0, 0, 1, 1, 2, 2]
     assert table["source_speaker"].to_pylist() == names
 
@@ -278,7 +363,11 @@ def test_replaced_test_clips_are_preferred_and_shadow_files_are_not_taken_for_cl
         meld.csv(split, [meld.row(0, u) for u in range(3)])
         meld.clips(split, ["dia0_utt0.mp4", "dia0_utt1.mp4", "dia0_utt2.mp4", "._dia0_utt2.mp4"])
     meld.clips("test", ["final_videos_testdia0_utt1.mp4", "._final_videos_testdia0_utt2.mp4"])
-    paths = [utterance.video_path for dialogue in _read(meld, media=frozenset({"visual"})).dialogues for utterance in dialogue.utterances]
+    paths = [
+        utterance.video_path
+        for dialogue in _read(meld, media=frozenset({"visual"})).dialogues
+        for utterance in dialogue.utterances
+    ]
     assert paths == [
         "meld/train_splits/dia0_utt0.mp4",
         "meld/train_splits/dia0_utt1.mp4",
@@ -300,7 +389,8 @@ def test_missing_annotations_are_told_with_the_tree_what_was_found_and_where_to_
     message = str(raised.value)
     assert raised.value.exit_code == 4
     assert message.startswith(
-        f"MELD: train_sent_emo.csv, test_sent_emo.csv not found in {meld.root}.\nExpected in {meld.root} (or in its MELD.Raw):\n    train_sent_emo.csv\n"
+        f"MELD: train_sent_emo.csv, test_sent_emo.csv not found in {meld.root}.\nExpected in {meld.root} (or in its"
+        " MELD.Raw):\n    train_sent_emo.csv\n"
     )
     assert (
         "Found:\n"
@@ -309,8 +399,8 @@ def test_missing_annotations_are_told_with_the_tree_what_was_found_and_where_to_
         "    test_sent_emo.csv: missing\n"
         "    train_splits/: missing\n"
         "    dev_splits_complete/: 1 clips\n"
-        "    output_repeated_splits_test/: missing\n"
-    ) in message
+        "    output_repeated_splits_test/: missing\n" in message
+    )
     assert "https://github.com/declare-lab/MELD" in message
 
 
@@ -333,7 +423,9 @@ def test_missing_clips_matter_only_if_media_are_wanted_and_only_for_wanted_split
 def test_media_of_which_none_is_there_are_refused_with_the_tree_that_is_expected(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0)])
     meld.clips("train", ["._dia0_utt0.mp4", "dia0_utt0.avi", "dia00_utt0.mp4"])
-    with pytest.raises(RawDataMissing, match=r"(?s)there is not one of 1 clips\..*Expected in .*train_splits/dia\{D\}_utt\{U\}\.mp4"):
+    with pytest.raises(
+        RawDataMissing, match=r"(?s)there is not one of 1 clips\..*Expected in .*train_splits/dia\{D\}_utt\{U\}\.mp4"
+    ):
         _read(meld, media=frozenset({"audio"}), splits=("train",))
 
 
@@ -357,13 +449,18 @@ def test_clips_may_lie_one_level_below_the_annotations_as_their_archive_was_unpa
     meld.csv("train", [meld.row(0, 0)])
     meld.clips("train", ["dia0_utt0.mp4"], folder="train")
     (meld.root / "__MACOSX" / "train_splits").mkdir(parents=True)
-    assert _only(_read(meld, media=frozenset({"audio"}), splits=("train",))).video_path == "meld/train/train_splits/dia0_utt0.mp4"
+    assert (
+        _only(_read(meld, media=frozenset({"audio"}), splits=("train",))).video_path
+        == "meld/train/train_splits/dia0_utt0.mp4"
+    )
 
 
 def test_two_folders_that_may_be_meant_are_both_named(meld: Any) -> None:
     for folder in ("copy", "original"):
         meld.csv("train", [meld.row(0, 0)], folder=folder)
-    with pytest.raises(RawDataMissing, match=r"meld/copy and .*meld/original both hold train_sent_emo\.csv; which of them is meant\?"):
+    with pytest.raises(
+        RawDataMissing, match=r"meld/copy and .*meld/original both hold train_sent_emo\.csv; which of them is meant\?"
+    ):
         _read(meld, splits=("train",))
 
 
@@ -387,12 +484,19 @@ def test_sound_comes_from_a_wav_where_there_is_no_clip_and_that_is_reported(meld
 def test_where_there_are_wavs_alone_the_message_says_how_to_do_without_pictures(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0)])
     meld.clips("train", ["dia0_utt0.wav"])
-    with pytest.raises(RawDataMissing, match="not one of 1 clips; their sound is there, and --modalities text,audio reads it"):
+    with pytest.raises(
+        RawDataMissing, match="not one of 1 clips; their sound is there, and --modalities text,audio reads it"
+    ):
         _read(meld, media=frozenset({"audio", "visual"}), splits=("train",))
 
 
 def test_a_word_for_a_label_is_read_as_it_and_that_is_reported(meld: Any) -> None:
-    reading = _train(meld, meld.row(0, 0, Emotion="Happiness", Sentiment="pos"), meld.row(0, 1, Emotion="happiness"), meld.row(0, 2, Emotion="NEUTRAL"))
+    reading = _train(
+        meld,
+        meld.row(0, 0, Emotion="Happiness", Sentiment="pos"),
+        meld.row(0, 1, Emotion="happiness"),
+        meld.row(0, 2, Emotion="NEUTRAL"),
+    )
     assert [one.emotion for one in reading.dialogues[0].utterances] == ["joy", "joy", "neutral"]
     assert reading.deviations == [
         "train: Emotion 'Happiness' is read as 'joy', in 1 utterances",
@@ -423,7 +527,10 @@ def test_clips_of_a_folder_of_replacements_take_the_place_of_the_corpuss_own_and
         "test": "meld/replacements/test/dia0_utt1.MP4",
     }
     assert reading.missing == {"visual": {}}
-    assert [one.expected_seconds for one in reading.dialogues[-1].utterances] == [1.5, None]  # a clip of the user's is not cut
+    assert [one.expected_seconds for one in reading.dialogues[-1].utterances] == [
+        1.5,
+        None,
+    ]  # a clip of the user's is not cut
     assert reading.deviations == [
         "train: 1 clips replaced by those of meld/replacements/train: dia0_utt1",
         "dev: 1 clips replaced by those of meld/replacements/dev: dia0_utt1",
@@ -435,7 +542,11 @@ def test_clips_of_a_folder_of_replacements_take_the_place_of_the_corpuss_own_and
 def test_a_folder_of_replacements_that_is_not_there_is_named(meld: Any) -> None:
     meld.small()
     with pytest.raises(
-        RawDataMissing, match=r"replacements: .*meld/fixed is no folder with one of train, dev, test in it, such as .*fixed/train/dia125_utt3\.mp4"
+        RawDataMissing,
+        match=(
+            r"replacements: .*meld/fixed is no folder with one of train, dev, test in it, such as"
+            r" .*fixed/train/dia125_utt3\.mp4"
+        ),
     ):
         _replaced(meld, "meld/fixed")
     for outside in ("/fixed", "../fixed"):
@@ -443,7 +554,9 @@ def test_a_folder_of_replacements_that_is_not_there_is_named(meld: Any) -> None:
             Meld.Config(reader="meld", replacements=outside)
 
 
-def test_clip_folders_are_listed_once_and_clips_are_not_looked_at_one_by_one(meld: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clip_folders_are_listed_once_and_clips_are_not_looked_at_one_by_one(
+    meld: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for split in SPLITS:
         meld.csv(split, [meld.row(d, u) for d in range(20) for u in range(10)])
         meld.clips(split, [f"dia{d}_utt{u}.mp4" for d in range(20) for u in range(10)])
@@ -497,7 +610,15 @@ def test_the_real_annotations_have_the_counts_of_the_distribution(real: Reading,
     assert Counter(dialogue.split for dialogue in real.dialogues) == {"train": 1038, "dev": 114, "test": 280}
     assert Counter(real_table["split"].to_pylist()) == {"train": 9989, "dev": 1109, "test": 2610}
     assert _per_split(real_table, "emotion") == {
-        "train": {"neutral": 4710, "joy": 1743, "surprise": 1205, "anger": 1109, "sadness": 683, "disgust": 271, "fear": 268},
+        "train": {
+            "neutral": 4710,
+            "joy": 1743,
+            "surprise": 1205,
+            "anger": 1109,
+            "sadness": 683,
+            "disgust": 271,
+            "fear": 268,
+        },
         "dev": {"neutral": 470, "joy": 163, "surprise": 150, "anger": 153, "sadness": 111, "disgust": 22, "fear": 40},
         "test": {"neutral": 1256, "joy": 402, "surprise": 281, "anger": 345, "sadness": 208, "disgust": 68, "fear": 50},
     }
@@ -516,27 +637,56 @@ def _as_written(dialogue: Dialogue) -> int:
 def test_the_real_dialogues_have_their_known_sizes_speakers_and_gaps(real: Reading) -> None:
     of_split = {split: [dialogue for dialogue in real.dialogues if dialogue.split == split] for split in SPLITS}
     lengths = {split: [len(dialogue.utterances) for dialogue in dialogues] for split, dialogues in of_split.items()}
-    assert {split: (min(sizes), max(sizes)) for split, sizes in lengths.items()} == {"train": (1, 24), "dev": (1, 23), "test": (1, 33)}
-    speakers = {split: [{utterance.source_speaker for utterance in dialogue.utterances} for dialogue in dialogues] for split, dialogues in of_split.items()}
-    assert {split: len(set().union(*each)) for split, each in speakers.items()} == {"train": 260, "dev": 47, "test": 100}
+    assert {split: (min(sizes), max(sizes)) for split, sizes in lengths.items()} == {
+        "train": (1, 24),
+        "dev": (1, 23),
+        "test": (1, 33),
+    }
+    speakers = {
+        split: [{utterance.source_speaker for utterance in dialogue.utterances} for dialogue in dialogues]
+        for split, dialogues in of_split.items()
+    }
+    assert {split: len(set().union(*each)) for split, each in speakers.items()} == {
+        "train": 260,
+        "dev": 47,
+        "test": 100,
+    }
     assert {split: max(map(len, each)) for split, each in speakers.items()} == {"train": 9, "dev": 8, "test": 8}
-    persons = {split: {utterance.speaker for dialogue in each for utterance in dialogue.utterances} for split, each in of_split.items()}
-    assert {split: len(each) for split, each in persons.items()} == {"train": 254, "dev": 47, "test": 99}
-    together = [dialogue.dialogue_id for dialogue in real.dialogues if len({one.speaker for one in dialogue.utterances}) < _as_written(dialogue)]
-    assert together == []  # no two speakers of one dialogue become one
-    numbers = {
-        split: [[int(utterance.source_utterance_id.split("_utt")[1]) for utterance in dialogue.utterances] for dialogue in each]
+    persons = {
+        split: {utterance.speaker for dialogue in each for utterance in dialogue.utterances}
         for split, each in of_split.items()
     }
-    assert {split: sum(one != list(range(len(one))) for one in each) for split, each in numbers.items()} == {"train": 72, "dev": 2, "test": 2}
+    assert {split: len(each) for split, each in persons.items()} == {"train": 254, "dev": 47, "test": 99}
+    together = [
+        dialogue.dialogue_id
+        for dialogue in real.dialogues
+        if len({one.speaker for one in dialogue.utterances}) < _as_written(dialogue)
+    ]
+    assert together == []  # no two speakers of one dialogue become one
+    numbers = {
+        split: [
+            [int(utterance.source_utterance_id.split("_utt")[1]) for utterance in dialogue.utterances]
+            for dialogue in each
+        ]
+        for split, each in of_split.items()
+    }
+    assert {split: sum(one != list(range(len(one))) for one in each) for split, each in numbers.items()} == {
+        "train": 72,
+        "dev": 2,
+        "test": 2,
+    }
     assert "train/dia60" not in {dialogue.dialogue_id for dialogue in real.dialogues}
-    assert {"train/dia59", "train/dia61", "dev/dia60", "test/dia60"} <= {dialogue.dialogue_id for dialogue in real.dialogues}
+    assert {"train/dia59", "train/dia61", "dev/dia60", "test/dia60"} <= {
+        dialogue.dialogue_id for dialogue in real.dialogues
+    }
 
 
 def test_positions_in_the_real_table_are_dense(real_table: pa.Table) -> None:
     bounds = manifest.dialogue_bounds(real_table)
     assert len(bounds) == 1432
-    assert real_table["position"].to_pylist() == [position for start, stop in bounds for position in range(stop - start)]
+    assert real_table["position"].to_pylist() == [
+        position for start, stop in bounds for position in range(stop - start)
+    ]
 
 
 def test_of_the_real_annotations_three_times_are_repaired_and_too_short_ones_of_test_doubted(real: Reading) -> None:
@@ -549,15 +699,23 @@ def test_of_the_real_annotations_three_times_are_repaired_and_too_short_ones_of_
     ]
     assert {failure.utterance_id.partition("/")[0] for failure in doubted} == {"test"}
     assert len(doubted) == 108  # counted anew with the csv module alone
-    assert ("test/dia242_utt1", "0.140 s for 75 characters") in [(failure.utterance_id, failure.detail) for failure in doubted]
-    by_id = {dialogue.utterance_id(utterance): utterance for dialogue in real.dialogues for utterance in dialogue.utterances}
+    assert ("test/dia242_utt1", "0.140 s for 75 characters") in [
+        (failure.utterance_id, failure.detail) for failure in doubted
+    ]
+    by_id = {
+        dialogue.utterance_id(utterance): utterance for dialogue in real.dialogues for utterance in dialogue.utterances
+    }
     still = by_id["test/dia155_utt3"]
     assert still.start_seconds == still.end_seconds == 752.632
     assert round(by_id["test/dia38_utt4"].end_seconds - by_id["test/dia38_utt4"].start_seconds, 2) == 304.94
 
 
 def test_no_real_utterance_is_altered_by_the_repair(real_data: Path) -> None:
-    texts = [row.cells["Utterance"] for split in SPLITS for row in read_rows(real_data / "meld" / f"{split}_sent_emo.csv", ("Utterance",))]
+    texts = [
+        row.cells["Utterance"]
+        for split in SPLITS
+        for row in read_rows(real_data / "meld" / f"{split}_sent_emo.csv", ("Utterance",))
+    ]
     assert len(texts) == 13_708
     assert [text for text in texts if text_repair.repair(text) != text] == []
     assert sum("’" in text for text in texts) > 3000  # they would show a repair that straightens quotes

@@ -99,7 +99,13 @@ def test_a_changed_corpus_gives_a_new_manifest_without_being_asked(meld: Any) ->
 def test_the_limit_keeps_the_first_dialogues_of_each_split(meld: Any) -> None:
     meld.small()
     table = build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=TEXT, limit=2)
-    assert list(dict.fromkeys(table["dialogue_id"].to_pylist())) == ["train/dia0", "train/dia1", "dev/dia0", "test/dia0", "test/dia1"]
+    assert list(dict.fromkeys(table["dialogue_id"].to_pylist())) == [
+        "train/dia0",
+        "train/dia1",
+        "dev/dia0",
+        "test/dia0",
+        "test/dia1",
+    ]
 
 
 def test_splits_may_be_given_in_any_order(meld: Any) -> None:
@@ -118,7 +124,9 @@ def test_splits_may_be_given_in_any_order(meld: Any) -> None:
         ({}, {"splits": ("train",)}, r"run.splits: \['train', 'dev', 'test'\] there, \['train'\] wanted"),
     ],
 )
-def test_a_manifest_with_other_settings_is_refused_unless_told_to_overwrite(meld: Any, change: dict[str, Any], options: dict[str, Any], key: str) -> None:
+def test_a_manifest_with_other_settings_is_refused_unless_told_to_overwrite(
+    meld: Any, change: dict[str, Any], options: dict[str, Any], key: str
+) -> None:
     meld.small()
     layout = _layout(meld)
     build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT)
@@ -148,7 +156,9 @@ def test_settings_that_do_not_change_the_table_and_the_modalities_are_not_compar
     before = build_manifest(_corpus(), layout, RunOptions(), modalities=TEXT)
     for split, dialogues in (("train", 3), ("dev", 1), ("test", 2)):
         meld.clips(split, [f"dia{d}_utt{u}.mp4" for d in range(dialogues) for u in range(2)])
-    after = build_manifest(_corpus(check_counts=True, made_by="demo.make"), layout, RunOptions(), modalities=("text", "audio", "visual"))
+    after = build_manifest(
+        _corpus(check_counts=True, made_by="demo.make"), layout, RunOptions(), modalities=("text", "audio", "visual")
+    )
     assert after.equals(before)
 
 
@@ -194,7 +204,9 @@ def test_media_are_looked_for_only_if_they_will_be_extracted(meld: Any) -> None:
             build_manifest(_corpus(), _layout(meld), RunOptions(), modalities=("text", modality))
 
 
-@pytest.mark.parametrize(("max_failed", "refused"), [("5%", True), ("49%", True), ("5", True), ("50%", False), ("6", False), ("100%", False)])
+@pytest.mark.parametrize(
+    ("max_failed", "refused"), [("5%", True), ("49%", True), ("5", True), ("50%", False), ("6", False), ("100%", False)]
+)
 def test_max_failed_decides_how_many_media_may_be_missing(meld: Any, max_failed: str, refused: bool) -> None:
     meld.small()
     meld.clips("dev", ["dia0_utt0.mp4", "dia0_utt1.mp4"])
@@ -203,7 +215,10 @@ def test_max_failed_decides_how_many_media_may_be_missing(meld: Any, max_failed:
     if not refused:
         assert build_manifest(_corpus(), _layout(meld), run).num_rows == 12
         return
-    words = r"meld: the media of 6 of 12 utterances are missing \(audio 6, visual 6; the first is meld/train_splits/dia0_utt0\.mp4\), more than --max-failed "
+    words = (
+        r"meld: the media of 6 of 12 utterances are missing \(audio 6, visual 6; the first is"
+        r" meld/train_splits/dia0_utt0\.mp4\), more than --max-failed "
+    )
     with pytest.raises(TooManyFailures, match=words + max_failed) as caught:
         build_manifest(_corpus(), _layout(meld), run)
     assert caught.value.exit_code == 3
@@ -212,12 +227,20 @@ def test_max_failed_decides_how_many_media_may_be_missing(meld: Any, max_failed:
 
 
 def test_the_name_of_an_unknown_dataset_is_answered_with_the_nearest() -> None:
-    with pytest.raises(BadSettings, match=r"^no dataset 'mled'; did you mean 'meld'\? valid: demo-iemocap, demo-meld, emorynlp, iemocap, meld, own, table$"):
+    with pytest.raises(
+        BadSettings,
+        match=(
+            r"^no dataset 'mled'; did you mean 'meld'\? valid: demo-iemocap, demo-meld, emorynlp, iemocap, meld, own,"
+            r" table$"
+        ),
+    ):
         choose(Params({"corpora": {"own": {"reader": "table"}}}), "mled")
 
 
 def test_an_unknown_reader_is_answered_with_readers_alone() -> None:
-    with pytest.raises(BadSettings, match=r"no CorpusReader named 'labels' in merc\.corpora; valid: .*\bmeld, table$") as raised:
+    with pytest.raises(
+        BadSettings, match=r"no CorpusReader named 'labels' in merc\.corpora; valid: .*\bmeld, table$"
+    ) as raised:
         _corpus(reader="labels")
     for other in ("dialogue", "manifest", "failures", "text_repair", "demo", "stage"):
         assert other not in str(raised.value).partition("valid:")[2]
@@ -227,7 +250,10 @@ def test_an_unknown_reader_is_answered_with_readers_alone() -> None:
     ("change", "message"),
     [
         ({"label_set": "iemocap6"}, r"corpora\.meld\.label_set: 'iemocap6' does not fit the reader meld; valid: meld7"),
-        ({"label_set": "meld8"}, r"corpora\.meld\.label_set: 'meld8' does not fit the reader meld; did you mean 'meld7'\?"),
+        (
+            {"label_set": "meld8"},
+            r"corpora\.meld\.label_set: 'meld8' does not fit the reader meld; did you mean 'meld7'\?",
+        ),
         ({"unlabelled": "hide"}, r"corpora\.meld\.unlabelled: .*'keep' or 'drop' \(given: 'hide'\)"),
         ({"label_sett": "meld7"}, r"unknown key corpora\.meld\.label_sett; did you mean 'label_set'\?"),
         ({"reader": 1}, r"corpora\.meld\.reader is 1; valid: "),
@@ -253,17 +279,23 @@ def test_a_dataset_that_has_not_the_name_of_a_reader_names_one() -> None:
         ({"limit": 0}, "the limit is 0 dialogues per split; at least 1"),
     ],
 )
-def test_impossible_options_are_refused_before_anything_is_read(meld: Any, options: dict[str, Any], message: str) -> None:
+def test_impossible_options_are_refused_before_anything_is_read(
+    meld: Any, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(BadSettings, match=message):
         build_manifest(_corpus(), _layout(meld), RunOptions(), **options)
 
 
 @pytest.fixture
 def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder ``merc.corpora.made_up`` whose ``make.py`` puts ``prepared`` into the place of the corpus, and notes its settings in ``made``."""
+    """A folder ``merc.corpora.made_up`` whose ``make.py`` puts ``prepared`` into the place of the corpus, and notes its
+    settings in ``made``.
+    """
     folder = tmp_path / "packages" / "made_up"
     folder.mkdir(parents=True)
-    (folder / "config.py").write_text("from merc.params import Settings\n\n\nclass Config(Settings):\n    dialogues: int = 3\n")
+    (folder / "config.py").write_text(
+        "from merc.params import Settings\n\n\nclass Config(Settings):\n    dialogues: int = 3\n"
+    )
     (folder / "make.py").write_text(
         "def make(raw, config):\n"
         "    with (raw.parent / 'made').open('a') as file:\n"
@@ -280,7 +312,10 @@ def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def test_a_corpus_made_by_code_is_made_once_with_its_settings(meld: Any, generator: Path) -> None:
     meld.small()
     meld.root.rename(meld.raw.parent / "prepared")
-    corpus = choose(Params({"corpora": {"meld": {"check_counts": False, "made_by": "made_up.make"}}, "made_up": {"dialogues": 5}}), "meld")
+    corpus = choose(
+        Params({"corpora": {"meld": {"check_counts": False, "made_by": "made_up.make"}}, "made_up": {"dialogues": 5}}),
+        "meld",
+    )
     assert will_be_made(corpus, _layout(meld))
     assert build_manifest(corpus, _layout(meld), RunOptions(), modalities=TEXT).num_rows == 12
     assert not will_be_made(corpus, _layout(meld))
@@ -294,16 +329,27 @@ def test_a_corpus_that_is_there_is_never_made_anew(meld: Any, generator: Path) -
     assert not (meld.raw.parent / "made").exists()
 
 
-@pytest.mark.parametrize("name", ["nowhere", "nowhere.make", "demo", "demo.nothing", "demo.make.nothing", "table", "table.make", "engine.labels"])
+@pytest.mark.parametrize(
+    "name",
+    ["nowhere", "nowhere.make", "demo", "demo.nothing", "demo.make.nothing", "table", "table.make", "engine.labels"],
+)
 def test_a_generator_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(BadSettings, match=rf"corpora\.meld\.made_by: there is no merc\.corpora\.{name}; a module FOLDER\.NAME .* config\.py next to it"):
+    with pytest.raises(
+        BadSettings,
+        match=(
+            rf"corpora\.meld\.made_by: there is no merc\.corpora\.{name}; a module FOLDER\.NAME .* config\.py next"
+            r" to it"
+        ),
+    ):
         _corpus(made_by=name)
 
 
 def test_a_generator_without_a_function_is_refused(meld: Any, generator: Path) -> None:
     (generator / "make.py").write_text("")
     meld.root.rmdir()
-    with pytest.raises(BadSettings, match=r"corpora\.meld\.made_by: merc\.corpora\.made_up\.make has no function make\(raw, config\)"):
+    with pytest.raises(
+        BadSettings, match=r"corpora\.meld\.made_by: merc\.corpora\.made_up\.make has no function make\(raw, config\)"
+    ):
         build_manifest(_corpus(made_by="made_up.make"), _layout(meld), RunOptions(), modalities=TEXT)
 
 
@@ -315,7 +361,10 @@ def test_a_library_that_a_generator_lacks_is_not_taken_for_a_missing_generator(m
 
 
 def test_a_generator_is_not_imported_before_it_is_needed() -> None:
-    program = "import sys; from merc.corpora.stage import choose; from merc.params import Params; choose(Params({}), 'demo-meld'); print('cv2' in sys.modules)"
+    program = (
+        "import sys; from merc.corpora.stage import choose; from merc.params import Params; choose(Params({}),"
+        " 'demo-meld'); print('cv2' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -336,7 +385,10 @@ def run_command(meld: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     meld.small()
 
     def run(build: str = "{}", *options: str) -> Any:
-        Path("params.yaml").write_text(f"corpora: {{meld: {{reader: meld, label_set: meld7, check_counts: false}}}}\nbuild: {build}\nrun: {{max_failed: 5%}}\n")
+        Path("params.yaml").write_text(
+            f"corpora: {{meld: {{reader: meld, label_set: meld7, check_counts: false}}}}\nbuild: {build}\nrun:"
+            " {max_failed: 5%}\n"
+        )
         return CliRunner().invoke(main, ["--dataset", "meld", *options])
 
     return run
@@ -357,11 +409,15 @@ def test_the_command_takes_modalities_and_folders(run_command: Any) -> None:
     assert run_command("{}", "--modalities", "text,video").exit_code == 2
 
 
-def test_the_real_annotations_give_a_manifest_without_deviations(real_data: Path, tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+def test_the_real_annotations_give_a_manifest_without_deviations(
+    real_data: Path, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / "meld").symlink_to(real_data / "meld", target_is_directory=True)
-    table = build_manifest(_corpus(check_counts=True), Layout(raw, tmp_path / "features", "meld"), RunOptions(), modalities=TEXT)
+    table = build_manifest(
+        _corpus(check_counts=True), Layout(raw, tmp_path / "features", "meld"), RunOptions(), modalities=TEXT
+    )
     assert table.num_rows == 13_708
     record = files.read_json(tmp_path / "features" / "meld" / "manifest.json")
     assert record["deviations"] == []
@@ -371,7 +427,10 @@ def test_the_real_annotations_give_a_manifest_without_deviations(real_data: Path
         "test": (280, 2610),
     }
     assert [entry.getMessage() for entry in log.records] == ["meld: 13708 utterances in 1432 dialogues"]
-    assert set(table["audio_path"].to_pylist()[:2]) == {"meld/train_splits/dia0_utt0.mp4", "meld/train_splits/dia0_utt1.mp4"}
+    assert set(table["audio_path"].to_pylist()[:2]) == {
+        "meld/train_splits/dia0_utt0.mp4",
+        "meld/train_splits/dia0_utt1.mp4",
+    }
 
 
 def _to_dvc_cache(folder: Path, cache: Path) -> None:
@@ -397,7 +456,9 @@ def test_a_corpus_in_a_cache_of_links_is_read_unless_links_are_refused(meld: Any
     if links == "follow":
         assert build_manifest(_corpus(), _layout(meld), RunOptions()).equals(plain)
         return
-    with pytest.raises(RawDataMissing, match=r"a link that leads out of .*meld, to .*cdef\d+, and corpora\.meld\.links is refuse") as caught:
+    with pytest.raises(
+        RawDataMissing, match=r"a link that leads out of .*meld, to .*cdef\d+, and corpora\.meld\.links is refuse"
+    ) as caught:
         build_manifest(_corpus(links="refuse"), _layout(meld), RunOptions(overwrite=True))
     assert caught.value.exit_code == 4
 

@@ -36,7 +36,9 @@ TEXTS = (
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives the folder of a text checkpoint of a type: bert (words), roberta (bytes), gpt2 (no padding token), bart (encoder-decoder), …"""
+    """Gives the folder of a text checkpoint of a type: bert (words), roberta (bytes), gpt2 (no padding token), bart
+    (encoder-decoder), …
+    """
     made: dict[str, Path] = {}
 
     def folder(kind: str) -> Path:
@@ -53,33 +55,53 @@ def _save(kind: str, folder: Path) -> Path:
 
     torch.manual_seed(5)
     tokenizer = (
-        _word_tokenizer() if kind in ("bert", "distilbert") else _byte_tokenizer(with_padding=kind != "gpt2", ends=kind != "gpt2", ending=kind != "llama")
+        _word_tokenizer()
+        if kind in ("bert", "distilbert")
+        else _byte_tokenizer(with_padding=kind != "gpt2", ends=kind != "gpt2", ending=kind != "llama")
     )
     tokenizer.save_pretrained(folder)
     common = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    # Weights ten times as large as usual: with 0.02 attention would be nearly even, and a forgotten mask would hardly show.
-    wide = {"hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 64, "initializer_range": 0.2}
+    # Weights ten times as large as usual: with 0.02 attention would be nearly even, and a forgotten mask would hardly
+    # show.
+    wide = {
+        "hidden_size": 32,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "initializer_range": 0.2,
+    }
     narrow = {"n_embd": 32, "n_layer": 5, "n_head": 2, "initializer_range": 0.2}
     distilled = {"dim": 32, "n_layers": 5, "n_heads": 2, "hidden_dim": 64, "initializer_range": 0.2}
-    relative = {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8, "type_vocab_size": 0}
+    relative = {
+        "relative_attention": True,
+        "position_biased_input": False,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 8,
+        "type_vocab_size": 0,
+    }
     types: dict[str, tuple[str, dict[str, Any]]] = {
         "bert": ("Bert", {**common, **wide, "max_position_embeddings": 64}),
         "roberta": ("Roberta", {**common, **wide, "max_position_embeddings": 130, "type_vocab_size": 1}),
         "xlm-roberta": ("XLMRoberta", {**common, **wide, "max_position_embeddings": 130, "type_vocab_size": 1}),
         "electra": ("Electra", {**common, **wide, "max_position_embeddings": 128, "embedding_size": 16}),
         "mpnet": ("MPNet", {**common, **wide, "max_position_embeddings": 130}),
-        "deberta-v2": ("DebertaV2", {**common, **wide, **relative, "max_position_embeddings": 128, "norm_rel_ebd": "layer_norm", "share_att_key": True}),
-        "llama": ("Llama", {**common, **wide, "max_position_embeddings": 128, "num_key_value_heads": 1, "bos_token_id": 0, "eos_token_id": 2}),
+        "deberta-v2": ("DebertaV2", {**common, **wide, **relative, "max_position_embeddings": 128,
+        "norm_rel_ebd": "layer_norm", "share_att_key": True}),
+        "llama": ("Llama", {**common, **wide, "max_position_embeddings": 128, "num_key_value_heads": 1,
+        "bos_token_id": 0, "eos_token_id": 2}),
         "distilbert": ("DistilBert", {**common, **distilled, "max_position_embeddings": 64}),
-        "gpt2": ("GPT2", {**narrow, "vocab_size": len(tokenizer), "n_positions": 128, "bos_token_id": 0, "eos_token_id": 0}),
+        "gpt2": ("GPT2", {**narrow, "vocab_size": len(tokenizer), "n_positions": 128, "bos_token_id": 0,
+        "eos_token_id": 0}),
         "bart": (
             "Bart",
             {
-                **common, "max_position_embeddings": 128, "d_model": 32, "encoder_layers": 5, "decoder_layers": 1, "encoder_attention_heads": 2,
+                **common, "max_position_embeddings": 128, "d_model": 32, "encoder_layers": 5, "decoder_layers": 1,
+                "encoder_attention_heads": 2,
                 "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "init_std": 0.2,
             },
         ),
-        "t5": ("T5", {**common, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 5, "num_decoder_layers": 1, "num_heads": 2, "decoder_start_token_id": 1}),
+        "t5": ("T5", {**common, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 5, "num_decoder_layers": 1,
+        "num_heads": 2, "decoder_start_token_id": 1}),
     }  # fmt: skip
     name, settings = types[kind]
     model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**settings))
@@ -91,14 +113,24 @@ def _word_tokenizer() -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = sorted({word for text in TEXTS for word in text.lower().replace(",", " ").replace(".", " ").split()} | {"ross", "monica", ":", "hello", ","})
+    words = sorted(
+        {word for text in TEXTS for word in text.lower().replace(",", " ").replace(".", " ").split()}
+        | {"ross", "monica", ":", "hello", ","}
+    )
     vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
     made.normalizer = normalizers.Lowercase()
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, model_input_names=["input_ids", "token_type_ids", "attention_mask"], **names)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        model_max_length=64,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **names,
+    )
 
 
 def _byte_tokenizer(*, with_padding: bool, ends: bool, ending: bool = True) -> Any:
@@ -110,10 +142,17 @@ def _byte_tokenizer(*, with_padding: bool, ends: bool, ending: bool = True) -> A
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     special = ["<s>", "<pad>", "</s>"]
-    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     made.train_from_iterator(TEXTS, trainer)
     if ends and ending:
-        made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=False, add_prefix_space=False)
+        made.post_processor = processors.RobertaProcessing(
+            ("</s>", 2), ("<s>", 0), trim_offsets=False, add_prefix_space=False
+        )
     elif ends:
         made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     names = (
@@ -132,8 +171,17 @@ def transformer(tiny_checkpoint: Callable[[str], Path]) -> Callable[..., Transfo
     torch.set_num_threads(1)  # two threads on models this small only wait for each other
 
     def make(kind: str, *, device: str = "cpu", sequences: bool = False, **settings: Any) -> Transformer:
-        given = {"pooling": "mean", "max_tokens": 64, "tokens_per_batch": 1000, "licence": "none", "training_data_overlap": "none", **settings}
-        encoder = Transformer(Transformer.Config(family="transformer", repo=str(tiny_checkpoint(kind)), **given), sequences=sequences)
+        given = {
+            "pooling": "mean",
+            "max_tokens": 64,
+            "tokens_per_batch": 1000,
+            "licence": "none",
+            "training_data_overlap": "none",
+            **settings,
+        }
+        encoder = Transformer(
+            Transformer.Config(family="transformer", repo=str(tiny_checkpoint(kind)), **given), sequences=sequences
+        )
         encoder.load(device)
         return encoder
 
@@ -142,7 +190,8 @@ def transformer(tiny_checkpoint: Callable[[str], Path]) -> Callable[..., Transfo
 
 _LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 _DATA2VEC = {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 11, "num_feat_extract_layers": 7}
-# Of those that read the waveform: transformers' class, settings of its configuration, do_normalize of the preprocessor, attention.
+# Of those that read the waveform: transformers' class, settings of its configuration, do_normalize of the preprocessor,
+# attention.
 WAVEFORM_KINDS: dict[str, tuple[str, dict[str, Any], bool, str]] = {
     "wav2vec2 base": ("Wav2Vec2", {"feat_extract_norm": "group"}, True, "sdpa"),
     "wav2vec2 base with bias": ("Wav2Vec2", {"feat_extract_norm": "group", "conv_bias": True}, False, "sdpa"),
@@ -158,7 +207,9 @@ WAVEFORM_KINDS: dict[str, tuple[str, dict[str, Any], bool, str]] = {
 
 @pytest.fixture(scope="session")
 def waveform_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Gives the folder of a checkpoint of a kind that reads the waveform; further settings of its configuration by name."""
+    """Gives the folder of a checkpoint of a kind that reads the waveform; further settings of its configuration by
+    name.
+    """
     made: dict[str, Path] = {}
 
     def folder(kind: str, **settings: Any) -> Path:
@@ -176,16 +227,22 @@ def _save_waveform(kind: str, settings: dict[str, Any], folder: Path) -> Path:
 
     torch.manual_seed(11)
     name, own, normalise, _ = WAVEFORM_KINDS[kind]
-    # The convolutions have their real kernels and strides. Weights of linear layers are ten times as large as usual, as above.
+    # The convolutions have their real kernels and strides. Weights of linear layers are ten times as large as usual, as
+    # above.
     size = {
-        "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48, "initializer_range": 0.2, "conv_dim": [16] * 7,
+        "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48,
+        "initializer_range": 0.2, "conv_dim": [16] * 7,
         "num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": 4, "vocab_size": 8,
     }  # fmt: skip
     model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**{**size, **own, **settings}))
     with torch.no_grad():
         for module in model.modules():
-            # Norms as they are made do nothing but normalise: a mistake in scale or shift, or in a running mean, would not show.
-            if isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm | torch.nn.BatchNorm1d) and module.weight is not None:
+            # Norms as they are made do nothing but normalise: a mistake in scale or shift, or in a running mean, would
+            # not show.
+            if (
+                isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm | torch.nn.BatchNorm1d)
+                and module.weight is not None
+            ):
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.uniform_(-0.5, 0.5)
             if isinstance(module, torch.nn.BatchNorm1d):
@@ -198,15 +255,26 @@ def _save_waveform(kind: str, settings: dict[str, Any], folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def waveform(waveform_checkpoint: Callable[..., Path]) -> Callable[..., Waveform]:
-    """Makes a loaded encoder of a kind; ``device``, ``sequences``, ``checkpoint`` (settings of its configuration) and further settings by name."""
+    """Makes a loaded encoder of a kind; ``device``, ``sequences``, ``checkpoint`` (settings of its configuration) and
+    further settings by name.
+    """
     import torch
 
     torch.set_num_threads(1)
 
-    def make(kind: str, *, device: str = "cpu", sequences: bool = False, checkpoint: dict[str, Any] | None = None, **settings: Any) -> Waveform:
+    def make(
+        kind: str,
+        *,
+        device: str = "cpu",
+        sequences: bool = False,
+        checkpoint: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> Waveform:
         given = {
-            "repo": str(waveform_checkpoint(kind, **(checkpoint or {}))), "attention": WAVEFORM_KINDS[kind][3], "pooling": "mean", "window_seconds": 30,
-            "overlap_seconds": 2, "minimum_seconds": 0.1, "samples_per_batch": 160_000, "licence": "none", "training_data_overlap": "none", **settings,
+            "repo": str(waveform_checkpoint(kind, **(checkpoint or {}))), "attention": WAVEFORM_KINDS[kind][3],
+            "pooling": "mean", "window_seconds": 30,
+            "overlap_seconds": 2, "minimum_seconds": 0.1, "samples_per_batch": 160_000, "licence": "none",
+            "training_data_overlap": "none", **settings,
         }  # fmt: skip
         encoder = Waveform(Waveform.Config(family="waveform", **given), sequences=sequences)
         encoder.load(device)
@@ -215,14 +283,18 @@ def waveform(waveform_checkpoint: Callable[..., Path]) -> Callable[..., Waveform
     return make
 
 
-# Of those that read a spectrogram: transformers' class, settings of the model, settings of its feature extractor. Whisper's input is one second here.
+# Of those that read a spectrogram: transformers' class, settings of the model, settings of its feature extractor.
+# Whisper's input is one second here.
 _WHISPER = {
-    "d_model": 32, "encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 64,
-    "decoder_ffn_dim": 64, "num_mel_bins": 16, "max_source_positions": 50, "vocab_size": 60, "init_std": 0.2, "pad_token_id": 0, "bos_token_id": 1,
+    "d_model": 32, "encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64, "num_mel_bins": 16, "max_source_positions": 50, "vocab_size": 60, "init_std": 0.2,
+    "pad_token_id": 0, "bos_token_id": 1,
     "eos_token_id": 2, "decoder_start_token_id": 1,
 }  # fmt: skip
 _AST = {
-    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "num_mel_bins": 48, "max_length": 128,
+    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "num_mel_bins": 48,
+    "max_length": 128,
     "initializer_range": 0.2,
 }  # fmt: skip
 SPECTROGRAM_KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -255,7 +327,9 @@ def _save_spectrogram(kind: str, folder: Path) -> Path:
     family = "Whisper" if name.startswith("Whisper") else "AST"
     model = getattr(transformers, name)(getattr(transformers, f"{family}Config")(**settings))
     with torch.no_grad():
-        for weight in model.parameters():  # positions, tokens and norms begin as zeros and ones, which would hide a mistake with them
+        for weight in (
+            model.parameters()
+        ):  # positions, tokens and norms begin as zeros and ones, which would hide a mistake with them
             weight.add_(0.05 * torch.randn(weight.shape))
     model.save_pretrained(folder)
     getattr(transformers, f"{family}FeatureExtractor")(**of_extractor).save_pretrained(folder)
@@ -264,34 +338,81 @@ def _save_spectrogram(kind: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def spectrogram(spectrogram_checkpoint: Callable[[str], Path]) -> Callable[..., Spectrogram]:
-    """Makes a loaded encoder of a kind that reads a spectrogram; ``device``, ``sequences`` and further settings by name."""
+    """Makes a loaded encoder of a kind that reads a spectrogram; ``device``, ``sequences`` and further settings by
+    name.
+    """
     import torch
 
     torch.set_num_threads(1)
 
     def make(kind: str, *, device: str = "cpu", sequences: bool = False, **settings: Any) -> Spectrogram:
-        given = {"pooling": "mean", "overlap_seconds": 0.2, "windows_per_batch": 3, "licence": "none", "training_data_overlap": "none", **settings}
-        encoder = Spectrogram(Spectrogram.Config(family="spectrogram", repo=str(spectrogram_checkpoint(kind)), **given), sequences=sequences)
+        given = {
+            "pooling": "mean",
+            "overlap_seconds": 0.2,
+            "windows_per_batch": 3,
+            "licence": "none",
+            "training_data_overlap": "none",
+            **settings,
+        }
+        encoder = Spectrogram(
+            Spectrogram.Config(family="spectrogram", repo=str(spectrogram_checkpoint(kind)), **given),
+            sequences=sequences,
+        )
         encoder.load(device)
         return encoder
 
     return make
 
 
-# Image towers: transformers' class, settings of the model, class and settings of the image processor. Their pictures have 32 pixels, 4 x 4 patches.
-_IMAGE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+# Image towers: transformers' class, settings of the model, class and settings of the image processor. Their pictures
+# have 32 pixels, 4 x 4 patches.
+_IMAGE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": 32,
+    "patch_size": 8,
+}
 _DINOV2 = {key: value for key, value in _IMAGE.items() if key != "intermediate_size"} | {"initializer_range": 0.2}
-_TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 50, "max_position_embeddings": 16}
+_TEXT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": 50,
+    "max_position_embeddings": 16,
+}
 _ENDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 _SQUARE = {"size": {"height": 32, "width": 32}}
 _CROPPED = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}
 IMAGE_KINDS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "vit": ("ViTModel", {**_IMAGE, "initializer_range": 0.2}, "ViTImageProcessor", _SQUARE),
-    "vit classifier": ("ViTForImageClassification", {**_IMAGE, "initializer_range": 0.2, "num_labels": 7}, "ViTImageProcessor", _SQUARE),
-    "deit": ("DeiTModel", {**_IMAGE, "initializer_range": 0.2}, "DeiTImageProcessor", {"size": {"height": 36, "width": 36}, "crop_size": 32}),
-    "beit": ("BeitModel", {**_IMAGE, "initializer_range": 0.2, "use_relative_position_bias": True}, "BeitImageProcessor", _SQUARE),
+    "vit classifier": (
+        "ViTForImageClassification",
+        {**_IMAGE, "initializer_range": 0.2, "num_labels": 7},
+        "ViTImageProcessor",
+        _SQUARE,
+    ),
+    "deit": (
+        "DeiTModel",
+        {**_IMAGE, "initializer_range": 0.2},
+        "DeiTImageProcessor",
+        {"size": {"height": 36, "width": 36}, "crop_size": 32},
+    ),
+    "beit": (
+        "BeitModel",
+        {**_IMAGE, "initializer_range": 0.2, "use_relative_position_bias": True},
+        "BeitImageProcessor",
+        _SQUARE,
+    ),
     "dinov2": ("Dinov2Model", {**_DINOV2, "image_size": 64}, "BitImageProcessor", _CROPPED),
-    "dinov2 with registers": ("Dinov2WithRegistersModel", {**_DINOV2, "num_register_tokens": 3}, "BitImageProcessor", _CROPPED),
+    "dinov2 with registers": (
+        "Dinov2WithRegistersModel",
+        {**_DINOV2, "num_register_tokens": 3},
+        "BitImageProcessor",
+        _CROPPED,
+    ),
     "clip": (
         "CLIPModel",
         {
@@ -302,7 +423,12 @@ IMAGE_KINDS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         "CLIPImageProcessor",
         {**_CROPPED, "size": {"shortest_edge": 32}},
     ),
-    "siglip": ("SiglipModel", {"vision_config": _IMAGE, "text_config": {**_TEXT, **_ENDS}}, "SiglipImageProcessor", _SQUARE),
+    "siglip": (
+        "SiglipModel",
+        {"vision_config": _IMAGE, "text_config": {**_TEXT, **_ENDS}},
+        "SiglipImageProcessor",
+        _SQUARE,
+    ),
 }
 
 
@@ -328,7 +454,9 @@ def _save_image(kind: str, folder: Path) -> Path:
     configuration = getattr(transformers, name).config_class(**settings)
     model = getattr(transformers, name)(configuration)
     with torch.no_grad():
-        for weight in model.parameters():  # class tokens, registers and norms begin as zeros and ones, which would hide a mistake with them
+        for weight in (
+            model.parameters()
+        ):  # class tokens, registers and norms begin as zeros and ones, which would hide a mistake with them
             weight.add_(0.05 * torch.randn(weight.shape))
     model.save_pretrained(folder)
     getattr(transformers, processor)(**of_processor).save_pretrained(folder)
@@ -344,7 +472,8 @@ def image_tower(image_checkpoint: Callable[[str], Path]) -> Callable[..., ImageT
 
     def make(kind: str, *, device: str = "cpu", sequences: bool = False, **settings: Any) -> ImageTower:
         given = {
-            "repo": str(image_checkpoint(kind)), "frame_vector": "mean", "pooling": "mean", "confidence_temperature": 0.1, "images_per_batch": 4,
+            "repo": str(image_checkpoint(kind)), "frame_vector": "mean", "pooling": "mean",
+            "confidence_temperature": 0.1, "images_per_batch": 4,
             "licence": "none", "training_data_overlap": "none", **settings,
         }  # fmt: skip
         encoder = ImageTower(ImageTower.Config(family="image_tower", **given), sequences=sequences)
@@ -356,7 +485,9 @@ def image_tower(image_checkpoint: Callable[[str], Path]) -> Callable[..., ImageT
 
 @pytest.fixture(scope="session")
 def sface(sface_folder: Path) -> Sface:
-    return _loaded(Sface(Sface.Config(family="sface", repo=str(sface_folder), filename="tiny.onnx", sha256="", dim=None)))
+    return _loaded(
+        Sface(Sface.Config(family="sface", repo=str(sface_folder), filename="tiny.onnx", sha256="", dim=None))
+    )
 
 
 @pytest.fixture(scope="session")
@@ -381,7 +512,9 @@ def _loaded(encoder: Any) -> Any:
 
 @pytest.fixture
 def much_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets items of any lengths share a batch: with the usual limit a handful of them would hardly be padded, and a forgotten mask not show."""
+    """Lets items of any lengths share a batch: with the usual limit a handful of them would hardly be padded, and a
+    forgotten mask not show.
+    """
     monkeypatch.setattr("merc.encoders.engine.batching.MAX_PADDING_SHARE", 1.0)
 
 
@@ -391,10 +524,11 @@ def functionals() -> Functionals:
     return _loaded(Functionals(Functionals.Config(family="functionals")))
 
 
-# Families that need a file which a fixture of their name makes. All that are neither here nor below are built from their defaults.
+# Families that need a file which a fixture of their name makes. All that are neither here nor below are built from
+# their defaults.
 WITH_A_FILE = {"sface"}
-# Of families that need a checkpoint, test id: the family, whose fixture makes a loaded encoder, the type of its tiny checkpoint, settings. They run on the
-# GPU, too.
+# Of families that need a checkpoint, test id: the family, whose fixture makes a loaded encoder, the type of its tiny
+# checkpoint, settings. They run on the GPU, too.
 NEURAL: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert": ("transformer", "bert", {}),
     "roberta": ("transformer", "roberta", {}),
@@ -408,12 +542,20 @@ NEURAL: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bart": ("transformer", "bart", {}),
     "t5": ("transformer", "t5", {"attention": "eager"}),
     "bert by oneDNN": ("transformer", "bert", {"linear_layers": "onednn"}),
-    "roberta with history by oneDNN": ("transformer", "roberta", {"history_turns": 2, "speaker_names": True, "linear_layers": "onednn"}),
+    "roberta with history by oneDNN": (
+        "transformer",
+        "roberta",
+        {"history_turns": 2, "speaker_names": True, "linear_layers": "onednn"},
+    ),
     "wav2vec2 base": ("waveform", "wav2vec2 base", {}),
     "wav2vec2 base by oneDNN": ("waveform", "wav2vec2 base", {"linear_layers": "onednn"}),
     "hubert large by oneDNN": ("waveform", "hubert large", {"linear_layers": "onednn"}),
     "wavlm base by oneDNN": ("waveform", "wavlm base", {"linear_layers": "onednn"}),
-    "hubert large in windows": ("waveform", "hubert large", {"pooling": "mean_std", "window_seconds": 1, "overlap_seconds": 0.2}),
+    "hubert large in windows": (
+        "waveform",
+        "hubert large",
+        {"pooling": "mean_std", "window_seconds": 1, "overlap_seconds": 0.2},
+    ),
     "wavlm base, weighted layers": ("waveform", "wavlm base", {"layer_weights": [1, 0, 2, 1]}),
     "data2vec": ("waveform", "data2vec", {"layer": 2}),
     "whisper": ("spectrogram", "whisper", {"pooling": "mean_std"}),
@@ -438,7 +580,9 @@ def loaded() -> dict[tuple[str, str], Encoder]:
     return {}
 
 
-FAMILIES = {family: modality for modality in MODALITIES for family in plugins.names(f"merc.encoders.{modality}", Encoder)}
+FAMILIES = {
+    family: modality for modality in MODALITIES for family in plugins.names(f"merc.encoders.{modality}", Encoder)
+}
 OTHERS = [family for family in FAMILIES if family not in {case[0] for case in NEURAL.values()}]
 
 
@@ -448,7 +592,12 @@ OTHERS = [family for family in FAMILIES if family not in {case[0] for case in NE
         *(pytest.param((name, "cuda:0"), id=f"{name} on the GPU", marks=pytest.mark.needs_cuda) for name in NEURAL),
     ]
 )
-def encoder(request: pytest.FixtureRequest, much_padding: None, by_defaults: Callable[[str], Encoder], loaded: dict[tuple[str, str], Encoder]) -> Encoder:
+def encoder(
+    request: pytest.FixtureRequest,
+    much_padding: None,
+    by_defaults: Callable[[str], Encoder],
+    loaded: dict[tuple[str, str], Encoder],
+) -> Encoder:
     """Loaded encoders of every family; their batches may be all padding."""
     name, device = request.param
     if name in WITH_A_FILE:
@@ -471,7 +620,10 @@ def by_defaults() -> Callable[[str], Encoder]:
         try:
             made = kind(kind.Config(family=family))
         except ValidationError as error:
-            pytest.fail(f"{family} needs more than its defaults: say in NEURAL or WITH_A_FILE how to make one that is tiny: {error}")
+            pytest.fail(
+                f"{family} needs more than its defaults: say in NEURAL or WITH_A_FILE how to make one that is tiny:"
+                f" {error}"
+            )
         if missing := made.missing():
             pytest.skip(missing)
         made.load("cpu")
@@ -484,11 +636,19 @@ def by_defaults() -> Callable[[str], Encoder]:
 def voice() -> Callable[..., np.ndarray]:
     """Makes (samples,) float32: harmonics of a pitch that glides, with syllables a second as bursts of loudness."""
 
-    def make(seconds: float, pitch_hz: float = 150.0, octaves: float = 0.0, syllables_per_second: float = 0.0, level: float = 0.3) -> np.ndarray:
+    def make(
+        seconds: float,
+        pitch_hz: float = 150.0,
+        octaves: float = 0.0,
+        syllables_per_second: float = 0.0,
+        level: float = 0.3,
+    ) -> np.ndarray:
         time = np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
         phase = 2 * np.pi * np.cumsum(pitch_hz * 2 ** (octaves * time / seconds)) / SAMPLE_RATE_HZ
         sound = sum(np.sin(number * phase) / number for number in range(1, 9)) / 2
-        loudness = 0.5 - 0.5 * np.cos(2 * np.pi * syllables_per_second * time) if syllables_per_second else np.ones_like(time)
+        loudness = (
+            0.5 - 0.5 * np.cos(2 * np.pi * syllables_per_second * time) if syllables_per_second else np.ones_like(time)
+        )
         return (level * loudness * sound).astype(np.float32)
 
     return make
@@ -498,7 +658,15 @@ def voice() -> Callable[..., np.ndarray]:
 def utterances(voice: Callable[..., np.ndarray]) -> Sequence[UtteranceInput]:
     """Seven utterances of different lengths; in every modality some have nothing."""
     rng = np.random.default_rng(3)
-    waveforms = [voice(0.7), voice(1.9, 220, 0.3, 4), voice(0.05), voice(1.2, 90), None, np.zeros(8000, dtype=np.float32), voice(0.4, 300)]
+    waveforms = [
+        voice(0.7),
+        voice(1.9, 220, 0.3, 4),
+        voice(0.05),
+        voice(1.2, 90),
+        None,
+        np.zeros(8000, dtype=np.float32),
+        voice(0.4, 300),
+    ]
     frames = [3, 1, 0, 5, None, 2, 4]
     return [
         UtteranceInput(

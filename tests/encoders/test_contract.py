@@ -1,4 +1,6 @@
-"""What every encoder must hold to; a new family in ``pipeline/merc/encoders`` is tested here without being named (conftest.py)."""
+"""What every encoder must hold to; a new family in ``pipeline/merc/encoders`` is tested here without being named
+(conftest.py).
+"""
 
 import json
 import os
@@ -17,7 +19,9 @@ PROVENANCE = {"encoder", "revision", "layer", "pooling", "sample_rate_hz", "lice
 
 
 def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return (first * second).sum(axis=1) / np.maximum(np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1), 1e-12)
+    return (first * second).sum(axis=1) / np.maximum(
+        np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1), 1e-12
+    )
 
 
 def test_identity_and_provenance_are_json_and_stable(encoder: Encoder) -> None:
@@ -94,7 +98,9 @@ def test_the_same_input_gives_the_same_bytes(encoder: Encoder, utterances: Seque
     assert encoder.encode(utterances).embeddings.tobytes() == again.encode(utterances).embeddings.tobytes()
 
 
-def test_sequences_are_float16_without_padding_and_the_same_alone_and_in_a_batch(encoder: Encoder, utterances: Sequence[UtteranceInput]) -> None:
+def test_sequences_are_float16_without_padding_and_the_same_alone_and_in_a_batch(
+    encoder: Encoder, utterances: Sequence[UtteranceInput]
+) -> None:
     if not encoder.HAS_SEQUENCES:
         with pytest.raises(BadSettings, match="give one vector per utterance and no sequences"):
             type(encoder)(encoder.config, sequences=True)

@@ -1,4 +1,6 @@
-"""What every encoder that ships promises: a new file in ``pipeline/merc/encoders`` is tested here without being named."""
+"""What every encoder that ships promises: a new file in ``pipeline/merc/encoders`` is tested here without being
+named.
+"""
 
 import re
 
@@ -14,7 +16,9 @@ EVERY = [(modality, name) for modality in MODALITIES for name in registry.names(
 IDS = [f"{modality}={name}" for modality, name in EVERY]
 every_encoder = pytest.mark.parametrize(("modality", "name"), EVERY, ids=IDS)
 with_a_checkpoint = pytest.mark.parametrize(
-    ("modality", "name"), [one for one in EVERY if hasattr(registry.choose(Params({}), *one).config, "repo")], ids=lambda part: part
+    ("modality", "name"),
+    [one for one in EVERY if hasattr(registry.choose(Params({}), *one).config, "repo")],
+    ids=lambda part: part,
 )
 
 

@@ -21,7 +21,9 @@ OPTIONS = RunOptions(device="cpu")
 
 @dataclass(frozen=True)
 class Place:
-    """Shards of the dataset ``tiny``, and its runs ``all`` (three modalities, seeds 0 and 1), ``text`` (the same seeds) and ``once`` (text, seed 0)."""
+    """Shards of the dataset ``tiny``, and its runs ``all`` (three modalities, seeds 0 and 1), ``text`` (the same seeds)
+    and ``once`` (text, seed 0).
+    """
 
     layout: Layout
     runs: Path
@@ -33,11 +35,16 @@ class Place:
     @property
     def arguments(self) -> list[str]:
         """Options of the command that say where all this is."""
-        return [f"--{name}={path}" for name, path in (("out", self.layout.out), ("runs", self.runs), ("evaluations", self.evaluations))]
+        return [
+            f"--{name}={path}"
+            for name, path in (("out", self.layout.out), ("runs", self.runs), ("evaluations", self.evaluations))
+        ]
 
 
 @pytest.fixture
-def place(made_once: Callable[..., Path], make_shards: Callable[..., Layout], tree: dict, params: Params, tmp_path: Path) -> Place:  # noqa: F811
+def place(
+    made_once: Callable[..., Path], make_shards: Callable[..., Layout], tree: dict, params: Params, tmp_path: Path
+) -> Place:
     tree["recipes"]["once"] = {**tree["recipes"]["text"], "seeds": [0]}
     layout = make_shards(labels=lambda label: label)
 

@@ -9,15 +9,26 @@ from merc.params import Params
 
 def test_all_are_chosen_unless_the_settings_or_the_command_name_some() -> None:
     every = choose(Params({}))
-    assert {"emotion_shift", "context_substitution", "robustness", "calibration", "any_modality_oracle"} <= every.protocols.keys()
+    assert {
+        "emotion_shift",
+        "context_substitution",
+        "robustness",
+        "calibration",
+        "any_modality_oracle",
+    } <= every.protocols.keys()
     assert {"significance"} <= every.comparisons.keys()
     some = Params({"evaluation": {"evaluations": ["calibration", "significance"]}})
     assert (list(choose(some).protocols), list(choose(some).comparisons)) == (["calibration"], ["significance"])
-    assert (list(choose(some, ("robustness",)).protocols), list(choose(some, ("robustness",)).comparisons)) == (["robustness"], [])
+    assert (list(choose(some, ("robustness",)).protocols), list(choose(some, ("robustness",)).comparisons)) == (
+        ["robustness"],
+        [],
+    )
 
 
 def test_a_block_sets_an_evaluation() -> None:
-    params = Params({"evaluation": {"calibration": {"bins": 4}}}).with_overrides(evaluation__significance__reference="mmgcn")
+    params = Params({"evaluation": {"calibration": {"bins": 4}}}).with_overrides(
+        evaluation__significance__reference="mmgcn"
+    )
     chosen = choose(params)
     assert chosen.settings()["calibration"] == {"bins": 4}
     assert chosen.settings()["significance"]["reference"] == "mmgcn"
@@ -28,10 +39,18 @@ def test_a_block_sets_an_evaluation() -> None:
     ("block", "names", "words"),
     [
         ({}, ("calibrations",), "no evaluation 'calibrations'; did you mean 'calibration'"),
-        ({"evaluations": ["shift"]}, (), "no evaluation 'shift'; .*valid: any_modality_oracle, asr_transcripts, calibration"),
+        (
+            {"evaluations": ["shift"]},
+            (),
+            "no evaluation 'shift'; .*valid: any_modality_oracle, asr_transcripts, calibration",
+        ),
         ({"robust": {}}, (), r"unknown key evaluation\.robust; did you mean 'robustness'"),
         ({"robustness": {"rate": [0.5]}}, (), r"unknown key evaluation\.robustness\.rate; did you mean 'rates'"),
-        ({"robustness": {"rates": [1.5]}}, ("robustness",), r"evaluation\.robustness\.rates\.0: Input should be less than or equal to 1"),
+        (
+            {"robustness": {"rates": [1.5]}},
+            ("robustness",),
+            r"evaluation\.robustness\.rates\.0: Input should be less than or equal to 1",
+        ),
         ({"evaluations": 3}, (), r"evaluation\.evaluations: Input should be a valid tuple"),
     ],
 )

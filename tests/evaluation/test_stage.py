@@ -40,11 +40,15 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _evaluated(place: Place, *names: str, params: Params = FEW, options: RunOptions = OPTIONS, recipe: str = "all") -> list[Path]:
+def _evaluated(
+    place: Place, *names: str, params: Params = FEW, options: RunOptions = OPTIONS, recipe: str = "all"
+) -> list[Path]:
     return evaluate(place.run(recipe), choose(params, names).protocols, options, place.evaluations)
 
 
-def test_every_evaluation_has_a_folder_with_scores_and_a_record_and_the_same_work_gives_the_same_bytes(place: Place) -> None:
+def test_every_evaluation_has_a_folder_with_scores_and_a_record_and_the_same_work_gives_the_same_bytes(
+    place: Place,
+) -> None:
     made = _evaluated(place)
     home = place.evaluations / "runs" / "tiny" / "all"
     names = [name for name in choose(FEW).protocols if name not in UNPREPARED]
@@ -52,7 +56,8 @@ def test_every_evaluation_has_a_folder_with_scores_and_a_record_and_the_same_wor
     assert all((home / name / "record.json").is_file() for name in names)
     tables = {str(path.relative_to(home)) for path in home.rglob("*.parquet")}
     assert {
-        "calibration/reliability.parquet", "context_substitution/scores.parquet", "robustness/scores.parquet", "any_modality_oracle/unimodal.parquet"
+        "calibration/reliability.parquet", "context_substitution/scores.parquet", "robustness/scores.parquet",
+        "any_modality_oracle/unimodal.parquet"
     } <= tables  # fmt: skip
     first = _contents(home)
     shutil.rmtree(home)
@@ -66,7 +71,9 @@ def test_what_is_done_is_not_done_again(place: Place, monkeypatch: pytest.Monkey
     _evaluated(place, "calibration")
 
 
-def test_a_protocol_that_fits_no_run_of_its_kind_is_left_out_and_that_is_said(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_protocol_that_fits_no_run_of_its_kind_is_left_out_and_that_is_said(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO):
         made = _evaluated(place, "any_modality_oracle", "calibration", recipe="text")
     assert [path.parent.name for path in made] == ["calibration"]
@@ -79,7 +86,9 @@ def test_other_settings_are_refused_until_told_to_replace(place: Place) -> None:
     with pytest.raises(SettingsDiffer, match=r"evaluation\.calibration\.bins: 15 there, 3 wanted"):
         _evaluated(place, "calibration", params=other)
     _evaluated(place, "calibration", params=other, options=RunOptions(device="cpu", overwrite=True))
-    assert files.read_json(place.evaluations / "runs/tiny/all/calibration/record.json")["settings"] == {"evaluation": {"calibration": {"bins": 3}}}
+    assert files.read_json(place.evaluations / "runs/tiny/all/calibration/record.json")["settings"] == {
+        "evaluation": {"calibration": {"bins": 3}}
+    }
 
 
 def test_a_run_that_was_trained_again_is_evaluated_again(place: Place) -> None:
@@ -91,7 +100,9 @@ def test_a_run_that_was_trained_again_is_evaluated_again(place: Place) -> None:
     assert files.read_json(path.parent / "record.json")["inputs"]["run"] == "another" != before["inputs"]["run"]
 
 
-def test_a_run_that_goes_while_it_is_evaluated_leaves_nothing_and_what_was_there_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_goes_while_it_is_evaluated_leaves_nothing_and_what_was_there_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _evaluated(place, "emotion_shift")
 
     def going(*_: object) -> Found:
@@ -126,4 +137,6 @@ def test_the_stages_of_dvc_do_the_same(place: Place, tmp_path: Path, monkeypatch
     assert made == choose(FEW).protocols.keys() - {"any_modality_oracle", *UNPREPARED}
     done = CliRunner().invoke(comparing.main, place.arguments)
     assert done.exit_code == 0, done.output
-    assert [path.parent.parent.name for path in place.evaluations.glob("comparisons/*/significance/scores.json")] == ["tiny"]
+    assert [path.parent.parent.name for path in place.evaluations.glob("comparisons/*/significance/scores.json")] == [
+        "tiny"
+    ]

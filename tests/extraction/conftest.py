@@ -26,7 +26,9 @@ from merc.records.dialogue import Dialogue, Utterance
 
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ChosenEncoder]:
-    """Chooses a fake encoder: modality, name, and perhaps ``scale``; its module is found by spawned processes as well."""
+    """Chooses a fake encoder: modality, name, and perhaps ``scale``; its module is found by spawned processes as
+    well.
+    """
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     choose: Callable[..., ChosenEncoder] = importlib.import_module("fake_encoders").chosen
     return choose
@@ -48,7 +50,12 @@ def write_manifest() -> Callable[..., pa.Table]:
                 source_dialogue_id=f"dia{number}",
                 utterances=tuple(
                     Utterance(
-                        source_utterance_id=f"dia{number}_utt{turn}", speaker="AB"[turn % 2], text=text, emotion="joy", start_seconds=turn, end_seconds=turn + 1
+                        source_utterance_id=f"dia{number}_utt{turn}",
+                        speaker="AB"[turn % 2],
+                        text=text,
+                        emotion="joy",
+                        start_seconds=turn,
+                        end_seconds=turn + 1,
                     )
                     for turn, text in enumerate(texts)
                 ),
@@ -76,7 +83,8 @@ def _jpeg(red: int) -> bytes:
 
 @pytest.fixture
 def write_media() -> Callable[..., None]:
-    """Writes finished media for a manifest: a tone of 100 * (row + 1) samples, and two faces of red 200, in parts of two dialogues.
+    """Writes finished media for a manifest: a tone of 100 * (row + 1) samples, and two faces of red 200, in parts of
+    two dialogues.
 
     The statuses named in ``audio`` and ``visual`` (row → reason) have no content.
     """
@@ -89,10 +97,18 @@ def write_media() -> Callable[..., None]:
         streams: tuple[str, ...] = ("audio", "visual"),
     ) -> None:
         rows: list[dict[str, Any]] = []
-        for row, (utterance, dialogue) in enumerate(zip(table["utterance_id"].to_pylist(), table["dialogue_id"].to_pylist(), strict=True)):
+        for row, (utterance, dialogue) in enumerate(
+            zip(table["utterance_id"].to_pylist(), table["dialogue_id"].to_pylist(), strict=True)
+        ):
             heard, seen = (audio or {}).get(row, "ok"), (visual or {}).get(row, "ok")
             empty = {
-                one.name: None if one.nullable else [] if pa.types.is_list(one.type) else "" if pa.types.is_string(one.type) else 0
+                one.name: None
+                if one.nullable
+                else []
+                if pa.types.is_list(one.type)
+                else ""
+                if pa.types.is_string(one.type)
+                else 0
                 for one in media_tables.SCHEMA
             }
             faces = [_jpeg(200), _jpeg(200)] if seen == "ok" else []
@@ -110,7 +126,12 @@ def write_media() -> Callable[..., None]:
                     "truncated": False,
                 }
             )
-        job = Job("media", layout.media, layout.scratch, Fingerprint({"media": {}}, {"streams": dict.fromkeys(streams, table["utterance_id"].to_pylist())}))
+        job = Job(
+            "media",
+            layout.media,
+            layout.scratch,
+            Fingerprint({"media": {}}, {"streams": dict.fromkeys(streams, table["utterance_id"].to_pylist())}),
+        )
         job.start()
         for index, (start, stop) in enumerate(manifest.cut_into_parts(table, 4)):
             pq.write_table(pa.Table.from_pylist(rows[start:stop], schema=media_tables.SCHEMA), job.part(index))
@@ -126,6 +147,10 @@ def folder_digest() -> Callable[[Path], dict[str, str]]:
     """File → sha256, of everything in a folder."""
 
     def digest(folder: Path) -> dict[str, str]:
-        return {path.relative_to(folder).as_posix(): files.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+        return {
+            path.relative_to(folder).as_posix(): files.sha256(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
 
     return digest

@@ -38,16 +38,26 @@ class Fake(Encoder):
             return [1.0, float("nan"), float("inf")]
         if utterance.text in ("zeros", ""):
             return [0.0, 0.0, 0.0]
-        return [float(len(utterance.text)), float(len(utterance.history)), float(sum(len(turn[1]) for turn in utterance.history))]
+        return [
+            float(len(utterance.text)),
+            float(len(utterance.history)),
+            float(sum(len(turn[1]) for turn in utterance.history)),
+        ]
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         time.sleep(float(os.environ.get("FAKE_ENCODER_SECONDS", "0")))
         if os.environ.get("FAKE_ENCODER_DIES"):
             os._exit(9)
-        values = np.array([self.numbers(one) for one in utterances], dtype=np.float32).reshape(len(utterances), 3) * np.float32(self.config.scale)
-        empty = np.array([one.text == "" and one.waveform is None and one.faces is None for one in utterances], dtype=bool)
+        values = np.array([self.numbers(one) for one in utterances], dtype=np.float32).reshape(
+            len(utterances), 3
+        ) * np.float32(self.config.scale)
+        empty = np.array(
+            [one.text == "" and one.waveform is None and one.faces is None for one in utterances], dtype=bool
+        )
         remarks = [(int(index), "no_text", "") for index in np.flatnonzero(empty)]
-        remarks += [(index, "padded", "from 3 to 8 letters") for index, one in enumerate(utterances) if one.text == "pad"]
+        remarks += [
+            (index, "padded", "from 3 to 8 letters") for index, one in enumerate(utterances) if one.text == "pad"
+        ]
         if any(one.text == "silent about why" for one in utterances):
             return Encoded(np.zeros_like(values), np.zeros(len(values), dtype=bool), [])
         return Encoded(values, ~empty, remarks)
@@ -70,7 +80,9 @@ class FakeWithSequences(FakeOnDevice):
         if self.sequences:
             seconds = np.zeros(0, dtype=np.float32)
             encoded.sequences = [
-                EncodedSequence(np.array([[vector[0], turn] for turn in range(2)], dtype=np.float16), seconds) if present else None
+                EncodedSequence(np.array([[vector[0], turn] for turn in range(2)], dtype=np.float16), seconds)
+                if present
+                else None
                 for vector, present in zip(encoded.embeddings, encoded.present, strict=True)
             ]
         return encoded

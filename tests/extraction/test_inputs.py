@@ -65,7 +65,9 @@ def test_bytes_that_are_no_sound_are_refused_with_their_utterance(tmp_path: Path
         ([], "train/u0: status ok, but no face"),
     ],
 )
-def test_bytes_that_are_no_faces_are_refused_with_their_utterance(tmp_path: Path, faces: list[bytes], message: str) -> None:
+def test_bytes_that_are_no_faces_are_refused_with_their_utterance(
+    tmp_path: Path, faces: list[bytes], message: str
+) -> None:
     source = _source(tmp_path, "visual", faces=faces, face_seconds=[0.0] * len(faces), face_scores=[1.0] * len(faces))
     with pytest.raises(BadTable, match=message):
         source.read(0, 0)
@@ -80,13 +82,21 @@ def test_each_modality_reads_its_own_columns_alone(tmp_path: Path, monkeypatch: 
         return read(path, columns)
 
     monkeypatch.setattr(parquet, "read", recorded)
-    content = {"audio": _flac(np.ones(10) / 2), "audio_status": "ok", "faces": [_jpeg(8)], "face_seconds": [0.0], "face_scores": [1.0]}
+    content = {
+        "audio": _flac(np.ones(10) / 2),
+        "audio_status": "ok",
+        "faces": [_jpeg(8)],
+        "face_seconds": [0.0],
+        "face_scores": [1.0],
+    }
     for modality in ("audio", "visual"):
         _source(tmp_path, modality, **{"visual_status": "ok", **content}).read(0, 0)
     assert asked[0] & asked[1] == {"utterance_id"}  # so that encoding both reads sound and faces once each
 
 
-def test_texts_are_read_from_the_row_groups_of_their_part_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_read_from_the_row_groups_of_their_part_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = [f"u{row}" for row in range(20)]
     columns = {
         "utterance_id": ids,
@@ -96,7 +106,9 @@ def test_texts_are_read_from_the_row_groups_of_their_part_alone(tmp_path: Path, 
     }
     parquet.write(tmp_path / "manifest.parquet", pa.table(columns), 6)
     monkeypatch.setattr(parquet, "read", lambda *_: pytest.fail("the whole manifest was read for one part"))
-    parts = [TextSource(tmp_path / "manifest.parquet", ((0, 8), (8, 20))).read(index, history_turns=2) for index in (0, 1)]
+    parts = [
+        TextSource(tmp_path / "manifest.parquet", ((0, 8), (8, 20))).read(index, history_turns=2) for index in (0, 1)
+    ]
     assert [part.utterance_ids for part in parts] == [ids[:8], ids[8:]]
     assert parts[1].utterances[2].history == (("Ann", "said u8"), ("Bob", "said u9"))
     assert parts[1].utterances[4].history == ()
@@ -105,6 +117,10 @@ def test_texts_are_read_from_the_row_groups_of_their_part_alone(tmp_path: Path, 
 def test_decoding_in_threads_keeps_the_order(tmp_path: Path) -> None:
     path = tmp_path / "part-00000.parquet"
     sounds = [_flac(np.full(100 + row, 0.25)) for row in range(40)]
-    pq.write_table(pa.table({"utterance_id": [f"u{row}" for row in range(40)], "audio": sounds, "audio_status": ["ok"] * 40}), path)
+    pq.write_table(
+        pa.table({"utterance_id": [f"u{row}" for row in range(40)], "audio": sounds, "audio_status": ["ok"] * 40}), path
+    )
     part = MediaSource(((path,),), (40,), "audio").read(0, 0, threads=8)
-    assert [(one.utterance_id, len(one.waveform)) for one in part.utterances if one.waveform is not None] == [(f"u{row}", 100 + row) for row in range(40)]
+    assert [(one.utterance_id, len(one.waveform)) for one in part.utterances if one.waveform is not None] == [
+        (f"u{row}", 100 + row) for row in range(40)
+    ]

@@ -1,4 +1,6 @@
-"""What computes the linear layers of an encoder is settled once for a run, kept by whoever goes on with it, and recorded."""
+"""What computes the linear layers of an encoder is settled once for a run, kept by whoever goes on with it, and
+recorded.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +33,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("vit")
     torch.manual_seed(4)
-    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+    size = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "image_size": 32,
+        "patch_size": 8,
+    }
     ViTModel(ViTConfig(**size, initializer_range=0.2)).save_pretrained(folder)
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
@@ -68,7 +77,9 @@ def visible(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def made(tmp_path: Path, write_manifest: Callable[..., pa.Table], write_media: Callable[..., None]) -> Callable[[str], Layout]:
+def made(
+    tmp_path: Path, write_manifest: Callable[..., pa.Table], write_media: Callable[..., None]
+) -> Callable[[str], Layout]:
     """Makes a dataset of three parts."""
 
     def make(name: str) -> Layout:
@@ -99,7 +110,8 @@ def _by(out: Path) -> str:
 
 @pytest.mark.usefixtures("visible")
 def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one_also_where_another_processor_would_choose_otherwise(
-    tower: Chosen, processor: Callable[[str], None], made: Callable[[str], Layout], folder_digest: Callable[[Path], dict[str, str]],
+    tower: Chosen, processor: Callable[[str], None], made: Callable[[str], Layout], folder_digest: Callable[[Path],
+    dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     found = {}
@@ -142,14 +154,21 @@ def test_settings_win_over_the_processor_and_over_how_the_run_was_begun_and_both
 
 
 def test_a_machine_that_cannot_go_on_as_the_run_was_begun_says_so_and_is_recorded(
-    tower: Chosen, processor: Callable[[str], None], made: Callable[[str], Layout], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tower: Chosen,
+    processor: Callable[[str], None],
+    made: Callable[[str], Layout],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     layout = made("features")
     processor("AuthenticAMD")
     _stop_after_one_part(layout, tower(), monkeypatch)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert _by(extract(tower(), Config(), layout, RUN)) == "onednn, torch"
-    assert any("oneDNN does not compute its linear layers: this torch does not hold it" in message for message in caplog.messages)
+    assert any(
+        "oneDNN does not compute its linear layers: this torch does not hold it" in message
+        for message in caplog.messages
+    )
 
 
 def test_a_damaged_note_is_an_error_that_names_it(
@@ -164,7 +183,9 @@ def test_a_damaged_note_is_an_error_that_names_it(
         extract(tower(), Config(), layout, RUN)
 
 
-def test_an_encoder_without_a_model_has_nothing_to_settle(chosen: Chosen, made: Callable[[str], Layout], processor: Callable[[str], None]) -> None:
+def test_an_encoder_without_a_model_has_nothing_to_settle(
+    chosen: Chosen, made: Callable[[str], Layout], processor: Callable[[str], None]
+) -> None:
     processor("AuthenticAMD")
     out = extract(chosen("visual", "device"), Config(), made("features"), RUN)
     assert "linear_layers" not in files.read_json(out / "record.json")["provenance"]

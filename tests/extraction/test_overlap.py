@@ -1,4 +1,6 @@
-"""Decoding and encoding at once: the same bytes as one after the other, really at once, and no trace of whoever fails."""
+"""Decoding and encoding at once: the same bytes as one after the other, really at once, and no trace of whoever
+fails.
+"""
 
 import os
 import shutil
@@ -40,7 +42,9 @@ def corpus(layout: Layout) -> Layout:
     """Four dialogues of two utterances, each a part; the sound of one utterance is missing."""
     layout.raw.mkdir()
     for number in range(7):
-        soundfile.write(layout.raw / f"{number}.wav", np.sin(np.arange(4000) * (number + 1) / 50).astype(np.float32), 16_000)
+        soundfile.write(
+            layout.raw / f"{number}.wav", np.sin(np.arange(4000) * (number + 1) / 50).astype(np.float32), 16_000
+        )
     dialogues = [
         Dialogue(
             split="train",
@@ -90,7 +94,9 @@ def test_the_bytes_are_those_of_one_after_the_other(chosen: Choose, corpus: Layo
     assert (corpus.features("audio", "device") / "part-00003.parquet").is_file()
 
 
-def test_a_part_is_encoded_while_the_next_is_decoded(chosen: Choose, corpus: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_is_encoded_while_the_next_is_decoded(
+    chosen: Choose, corpus: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoded = threading.Event()
     write, save = Decoding._write, runner.save_part
 
@@ -110,7 +116,9 @@ def test_a_part_is_encoded_while_the_next_is_decoded(chosen: Choose, corpus: Lay
     assert encoded.is_set()
 
 
-def test_the_run_after_a_failed_encoder_does_only_what_is_left(chosen: Choose, corpus: Layout, monkeypatch: pytest.MonkeyPatch, folder_digest: Digest) -> None:
+def test_the_run_after_a_failed_encoder_does_only_what_is_left(
+    chosen: Choose, corpus: Layout, monkeypatch: pytest.MonkeyPatch, folder_digest: Digest
+) -> None:
     at_once(chosen, corpus)
     whole = folder_digest(corpus.folder)
     for name in ("media", "text", "audio"):
@@ -128,13 +136,17 @@ def test_the_run_after_a_failed_encoder_does_only_what_is_left(chosen: Choose, c
         at_once(chosen, corpus)
     assert not corpus.media.exists()
     parts.clear()
-    monkeypatch.setattr(runner, "encode_part", lambda encoder, part, modality: parts.append(modality) or encode(encoder, part, modality))
+    monkeypatch.setattr(
+        runner, "encode_part", lambda encoder, part, modality: parts.append(modality) or encode(encoder, part, modality)
+    )
     at_once(chosen, corpus)
     assert parts.count("audio") < 4
     assert folder_digest(corpus.folder) == whole
 
 
-def test_an_error_of_the_decoder_ends_the_encoders(chosen: Choose, corpus: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_decoder_ends_the_encoders(
+    chosen: Choose, corpus: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(self: Decoding, index: int, *rows: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -169,7 +181,9 @@ def test_who_is_done_is_not_done_again(chosen: Choose, corpus: Layout, monkeypat
     assert corpus.media.is_dir()
 
 
-def test_interrupted_it_leaves_no_thread_behind(chosen: Choose, corpus: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_it_leaves_no_thread_behind(
+    chosen: Choose, corpus: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -180,7 +194,9 @@ def test_interrupted_it_leaves_no_thread_behind(chosen: Choose, corpus: Layout, 
 
 
 @pytest.mark.parametrize(("workers", "threads", "there_is"), [(1, 1, True), (2, 1, False), (1, 2, False)])
-def test_on_a_cpu_there_is_room_only_beside_the_decoder(chosen: Choose, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int, there_is: bool) -> None:
+def test_on_a_cpu_there_is_room_only_beside_the_decoder(
+    chosen: Choose, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int, there_is: bool
+) -> None:
     monkeypatch.undo()
     import torch
 
@@ -189,7 +205,9 @@ def test_on_a_cpu_there_is_room_only_beside_the_decoder(chosen: Choose, monkeypa
     assert overlap._room(both(chosen), RunOptions(workers=workers, device="cpu")) is there_is
 
 
-def test_on_a_cluster_one_stage_after_the_other_keeps_all_nodes_busy(chosen: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_cluster_one_stage_after_the_other_keeps_all_nodes_busy(
+    chosen: Choose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.undo()
     assert not overlap._room(both(chosen), RunOptions(workers=1, device="cuda", executor="ray"))
 

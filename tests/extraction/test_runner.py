@@ -39,7 +39,9 @@ class Returning(Encoder):
 
 def _part(*status: str) -> PartInput:
     ids = [f"train/u{row}" for row in range(len(status))]
-    return PartInput(ids, status, [UtteranceInput(utterance_id=one) for one, why in zip(ids, status, strict=True) if why == "ok"])
+    return PartInput(
+        ids, status, [UtteranceInput(utterance_id=one) for one, why in zip(ids, status, strict=True) if why == "ok"]
+    )
 
 
 def _ones(rows: int) -> np.ndarray:
@@ -47,12 +49,22 @@ def _ones(rows: int) -> np.ndarray:
 
 
 def test_vectors_go_to_the_rows_that_had_input() -> None:
-    encoded = Encoded(_ones(2).astype(np.float32), np.array([True, False]), [(1, "silence", "all zeros"), (1, "padded", "to 0.1 s")])
+    encoded = Encoded(
+        _ones(2).astype(np.float32), np.array([True, False]), [(1, "silence", "all zeros"), (1, "padded", "to 0.1 s")]
+    )
     part = encode_part(Returning(lambda: encoded), _part("no_audio_stream", "ok", "media_missing", "ok"), "audio")
     table = part.vectors
     assert table["status"].to_pylist() == ["no_audio_stream", "ok", "media_missing", "silence"]
-    assert table["embedding"].to_pylist() == [[0, 0], [1, 1], [0, 0], [0, 0]]  # also where an absent vector was not zeros
-    assert [(one.utterance_id, one.reason, one.detail) for one in part.failures] == [("train/u3", "silence", "all zeros"), ("train/u3", "padded", "to 0.1 s")]
+    assert table["embedding"].to_pylist() == [
+        [0, 0],
+        [1, 1],
+        [0, 0],
+        [0, 0],
+    ]  # also where an absent vector was not zeros
+    assert [(one.utterance_id, one.reason, one.detail) for one in part.failures] == [
+        ("train/u3", "silence", "all zeros"),
+        ("train/u3", "padded", "to 0.1 s"),
+    ]
 
 
 def test_numbers_beyond_float32_are_not_finite_and_those_below_it_are_zeros() -> None:
@@ -65,10 +77,16 @@ def test_numbers_beyond_float32_are_not_finite_and_those_below_it_are_zeros() ->
 @pytest.mark.parametrize(
     ("encoded", "message"),
     [
-        (Encoded(_ones(1), np.array([True])), r"Returning: vectors \(1, 2\), present \(1,\) for 2 utterances of dimension 2"),
+        (
+            Encoded(_ones(1), np.array([True])),
+            r"Returning: vectors \(1, 2\), present \(1,\) for 2 utterances of dimension 2",
+        ),
         (Encoded(np.ones((2, 3)), np.array([True, True])), r"vectors \(2, 3\)"),
         (Encoded(_ones(2), np.array([True, False]), [(1, "padded", "")]), "train/u1 is absent without a remark"),
-        (Encoded(_ones(2), np.array([True, True]), [(0, "mystery", "")]), "remark 'mystery' on utterance 0 of 2; reasons are media_missing"),
+        (
+            Encoded(_ones(2), np.array([True, True]), [(0, "mystery", "")]),
+            "remark 'mystery' on utterance 0 of 2; reasons are media_missing",
+        ),
         (Encoded(_ones(2), np.array([True, True]), [(2, "padded", "")]), "remark 'padded' on utterance 2 of 2"),
     ],
 )
@@ -89,8 +107,17 @@ def test_a_machine_without_the_model_says_how_to_fetch_it(tmp_path: Path) -> Non
             return "merc-extract models --download text=lacking"
 
     job = Job("text/lacking", tmp_path / "out", tmp_path / ".scratch", Fingerprint({}, {}))
-    encoding = Encoding(lambda: Lacking(lambda: Encoded(_ones(1), np.array([True]))), True, TextSource(tmp_path / "manifest.parquet", ()), job, "text")
-    with pytest.raises(ModelUnavailable, match=r"text/lacking: its model is not here; .*\n  merc-extract models --download text=lacking"):
+    encoding = Encoding(
+        lambda: Lacking(lambda: Encoded(_ones(1), np.array([True]))),
+        True,
+        TextSource(tmp_path / "manifest.parquet", ()),
+        job,
+        "text",
+    )
+    with pytest.raises(
+        ModelUnavailable,
+        match=r"text/lacking: its model is not here; .*\n  merc-extract models --download text=lacking",
+    ):
         encoding.check()
 
 
@@ -104,17 +131,28 @@ class ReturningSequences(Returning):
 
 
 def _sequence(*numbers: float) -> EncodedSequence:
-    return EncodedSequence(np.array([[number, -number, 0.5] for number in numbers], dtype=np.float16), np.arange(len(numbers), dtype=np.float32))
+    return EncodedSequence(
+        np.array([[number, -number, 0.5] for number in numbers], dtype=np.float16),
+        np.arange(len(numbers), dtype=np.float32),
+    )
 
 
 def test_sequences_go_to_the_rows_that_have_a_vector(tmp_path: Path) -> None:
     vectors = np.array([[1.0, 2.0], [0.0, 0.0], [3.0, np.inf], [5.0, 5.0]], dtype=np.float32)
-    encoded = Encoded(vectors, np.array([True, False, True, True]), [(1, "silence", "")], [_sequence(1, 2, 3), None, _sequence(7), _sequence(9)])
+    encoded = Encoded(
+        vectors,
+        np.array([True, False, True, True]),
+        [(1, "silence", "")],
+        [_sequence(1, 2, 3), None, _sequence(7), _sequence(9)],
+    )
     part = encode_part(ReturningSequences(lambda: encoded), _part("ok", "no_audio_stream", "ok", "ok", "ok"), "audio")
     path = tmp_path / "part-00000.parquet"
     assert part.sequences is not None
     parquet.write(sequences.path_of(path), part.sequences, row_group_rows=2)
-    found = {utterance_id: (vectors[:, 0].tolist(), seconds.tolist()) for utterance_id, vectors, seconds in sequences.read(tmp_path)}
+    found = {
+        utterance_id: (vectors[:, 0].tolist(), seconds.tolist())
+        for utterance_id, vectors, seconds in sequences.read(tmp_path)
+    }
     assert found == {
         "train/u0": ([1, 2, 3], [0, 1, 2]),
         "train/u1": ([], []),
@@ -122,7 +160,9 @@ def test_sequences_go_to_the_rows_that_have_a_vector(tmp_path: Path) -> None:
         "train/u3": ([], []),  # its vector is not finite
         "train/u4": ([9], [0]),
     }
-    column = datasets.Dataset.from_parquet(str(sequences.path_of(path)), cache_dir=str(tmp_path)).with_format("numpy")[0]["sequence"]
+    column = datasets.Dataset.from_parquet(str(sequences.path_of(path)), cache_dir=str(tmp_path)).with_format("numpy")[
+        0
+    ]["sequence"]
     np.testing.assert_array_equal(column, _sequence(1, 2, 3).vectors)
 
 
@@ -133,8 +173,14 @@ def test_sequences_go_to_the_rows_that_have_a_vector(tmp_path: Path) -> None:
         ([None], "no sequence that is finite"),
         ([_sequence()], "no sequence that"),
         ([_sequence(np.inf)], "no sequence that"),
-        ([EncodedSequence(np.ones((1, 2), np.float16), np.zeros(0, np.float32))], r"sequences of vectors of \[2\] numbers, where the encoder states 3"),
-        ([EncodedSequence(np.ones((2, 3), np.float16), np.zeros(1, np.float32))], "vectors and their times differ in number"),
+        (
+            [EncodedSequence(np.ones((1, 2), np.float16), np.zeros(0, np.float32))],
+            r"sequences of vectors of \[2\] numbers, where the encoder states 3",
+        ),
+        (
+            [EncodedSequence(np.ones((2, 3), np.float16), np.zeros(1, np.float32))],
+            "vectors and their times differ in number",
+        ),
     ],
 )
 def test_a_vector_without_its_sequence_is_refused(kept: list[EncodedSequence | None], message: str) -> None:

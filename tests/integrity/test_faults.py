@@ -1,4 +1,6 @@
-"""Every output is whole or absent, whichever operation fails or is the last one; and the same command then ends right."""
+"""Every output is whole or absent, whichever operation fails or is the last one; and the same command then ends
+right.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -20,7 +22,9 @@ def prepared(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path
 
 
 @pytest.fixture(scope="module", params=commands.COMMANDS)
-def undisturbed(request: pytest.FixtureRequest, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, faults.Ended, dict[str, str]]:
+def undisturbed(
+    request: pytest.FixtureRequest, prepared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, faults.Ended, dict[str, str]]:
     """A command, how it ends without a fault, and what is there then."""
     one, folder = commands.COMMANDS[request.param], tmp_path_factory.mktemp(request.param) / "undisturbed"
     one.start(prepared, folder)
@@ -32,7 +36,11 @@ def undisturbed(request: pytest.FixtureRequest, prepared: Path, tmp_path_factory
 @pytest.mark.parametrize("how", ["fail", "kill"])
 @pytest.mark.parametrize("kind", faults.KINDS)
 def test_a_run_that_is_disturbed_leaves_nothing_half_and_the_next_one_ends_right(
-    undisturbed: tuple[str, faults.Ended, dict[str, str]], prepared: Path, tmp_path: Path, kind: faults.Kind, how: faults.How
+    undisturbed: tuple[str, faults.Ended, dict[str, str]],
+    prepared: Path,
+    tmp_path: Path,
+    kind: faults.Kind,
+    how: faults.How,
 ) -> None:
     name, ended, expected = undisturbed
     total = ended.counts[kind]

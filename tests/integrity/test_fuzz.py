@@ -1,4 +1,6 @@
-"""Two hundred files that were changed at random; `make campaign` reads 5,000. What was once a fault is a test of its kind where that kind is tested."""
+"""Two hundred files that were changed at random; `make campaign` reads 5,000. What was once a fault is a test of its
+kind where that kind is tested.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -23,5 +25,8 @@ def test_a_changed_file_is_read_or_refused_in_words(kinds: dict[str, fuzz.Kind],
     assert fuzz.try_case(kind, kinds[kind], 0, tmp_path / "0").outcome == "read"
     for number in range(1, _CASES_OF_A_KIND):
         case = fuzz.try_case(kind, kinds[kind], number, tmp_path / str(number))
-        assert case.outcome not in fuzz.FAULTS, f"{kind} {number}: {case.outcome} after {case.seconds:.1f} s, {case.memory_bytes / 2**20:.0f} MiB\n{case.words}"
+        assert case.outcome not in fuzz.FAULTS, (
+            f"{kind} {number}: {case.outcome} after {case.seconds:.1f} s, {case.memory_bytes / 2**20:.0f}"
+            f" MiB\n{case.words}"
+        )
         shutil.rmtree(tmp_path / str(number))

@@ -1,4 +1,6 @@
-"""What an addition changes in a recipe of the user's counted as overridden: such a recipe could be used with no addition that has any of its keys."""
+"""What an addition changes in a recipe of the user's counted as overridden: such a recipe could be used with no
+addition that has any of its keys.
+"""
 
 import pytest
 
@@ -8,22 +10,36 @@ from merc.training.recipes.resolution import resolve
 
 
 def test_an_addition_lies_over_a_recipe_of_params_yaml() -> None:
-    params = Params({"recipes": {"mine": {"base": "mmgcn", "batch_dialogues": 2, "losses": {"cross_entropy": {"unimodal_weight": 0.5}}}}})
+    params = Params(
+        {
+            "recipes": {
+                "mine": {"base": "mmgcn", "batch_dialogues": 2, "losses": {"cross_entropy": {"unimodal_weight": 0.5}}}
+            }
+        }
+    )
     found = resolve(params, "mine+dclf")
     params.check_overrides()
     assert (found.recipe.batch_dialogues, found.losses[0].config.unimodal_weight) == (8, 1.0)
 
 
 def test_what_an_addition_overrides_elsewhere_or_on_the_command_line_is_an_error_still() -> None:
-    for params in (Params({"losses": {"cross_entropy": {"unimodal_weight": 0.5}}}), Params({}).with_overrides(recipes__mmgcn__batch_dialogues=2)):
+    for params in (
+        Params({"losses": {"cross_entropy": {"unimodal_weight": 0.5}}}),
+        Params({}).with_overrides(recipes__mmgcn__batch_dialogues=2),
+    ):
         resolve(params, "mmgcn+dclf")
-        with pytest.raises(BadSettings, match=r"has no effect, since merc/training/recipes/additions/dclf\.yaml lies over it"):
+        with pytest.raises(
+            BadSettings, match=r"has no effect, since merc/training/recipes/additions/dclf\.yaml lies over it"
+        ):
             params.check_overrides()
 
 
 def test_a_loss_that_is_only_named_gets_the_keys_of_an_addition() -> None:
     """An empty block is filled, not overridden."""
-    for params in (Params({"recipes": {"mmgcn": {"losses": {"focal": {}}}}}), Params({}).with_overrides(recipes__mmgcn__losses__focal={})):
+    for params in (
+        Params({"recipes": {"mmgcn": {"losses": {"focal": {}}}}}),
+        Params({}).with_overrides(recipes__mmgcn__losses__focal={}),
+    ):
         found = resolve(params, "mmgcn+focal")
         params.check_overrides()
         assert [(term.name, term.weight) for term in found.losses] == [("focal", 1.0)]

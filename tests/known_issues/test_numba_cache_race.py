@@ -1,4 +1,6 @@
-"""Fresh processes that compiled and read numba's cache of librosa's functions at the same time crashed now and then (segmentation fault)."""
+"""Fresh processes that compiled and read numba's cache of librosa's functions at the same time crashed now and then
+(segmentation fault).
+"""
 
 import os
 import subprocess

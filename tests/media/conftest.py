@@ -52,7 +52,8 @@ def _write_media(
     pictures_HWC: Sequence[NDArray[np.uint8]] | None = None,
     seed: int = 0,
 ) -> None:
-    """Writes a clip: pictures whose grey level is five times their number (from 50 on it repeats), and a tone (or the given sound).
+    """Writes a clip: pictures whose grey level is five times their number (from 50 on it repeats), and a tone (or the
+    given sound).
 
     Args:
         path: the suffix names the container.
@@ -73,7 +74,11 @@ def _write_media(
         pictures_HWC: RGB, in turn, in place of the grey ones.
         seed: frequency of the tone.
     """
-    times = [number / fps for number in range(max(1, round(seconds * fps)))] if picture_times is None else list(picture_times)
+    times = (
+        [number / fps for number in range(max(1, round(seconds * fps)))]
+        if picture_times is None
+        else list(picture_times)
+    )
     with av.open(str(path), "w", options=options or {}) as container:
         pictures: Any = None
         if size is not None:
@@ -94,7 +99,11 @@ def _write_media(
                 sound_CS = np.repeat(tone[None], channels, axis=0).astype(np.float32)
         if pictures is not None:
             for number, time in enumerate(times):
-                picture = np.full((size[1], size[0], 3), 5 * number % 250, np.uint8) if pictures_HWC is None else pictures_HWC[number % len(pictures_HWC)]
+                picture = (
+                    np.full((size[1], size[0], 3), 5 * number % 250, np.uint8)
+                    if pictures_HWC is None
+                    else pictures_HWC[number % len(pictures_HWC)]
+                )
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 frame.pts, frame.time_base = round(time * 100), Fraction(1, 100)
                 if picture_times is None:
@@ -108,8 +117,14 @@ def _write_media(
                 if sound.format.name == "fltp":
                     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values), format="fltp", layout=layout)
                 else:
-                    frame = av.AudioFrame.from_ndarray(np.round(values.T * 32767).astype(np.int16).reshape(1, -1), format="s16", layout=layout)
-                frame.sample_rate, frame.pts, frame.time_base = rate_hz, begin + round(sound_begin * rate_hz), Fraction(1, rate_hz)
+                    frame = av.AudioFrame.from_ndarray(
+                        np.round(values.T * 32767).astype(np.int16).reshape(1, -1), format="s16", layout=layout
+                    )
+                frame.sample_rate, frame.pts, frame.time_base = (
+                    rate_hz,
+                    begin + round(sound_begin * rate_hz),
+                    Fraction(1, rate_hz),
+                )
                 container.mux(sound.encode(frame))
             container.mux(sound.encode(None))
 
@@ -126,11 +141,15 @@ def make_clip() -> Callable[..., Clip]:
 
 
 @pytest.fixture(scope="session")
-def decode_one(config: MediaConfig, make_clip: Callable[..., Clip]) -> Callable[..., tuple[dict[str, Any], list[tuple[str, str]]]]:
+def decode_one(
+    config: MediaConfig, make_clip: Callable[..., Clip]
+) -> Callable[..., tuple[dict[str, Any], list[tuple[str, str]]]]:
     """Decodes one file below a raw folder: its row, and its failures as (modality, reason)."""
     from merc.media.clip import decode_dialogue
 
-    def decode(raw: Path, name: str, settings: MediaConfig = config, model: Path | None = None, **fields: Any) -> tuple[Any, Any]:
+    def decode(
+        raw: Path, name: str, settings: MediaConfig = config, model: Path | None = None, **fields: Any
+    ) -> tuple[Any, Any]:
         task = DialogueTask(raw, "meld", (make_clip(name, **fields),), frozenset(STREAMS), settings, model)
         ((row, failures),) = decode_dialogue(task)
         return row, [(failure["modality"], failure["reason"]) for failure in failures]

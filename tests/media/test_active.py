@@ -55,8 +55,18 @@ def judged(seen, settings, sound=SOUND):
 def test_the_one_who_speaks_is_chosen_and_the_columns_say_how_surely(settings):
     verdict, columns = judged(followed(track([50] * 75, width=90.0), track([200] * 75)), settings)
     assert verdict.chosen == 1
-    told = {name: columns[name] for name in ("speaking_logit", "runner_up_logit", "face_choice_margin", "speaking_share", "off_screen", "shots")}
-    assert told == {"speaking_logit": 4.0, "runner_up_logit": -2.0, "face_choice_margin": 6.0, "speaking_share": 1.0, "off_screen": False, "shots": 1}
+    told = {
+        name: columns[name]
+        for name in ("speaking_logit", "runner_up_logit", "face_choice_margin", "speaking_share", "off_screen", "shots")
+    }
+    assert told == {
+        "speaking_logit": 4.0,
+        "runner_up_logit": -2.0,
+        "face_choice_margin": 6.0,
+        "speaking_share": 1.0,
+        "off_screen": False,
+        "shots": 1,
+    }
     assert columns["face_choice_score"] == pytest.approx(1 / (1 + np.exp(-4)))
     assert (columns["face_tracks"], columns["face_track"], columns["face_coverage"]) == (2, 1, 1.0)
 
@@ -87,7 +97,12 @@ def test_too_few_pictures_to_see_a_mouth_move_are_not_judged(settings):
     verdict, columns = judged(followed(track([60] * 75), track([250] * 5, first=60, shot=1, width=90.0)), settings)
     assert (verdict.chosen, verdict.off_screen, columns["runner_up_logit"]) == (0, True, None)
     verdict, columns = judged(followed(track([250] * 5), track([250] * 5, width=90.0)), settings)
-    assert (verdict.chosen, verdict.off_screen, columns.get("speaking_logit"), len(columns["faces"])) == (1, None, None, 2)
+    assert (verdict.chosen, verdict.off_screen, columns.get("speaking_logit"), len(columns["faces"])) == (
+        1,
+        None,
+        None,
+        2,
+    )
 
 
 def test_who_speaks_till_the_pictures_end_speaks_for_a_third_of_a_sound_that_is_three_times_as_long(settings):
@@ -114,7 +129,9 @@ def test_where_nobody_speaks_the_speaker_is_off_screen(settings, way, kept):
     assert (columns["face_track"], len(columns["faces"])) == (1, kept)
 
 
-@pytest.mark.parametrize(("light", "limit", "off_screen"), [(140, 2.0, True), (160, 2.0, False), (140, 1.0, False), (160, 3.0, True)])
+@pytest.mark.parametrize(
+    ("light", "limit", "off_screen"), [(140, 2.0, True), (160, 2.0, False), (140, 1.0, False), (160, 3.0, True)]
+)
 def test_who_does_not_reach_the_limit_for_a_second_is_no_speaker(settings, light, limit, off_screen):
     seen = followed(track([light] * 75))
     assert judged(seen, settings.model_copy(update={"off_screen_logit": limit}))[1]["off_screen"] is off_screen
@@ -230,11 +247,19 @@ def settled(tmp_path, make_clip, settings, name, **fields):
 
 
 @pytest.mark.usefixtures("two_faces")
-def test_a_clip_goes_through_and_a_draft_can_be_settled_in_another_process(tmp_path: Path, write_media, make_clip, settings):
+def test_a_clip_goes_through_and_a_draft_can_be_settled_in_another_process(
+    tmp_path: Path, write_media, make_clip, settings
+):
     write_media(tmp_path / "a.mp4", seconds=2.0, fps=25, pictures_HWC=scene(50, 60, 220))
     row, failures, fake = settled(tmp_path, make_clip, settings, "a.mp4")
     assert failures == []
-    assert (row["face_track"], row["face_tracks"], row["shots"], row["frames_seen"], len(row["faces"])) == (1, 2, 1, 9, 4)
+    assert (row["face_track"], row["face_tracks"], row["shots"], row["frames_seen"], len(row["faces"])) == (
+        1,
+        2,
+        1,
+        9,
+        4,
+    )
     assert row["face_choice_margin"] == pytest.approx(row["speaking_logit"] - row["runner_up_logit"])
     assert [(run.begin_seconds, len(run.faces_THW)) for (run,), _ in fake.calls] == [(0.0, 50), (0.0, 50)]
     waveform = fake.calls[0][1]
@@ -250,12 +275,37 @@ def test_a_clip_goes_through_and_a_draft_can_be_settled_in_another_process(tmp_p
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        ({"layout": None}, {"audio_status": "no_audio_stream", "visual_status": "ok", "speaking_logit": None, "face_track": 0}),
-        ({"sound_CS": 0.3 * np.sin(np.arange(8000))[None].astype(np.float32)}, {"audio_status": "ok", "visual_status": "ok", "face_track": 1}),
-        ({"seconds": 0.04}, {"visual_status": "ok", "frames_seen": 1, "shots": 1, "face_track": 0, "speaking_logit": None, "off_screen": None}),
-        ({"picture_times": [0.0, 0.04, 0.08, 0.6, 0.64, 1.2, 1.24]}, {"visual_status": "ok", "shots": 1, "face_track": 1}),
-        ({"pictures_HWC": [np.full((48, 64, 3), 250, np.uint8)]}, {"visual_status": "no_face", "face_track": -1, "off_screen": None, "shots": 1}),
-        ({"size": None}, {"audio_status": "ok", "visual_status": "no_video_stream", "shots": 0, "speaking_logit": None}),
+        (
+            {"layout": None},
+            {"audio_status": "no_audio_stream", "visual_status": "ok", "speaking_logit": None, "face_track": 0},
+        ),
+        (
+            {"sound_CS": 0.3 * np.sin(np.arange(8000))[None].astype(np.float32)},
+            {"audio_status": "ok", "visual_status": "ok", "face_track": 1},
+        ),
+        (
+            {"seconds": 0.04},
+            {
+                "visual_status": "ok",
+                "frames_seen": 1,
+                "shots": 1,
+                "face_track": 0,
+                "speaking_logit": None,
+                "off_screen": None,
+            },
+        ),
+        (
+            {"picture_times": [0.0, 0.04, 0.08, 0.6, 0.64, 1.2, 1.24]},
+            {"visual_status": "ok", "shots": 1, "face_track": 1},
+        ),
+        (
+            {"pictures_HWC": [np.full((48, 64, 3), 250, np.uint8)]},
+            {"visual_status": "no_face", "face_track": -1, "off_screen": None, "shots": 1},
+        ),
+        (
+            {"size": None},
+            {"audio_status": "ok", "visual_status": "no_video_stream", "shots": 0, "speaking_logit": None},
+        ),
     ],
     ids=["no sound", "sound shorter than the pictures", "one frame", "variable rate", "no face", "sound alone"],
 )
@@ -266,8 +316,16 @@ def test_odd_clips_end_in_a_row(tmp_path: Path, write_media, make_clip, settings
 
 
 @pytest.mark.usefixtures("two_faces")
-def test_pictures_that_end_before_the_sound_are_not_judged_behind_their_end(tmp_path: Path, write_media, make_clip, settings):
-    write_media(tmp_path / "a.mp4", seconds=1.0, fps=25, pictures_HWC=scene(25, 60, 220), sound_CS=np.tile(SOUND[None, :16_000], (1, 3)))
+def test_pictures_that_end_before_the_sound_are_not_judged_behind_their_end(
+    tmp_path: Path, write_media, make_clip, settings
+):
+    write_media(
+        tmp_path / "a.mp4",
+        seconds=1.0,
+        fps=25,
+        pictures_HWC=scene(25, 60, 220),
+        sound_CS=np.tile(SOUND[None, :16_000], (1, 3)),
+    )
     row, _, fake = settled(tmp_path, make_clip, settings, "a.mp4")
     assert [len(run.faces_THW) for (run,), _ in fake.calls] == [25, 25]
     assert row["audio_status"] == "ok"
@@ -276,7 +334,10 @@ def test_pictures_that_end_before_the_sound_are_not_judged_behind_their_end(tmp_
 @pytest.mark.usefixtures("two_faces")
 def test_a_cut_ends_the_tracks_and_off_screen_is_told_by_the_setting(tmp_path: Path, write_media, make_clip, settings):
     rng = np.random.default_rng(0)
-    other = [np.where(one == 100, rng.integers(30, 230, (48, 64, 1)).repeat(3, axis=2), one).astype(np.uint8) for one in scene(1, 80, 70)]
+    other = [
+        np.where(one == 100, rng.integers(30, 230, (48, 64, 1)).repeat(3, axis=2), one).astype(np.uint8)
+        for one in scene(1, 80, 70)
+    ]
     write_media(tmp_path / "a.mp4", seconds=2.0, fps=25, pictures_HWC=scene(25, 60, 40) + other * 25)
     row, failures, _ = settled(tmp_path, make_clip, settings, "a.mp4")
     assert (row["shots"], row["face_tracks"], row["off_screen"], row["visual_status"]) == (2, 4, True, "ok")
@@ -291,14 +352,29 @@ def test_several_utterances_of_one_file_are_followed_each_by_itself(tmp_path: Pa
     write_media(tmp_path / "a.mp4", seconds=3.0, fps=25, pictures_HWC=scene(75, 60, 220))
     spans = [(0.0, 1.2), (1.0, 2.9)]
     clips = tuple(
-        make_clip("a.mp4", utterance_id=f"train/d_u{at}", video_start_seconds=a, video_end_seconds=b, audio_start_seconds=a, audio_end_seconds=b)
+        make_clip(
+            "a.mp4",
+            utterance_id=f"train/d_u{at}",
+            video_start_seconds=a,
+            video_end_seconds=b,
+            audio_start_seconds=a,
+            audio_end_seconds=b,
+        )
         for at, (a, b) in enumerate(spans)
     )
     fake = Fake()
-    rows = [row for row, _ in clip.settle(clip.decode(DialogueTask(tmp_path, "meld", clips, frozenset({"visual"}), settings, None)), fake)]
+    rows = [
+        row
+        for row, _ in clip.settle(
+            clip.decode(DialogueTask(tmp_path, "meld", clips, frozenset({"visual"}), settings, None)), fake
+        )
+    ]
     assert [row["face_track"] for row in rows] == [1, 1]
     assert [len(run.faces_THW) for (run,), _ in fake.calls] == [30, 30, 48, 48]
-    assert [max(row["face_seconds"]) <= end - begin for row, (begin, end) in zip(rows, spans, strict=True)] == [True, True]
+    assert [max(row["face_seconds"]) <= end - begin for row, (begin, end) in zip(rows, spans, strict=True)] == [
+        True,
+        True,
+    ]
     assert [row["audio_status"] for row in rows] == ["not_decoded"] * 2
 
 
@@ -307,7 +383,9 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("two_faces", "without_workers")
-def test_the_rows_are_the_same_where_the_workers_judge_and_where_the_parent_does(write_media, write_manifest, tmp_path: Path, settings, monkeypatch):
+def test_the_rows_are_the_same_where_the_workers_judge_and_where_the_parent_does(
+    write_media, write_manifest, tmp_path: Path, settings, monkeypatch
+):
     layout = write_manifest([["a.mp4", "b.mp4"], ["a.mp4"]])
     layout.raw.mkdir(exist_ok=True)
     write_media(layout.raw / "a.mp4", seconds=1.0, fps=25, pictures_HWC=scene(25, 60, 220))
@@ -318,14 +396,22 @@ def test_the_rows_are_the_same_where_the_workers_judge_and_where_the_parent_does
     made = []
     for judging in (None, Fake()):
         monkeypatch.setattr(networks, "check", lambda config, found, device, judging=judging: judging)
-        made.append(content(stage.decode(config, layout, RunOptions(workers=1, overwrite=True), streams=frozenset({"visual", "audio"}))))
+        made.append(
+            content(
+                stage.decode(
+                    config, layout, RunOptions(workers=1, overwrite=True), streams=frozenset({"visual", "audio"})
+                )
+            )
+        )
         (layout.media / "record.json").unlink()
     assert made[0] == made[1]
     assert len(made[0]) == 2
 
 
 @pytest.mark.usefixtures("two_faces", "without_workers")
-def test_off_screen_speakers_are_counted_and_other_weights_mean_other_media(write_media, write_manifest, tmp_path: Path, settings, monkeypatch):
+def test_off_screen_speakers_are_counted_and_other_weights_mean_other_media(
+    write_media, write_manifest, tmp_path: Path, settings, monkeypatch
+):
     layout = write_manifest([["a.mp4", "b.mp4"]])
     layout.raw.mkdir(exist_ok=True)
     write_media(layout.raw / "a.mp4", seconds=1.0, fps=25, pictures_HWC=scene(25, 60, 220))
@@ -343,14 +429,19 @@ def test_off_screen_speakers_are_counted_and_other_weights_mean_other_media(writ
 
 
 def test_a_clip_may_take_longer_where_a_network_looks_at_its_faces(make_clip, settings):
-    task = DialogueTask(Path(), "meld", (make_clip("a.mp4", annotated_seconds=60.0),), frozenset({"visual"}), settings, None)
+    task = DialogueTask(
+        Path(), "meld", (make_clip("a.mp4", annotated_seconds=60.0),), frozenset({"visual"}), settings, None
+    )
     judged = replace(task, speaker=Path("w.model"))
     assert parts.time_limit_seconds(judged, 100.0) == 100 * (1 + 1 + settings.max_speaker_candidates)
     assert parts.time_limit_seconds(task, 100.0) == 200
 
 
 def real(real_data, **more):
-    files = {"yunet_file": str(real_data / "models" / "face_detection_yunet.onnx"), "speaker_file": str(real_data / "models" / "light_asd_talkset.model")}
+    files = {
+        "yunet_file": str(real_data / "models" / "face_detection_yunet.onnx"),
+        "speaker_file": str(real_data / "models" / "light_asd_talkset.model"),
+    }
     return Config(detector="yunet", choice="active_speaker", **files, **more)
 
 
@@ -367,27 +458,37 @@ def watched(path, config):
 
     found = networks.found(config, offline=True)
     one = Clip("train/d_u", "train/d", path.name, path.name, "full", None, None, None, None)
-    task = DialogueTask(path.parent, "scenes", (one,), frozenset({"audio", "visual"}), config, found.detector, speaker=found.speaker)
+    task = DialogueTask(
+        path.parent, "scenes", (one,), frozenset({"audio", "visual"}), config, found.detector, speaker=found.speaker
+    )
     ((row, failures),) = clip.decode_dialogue(task, Observer())
     return row, [failure["reason"] for failure in failures], *seen[0]
 
 
 @pytest.mark.slow
-def test_the_speaker_of_composed_scenes_is_found_also_where_a_real_clip_follows_a_cut(benchmark, real_data, tmp_path: Path):
+def test_the_speaker_of_composed_scenes_is_found_also_where_a_real_clip_follows_a_cut(
+    benchmark, real_data, tmp_path: Path
+):
     heads, config = benchmark.real_heads(real_data), real(real_data)
     with av.open(str(real_data / "media" / "WolfgangLanger_Pexels.mp4")) as opened:
-        listens = [frame.to_ndarray(format="rgb24") for _, frame in zip(range(40), opened.decode(video=0), strict=False)]
+        listens = [
+            frame.to_ndarray(format="rgb24") for _, frame in zip(range(40), opened.decode(video=0), strict=False)
+        ]
     right = 0
     for seed in (1000, 1004):
         scene = benchmark.compose(seed, real_data, heads)
         cut = len(scene.frames)
-        longer = replace(scene, frames=np.concatenate([scene.frames, np.stack(listens)]), sound=np.pad(scene.sound, (0, 25_600)))
+        longer = replace(
+            scene, frames=np.concatenate([scene.frames, np.stack(listens)]), sound=np.pad(scene.sound, (0, 25_600))
+        )
         (tmp_path / "scenes").mkdir(exist_ok=True)
         benchmark.encode(longer, tmp_path / "scenes" / "scene.mp4")
         row, _, followed, verdict = watched(tmp_path / "scenes" / "scene.mp4", config)
         assert followed.shots == (0, cut)
         assert max(row["face_seconds"]) < cut / 25
-        boxes = np.array([spot.box for track in verdict.persons[verdict.chosen].tracks for spot in followed.tracks[track].spots])
+        boxes = np.array(
+            [spot.box for track in verdict.persons[verdict.chosen].tracks for spot in followed.tracks[track].spots]
+        )
         x, y = np.median(boxes[:, 0] + boxes[:, 2] / 2), np.median(boxes[:, 1] + boxes[:, 3] / 2)
         speaker = scene.persons[scene.speaker]
         right += float(np.hypot(speaker.x - x, speaker.y - y)) < 0.6 * speaker.width
@@ -402,7 +503,10 @@ def test_a_real_listener_under_the_voice_of_another_is_off_screen(real_data, tmp
         av.open(str(real_data / "media" / "spk1_snt1.wav")) as voice,
         av.open(str(dubbed), "w") as out,
     ):
-        video, sound = out.add_stream_from_template(pictures.streams.video[0]), out.add_stream("aac", rate=16_000, layout="mono")
+        video, sound = (
+            out.add_stream_from_template(pictures.streams.video[0]),
+            out.add_stream("aac", rate=16_000, layout="mono"),
+        )
         for packet in pictures.demux(video=0):
             if packet.dts is not None:
                 packet.stream = video

@@ -52,7 +52,10 @@ def test_channels_are_mixed_by_their_names(config, channels, weights):
 
 
 def test_the_mix_is_described_loudest_first_and_without_what_is_left_out():
-    assert describe_mix("FL FR FC LFE BL BR".split(), [0.7071, 0.7071, 1.0, 0.0, 0.5, 0.5]) == "FC*1+FL*0.7071+FR*0.7071+BL*0.5+BR*0.5"
+    assert (
+        describe_mix("FL FR FC LFE BL BR".split(), [0.7071, 0.7071, 1.0, 0.0, 0.5, 0.5])
+        == "FC*1+FL*0.7071+FR*0.7071+BL*0.5+BR*0.5"
+    )
 
 
 def test_speech_in_the_front_centre_of_six_channels_keeps_its_loudness(tmp_path: Path, write_media, decode_one):
@@ -68,7 +71,9 @@ def test_speech_in_the_front_centre_of_six_channels_keeps_its_loudness(tmp_path:
 
 
 def test_sound_of_22050_hz_keeps_its_pitch_and_length(tmp_path: Path, write_media, decode_one):
-    write_media(tmp_path / "odd.wav", size=None, sound_codec="pcm_s16le", rate_hz=22_050, sound_CS=tone(1000, 1.0, 22_050)[None])
+    write_media(
+        tmp_path / "odd.wav", size=None, sound_codec="pcm_s16le", rate_hz=22_050, sound_CS=tone(1000, 1.0, 22_050)[None]
+    )
     row, failures = decode_one(tmp_path, "odd.wav")
     waveform = heard(row)
     assert (row["sample_rate_source"], row["audio_channels"], row["duration_seconds"]) == (22_050, 1, 1.0)
@@ -78,7 +83,9 @@ def test_sound_of_22050_hz_keeps_its_pitch_and_length(tmp_path: Path, write_medi
 
 def test_channels_without_names_are_averaged(tmp_path: Path, write_media, decode_one):
     sound = np.stack([tone(440, 0.5, 48_000)] * 5 + [np.zeros(24_000, np.float32)])
-    write_media(tmp_path / "six.mkv", size=None, layout="5.1", rate_hz=48_000, sound_codec="pcm_s16le", sound_CS=sound)  # Matroska keeps no names
+    write_media(
+        tmp_path / "six.mkv", size=None, layout="5.1", rate_hz=48_000, sound_codec="pcm_s16le", sound_CS=sound
+    )  # Matroska keeps no names
     row, _ = decode_one(tmp_path, "six.mkv")
     assert row["audio_channel_used"] == "+".join(f"unnamed{index}*0.1667" for index in range(6))
     assert loudness(heard(row)) == pytest.approx(0.3 * 5 / 6 / np.sqrt(2), rel=0.01)
@@ -108,7 +115,9 @@ def test_sixty_milliseconds_of_sound_are_sound(tmp_path: Path, write_media, deco
 
 @pytest.mark.parametrize("level", [0.0, 0.25], ids=["zeros", "a constant"])
 def test_digital_silence_is_absent_and_said_once(tmp_path: Path, write_media, decode_one, level):
-    write_media(tmp_path / "still.wav", size=None, sound_codec="pcm_s16le", sound_CS=np.full((1, 16_000), level, np.float32))
+    write_media(
+        tmp_path / "still.wav", size=None, sound_codec="pcm_s16le", sound_CS=np.full((1, 16_000), level, np.float32)
+    )
     row, failures = decode_one(tmp_path, "still.wav")
     assert (row["audio_status"], row["audio"], row["duration_seconds"]) == ("silence", b"", 1.0)
     assert [reason for modality, reason in failures if modality == "audio"] == ["silence"]
@@ -128,7 +137,9 @@ def test_digital_silence_is_absent_and_said_once(tmp_path: Path, write_media, de
     ],
 )
 def test_sound_that_is_hardly_there_is_kept_and_recorded(tmp_path: Path, write_media, decode_one, sound, reasons):
-    write_media(tmp_path / "sound.wav", size=None, sound_codec="pcm_s16le", sound_CS=np.asarray(sound, np.float32)[None])
+    write_media(
+        tmp_path / "sound.wav", size=None, sound_codec="pcm_s16le", sound_CS=np.asarray(sound, np.float32)[None]
+    )
     row, failures = decode_one(tmp_path, "sound.wav")
     assert [reason for modality, reason in failures if modality == "audio"] == reasons
     assert row["audio_status"] == ("silence" if "silence" in reasons else "ok")
@@ -149,11 +160,21 @@ def flattened(level):
         ([np.where(np.arange(16_000) % 50 < 3, 32767 / 32768, 0.1)], "mono", True),
         ([np.where(np.arange(16_000) < 15, 32767 / 32768, 0.1)], "mono", False),  # less than one sample in a thousand
         ([flattened(0.2), flattened(1.25)], "stereo", True),
-        ([flattened(0.2)] * 3 + [flattened(1.25)] + [flattened(0.2)] * 2, "5.1", False),  # the low-frequency channel, which nobody hears
+        (
+            [flattened(0.2)] * 3 + [flattened(1.25)] + [flattened(0.2)] * 2,
+            "5.1",
+            False,
+        ),  # the low-frequency channel, which nobody hears
     ],
 )
 def test_a_recording_that_was_too_loud_is_recorded(tmp_path: Path, write_media, decode_one, channels, layout, recorded):
-    write_media(tmp_path / "loud.wav", size=None, sound_codec="pcm_s16le", layout=layout, sound_CS=np.stack(channels).astype(np.float32))
+    write_media(
+        tmp_path / "loud.wav",
+        size=None,
+        sound_codec="pcm_s16le",
+        layout=layout,
+        sound_CS=np.stack(channels).astype(np.float32),
+    )
     row, failures = decode_one(tmp_path, "loud.wav")
     assert row["audio_status"] == "ok"
     assert (("audio", "source_clipped") in failures) == recorded
@@ -189,7 +210,13 @@ def test_without_sides_all_channels_are_mixed_and_that_is_recorded(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("channels", "weights"),
-    [("FL FR", [0.0, 1.0]), ("FL FR FC LFE", [0.0, 1.0, 0.0, 0.0]), ("unnamed0 unnamed1", [0.0, 1.0]), ("unnamed0 unnamed1 unnamed2", None), ("FC", None)],
+    [
+        ("FL FR", [0.0, 1.0]),
+        ("FL FR FC LFE", [0.0, 1.0, 0.0, 0.0]),
+        ("unnamed0 unnamed1", [0.0, 1.0]),
+        ("unnamed0 unnamed1 unnamed2", None),
+        ("FC", None),
+    ],
 )
 def test_the_right_side_is_found_by_its_name(channels, weights):
     assert side_weights(channels.split(), "right") == weights
@@ -204,7 +231,10 @@ def test_utterances_of_one_stereo_file_each_get_their_speakers_side(config):
     assert [span.mixes for span in spans] == [["FL*1"], ["FR*1"], ["FL*0.5+FR*0.5"]]
 
 
-@pytest.mark.parametrize(("hertz", "change_db"), [(100, 0.0), (1_000, 0.0), (6_000, 0.0), (7_000, 0.0), (9_000, -100.0), (15_000, -100.0), (23_000, -100.0)])
+@pytest.mark.parametrize(
+    ("hertz", "change_db"),
+    [(100, 0.0), (1_000, 0.0), (6_000, 0.0), (7_000, 0.0), (9_000, -100.0), (15_000, -100.0), (23_000, -100.0)],
+)
 def test_resampling_keeps_what_16_khz_can_hold_and_nothing_folds_back(config, hertz, change_db):
     span = SoundSpan(Span(0.0, 10.0), 60.0)
     SoundStream([span], config).feed(frame_of(tone(hertz, 1.0, 48_000)[None], "mono", 48_000), 0.0)
@@ -332,7 +362,9 @@ def test_channels_that_cancel_each_other_are_heard_one_at_a_time(tmp_path: Path,
     write_float_wav(tmp_path / "a.wav", np.stack([left, -left], axis=1), 48_000)
     row, failures = told(tmp_path, "a.wav", config, make_clip)
     assert (row["audio_status"], row["audio_channel_used"]) == ("ok", "unnamed0*1")
-    assert failures == {"out_of_phase": "the mix has 0.000% of the energy that one channel brings; unnamed0 alone is used"}
+    assert failures == {
+        "out_of_phase": "the mix has 0.000% of the energy that one channel brings; unnamed0 alone is used"
+    }
     assert loudness(heard(row)) == pytest.approx(0.3 / np.sqrt(2), rel=0.001)
 
 
@@ -353,11 +385,15 @@ def heard_alone(folder, sound_S, config, make_clip):
     return heard(told(folder, "alone.wav", config, make_clip)[0])
 
 
-def test_surround_channels_that_cancel_are_heard_too_and_a_full_centre_is_no_loss(tmp_path: Path, write_media, config, make_clip):
+def test_surround_channels_that_cancel_are_heard_too_and_a_full_centre_is_no_loss(
+    tmp_path: Path, write_media, config, make_clip
+):
     for name, centre, used in (("silent", 0.0, "FL*1"), ("full", 1.0, "FC*1+FL*0.7071+FR*0.7071+BL*0.5+BR*0.5")):
         sound = np.zeros((6, 48_000), np.float32)
         sound[0], sound[1], sound[2] = tone(440, 1.0, 48_000), -tone(440, 1.0, 48_000), centre * tone(300, 1.0, 48_000)
-        write_media(tmp_path / f"{name}.wav", size=None, layout="5.1", rate_hz=48_000, sound_CS=sound, sound_codec="pcm_s16le")
+        write_media(
+            tmp_path / f"{name}.wav", size=None, layout="5.1", rate_hz=48_000, sound_CS=sound, sound_codec="pcm_s16le"
+        )
         row, failures = told(tmp_path, f"{name}.wav", config, make_clip)
         assert row["audio_channel_used"] == used
         assert list(failures) == (["out_of_phase"] if name == "silent" else [])

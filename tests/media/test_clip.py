@@ -24,7 +24,12 @@ def test_a_whole_clip_fills_every_column_and_fails_in_nothing_but_the_face(tmp_p
     write_media(tmp_path / "a.mp4", layout="stereo", rate_hz=48_000)
     row, failures = decode_one(tmp_path, "a.mp4")
     assert list(row) == SCHEMA.names
-    assert (row["audio_status"], row["audio_channels"], row["audio_channel_used"], row["sample_rate_source"]) == ("ok", 2, "FL*0.5+FR*0.5", 48_000)
+    assert (row["audio_status"], row["audio_channels"], row["audio_channel_used"], row["sample_rate_source"]) == (
+        "ok",
+        2,
+        "FL*0.5+FR*0.5",
+        48_000,
+    )
     assert row["duration_seconds"] == pytest.approx(1.0, abs=0.03)  # AAC comes in packets of 1024 samples
     assert (row["visual_status"], row["frames_seen"], row["face_track"], row["faces"]) == ("no_face", 8, -1, [])
     assert failures == [("visual", "no_face")]
@@ -88,8 +93,12 @@ def test_a_file_that_is_not_there_is_named_so(tmp_path: Path, decode_one, path):
 
 def test_a_named_pipe_is_told_and_not_waited_for(tmp_path: Path, config, make_clip):
     os.mkfifo(tmp_path / "pipe.mp4")
-    ((_, failures),) = decode_dialogue(DialogueTask(tmp_path, "meld", (make_clip("pipe.mp4"),), frozenset({"audio"}), config, None))
-    assert [(failure["reason"], failure["detail"]) for failure in failures] == [("media_undecodable", "pipe.mp4: a named pipe instead of a file")]
+    ((_, failures),) = decode_dialogue(
+        DialogueTask(tmp_path, "meld", (make_clip("pipe.mp4"),), frozenset({"audio"}), config, None)
+    )
+    assert [(failure["reason"], failure["detail"]) for failure in failures] == [
+        ("media_undecodable", "pipe.mp4: a named pipe instead of a file")
+    ]
 
 
 def test_a_path_out_of_the_raw_folder_is_refused(tmp_path: Path, write_media, decode_one):
@@ -102,7 +111,9 @@ def test_a_path_out_of_the_raw_folder_is_refused(tmp_path: Path, write_media, de
         assert row["audio"] == b""
 
 
-def test_a_link_out_of_the_raw_folder_is_followed_unless_that_is_forbidden(tmp_path: Path, write_media, config, make_clip):
+def test_a_link_out_of_the_raw_folder_is_followed_unless_that_is_forbidden(
+    tmp_path: Path, write_media, config, make_clip
+):
     raw, cache = tmp_path / "raw", tmp_path / "files" / "md5" / "ab"
     raw.mkdir()
     cache.mkdir(parents=True)
@@ -110,15 +121,22 @@ def test_a_link_out_of_the_raw_folder_is_followed_unless_that_is_forbidden(tmp_p
     (tmp_path / "a.mp4").rename(cache / "cdef")  # as in DVC's cache, where no suffix names the container
     (raw / "link.mp4").symlink_to(cache / "cdef")
     for follow, status in ((True, "ok"), (False, "media_refused")):
-        task = DialogueTask(raw, "meld", (make_clip("link.mp4"),), frozenset({"audio"}), config, None, follow_links=follow)
+        task = DialogueTask(
+            raw, "meld", (make_clip("link.mp4"),), frozenset({"audio"}), config, None, follow_links=follow
+        )
         ((row, _),) = decode_dialogue(task)
         assert row["audio_status"] == status
 
 
-@pytest.mark.parametrize(("target", "words"), [("gone/ab.mp4", "a link to what is not there"), ("link.mp4", "links that go round in a circle")])
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("gone/ab.mp4", "a link to what is not there"), ("link.mp4", "links that go round in a circle")],
+)
 def test_a_link_that_leads_nowhere_says_so_and_not_where_it_led_to(tmp_path: Path, config, make_clip, target, words):
     (tmp_path / "link.mp4").symlink_to(tmp_path / target)
-    ((_, failures),) = decode_dialogue(DialogueTask(tmp_path, "meld", (make_clip("link.mp4"),), frozenset({"audio"}), config, None))
+    ((_, failures),) = decode_dialogue(
+        DialogueTask(tmp_path, "meld", (make_clip("link.mp4"),), frozenset({"audio"}), config, None)
+    )
     assert [(failure["reason"], failure["detail"]) for failure in failures] == [("media_missing", f"link.mp4: {words}")]
 
 
@@ -126,7 +144,11 @@ def test_sound_without_pictures_and_pictures_without_sound(tmp_path: Path, write
     write_media(tmp_path / "sound.mp4", size=None)
     write_media(tmp_path / "pictures.mp4", layout=None)
     row, failures = decode_one(tmp_path, "sound.mp4")
-    assert (row["audio_status"], row["visual_status"], failures) == ("ok", "no_video_stream", [("visual", "no_video_stream")])
+    assert (row["audio_status"], row["visual_status"], failures) == (
+        "ok",
+        "no_video_stream",
+        [("visual", "no_video_stream")],
+    )
     row, failures = decode_one(tmp_path, "pictures.mp4")
     assert (row["audio_status"], failures) == ("no_audio_stream", [("audio", "no_audio_stream"), ("visual", "no_face")])
     assert row["duration_seconds"] == pytest.approx(1.0, abs=0.01)
@@ -172,7 +194,11 @@ def test_a_dialogue_in_one_video_is_opened_once_and_shared_out(tmp_path: Path, w
     monkeypatch.setattr(container, "read", lambda path, *rest: (opened.append(path.name), read(path, *rest))[1])
     rows = decode_dialogue(DialogueTask(tmp_path, "meld", tuple(clips), frozenset({"audio", "visual"}), config, None))
     assert sorted(opened) == ["0.wav", "1.wav", "2.wav", "both.avi"]
-    assert [(row["audio_status"], row["duration_seconds"], row["frames_seen"]) for row, _ in rows] == [("ok", 1.5, 8), ("ok", 1.0, 8), ("ok", 2.0, 8)]
+    assert [(row["audio_status"], row["duration_seconds"], row["frames_seen"]) for row, _ in rows] == [
+        ("ok", 1.5, 8),
+        ("ok", 1.0, 8),
+        ("ok", 2.0, 8),
+    ]
 
 
 def test_odd_pictures_do_not_stop_a_run(tmp_path: Path, write_media, decode_one):
@@ -233,7 +259,12 @@ def test_sound_that_starts_late_keeps_its_place(tmp_path: Path, write_media, dec
 
 
 def test_sound_shorter_than_the_pictures_leaves_these_whole(tmp_path: Path, write_media, decode_one):
-    write_media(tmp_path / "short.mkv", seconds=2.0, sound_CS=np.full((1, 8_000), 0.1, np.float32) * np.sign(np.sin(np.arange(8_000))), sound_codec="pcm_s16le")
+    write_media(
+        tmp_path / "short.mkv",
+        seconds=2.0,
+        sound_CS=np.full((1, 8_000), 0.1, np.float32) * np.sign(np.sin(np.arange(8_000))),
+        sound_codec="pcm_s16le",
+    )
     row, failures = decode_one(tmp_path, "short.mkv")
     assert (row["audio_status"], row["duration_seconds"], row["frames_seen"]) == ("ok", 0.5, 8)
     assert failures == [("visual", "no_face")]
@@ -246,7 +277,9 @@ def test_a_wav_that_is_called_mp4_is_what_it_is(tmp_path: Path, write_media, dec
     assert (row["audio_status"], row["duration_seconds"], failures) == ("ok", 1.0, [("visual", "no_video_stream")])
 
 
-@pytest.mark.parametrize("name", ["two\nlines.mp4", 'it\'s "quoted".mp4', "100%d.mp4", "-y.mp4", "file:a.mp4", "päth ünd spaces .mp4"])
+@pytest.mark.parametrize(
+    "name", ["two\nlines.mp4", 'it\'s "quoted".mp4', "100%d.mp4", "-y.mp4", "file:a.mp4", "päth ünd spaces .mp4"]
+)
 def test_names_are_taken_as_they_are(tmp_path: Path, write_media, decode_one, name):
     write_media(tmp_path / "a.mp4")
     (tmp_path / "a.mp4").rename(tmp_path / name)
@@ -272,7 +305,11 @@ def chooser(monkeypatch):
 
     def find(self, picture):
         scale = picture.size[0] / 64
-        people = [(4.0, 4.0, 12.0, 12.0), (30.0, 20.0, 10.0, 10.0)] if picture.rgb()[0, 0, 0] < 200 else [(4.0, 4.0, 12.0, 12.0)]
+        people = (
+            [(4.0, 4.0, 12.0, 12.0), (30.0, 20.0, 10.0, 10.0)]
+            if picture.rgb()[0, 0, 0] < 200
+            else [(4.0, 4.0, 12.0, 12.0)]
+        )
         found = []
         for number, box in enumerate(people):
             left, top, width, height = (scale * value for value in box)
@@ -301,7 +338,9 @@ def test_the_choice_gets_the_sound_and_the_glimpses_of_a_clip(tmp_path: Path, wr
     assert (row["face_tracks"], row["face_coverage"], len(row["faces"])) == (2, 1.0, 8)
 
 
-def test_sound_from_another_file_reaches_the_choice_and_so_does_sound_that_nobody_asked_for(tmp_path: Path, write_media, config, chooser):
+def test_sound_from_another_file_reaches_the_choice_and_so_does_sound_that_nobody_asked_for(
+    tmp_path: Path, write_media, config, chooser
+):
     write_media(tmp_path / "both.avi", seconds=4.0, layout=None, codec="mpeg4", size=(128, 48))
     clips = []
     for number, (start, end) in enumerate([(2.0, 3.5), (0.0, 1.0), (0.5, 2.5)]):
@@ -311,7 +350,9 @@ def test_sound_from_another_file_reaches_the_choice_and_so_does_sound_that_nobod
     rows = {}
     for streams in (frozenset({"audio", "visual"}), frozenset({"visual"})):
         chooser.calls.clear()
-        rows[streams] = [row for row, _ in decode_dialogue(DialogueTask(tmp_path, "meld", tuple(clips), streams, settings, None))]
+        rows[streams] = [
+            row for row, _ in decode_dialogue(DialogueTask(tmp_path, "meld", tuple(clips), streams, settings, None))
+        ]
         assert sorted(len(waveform) for *_, waveform in chooser.calls) == [16_000, 24_000, 32_000]
         assert {one.grey.shape for *_, glimpses, _ in chooser.calls for one in glimpses} == {(24, 32)}  # of the half
         assert sorted(len(glimpses) for *_, glimpses, _ in chooser.calls) == [10, 15, 20]
@@ -320,7 +361,9 @@ def test_sound_from_another_file_reaches_the_choice_and_so_does_sound_that_nobod
     assert [row["faces"] for row in heard] == [row["faces"] for row in unheard]
 
 
-def test_glimpses_of_one_person_are_not_kept_and_other_choices_take_none(tmp_path: Path, write_media, decode_one, config, chooser):
+def test_glimpses_of_one_person_are_not_kept_and_other_choices_take_none(
+    tmp_path: Path, write_media, decode_one, config, chooser
+):
     write_media(tmp_path / "a.mp4", pictures_HWC=[np.full((48, 64, 3), 255, np.uint8)])
     row, _ = decode_one(tmp_path, "a.mp4", config.model_copy(update={"choice": "speaking"}))
     write_media(tmp_path / "b.mp4")
@@ -329,31 +372,54 @@ def test_glimpses_of_one_person_are_not_kept_and_other_choices_take_none(tmp_pat
     assert row["face_track"] == 0
 
 
-def test_sound_and_pictures_of_several_utterances_in_one_file_are_each_decoded_once(tmp_path: Path, write_media, config, chooser, monkeypatch):
+def test_sound_and_pictures_of_several_utterances_in_one_file_are_each_decoded_once(
+    tmp_path: Path, write_media, config, chooser, monkeypatch
+):
     write_media(tmp_path / "all.mp4", seconds=4.0)
     spans = [(0.0, 1.5), (1.0, 4.0)]
-    clips = tuple(Clip(f"train/d_u{number}", "train/d", "all.mp4", "all.mp4", "full", *one, *one) for number, one in enumerate(spans))
+    clips = tuple(
+        Clip(f"train/d_u{number}", "train/d", "all.mp4", "all.mp4", "full", *one, *one)
+        for number, one in enumerate(spans)
+    )
     read = []
     real = container.read
-    monkeypatch.setattr(container, "read", lambda path, sounds, wishes, *rest: (read.append((len(sounds), len(wishes))), real(path, sounds, wishes, *rest))[1])
+    monkeypatch.setattr(
+        container,
+        "read",
+        lambda path, sounds, wishes, *rest: (
+            read.append((len(sounds), len(wishes))),
+            real(path, sounds, wishes, *rest),
+        )[1],
+    )
     rows = decode_dialogue(DialogueTask(tmp_path, "meld", clips, frozenset({"audio", "visual"}), config, None))
     assert read == [(2, 0), (0, 2)]
-    assert [(row["audio_status"], row["duration_seconds"], row["visual_status"]) for row, _ in rows] == [("ok", 1.5, "ok"), ("ok", 3.0, "ok")]
+    assert [(row["audio_status"], row["duration_seconds"], row["visual_status"]) for row, _ in rows] == [
+        ("ok", 1.5, "ok"),
+        ("ok", 3.0, "ok"),
+    ]
     assert [len(waveform) for *_, waveform in chooser.calls] == [24_000, 48_000]
 
 
-def test_a_turned_and_an_anamorphic_video_have_the_faces_of_the_upright_one(tmp_path: Path, write_media, decode_one, config, real_data):
+def test_a_turned_and_an_anamorphic_video_have_the_faces_of_the_upright_one(
+    tmp_path: Path, write_media, decode_one, config, real_data
+):
     with av.open(str(real_data / "media" / "single_face.mp4")) as opened:
         upright = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)][::18]
     turned = [np.ascontiguousarray(np.rot90(picture)) for picture in upright]
     narrow = [np.ascontiguousarray(picture[:, ::2]) for picture in upright]
     settings = config.model_copy(update={"choice": "largest"})
     rows = {}
-    for name, pictures, aspect in (("upright", upright, None), ("turned", turned, None), ("narrow", narrow, Fraction(2))):
+    for name, pictures, aspect in (
+        ("upright", upright, None),
+        ("turned", turned, None),
+        ("narrow", narrow, Fraction(2)),
+    ):
         height, width = pictures[0].shape[:2]
         path = tmp_path / f"{name}.mp4"
         write_media(path, seconds=0.4, size=(width, height), pictures_HWC=pictures, pixel_aspect=aspect, layout=None)
-        if name == "turned":  # a quarter turn with the clock puts it upright: a, b, c, d = 0, 1, -1, 0 of ISO/IEC 14496-12, 8.3.2
+        if (
+            name == "turned"
+        ):  # a quarter turn with the clock puts it upright: a, b, c, d = 0, 1, -1, 0 of ISO/IEC 14496-12, 8.3.2
             content = bytearray(path.read_bytes())
             at = content.index(b"tkhd") + 44
             content[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
@@ -361,7 +427,10 @@ def test_a_turned_and_an_anamorphic_video_have_the_faces_of_the_upright_one(tmp_
         rows[name], _ = decode_one(tmp_path, path.name, settings)
     for name, row in rows.items():
         assert (row["face_tracks"], row["face_coverage"]) == (1, 1.0), name
-        ours, theirs = (cv2.imdecode(np.frombuffer(one["faces"][0], np.uint8), cv2.IMREAD_GRAYSCALE) for one in (row, rows["upright"]))
+        ours, theirs = (
+            cv2.imdecode(np.frombuffer(one["faces"][0], np.uint8), cv2.IMREAD_GRAYSCALE)
+            for one in (row, rows["upright"])
+        )
         assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9, name
 
 
@@ -370,11 +439,17 @@ def test_a_turned_and_an_anamorphic_video_have_the_faces_of_the_upright_one(tmp_
     # half a second off is usual; of a short utterance not even half is there
     [(0.0, False), (1.0, False), (1.4, False), (1.6, True), (3.5, True)],
 )
-def test_a_clip_shorter_than_its_annotation_is_told_with_both_lengths(tmp_path: Path, write_media, config, make_clip, annotated, told):
+def test_a_clip_shorter_than_its_annotation_is_told_with_both_lengths(
+    tmp_path: Path, write_media, config, make_clip, annotated, told
+):
     write_media(tmp_path / "a.mp4", seconds=1.0)
-    task = DialogueTask(tmp_path, "x", (make_clip("a.mp4", annotated_seconds=annotated),), frozenset({"audio", "visual"}), config, None)
+    task = DialogueTask(
+        tmp_path, "x", (make_clip("a.mp4", annotated_seconds=annotated),), frozenset({"audio", "visual"}), config, None
+    )
     ((row, failures),) = decode_dialogue(task)
-    details = {failure["modality"]: failure["detail"] for failure in failures if failure["reason"] == "shorter_than_annotation"}
+    details = {
+        failure["modality"]: failure["detail"] for failure in failures if failure["reason"] == "shorter_than_annotation"
+    }
     assert sorted(details) == (["audio", "visual"] if told else [])
     assert (row["audio_status"], row["frames_seen"]) == ("ok", 8)
     if told:
@@ -389,7 +464,9 @@ def test_a_very_short_clip_is_told_by_its_share(tmp_path: Path, write_media, dec
 
 def test_a_clip_longer_than_the_cap_is_not_short(tmp_path: Path, write_media, decode_one, config):
     write_media(tmp_path / "a.mp4", seconds=3.0)
-    _, failures = decode_one(tmp_path, "a.mp4", config.model_copy(update={"max_clip_seconds": 1.0}), annotated_seconds=3.0)
+    _, failures = decode_one(
+        tmp_path, "a.mp4", config.model_copy(update={"max_clip_seconds": 1.0}), annotated_seconds=3.0
+    )
     assert ("audio", "truncated") in failures
     assert not any(reason == "shorter_than_annotation" for _, reason in failures)
 
@@ -398,7 +475,13 @@ def test_a_dialogue_s_video_that_ends_before_an_utterance_does_is_told(tmp_path:
     write_media(tmp_path / "both.avi", seconds=4.0, codec="mpeg4", sound_codec="pcm_s16le")
     names = ("audio_start_seconds", "audio_end_seconds", "video_start_seconds", "video_end_seconds")
     spans = [dict(zip(names, (start, start + 2.0) * 2, strict=True)) for start in (0.0, 3.0)]
-    clips = tuple(make_clip("both.avi", utterance_id=f"u{number}", annotated_seconds=2.0, **one) for number, one in enumerate(spans))
+    clips = tuple(
+        make_clip("both.avi", utterance_id=f"u{number}", annotated_seconds=2.0, **one)
+        for number, one in enumerate(spans)
+    )
     rows = decode_dialogue(DialogueTask(tmp_path, "x", clips, frozenset({"audio", "visual"}), config, None))
-    told = [[failure["modality"] for failure in failures if failure["reason"] == "shorter_than_annotation"] for _, failures in rows]
+    told = [
+        [failure["modality"] for failure in failures if failure["reason"] == "shorter_than_annotation"]
+        for _, failures in rows
+    ]
     assert told == [[], ["audio", "visual"]]

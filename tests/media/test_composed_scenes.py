@@ -12,7 +12,9 @@ from _scenes import Head
 def heads(benchmark):
     """Heads without a face, with the points of one."""
     points = np.array([[92, 98], [148, 98], [120, 125], [100, 150], [140, 150]], float)
-    return [Head(np.full((50, 240, 240, 3), tone, np.uint8), np.repeat(points[None], 50, axis=0)) for tone in (60, 120, 180)]
+    return [
+        Head(np.full((50, 240, 240, 3), tone, np.uint8), np.repeat(points[None], 50, axis=0)) for tone in (60, 120, 180)
+    ]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -32,7 +34,11 @@ def test_who_has_moved_is_the_same_one_at_another_place_after_the_cut(benchmark,
             box = (one.x - one.width / 2, one.y - one.width / 2, one.width, one.width)
             assert scene.name_at(shot.first, box) == one.name
     before, after = (next(person for person in shot.persons if person.name == scene.speaker) for shot in scene.shots)
-    assert scene.name_at(cut - 1, (before.x, before.y, 0, 0)) == scene.name_at(cut, (after.x, after.y, 0, 0)) == scene.speaker
+    assert (
+        scene.name_at(cut - 1, (before.x, before.y, 0, 0))
+        == scene.name_at(cut, (after.x, after.y, 0, 0))
+        == scene.speaker
+    )
     assert (before.x, before.y, before.width) != (after.x, after.y, after.width)
     assert np.any(scene.frames[cut] != scene.frames[cut - 1])
 
@@ -46,8 +52,13 @@ def test_nobody_speaks_where_the_speaker_is_off_screen(benchmark, real_data, hea
 
 
 def test_the_best_limit_lies_between_those_who_are_seen_to_speak_and_those_who_are_not(benchmark):
-    seen, hidden = ([SimpleNamespace(picks={"ava": SimpleNamespace(best=best)}) for best in bests] for bests in ([0.2, 1.0, 2.0], [-2.0, -1.0, 0.4]))
+    seen, hidden = (
+        [SimpleNamespace(picks={"ava": SimpleNamespace(best=best)}) for best in bests]
+        for bests in ([0.2, 1.0, 2.0], [-2.0, -1.0, 0.4])
+    )
     limit = benchmark.separating(seen, hidden, "ava")
     assert -1.0 < limit < 0.2 or 0.4 < limit < 1.0
     assert benchmark.told(hidden, "ava", -0.5) == pytest.approx(2 / 3)
-    assert benchmark.told([*hidden, SimpleNamespace(picks={"ava": SimpleNamespace(best=None)})], "ava", 9.0) == pytest.approx(3 / 4)
+    assert benchmark.told(
+        [*hidden, SimpleNamespace(picks={"ava": SimpleNamespace(best=None)})], "ava", 9.0
+    ) == pytest.approx(3 / 4)

@@ -12,7 +12,10 @@ from merc.params import Params
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TREE = {
-    "presets": {"embedded": {"text": "ngrams"}, "base": {"text": "bert", "media": {"detector": "yunet", "choice": "active_speaker", "frames_per_clip": 5}}},
+    "presets": {
+        "embedded": {"text": "ngrams"},
+        "base": {"text": "bert", "media": {"detector": "yunet", "choice": "active_speaker", "frames_per_clip": 5}},
+    },
     "default_encoders": {"meld": "base", "demo-meld": "embedded"},
     "media": {"frames_per_clip": 9},
 }
@@ -32,7 +35,9 @@ def told(config: Config) -> tuple[str, str, int]:
         ("mine", None, ("haar", "speaking", 9)),
     ],
 )
-def test_the_presets_settings_lie_over_the_defaults_and_under_the_users(dataset: str, preset: str | None, expected: tuple[str, str, int]) -> None:
+def test_the_presets_settings_lie_over_the_defaults_and_under_the_users(
+    dataset: str, preset: str | None, expected: tuple[str, str, int]
+) -> None:
     assert told(of_dataset(Params(TREE), dataset, preset)) == expected
 
 
@@ -45,13 +50,22 @@ def test_set_lies_over_both_and_is_never_without_effect() -> None:
 def test_a_value_of_a_preset_that_the_users_block_lies_over_cannot_be_set() -> None:
     params = Params(TREE).with_overrides(presets__base__media__frames_per_clip=3)
     of_dataset(params, "meld")
-    with pytest.raises(BadSettings, match=r"presets\.base\.media\.frames_per_clip has no effect, since params\.yaml lies over it; set media\.frames_per_clip"):
+    with pytest.raises(
+        BadSettings,
+        match=(
+            r"presets\.base\.media\.frames_per_clip has no effect, since params\.yaml lies over it; set"
+            r" media\.frames_per_clip"
+        ),
+    ):
         params.check_overrides()
 
 
 def test_where_a_value_comes_from_is_known() -> None:
     origins = lay(Params(TREE), "meld").origins
-    assert (origins["detector"].key, origins["frames_per_clip"].key) == ("presets.base.media.detector", "media.frames_per_clip")
+    assert (origins["detector"].key, origins["frames_per_clip"].key) == (
+        "presets.base.media.detector",
+        "media.frames_per_clip",
+    )
 
 
 @pytest.mark.parametrize("preset", ["bsae", {"text": "ngrams"}])
@@ -66,11 +80,17 @@ def test_an_unknown_preset_and_a_wrong_key_are_named(preset: object) -> None:
 
 
 def test_dvc_the_command_and_the_stage_resolve_the_same_settings(tmp_path: Path) -> None:
-    text = PARAMS.read_text().replace("build:\n", "build:\n  meld:\n    text: roberta_base\n    audio: wav2vec2_base\n    visual: vit_face\n", 1)
+    text = PARAMS.read_text().replace(
+        "build:\n", "build:\n  meld:\n    text: roberta_base\n    audio: wav2vec2_base\n    visual: vit_face\n", 1
+    )
     (tmp_path / "params.yaml").write_text(text)
     params = Params.load(tmp_path / "params.yaml")
     found = resolve_all(params)
     for dataset, expected in (("meld", ("yunet", "active_speaker", 8)), ("demo-meld", ("haar", "speaking", 8))):
         order = Order.of(params, dataset, chosen_encoders(params, dataset, "text,audio,visual", ()))
-        assert found[f"datasets/{dataset}/media"] == order.media.model_dump(mode="json") == of_dataset(params, dataset).model_dump(mode="json")
+        assert (
+            found[f"datasets/{dataset}/media"]
+            == order.media.model_dump(mode="json")
+            == of_dataset(params, dataset).model_dump(mode="json")
+        )
         assert told(order.media) == expected

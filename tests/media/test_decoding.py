@@ -19,14 +19,29 @@ from merc.media.spans import span
 # file, encoder, its options, time stamps of the frames in 1/100 s (None: 25 a second), encoder's B-frames
 KINDS = {
     "h264, B-frames": ("a.mp4", "libx264", {}, None),
-    "h264, open GOP and pyramid": ("a.mp4", "libx264", {"x264-params": "open-gop=1:keyint=24:min-keyint=24:b-pyramid=normal:bframes=4:scenecut=0"}, None),
-    "h264, closed short GOP": ("a.mkv", "libx264", {"x264-params": "keyint=12:min-keyint=12:bframes=3:scenecut=0"}, None),
+    "h264, open GOP and pyramid": (
+        "a.mp4",
+        "libx264",
+        {"x264-params": "open-gop=1:keyint=24:min-keyint=24:b-pyramid=normal:bframes=4:scenecut=0"},
+        None,
+    ),
+    "h264, closed short GOP": (
+        "a.mkv",
+        "libx264",
+        {"x264-params": "keyint=12:min-keyint=12:bframes=3:scenecut=0"},
+        None,
+    ),
     "h264, intra refresh": ("a.mp4", "libx264", {"x264-params": "intra-refresh=1:keyint=20:bframes=2"}, None),
     "h264, no B-frames": ("a.mp4", "libx264", {"x264-params": "bframes=0:keyint=30"}, None),
     "h264, transport stream": ("a.ts", "libx264", {"x264-params": "keyint=20:min-keyint=20:scenecut=0"}, None),
     "h264, variable frame rate": ("a.mkv", "libx264", {"x264-params": "keyint=25:bframes=3"}, "varying"),
     "h264, AVI without times": ("a.avi", "libx264", {}, None),
-    "hevc, open GOP": ("a.mp4", "libx265", {"x265-params": "log-level=none:keyint=24:min-keyint=24:open-gop=1:bframes=4:scenecut=0"}, None),
+    "hevc, open GOP": (
+        "a.mp4",
+        "libx265",
+        {"x265-params": "log-level=none:keyint=24:min-keyint=24:open-gop=1:bframes=4:scenecut=0"},
+        None,
+    ),
     "hevc, matroska": ("a.mkv", "libx265", {"x265-params": "log-level=none:keyint=250"}, "varying"),
     "mpeg4, B-frames": ("a.mp4", "mpeg4", {"bf": "2", "g": "20", "b": "800k"}, None),
     "mpeg4, B-frames, AVI": ("a.avi", "mpeg4", {"bf": "2", "g": "20", "b": "800k"}, None),
@@ -34,26 +49,34 @@ KINDS = {
     "msmpeg4, AVI": ("a.avi", "msmpeg4", {"g": "15", "b": "800k"}, None),
     "mpeg2, B-frames": ("a.mpg", "mpeg2video", {"bf": "2", "g": "15", "b": "800k"}, None),
     "vp8": ("a.webm", "libvpx", {"deadline": "realtime", "cpu-used": "8", "g": "20"}, None),
-    "vp9, hidden frames": ("a.webm", "libvpx-vp9", {"deadline": "good", "cpu-used": "8", "g": "30", "lag-in-frames": "16", "auto-alt-ref": "1"}, None),
+    "vp9, hidden frames": (
+        "a.webm",
+        "libvpx-vp9",
+        {"deadline": "good", "cpu-used": "8", "g": "30", "lag-in-frames": "16", "auto-alt-ref": "1"},
+        None,
+    ),
     "av1": ("a.mp4", "libsvtav1", {"preset": "12", "g": "30", "svtav1-params": "lp=1"}, None),
     "mjpeg": ("a.avi", "mjpeg", {}, None),
 }
-# What is wanted: spans, frames in each. Few in long stretches; a few near each other, far from the beginning; overlapping; many.
+# What is wanted: spans, frames in each. Few in long stretches; a few near each other, far from the beginning;
+# overlapping; many.
 WISHES = [([(None, None)], 5), ([(2.5, 2.8)], 2), ([(0.3, 2.0), (0.9, 1.4), (3.0, 9.0)], 3), ([(None, None)], 60)]
 FRAMES = 100
 
 
 @contextlib.contextmanager
 def ordinary_priority() -> Iterator[None]:
-    """SVT-AV1 gives the thread that begins to encode, if it is root's, real-time priority, and all that is started later inherits it: a browser that did
-    let nothing else run.
+    """SVT-AV1 gives the thread that begins to encode, if it is root's, real-time priority, and all that is started
+    later inherits it: a browser that did let nothing else run.
     """
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     yield
     os.sched_setscheduler(0, policy, parameters)
 
 
-def write(path: Path, encoder: str, options: dict[str, str], times: str | None = None, *, seed: int = 0, sound: bool = False) -> None:
+def write(
+    path: Path, encoder: str, options: dict[str, str], times: str | None = None, *, seed: int = 0, sound: bool = False
+) -> None:
     """A picture that moves, with a cut, so that frames refer to each other in all ways."""
     if encoder not in av.codecs_available:
         pytest.skip(f"this FFmpeg has no encoder {encoder}")
@@ -71,7 +94,9 @@ def write(path: Path, encoder: str, options: dict[str, str], times: str | None =
         stream.codec_context.options = options
         for number in range(FRAMES):
             x, y = number % 128, (3 * number) % 96 if number % 40 > 20 else 10
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(scenes[number > 45][y : y + 64, x : x + 96]), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(scenes[number > 45][y : y + 64, x : x + 96]), format="rgb24"
+            )
             frame.pts, frame.time_base = int(ticks[number]), Fraction(1, 100)
             if not times:
                 frame.pts, frame.time_base = number, Fraction(1, 25)
@@ -115,7 +140,10 @@ def every_frame(path: Path) -> list[tuple[float, bytes]]:
         stream.codec_context.thread_count = 1
         origin = (opened.start_time or 0) / av.time_base
         return [
-            (float(frame.pts * frame.time_base) - origin, frame.reformat(format="rgb24", interpolation="AREA", threads=1).to_ndarray().tobytes())
+            (
+                float(frame.pts * frame.time_base) - origin,
+                frame.reformat(format="rgb24", interpolation="AREA", threads=1).to_ndarray().tobytes(),
+            )
             for frame in opened.decode(stream)
         ]
 
@@ -151,7 +179,9 @@ def made(tmp_path_factory):
 def test_the_frames_are_those_of_decoding_everything(made, config, kind):
     path, frames = made(kind)
     assert len(frames) == FRAMES
-    if "AVI without times" in kind:  # the decoder gives frames in order whose times are not: each counts from the latest so far
+    if (
+        "AVI without times" in kind
+    ):  # the decoder gives frames in order whose times are not: each counts from the latest so far
         frames = [(max(time for time, _ in frames[: number + 1]), data) for number, (_, data) in enumerate(frames)]
     for spans, count in WISHES:
         recorder, result = read(path, config, spans, count)
@@ -214,8 +244,12 @@ def both_ways(path, config, monkeypatch, spans, count):
 
 
 @pytest.mark.parametrize("damage", ["whole packet", "middle of a packet", "file cut off"])
-@pytest.mark.parametrize("kind", ["h264, B-frames", "h264, closed short GOP", "hevc, open GOP", "mpeg4, B-frames, AVI", "vp9, hidden frames"])
-def test_a_damaged_file_gives_what_it_gives_when_everything_is_decoded(made, config, monkeypatch, tmp_path, kind, damage):
+@pytest.mark.parametrize(
+    "kind", ["h264, B-frames", "h264, closed short GOP", "hevc, open GOP", "mpeg4, B-frames, AVI", "vp9, hidden frames"]
+)
+def test_a_damaged_file_gives_what_it_gives_when_everything_is_decoded(
+    made, config, monkeypatch, tmp_path, kind, damage
+):
     path, frames = made(kind)
     content = bytearray(path.read_bytes())
     packets = packets_of(path)
@@ -251,7 +285,9 @@ def test_damage_in_the_middle_is_reported_in_the_decoders_words(made, config, tm
 
 
 def test_packets_with_two_pictures_make_every_frame_decoded(made, config, monkeypatch, tmp_path):
-    """DivX "packed bitstreams": a B-frame in the packet of the frame before it, and then a packet that stands for nothing."""
+    """DivX "packed bitstreams": a B-frame in the packet of the frame before it, and then a packet that stands for
+    nothing.
+    """
     path, _ = made("mpeg4, B-frames")
     packed = tmp_path / "packed.avi"
     with av.open(str(path)) as opened, av.open(str(packed), "w") as out:

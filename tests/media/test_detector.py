@@ -12,7 +12,13 @@ from merc.media.config import Config as MediaConfig
 
 COMMIT = "a" * 40
 CONTENT = b"not a network, but a file"
-OF_THE_HUB = {"detector": "yunet", "yunet_file": "", "yunet_repo": "zoo/yunet", "yunet_revision": COMMIT, "yunet_name": "yunet.onnx"}
+OF_THE_HUB = {
+    "detector": "yunet",
+    "yunet_file": "",
+    "yunet_repo": "zoo/yunet",
+    "yunet_revision": COMMIT,
+    "yunet_name": "yunet.onnx",
+}
 
 
 @pytest.fixture
@@ -64,4 +70,7 @@ def test_a_file_that_is_not_to_be_had_says_how_to_get_it(yunet: MediaConfig, hub
 
 
 def test_the_shipped_settings_name_the_file_that_the_real_detector_is(real_data: Path, config: MediaConfig) -> None:
-    assert config.yunet_sha256 == hashlib.sha256((real_data / "models" / "face_detection_yunet.onnx").read_bytes()).hexdigest()
+    assert (
+        config.yunet_sha256
+        == hashlib.sha256((real_data / "models" / "face_detection_yunet.onnx").read_bytes()).hexdigest()
+    )

@@ -9,7 +9,12 @@ from merc.media.faces import FaceFinder, Sighting
 from merc.media.video import Picture
 
 # From the table in the README of the real data: clip, least share of frames with the chosen face, and the most.
-CLIPS = [("single_face.mp4", 1.0, 1.0), ("WolfgangLanger_Pexels.mp4", 1.0, 1.0), ("no_face.mp4", 0.0, 0.0), ("noface_face.mov", 0.25, 0.6)]
+CLIPS = [
+    ("single_face.mp4", 1.0, 1.0),
+    ("WolfgangLanger_Pexels.mp4", 1.0, 1.0),
+    ("no_face.mp4", 0.0, 0.0),
+    ("noface_face.mov", 0.25, 0.6),
+]
 
 
 def sighting(picture, box, landmarks=None):
@@ -27,7 +32,9 @@ def picture_with_dots(points, size=240):
 def turned(degrees, distance, middle, points=((-0.5, 0), (0.5, 0), (0, 0.58), (-0.43, 1.06), (0.43, 1.06))):
     """The five points of a face from the front, its eyes this many pixels apart."""
     angle = np.radians(degrees)
-    return np.array(middle) + distance * np.array(points) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return np.array(middle) + distance * np.array(points) @ np.array(
+        [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    )
 
 
 @pytest.mark.parametrize(("degrees", "distance"), [(0, 40.0), (30, 36.0), (-35, 52.0)])
@@ -38,7 +45,9 @@ def test_five_landmarks_are_brought_to_the_same_places_however_the_head_is_tilte
     labels, _, _, centres = cv2.connectedComponentsWithStats((picture[..., 0] > 100).astype(np.uint8))
     assert labels == 6
     places = sorted((round(y / 20), x, y) for x, y in centres[1:])
-    np.testing.assert_allclose([(x, y) for _, x, y in places], [(38.1, 47.0), (73.9, 47.0), (56.0, 67.8), (40.6, 85.0), (71.4, 85.0)], atol=1.0)
+    np.testing.assert_allclose(
+        [(x, y) for _, x, y in places], [(38.1, 47.0), (73.9, 47.0), (56.0, 67.8), (40.6, 85.0), (71.4, 85.0)], atol=1.0
+    )
 
 
 def test_a_landmark_that_is_off_moves_the_crop_by_its_share_alone(config):
@@ -76,7 +85,15 @@ def test_a_profile_does_not_fill_the_crop_with_a_cheek(config, monkeypatch):
 
 
 def test_without_eyes_the_typical_place_in_the_box_is_taken():
-    flat = Sighting((100.0, 50.0, 80.0, 80.0), 1.0, np.full((160, 160, 3), 90, np.uint8), 1.0, (60.0, 10.0), None, np.ones(1, np.float32))
+    flat = Sighting(
+        (100.0, 50.0, 80.0, 80.0),
+        1.0,
+        np.full((160, 160, 3), 90, np.uint8),
+        1.0,
+        (60.0, 10.0),
+        None,
+        np.ones(1, np.float32),
+    )
     np.testing.assert_allclose(faces.eyes_of(flat), [[124.24, 81.28], [154.56, 81.36]])
 
 
@@ -122,7 +139,9 @@ def test_faces_are_found_in_real_clips_where_there_are_some(real_data, decode_on
     assert least <= row["face_coverage"] <= most
     assert row["frames_seen"] == 8
     assert (row["visual_status"], row["face_tracks"]) == (("ok", 1) if most else ("no_face", 0))
-    assert [failure for failure in failures if failure[0] == "visual"] == ([] if most else [("visual", "no_face")])  # one of them is without a sound
+    assert [failure for failure in failures if failure[0] == "visual"] == (
+        [] if most else [("visual", "no_face")]
+    )  # one of them is without a sound
     for face in row["faces"]:
         assert cv2.imdecode(np.frombuffer(face, np.uint8), cv2.IMREAD_COLOR).shape == (112, 112, 3)
 
@@ -155,7 +174,9 @@ def test_crops_of_a_real_face_have_their_eyes_in_place_with_either_detector(real
     network = cv2.FaceDetectorYN.create(str(real_data / "models" / "face_detection_yunet.onnx"), "", (224, 224), 0.5)
     row, _ = decode_one(real_data / "media", "single_face.mp4", *detector)
     for face in row["faces"]:
-        picture = cv2.copyMakeBorder(cv2.imdecode(np.frombuffer(face, np.uint8), cv2.IMREAD_COLOR), 56, 56, 56, 56, cv2.BORDER_REPLICATE)
+        picture = cv2.copyMakeBorder(
+            cv2.imdecode(np.frombuffer(face, np.uint8), cv2.IMREAD_COLOR), 56, 56, 56, 56, cv2.BORDER_REPLICATE
+        )
         _, found = network.detect(picture)
         eyes = (found[0, 4:8].reshape(2, 2) - 56) / 112
         # the network's own landmarks move by 0.03 between frames, the eye cascade's by as much

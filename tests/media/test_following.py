@@ -24,14 +24,18 @@ def picture(faces, seed=0):
 
 
 def follow(scene, count, *, every=4, config=None, times=None, seeds=lambda _: 0, lasts=None, seen=lambda _n, _i: True):
-    """Follows ``scene(number)``, the faces of a picture; ``seen``: whether the detector sees face ``i`` of picture ``n``."""
+    """Follows ``scene(number)``, the faces of a picture; ``seen``: whether the detector sees face ``i`` of picture
+    ``n``.
+    """
     follower = Follower(config or Config(choice="active_speaker"))
     times = [number / 25 for number in range(count)] if times is None else times
     for number in range(count):
         faces = scene(number)
         follower.add(times[number], picture(faces, seeds(number)), (2 * WIDTH, 2 * HEIGHT))
         if number % every == 0:
-            boxes = [(2 * x, 2 * y, 2 * side, 2 * side) for index, (x, y, side, _) in enumerate(faces) if seen(number, index)]
+            boxes = [
+                (2 * x, 2 * y, 2 * side, 2 * side) for index, (x, y, side, _) in enumerate(faces) if seen(number, index)
+            ]
             follower.search(times[number], [(box, 0.9, None) for box in boxes], [b"%d" % number] * len(boxes))
     return follower.finish(count / 25 if lasts is None else lasts)
 
@@ -51,7 +55,9 @@ def test_no_track_goes_across_a_cut_also_where_a_face_takes_the_place_of_another
 
 def test_a_face_that_is_lost_for_three_searches_is_the_same_and_after_five_another():
     for lost, tracks in ((3, 1), (5, 2)):
-        followed = follow(lambda _: [(100, 60, 50, 200)], 60, seen=lambda number, _, lost=lost: not 12 < number <= 12 + 4 * lost)
+        followed = follow(
+            lambda _: [(100, 60, 50, 200)], 60, seen=lambda number, _, lost=lost: not 12 < number <= 12 + 4 * lost
+        )
         assert len(followed.tracks) == tracks
     (first, second) = followed.tracks
     assert (first.first + len(first.crops), second.first) == (13, 36)
@@ -86,7 +92,11 @@ def test_of_thirty_faces_a_few_are_candidates_and_the_crops_do_not_grow_with_the
     for number in range(200):
         follower.add(number / 25, picture(faces[:3]), (2 * WIDTH, 2 * HEIGHT))
         if number % 4 == 0:
-            follower.search(number / 25, [((2.0 * x, 2.0 * y, 2.0 * side, 2.0 * side), 0.9, None) for x, y, side, _ in reversed(faces)], [])
+            follower.search(
+                number / 25,
+                [((2.0 * x, 2.0 * y, 2.0 * side, 2.0 * side), 0.9, None) for x, y, side, _ in reversed(faces)],
+                [],
+            )
     followed = follower.finish(8.0)
     assert len(followed.tracks) == 30
     assert [track.width for track in followed.tracks if track.crops] == [74.0, 72.0, 70.0]
@@ -103,7 +113,9 @@ def test_a_face_seen_in_too_few_searches_of_its_shot_is_none():
 @pytest.mark.parametrize("rate", [10.0, 15.0, 24.0, 25.0, 30.0])
 def test_crops_come_at_25_a_second_whatever_the_rate_of_the_video(rate):
     count = round(2 * rate)
-    followed = follow(lambda _: [(100, 60, 50, 200)], count, times=[number / rate for number in range(count)], lasts=2.0)
+    followed = follow(
+        lambda _: [(100, 60, 50, 200)], count, times=[number / rate for number in range(count)], lasts=2.0
+    )
     first, faces_THW = followed.steady(followed.tracks[0])
     assert (first, faces_THW.shape) == (0, (50, 112, 112))
 

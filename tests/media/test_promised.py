@@ -53,7 +53,9 @@ def written(tmp_path: Path, write_media, suffix: str) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [*_CONTAINERS, *_TOLD_BY_FFMPEG])
-def test_a_file_cut_off_in_any_container_is_partly_decoded_and_a_whole_one_is_not(tmp_path: Path, write_media, decode_one, suffix):
+def test_a_file_cut_off_in_any_container_is_partly_decoded_and_a_whole_one_is_not(
+    tmp_path: Path, write_media, decode_one, suffix
+):
     path = written(tmp_path, write_media, suffix)
     assert shortfall(path) == ""
     row, failures = decode_one(tmp_path, path.name)
@@ -94,7 +96,9 @@ def test_a_transport_stream_with_checksums_is_told_from_one_that_was_cut_off(tmp
 )
 def test_a_note_in_place_of_a_file_is_told_as_such(tmp_path: Path, make_clip, config, content, words):
     (tmp_path / "a.mp4").write_bytes(content)
-    ((_, failures),) = decode_dialogue(DialogueTask(tmp_path, "meld", (make_clip("a.mp4"),), frozenset({"audio"}), config, None))
+    ((_, failures),) = decode_dialogue(
+        DialogueTask(tmp_path, "meld", (make_clip("a.mp4"),), frozenset({"audio"}), config, None)
+    )
     assert [failure["reason"] for failure in failures] == ["media_undecodable"]
     assert words in failures[0]["detail"]
 
@@ -120,11 +124,23 @@ def test_an_utterance_that_lies_before_the_cut_is_whole(tmp_path: Path, write_me
     path = written(tmp_path, write_media, "avi")
     cut(path, 0.8)
     early, late = (
-        make_clip(path.name, utterance_id=name, audio_start_seconds=start, audio_end_seconds=end, video_start_seconds=start, video_end_seconds=end)
+        make_clip(
+            path.name,
+            utterance_id=name,
+            audio_start_seconds=start,
+            audio_end_seconds=end,
+            video_start_seconds=start,
+            video_end_seconds=end,
+        )
         for name, start, end in (("early", 0.0, 0.5), ("late", 1.0, 2.0))
     )
-    rows = decode_dialogue(DialogueTask(path.parent, "meld", (early, late), frozenset({"audio", "visual"}), config, None))
-    told = [{(failure["modality"], failure["reason"]) for failure in failures} - {("visual", "no_face")} for _, failures in rows]
+    rows = decode_dialogue(
+        DialogueTask(path.parent, "meld", (early, late), frozenset({"audio", "visual"}), config, None)
+    )
+    told = [
+        {(failure["modality"], failure["reason"]) for failure in failures} - {("visual", "no_face")}
+        for _, failures in rows
+    ]
     assert told == [set(), {("audio", "partly_decoded"), ("visual", "partly_decoded")}]
 
 

@@ -1,4 +1,6 @@
-"""Utterances of several spans: sound joined, pictures spread over all of it, seconds from the utterance's begin, and spans that are lost."""
+"""Utterances of several spans: sound joined, pictures spread over all of it, seconds from the utterance's begin, and
+spans that are lost.
+"""
 
 import io
 import shutil
@@ -31,7 +33,18 @@ def clip_of(*spans: Span, name: str = "train/dia0_utt0", **fields: Any) -> Clip:
     (path, start, end), *further = spans
     seconds = sum(stop - begin for _, begin, stop in spans)
     more = tuple(MediaSpan(one, one, *ends) for one, *ends in further)
-    return Clip(name, "train/dia0", path, path, "full", start, end, start, end, **{"annotated_seconds": seconds, "further_spans": more, **fields})
+    return Clip(
+        name,
+        "train/dia0",
+        path,
+        path,
+        "full",
+        start,
+        end,
+        start,
+        end,
+        **{"annotated_seconds": seconds, "further_spans": more, **fields},
+    )
 
 
 @pytest.fixture
@@ -50,7 +63,11 @@ def decode(tmp_path: Path, config: Config) -> Decode:
 def made(tmp_path_factory: pytest.TempPathFactory, write_media: Any) -> Path:
     """a.mp4, b.mp4 and c.mp4, of different rates and layouts, all of 2 s and full of noise."""
     folder, rng = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
-    for name, rate_hz, layout, channels in (("a", 48_000, "stereo", 2), ("b", 44_100, "mono", 1), ("c", 48_000, "5.1", 6)):
+    for name, rate_hz, layout, channels in (
+        ("a", 48_000, "stereo", 2),
+        ("b", 44_100, "mono", 1),
+        ("c", 48_000, "5.1", 6),
+    ):
         sound_CS = rng.normal(0, 0.1, (channels, 2 * rate_hz)).astype(np.float32)
         write_media(folder / f"{name}.mp4", seconds=2.0, sound_CS=sound_CS, layout=layout, rate_hz=rate_hz)
     return folder
@@ -77,12 +94,17 @@ def samples(row: dict[str, Any]) -> NDArray[np.int16]:
         [("a.mp4", 1.0, 1.5), ("b.mp4", 0.0, 0.2), ("a.mp4", 0.1, 0.5)],
     ],
 )
-def test_the_sound_is_that_of_the_spans_decoded_by_themselves_one_behind_the_other(decode: Decode, spans: list[Span]) -> None:
+def test_the_sound_is_that_of_the_spans_decoded_by_themselves_one_behind_the_other(
+    decode: Decode, spans: list[Span]
+) -> None:
     row, failures = decode(*spans)
     alone = [decode(one)[0] for one in spans]
     assert np.array_equal(samples(row), np.concatenate([samples(one) for one in alone]))
     assert row["duration_seconds"] == sum(one["duration_seconds"] for one in alone)
-    assert (row["audio_channels"], row["sample_rate_source"]) == (alone[0]["audio_channels"], alone[0]["sample_rate_source"])
+    assert (row["audio_channels"], row["sample_rate_source"]) == (
+        alone[0]["audio_channels"],
+        alone[0]["sample_rate_source"],
+    )
     assert row["audio_channel_used"] == "; ".join(dict.fromkeys(one["audio_channel_used"] for one in alone))
     assert set(failures) == {("visual", "no_face")}
 
@@ -109,7 +131,9 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faces, "finder", lambda config, model: Finder())
 
 
-def test_looks_are_spread_over_the_whole_utterance_and_their_seconds_count_from_its_begin(tmp_path: Path, write_media, config, monkeypatch) -> None:
+def test_looks_are_spread_over_the_whole_utterance_and_their_seconds_count_from_its_begin(
+    tmp_path: Path, write_media, config, monkeypatch
+) -> None:
     for name in ("a.mp4", "b.mp4"):
         write_media(tmp_path / name, seconds=4.0, fps=25)
     seen: list[tuple[float, int]] = []
@@ -122,23 +146,34 @@ def test_looks_are_spread_over_the_whole_utterance_and_their_seconds_count_from_
 
         def judge(self, *arguments: Any) -> None: ...
 
-    task = DialogueTask(tmp_path, "meld", (clip_of(("a.mp4", 1.0, 1.4), ("b.mp4", 0.4, 1.2), ("a.mp4", 0.2, 0.6)),), BOTH, config, None)
+    task = DialogueTask(
+        tmp_path, "meld", (clip_of(("a.mp4", 1.0, 1.4), ("b.mp4", 0.4, 1.2), ("a.mp4", 0.2, 0.6)),), BOTH, config, None
+    )
     decode_dialogue(task, Notes())
     middles = [(number + 0.5) * 0.2 for number in range(8)]
     assert [seconds for seconds, _ in sorted(seen)] == pytest.approx(middles, abs=0.04)
-    # 0.1 and 0.3 lie in the first span, 0.5 to 1.1 in the second, 1.3 and 1.5 in the third; a picture's grey tells its number, 25 a second.
+    # 0.1 and 0.3 lie in the first span, 0.5 to 1.1 in the second, 1.3 and 1.5 in the third; a picture's grey tells its
+    # number, 25 a second.
     files = [1.1, 1.3, 0.5, 0.7, 0.9, 1.1, 0.3, 0.5]
     assert [number for _, number in sorted(seen)] == pytest.approx([25 * one for one in files], abs=1.01)
 
 
 @pytest.mark.usefixtures("found")
 @pytest.mark.parametrize("choice", ["speaking", "largest", "persistent"])
-def test_no_face_is_followed_across_a_border_and_faces_have_the_utterances_seconds(tmp_path: Path, write_media, config, decode, choice: str) -> None:
+def test_no_face_is_followed_across_a_border_and_faces_have_the_utterances_seconds(
+    tmp_path: Path, write_media, config, decode, choice: str
+) -> None:
     write_media(tmp_path / "a.mp4", seconds=2.0, fps=25)
     write_media(tmp_path / "b.mp4", seconds=2.0, fps=25)
     settings = config.model_copy(update={"choice": choice})
     row, failures = decode(("a.mp4", 0.5, 1.7), ("b.mp4", 0.5, 0.9), settings=settings)
-    assert (row["visual_status"], row["frames_seen"], row["face_tracks"], row["face_track"], failures) == ("ok", 8, 2, 0, {})
+    assert (row["visual_status"], row["frames_seen"], row["face_tracks"], row["face_track"], failures) == (
+        "ok",
+        8,
+        2,
+        0,
+        {},
+    )
     assert row["face_seconds"] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9, 1.1], abs=0.04)
     assert row["face_coverage"] == 6 / 8
     alone, _ = decode(("a.mp4", 0.5, 2.0), settings=settings)
@@ -151,11 +186,22 @@ def test_no_face_is_followed_across_a_border_and_faces_have_the_utterances_secon
     [
         (("gone.mp4", 0.0, 0.5), "0.500 s of 1.500 s are missing: gone.mp4, 0.500 s, media_missing"),
         (("empty.mp4", 0.0, 0.5), "0.500 s of 1.500 s are missing: empty.mp4, 0.500 s, media_empty"),
-        (("../b.mp4", 0.0, 0.5), "0.500 s of 1.500 s are missing: ../b.mp4, 0.500 s, media_refused: '../b.mp4' leads out of the raw folder"),
-        (("garbage.mp4", 0.0, 0.5), "0.500 s of 1.500 s are missing: garbage.mp4, 0.500 s, media_undecodable: Invalid data found when processing input"),
+        (
+            ("../b.mp4", 0.0, 0.5),
+            "0.500 s of 1.500 s are missing: ../b.mp4, 0.500 s, media_refused: '../b.mp4' leads out of the raw folder",
+        ),
+        (
+            ("garbage.mp4", 0.0, 0.5),
+            (
+                "0.500 s of 1.500 s are missing: garbage.mp4, 0.500 s, media_undecodable: Invalid data found when"
+                " processing input"
+            ),
+        ),
     ],
 )
-def test_a_span_whose_file_is_missing_or_broken_is_told_and_the_others_are_used(tmp_path: Path, decode: Decode, lost: Span, words: str) -> None:
+def test_a_span_whose_file_is_missing_or_broken_is_told_and_the_others_are_used(
+    tmp_path: Path, decode: Decode, lost: Span, words: str
+) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "garbage.mp4").write_bytes(np.random.default_rng(0).bytes(2_000))
     row, failures = decode(("a.mp4", 0.0, 0.6), lost, ("b.mp4", 0.0, 0.4))
@@ -169,7 +215,12 @@ def test_a_span_whose_file_is_missing_or_broken_is_told_and_the_others_are_used(
 
 def test_where_all_spans_are_lost_there_is_nothing_and_each_is_named(decode: Decode) -> None:
     row, failures = decode(("gone.mp4", 0.0, 0.5), ("away.mp4", 0.25, 0.5))
-    assert (row["audio_status"], row["visual_status"], row["audio"], row["faces"]) == ("media_missing", "media_missing", b"", [])
+    assert (row["audio_status"], row["visual_status"], row["audio"], row["faces"]) == (
+        "media_missing",
+        "media_missing",
+        b"",
+        [],
+    )
     words = "gone.mp4, 0.500 s, media_missing; away.mp4, 0.250 s, media_missing"
     assert failures == {("audio", "media_missing"): words, ("visual", "media_missing"): words}
 
@@ -178,8 +229,12 @@ def test_where_all_spans_are_lost_there_is_nothing_and_each_is_named(decode: Dec
 def test_a_span_beyond_the_end_of_its_clip_is_lost_and_one_that_reaches_over_it_is_short(decode: Decode) -> None:
     row, failures = decode(("a.mp4", 0.0, 1.0), ("b.mp4", 5.0, 6.0))
     assert row["duration_seconds"] == 1.0
-    assert failures["audio", "spans_missing"].startswith("1.000 s of 2.000 s are missing: b.mp4, 1.000 s, no_audio_samples: no sample from 5.000 s on")
-    assert failures["visual", "spans_missing"].endswith("b.mp4, 1.000 s, no_video_frames: no picture from 5.000 to 6.000 s")
+    assert failures["audio", "spans_missing"].startswith(
+        "1.000 s of 2.000 s are missing: b.mp4, 1.000 s, no_audio_samples: no sample from 5.000 s on"
+    )
+    assert failures["visual", "spans_missing"].endswith(
+        "b.mp4, 1.000 s, no_video_frames: no picture from 5.000 to 6.000 s"
+    )
     assert ("audio", "shorter_than_annotation") not in failures
     row, failures = decode(("a.mp4", 0.0, 1.0), ("b.mp4", 1.0, 4.0))
     assert row["duration_seconds"] == pytest.approx(2.0, abs=0.05)
@@ -189,7 +244,9 @@ def test_a_span_beyond_the_end_of_its_clip_is_lost_and_one_that_reaches_over_it_
     assert failures.keys() == {("audio", "no_audio_samples"), ("visual", "no_video_frames")}
 
 
-def test_a_span_without_sound_or_without_pictures_leaves_those_of_the_others(tmp_path: Path, write_media, decode: Decode) -> None:
+def test_a_span_without_sound_or_without_pictures_leaves_those_of_the_others(
+    tmp_path: Path, write_media, decode: Decode
+) -> None:
     write_media(tmp_path / "a.mp4", seconds=1.0)
     write_media(tmp_path / "mute.mp4", seconds=1.0, layout=None)
     write_media(tmp_path / "blind.m4a", seconds=1.0, size=None)
@@ -204,31 +261,48 @@ def test_the_cap_cuts_the_utterance_and_not_each_span(decode: Decode, config: Co
     spans = [("a.mp4", 0.0, 0.5), ("b.mp4", 0.0, 1.0), ("c.mp4", 0.0, 1.0)]
     row, failures = decode(*spans, settings=config.model_copy(update={"max_clip_seconds": 1.0}))
     assert (row["duration_seconds"], row["truncated"], row["frames_seen"]) == (1.0, True, 8)
-    assert np.array_equal(samples(row), np.concatenate([samples(decode(one)[0]) for one in (spans[0], ("b.mp4", 0.0, 0.5))]))
+    assert np.array_equal(
+        samples(row), np.concatenate([samples(decode(one)[0]) for one in (spans[0], ("b.mp4", 0.0, 0.5))])
+    )
     assert failures == {
         **dict.fromkeys([("audio", "truncated"), ("visual", "truncated")], "cut from 2.500 s to 1.000 s"),
         ("visual", "no_face"): failures["visual", "no_face"],
     }
 
 
-def test_a_very_short_span_in_which_no_face_was_searched_is_not_lost(tmp_path: Path, write_media, decode: Decode, config: Config) -> None:
+def test_a_very_short_span_in_which_no_face_was_searched_is_not_lost(
+    tmp_path: Path, write_media, decode: Decode, config: Config
+) -> None:
     write_media(tmp_path / "a.mp4", seconds=2.0, fps=25)
-    _, failures = decode(("a.mp4", 0.0, 0.9), ("a.mp4", 1.0, 1.06), settings=config.model_copy(update={"choice": "largest", "frames_per_clip": 2}))
+    _, failures = decode(
+        ("a.mp4", 0.0, 0.9),
+        ("a.mp4", 1.0, 1.06),
+        settings=config.model_copy(update={"choice": "largest", "frames_per_clip": 2}),
+    )
     assert set(failures) == {("visual", "no_face")}
 
 
 @pytest.mark.usefixtures("files")
-def test_the_choice_gets_sound_that_fits_the_pictures_also_where_a_span_is_lost(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_gets_sound_that_fits_the_pictures_also_where_a_span_is_lost(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from merc.media import speaker
 
     heard = []
     real = speaker.choose
     monkeypatch.setattr(
-        speaker, "choose", lambda persons, looks, glimpses, waveform, config: (heard.append(waveform), real(persons, looks, glimpses, waveform, config))[1]
+        speaker,
+        "choose",
+        lambda persons, looks, glimpses, waveform, config: (
+            heard.append(waveform),
+            real(persons, looks, glimpses, waveform, config),
+        )[1],
     )
     clip = clip_of(("a.mp4", 0.0, 0.5), ("gone.mp4", 0.0, 0.25), ("b.mp4", 0.5, 1.0))
     for streams in (BOTH, frozenset({"visual"})):  # the sound is heard, too, where nobody asked for it
-        decode_dialogue(DialogueTask(tmp_path, "meld", (clip,), streams, config.model_copy(update={"choice": "speaking"}), None))
+        decode_dialogue(
+            DialogueTask(tmp_path, "meld", (clip,), streams, config.model_copy(update={"choice": "speaking"}), None)
+        )
     assert [len(one) for one in heard] == [20_000, 20_000]
     assert not heard[0][8_000:12_000].any()
     assert np.array_equal(heard[0], heard[1])
@@ -236,7 +310,9 @@ def test_the_choice_gets_sound_that_fits_the_pictures_also_where_a_span_is_lost(
 
 
 @pytest.mark.usefixtures("files")
-def test_a_file_that_several_utterances_share_is_decoded_once(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_several_utterances_share_is_decoded_once(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clips = [
         clip_of(("a.mp4", 0.0, 0.5), ("b.mp4", 0.0, 0.5), name="train/dia0_utt0"),
         clip_of(("b.mp4", 0.5, 1.0), name="train/dia0_utt1"),
@@ -246,7 +322,11 @@ def test_a_file_that_several_utterances_share_is_decoded_once(tmp_path: Path, co
     assert sharing_files(clips, BOTH) == [[0, 1, 2], [3]]
     read = []
     real = container.read
-    monkeypatch.setattr(container, "read", lambda path, sounds, *rest: (read.append((path.name, len(sounds), len(rest[0]))), real(path, sounds, *rest))[1])
+    monkeypatch.setattr(
+        container,
+        "read",
+        lambda path, sounds, *rest: (read.append((path.name, len(sounds), len(rest[0]))), real(path, sounds, *rest))[1],
+    )
     rows = decode_dialogue(DialogueTask(tmp_path, "meld", tuple(clips[:3]), BOTH, config, None))
     assert sorted(read) == [("a.mp4", 0, 2), ("a.mp4", 2, 0), ("b.mp4", 0, 3), ("b.mp4", 3, 0)]
     monkeypatch.undo()
@@ -266,14 +346,31 @@ def test_what_there_is_to_decode_counts_all_spans() -> None:
 def test_faces_that_were_followed_span_by_span_are_joined() -> None:
     def part(first: float, tracks: int) -> Followed:
         found = [
-            Track(number, [Spot(2 * number, (0.0, 0.0, 9.0, 9.0), 0.5, b"jpeg")], 2 * number, [np.zeros((112, 112), np.uint8)]) for number in range(tracks)
+            Track(
+                number,
+                [Spot(2 * number, (0.0, 0.0, 9.0, 9.0), 0.5, b"jpeg")],
+                2 * number,
+                [np.zeros((112, 112), np.uint8)],
+            )
+            for number in range(tracks)
         ]
-        return Followed((first, first + 0.04, first + 0.08), (0, 2), 3, (0, 2), found, first + 0.12, first + 0.12, (64, 48))
+        return Followed(
+            (first, first + 0.04, first + 0.08), (0, 2), 3, (0, 2), found, first + 0.12, first + 0.12, (64, 48)
+        )
 
     whole = following.joined([part(0.0, 2), part(0.12, 0), part(0.24, 1)])
     assert whole.seconds == pytest.approx([0.04 * number for number in range(9)])
-    assert (whole.searched, whole.shots, whole.faces_seen, whole.size) == ((0, 2, 3, 5, 6, 8), (0, 2, 3, 5, 6, 8), 9, (64, 48))
-    assert [(track.shot, track.first, track.spots[0].picture) for track in whole.tracks] == [(0, 0, 0), (1, 2, 2), (4, 6, 6)]
+    assert (whole.searched, whole.shots, whole.faces_seen, whole.size) == (
+        (0, 2, 3, 5, 6, 8),
+        (0, 2, 3, 5, 6, 8),
+        9,
+        (64, 48),
+    )
+    assert [(track.shot, track.first, track.spots[0].picture) for track in whole.tracks] == [
+        (0, 0, 0),
+        (1, 2, 2),
+        (4, 6, 6),
+    ]
     assert (whole.until, whole.lasts) == pytest.approx((0.36, 0.36))
     assert [whole.steady(track)[0] for track in whole.tracks] == [0, 2, 6]
 
@@ -285,7 +382,9 @@ class Mouths:
         return [np.full(len(one.faces_THW), 1.0 + one.begin_seconds / 2, np.float32) for one in runs]
 
 
-def test_with_active_speaker_each_span_is_followed_by_itself_and_judged_with_the_others(tmp_path: Path, write_media, config, monkeypatch) -> None:
+def test_with_active_speaker_each_span_is_followed_by_itself_and_judged_with_the_others(
+    tmp_path: Path, write_media, config, monkeypatch
+) -> None:
     from merc.media import clip as clips
     from merc.media.faces import Found
 
@@ -314,7 +413,9 @@ def test_with_active_speaker_each_span_is_followed_by_itself_and_judged_with_the
 
 
 @pytest.mark.usefixtures("without_workers")
-def test_the_manifests_spans_are_part_of_the_fingerprint_and_of_what_a_dry_run_tells(tmp_path: Path, files: None, write_manifest: Any, config: Config) -> None:
+def test_the_manifests_spans_are_part_of_the_fingerprint_and_of_what_a_dry_run_tells(
+    tmp_path: Path, files: None, write_manifest: Any, config: Config
+) -> None:
     (tmp_path / "raw").mkdir()
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).rename(tmp_path / "raw" / name)

@@ -12,7 +12,9 @@ def test_a_span_without_borders_is_the_whole_file() -> None:
     assert span(None, 2.0).capped(60.0) == Span(0.0, 2.0)
 
 
-@pytest.mark.parametrize(("start", "end"), [(2.0, 2.0), (2.0, 1.0), (-1.0, 1.0), (math.nan, 1.0), (0.0, math.nan), (math.inf, None)])
+@pytest.mark.parametrize(
+    ("start", "end"), [(2.0, 2.0), (2.0, 1.0), (-1.0, 1.0), (math.nan, 1.0), (0.0, math.nan), (math.inf, None)]
+)
 def test_a_span_that_holds_nothing_is_refused(start: float, end: float | None) -> None:
     with pytest.raises(ValueError, match="holds nothing"):
         span(start, end)

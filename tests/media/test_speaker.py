@@ -51,7 +51,18 @@ def draw(picture, who, seconds):
     face = who["skin"].copy()
     for x in (24, 56):
         cv2.ellipse(face, (x, 32), (7, 1 if who["blink"](seconds) > 0.5 else 4), 0, 0, 360, 20, -1, cv2.LINE_AA)
-    cv2.ellipse(face, (40 * 16, 66 * 16), (12 * 16, round((1 + 7 * float(who["mouth"](seconds))) * 16)), 0, 0, 360, 25, -1, cv2.LINE_AA, 4)
+    cv2.ellipse(
+        face,
+        (40 * 16, 66 * 16),
+        (12 * 16, round((1 + 7 * float(who["mouth"](seconds))) * 16)),
+        0,
+        0,
+        360,
+        25,
+        -1,
+        cv2.LINE_AA,
+        4,
+    )
     scale = who["eyes"] / 32
     middle = np.array([who["x"], who["y"] + who["eyes"] * float(who["nod"](seconds))])
     matrix = np.column_stack([scale * np.eye(2), middle - scale * np.array([40, 32])])
@@ -77,7 +88,15 @@ def sighting(who, seconds, landmarks=True):
     size = 2 * who["eyes"]
     points = middle + size * np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.58], [-0.43, 1.06], [0.43, 1.06]])
     box = (middle[0] - 1.31 * size, middle[1] - 1.03 * size, 2.64 * size, 2.64 * size)
-    return Sighting(tuple(map(float, box)), 1.0, np.zeros((2, 2, 3), np.uint8), 1.0, (0.0, 0.0), points if landmarks else None, np.ones(1, np.float32))
+    return Sighting(
+        tuple(map(float, box)),
+        1.0,
+        np.zeros((2, 2, 3), np.uint8),
+        1.0,
+        (0.0, 0.0),
+        points if landmarks else None,
+        np.ones(1, np.float32),
+    )
 
 
 def scene(persons, landmarks=True, seen=None, **kwargs):
@@ -85,7 +104,10 @@ def scene(persons, landmarks=True, seen=None, **kwargs):
     looks = [(float(seconds), [sighting(who, seconds, landmarks) for who in persons]) for seconds in LOOKS]
     frames = seen or [range(len(LOOKS))] * len(persons)
     tracks = [
-        Track(tuple((frame, index) for frame in frames[index]), sum(looks[frame][1][index].box[2] ** 2 for frame in frames[index]))
+        Track(
+            tuple((frame, index) for frame in frames[index]),
+            sum(looks[frame][1][index].box[2] ** 2 for frame in frames[index]),
+        )
         for index in range(len(persons))
     ]
     return tracks, looks, film(persons, **kwargs)
@@ -118,7 +140,9 @@ def test_chewing_is_not_speaking(config, landmarks):
     assert speaker.choose(*shots, waveform(), config).track == 1
 
 
-@pytest.mark.parametrize("listener", [{"nod": nodding}, {"blink": lambda seconds: np.sin(9 * seconds)}], ids=["nods", "blinks"])
+@pytest.mark.parametrize(
+    "listener", [{"nod": nodding}, {"blink": lambda seconds: np.sin(9 * seconds)}], ids=["nods", "blinks"]
+)
 def test_a_listener_who_moves_has_no_moving_mouth(config, listener):
     shots = scene([left(**listener), right(mouth=loud)])
     listens, speaks = speaker.evidence(*shots, waveform(), config)
@@ -134,18 +158,27 @@ def test_a_speaker_who_nods_is_still_followed(config):
 def test_a_mouth_that_moves_in_the_pauses_alone_counts_less(config):
     """Its motion is as strong, but silent while it is loud: it is not this sound's mouth."""
     first_half = waveform(lambda seconds: np.where(seconds < 1.2, loud(seconds), 0.0))
-    persons = [left(mouth=lambda seconds: chewing(3 * seconds) * (seconds > 1.2)), right(mouth=lambda seconds: loud(seconds) * (seconds < 1.2))]
+    persons = [
+        left(mouth=lambda seconds: chewing(3 * seconds) * (seconds > 1.2)),
+        right(mouth=lambda seconds: loud(seconds) * (seconds < 1.2)),
+    ]
     pauses, speaks = speaker.evidence(*scene(persons), first_half, config)
     assert pauses.motion < 0.1 < speaks.motion
     assert pauses.sync < speaks.sync
 
 
-@pytest.mark.parametrize("sound", [None, np.zeros(38_400, np.float32), np.zeros(0, np.float32)], ids=["none", "zeros", "empty"])
+@pytest.mark.parametrize(
+    "sound", [None, np.zeros(38_400, np.float32), np.zeros(0, np.float32)], ids=["none", "zeros", "empty"]
+)
 def test_without_sound_size_and_persistence_decide(config, sound):
     settings = config.model_copy(update={"face_size_weight": 0.1, "face_persistence_weight": 0.3})
     persons = [person(230, 70, 30, number=2), person(90, 80, 15, mouth=loud, number=1)]
     choice = speaker.choose(*scene(persons, seen=[range(0, 8, 2), range(8)]), sound, settings)
-    assert choice == Choice(1, pytest.approx(0.1 * 0.5 / 0.4 + 0.3 * 1.0 / 0.4), pytest.approx(0.25 * (1 * 0.5 + 3 * 1.0 - 1 * 1.0 - 3 * 0.5)))
+    assert choice == Choice(
+        1,
+        pytest.approx(0.1 * 0.5 / 0.4 + 0.3 * 1.0 / 0.4),
+        pytest.approx(0.25 * (1 * 0.5 + 3 * 1.0 - 1 * 1.0 - 3 * 0.5)),
+    )
 
 
 def test_nothing_can_be_told_from_a_steady_tone_but_that_a_mouth_moves(config):
@@ -169,7 +202,9 @@ def test_a_single_track_is_chosen_without_a_glance_at_the_glimpses(config):
 
 @pytest.mark.parametrize("way", ["speaking", "largest", "persistent"])
 def test_where_nobody_is_seen_nobody_is_chosen(config, way):
-    assert speaker.choose([], [(0.1, [])], [], waveform(), config.model_copy(update={"choice": way})) == Choice(-1, 0.0, None)
+    assert speaker.choose([], [(0.1, [])], [], waveform(), config.model_copy(update={"choice": way})) == Choice(
+        -1, 0.0, None
+    )
 
 
 def test_the_other_ways_to_choose_score_by_area_and_by_frames(config):
@@ -228,7 +263,9 @@ def test_loudness_is_the_root_of_the_rms_and_holds_at_the_ends():
     steady = np.full(16_000, 0.25, np.float32)
     np.testing.assert_allclose(speaker.loudness(steady, np.array([[-1.0, 0.0], [0.5, 3.0]])), 0.5)
     step = np.concatenate([np.zeros(8000, np.float32), np.full(8000, 0.16, np.float32)])
-    np.testing.assert_allclose(speaker.loudness(step, np.array([0.2, 0.5, 0.8])), [0.0, np.sqrt(np.sqrt(0.16**2 * 641 / 1281)), 0.4], atol=1e-6)
+    np.testing.assert_allclose(
+        speaker.loudness(step, np.array([0.2, 0.5, 0.8])), [0.0, np.sqrt(np.sqrt(0.16**2 * 641 / 1281)), 0.4], atol=1e-6
+    )
 
 
 def rightly_chosen(benchmark, real_data, folder, heads, seeds):

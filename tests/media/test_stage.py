@@ -74,13 +74,28 @@ def test_a_named_pipe_among_the_media_is_a_row_and_nothing_waits_for_it(tmp_path
 
 def test_every_utterance_has_a_row_in_manifest_order_and_every_loss_a_reason(corpus):
     folder = decode(config(), corpus, tolerant(), streams=BOTH)
-    assert sorted(content(folder)) == ["failures.parquet", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet", "record.json"]
+    assert sorted(content(folder)) == [
+        "failures.parquet",
+        "part-00000.parquet",
+        "part-00001.parquet",
+        "part-00002.parquet",
+        "record.json",
+    ]
     parts = [pq.read_table(path) for path in sorted(folder.glob("part-*"))]
     assert all(part.schema.equals(tables.SCHEMA) for part in parts)
     assert [part.num_rows for part in parts] == [4, 3, 1]
     ids = [one for part in parts for one in part["utterance_id"].to_pylist()]
     assert ids == manifest.read(corpus.manifest)["utterance_id"].to_pylist()
-    assert [one for part in parts for one in part["audio_status"].to_pylist()] == ["ok", "ok", "media_missing", "ok", "ok", "media_empty", "ok", "ok"]
+    assert [one for part in parts for one in part["audio_status"].to_pylist()] == [
+        "ok",
+        "ok",
+        "media_missing",
+        "ok",
+        "ok",
+        "media_empty",
+        "ok",
+        "ok",
+    ]
     waveform, rate_hz = soundfile.read(io.BytesIO(parts[2]["audio"][0].as_py()))
     assert (rate_hz, waveform.ndim) == (16_000, 1)
     failed = pq.read_table(folder / "failures.parquet")
@@ -161,7 +176,10 @@ def test_the_plan_counts_what_there_is_to_do(corpus):
 
 
 def test_the_plan_imports_no_decoder():
-    program = "import sys, merc.media.stage; print([name for name in ('torch', 'cv2', 'av', 'soxr', 'soundfile') if name in sys.modules])"
+    program = (
+        "import sys, merc.media.stage; print([name for name in ('torch', 'cv2', 'av', 'soxr', 'soundfile') if name in"
+        " sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -201,7 +219,9 @@ def dangerous(monkeypatch) -> None:
 
 @pytest.fixture
 def minefield(corpus, dangerous, write_manifest) -> Layout:
-    """Five dialogues in five parts, one of which shares a file; a crash, a hang and an error nobody expected lie among them."""
+    """Five dialogues in five parts, one of which shares a file; a crash, a hang and an error nobody expected lie among
+    them.
+    """
     for number, name in enumerate(["segfault", "sleep", "raise", *[f"good{number}" for number in range(9)]]):
         os.link(corpus.raw / f"{number % 6}.mp4", corpus.raw / f"{name}.mp4")
     return write_manifest(
@@ -224,7 +244,9 @@ def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_goes_on(minefield
     folder = decode(config(), minefield, careful(3), streams=BOTH)
     rows = [row for path in sorted(folder.glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()]
     assert [row["utterance_id"] for row in rows] == manifest.read(minefield.manifest)["utterance_id"].to_pylist()
-    lost = {row["utterance_id"]: (row["audio_status"], row["visual_status"]) for row in rows if row["audio_status"] != "ok"}
+    lost = {
+        row["utterance_id"]: (row["audio_status"], row["visual_status"]) for row in rows if row["audio_status"] != "ok"
+    }
     assert lost == {
         "train/dia0_utt1": ("media_crashed", "media_crashed"),
         "train/dia1_utt2": ("media_timeout", "media_timeout"),
@@ -249,7 +271,11 @@ def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_goes_on(minefield
     info = json.loads((folder / "record.json").read_text())
     assert info["counts"]["failures"] == {"media_crashed": 8, "media_timeout": 2, "no_face": 9}
     assert info["counts"]["audio_ok"] == 9
-    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING and "have none" not in record.getMessage()]
+    told = [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.WARNING and "have none" not in record.getMessage()
+    ]
     assert len(told) == 4  # the two that share a file are one
     assert any("Traceback" in message and "LookupError: 1000" in message for message in told)
 
@@ -257,7 +283,11 @@ def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_goes_on(minefield
 @pytest.mark.slow
 def test_what_was_recorded_of_a_crash_stays_when_the_run_goes_on(minefield, tmp_path, monkeypatch):
     decode(config(), minefield, careful(1), streams=BOTH)  # with one worker, which is replaced each time
-    assert json.loads((minefield.media / "record.json").read_text())["counts"]["failures"] == {"media_crashed": 8, "media_timeout": 2, "no_face": 9}
+    assert json.loads((minefield.media / "record.json").read_text())["counts"]["failures"] == {
+        "media_crashed": 8,
+        "media_timeout": 2,
+        "no_face": 9,
+    }
     undisturbed = content(minefield.media)
 
     again = Layout(minefield.raw, tmp_path / "again", "tiny")
@@ -279,7 +309,10 @@ def test_what_was_recorded_of_a_crash_stays_when_the_run_goes_on(minefield, tmp_
     assert not again.media.exists()
     assert dry_run(config(), again, careful(2), streams=BOTH)["utterances_to_decode"] in (2, 3)
     decode(config(), again, careful(2, clip_timeout_seconds=2.2), streams=BOTH)
-    assert {name for name, bytes_ in content(again.media).items() if bytes_ != undisturbed[name]} <= {"failures.parquet", "record.json"}
+    assert {name for name, bytes_ in content(again.media).items() if bytes_ != undisturbed[name]} <= {
+        "failures.parquet",
+        "record.json",
+    }
     ours, theirs = (pq.read_table(folder / "failures.parquet").to_pylist() for folder in (again.media, minefield.media))
     assert [{**row, "detail": ""} for row in ours] == [{**row, "detail": ""} for row in theirs]
 
@@ -301,7 +334,10 @@ def test_any_number_of_workers_gives_the_same_bytes(corpus, tmp_path, write_medi
     write_media(corpus.raw / "film.mp4", seconds=3.0)
     for number in range(8):
         os.link(corpus.raw / f"{number % 6}.mp4", corpus.raw / f"more{number}.mp4")
-    names = [["film.mp4", "film.mp4", "0.mp4"], *[[f"more{number}.mp4", f"{number % 6}.mp4", "gone.mp4"] for number in range(8)]]
+    names = [
+        ["film.mp4", "film.mp4", "0.mp4"],
+        *[[f"more{number}.mp4", f"{number % 6}.mp4", "gone.mp4"] for number in range(8)],
+    ]
     layout = write_manifest(names)
     made = []
     for workers in (1, 3):
@@ -313,18 +349,29 @@ def test_any_number_of_workers_gives_the_same_bytes(corpus, tmp_path, write_medi
 
 
 @here
-def test_a_film_that_is_longer_than_its_annotation_is_cut_to_it_where_the_corpus_says_so(corpus, write_media, write_manifest):
+def test_a_film_that_is_longer_than_its_annotation_is_cut_to_it_where_the_corpus_says_so(
+    corpus, write_media, write_manifest
+):
     for seconds in (2.0, 2.39, 2.6, 5.0):
         write_media(corpus.raw / f"lasts{seconds}.mp4", seconds=seconds, layout="stereo")
     names = ["lasts2.0.mp4", "lasts2.39.mp4", "lasts2.6.mp4", "lasts5.0.mp4", "gone.mp4", "empty.mp4"]
-    folder = decode(config("media.max_overlong_seconds=0.4"), write_manifest([names], expected_seconds=2.0), tolerant(), streams=BOTH)
+    folder = decode(
+        config("media.max_overlong_seconds=0.4"),
+        write_manifest([names], expected_seconds=2.0),
+        tolerant(),
+        streams=BOTH,
+    )
     rows = pq.read_table(folder / "part-00000.parquet").to_pylist()
     lengths = [row["duration_seconds"] for row in rows]
     assert lengths[:2] == pytest.approx([2.0, 2.39], abs=0.15)  # AAC ends with a whole block
     assert lengths[2:4] == [2.0, 2.0]
     failed = pq.read_table(folder / "failures.parquet").to_pylist()
-    cut = [(row["utterance_id"], row["modality"], row["kind"]) for row in failed if row["reason"] == "cut_to_annotation"]
-    assert cut == [(f"train/dia0_utt{number}", modality, "altered") for number in (2, 3) for modality in ("audio", "visual")]
+    cut = [
+        (row["utterance_id"], row["modality"], row["kind"]) for row in failed if row["reason"] == "cut_to_annotation"
+    ]
+    assert cut == [
+        (f"train/dia0_utt{number}", modality, "altered") for number in (2, 3) for modality in ("audio", "visual")
+    ]
     details = [row["detail"] for row in failed if row["reason"] == "cut_to_annotation"]
     assert all(detail.startswith("cut from 5.") and detail.endswith(" s to 2.000 s") for detail in details[2:])
     assert not any(row["truncated"] for row in rows)
@@ -358,13 +405,26 @@ def test_of_two_thousand_clips_with_a_twentieth_broken_every_one_is_accounted_fo
     assert broken == 100
     (raw / "meld" / "train_sent_emo.csv").write_text("\r\n".join(lines) + "\r\n", encoding="utf-8", newline="")
     layout, settings = Layout(raw, tmp_path / "features", "meld"), Params.load(PARAMS).fill("media", Config)
-    build_manifest(choose(Params.load(PARAMS, ("corpora.meld.check_counts=false",)), "meld"), layout, RunOptions(), splits=("train",))
-    told = r"100 of 2000 utterances are broken \(media_empty 20, media_missing 20, media_undecodable 40, no_audio_stream 20;"
+    build_manifest(
+        choose(Params.load(PARAMS, ("corpora.meld.check_counts=false",)), "meld"),
+        layout,
+        RunOptions(),
+        splits=("train",),
+    )
+    told = (
+        r"100 of 2000 utterances are broken \(media_empty 20, media_missing 20, media_undecodable 40,"
+        r" no_audio_stream 20;"
+    )
     with pytest.raises(TooManyFailures, match=told):
         decode(settings, layout, RunOptions(workers=2, max_failed="99"), streams=BOTH)
     folder = decode(settings, layout, RunOptions(workers=2, max_failed="5%"), streams=BOTH)
 
-    table = pa.concat_tables([pq.read_table(path, columns=["utterance_id", "audio_status", "visual_status"]) for path in sorted(folder.glob("part-*"))])
+    table = pa.concat_tables(
+        [
+            pq.read_table(path, columns=["utterance_id", "audio_status", "visual_status"])
+            for path in sorted(folder.glob("part-*"))
+        ]
+    )
     assert table.num_rows == len(set(table["utterance_id"].to_pylist())) == 2000
     failed = pq.read_table(folder / "failures.parquet").to_pylist()
     counts = {"media_empty": 20, "media_undecodable": 40, "media_missing": 20}
@@ -406,7 +466,9 @@ def processes_naming(text: str) -> list[int]:
     return found
 
 
-def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_bytes(corpus, tmp_path, write_media, write_manifest):
+def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_bytes(
+    corpus, tmp_path, write_media, write_manifest
+):
     for index in range(40):
         os.link(corpus.raw / f"{index % 6}.mp4", corpus.raw / f"more{index}.mp4")
     write_media(corpus.raw / "whole.mp4", seconds=2.0, layout="stereo", options={"movflags": "faststart"})
@@ -414,7 +476,11 @@ def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_b
     (corpus.raw / "cut.mp4").write_bytes(whole[: len(whole) * 7 // 10])
     (corpus.raw / "noise.mp4").write_bytes(bytes(range(256)) * 50)
     layout = write_manifest(
-        [["0.mp4", "cut.mp4", "2.mp4"], ["gone.mp4", "noise.mp4", "4.mp4"], *[[f"more{2 * n}.mp4", f"more{2 * n + 1}.mp4"] for n in range(20)]]
+        [
+            ["0.mp4", "cut.mp4", "2.mp4"],
+            ["gone.mp4", "noise.mp4", "4.mp4"],
+            *[[f"more{2 * n}.mp4", f"more{2 * n + 1}.mp4"] for n in range(20)],
+        ]
     )
     decode(config(), layout, tolerant(), streams=BOTH)
     undisturbed = content(layout.media)
@@ -429,13 +495,17 @@ def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_b
 
 
 def _stop(layout: Layout, number: int) -> dict[str, int]:
-    """Starts a run, stops it by a signal when it has done two parts, and gives the files of those that are done with their inodes."""
+    """Starts a run, stops it by a signal when it has done two parts, and gives the files of those that are done with
+    their inodes.
+    """
     mark = f"MERC_TEST_RUN=stopped-{os.getpid()}-{number}"
     command = [sys.executable, "-c", PROGRAM, str(PARAMS), str(layout.raw), str(layout.out), "2"]
     environment = {**os.environ, "MERC_TEST_RUN": mark.partition("=")[2]}
     run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not list(layout.scratch.glob("media/*/part-00001.json")) and run.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(layout.scratch.glob("media/*/part-00001.json")) and run.poll() is None and time.monotonic() < deadline
+    ):
         time.sleep(0.005)
     run.send_signal(number)
     run.communicate(timeout=60)
@@ -446,7 +516,9 @@ def _stop(layout: Layout, number: int) -> dict[str, int]:
     while processes_naming(mark) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert processes_naming(mark) == []
-    kept = {path.name: path.stat().st_ino for path in layout.scratch.glob("media/*/part-*.parquet") if path.stem in done}
+    kept = {
+        path.name: path.stat().st_ino for path in layout.scratch.glob("media/*/part-*.parquet") if path.stem in done
+    }
     assert len(kept) == len(done)
     return kept
 
@@ -456,12 +528,22 @@ def test_a_stream_absent_in_more_than_a_tenth_of_a_split_is_a_warning_and_is_cou
     with caplog.at_level(logging.WARNING, logger="merc"):
         folder = decode(config("media.detector=haar"), corpus, tolerant(), streams=BOTH)
     absent = json.loads((folder / "record.json").read_text())["counts"]["absent"]
-    assert absent == {"train": {"audio": {"media_empty": 1, "media_missing": 1}, "visual": {"no_face": 6, "media_empty": 1, "media_missing": 1}}}
+    assert absent == {
+        "train": {
+            "audio": {"media_empty": 1, "media_missing": 1},
+            "visual": {"no_face": 6, "media_empty": 1, "media_missing": 1},
+        }
+    }
     told = [record.getMessage() for record in caplog.records if "have none" in record.getMessage()]
     assert told == [
-        "media: audio: 2 of 8 utterances of train have none (25 %), most of them (1) by media_empty: the file has no bytes",
-        "media: visual: 8 of 8 utterances of train have none (100 %), most of them (6) by no_face: no face was found in the frames looked at; "
-        "media.detector=yunet finds more faces",
+        (
+            "media: audio: 2 of 8 utterances of train have none (25 %), most of them (1) by media_empty: the file has"
+            " no bytes"
+        ),
+        (
+            "media: visual: 8 of 8 utterances of train have none (100 %), most of them (6) by no_face: no face was"
+            " found in the frames looked at; media.detector=yunet finds more faces"
+        ),
     ]
 
 
@@ -492,7 +574,11 @@ def test_clips_in_a_cache_of_links_decode_to_the_same_bytes_and_are_refused_wher
 
 
 def test_sentences_of_iemocap_that_were_cut_off_are_all_recorded(demonstration: Path, tmp_path: Path):
-    shutil.copytree(demonstration / "raw" / "demo-iemocap", tmp_path / "raw" / "demo-iemocap", ignore=shutil.ignore_patterns("*.avi"))
+    shutil.copytree(
+        demonstration / "raw" / "demo-iemocap",
+        tmp_path / "raw" / "demo-iemocap",
+        ignore=shutil.ignore_patterns("*.avi"),
+    )
     for path in (tmp_path / "raw").rglob("sentences/wav/*/*.wav"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
     layout = Layout(tmp_path / "raw", tmp_path / "features", "demo-iemocap")

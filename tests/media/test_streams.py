@@ -40,7 +40,9 @@ def _write(path: Path, default: int | None) -> None:
             sounds.append(sound)
             pictures.append(picture)
         for number, (sound, picture) in enumerate(zip(sounds, pictures, strict=True)):
-            tone = np.round(9000 * np.sin(2 * np.pi * 300 * (1 + 2 * number) * np.arange(16_000) / 16_000)).astype(np.int16)
+            tone = np.round(9000 * np.sin(2 * np.pi * 300 * (1 + 2 * number) * np.arange(16_000) / 16_000)).astype(
+                np.int16
+            )
             heard = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
             heard.sample_rate, heard.pts, heard.time_base = 16_000, 0, Fraction(1, 16_000)
             out.mux(sound.encode(heard))
@@ -65,7 +67,9 @@ class Sizes:
         pass
 
 
-def taken(folder: Path, name: str, make_clip, **settings: Any) -> tuple[dict[str, Any], list[dict[str, Any]], set[tuple[int, int]]]:
+def taken(
+    folder: Path, name: str, make_clip, **settings: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]], set[tuple[int, int]]]:
     sizes = Sizes()
     task = DialogueTask(folder, "x", (make_clip(name),), frozenset({"audio", "visual"}), Config(**settings), None)
     ((row, failures),) = decode_dialogue(task, sizes)
@@ -86,7 +90,9 @@ def pitch(row: dict[str, Any]) -> int:
         ("plain.mkv", {"audio_track": "eng", "video_track": 1}, 900, 64, ("1 (eng) of 2", "1 of 2")),
     ],
 )
-def test_the_track_marked_default_is_taken_or_the_one_asked_for_and_it_is_told(folder, make_clip, name, settings, hz, width, words):
+def test_the_track_marked_default_is_taken_or_the_one_asked_for_and_it_is_told(
+    folder, make_clip, name, settings, hz, width, words
+):
     row, failures, sizes = taken(folder, name, make_clip, **settings)
     assert pitch(row) == hz
     assert sizes == {(width, 32)}
@@ -111,7 +117,9 @@ def test_of_a_file_with_one_track_nothing_is_told(tmp_path: Path, write_media, m
 
 @pytest.mark.parametrize("track", [-1, "English", "", 1.5, True])
 def test_what_is_neither_an_index_nor_a_language_is_refused(track):
-    with pytest.raises(ValidationError, match=r"1 validation error.*\n.*\n.*an index from 0 is expected, or a language") as refused:
+    with pytest.raises(
+        ValidationError, match=r"1 validation error.*\n.*\n.*an index from 0 is expected, or a language"
+    ) as refused:
         Config(audio_track=track)
     assert refused.value.errors()[0]["loc"] == ("audio_track",)
 

@@ -6,7 +6,15 @@ BOTH = frozenset({"audio", "visual"})
 
 
 def clip(audio: str, video: str, **fields: object) -> Clip:
-    return Clip("train/dia0_utt0", "train/dia0", video, audio, "full", *(fields.pop(name, None) for name in ("vs", "ve", "as_", "ae")), **fields)
+    return Clip(
+        "train/dia0_utt0",
+        "train/dia0",
+        video,
+        audio,
+        "full",
+        *(fields.pop(name, None) for name in ("vs", "ve", "as_", "ae")),
+        **fields,
+    )
 
 
 @pytest.mark.parametrize(

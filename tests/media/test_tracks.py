@@ -18,9 +18,16 @@ def members(frames, config):
 
 
 def test_boxes_that_overlap_are_one_person_and_the_largest_sum_is_chosen(config):
-    big = [(100.0, 100.0, 80.0, 80.0), (110.0, 105.0, 80.0, 80.0), (125.0, 100.0, 78.0, 78.0), (140.0, 100.0, 80.0, 80.0)]
+    big = [
+        (100.0, 100.0, 80.0, 80.0),
+        (110.0, 105.0, 80.0, 80.0),
+        (125.0, 100.0, 78.0, 78.0),
+        (140.0, 100.0, 80.0, 80.0),
+    ]
     small = [(400.0, 50.0, 30.0, 30.0), (402.0, 50.0, 30.0, 30.0), (404.0, 50.0, 30.0, 30.0), (405.0, 50.0, 30.0, 30.0)]
-    linked = tracks.link([[seen(small[n]), seen(big[n])] if n % 2 else [seen(big[n]), seen(small[n])] for n in range(4)], config)
+    linked = tracks.link(
+        [[seen(small[n]), seen(big[n])] if n % 2 else [seen(big[n]), seen(small[n])] for n in range(4)], config
+    )
     assert [track.members for track in linked] == [((0, 0), (1, 1), (2, 0), (3, 1)), ((0, 1), (1, 0), (2, 1), (3, 0))]
     assert tracks.largest(linked) == 0
 
@@ -36,7 +43,9 @@ def test_persistence_beats_size_of_a_passer_by(config):
 
 def test_the_persistent_one_is_seen_in_most_frames_and_the_largest_of_equals(config):
     frames = [[seen((10.0, 10.0, 30.0, 30.0)), seen((200.0, 10.0, 40.0, 40.0), 0.2)] for _ in range(8)]
-    frames = [[*frame, seen((400.0, 10.0, 200.0, 200.0), 0.4)] if number < 4 else frame for number, frame in enumerate(frames)]
+    frames = [
+        [*frame, seen((400.0, 10.0, 200.0, 200.0), 0.4)] if number < 4 else frame for number, frame in enumerate(frames)
+    ]
     linked = tracks.link(frames, config)
     assert [len(track.members) for track in linked] == [8, 8, 4]
     assert tracks.largest(linked) == 2
@@ -71,7 +80,9 @@ def test_the_farther_a_face_has_moved_the_more_alike_it_must_be(config, box, ali
 
 
 def test_a_face_that_turns_away_for_some_frames_stays_one_person(config):
-    assert members([[((10.0, 10.0, 50.0, 50.0),)], [], [], [((15.0, 10.0, 50.0, 50.0),)], []], config) == [((0, 0), (3, 0))]
+    assert members([[((10.0, 10.0, 50.0, 50.0),)], [], [], [((15.0, 10.0, 50.0, 50.0),)], []], config) == [
+        ((0, 0), (3, 0))
+    ]
 
 
 def test_two_persons_who_swap_places_keep_their_tracks(config):
@@ -84,11 +95,16 @@ def test_two_persons_who_swap_places_keep_their_tracks(config):
 
 def test_a_cut_to_another_person_in_the_same_place_begins_another_track(config):
     box = (100.0, 100.0, 40.0, 40.0)
-    assert members([[(box, 1.0)], [(box, 1.0)], [(box, 0.4)], [(box, 0.4)]], config) == [((0, 0), (1, 0)), ((2, 0), (3, 0))]
+    assert members([[(box, 1.0)], [(box, 1.0)], [(box, 0.4)], [(box, 0.4)]], config) == [
+        ((0, 0), (1, 0)),
+        ((2, 0), (3, 0)),
+    ]
 
 
 def test_a_person_who_moves_far_between_two_frames_stays_one(config):
-    assert members([[((100.0 + 120 * n, 100.0, 40.0, 40.0), 1.0)] for n in range(4)], config) == [((0, 0), (1, 0), (2, 0), (3, 0))]
+    assert members([[((100.0 + 120 * n, 100.0, 40.0, 40.0), 1.0)] for n in range(4)], config) == [
+        ((0, 0), (1, 0), (2, 0), (3, 0))
+    ]
 
 
 def test_people_who_look_alike_are_told_apart_by_their_places(config):

@@ -29,7 +29,9 @@ class Notes:
 
     def glimpse(self, picture, seconds, spans):
         for one in spans:
-            self.glimpses.setdefault(one.number, []).append((round(seconds, 3), round(float(picture.grey(32).mean()) / 5)))
+            self.glimpses.setdefault(one.number, []).append(
+                (round(seconds, 3), round(float(picture.grey(32).mean()) / 5))
+            )
 
     def complete(self, span):
         assert span.complete
@@ -41,7 +43,13 @@ class Notes:
 def watched(path: Path, config, *wishes, **settings):
     """What one is shown of a file."""
     notes = Notes()
-    result = container.read(path, [], [FrameWish(span(start, end), "full") for start, end in wishes], notes, config.model_copy(update=settings))
+    result = container.read(
+        path,
+        [],
+        [FrameWish(span(start, end), "full") for start, end in wishes],
+        notes,
+        config.model_copy(update=settings),
+    )
     assert not result.refusal
     return notes
 
@@ -117,7 +125,11 @@ def test_a_square_that_leaves_the_picture_repeats_its_border():
     np.testing.assert_array_equal(square[:60, 40:], picture[60:, :80])
     np.testing.assert_array_equal(square[:, :40], np.repeat(square[:, 40:41], 40, axis=1))
     np.testing.assert_array_equal(square[60:], np.repeat(square[59:60], 60, axis=0))
-    for (x, y), nearest in (((-500, -500), picture[:1, :1]), ((500, 10), picture[10:20, -1:]), ((10, 500), picture[-1:, 10:20])):
+    for (x, y), nearest in (
+        ((-500, -500), picture[:1, :1]),
+        ((500, 10), picture[10:20, -1:]),
+        ((10, 500), picture[-1:, 10:20]),
+    ):
         outside, _, _ = Picture.from_rgb(picture).square(x, y, 10, 336)
         np.testing.assert_array_equal(outside, np.broadcast_to(nearest, (10, 10, 3)))
 
@@ -137,7 +149,9 @@ def test_frames_are_counted_per_clip_or_per_second(tmp_path: Path, write_media, 
     write_media(tmp_path / "a.mp4", seconds=4.0, fps=10, layout=None)
     (frames,), _ = shown(tmp_path / "a.mp4", config, [(None, None)], 8, sampling="rate", frames_per_second=1.0)
     assert [number for _, number in frames] == [5, 15, 25, 35]
-    (frames,), _ = shown(tmp_path / "a.mp4", config, [(None, None)], 8, sampling="rate", frames_per_second=5.0, max_frames_per_clip=2)
+    (frames,), _ = shown(
+        tmp_path / "a.mp4", config, [(None, None)], 8, sampling="rate", frames_per_second=5.0, max_frames_per_clip=2
+    )
     assert [number for _, number in frames] == [10, 30]
     (frames,), _ = shown(tmp_path / "a.mp4", config, [(1.0, 1.1)], 8, sampling="rate", frames_per_second=1.0)
     assert [number for _, number in frames] == [10]
@@ -175,7 +189,8 @@ def turned(path: Path, matrix: tuple[int, int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    # x' = a x + c y, y' = b x + d y, y downwards: where the stored picture's upper left corner comes to lie, and its upper right one
+    # x' = a x + c y, y' = b x + d y, y downwards: where the stored picture's upper left corner comes to lie, and its
+    # upper right one
     ("matrix", "bright", "grey"),
     [
         ((1, 0, 0, 1), "upper left", "upper right"),
@@ -206,7 +221,10 @@ def test_a_turned_or_mirrored_video_is_put_upright(tmp_path: Path, write_media, 
     assert {place: level for place, level in levels.items() if level} == {bright: 2, grey: 1}
 
 
-@pytest.mark.parametrize(("aspect", "size"), [(Fraction(2), (128, 48)), (Fraction(1, 2), (64, 96)), (Fraction(16, 15), (68, 48)), (Fraction(50), (64, 48))])
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [(Fraction(2), (128, 48)), (Fraction(1, 2), (64, 96)), (Fraction(16, 15), (68, 48)), (Fraction(50), (64, 48))],
+)
 def test_pixels_that_are_not_square_are_made_so(tmp_path: Path, write_media, config, aspect, size):
     circle = np.zeros((48, 64, 3), np.uint8)
     circle[16:32, 24:40] = 250
@@ -220,7 +238,8 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path: Path, write_media, con
 
 @pytest.mark.parametrize(
     ("pixel_format", "size"),
-    # Odd sizes with 8 bits only: FFmpeg's way from RGB to 10 bits, by which the file is made, reads beyond the end of odd lines.
+    # Odd sizes with 8 bits only: FFmpeg's way from RGB to 10 bits, by which the file is made, reads beyond the end of
+    # odd lines.
     [
         *((name, size) for name in ("gray", "yuv444p", "yuv420p", "bgr0") for size in ((64, 48), (33, 17))),
         *((name, (64, 48)) for name in ("gray10le", "yuv420p10le", "yuv444p10le")),

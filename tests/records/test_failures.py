@@ -69,12 +69,21 @@ def test_the_limit_itself_is_still_allowed() -> None:
 
 def test_too_many_failures_are_told_with_counts_by_reason_and_the_first() -> None:
     with pytest.raises(
-        TooManyFailures, match=r"media: 3 of 4 utterances are broken \(media_empty 1, media_missing 2; the first is train/u0\), more than --max-failed 5%"
+        TooManyFailures,
+        match=(
+            r"media: 3 of 4 utterances are broken \(media_empty 1, media_missing 2; the first is train/u0\), more than"
+            r" --max-failed 5%"
+        ),
     ):
-        check_limit(_rows("media_missing", "media_empty", "media_missing"), utterances=4, max_failed="5%", stage="media")
+        check_limit(
+            _rows("media_missing", "media_empty", "media_missing"), utterances=4, max_failed="5%", stage="media"
+        )
 
 
 def test_the_detail_of_the_first_broken_one_is_told() -> None:
     row = Failure("train/a_0", "media", "audio", "no_audio_stream", "track fre was wanted; there is 0 (eng)").row()
-    with pytest.raises(TooManyFailures, match=r"the first is train/a_0: track fre was wanted; there is 0 \(eng\)\), more than --max-failed 0"):
+    with pytest.raises(
+        TooManyFailures,
+        match=r"the first is train/a_0: track fre was wanted; there is 0 \(eng\)\), more than --max-failed 0",
+    ):
         check_limit([row], utterances=1, max_failed="0", stage="media")

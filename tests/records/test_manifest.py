@@ -19,7 +19,12 @@ def _dialogue(name: str, *said: tuple[str, str], split: str = "train", scenario:
     """A dialogue of (speaker, emotion) turns of one second each."""
     utterances = tuple(
         Utterance(
-            source_utterance_id=f"{name}_{index}", speaker=speaker, text=f"text {index}", emotion=emotion, start_seconds=float(index), end_seconds=index + 1.0
+            source_utterance_id=f"{name}_{index}",
+            speaker=speaker,
+            text=f"text {index}",
+            emotion=emotion,
+            start_seconds=float(index),
+            end_seconds=index + 1.0,
         )
         for index, (speaker, emotion) in enumerate(said)
     )
@@ -42,7 +47,17 @@ def _with(table: pa.Table, column: str, values: list[object]) -> pa.Table:
 
 def test_dialogues_become_rows_with_dense_positions_and_speakers_by_first_appearance() -> None:
     table = _table()
-    columns = ["split", "dialogue_id", "utterance_id", "position", "scenario", "speaker", "speaker_index", "emotion", "emotion_index"]
+    columns = [
+        "split",
+        "dialogue_id",
+        "utterance_id",
+        "position",
+        "scenario",
+        "speaker",
+        "speaker_index",
+        "emotion",
+        "emotion_index",
+    ]
     assert list(zip(*(table[name].to_pylist() for name in columns), strict=True)) == [
         ("train", "train/a", "train/a_0", 0, "impro01", "M", 0, "happy", 0),
         ("train", "train/a", "train/a_1", 1, "impro01", "F", 1, "excited", -1),
@@ -86,7 +101,11 @@ def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
         ("split", ["train"] * 5 + ["validation"], r"split \['validation'\] instead of one of"),
         ("video_region", ["full"] * 5 + ["middle"], r"video_region \['middle'\] instead of one of"),
         ("audio_channel", ["mix"] * 5 + ["centre"], r"audio_channel \['centre'\] instead of one of"),
-        ("expected_seconds", [None, 1.0, 0.0, None, None, 2.0], r"train/a_2 has expected_seconds 0\.0; above 0, or empty"),
+        (
+            "expected_seconds",
+            [None, 1.0, 0.0, None, None, 2.0],
+            r"train/a_2 has expected_seconds 0\.0; above 0, or empty",
+        ),
         ("expected_seconds", [None, 1.0, float("nan"), None, None, 2.0], "train/a_2 has expected_seconds nan"),
         ("dialogue_id", ["p", "p", "p", "q", "p", "p"], "the utterances of a dialogue are not together"),
         ("position", [0, 1, 3, 0, 0, 1], "train/a_2 has position 3 instead of 2"),
@@ -97,7 +116,9 @@ def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
         ("start_seconds", [0.0, -1.0, 2.0, 0.0, 0.0, 1.0], r"train/a_1 lasts from -1\.0 to"),
     ],
 )
-def test_a_faulty_table_is_refused_with_the_utterance_at_fault(tmp_path: Path, column: str, values: list[object], message: str) -> None:
+def test_a_faulty_table_is_refused_with_the_utterance_at_fault(
+    tmp_path: Path, column: str, values: list[object], message: str
+) -> None:
     faulty = _with(_table(), column, values)
     with pytest.raises(BadTable, match=f"here: {message}"):
         manifest.check(faulty, "here")
@@ -122,14 +143,20 @@ def test_an_empty_manifest_is_refused() -> None:
 def test_a_table_with_other_columns_or_types_is_refused() -> None:
     with pytest.raises(BadTable, match="here: not a manifest: columns"):
         manifest.check(_table().drop_columns(["speaker"]), "here")
-    wider = _table().cast(pa.schema([field.with_type(pa.int64()) if field.name == "position" else field for field in manifest.SCHEMA]))
+    wider = _table().cast(
+        pa.schema([field.with_type(pa.int64()) if field.name == "position" else field for field in manifest.SCHEMA])
+    )
     with pytest.raises(BadTable, match="or other types"):
         manifest.check(wider, "here")
 
 
 def test_the_same_dialogue_twice_is_refused() -> None:
     with pytest.raises(BadTable, match="utterance id 'train/a_0' occurs 2 times"):
-        building.build("iemocap", [_dialogue("a", ("M", "sad")), _dialogue("b", ("M", "sad")), _dialogue("a", ("M", "sad"))], IEMOCAP4)
+        building.build(
+            "iemocap",
+            [_dialogue("a", ("M", "sad")), _dialogue("b", ("M", "sad")), _dialogue("a", ("M", "sad"))],
+            IEMOCAP4,
+        )
 
 
 def test_a_file_that_is_no_parquet_is_refused_by_name(tmp_path: Path) -> None:
@@ -138,7 +165,9 @@ def test_a_file_that_is_no_parquet_is_refused_by_name(tmp_path: Path) -> None:
         manifest.read(tmp_path / "manifest.parquet")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, where every write meets a full disk, is Linux's alone")
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="/dev/full, where every write meets a full disk, is Linux's alone"
+)
 def test_a_full_disk_leaves_the_old_manifest_and_nothing_half_written(tmp_path: Path) -> None:
     path = tmp_path / "manifest.parquet"
     manifest.write(path, _table())
@@ -152,9 +181,14 @@ def test_a_full_disk_leaves_the_old_manifest_and_nothing_half_written(tmp_path: 
 
 def test_a_manifest_of_another_schema_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "manifest.parquet"
-    for older in (_table().replace_schema_metadata({"schema_version": "1"}), _table().drop_columns(["text_characters"]).replace_schema_metadata(None)):
+    for older in (
+        _table().replace_schema_metadata({"schema_version": "1"}),
+        _table().drop_columns(["text_characters"]).replace_schema_metadata(None),
+    ):
         pq.write_table(older, path)
-        with pytest.raises(BadTable, match=r"manifest\.parquet: schema version 1, this program reads 2; run the stage manifest again"):
+        with pytest.raises(
+            BadTable, match=r"manifest\.parquet: schema version 1, this program reads 2; run the stage manifest again"
+        ):
             manifest.read(path)
 
 
@@ -183,13 +217,20 @@ def test_bounds_of_dialogues_are_half_open_and_cover_the_table() -> None:
     assert manifest.dialogue_bounds(_table()) == [(0, 3), (3, 4), (4, 6)]
 
 
-@pytest.mark.parametrize(("per_part", "parts"), [(1, [(0, 3), (3, 4), (4, 6)]), (3, [(0, 3), (3, 6)]), (4, [(0, 4), (4, 6)]), (6, [(0, 6)]), (100, [(0, 6)])])
+@pytest.mark.parametrize(
+    ("per_part", "parts"),
+    [(1, [(0, 3), (3, 4), (4, 6)]), (3, [(0, 3), (3, 6)]), (4, [(0, 4), (4, 6)]), (6, [(0, 6)]), (100, [(0, 6)])],
+)
 def test_parts_are_cut_between_dialogues(per_part: int, parts: list[tuple[int, int]]) -> None:
     assert manifest.cut_into_parts(_table(), per_part) == parts
 
 
-def test_a_large_manifest_has_several_row_groups_and_one_of_the_size_of_meld_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert manifest.ROW_GROUP_UTTERANCES > 13_708  # utterances of MELD: its manifest is the same file as before there were several
+def test_a_large_manifest_has_several_row_groups_and_one_of_the_size_of_meld_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        manifest.ROW_GROUP_UTTERANCES > 13_708
+    )  # utterances of MELD: its manifest is the same file as before there were several
     monkeypatch.setattr(manifest, "ROW_GROUP_UTTERANCES", 3)
     manifest.write(tmp_path / "manifest.parquet", _table())
     assert pq.read_metadata(tmp_path / "manifest.parquet").num_row_groups == 2
@@ -210,13 +251,23 @@ def test_an_utterance_lasts_as_long_as_its_pictures_else_its_sound_else_its_anno
     assert manifest.annotated_seconds(table) == [0.5, 7.5, 0.75, 0.75, 3.0, 4.0]
 
 
-def test_further_spans_are_a_column_where_one_utterance_has_some_and_last_as_long_as_they_are_together(tmp_path: Path) -> None:
+def test_further_spans_are_a_column_where_one_utterance_has_some_and_last_as_long_as_they_are_together(
+    tmp_path: Path,
+) -> None:
     plain = _dialogue("a", ("M", "sad"), ("F", "sad"))
     assert building.build("iemocap", [plain], IEMOCAP4).schema.names == manifest.SCHEMA.names
-    ends = dict(zip(("video_start_seconds", "video_end_seconds", "audio_start_seconds", "audio_end_seconds"), (0.5, 0.75) * 2, strict=True))
+    ends = dict(
+        zip(
+            ("video_start_seconds", "video_end_seconds", "audio_start_seconds", "audio_end_seconds"),
+            (0.5, 0.75) * 2,
+            strict=True,
+        )
+    )
     further = (MediaSpan("b.mp4", "b.wav", 0.0, 1.0), MediaSpan("a.mp4", "a.mp4", 2.0, 2.5))
     one, other = plain.utterances
-    built = building.build("iemocap", [replace(plain, utterances=(one, replace(other, further_spans=further, **ends)))], IEMOCAP4)
+    built = building.build(
+        "iemocap", [replace(plain, utterances=(one, replace(other, further_spans=further, **ends)))], IEMOCAP4
+    )
     manifest.write(tmp_path / "manifest.parquet", built)
     table = manifest.read(tmp_path / "manifest.parquet")
     assert table.equals(built)

@@ -1,4 +1,6 @@
-"""What lies beside a run, as training and ``merc-evaluate`` leave it: predictions and evaluations, made of random numbers."""
+"""What lies beside a run, as training and ``merc-evaluate`` leave it: predictions and evaluations, made of random
+numbers.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +16,23 @@ IDS = tuple(f"test/dia{number // 5}_utt{number % 5}" for number in range(30))
 DIALOGUES = tuple(one.rpartition("_")[0] for one in IDS)
 
 
-def write_predictions(folder: Path, said: Sequence[Sequence[int]], labels: Sequence[int], *, classes: int = 7, ids: Sequence[str] = IDS) -> None:
-    """``predictions.parquet`` of a run whose seeds say certain classes of the test utterances; the dev rows before them are to be left alone."""
-    tables = [_rows(seed, split, of_seed, labels, classes, ids) for seed, of_seed in enumerate(said) for split in ("dev", "test")]
+def write_predictions(
+    folder: Path, said: Sequence[Sequence[int]], labels: Sequence[int], *, classes: int = 7, ids: Sequence[str] = IDS
+) -> None:
+    """``predictions.parquet`` of a run whose seeds say certain classes of the test utterances; the dev rows before them
+    are to be left alone.
+    """
+    tables = [
+        _rows(seed, split, of_seed, labels, classes, ids)
+        for seed, of_seed in enumerate(said)
+        for split in ("dev", "test")
+    ]
     parquet.write(folder / "predictions.parquet", pa.concat_tables(tables))
 
 
-def _rows(seed: int, split: str, said: Sequence[int], labels: Sequence[int], classes: int, ids: Sequence[str]) -> pa.Table:
+def _rows(
+    seed: int, split: str, said: Sequence[int], labels: Sequence[int], classes: int, ids: Sequence[str]
+) -> pa.Table:
     count = len(said)
     probabilities = np.full((count, classes), 0.4 / max(classes - 1, 1), dtype=np.float32)
     probabilities[np.arange(count), said] = 0.6
@@ -39,7 +51,9 @@ def _rows(seed: int, split: str, said: Sequence[int], labels: Sequence[int], cla
     )
 
 
-def write_evaluations(evaluations: Path, recipe: str, *, dataset: str = "tiny", fingerprint: str = "1", seeds: int = 2, base: float = 0.5) -> None:
+def write_evaluations(
+    evaluations: Path, recipe: str, *, dataset: str = "tiny", fingerprint: str = "1", seeds: int = 2, base: float = 0.5
+) -> None:
     """Every evaluation that the page draws, of a run that was evaluated with a fingerprint."""
     home = evaluations / "runs" / dataset / recipe
 
@@ -49,37 +63,89 @@ def write_evaluations(evaluations: Path, recipe: str, *, dataset: str = "tiny", 
     def write(name: str, of_seed: Any, **more: Any) -> Path:
         found = over_seeds({seed: of_seed(base + 0.01 * seed) for seed in range(seeds)})
         files.write_json(home / name / "scores.json", {"split": "test", **more, **found})
-        files.write_json(home / name / "record.json", {"fingerprint": "9", "settings": {}, "inputs": {"run": fingerprint, "version": 1}})
+        files.write_json(
+            home / name / "record.json",
+            {"fingerprint": "9", "settings": {}, "inputs": {"run": fingerprint, "version": 1}},
+        )
         return home / name
 
     parts = ("labelled", "transcript")
     support = {definition: {"no_shift": 10, "shift": 5} for definition in parts}
-    write("emotion_shift", lambda value: {name: {"shift": score(value - 0.1), "no_shift": score(value)} for name in parts}, support=support)
-    write("context_substitution", lambda value: {"eccs": score(value - 0.02), "eics": score(value - 0.05), "raw": score(value)}, replaced="earlier utterances")
+    write(
+        "emotion_shift",
+        lambda value: {name: {"shift": score(value - 0.1), "no_shift": score(value)} for name in parts},
+        support=support,
+    )
+    write(
+        "context_substitution",
+        lambda value: {"eccs": score(value - 0.02), "eics": score(value - 0.05), "raw": score(value)},
+        replaced="earlier utterances",
+    )
     write("robustness", lambda value: {"text": {rate: score(value - float(rate) / 4) for rate in ("0", "0.5", "0.9")}})
     error = {"negative_log_likelihood": 1.0}
     folder = write(
         "calibration",
-        lambda value: {"temperature": 1.5, **{name: {"expected_calibration_error": value / 5, **error} for name in ("raw", "tempered")}},
+        lambda value: {
+            "temperature": 1.5,
+            **{name: {"expected_calibration_error": value / 5, **error} for name in ("raw", "tempered")},
+        },
         support=30,
     )
     rows = [
-        {"seed": seed, "tempered": tempered, "low": low, "high": low + 0.5, "support": int(10 * low), "confidence": low + 0.25, "accuracy": low + 0.2}
+        {
+            "seed": seed,
+            "tempered": tempered,
+            "low": low,
+            "high": low + 0.5,
+            "support": int(10 * low),
+            "confidence": low + 0.25,
+            "accuracy": low + 0.2,
+        }
         for seed in range(seeds)
         for tempered in (False, True)
         for low in (0.0, 0.5)
     ]
     parquet.write(folder / "reliability.parquet", pa.Table.from_pylist(rows))
-    folder = write("representations", lambda value: {"silhouette": value / 10, "by_emotion": {"joy": None}}, map_of_seed=0, utterances=20)
+    folder = write(
+        "representations",
+        lambda value: {"silhouette": value / 10, "by_emotion": {"joy": None}},
+        map_of_seed=0,
+        utterances=20,
+    )
     rng = np.random.default_rng(len(recipe))
     points = {"seed": [0] * 20, "utterance_id": list(IDS[:20]), "label": (np.arange(20) % 7).tolist()}
-    parquet.write(folder / "points.parquet", pa.table({**points, **{name: rng.normal(size=20).astype(np.float32) for name in ("x", "y")}}))
+    parquet.write(
+        folder / "points.parquet",
+        pa.table({**points, **{name: rng.normal(size=20).astype(np.float32) for name in ("x", "y")}}),
+    )
 
 
-def write_significance(evaluations: Path, pairs: Sequence[dict[str, Any]], fingerprints: dict[str, str], *, dataset: str = "tiny") -> None:
+def write_significance(
+    evaluations: Path, pairs: Sequence[dict[str, Any]], fingerprints: dict[str, str], *, dataset: str = "tiny"
+) -> None:
     """The comparison of all runs; a pair has what it is given over that of a significant one."""
-    whole = {"seeds": 2, "difference": 0.02, "t": 3.0, "p": 0.01, "p_holm": 0.02, "low": 0.01, "high": 0.03, "significant": True, "seeds_needed": 4, "note": ""}
+    whole = {
+        "seeds": 2,
+        "difference": 0.02,
+        "t": 3.0,
+        "p": 0.01,
+        "p_holm": 0.02,
+        "low": 0.01,
+        "high": 0.03,
+        "significant": True,
+        "seeds_needed": 4,
+        "note": "",
+    }
     folder = evaluations / "comparisons" / dataset / "significance"
     about = {"label_set": "meld7", "classes": [], "encoders": "frozen", "shards": "0", "recipes": list(fingerprints)}
-    files.write_json(folder / "scores.json", {"split": "test", "score": "weighted_f1", "tables": [{**about, "pairs": [{**whole, **pair} for pair in pairs]}]})
-    files.write_json(folder / "record.json", {"fingerprint": "9", "settings": {}, "inputs": {"runs": fingerprints, "version": 1}})
+    files.write_json(
+        folder / "scores.json",
+        {
+            "split": "test",
+            "score": "weighted_f1",
+            "tables": [{**about, "pairs": [{**whole, **pair} for pair in pairs]}],
+        },
+    )
+    files.write_json(
+        folder / "record.json", {"fingerprint": "9", "settings": {}, "inputs": {"runs": fingerprints, "version": 1}}
+    )

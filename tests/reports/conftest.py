@@ -64,7 +64,9 @@ def write_faces() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def making() -> SimpleNamespace:
     """The functions behind these fixtures, for what several tests share: they take the folder to write to."""
-    return SimpleNamespace(shards=make_shards, run=make_run, predictions=make_predictions, media=make_media, retell=_retell)
+    return SimpleNamespace(
+        shards=make_shards, run=make_run, predictions=make_predictions, media=make_media, retell=_retell
+    )
 
 
 def _retell(layout: Layout, words: dict[str, tuple[str, str]]) -> None:
@@ -72,7 +74,10 @@ def _retell(layout: Layout, words: dict[str, tuple[str, str]]) -> None:
         table = parquet.read(path)
         rows = table.to_pylist()
         for row in rows:
-            told = [words.get(one, (speaker, text)) for one, speaker, text in zip(row["utterance_ids"], row["speakers"], row["texts"], strict=True)]
+            told = [
+                words.get(one, (speaker, text))
+                for one, speaker, text in zip(row["utterance_ids"], row["speakers"], row["texts"], strict=True)
+            ]
             row["speakers"], row["texts"] = [speaker for speaker, _ in told], [text for _, text in told]
         parquet.write(path, pa.Table.from_pylist(rows, schema=table.schema))
 
@@ -88,7 +93,8 @@ def make_predictions(
     without: Sequence[str] = (),
     more: dict[str, str] | None = None,
 ) -> Path:
-    """A Parquet file as a training leaves it. Every seed says the same: the truth with 0.7 (of unlabelled utterances the first class), or what is ``said``.
+    """A Parquet file as a training leaves it. Every seed says the same: the truth with 0.7 (of unlabelled utterances
+    the first class), or what is ``said``.
 
     Args:
         path: of the file.
@@ -112,26 +118,46 @@ def make_predictions(
                 if one not in without:
                     for name, value in zip(columns, (split, row["dialogue_id"], one, position, label), strict=True):
                         columns[name].append(value)
-    chosen = [(said or {}).get(one, (min(max(label, 0), classes - 1), 0.7)) for one, label in zip(columns["utterance_id"], columns["label"], strict=True)]
-    probabilities = np.array([[(1 - share) / (classes - 1)] * classes for _, share in chosen], np.float32).reshape(-1, classes)
+    chosen = [
+        (said or {}).get(one, (min(max(label, 0), classes - 1), 0.7))
+        for one, label in zip(columns["utterance_id"], columns["label"], strict=True)
+    ]
+    probabilities = np.array([[(1 - share) / (classes - 1)] * classes for _, share in chosen], np.float32).reshape(
+        -1, classes
+    )
     probabilities[np.arange(len(chosen)), [index for index, _ in chosen]] = [share for _, share in chosen]
     strings = {name: pa.array(columns[name], pa.string()) for name in ("split", "dialogue_id", "utterance_id")}
-    of_seed = {**columns, **strings, "predicted": [index for index, _ in chosen], "probabilities": vectors(probabilities)}
+    of_seed = {
+        **columns,
+        **strings,
+        "predicted": [index for index, _ in chosen],
+        "probabilities": vectors(probabilities),
+    }
     of_seed |= {name: [value] * len(chosen) for name, value in (more or {}).items()}
     parquet.write(path, pa.concat_tables([pa.table({"seed": np.full(len(chosen), seed), **of_seed}) for seed in seeds]))
     return path
 
 
 def make_media(layout: Layout, *, without: Sequence[str] = (), doubtful: Sequence[str] = ()) -> None:
-    """Media of the utterances of shards: two crops of one grey each, and a tenth of a second of sound; those in ``without`` have no face."""
+    """Media of the utterances of shards: two crops of one grey each, and a tenth of a second of sound; those in
+    ``without`` have no face.
+    """
     rows = []
     for split in reader.splits(layout.shards):
         for row in reader.read_split(layout.shards, split, ["dialogue_id", "utterance_ids"]).to_pylist():
             for one in row["utterance_ids"]:
                 grey = 20 * (len(rows) % 12) + 10
                 crop = jpeg(np.full((80, 80, 3), grey, np.uint8), 95)
-                seen = {"faces": [crop, crop], "face_seconds": [0.0, 0.5], "face_scores": [0.9, 0.9], "visual_status": "ok"}
-                media = {**empty(Clip(one, row["dialogue_id"], "", "", "full", None, None, None, None)), "face_coverage": 0.2 if one in doubtful else 1.0}
+                seen = {
+                    "faces": [crop, crop],
+                    "face_seconds": [0.0, 0.5],
+                    "face_scores": [0.9, 0.9],
+                    "visual_status": "ok",
+                }
+                media = {
+                    **empty(Clip(one, row["dialogue_id"], "", "", "full", None, None, None, None)),
+                    "face_coverage": 0.2 if one in doubtful else 1.0,
+                }
                 media |= {"audio": flac(np.zeros(1600, np.float32))[0], "audio_status": "ok"}
                 rows.append({**media, **({"visual_status": "no_face"} if one in without else seen)})
     write_part(layout.media / "part-00000.parquet", rows)
@@ -141,7 +167,10 @@ def make_media(layout: Layout, *, without: Sequence[str] = (), doubtful: Sequenc
 def random_dialogues(sizes: dict[str, int], classes: int = len(CLASSES), seed: int = 0) -> Dialogues:
     rng = np.random.default_rng(seed)
     return {
-        split: [(f"{split}/dia{number}", rng.integers(-1 if number % 5 == 0 else 0, classes, rng.integers(1, 20)).tolist()) for number in range(count)]
+        split: [
+            (f"{split}/dia{number}", rng.integers(-1 if number % 5 == 0 else 0, classes, rng.integers(1, 20)).tolist())
+            for number in range(count)
+        ]
         for split, count in sizes.items()
     }
 
@@ -155,14 +184,20 @@ def make_shards(
     deviations: Sequence[str] = (),
     counts_compared: bool = True,
 ) -> Layout:
-    """Shards with text and audio vectors; every tenth utterance of a split has no audio, and a failure row that says so."""
-    dialogues = dialogues if dialogues is not None else random_dialogues({"train": 12, "dev": 4, "test": 6}, len(classes))
+    """Shards with text and audio vectors; every tenth utterance of a split has no audio, and a failure row that says
+    so.
+    """
+    dialogues = (
+        dialogues if dialogues is not None else random_dialogues({"train": 12, "dev": 4, "test": 6}, len(classes))
+    )
     meta = {"corpus": layout.dataset, "label_set": "meld7"}
     shape = schema({"text": 2, "audio": 2}, {**meta, "encoders": {}}, classes)
     counts = {}
     for split, rows in dialogues.items():
         present = iter(np.arange(sum(len(labels) for _, labels in rows)) % 10 != 3)
-        records = [_row(layout.dataset, split, name, labels, [bool(next(present)) for _ in labels]) for name, labels in rows]
+        records = [
+            _row(layout.dataset, split, name, labels, [bool(next(present)) for _ in labels]) for name, labels in rows
+        ]
         silent = [
             Failure(one, "media", "audio", "silence")
             for row in records
@@ -170,18 +205,42 @@ def make_shards(
             if not there
         ]
         cut = [Failure(row["utterance_ids"][0], "media", "all", "truncated", "kept 60 of 305 s") for row in records[:1]]
-        parquet.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", pa.Table.from_pylist(records, schema=shape))
-        parquet.write(layout.shards / "failures" / f"{split}-00000-of-00001.parquet", failures.table(one.row() for one in [*silent, *cut]))
+        parquet.write(
+            layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", pa.Table.from_pylist(records, schema=shape)
+        )
+        parquet.write(
+            layout.shards / "failures" / f"{split}-00000-of-00001.parquet",
+            failures.table(one.row() for one in [*silent, *cut]),
+        )
         total = sum(len(labels) for _, labels in rows)
         labelled = {name: sum(labels.count(index) for _, labels in rows) for index, name in enumerate(classes)}
-        counts[split] = {"dialogues": len(rows), "utterances": total, "labels": labelled, "unlabelled": total - sum(labelled.values())}
+        counts[split] = {
+            "dialogues": len(rows),
+            "utterances": total,
+            "labels": labelled,
+            "unlabelled": total - sum(labelled.values()),
+        }
         counts[split]["present"] = {"text": total, "audio": total - len(silent)}
-    provenance = {"revision": "version 1", "dim": 2, "layer": None, "pooling": "mean", "licence": "Apache-2.0", "training_data_overlap": "none"}
+    provenance = {
+        "revision": "version 1",
+        "dim": 2,
+        "layer": None,
+        "pooling": "mean",
+        "licence": "Apache-2.0",
+        "training_data_overlap": "none",
+    }
     encoders = {
         modality: {"name": name, "encoder": name, **provenance, "settings": {"family": name}}
         for modality, name in {"text": "ngrams", "audio": "acoustic"}.items()
     }
-    info = {**meta, "schema_version": SCHEMA_VERSION, "classes": list(classes), "encoders": encoders, "counts": counts, "splits": list(dialogues)}
+    info = {
+        **meta,
+        "schema_version": SCHEMA_VERSION,
+        "classes": list(classes),
+        "encoders": encoders,
+        "counts": counts,
+        "splits": list(dialogues),
+    }
     info |= {
         "modalities": ["text", "audio"],
         "dims": {"text": 2, "audio": 2},
@@ -190,7 +249,11 @@ def make_shards(
         "versions": {"merc-pipeline": "0"},
         "fingerprint": "0",
     }
-    info |= {"counts_compared": counts_compared, "corpus_settings": {"reader": "meld"}, "settings": {"shards": {"row_group_dialogues": 128}}}
+    info |= {
+        "counts_compared": counts_compared,
+        "corpus_settings": {"reader": "meld"},
+        "settings": {"shards": {"row_group_dialogues": 128}},
+    }
     files.write_json(layout.shards / "meta" / "info.json", info)
     files.write_json(layout.shards / "meta" / "stats.json", {})
     build_trajectories(TRAJECTORIES, layout, RunOptions(overwrite=True))
@@ -201,7 +264,13 @@ def _row(corpus: str, split: str, dialogue_id: str, labels: list[int], audio: li
     size = len(labels)
     ids = [f"{dialogue_id}_utt{position}" for position in range(size)]
     nothing: dict[str, Any] = {name: [None] * size for name in ("valence", "arousal", "dominance")}
-    texts = {"utterance_ids": ids, "source_utterance_ids": ids, "texts": ["a secret transcript"] * size, "emotions": ["joy"] * size, "sentiments": [""] * size}
+    texts = {
+        "utterance_ids": ids,
+        "source_utterance_ids": ids,
+        "texts": ["a secret transcript"] * size,
+        "emotions": ["joy"] * size,
+        "sentiments": [""] * size,
+    }
     return {
         "corpus": corpus,
         "split": split,
@@ -243,18 +312,27 @@ def make_run(
     for seed, (dev, test) in enumerate(scores):
         confusion = rng.integers(0, 30, (len(classes), len(classes))) + np.diag(rng.integers(30, 120, len(classes)))
         per_class = {
-            name: {"precision": 0.5, "recall": 0.25 * (1 + seed), "f1": 0.4, "support": int(confusion[index].sum())} for index, name in enumerate(classes)
+            name: {"precision": 0.5, "recall": 0.25 * (1 + seed), "f1": 0.4, "support": int(confusion[index].sum())}
+            for index, name in enumerate(classes)
         }
         chosen = 3 + seed
         seeds[str(seed)] = {
             "epoch": chosen,
             "dev": {"weighted_f1": dev, "accuracy": dev, "macro_f1": dev},
-            "test": {"weighted_f1": test, "accuracy": test + 0.01, "macro_f1": test - 0.1, "per_class": per_class, "confusion": confusion.tolist()},
+            "test": {
+                "weighted_f1": test,
+                "accuracy": test + 0.01,
+                "macro_f1": test - 0.1,
+                "per_class": per_class,
+                "confusion": confusion.tolist(),
+            },
             "best_test_epoch": {"epoch": chosen + 1, "weighted_f1": test + 0.005},
         }
         for epoch in range(1, epochs + 1):
             score = dev - 0.01 * abs(epoch - chosen)
-            lines.append({"seed": seed, "epoch": epoch, "train_loss": 2.0 / epoch + 0.05 * seed, "dev_weighted_f1": score})
+            lines.append(
+                {"seed": seed, "epoch": epoch, "train_loss": 2.0 / epoch + 0.05 * seed, "dev_weighted_f1": score}
+            )
     majority = {"weighted_f1": 0.3127, "accuracy": 0.4812}
     results = {
         "dataset": dataset,
@@ -271,7 +349,10 @@ def make_run(
         "seeds": seeds,
     }
     files.write_json(folder / "results.json", results | (replace or {}))
-    files.write_json(folder / "record.json", {"fingerprint": "1", "settings": {"recipes": {recipe: {"model": "recurrent"}}}, "inputs": {"shards": shards}})
+    files.write_json(
+        folder / "record.json",
+        {"fingerprint": "1", "settings": {"recipes": {recipe: {"model": "recurrent"}}}, "inputs": {"shards": shards}},
+    )
     with (folder / "history.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["seed", "epoch", "train_loss", "dev_weighted_f1"])
         writer.writeheader()
@@ -282,7 +363,11 @@ def make_run(
 def make_times(runs: Path, *, dataset: str = "tiny", recipe: str = "baseline", seed: int = 0, **more: Any) -> Path:
     """What the epochs of a seed took, 2 seconds on the clock; ``more`` gives keys other values."""
     path = timing.path_of(runs, dataset, recipe, seed)
-    files.write_json(path, {"fingerprint": "1", "device": "cpu", "threads": 1, "epochs": 12, "wall_seconds": 2.0, "cpu_seconds": 1.5} | more)
+    files.write_json(
+        path,
+        {"fingerprint": "1", "device": "cpu", "threads": 1, "epochs": 12, "wall_seconds": 2.0, "cpu_seconds": 1.5}
+        | more,
+    )
     return path
 
 
@@ -292,16 +377,32 @@ def write_evaluation(tmp_path: Path) -> Callable[..., Path]:
     return lambda *given, **more: make_evaluation(tmp_path / "evaluations", *given, **more)
 
 
-def make_evaluation(evaluations: Path, protocol: str, scores: dict[str, Any], *, dataset: str = "tiny", recipe: str = "baseline", run: str = "1") -> Path:
+def make_evaluation(
+    evaluations: Path,
+    protocol: str,
+    scores: dict[str, Any],
+    *,
+    dataset: str = "tiny",
+    recipe: str = "baseline",
+    run: str = "1",
+) -> Path:
     """What ``merc-evaluate`` leaves of a run with that fingerprint."""
     folder = evaluations / "runs" / dataset / recipe / protocol
     files.write_json(folder / "scores.json", scores)
-    files.write_json(folder / "record.json", {"fingerprint": "2", "settings": {"evaluation": {protocol: {}}}, "inputs": {"run": run, "version": 1}})
+    files.write_json(
+        folder / "record.json",
+        {"fingerprint": "2", "settings": {"evaluation": {protocol: {}}}, "inputs": {"run": run, "version": 1}},
+    )
     return folder
 
 
 def make_comparison(
-    evaluations: Path, pairs: Sequence[dict[str, Any]], *, dataset: str = "tiny", runs: dict[str, str] | None = None, reference: str | None = None
+    evaluations: Path,
+    pairs: Sequence[dict[str, Any]],
+    *,
+    dataset: str = "tiny",
+    runs: dict[str, str] | None = None,
+    reference: str | None = None,
 ) -> Path:
     """What ``merc-evaluate`` leaves of pairs of recipes, whose keys that are missing are None."""
     keys = ("difference", "t", "p", "p_holm", "low", "high", "significant", "seeds_needed")

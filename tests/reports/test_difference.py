@@ -25,14 +25,30 @@ def test_every_kind_of_change_is_told_and_nothing_is_taken_for_markup() -> None:
         dialogues=Ids(3, (1, 0), (EVIL, "")),
         utterances=Ids(6),
         vectors={
-            "text": VectorChange(compared=6, changed=2, largest=0.25, lowest_cosine=0.5, mean_cosine=0.75, worst="train/dia2_utt0", gained=1),
+            "text": VectorChange(
+                compared=6,
+                changed=2,
+                largest=0.25,
+                lowest_cosine=0.5,
+                mean_cosine=0.75,
+                worst="train/dia2_utt0",
+                gained=1,
+            ),
             "audio": VectorChange(lengths=(4, 5)),
         },
         columns={"emotions": (2, EVIL)},
         failures=(1, 2),
         trajectories=["neighbours_path"],
     )
-    page = _page(Difference({"train": change}, (["dev"], []), ([], [EVIL]), {"encoders.text.revision": ("a", None)}, {"versions.numpy": ("1", "2")}))
+    page = _page(
+        Difference(
+            {"train": change},
+            (["dev"], []),
+            ([], [EVIL]),
+            {"encoders.text.revision": ("a", None)},
+            {"versions.numpy": ("1", "2")},
+        )
+    )
     for words in (
         "They differ.",
         "Splits only in A: dev",

@@ -36,11 +36,15 @@ def test_without_evaluations_there_are_none(tmp_path: Path) -> None:
     assert _read(tmp_path) == Evaluations([], None, [])
 
 
-def test_emotion_shift_has_one_definition_where_both_are_the_same(write_evaluation: WriteEvaluation, tmp_path: Path) -> None:
+def test_emotion_shift_has_one_definition_where_both_are_the_same(
+    write_evaluation: WriteEvaluation, tmp_path: Path
+) -> None:
     support = {name: {"shift": 1003, "no_shift": 861} for name in ("transcript", "labelled")}
     write_evaluation("emotion_shift", {"support": support, **over_seeds(_shift(0.5, 0.7), _shift(0.6, None))})
     block = _block(tmp_path)
-    assert block.rows == {"baseline": {"Shift": Value(0.55, pytest.approx(0.0707, abs=1e-4))}}  # no_shift is missing from a seed
+    assert block.rows == {
+        "baseline": {"Shift": Value(0.55, pytest.approx(0.0707, abs=1e-4))}
+    }  # no_shift is missing from a seed
     assert "(1,003 utterances)" in block.about
     support["labelled"] = {"shift": 410, "no_shift": 1151}
     write_evaluation("emotion_shift", {"support": support, **over_seeds(_shift(0.5, 0.7))})
@@ -74,7 +78,13 @@ def test_emotion_shift_has_one_definition_where_both_are_the_same(write_evaluati
                     "tempered": {"expected_calibration_error": 0.1, "negative_log_likelihood": 1.0},
                 }
             ),
-            {"ECE": 0.2, "ECE, tempered": 0.1, "Likelihood loss": 1.25, "Likelihood loss, tempered": 1.0, "Temperature": 1.5},
+            {
+                "ECE": 0.2,
+                "ECE, tempered": 0.1,
+                "Likelihood loss": 1.25,
+                "Likelihood loss, tempered": 1.0,
+                "Temperature": 1.5,
+            },
         ),
         (
             "any_modality_oracle",
@@ -105,9 +115,13 @@ def test_each_evaluation_becomes_columns(
     assert _block(tmp_path).rows == {"baseline": {head: Value(mean) for head, mean in expected.items()}}
 
 
-def test_an_evaluation_of_a_run_that_was_trained_again_is_named_and_not_shown(write_evaluation: WriteEvaluation, tmp_path: Path) -> None:
+def test_an_evaluation_of_a_run_that_was_trained_again_is_named_and_not_shown(
+    write_evaluation: WriteEvaluation, tmp_path: Path
+) -> None:
     write_evaluation("robustness", over_seeds({"text": {"0.5": _f1(0.5)}}), run="older")
-    make_comparison(tmp_path / "evaluations", [{"first": "baseline", "second": "other"}], runs={"baseline": "1", "other": "older"})
+    make_comparison(
+        tmp_path / "evaluations", [{"first": "baseline", "second": "other"}], runs={"baseline": "1", "other": "older"}
+    )
     assert _read(tmp_path, baseline="1", other="1") == Evaluations([], None, ["baseline/robustness", "significance"])
 
 
@@ -117,12 +131,18 @@ def test_a_comparison_with_a_recipe_that_is_gone_is_not_shown(tmp_path: Path) ->
 
 
 def test_pairs_are_read_with_their_reference(tmp_path: Path) -> None:
-    pairs = [{"first": "baseline", "second": "other", "difference": 0.1, "significant": True}, {"first": "third", "second": "other", "significant": False}]
+    pairs = [
+        {"first": "baseline", "second": "other", "difference": 0.1, "significant": True},
+        {"first": "third", "second": "other", "significant": False},
+    ]
     make_comparison(tmp_path / "evaluations", pairs, reference="other")
     significance = _read(tmp_path, baseline="1", other="1", third="1").significance
     assert significance is not None
     assert (significance.reference, significance.level) == ("other", 0.05)
-    assert {name: pair.significant for name, pair in significance.with_one("other").items()} == {"baseline": True, "third": False}
+    assert {name: pair.significant for name, pair in significance.with_one("other").items()} == {
+        "baseline": True,
+        "third": False,
+    }
 
 
 @pytest.mark.parametrize(
@@ -133,7 +153,9 @@ def test_pairs_are_read_with_their_reference(tmp_path: Path) -> None:
         ({"mean": {"text": {"half": {}}}, "std": {}}, "not what robustness writes .*ValueError"),
     ],
 )
-def test_scores_of_another_shape_are_refused(scores: Any, message: str, write_evaluation: WriteEvaluation, tmp_path: Path) -> None:
+def test_scores_of_another_shape_are_refused(
+    scores: Any, message: str, write_evaluation: WriteEvaluation, tmp_path: Path
+) -> None:
     write_evaluation("robustness", scores)
     with pytest.raises(BadTable, match=rf"robustness/scores.json: {message}"):
         _read(tmp_path)

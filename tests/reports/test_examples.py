@@ -24,7 +24,14 @@ DIALOGUES = {
 
 
 def _read(layout: Layout, similarity: str = "path", number: int = 2, neighbours: int = 2) -> list[Example]:
-    return read_examples(layout.shards / "trajectories", similarity, classes=CLASSES, colours=COLOURS, number=number, neighbours=neighbours)
+    return read_examples(
+        layout.shards / "trajectories",
+        similarity,
+        classes=CLASSES,
+        colours=COLOURS,
+        number=number,
+        neighbours=neighbours,
+    )
 
 
 @pytest.fixture
@@ -50,7 +57,11 @@ def test_what_was_shown_as_a_neighbour_is_no_example_of_its_own(layout: Layout) 
 
 
 def test_path_strips_fill_the_width_and_unlabelled_cells_have_no_colour(layout: Layout) -> None:
-    strips = {strip.dialogue_id: strip for example in _read(layout, number=9) for strip in (example.dialogue, *example.neighbours)}
+    strips = {
+        strip.dialogue_id: strip
+        for example in _read(layout, number=9)
+        for strip in (example.dialogue, *example.neighbours)
+    }
     strip = strips["train/moves2"]
     assert [cell.colour for cell in strip.cells] == ["none", "#A3A3A3", "#A3A3A3", "#F0E442", "#F0E442", "#D55E00"]
     assert [cell.letters for cell in strip.cells] == ["", "N", "N", "J", "J", "A"]
@@ -68,7 +79,9 @@ def test_a_similarity_that_was_not_computed_is_named(layout: Layout) -> None:
         _read(layout, "histogram")
 
 
-def test_without_trajectories_or_neighbours_there_are_no_examples(tmp_path: Path, write_shards: Callable[..., Layout]) -> None:
+def test_without_trajectories_or_neighbours_there_are_no_examples(
+    tmp_path: Path, write_shards: Callable[..., Layout]
+) -> None:
     assert read_examples(tmp_path, "path", classes=CLASSES, colours=COLOURS, number=2, neighbours=2) == []
     assert _read(write_shards(dialogues={"train": [("train/dia0", [-1, -1])]}, classes=CLASSES)) == []
 

@@ -78,4 +78,9 @@ def test_an_emotion_without_a_colour_of_its_own_gets_a_free_one() -> None:
 
 
 def test_letters_are_black_on_light_and_white_on_dark() -> None:
-    assert [colours_of.ink_on(colour) for colour in ("#F0E442", "#0072B2", "#000000", "#ffffff")] == ["#000000", "#ffffff", "#ffffff", "#000000"]
+    assert [colours_of.ink_on(colour) for colour in ("#F0E442", "#0072B2", "#000000", "#ffffff")] == [
+        "#000000",
+        "#ffffff",
+        "#ffffff",
+        "#000000",
+    ]

@@ -25,8 +25,8 @@ def test_it_is_the_mean_over_the_seeds_and_says_where_it_was_measured(write_run:
     make_times(tmp_path / "runs", seed=1, wall_seconds=4, cpu_seconds=0.5, device="NVIDIA H200")
     assert _pace(tmp_path) == Pace(
         3.0,
-        "on the clock; 1 of processor time; training, and scoring dev and test; the median over the epochs, the mean over the seeds; cpu, 1 thread; "
-        "NVIDIA H200, 1 thread",
+        "on the clock; 1 of processor time; training, and scoring dev and test; the median over the epochs, the mean"
+        " over the seeds; cpu, 1 thread; NVIDIA H200, 1 thread",
     )
 
 
@@ -41,15 +41,29 @@ DAMAGES: dict[str, tuple[bytes | None, str]] = {
     "nothing": (None, "not timed: trained elsewhere"),
     "cut": (b'{"fingerprint": "1", "dev', "not a JSON file"),
     "a list": (b"[]", "not the times of a seed"),
-    "of another training": (b'{"fingerprint":"0","device":"cpu","threads":1,"epochs":1,"wall_seconds":1,"cpu_seconds":1}', "belong to another training"),
-    "infinite": (b'{"fingerprint":"1","device":"cpu","threads":1,"epochs":1,"wall_seconds":1e999,"cpu_seconds":1}', "wall_seconds"),
-    "no float": (b'{"fingerprint":"1","device":"cpu","threads":1,"epochs":1,"wall_seconds":1%s,"cpu_seconds":1}' % (b"0" * 400), "wall_seconds"),
-    "negative": (b'{"fingerprint":"1","device":"cpu","threads":1,"epochs":1,"wall_seconds":-1,"cpu_seconds":1}', "wall_seconds"),
+    "of another training": (
+        b'{"fingerprint":"0","device":"cpu","threads":1,"epochs":1,"wall_seconds":1,"cpu_seconds":1}',
+        "belong to another training",
+    ),
+    "infinite": (
+        b'{"fingerprint":"1","device":"cpu","threads":1,"epochs":1,"wall_seconds":1e999,"cpu_seconds":1}',
+        "wall_seconds",
+    ),
+    "no float": (
+        b'{"fingerprint":"1","device":"cpu","threads":1,"epochs":1,"wall_seconds":1%s,"cpu_seconds":1}' % (b"0" * 400),
+        "wall_seconds",
+    ),
+    "negative": (
+        b'{"fingerprint":"1","device":"cpu","threads":1,"epochs":1,"wall_seconds":-1,"cpu_seconds":1}',
+        "wall_seconds",
+    ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_times_that_are_missing_or_damaged_are_no_error_and_it_is_said_why(write_run: WriteRun, tmp_path: Path, damage: str) -> None:
+def test_times_that_are_missing_or_damaged_are_no_error_and_it_is_said_why(
+    write_run: WriteRun, tmp_path: Path, damage: str
+) -> None:
     write_run(scores=[(0.5, 0.4)])
     content, words = DAMAGES[damage]
     if content is not None:

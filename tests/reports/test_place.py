@@ -20,7 +20,10 @@ def _make(folder: Path, words: str) -> None:
 
 
 def _words(reports: Path) -> set[str]:
-    return {path.read_text().removeprefix(PAGE) for path in (reports / "index.html", reports / "pages/a/index.html", reports / "results.md")}
+    return {
+        path.read_text().removeprefix(PAGE)
+        for path in (reports / "index.html", reports / "pages/a/index.html", reports / "results.md")
+    }
 
 
 def _put(reports: Path, words: str) -> None:
@@ -37,13 +40,17 @@ def test_a_report_takes_the_place_of_one_and_leaves_what_else_is_there(tmp_path:
     _put(reports, "new")
     assert _words(reports) == {"new"}
     assert (reports / "notes.txt").read_text() == "mine"
-    assert sorted(path.name for path in reports.iterdir()) == sorted(["index.html", "pages", "notes.txt", *place.TABLES])
+    assert sorted(path.name for path in reports.iterdir()) == sorted(
+        ["index.html", "pages", "notes.txt", *place.TABLES]
+    )
 
 
 @pytest.mark.parametrize("name", ["index.html", "pages/index.html", "results.md", "scores.json"])
 def test_a_folder_with_something_else_is_refused_and_nothing_in_it_is_changed(name: str, tmp_path: Path) -> None:
     files.write_text(tmp_path / name, "<!doctype html>\n<p>someone else's</p>\n")
-    with pytest.raises(SettingsDiffer, match=rf"{name.split('/')[0]}: not made by merc-report, .* or give another folder by --reports"):
+    with pytest.raises(
+        SettingsDiffer, match=rf"{name.split('/')[0]}: not made by merc-report, .* or give another folder by --reports"
+    ):
         place.check(tmp_path)
     assert (tmp_path / name).read_text() == "<!doctype html>\n<p>someone else's</p>\n"
 
@@ -86,7 +93,9 @@ def test_an_old_report_is_back_after_a_run_that_was_killed_between_its_two_renam
     assert _words(tmp_path) == {"old"}
 
 
-def test_an_error_on_the_way_leaves_the_old_report_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_error_on_the_way_leaves_the_old_report_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     _put(tmp_path, "old")
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr("merc.files.replace_folder", lambda *_: 1 / 0)

@@ -18,10 +18,16 @@ def _file(tmp_path: Path, text: str) -> str:
 
 def test_what_comes_with_the_package_names_source_year_and_features_of_every_row() -> None:
     rows = read_published()
-    assert {(row.corpus, row.label_set) for row in rows} == {("meld", "meld7"), ("iemocap", "iemocap6"), ("iemocap", "iemocap4")}
+    assert {(row.corpus, row.label_set) for row in rows} == {
+        ("meld", "meld7"),
+        ("iemocap", "iemocap6"),
+        ("iemocap", "iemocap4"),
+    }
     assert all(row.source and row.features and row.protocol and row.weighted_f1 for row in rows)
     assert len({(row.corpus, row.label_set, row.system, row.source) for row in rows}) == len(rows)
-    found = {(row.label_set, row.system): (row.weighted_f1, row.accuracy) for row in rows if row.source.startswith("DCLF")}
+    found = {
+        (row.label_set, row.system): (row.weighted_f1, row.accuracy) for row in rows if row.source.startswith("DCLF")
+    }
     assert found["meld7", "MMGCN+DCLF"] == (67.11, 68.37)
     assert found["iemocap6", "DDIN+DCLF"] == (71.68, 72.01)
 

@@ -29,7 +29,9 @@ def test_confusion_is_the_sum_over_the_seeds(write_run: WriteRun, tmp_path: Path
     write_run(classes=["no", "yes"], scores=[(0.5, 0.4), (0.5, 0.4), (0.5, 0.4)])
     (recipe,) = read_recipes(tmp_path / "runs", "tiny")
     of_seeds = [seed.test.confusion for seed in recipe.seeds.values()]
-    assert recipe.confusion == [[sum(matrix[row][column] for matrix in of_seeds) for column in (0, 1)] for row in (0, 1)]
+    assert recipe.confusion == [
+        [sum(matrix[row][column] for matrix in of_seeds) for column in (0, 1)] for row in (0, 1)
+    ]
 
 
 def test_without_runs_there_are_no_recipes(tmp_path: Path) -> None:
@@ -53,7 +55,9 @@ def test_features_name_encoder_and_modality(write_run: WriteRun, tmp_path: Path)
         ({"classes": ["neutral", "joy"]}, "the confusion matrix of seed 0 is not 2 x 2"),
     ],
 )
-def test_results_that_training_would_not_write_are_refused(changes: dict[str, Any], message: str, write_run: WriteRun, tmp_path: Path) -> None:
+def test_results_that_training_would_not_write_are_refused(
+    changes: dict[str, Any], message: str, write_run: WriteRun, tmp_path: Path
+) -> None:
     write_run(replace=changes)
     with pytest.raises(BadTable, match=message) as raised:
         read_recipes(tmp_path / "runs", "tiny")
@@ -61,12 +65,16 @@ def test_results_that_training_would_not_write_are_refused(changes: dict[str, An
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), 57.2, -0.1])
-def test_a_score_that_is_no_share_is_refused_naming_file_and_key(write_run: WriteRun, tmp_path: Path, score: float) -> None:
+def test_a_score_that_is_no_share_is_refused_naming_file_and_key(
+    write_run: WriteRun, tmp_path: Path, score: float
+) -> None:
     path = write_run() / "results.json"
     results = json.loads(path.read_text())
     results["seeds"]["1"]["test"]["weighted_f1"] = score
     path.write_text(json.dumps(results))
-    with pytest.raises(BadTable, match=r"baseline/results.json: not the results of a run: seeds.1.test.weighted_f1: Input should be"):
+    with pytest.raises(
+        BadTable, match=r"baseline/results.json: not the results of a run: seeds.1.test.weighted_f1: Input should be"
+    ):
         read_recipes(tmp_path / "runs", "tiny")
 
 

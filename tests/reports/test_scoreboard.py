@@ -16,7 +16,17 @@ def _boards(tmp_path: Path, significance: Significance | None = None) -> list[Sc
 
 
 def _pair(first: str, second: str, *, significant: bool | None) -> Pair:
-    return Pair(first=first, second=second, seeds=2, difference=0.1, p_holm=0.01, low=0.01, high=0.2, significant=significant, seeds_needed=3)
+    return Pair(
+        first=first,
+        second=second,
+        seeds=2,
+        difference=0.1,
+        p_holm=0.01,
+        low=0.01,
+        high=0.2,
+        significant=significant,
+        seeds_needed=3,
+    )
 
 
 def _significance(*pairs: Pair, reference: str | None = None) -> Significance:
@@ -42,7 +52,9 @@ def test_of_equally_good_recipes_the_first_by_name_is_best(write_run: WriteRun, 
     assert _boards(tmp_path)[0].best.recipe == "a"
 
 
-def test_recipes_whose_context_holds_what_is_outside_the_label_set_have_a_table_of_their_own(write_run: WriteRun, tmp_path: Path) -> None:
+def test_recipes_whose_context_holds_what_is_outside_the_label_set_have_a_table_of_their_own(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
     write_run(recipe="dropped", replace={"label_set": "iemocap6"})
     write_run(recipe="kept", replace={"label_set": "iemocap6", "unlabelled_in_context": True})
     boards = scoreboards(read_recipes(tmp_path / "runs", "tiny"))
@@ -52,7 +64,9 @@ def test_recipes_whose_context_holds_what_is_outside_the_label_set_have_a_table_
     ]
 
 
-def test_recipes_of_other_label_sets_and_on_fine_tuned_encoders_have_tables_of_their_own(write_run: WriteRun, tmp_path: Path) -> None:
+def test_recipes_of_other_label_sets_and_on_fine_tuned_encoders_have_tables_of_their_own(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
     write_run(recipe="a_tuned", scores=[(0.9, 0.9)], replace={"tag": "adapted"})
     write_run(recipe="four", scores=[(0.8, 0.8)], replace={"label_set": "iemocap4"})
     write_run(recipe="six", scores=[(0.5, 0.4)], replace={"label_set": "iemocap6"})
@@ -64,18 +78,28 @@ def test_recipes_of_other_label_sets_and_on_fine_tuned_encoders_have_tables_of_t
     ]
 
 
-def test_a_dataset_is_represented_by_the_best_recipe_with_the_labels_of_its_shards(write_run: WriteRun, tmp_path: Path) -> None:
+def test_a_dataset_is_represented_by_the_best_recipe_with_the_labels_of_its_shards(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
     write_run(recipe="four", scores=[(0.8, 0.8)], replace={"label_set": "iemocap4"})
     write_run(recipe="six", scores=[(0.5, 0.4)], replace={"label_set": "iemocap6"})
     boards = _boards(tmp_path)
     chosen = {label_set: best_of(boards, label_set) for label_set in ("iemocap6", "iemocap4", "elsewhere")}
-    assert {label_set: recipe.recipe if recipe else "" for label_set, recipe in chosen.items()} == {"iemocap6": "six", "iemocap4": "four", "elsewhere": "four"}
+    assert {label_set: recipe.recipe if recipe else "" for label_set, recipe in chosen.items()} == {
+        "iemocap6": "six",
+        "iemocap4": "four",
+        "elsewhere": "four",
+    }
     assert best_of([], "iemocap6") is None
 
 
 def test_recipes_are_marked_that_differ_from_the_best_one_by_both_tests(write_run: WriteRun, tmp_path: Path) -> None:
     _three(write_run)
-    pairs = _pair("high", "low", significant=True), _pair("high", "middle", significant=False), _pair("low", "middle", significant=True)
+    pairs = (
+        _pair("high", "low", significant=True),
+        _pair("high", "middle", significant=False),
+        _pair("low", "middle", significant=True),
+    )
     (board,) = _boards(tmp_path, _significance(*pairs))
     assert (board.compared_with, board.marked) == ("high", {"low"})
     assert significance_words(board).startswith("† test WF1 differs significantly from that of high: ")
@@ -112,5 +136,12 @@ def test_a_score_that_one_seed_lacks_is_a_dash(write_run: WriteRun, tmp_path: Pa
     (recipe,) = read_recipes(tmp_path / "runs", "tiny")
     assert percent(spread(recipe, "Test macro F1")) == "35.00 ± 7.07"
     first = recipe.seeds["0"]
-    without = recipe.model_copy(update={"seeds": {**recipe.seeds, "0": first.model_copy(update={"test": first.test.model_copy(update={"macro_f1": None})})}})
+    without = recipe.model_copy(
+        update={
+            "seeds": {
+                **recipe.seeds,
+                "0": first.model_copy(update={"test": first.test.model_copy(update={"macro_f1": None})}),
+            }
+        }
+    )
     assert percent(spread(without, "Test macro F1")) == "–"

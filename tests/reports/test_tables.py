@@ -19,7 +19,10 @@ WriteShards = Callable[..., Layout]
 def test_splits_coverage_and_labels_of_small_shards(write_shards: WriteShards) -> None:
     layout = write_shards(dialogues=DIALOGUES, classes=CLASSES)
     contents = tables.read_contents("tiny", layout.shards, CLASSES)
-    assert [(row.split, row.dialogues, row.utterances, row.labelled, row.longest, row.most_speakers) for row in contents.splits] == [
+    assert [
+        (row.split, row.dialogues, row.utterances, row.labelled, row.longest, row.most_speakers)
+        for row in contents.splits
+    ] == [
         ("train", 2, 6, 5, 5, 1),
         ("test", 1, 4, 4, 4, 1),
     ]
@@ -59,7 +62,14 @@ def test_failures_by_reason_with_kind_and_meaning(write_shards: WriteShards) -> 
 
 def test_an_unknown_reason_is_refused(write_shards: WriteShards) -> None:
     layout = write_shards(dialogues=DIALOGUES, classes=CLASSES)
-    row = {"utterance_id": "u", "stage": "media", "modality": "audio", "reason": "gremlins", "kind": "broken", "detail": ""}
+    row = {
+        "utterance_id": "u",
+        "stage": "media",
+        "modality": "audio",
+        "reason": "gremlins",
+        "kind": "broken",
+        "detail": "",
+    }
     parquet.write(layout.shards / "failures" / "dev-00000-of-00001.parquet", failures.table([row]))
     with pytest.raises(BadTable, match="unknown reason 'gremlins'; one of media_missing"):
         tables.read_failures(layout.shards)
@@ -67,8 +77,12 @@ def test_an_unknown_reason_is_refused(write_shards: WriteShards) -> None:
 
 def test_files_for_dvc() -> None:
     coverage = [CoverageRow("tiny", "train", "audio", 6, 5), CoverageRow("tiny", "test", "audio", 0, 0)]
-    assert tables.coverage_csv(coverage) == "dataset,split,modality,utterances,present,share\ntiny,train,audio,6,5,0.833333\ntiny,test,audio,0,0,0.000000\n"
+    assert (
+        tables.coverage_csv(coverage)
+        == "dataset,split,modality,utterances,present,share\ntiny,train,audio,6,5,0.833333\ntiny,test,audio,0,0,0.000000\n"  # noqa: E501
+    )
     assert tables.coverage_metrics(coverage) == {"tiny": {"train": {"audio": 0.833333}, "test": {"audio": 0.0}}}
-    assert tables.labels_csv([LabelRow("tiny", "train", 'joy, "great"', 2, 1 / 3)]) == (
-        'dataset,split,emotion,utterances,share\ntiny,train,"joy, ""great""",2,0.333333\n'
+    assert (
+        tables.labels_csv([LabelRow("tiny", "train", 'joy, "great"', 2, 1 / 3)])
+        == 'dataset,split,emotion,utterances,share\ntiny,train,"joy, ""great""",2,0.333333\n'
     )

@@ -53,25 +53,52 @@ class Extracted:
         self.config = Config(**{**self.config.model_dump(), **settings})
         return build_shards(self.config, self.layout, self.run, encoders=self.encoders)
 
-    def write_features(self, modality: str, absent: Mapping[int, str], *, failed: bool = True, rows: list[int] | None = None) -> None:
-        """Writes the features of a modality in two parts; ``absent``: row → reason, with a failure row if ``failed``; ``rows``: which, in which order."""
+    def write_features(
+        self, modality: str, absent: Mapping[int, str], *, failed: bool = True, rows: list[int] | None = None
+    ) -> None:
+        """Writes the features of a modality in two parts; ``absent``: row → reason, with a failure row if ``failed``;
+        ``rows``: which, in which order.
+        """
         values, dim = self.vectors[modality].copy(), self.vectors[modality].shape[1]
         chosen = list(range(len(values))) if rows is None else rows
         present = np.array([row not in absent for row in range(len(values))])
         values[~present] = 0
         ids = self.table["utterance_id"].to_pylist()
         status = [absent.get(row, "ok") for row in range(len(values))]
-        fingerprint = Fingerprint({"encoders": {modality: {"fake": {"family": "fake", "scale": 1.0}}}}, input_hashes(self.layout.media, self.table, modality))
-        job = Job(f"{modality}/fake", self.layout.features(modality, "fake"), self.layout.scratch, fingerprint, overwrite=True)
+        fingerprint = Fingerprint(
+            {"encoders": {modality: {"fake": {"family": "fake", "scale": 1.0}}}},
+            input_hashes(self.layout.media, self.table, modality),
+        )
+        job = Job(
+            f"{modality}/fake", self.layout.features(modality, "fake"), self.layout.scratch, fingerprint, overwrite=True
+        )
         job.start()
         for index, part in enumerate(np.array_split(np.array(chosen, dtype=int), 2)):
-            columns = [[ids[row] for row in part], feature_tables.vectors(values[part]), present[part], [status[row] for row in part]]
+            columns = [
+                [ids[row] for row in part],
+                feature_tables.vectors(values[part]),
+                present[part],
+                [status[row] for row in part],
+            ]
             parquet.write(job.part(index), pa.table(columns, schema=feature_tables.schema(dim)))
-        why = [Failure(ids[row], "extraction", modality, reason).row() for row, reason in absent.items()] if failed else []
+        why = (
+            [Failure(ids[row], "extraction", modality, reason).row() for row, reason in absent.items()]
+            if failed
+            else []
+        )
         parquet.write(job.folder / feature_tables.FAILURES, failures.table(why))
         provenance = {"encoder": "fake", "revision": "3", "licence": "CC0", "training_data_overlap": "none"}
         counts = {"utterances": len(ids), "present": int(present.sum()), "absent": {}}
-        job.finish({"modality": modality, "encoder": "fake", "dim": dim, "provenance": provenance, "counts": counts, "versions": {"numpy": "0"}})
+        job.finish(
+            {
+                "modality": modality,
+                "encoder": "fake",
+                "dim": dim,
+                "provenance": provenance,
+                "counts": counts,
+                "versions": {"numpy": "0"},
+            }
+        )
         self.encoders[modality] = "fake"
 
     def write_audit(self, columns: Mapping[str, list[Any]], *, asr: str | None = None) -> None:
@@ -82,7 +109,9 @@ class Extracted:
         inputs = {"sources": audits.source_hashes(self.layout, self.table), "columns": files.digest(columns)}
         job = Job("audit", self.layout.audit, self.layout.scratch, Fingerprint(settings, inputs), overwrite=True)
         job.start()
-        arrays = [pa.array(given[one.name], one.type) if one.name in given else pa.nulls(count, one.type) for one in schema]
+        arrays = [
+            pa.array(given[one.name], one.type) if one.name in given else pa.nulls(count, one.type) for one in schema
+        ]
         parquet.write(job.folder / audits.TABLE, pa.table(arrays, schema=schema))
         job.finish({})
 
@@ -109,9 +138,11 @@ def _dialogue(split: str, number: int, utterances: int) -> Dialogue:
 
 @pytest.fixture
 def extracted(tmp_path: Path) -> Callable[..., Extracted]:
-    """Makes a dataset: ``sizes`` (split → utterances of each dialogue), ``modalities``, and the features of each without any missing.
+    """Makes a dataset: ``sizes`` (split → utterances of each dialogue), ``modalities``, and the features of each
+    without any missing.
 
-    The dialogues of a split stand together in the manifest, or, if ``interleaved``, first those of number 0 of all splits, then those of number 1, …
+    The dialogues of a split stand together in the manifest, or, if ``interleaved``, first those of number 0 of all
+    splits, then those of number 1, …
     """
 
     def make(
@@ -130,14 +161,21 @@ def extracted(tmp_path: Path) -> Callable[..., Extracted]:
         manifest.write(layout.manifest, table)
         altered = Failure("train/dia0_utt0", "manifest", "text", "text_repaired", "one character").row()
         settings = {"corpora": {"tiny": {"reader": "meld", "label_set": "meld7"}}}
-        record = {"settings": settings, "source": "MELD, from its authors", "deviations": ["train has 6 utterances"], "failures": [altered]}
+        record = {
+            "settings": settings,
+            "source": "MELD, from its authors",
+            "deviations": ["train has 6 utterances"],
+            "failures": [altered],
+        }
         files.write_json(layout.folder / "manifest.json", record)
         media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
         media.start()
         parquet.write(media.folder / feature_tables.FAILURES, failures.table([]))
         media.finish({})
         random = np.random.default_rng(7)
-        vectors = {modality: random.normal(size=(table.num_rows, dim)).astype(np.float32) for modality, dim in DIMS.items()}
+        vectors = {
+            modality: random.normal(size=(table.num_rows, dim)).astype(np.float32) for modality, dim in DIMS.items()
+        }
         made = Extracted(layout, Config(row_group_dialogues=2, max_file_bytes=1_000_000), table, vectors)
         for modality in modalities:
             made.write_features(modality, {})
@@ -156,7 +194,12 @@ def audited(extracted: Callable[..., Extracted]) -> Extracted:
     made = extracted()
     made.write_features("visual", {1: "no_face"})
     made.write_audit(
-        {"asr_error": ASR_ERROR, "speaking": SPEAKING, "same_sound_as": ["train/dia0_utt1", *[""] * 10, None], "off_screen": [True, *[False] * 11]}
+        {
+            "asr_error": ASR_ERROR,
+            "speaking": SPEAKING,
+            "same_sound_as": ["train/dia0_utt1", *[""] * 10, None],
+            "off_screen": [True, *[False] * 11],
+        }
     )
     return made
 
@@ -166,7 +209,11 @@ def folder_digest() -> Callable[[Path], dict[str, Any]]:
     """File → sha256, of everything in a folder."""
 
     def digest(folder: Path) -> dict[str, Any]:
-        return {path.relative_to(folder).as_posix(): files.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+        return {
+            path.relative_to(folder).as_posix(): files.sha256(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
 
     return digest
 
@@ -174,7 +221,9 @@ def folder_digest() -> Callable[[Path], dict[str, Any]]:
 @pytest.fixture
 def sound(made_once: Callable[..., Path], extracted: Callable[..., Extracted], tmp_path: Path) -> Path:
     """Shards with one face missing and with trajectories, in which nothing is wrong; they are made once, and copied."""
-    shutil.copytree(made_once("shards", lambda folder: _write_sound(extracted, folder)), tmp_path / "features", dirs_exist_ok=True)
+    shutil.copytree(
+        made_once("shards", lambda folder: _write_sound(extracted, folder)), tmp_path / "features", dirs_exist_ok=True
+    )
     return tmp_path / "features" / "tiny" / "shards"
 
 
@@ -188,17 +237,24 @@ def _write_sound(extracted: Callable[..., Extracted], folder: Path) -> None:
         columns = {
             "trajectory": pa.array(rows["emotion_index"].to_pylist(), pa.list_(pa.int16())),
             "neighbours_edit": lists,
-            "similarity_edit": pa.array([list(np.linspace(1, 0.5, len(one))) for one in neighbours], pa.list_(pa.float32())),
+            "similarity_edit": pa.array(
+                [list(np.linspace(1, 0.5, len(one))) for one in neighbours], pa.list_(pa.float32())
+            ),
             "same_scenario_edit": pa.array([[True] * len(one) for one in neighbours], pa.list_(pa.bool_())),
         }
         table = pa.table({**{name: rows[name] for name in ("dialogue_id", "split", "n_utterances")}, **columns})
-        parquet.write(root / "trajectories" / f"{split}-00000-of-00001.parquet", table.replace_schema_metadata(merc_metadata({"corpus": "tiny"})))
+        parquet.write(
+            root / "trajectories" / f"{split}-00000-of-00001.parquet",
+            table.replace_schema_metadata(merc_metadata({"corpus": "tiny"})),
+        )
     write_card(root)
 
 
 @pytest.fixture
 def change(sound: Path) -> Callable[[str, Callable[[dict[str, Any]], None]], None]:
-    """Changes the rows of a table, given as a dictionary of lists, and renews the checksums, so that only the change is wrong."""
+    """Changes the rows of a table, given as a dictionary of lists, and renews the checksums, so that only the change is
+    wrong.
+    """
 
     def edit(name: str, how: Callable[[dict[str, Any]], None]) -> None:
         table = pq.read_table(sound / name)

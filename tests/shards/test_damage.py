@@ -1,4 +1,6 @@
-"""Damaged shards, and records of another shape, end every command that reads them with a sentence and an exit code, never with a traceback."""
+"""Damaged shards, and records of another shape, end every command that reads them with a sentence and an exit code,
+never with a traceback.
+"""
 
 import json
 import random
@@ -21,7 +23,21 @@ from merc.log import logger
 from merc.shards.card.writing import write_card
 
 CASES = 20
-VALUES: list[Any] = [None, 7, -1, 1e300, True, "text", "", [], [1], {}, {"a": 1}, [[[[[[]]]]]], {"a": {"b": {"c": [None]}}}]
+VALUES: list[Any] = [
+    None,
+    7,
+    -1,
+    1e300,
+    True,
+    "text",
+    "",
+    [],
+    [1],
+    {},
+    {"a": 1},
+    [[[[[[]]]]]],
+    {"a": {"b": {"c": [None]}}},
+]
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +63,21 @@ def commands(root: Path, sound: Path, out: Path) -> dict[str, tuple[Any, list[st
         "export": [root, out / "file.pkl", "--format", "mmgcn"],
         "neighbours": ["train/dia0", "--shards", root, "--similarity", "edit"],
     }
-    found: dict[str, tuple[Any, list[str]]] = {name: (shards, [name, *map(str, options)]) for name, options in given.items()}
+    found: dict[str, tuple[Any, list[str]]] = {
+        name: (shards, [name, *map(str, options)]) for name, options in given.items()
+    }
     settings = out / "report.yaml"
     settings.write_text("report:\n  similarity: edit\n")
-    told = ["--out", str(root.parents[1]), "--runs", str(out / "runs"), "--reports", str(out / "reports"), "--params", str(settings)]
+    told = [
+        "--out",
+        str(root.parents[1]),
+        "--runs",
+        str(out / "runs"),
+        "--reports",
+        str(out / "reports"),
+        "--params",
+        str(settings),
+    ]
     return found | {"report": (report, told)}
 
 
@@ -82,7 +109,9 @@ def damaged(path: Path, rng: random.Random) -> str:
 
 
 def strange(path: Path, rng: random.Random) -> str:
-    """Writes a table again, whole, with one column of another type, with other values, or without it, and says which."""
+    """Writes a table again, whole, with one column of another type, with other values, or without it, and says
+    which.
+    """
     table = parquet.read(path)
     index = rng.randrange(table.num_columns)
     name, column, rows = table.schema.names[index], table.column(index), table.num_rows
@@ -121,7 +150,9 @@ def _other(value: Any, rng: random.Random) -> Any:
 
 @pytest.mark.parametrize("change", [damaged, strange])
 @pytest.mark.parametrize("seed", range(CASES))
-def test_damaged_tables_and_such_of_another_shape_are_told(sound: Path, tmp_path: Path, seed: int, change: Callable[[Path, random.Random], str]) -> None:
+def test_damaged_tables_and_such_of_another_shape_are_told(
+    sound: Path, tmp_path: Path, seed: int, change: Callable[[Path, random.Random], str]
+) -> None:
     rng = random.Random(seed)
     root = tmp_path / "damaged" / "tiny" / "shards"
     shutil.copytree(sound, root)
@@ -183,7 +214,11 @@ def test_what_acts_on_a_terminal_or_a_page_is_shown_instead(sound: Path, tmp_pat
     files.write_json(root / "meta" / "info.json", info)
     for path in sorted(root.rglob("*.parquet")):
         table = parquet.read(path)
-        texts = [name for name in table.schema.names if name in ("corpus", "texts", "speakers", "sentiments", "detail", "scenario")]
+        texts = [
+            name
+            for name in table.schema.names
+            if name in ("corpus", "texts", "speakers", "sentiments", "detail", "scenario")
+        ]
         for name in texts:
             column = pa.array([_hostile(value) for value in table[name].to_pylist()], table.schema.field(name).type)
             table = table.set_column(table.schema.names.index(name), table.schema.field(name), column)

@@ -45,7 +45,11 @@ def test_rows_are_those_of_the_table(root: Path) -> None:
         assert list(row) == list(wanted)
         for name, value in row.items():
             if isinstance(value, np.ndarray):
-                expected = np.array([np.nan if one is None else one for one in wanted[name]] if name in ("valence", "arousal", "dominance") else wanted[name])
+                expected = np.array(
+                    [np.nan if one is None else one for one in wanted[name]]
+                    if name in ("valence", "arousal", "dominance")
+                    else wanted[name]
+                )
                 np.testing.assert_array_equal(value, expected.astype(value.dtype))
             else:
                 assert value == wanted[name]
@@ -70,7 +74,10 @@ def test_types_and_shapes_of_a_row(root: Path) -> None:
 
 
 def test_only_the_columns_asked_for_come_in_their_order(root: Path) -> None:
-    assert list(next(Dialogues(root, "train", ["text_present", "dialogue_id"]).rows())) == ["text_present", "dialogue_id"]
+    assert list(next(Dialogues(root, "train", ["text_present", "dialogue_id"]).rows())) == [
+        "text_present",
+        "dialogue_id",
+    ]
     assert list(next(Dialogues(root, "train", ["text"]).batches(2))) == ["text", "n_utterances", "mask"]
     with pytest.raises(BadTable, match="no column 'txt'; did you mean 'text'"):
         Dialogues(root, "train", ["txt"])
@@ -106,7 +113,9 @@ def test_reading_goes_on_in_the_middle_where_it_stopped(root: Path, seed: int | 
 def test_ranks_and_workers_share_a_split_without_overlap(root: Path, seed: int | None) -> None:
     dialogues = Dialogues(root, "train", ["dialogue_id"], window=2)
     parts = [Part(rank, 3, worker, 2) for rank in range(3) for worker in range(2)]
-    assert [one for part in parts for one in _ids(dialogues.rows(seed=seed, part=part))] == _ids(dialogues.rows(seed=seed))
+    assert [one for part in parts for one in _ids(dialogues.rows(seed=seed, part=part))] == _ids(
+        dialogues.rows(seed=seed)
+    )
     many = [_ids(dialogues.rows(part=Part(rank, 20))) for rank in range(20)]  # more ranks than dialogues
     assert [len(one) for one in many] == [1] * 11 + [0] * 9
 
@@ -129,7 +138,9 @@ def test_batches_are_padded_and_masked(root: Path) -> None:
     assert one["dialogue_id"] == ["train/dia0", "train/dia1", "train/dia2"]
     assert one["speakers"] == [["Ross", "Zoë", "Ross"], ["Ross"], ["Ross", "Zoë"]]
     assert (one["n_utterances"].tolist(), one["n_speakers"].tolist()) == ([3, 1, 2], [2, 1, 2])
-    np.testing.assert_array_equal(one["valence"], np.array([[2.5, np.nan, 2.5], [2.5, 0, 0], [2.5, np.nan, 0]], np.float32))
+    np.testing.assert_array_equal(
+        one["valence"], np.array([[2.5, np.nan, 2.5], [2.5, 0, 0], [2.5, np.nan, 0]], np.float32)
+    )
     expected = np.zeros((3, 3, 4), np.float32)
     for index, row in enumerate(table):
         for turn, vector in enumerate(row["text"]):
@@ -140,7 +151,9 @@ def test_batches_are_padded_and_masked(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("seed", "window", "most"), [(None, 8, 3), (0, 2, 4)])
-def test_no_more_row_groups_are_in_memory_than_promised(root: Path, monkeypatch: pytest.MonkeyPatch, seed: int | None, window: int, most: int) -> None:
+def test_no_more_row_groups_are_in_memory_than_promised(
+    root: Path, monkeypatch: pytest.MonkeyPatch, seed: int | None, window: int, most: int
+) -> None:
     alive: weakref.WeakSet[DecodedGroup] = weakref.WeakSet()
 
     class Counted(DecodedGroup):
@@ -177,7 +190,9 @@ def test_a_reader_that_is_left_half_way_leaves_no_threads(root: Path) -> None:
         (lambda dialogues: dialogues.rows(seed=-3), "a seed of -3"),
     ],
 )
-def test_impossible_wishes_are_refused_before_anything_is_read(root: Path, call: Callable[[Dialogues], Any], message: str) -> None:
+def test_impossible_wishes_are_refused_before_anything_is_read(
+    root: Path, call: Callable[[Dialogues], Any], message: str
+) -> None:
     with pytest.raises(BadSettings, match=message):
         call(Dialogues(root, "train"))
 
@@ -201,7 +216,11 @@ def test_lists_of_different_lengths_are_refused(root: Path) -> None:
     table = pq.read_table(path)
     flags = table["text_present"].to_pylist()
     flags[1] = [True, True]
-    wrong = table.set_column(table.schema.get_field_index("text_present"), table.schema.field("text_present"), pa.array(flags, table["text_present"].type))
+    wrong = table.set_column(
+        table.schema.get_field_index("text_present"),
+        table.schema.field("text_present"),
+        pa.array(flags, table["text_present"].type),
+    )
     pq.write_table(wrong, path)
     with pytest.raises(BadTable, match=r"row group 0: row 1 has 1 utterances and 2 entries in text_present"):
         list(Dialogues(root, "train", COLUMNS).rows())

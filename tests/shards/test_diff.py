@@ -30,7 +30,11 @@ def before(sound: Path, tmp_path: Path) -> Path:
 def test_where_files_are_cut_makes_no_difference(sound: Path, before: Path) -> None:
     found = diff(sound, before)
     assert not found.differs
-    assert {split: (one.dialogues.both, one.utterances.both) for split, one in found.splits.items()} == {"train": (3, 6), "dev": (1, 2), "test": (2, 4)}
+    assert {split: (one.dialogues.both, one.utterances.both) for split, one in found.splits.items()} == {
+        "train": (3, 6),
+        "dev": (1, 2),
+        "test": (2, 4),
+    }
     assert found.splits["train"].vectors == {
         "text": VectorChange(compared=6),
         "audio": VectorChange(compared=6),
@@ -58,7 +62,9 @@ def test_changed_vectors_are_measured(sound: Path, before: Path, change: Change,
         found = diff(one, other)
         audio = found.splits["train"].vectors["audio"]
         assert (audio.compared, audio.changed, audio.worst) == (6, 2, "train/dia2_utt0")
-        np.testing.assert_allclose([audio.largest, audio.lowest_cosine, audio.mean_cosine], [0.5, cosines.min(), cosines.mean()], rtol=1e-6)
+        np.testing.assert_allclose(
+            [audio.largest, audio.lowest_cosine, audio.mean_cosine], [0.5, cosines.min(), cosines.mean()], rtol=1e-6
+        )
         assert found.differs
         assert not found.splits["train"].vectors["text"].differs
     assert diff(before, sound, tolerance=0.3).splits["train"].vectors["audio"].changed == 1
@@ -99,7 +105,14 @@ def test_presence_labels_texts_and_speakers_are_counted(sound: Path, before: Pat
 
 def test_what_is_in_one_alone_is_named(sound: Path, before: Path, tmp_path: Path) -> None:
     config = ShardsConfig(row_group_dialogues=2, max_file_bytes=10_000)
-    select(sound, tmp_path / "part", config, dialogues=["train/dia0", "train/dia2", "test/dia1"], modalities=["audio"], transcripts=False)
+    select(
+        sound,
+        tmp_path / "part",
+        config,
+        dialogues=["train/dia0", "train/dia2", "test/dia1"],
+        modalities=["audio"],
+        transcripts=False,
+    )
     for one, other, swap in ((before, tmp_path / "part", 1), (tmp_path / "part", before, -1)):
         found = diff(one, other)
         assert found.differs
@@ -122,7 +135,11 @@ def test_utterances_are_found_by_their_ids(sound: Path, before: Path, change: Ch
 
     change(TRAIN, how)
     train = diff(before, sound).splits["train"]
-    assert (train.utterances.both, train.utterances.only, train.utterances.first) == (5, (1, 1), ("train/dia0_utt1", "train/dia0_utt9"))
+    assert (train.utterances.both, train.utterances.only, train.utterances.first) == (
+        5,
+        (1, 1),
+        ("train/dia0_utt1", "train/dia0_utt9"),
+    )
     assert train.columns == {"utterance_ids": (1, "train/dia2_utt1")}
     assert not any(one.differs for one in train.vectors.values())
 
@@ -182,7 +199,9 @@ def test_lists_of_different_length_are_refused(sound: Path, before: Path, change
 
     change(TRAIN, how)
     for one, other in ((sound, before), (before, sound)):
-        with pytest.raises(BadTable, match=r"train-00000-of-00001.parquet: train/dia2: 1 entries in texts for 2 utterances"):
+        with pytest.raises(
+            BadTable, match=r"train-00000-of-00001.parquet: train/dia2: 1 entries in texts for 2 utterances"
+        ):
             diff(one, other)
 
 
@@ -204,7 +223,9 @@ def test_the_order_of_trajectories_makes_no_difference(sound: Path, before: Path
     assert not diff(sound, before).differs
 
 
-def test_a_wholly_other_order_of_many_row_groups_makes_no_difference(extracted: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_wholly_other_order_of_many_row_groups_makes_no_difference(
+    extracted: Callable[..., Any], tmp_path: Path
+) -> None:
     root = extracted({"train": (1, 2, 3) * 10}, modalities=("audio",)).build()
     select(root, tmp_path / "other", ShardsConfig(row_group_dialogues=1, max_file_bytes=1_000_000))
     path = tmp_path / "other" / TRAIN

@@ -15,7 +15,11 @@ from merc.shards.merge import merge
 from merc.shards.select import select
 from merc.shards.validate import validate
 
-TEXT_AND_AUDIO = {"dims": {"text": 4, "audio": 3}, "modalities": ["text", "audio"], "encoders": {"text": {}, "audio": {}}}
+TEXT_AND_AUDIO = {
+    "dims": {"text": 4, "audio": 3},
+    "modalities": ["text", "audio"],
+    "encoders": {"text": {}, "audio": {}},
+}
 CONFIG = ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000)
 Make = Callable[..., Any]
 
@@ -37,7 +41,9 @@ def _another_corpus(root: Path, **changes: Any) -> None:
     files.write_json(root / "meta" / "info.json", {**info, **changes})
 
 
-def test_splits_that_were_made_apart_are_the_whole_again(sound: Path, parts: list[Path], tmp_path: Path, folder_digest: Any) -> None:
+def test_splits_that_were_made_apart_are_the_whole_again(
+    sound: Path, parts: list[Path], tmp_path: Path, folder_digest: Any
+) -> None:
     notes = merge(parts, tmp_path / "whole", CONFIG)
     assert notes == ["the trajectories were left out: their neighbours were found within each part"]
     for folder in ("dialogues", "failures"):
@@ -58,7 +64,11 @@ def test_two_corpora_with_one_id_are_refused_naming_it_and_both_folders(sound: P
     with pytest.raises(BadTable) as raised:
         merge([sound, tmp_path / "other"], tmp_path / "whole", CONFIG)
     message = str(raised.value)
-    assert message == (f"dialogue_id 'dev/dia0' stands in {sound} and in {tmp_path / 'other'} (1 ids are in both); --prefix puts the corpus into the ids")
+    assert (
+        message
+        == f"dialogue_id 'dev/dia0' stands in {sound} and in {tmp_path / 'other'} (1 ids are in both); --prefix puts"
+        " the corpus into the ids"
+    )
     assert not (tmp_path / "whole").exists()
 
 
@@ -67,7 +77,9 @@ def test_with_the_corpus_in_the_ids_both_stand_together(sound: Path, tmp_path: P
     _another_corpus(tmp_path / "other", corpus="small", source="Small, from nobody")
     merge([sound, tmp_path / "other"], tmp_path / "whole", CONFIG, prefix=True)
     train = reader.read_split(tmp_path / "whole", "train")
-    assert train["dialogue_id"].to_pylist() == [f"train/{corpus}/dia{number}" for corpus in ("tiny", "small") for number in range(3)]
+    assert train["dialogue_id"].to_pylist() == [
+        f"train/{corpus}/dia{number}" for corpus in ("tiny", "small") for number in range(3)
+    ]
     assert train["utterance_ids"].to_pylist()[4] == ["train/small/dia1_utt0"]
     assert train["source_utterance_ids"].to_pylist()[4] == ["dia1_utt0"]
     assert reader.dialogue(tmp_path / "whole", "train/small/dia1")["n_utterances"].to_pylist() == [1]
@@ -80,21 +92,29 @@ def test_with_the_corpus_in_the_ids_both_stand_together(sound: Path, tmp_path: P
     assert validate(tmp_path / "whole").problems.listed == []
 
 
-def test_an_utterance_in_two_parts_is_refused_even_if_the_dialogues_differ(sound: Path, tmp_path: Path, extracted: Make) -> None:
-    with pytest.raises(BadTable, match=r"dialogue_id 'train/dia0' stands in .*\(3 ids are in both\)$"):  # the same corpus: a prefix would not help
+def test_an_utterance_in_two_parts_is_refused_even_if_the_dialogues_differ(
+    sound: Path, tmp_path: Path, extracted: Make
+) -> None:
+    with pytest.raises(
+        BadTable, match=r"dialogue_id 'train/dia0' stands in .*\(3 ids are in both\)$"
+    ):  # the same corpus: a prefix would not help
         merge([sound, extracted({"train": (3, 1, 2)}, folder="again").build()], tmp_path / "whole", CONFIG)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classes": ["happy", "sad"], "label_set": "mine"}, r"different label sets: .*one has meld7 \(neutral, .*other has mine \(happy, sad\)"),
+        ({"classes": ["happy", "sad"], "label_set": "mine"},
+         r"different label sets: .*one has meld7 \(neutral, .*other has mine \(happy, sad\)"),
         ({"dims": {"text": 4, "audio": 3, "visual": 5}}, r"different lengths of vectors: .*'visual': 2.*'visual': 5"),
         (TEXT_AND_AUDIO, "different modalities: .*one has text, audio, visual, .*other has text, audio"),
-        ({"transcripts": False}, "other has no transcripts and .*one has; leave them out there, too: merc-shards select .*one NEW --no-text"),
+        ({"transcripts": False},
+         "other has no transcripts and .*one has; leave them out there, too: merc-shards select .*one NEW --no-text"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_naming_both(parts: list[Path], tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_what_does_not_fit_is_refused_naming_both(
+    parts: list[Path], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     _another_corpus(parts[1], **changes)
     with pytest.raises(BadSettings, match=message):
         merge(parts, tmp_path / "whole", CONFIG)
@@ -109,8 +129,12 @@ def test_vectors_by_another_encoder_are_refused(parts: list[Path], tmp_path: Pat
         merge(parts, tmp_path / "whole", CONFIG)
 
 
-@pytest.mark.parametrize(("terms", "of_all"), [(("CC0.", "CC0."), "CC0."), (("CC0.", "MIT."), "CC0. MIT."), (("CC0.", ""), None)])
-def test_a_whole_may_be_passed_on_only_if_every_part_may(parts: list[Path], tmp_path: Path, terms: tuple[str, str], of_all: str | None) -> None:
+@pytest.mark.parametrize(
+    ("terms", "of_all"), [(("CC0.", "CC0."), "CC0."), (("CC0.", "MIT."), "CC0. MIT."), (("CC0.", ""), None)]
+)
+def test_a_whole_may_be_passed_on_only_if_every_part_may(
+    parts: list[Path], tmp_path: Path, terms: tuple[str, str], of_all: str | None
+) -> None:
     for part, words in zip(parts, terms, strict=True):
         _another_corpus(part, redistribution=words)
     merge(parts, tmp_path / "whole", CONFIG)

@@ -19,13 +19,23 @@ CONFIG = ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000)
 def test_corpora_labels_coverage_encoders_failures_and_neighbours_are_told(sound: Path) -> None:
     found = overview(sound)
     assert found.corpora == {
-        "tiny": {"train": {"dialogues": 3, "utterances": 6}, "dev": {"dialogues": 1, "utterances": 2}, "test": {"dialogues": 2, "utterances": 4}}
+        "tiny": {
+            "train": {"dialogues": 3, "utterances": 6},
+            "dev": {"dialogues": 1, "utterances": 2},
+            "test": {"dialogues": 2, "utterances": 4},
+        }
     }
-    assert (found.label_set, found.transcripts, found.splits, found.files) == ("meld7", True, ["train", "dev", "test"], 9)
+    assert (found.label_set, found.transcripts, found.splits, found.files) == (
+        "meld7",
+        True,
+        ["train", "dev", "test"],
+        9,
+    )
     assert list(found.counts["train"]["labels"].items())[4:] == [("joy", 2), ("disgust", 0), ("anger", 2)]
     assert found.counts["train"]["present"] == {"text": 6, "audio": 6, "visual": 5}
     assert found.encoders["audio"] == {
-        "name": "fake", "encoder": "fake", "tag": None, "revision": "3", "layer": None, "pooling": None, "dim": 3, "licence": "CC0",
+        "name": "fake", "encoder": "fake", "tag": None, "revision": "3", "layer": None, "pooling": None, "dim": 3,
+        "licence": "CC0",
         "training_data_overlap": "none",
     }  # fmt: skip
     assert found.failures == [
@@ -51,5 +61,7 @@ def test_other_folders_are_refused(tmp_path: Path, extracted: Callable[..., Any]
     info = files.read_json(root / "meta" / "info.json")
     del info["dims"], info["counts"]
     files.write_json(root / "meta" / "info.json", info)
-    with pytest.raises(BadTable, match=r"info.json: not the record of shards: dims: Field required; counts: Field required"):
+    with pytest.raises(
+        BadTable, match=r"info.json: not the record of shards: dims: Field required; counts: Field required"
+    ):
         overview(root)

@@ -1,4 +1,5 @@
-"""Every tool that people read Parquet with opens the shards, with the right shapes, types, label names and missing modalities.
+"""Every tool that people read Parquet with opens the shards, with the right shapes, types, label names and missing
+modalities.
 
 What the documentation shows of a library is run here, on small shards, and what it gives is checked.
 """
@@ -22,7 +23,12 @@ Make = Callable[..., Any]
 CLASSES = ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]
 SIZES = {"train": (3, 1, 2), "dev": (2,), "test": (2, 2)}
 EMOTIONS = ["neutral", "joy", "anger", "joy", "anger", "boredom"]  # of the six train utterances
-SECTION = (Path(__file__).parents[2] / "docs" / "shards.md").read_text(encoding="utf-8").split("## Reading the shards\n")[1].split("\n## ")[0]
+SECTION = (
+    (Path(__file__).parents[2] / "docs" / "shards.md")
+    .read_text(encoding="utf-8")
+    .split("## Reading the shards\n")[1]
+    .split("\n## ")[0]
+)
 EXAMPLES = dict(re.findall(r"^\*\*([^*]+)\*\*.*?^```python\n(.*?)^```$", SECTION, flags=re.DOTALL | re.MULTILINE))
 
 
@@ -41,7 +47,9 @@ def train(made: Any) -> Path:
 
 @pytest.fixture
 def example(made: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Runs what the documentation shows of a library where the small shards are those it names, and gives the variables."""
+    """Runs what the documentation shows of a library where the small shards are those it names, and gives the
+    variables.
+    """
     made.layout.folder.with_name("demo-meld").symlink_to(made.layout.folder)
     monkeypatch.chdir(made.layout.out.parent)
 
@@ -68,7 +76,9 @@ def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def ray(example: Any) -> Iterator[Any]:
-    """Ray on this machine, with one worker, which starts in the folder of the example; its own folder has a short name, as sockets must have."""
+    """Ray on this machine, with one worker, which starts in the folder of the example; its own folder has a short name,
+    as sockets must have.
+    """
     import logging
 
     import ray.data
@@ -77,7 +87,15 @@ def ray(example: Any) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        ray.init("local", num_cpus=1, include_dashboard=False, object_store_memory=80 << 20, logging_level=logging.ERROR, log_to_driver=False, _temp_dir=folder)
+        ray.init(
+            "local",
+            num_cpus=1,
+            include_dashboard=False,
+            object_store_memory=80 << 20,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _temp_dir=folder,
+        )
         ray.data.DataContext.get_current().enable_progress_bars = False
         yield ray
         ray.shutdown()
@@ -85,7 +103,16 @@ def ray(example: Any) -> Iterator[Any]:
 
 
 def test_the_documentation_shows_each_library_in_at_most_six_statements() -> None:
-    assert list(EXAMPLES) == ["pyarrow", "pandas", "polars", "DuckDB", "Hugging Face `datasets`", "Ray Data", "This project's reader", "torch"]
+    assert list(EXAMPLES) == [
+        "pyarrow",
+        "pandas",
+        "polars",
+        "DuckDB",
+        "Hugging Face `datasets`",
+        "Ray Data",
+        "This project's reader",
+        "torch",
+    ]
     assert SECTION.count("```python") == len(EXAMPLES)
     for title, code in EXAMPLES.items():
         assert 3 <= len(ast.parse(code).body) <= 6, title
@@ -93,10 +120,14 @@ def test_the_documentation_shows_each_library_in_at_most_six_statements() -> Non
 
 def test_pyarrow(made: Any, train: Path, example: Callable[..., dict[str, Any]]) -> None:
     table = pq.read_table(train)
-    assert table["visual"].type == pa.list_(pa.field("element", pa.list_(pa.field("element", pa.float32(), nullable=False), 2), nullable=False))
+    assert table["visual"].type == pa.list_(
+        pa.field("element", pa.list_(pa.field("element", pa.float32(), nullable=False), 2), nullable=False)
+    )
     assert table["emotion_index"].type == pa.list_(pa.int64())
     assert table["emotions"].combine_chunks().flatten().to_pylist() == EMOTIONS
-    np.testing.assert_array_equal(table["visual"].to_pylist()[0], np.where([[True], [False], [True]], made.vectors["visual"][:3], 0))
+    np.testing.assert_array_equal(
+        table["visual"].to_pylist()[0], np.where([[True], [False], [True]], made.vectors["visual"][:3], 0)
+    )
     shown = example("pyarrow")
     assert shown["train"].num_rows == 3  # the split alone
     np.testing.assert_array_equal(shown["vectors"], made.vectors["text"][:6])
@@ -132,7 +163,12 @@ def test_polars(made: Any, train: Path, example: Callable[..., dict[str, Any]]) 
     assert frame["visual_present"].to_list() == [[True, False, True], [True], [True, True]]
     assert frame["texts"][0].to_list()[0] == "Line 0 of 0, “quoted”"
     shown = example("polars")
-    assert dict(shown["utterances"].schema) == {"dialogue_id": pl.String, "texts": pl.String, "emotions": pl.String, "text": pl.Array(pl.Float32, 4)}
+    assert dict(shown["utterances"].schema) == {
+        "dialogue_id": pl.String,
+        "texts": pl.String,
+        "emotions": pl.String,
+        "text": pl.Array(pl.Float32, 4),
+    }
     assert shown["utterances"]["emotions"].to_list() == EMOTIONS
     np.testing.assert_array_equal(shown["vectors"], made.vectors["text"][:6])
 
@@ -141,9 +177,11 @@ def test_duckdb(made: Any, train: Path, example: Callable[..., dict[str, Any]]) 
     import duckdb
 
     with duckdb.connect() as connection:
-        query = f"select visual, visual_present, emotion_index, valence, n_speakers from read_parquet('{train}') where dialogue_id = 'train/dia0'"  # noqa: S608
+        query = f"select visual, visual_present, emotion_index, valence, n_speakers from read_parquet('{train}') where dialogue_id = 'train/dia0'"  # noqa: E501, S608
         [(visual, present, labels, valence, speakers)] = connection.execute(query).fetchall()
-        types = dict(connection.execute(f"select column_name, column_type from (describe select * from '{train}')").fetchall())  # noqa: S608
+        types = dict(
+            connection.execute(f"select column_name, column_type from (describe select * from '{train}')").fetchall()  # noqa: S608
+        )
     np.testing.assert_array_equal(np.array(visual, dtype=np.float32)[[0, 2]], made.vectors["visual"][[0, 2]])
     assert (present, labels, valence, speakers) == ([True, False, True], [0, 4, 6], [2.5, None, 2.5], 2)
     assert (types["visual"], types["visual_present"], types["start_seconds"]) == ("FLOAT[][]", "BOOLEAN[]", "DOUBLE[]")
@@ -170,18 +208,27 @@ def test_hugging_face_datasets(made: Any, datasets: Any, example: Callable[..., 
     assert shown["names"] == CLASSES
     assert shown["dialogue"]["dialogue_id"] == "train/dia2"
     np.testing.assert_array_equal(shown["vectors"], made.vectors["text"][4:6])
-    assert (shown["vectors"].dtype, shown["present"].tolist(), shown["labels"].tolist()) == (np.float32, [True, True], [6, -1])
+    assert (shown["vectors"].dtype, shown["present"].tolist(), shown["labels"].tolist()) == (
+        np.float32,
+        [True, True],
+        [6, -1],
+    )
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("form", ["numpy", "torch"])
-def test_rows_of_datasets_are_arrays_map_style_and_streaming(made: Any, datasets: Any, form: str, streaming: bool) -> None:
+def test_rows_of_datasets_are_arrays_map_style_and_streaming(
+    made: Any, datasets: Any, form: str, streaming: bool
+) -> None:
     import torch
 
     found = datasets.load_dataset(str(made.layout.shards), split="train", streaming=streaming)
     assert found.features["emotion_index"].feature.names == CLASSES
     row = next(iter(found.with_format(form)))
-    array, float32, flag, whole = {"numpy": (np.ndarray, np.float32, np.bool_, np.int64), "torch": (torch.Tensor, torch.float32, torch.bool, torch.int64)}[form]
+    array, float32, flag, whole = {
+        "numpy": (np.ndarray, np.float32, np.bool_, np.int64),
+        "torch": (torch.Tensor, torch.float32, torch.bool, torch.int64),
+    }[form]
     for name, dim in (("text", 4), ("audio", 3), ("visual", 2)):
         assert isinstance(row[name], array)
         assert (tuple(row[name].shape), row[name].dtype) == ((3, dim), float32)
@@ -196,8 +243,17 @@ def test_a_plain_torch_data_loader_over_datasets(made: Any, datasets: Any) -> No
     from torch.nn.utils.rnn import pad_sequence
     from torch.utils.data import DataLoader
 
-    found = datasets.load_dataset(str(made.layout.shards), split="train").select_columns(["text", "emotion_index"]).with_format("torch")
-    loader = DataLoader(found, batch_size=2, num_workers=2, collate_fn=lambda rows: {name: pad_sequence([row[name] for row in rows], True) for name in rows[0]})
+    found = (
+        datasets.load_dataset(str(made.layout.shards), split="train")
+        .select_columns(["text", "emotion_index"])
+        .with_format("torch")
+    )
+    loader = DataLoader(
+        found,
+        batch_size=2,
+        num_workers=2,
+        collate_fn=lambda rows: {name: pad_sequence([row[name] for row in rows], True) for name in rows[0]},
+    )
     first, second = loader
     assert (first["text"].shape, first["text"].dtype) == ((2, 3, 4), torch.float32)
     assert first["emotion_index"].tolist() == [[0, 4, 6], [4, 0, 0]]
@@ -209,17 +265,37 @@ def test_ray_data(made: Any, ray: Any, example: Callable[..., dict[str, Any]]) -
     shown = example("Ray Data")
     assert list(shown["emotions"]) == EMOTIONS
     np.testing.assert_array_equal(shown["vectors"].astype(np.float32), made.vectors["text"][:6])
-    [whole] = ray.data.read_parquet(str(made.layout.shards / "dialogues")).iter_batches(batch_size=None, batch_format="pyarrow")
-    assert whole["text"].type == pa.list_(pa.field("element", pa.list_(pa.field("element", pa.float32(), nullable=False), 4), nullable=False))
-    assert sorted(whole["dialogue_id"].to_pylist()) == ["dev/dia0", "test/dia0", "test/dia1", "train/dia0", "train/dia1", "train/dia2"]
-    assert whole["visual_present"].to_pylist()[whole["dialogue_id"].to_pylist().index("train/dia0")] == [True, False, True]
+    [whole] = ray.data.read_parquet(str(made.layout.shards / "dialogues")).iter_batches(
+        batch_size=None, batch_format="pyarrow"
+    )
+    assert whole["text"].type == pa.list_(
+        pa.field("element", pa.list_(pa.field("element", pa.float32(), nullable=False), 4), nullable=False)
+    )
+    assert sorted(whole["dialogue_id"].to_pylist()) == [
+        "dev/dia0",
+        "test/dia0",
+        "test/dia1",
+        "train/dia0",
+        "train/dia1",
+        "train/dia2",
+    ]
+    assert whole["visual_present"].to_pylist()[whole["dialogue_id"].to_pylist().index("train/dia0")] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_this_project_s_reader_and_torch(made: Any, example: Callable[..., dict[str, Any]]) -> None:
     import torch
 
     shown = example("This project's reader")
-    assert [shown[name].shape for name in ("text_BTD", "present_BT", "labels_BT", "mask_BT")] == [(3, 3, 4), (3, 3), (3, 3), (3, 3)]
+    assert [shown[name].shape for name in ("text_BTD", "present_BT", "labels_BT", "mask_BT")] == [
+        (3, 3, 4),
+        (3, 3),
+        (3, 3),
+        (3, 3),
+    ]
     assert shown["mask_BT"].sum() == 6
     shown = example("This project's reader", "torch")
     assert (shown["text_BTD"].dtype, shown["mask_BT"].dtype) == (torch.float32, torch.bool)

@@ -36,7 +36,9 @@ def test_all_of_it_has_the_same_tables_byte_for_byte(sound: Path, target: Path, 
 
 
 @pytest.mark.parametrize("max_file_bytes", [1, 700, 100_000])
-def test_files_are_cut_as_the_stage_cuts_them(extracted: Callable[..., Any], target: Path, folder_digest: Digest, max_file_bytes: int) -> None:
+def test_files_are_cut_as_the_stage_cuts_them(
+    extracted: Callable[..., Any], target: Path, folder_digest: Digest, max_file_bytes: int
+) -> None:
     root = extracted({"train": (3, 1, 2, 5, 1, 4)}).build(max_file_bytes=max_file_bytes)
     select(root, target, ShardsConfig(row_group_dialogues=2, max_file_bytes=max_file_bytes))
     assert folder_digest(root / "dialogues") == folder_digest(target / "dialogues")
@@ -49,13 +51,21 @@ def test_chosen_splits_and_modalities_keep_their_rows_and_vectors(sound: Path, t
         wanted = reader.read_split(sound, split).drop_columns(["text", "text_present", "audio", "audio_present"])
         assert reader.read_split(target, split).equals(wanted)
     info = reader.info(target)
-    assert (info["splits"], info["modalities"], info["dims"], list(info["encoders"])) == (["train", "test"], ["visual"], {"visual": 2}, ["visual"])
+    assert (info["splits"], info["modalities"], info["dims"], list(info["encoders"])) == (
+        ["train", "test"],
+        ["visual"],
+        {"visual": 2},
+        ["visual"],
+    )
     assert info["counts"]["train"]["present"] == {"visual": 5}
     assert info["made_from"][0]["fingerprint"] == reader.info(sound)["fingerprint"]
     assert list(reader.stats(target)) == ["visual"]
     # What was met in the annotations stays, as where the shards are built without that modality.
     failed = pq.read_table(target / "failures" / "train-00000-of-00001.parquet")
-    assert list(zip(failed["stage"].to_pylist(), failed["modality"].to_pylist(), strict=True)) == [("manifest", "text"), ("extraction", "visual")]
+    assert list(zip(failed["stage"].to_pylist(), failed["modality"].to_pylist(), strict=True)) == [
+        ("manifest", "text"),
+        ("extraction", "visual"),
+    ]
     select(sound, target, CONFIG, splits=["train"], modalities=["audio"], overwrite=True)
     assert pq.read_table(target / "failures" / "train-00000-of-00001.parquet")["stage"].to_pylist() == ["manifest"]
     assert validate(target).problems.listed == []
@@ -64,7 +74,10 @@ def test_chosen_splits_and_modalities_keep_their_rows_and_vectors(sound: Path, t
 def test_chosen_dialogues_keep_their_order_and_their_failures(sound: Path, target: Path) -> None:
     notes = select(sound, target, CONFIG, dialogues=["train/dia2", "train/dia0"])
     assert notes == ["the trajectories were left out: neighbours would be missing among the chosen dialogues"]
-    assert reader.read_split(target, "train", ["dialogue_id"])["dialogue_id"].to_pylist() == ["train/dia0", "train/dia2"]
+    assert reader.read_split(target, "train", ["dialogue_id"])["dialogue_id"].to_pylist() == [
+        "train/dia0",
+        "train/dia2",
+    ]
     assert (reader.splits(target), reader.info(target)["splits"]) == (["train"], ["train"])
     assert pq.read_table(target / "failures" / "train-00000-of-00001.parquet").num_rows == 2
     values, _ = reader.vectors_of(reader.read_split(target, "train")["text"])
@@ -113,7 +126,9 @@ def test_the_same_choice_gives_the_same_bytes(sound: Path, tmp_path: Path, folde
         ({"dialogues": ["dev/dia0"], "splits": ["train"]}, "no dialogue 'dev/dia0'"),
     ],
 )
-def test_what_is_not_there_is_named_and_nothing_written(sound: Path, target: Path, choice: dict[str, Any], message: str) -> None:
+def test_what_is_not_there_is_named_and_nothing_written(
+    sound: Path, target: Path, choice: dict[str, Any], message: str
+) -> None:
     with pytest.raises(BadSettings, match=message):
         select(sound, target, CONFIG, **choice)
     assert not target.exists()
@@ -152,7 +167,9 @@ def test_a_source_with_lists_of_different_length_is_refused(sound: Path, target:
     shorter = pa.array([["dev/dia0_utt0"]], table.schema.field("utterance_ids").type)
     place = table.schema.get_field_index("utterance_ids")
     pq.write_table(table.set_column(place, table.schema.field("utterance_ids"), shorter), path)
-    with pytest.raises(BadTable, match=r"dev-00000-of-00001.parquet: dev/dia0: 1 entries in utterance_ids for 2 utterances"):
+    with pytest.raises(
+        BadTable, match=r"dev-00000-of-00001.parquet: dev/dia0: 1 entries in utterance_ids for 2 utterances"
+    ):
         select(sound, target, CONFIG)
     assert not target.exists()
 
@@ -172,7 +189,9 @@ def test_a_source_of_another_schema_version_is_refused(sound: Path, target: Path
         select(sound, target, CONFIG)
 
 
-def test_hugging_face_datasets_loads_a_part_without_transcripts(sound: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hugging_face_datasets_loads_a_part_without_transcripts(
+    sound: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     import datasets
 

@@ -131,8 +131,14 @@ def test_a_row_of_kind_altered_explains_no_absence(extracted: Make) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11], "1 of the manifest's 12 utterances are missing, the first is 'train/dia2_utt0'"),
-        ([1, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], "in another order than the manifest: row 0 is 'train/dia0_utt1' instead of 'train/dia0_utt0'"),
+        (
+            [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11],
+            "1 of the manifest's 12 utterances are missing, the first is 'train/dia2_utt0'",
+        ),
+        (
+            [1, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+            "in another order than the manifest: row 0 is 'train/dia0_utt1' instead of 'train/dia0_utt0'",
+        ),
         ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11], "13 rows for 12 utterances; 'test/dia1_utt1' is there 2 times"),
     ],
 )
@@ -259,18 +265,25 @@ def test_splits_are_cut_into_files_at_dialogue_boundaries(extracted: Make) -> No
     whole = reader.read_split(made.build(), "train")
     made.run = RunOptions(overwrite=True)
     root = made.build(max_file_bytes=700)
-    assert [path.name for path in sorted((root / "dialogues").glob("train-*"))] == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
+    assert [path.name for path in sorted((root / "dialogues").glob("train-*"))] == [
+        "train-00000-of-00002.parquet",
+        "train-00001-of-00002.parquet",
+    ]
     assert reader.read_split(root, "train").equals(whole)
     root = made.build(max_file_bytes=1)
     assert len(list((root / "dialogues").glob("train-*-of-00003.parquet"))) == 3
     assert reader.read_split(root, "train").equals(whole)
 
 
-def test_row_groups_take_what_they_need_from_any_parts_and_are_read_one_at_a_time(extracted: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_groups_take_what_they_need_from_any_parts_and_are_read_one_at_a_time(
+    extracted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = extracted({"train": (3, 1, 2, 4, 2, 1)}, modalities=("text",))  # 13 utterances in parts of 7 and 6
     spans: list[tuple[int, int]] = []
     read = Features.read
-    monkeypatch.setattr(Features, "read", lambda self, start, stop: (spans.append((start, stop)), read(self, start, stop))[1])
+    monkeypatch.setattr(
+        Features, "read", lambda self, start, stop: (spans.append((start, stop)), read(self, start, stop))[1]
+    )
     root = made.build(row_group_dialogues=2)
     assert spans == [(0, 4), (4, 10), (10, 13)]
     values, offsets = reader.vectors_of(reader.read_split(root, "train")["text"])
@@ -280,12 +293,17 @@ def test_row_groups_take_what_they_need_from_any_parts_and_are_read_one_at_a_tim
 
 def test_splits_that_take_turns_in_the_manifest_are_told_apart(extracted: Make) -> None:
     made = extracted({"train": (3, 1, 2), "dev": (2,), "test": (2, 1)}, interleaved=True)
-    assert made.table["split"].to_pylist() == ["train"] * 3 + ["dev"] * 2 + ["test"] * 2 + ["train", "test"] + ["train"] * 2
+    assert (
+        made.table["split"].to_pylist()
+        == ["train"] * 3 + ["dev"] * 2 + ["test"] * 2 + ["train", "test"] + ["train"] * 2
+    )
     made.write_features("text", {7: "no_text", 8: "no_text"})
     root = made.build()
     for split, rows in (("train", [0, 1, 2, 7, 9, 10]), ("dev", [3, 4]), ("test", [5, 6, 8])):
         table = reader.read_split(root, split)
-        assert [one for ids in table["utterance_ids"].to_pylist() for one in ids] == made.table["utterance_id"].take(pa.array(rows)).to_pylist()
+        assert [one for ids in table["utterance_ids"].to_pylist() for one in ids] == made.table["utterance_id"].take(
+            pa.array(rows)
+        ).to_pylist()
         np.testing.assert_array_equal(reader.vectors_of(table["audio"])[0], made.vectors["audio"][rows])
         failed = pq.read_table(root / "failures" / f"{split}-00000-of-00001.parquet")["utterance_id"].to_pylist()
         assert failed == {"train": ["train/dia0_utt0", "train/dia1_utt0"], "dev": [], "test": ["test/dia1_utt0"]}[split]
@@ -295,9 +313,13 @@ def test_splits_that_take_turns_in_the_manifest_are_told_apart(extracted: Make) 
 def test_a_failure_row_about_nobody_is_refused(extracted: Make) -> None:
     made = extracted(modalities=("text",))
     parquet.write(
-        made.layout.features("text", "fake") / feature_tables.FAILURES, failures.table([Failure("train/dia9_utt0", "extraction", "text", "no_text").row()])
+        made.layout.features("text", "fake") / feature_tables.FAILURES,
+        failures.table([Failure("train/dia9_utt0", "extraction", "text", "no_text").row()]),
     )
-    with pytest.raises(BadTable, match=r"1 failure rows about utterances that are not in the manifest, the first about 'train/dia9_utt0'"):
+    with pytest.raises(
+        BadTable,
+        match=r"1 failure rows about utterances that are not in the manifest, the first about 'train/dia9_utt0'",
+    ):
         made.build()
 
 
@@ -341,7 +363,9 @@ def test_changed_features_are_joined_anew(extracted: Make) -> None:
     assert reader.info(made.build())["counts"]["test"]["failures"] == 1
 
 
-def test_a_full_disk_leaves_the_old_shards_as_they_were(extracted: Make, folder_digest: Digest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_shards_as_they_were(
+    extracted: Make, folder_digest: Digest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here to stand for a full disk")
     made = extracted()
@@ -372,7 +396,9 @@ def test_what_a_killed_run_left_behind_is_not_moved_into_place(extracted: Make) 
     made.build()
     (made.layout.shards / "meta" / "info.json").unlink()
     fingerprint = reader.info(extracted(modalities=("text",), folder="twin").build())["fingerprint"]
-    half_written = made.layout.scratch / "shards" / fingerprint[:16] / "dialogues" / ".train-00000-of-00001.parquet.1.tmp"
+    half_written = (
+        made.layout.scratch / "shards" / fingerprint[:16] / "dialogues" / ".train-00000-of-00001.parquet.1.tmp"
+    )
     half_written.parent.mkdir(parents=True)
     half_written.write_bytes(b"PAR1")
     root = made.build()

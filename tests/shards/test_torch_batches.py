@@ -22,7 +22,9 @@ def root(extracted: Make) -> Path:
     return Path(extracted({"train": (3, 1, 2, 4, 1, 1, 2, 5, 2)}, modalities=("text",)).build())
 
 
-def _batches(root: Path, workers: int, *, start: int = 0, epoch: int = 0, size: int = 2, **which: int) -> list[list[str]]:
+def _batches(
+    root: Path, workers: int, *, start: int = 0, epoch: int = 0, size: int = 2, **which: int
+) -> list[list[str]]:
     data = TorchBatches(Dialogues(root, "train", ["dialogue_id"]), size, **which)
     data.set_epoch(epoch, start)
     return [batch["dialogue_id"] for batch in DataLoader(data, batch_size=None, num_workers=workers)]
@@ -30,7 +32,9 @@ def _batches(root: Path, workers: int, *, start: int = 0, epoch: int = 0, size: 
 
 def test_batches_are_the_reader_s_as_tensors(root: Path) -> None:
     dialogues = Dialogues(root, "train")
-    for found, wanted in zip(DataLoader(TorchBatches(dialogues, 4, seed=None), batch_size=None), dialogues.batches(4), strict=True):
+    for found, wanted in zip(
+        DataLoader(TorchBatches(dialogues, 4, seed=None), batch_size=None), dialogues.batches(4), strict=True
+    ):
         assert list(found) == list(wanted)
         for name, value in wanted.items():
             if isinstance(value, np.ndarray):
@@ -38,7 +42,11 @@ def test_batches_are_the_reader_s_as_tensors(root: Path) -> None:
                 np.testing.assert_array_equal(found[name].numpy(), value)
             else:
                 assert found[name] == value
-    assert (found["text"].dtype, found["text_present"].dtype, found["emotion_index"].dtype) == (torch.float32, torch.bool, torch.int64)
+    assert (found["text"].dtype, found["text_present"].dtype, found["emotion_index"].dtype) == (
+        torch.float32,
+        torch.bool,
+        torch.int64,
+    )
 
 
 def test_two_workers_on_two_ranks_read_every_dialogue_once(root: Path) -> None:
@@ -59,7 +67,9 @@ def test_every_epoch_and_seed_has_an_order_of_its_own(root: Path) -> None:
     orders = [_batches(root, 0, seed=seed, epoch=epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0))]
     assert orders[0] == orders[3]
     assert orders[0] != orders[1] != orders[2] != orders[0]
-    assert _batches(root, 0, epoch=4) == [ALL[index : index + 2] for index in range(0, 9, 2)]  # without a seed every epoch is in order
+    assert _batches(root, 0, epoch=4) == [
+        ALL[index : index + 2] for index in range(0, 9, 2)
+    ]  # without a seed every epoch is in order
 
 
 def test_impossible_ranks_and_sizes_are_refused(root: Path) -> None:

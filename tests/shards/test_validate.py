@@ -60,35 +60,57 @@ def _put(column: str, row: int, value: Any) -> Callable[[dict[str, Any]], None]:
     [
         (TRAIN, _put("texts", 0, ["one"]), f"lengths: {TRAIN}: train/dia0: texts: 1 entries for 3 utterances"),
         (TRAIN, _put("text", 2, [[1.0] * 4] * 3), f"lengths: {TRAIN}: train/dia2: text: 3 entries for 2 utterances"),
-        (TRAIN, _put("emotion_index", 1, None), f"lengths: {TRAIN}: train/dia1: emotion_index: -1 entries for 1 utterances"),
-        (TRAIN, _put("split", 2, "dev"), f"splits: {TRAIN}: train/dia2: split: a row of another split in a file of train"),
-        (TRAIN, _put("n_speakers", 0, 3), f"speakers: {TRAIN}: train/dia0: n_speakers: 3, but there are 2, numbered up to 1"),
-        (TRAIN, _set("speaker_index", 0, 2, 1), f"speakers: {TRAIN}: train/dia0: speaker_index: one name with two numbers, or one number with two names"),
-        (TRAIN, _set("emotion_index", 0, 1, 7), f"labels: {TRAIN}: train/dia0: emotion_index: utterance 1: 7; valid: -1 to 6"),
-        (TRAIN, _set("emotion_index", 2, 1, None), f"labels: {TRAIN}: train/dia2: emotion_index: utterance 1: None; valid: -1 to 6"),
-        (TRAIN, _set("emotion_index", 0, 1, -1), f"labels: {TRAIN}: train/dia0: emotion_index: utterance 1: -1, but 'joy' has 4"),
+        (TRAIN, _put("emotion_index", 1, None),
+         f"lengths: {TRAIN}: train/dia1: emotion_index: -1 entries for 1 utterances"),
+        (TRAIN, _put("split", 2, "dev"),
+         f"splits: {TRAIN}: train/dia2: split: a row of another split in a file of train"),
+        (TRAIN, _put("n_speakers", 0, 3),
+         f"speakers: {TRAIN}: train/dia0: n_speakers: 3, but there are 2, numbered up to 1"),
+        (TRAIN, _set("speaker_index", 0, 2, 1),
+         f"speakers: {TRAIN}: train/dia0: speaker_index: one name with two numbers, or one number with two names"),
+        (TRAIN, _set("emotion_index", 0, 1, 7),
+         f"labels: {TRAIN}: train/dia0: emotion_index: utterance 1: 7; valid: -1 to 6"),
+        (TRAIN, _set("emotion_index", 2, 1, None),
+         f"labels: {TRAIN}: train/dia2: emotion_index: utterance 1: None; valid: -1 to 6"),
+        (TRAIN, _set("emotion_index", 0, 1, -1),
+         f"labels: {TRAIN}: train/dia0: emotion_index: utterance 1: -1, but 'joy' has 4"),
         (TRAIN, _set("valence", 0, 0, float("inf")), f"finite: {TRAIN}: train/dia0: valence: utterance 0: not finite"),
-        (TRAIN, _set("audio", 2, 1, [1.0, float("nan"), 0.0]), f"finite: {TRAIN}: train/dia2: audio: utterance 1: not finite"),
-        (TRAIN, _set("audio", 2, 1, [0.0, 0.0, 0.0]), f"presence: {TRAIN}: train/dia2: audio: utterance 1: present, but its vector is all zeros"),
-        (TRAIN, _set("visual", 0, 1, [0.0, 0.5]), f"presence: {TRAIN}: train/dia0: visual: utterance 1: not present, but its vector is not all zeros"),
-        (FAILED, _put("modality", 1, "audio"), "presence: dialogues/train: train/dia0: visual: train/dia0_utt1: not present, and no failure row says why"),
+        (TRAIN, _set("audio", 2, 1, [1.0, float("nan"), 0.0]),
+         f"finite: {TRAIN}: train/dia2: audio: utterance 1: not finite"),
+        (TRAIN, _set("audio", 2, 1, [0.0, 0.0, 0.0]),
+         f"presence: {TRAIN}: train/dia2: audio: utterance 1: present, but its vector is all zeros"),
+        (TRAIN, _set("visual", 0, 1, [0.0, 0.5]),
+         f"presence: {TRAIN}: train/dia0: visual: utterance 1: not present, but its vector is not all zeros"),
+        (FAILED, _put("modality", 1, "audio"),
+         "presence: dialogues/train: train/dia0: visual: train/dia0_utt1: not present, and no failure row says why"),
         (FAILED, _put("kind", 1, "altered"), "failures: failures/train: train/dia0_utt1: no_face is of kind 'absent'"),
         (FAILED, _put("reason", 0, "bad_luck"), "failures: failures/train: train/dia0_utt0: unknown reason 'bad_luck'"),
-        (FAILED, _put("utterance_id", 0, "train/dia9_utt0"), "failures: failures/train: train/dia9_utt0: there is no such utterance"),
-        (TRAJECTORIES, _put("trajectory", 0, [0, 4]), f"trajectories: {TRAJECTORIES}: train/dia0: trajectory: other labels than the dialogue has"),
-        (TRAJECTORIES, _set("trajectory", 2, 1, 3), f"trajectories: {TRAJECTORIES}: train/dia2: trajectory: other labels than the dialogue has"),
-        (TRAJECTORIES, _put("dialogue_id", 1, "train/dia2"), "trajectories: trajectories/train: train/dia1: 0 rows instead of one"),
-        (TRAJECTORIES, _put("dialogue_id", 1, "train/dia7"), f"trajectories: {TRAJECTORIES}: train/dia7: dialogue_id: there is no such dialogue"),
-        (TRAJECTORIES, _set("neighbours_edit", 0, 0, "train/dia0"), f"{OF_DIA0}: neighbours_edit: the dialogue itself among its neighbours"),
-        (TRAJECTORIES, _set("neighbours_edit", 0, 0, "test/dia0"), f"{OF_DIA0}: neighbours_edit: a neighbour that is no dialogue of this split"),
+        (FAILED, _put("utterance_id", 0, "train/dia9_utt0"),
+         "failures: failures/train: train/dia9_utt0: there is no such utterance"),
+        (TRAJECTORIES, _put("trajectory", 0, [0, 4]),
+         f"trajectories: {TRAJECTORIES}: train/dia0: trajectory: other labels than the dialogue has"),
+        (TRAJECTORIES, _set("trajectory", 2, 1, 3),
+         f"trajectories: {TRAJECTORIES}: train/dia2: trajectory: other labels than the dialogue has"),
+        (TRAJECTORIES, _put("dialogue_id", 1, "train/dia2"),
+         "trajectories: trajectories/train: train/dia1: 0 rows instead of one"),
+        (TRAJECTORIES, _put("dialogue_id", 1, "train/dia7"),
+         f"trajectories: {TRAJECTORIES}: train/dia7: dialogue_id: there is no such dialogue"),
+        (TRAJECTORIES, _set("neighbours_edit", 0, 0, "train/dia0"),
+         f"{OF_DIA0}: neighbours_edit: the dialogue itself among its neighbours"),
+        (TRAJECTORIES, _set("neighbours_edit", 0, 0, "test/dia0"),
+         f"{OF_DIA0}: neighbours_edit: a neighbour that is no dialogue of this split"),
         (TRAJECTORIES, _set("neighbours_edit", 0, 0, "train/dia1"), f"{OF_DIA0}: neighbours_edit: a neighbour twice"),
         (TRAJECTORIES, _set("similarity_edit", 0, 1, 1.5), f"{OF_DIA0}: similarity_edit: a similarity outside -1 to 1"),
-        (TRAJECTORIES, _set("similarity_edit", 0, 0, 0.25), f"{OF_DIA0}: similarity_edit: similarities that are not in falling order"),
+        (TRAJECTORIES, _set("similarity_edit", 0, 0, 0.25),
+         f"{OF_DIA0}: similarity_edit: similarities that are not in falling order"),
         (TRAJECTORIES, _put("similarity_edit", 0, [1.0]), f"{OF_DIA0}: similarity_edit: not one entry per neighbour"),
-        (TRAJECTORIES, _put("same_scenario_edit", 0, []), f"{OF_DIA0}: same_scenario_edit: not one entry per neighbour"),
+        (TRAJECTORIES, _put("same_scenario_edit", 0, []),
+         f"{OF_DIA0}: same_scenario_edit: not one entry per neighbour"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_file_dialogue_and_column(sound: Path, change: Change, name: str, how: Any, line: str) -> None:
+def test_what_is_wrong_is_named_with_file_dialogue_and_column(
+    sound: Path, change: Change, name: str, how: Any, line: str
+) -> None:
     change(name, how)
     assert line in told(sound)
     assert validate(sound).exit_code == 1
@@ -107,7 +129,9 @@ def test_a_present_vector_must_have_no_reason_to_be_absent(sound: Path, change: 
             columns[key].append(value)
 
     change(FAILED, how)
-    assert told(sound) == ["presence: dialogues/train: train/dia1: audio: train/dia1_utt0: present, but a failure row says that it is not"]
+    assert told(sound) == [
+        "presence: dialogues/train: train/dia1: audio: train/dia1_utt0: present, but a failure row says that it is not"
+    ]
 
 
 def test_an_id_that_stands_twice_is_named_with_its_splits(sound: Path, change: Change) -> None:
@@ -233,7 +257,10 @@ def test_damage_inside_a_file_is_unreadable(sound: Path) -> None:
 
 def test_another_schema_version_is_refused(sound: Path) -> None:
     table = pq.read_table(sound / TRAIN)
-    older = {**table.schema.metadata, b"merc": json.dumps({**json.loads(table.schema.metadata[b"merc"]), "schema_version": "0"})}
+    older = {
+        **table.schema.metadata,
+        b"merc": json.dumps({**json.loads(table.schema.metadata[b"merc"]), "schema_version": "0"}),
+    }
     pq.write_table(table.replace_schema_metadata(older), sound / TRAIN)
     report = validate(sound)
     assert report.exit_code == 4
@@ -255,7 +282,11 @@ def test_many_problems_of_a_kind_are_counted_and_the_first_told(extracted: Calla
     write_card(root)
     table = pq.read_table(root / TRAIN)
     nothing = np.zeros((30, 3)).tolist()
-    broken = table.set_column(table.schema.get_field_index("audio"), table.schema.field("audio"), pa.array([nothing], table.schema.field("audio").type))
+    broken = table.set_column(
+        table.schema.get_field_index("audio"),
+        table.schema.field("audio"),
+        pa.array([nothing], table.schema.field("audio").type),
+    )
     pq.write_table(broken, root / TRAIN)
     problems = validate(root).problems
     assert problems.counts["presence"] == 30

@@ -17,11 +17,24 @@ def test_the_wheel_alone_reads_checks_and_cuts_shards_in_an_empty_environment(so
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def run(*words: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment, check=False)
+        return subprocess.run(
+            [str(word) for word in words],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env=environment,
+            check=False,
+        )
 
     source = tmp_path / "source"  # hatchling leaves nothing in the checkout
-    shutil.copytree(ROOT, source, ignore=lambda folder, names: [] if Path(folder) != ROOT else set(names) - {*_OF_THE_WHEEL})
-    for words in ((sys.executable, "-m", "venv", "env"), ("env/bin/python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", "./source")):
+    shutil.copytree(
+        ROOT, source, ignore=lambda folder, names: [] if Path(folder) != ROOT else set(names) - {*_OF_THE_WHEEL}
+    )
+    for words in (
+        (sys.executable, "-m", "venv", "env"),
+        ("env/bin/python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", "./source"),
+    ):
         made = run(*words)
         assert made.returncode == 0, made.stderr
     installed = run("env/bin/python", "-m", "pip", "install", "--quiet", next((tmp_path / "dist").glob("*.whl")))

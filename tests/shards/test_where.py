@@ -1,4 +1,6 @@
-"""A condition holds where it is true of what is known; whatever is no condition is refused, and nothing of it ever runs."""
+"""A condition holds where it is true of what is known; whatever is no condition is refused, and nothing of it ever
+runs.
+"""
 
 import numpy as np
 import pyarrow as pa
@@ -56,7 +58,9 @@ def test_long_conditions_agree_with_three_valued_logic_by_hand(seed: int) -> Non
 
 
 def test_an_unknown_column_is_named_with_the_nearest_and_all_there_are() -> None:
-    with pytest.raises(BadSettings, match=r"--where: no column 'asr_eror'; did you mean 'asr_error'\? valid: asr_error, speaking"):
+    with pytest.raises(
+        BadSettings, match=r"--where: no column 'asr_eror'; did you mean 'asr_error'\? valid: asr_error, speaking"
+    ):
         Condition.parse("asr_eror < 0.5", list(VALUES))
 
 

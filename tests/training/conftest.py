@@ -91,7 +91,9 @@ class Toy(Framework):
 
 
 @pytest.fixture
-def toy_framework(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def toy_framework(
+    tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A framework ``toy`` in place of those there are, with its block, and the addition ``toy``."""
     folder = tmp_path_factory.mktemp("path")
     package = f"toy_frameworks_{folder.name}"
@@ -110,7 +112,9 @@ def params(tree: dict[str, Any]) -> Params:
     return Params(tree)
 
 
-def _rows(split: str, dialogues: int, modalities: Sequence[str], labels: Callable[[int], int], generator: np.random.Generator) -> list[dict[str, Any]]:
+def _rows(
+    split: str, dialogues: int, modalities: Sequence[str], labels: Callable[[int], int], generator: np.random.Generator
+) -> list[dict[str, Any]]:
     directions = {name: np.random.default_rng(99).normal(size=(len(CLASSES), DIMS[name])) * 2 for name in DIMS}
     rows = []
     for number in range(dialogues):
@@ -150,7 +154,8 @@ def _rows(split: str, dialogues: int, modalities: Sequence[str], labels: Callabl
 def make_shards(tmp_path: Path) -> Callable[..., Layout]:
     """Writes shards and gives their layout.
 
-    Keywords: ``modalities``; ``splits`` (split → dialogues); ``labels`` (true class → emotion_index); ``change`` (split, rows → None).
+    Keywords: ``modalities``; ``splits`` (split → dialogues); ``labels`` (true class → emotion_index); ``change``
+    (split, rows → None).
     """
 
     def make(
@@ -173,7 +178,10 @@ def make_shards(tmp_path: Path) -> Callable[..., Layout]:
             labelled = {name: shown.count(index) for index, name in enumerate(CLASSES)}
             present = {name: sum(sum(row[f"{name}_present"]) for row in rows) for name in modalities}
             counts[split] = {"dialogues": len(rows), "utterances": len(shown), "labels": labelled, "present": present}
-            pq.write_table(pa.Table.from_pylist(rows, schema=table_schema), layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet")
+            pq.write_table(
+                pa.Table.from_pylist(rows, schema=table_schema),
+                layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet",
+            )
             if split == "train":
                 for name in modalities:
                     present = np.concatenate([row[f"{name}_present"] for row in rows])
@@ -200,17 +208,23 @@ def make_shards(tmp_path: Path) -> Callable[..., Layout]:
 
 @pytest.fixture
 def keep_frames() -> Callable[..., Layout]:
-    """Writes what the vectors of shards were pooled from, one to nine frames each whose mean is the vector, as an extraction with frames does."""
+    """Writes what the vectors of shards were pooled from, one to nine frames each whose mean is the vector, as an
+    extraction with frames does.
+    """
 
     def keep(layout: Layout, dims: dict[str, int] | None = None) -> Layout:
         generator = np.random.default_rng(6)
         info = files.read_json(layout.shards / "meta" / "info.json")
         for name, encoder in info["encoders"].items():
             folder, dim = layout.features(name, encoder["name"]), (dims or info["dims"])[name]
-            for number, path in enumerate(sorted((layout.shards / "dialogues").glob("*.parquet"), reverse=True)):  # in another order than the shards
+            for number, path in enumerate(
+                sorted((layout.shards / "dialogues").glob("*.parquet"), reverse=True)
+            ):  # in another order than the shards
                 ids, kept = [], []
                 for row in pq.read_table(path).to_pylist():
-                    for utterance_id, vector, there in zip(row["utterance_ids"], row[name], row[f"{name}_present"], strict=True):
+                    for utterance_id, vector, there in zip(
+                        row["utterance_ids"], row[name], row[f"{name}_present"], strict=True
+                    ):
                         noise = generator.normal(size=(int(generator.integers(1, 10)), dim))
                         vectors = (np.resize(vector, dim) + noise - noise.mean(axis=0)).astype(np.float16)
                         ids.append(utterance_id)
@@ -226,9 +240,18 @@ def keep_frames() -> Callable[..., Layout]:
 
 @pytest.fixture
 def make_batch() -> Callable[..., DialogueBatch]:
-    """A batch of random dialogues of the given lengths; ``pad_to`` adds padding, whose features are filled with ``padding``."""
+    """A batch of random dialogues of the given lengths; ``pad_to`` adds padding, whose features are filled with
+    ``padding``.
+    """
 
-    def make(lengths: Sequence[int], *, modalities: Sequence[str] = tuple(DIMS), pad_to: int = 0, padding: float = 0.0, seed: int = 0) -> DialogueBatch:
+    def make(
+        lengths: Sequence[int],
+        *,
+        modalities: Sequence[str] = tuple(DIMS),
+        pad_to: int = 0,
+        padding: float = 0.0,
+        seed: int = 0,
+    ) -> DialogueBatch:
         generator = torch.Generator().manual_seed(seed)
         steps = max(*lengths, pad_to)
         mask = torch.arange(steps) < torch.tensor(lengths)[:, None]
@@ -243,13 +266,21 @@ def make_batch() -> Callable[..., DialogueBatch]:
         ]
 
         def padded(name: str, fill: float) -> torch.Tensor:
-            tensors = [torch.nn.functional.pad(one[name].float(), (0, 0) * (one[name].ndim - 1) + (0, steps - len(one[name])), value=fill) for one in drawn]
+            tensors = [
+                torch.nn.functional.pad(
+                    one[name].float(), (0, 0) * (one[name].ndim - 1) + (0, steps - len(one[name])), value=fill
+                )
+                for one in drawn
+            ]
             return torch.stack(tensors)
 
         present = {name: padded(f"{name}_present", 0.0).bool() for name in modalities}
         index = torch.arange(mask.numel()).reshape(mask.shape)
         return DialogueBatch(
-            features={name: padded(name, padding).masked_fill(~present[name][..., None] & mask[..., None], 0.0) for name in modalities},
+            features={
+                name: padded(name, padding).masked_fill(~present[name][..., None] & mask[..., None], 0.0)
+                for name in modalities
+            },
             modality_mask=present,
             utterance_mask=mask,
             speakers=padded("speakers", 0.0).long(),
@@ -265,7 +296,9 @@ def make_batch() -> Callable[..., DialogueBatch]:
 
 @pytest.fixture
 def make_split() -> Callable[..., DialogueSplit]:
-    """A train split of dialogues given by their labels, with random vectors; keywords ``scenarios``, ``speakers`` (per dialogue), ``modalities``, ``seed``."""
+    """A train split of dialogues given by their labels, with random vectors; keywords ``scenarios``, ``speakers`` (per
+    dialogue), ``modalities``, ``seed``.
+    """
 
     def make(
         emotions: Sequence[Sequence[int]],
@@ -282,10 +315,15 @@ def make_split() -> Callable[..., DialogueSplit]:
         present = {name: (torch.rand(count + 1, generator=generator) > 0.2) & real for name in modalities}
         return DialogueSplit(
             name="train",
-            features={name: torch.randn(count + 1, DIMS[name], generator=generator).masked_fill(~present[name][:, None], 0.0) for name in modalities},
+            features={
+                name: torch.randn(count + 1, DIMS[name], generator=generator).masked_fill(~present[name][:, None], 0.0)
+                for name in modalities
+            },
             present=present,
             labels=torch.tensor([label for dialogue in emotions for label in dialogue] + [-1]),
-            speakers=torch.tensor([speaker for dialogue in speakers or [[0] * len(one) for one in emotions] for speaker in dialogue] + [0]),
+            speakers=torch.tensor(
+                [speaker for dialogue in speakers or [[0] * len(one) for one in emotions] for speaker in dialogue] + [0]
+            ),
             starts=lengths.cumsum(0) - lengths,
             lengths=lengths,
             dialogue_ids=tuple(f"train/dia{number}" for number in range(len(emotions))),
@@ -311,14 +349,23 @@ class Step:
     moved: set[str]
 
 
-STEP_EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1], [2, 0, 0, 1, 1, -1, 2, 2, 0, 1]] * 3  # more than a curriculum has buckets
+STEP_EMOTIONS = [
+    [0, 1, 1, 2, 0],
+    [2, 1, 1, 2],
+    [0, -1, 1],
+    [1],
+    [1, 1, 2, 0, 1, 1],
+    [2, 0, 0, 1, 1, -1, 2, 2, 0, 1],
+] * 3  # more than a curriculum has buckets
 MANY_WEIGHTS = 300_000
 SMALL_UNITS = 64  # a multiple of all numbers of heads
 
 
 @pytest.fixture
 def one_step(make_split: Callable[..., DialogueSplit]) -> Callable[[str], list[Step]]:
-    """Trains one step of every phase of a recipe that ships; whole numbers in the settings of a model of many weights are made smaller."""
+    """Trains one step of every phase of a recipe that ships; whole numbers in the settings of a model of many weights
+    are made smaller.
+    """
 
     def take(name: str) -> list[Step]:
         resolved = resolve(Params({}), name)
@@ -329,9 +376,14 @@ def one_step(make_split: Callable[..., DialogueSplit]) -> Callable[[str], list[S
         if resolved.recipe.neighbours is not None:
             split = replace(split, **_neighbours(len(split.dialogue_ids)))
         with torch.device("meta"):
-            large = sum(weight.numel() for weight in resolved.build(split.dims, len(CLASSES)).parameters()) > MANY_WEIGHTS
+            large = (
+                sum(weight.numel() for weight in resolved.build(split.dims, len(CLASSES)).parameters()) > MANY_WEIGHTS
+            )
         if large:
-            small = {key: min(value, SMALL_UNITS) if type(value) is int else value for key, value in resolved.model_config.model_dump().items()}
+            small = {
+                key: min(value, SMALL_UNITS) if type(value) is int else value
+                for key, value in resolved.model_config.model_dump().items()
+            }
             resolved = replace(resolved, model_config=type(resolved.model_config)(**small))
         torch.manual_seed(0)
         model = resolved.build(split.dims, len(CLASSES))

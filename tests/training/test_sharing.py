@@ -17,7 +17,15 @@ from ..shared_hub import Repo, SharedHub
 
 NAME = "ann/all"
 MODEL = "models/seed-0/model.safetensors"
-FILES = {"README.md", "results.json", "metrics.json", "history.csv", "confusion.csv", MODEL, "models/seed-1/model.safetensors"}
+FILES = {
+    "README.md",
+    "results.json",
+    "metrics.json",
+    "history.csv",
+    "confusion.csv",
+    MODEL,
+    "models/seed-1/model.safetensors",
+}
 
 
 def _run(*arguments: object) -> Result:
@@ -27,15 +35,23 @@ def _run(*arguments: object) -> Result:
 @pytest.fixture
 def trained(made_once: Any, make_shards: Any, params: Any, tmp_path: Path) -> Path:
     """A copy of a finished run."""
-    made = made_once("trained-all", lambda folder: train(resolve(params, "all"), make_shards(), RunOptions(device="cpu"), runs=folder))
+    made = made_once(
+        "trained-all",
+        lambda folder: train(resolve(params, "all"), make_shards(), RunOptions(device="cpu"), runs=folder),
+    )
     return Path(shutil.copytree(made / "tiny" / "all", tmp_path / "run"))
 
 
-def test_pushed_models_come_back_and_label_without_the_run(shared_hub: SharedHub, trained: Path, make_shards: Any, tmp_path: Path) -> None:
+def test_pushed_models_come_back_and_label_without_the_run(
+    shared_hub: SharedHub, trained: Path, make_shards: Any, tmp_path: Path
+) -> None:
     pushed = _run("push", trained, NAME)
     assert pushed.exit_code == 0, pushed.output
     repo = shared_hub.repos["model", NAME]
-    assert pushed.stdout.splitlines() == [f"{NAME} (private) at {repo.sha(-1)}: 7 files", f"merc-train pull {NAME} FOLDER --revision {repo.sha(-1)}"]
+    assert pushed.stdout.splitlines() == [
+        f"{NAME} (private) at {repo.sha(-1)}: 7 files",
+        f"merc-train pull {NAME} FOLDER --revision {repo.sha(-1)}",
+    ]
     assert set(repo.commits[-1]) == {".gitattributes", *FILES}  # no predictions: they hold the labels
     card = repo.commits[-1]["README.md"].decode()
     assert "# all, trained on tiny" in card
@@ -44,7 +60,14 @@ def test_pushed_models_come_back_and_label_without_the_run(shared_hub: SharedHub
     assert pulled.exit_code == 0, pulled.output
     assert pulled.stdout.splitlines()[0] == str(tmp_path / "here" / MODEL)
     assert (tmp_path / "here" / MODEL).read_bytes() == (trained / MODEL).read_bytes()
-    made = _run("--predict", tmp_path / "here" / MODEL, "--shards", make_shards().shards, "--predictions", tmp_path / "labels.parquet")
+    made = _run(
+        "--predict",
+        tmp_path / "here" / MODEL,
+        "--shards",
+        make_shards().shards,
+        "--predictions",
+        tmp_path / "labels.parquet",
+    )
     assert made.exit_code == 0, made.output
 
 
@@ -71,7 +94,10 @@ def test_what_is_no_finished_run_or_damaged_is_not_pushed(shared_hub: SharedHub,
     [
         ({MODEL: b"\x80\x04\x95 a pickle"}, f"{MODEL}: not a trained model of this program"),
         ({"results.json": b"{}"}, "results.json: not the results of a run"),
-        ({MODEL: None, "models/seed-1/model.safetensors": None, "models/seed-0/model.pt": b"x"}, "there is no models/seed-<n>/model.safetensors"),
+        (
+            {MODEL: None, "models/seed-1/model.safetensors": None, "models/seed-0/model.pt": b"x"},
+            "there is no models/seed-<n>/model.safetensors",
+        ),
     ],
 )
 def test_a_repository_with_other_content_leaves_nothing(
@@ -88,4 +114,15 @@ def test_a_repository_with_other_content_leaves_nothing(
 
 def test_only_names_that_a_shared_run_has_are_ours() -> None:
     assert all(map(sharing.is_ours, FILES))
-    assert not any(map(sharing.is_ours, ["predictions.parquet", "models/../x", "models/seed-0/model.bin", "models/seed-x/model.safetensors", "record.json"]))
+    assert not any(
+        map(
+            sharing.is_ours,
+            [
+                "predictions.parquet",
+                "models/../x",
+                "models/seed-0/model.bin",
+                "models/seed-x/model.safetensors",
+                "record.json",
+            ],
+        )
+    )

@@ -30,7 +30,11 @@ def contents(folder):
 @pytest.fixture
 def undisturbed(made_once, make_shards, params):
     """What a training of ``all`` leaves; it is made once, and not to be changed."""
-    return made_once("trained-all", lambda folder: train(resolve(params, "all"), make_shards(), RUN, runs=folder)) / "tiny" / "all"
+    return (
+        made_once("trained-all", lambda folder: train(resolve(params, "all"), make_shards(), RUN, runs=folder))
+        / "tiny"
+        / "all"
+    )
 
 
 def test_a_run_leaves_the_agreed_files(undisturbed):
@@ -41,15 +45,23 @@ def test_a_run_leaves_the_agreed_files(undisturbed):
     }  # fmt: skip
     history = list(csv.DictReader((made / "history.csv").open()))
     assert list(history[0]) == [
-        "seed", "epoch", "learning_rate", "train_loss", "loss_cross_entropy", "dev_weighted_f1", "dev_accuracy", "test_weighted_f1_not_used",
+        "seed", "epoch", "learning_rate", "train_loss", "loss_cross_entropy", "dev_weighted_f1", "dev_accuracy",
+        "test_weighted_f1_not_used",
     ]  # fmt: skip
-    assert [(row["seed"], row["epoch"]) for row in history] == [(seed, str(epoch)) for seed in "01" for epoch in range(1, 6)]
+    assert [(row["seed"], row["epoch"]) for row in history] == [
+        (seed, str(epoch)) for seed in "01" for epoch in range(1, 6)
+    ]
     results = json.loads((made / "results.json").read_text())
     assert results["modalities"] == ["text", "audio", "visual"]
     assert results["classes"] == ["neutral", "joy", "anger"]
     assert results["encoders"] == {"text": "text-encoder", "audio": "audio-encoder", "visual": "visual-encoder"}
     assert results["tag"] == "frozen"
-    assert (results["dataset"], results["recipe"], results["model"], results["label_set"]) == ("tiny", "all", "context_gru", "tiny3")
+    assert (results["dataset"], results["recipe"], results["model"], results["label_set"]) == (
+        "tiny",
+        "all",
+        "context_gru",
+        "tiny3",
+    )
     assert (results["causal"], results["selection"]) == (False, "dev weighted F1")
     of_seeds = [results["seeds"][seed]["test"]["weighted_f1"] for seed in ("0", "1")]
     assert results["mean"]["test"]["weighted_f1"] == statistics.fmean(of_seeds)
@@ -77,28 +89,46 @@ def test_a_run_on_an_adapted_encoder_is_tagged_unless_its_modality_is_left_out(m
 
 def test_predictions_and_confusion_agree_with_the_results(make_shards, tree, tmp_path):
     tree["recipes"]["all"]["epochs"] = 2
-    made = train(resolve(Params(tree), "all"), make_shards(labels=lambda label: label if label else -1), RUN, runs=tmp_path / "runs")
+    made = train(
+        resolve(Params(tree), "all"),
+        make_shards(labels=lambda label: label if label else -1),
+        RUN,
+        runs=tmp_path / "runs",
+    )
     results = json.loads((made / "results.json").read_text())
     rows = pq.read_table(made / "predictions.parquet").to_pylist()
     classes = results["classes"]
     for seed, found in results["seeds"].items():
         test = [row for row in rows if row["seed"] == int(seed) and row["split"] == "test" and row["label"] >= 0]
-        matrix = [[sum(row["label"] == actual and row["predicted"] == predicted for row in test) for predicted in range(3)] for actual in range(3)]
+        matrix = [
+            [sum(row["label"] == actual and row["predicted"] == predicted for row in test) for predicted in range(3)]
+            for actual in range(3)
+        ]
         assert found["test"]["confusion"] == matrix
         assert sum(one["support"] for one in found["test"]["per_class"].values()) == len(test)
     assert any(row["label"] == -1 for row in rows)
     assert results["unlabelled_in_context"]
-    assert all(sum(row["probabilities"]) == pytest.approx(1, abs=1e-5) and max(row["probabilities"]) == row["probabilities"][row["predicted"]] for row in rows)
+    assert all(
+        sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
+        and max(row["probabilities"]) == row["probabilities"][row["predicted"]]
+        for row in rows
+    )
     best = max(results["seeds"], key=lambda seed: results["seeds"][seed]["dev"]["weighted_f1"])
     drawn = list(csv.DictReader((made / "confusion.csv").open()))
     expected = [row for row in rows if row["seed"] == int(best) and row["split"] == "test" and row["label"] >= 0]
-    assert [(row["actual"], row["predicted"]) for row in drawn] == [(classes[row["label"]], classes[row["predicted"]]) for row in expected]
+    assert [(row["actual"], row["predicted"]) for row in drawn] == [
+        (classes[row["label"]], classes[row["predicted"]]) for row in expected
+    ]
 
 
 def test_one_seed_has_no_spread(make_shards, tree, tmp_path):
     tree["recipes"]["text"]["seeds"] = [4]
     made = train(resolve(Params(tree), "text"), make_shards(), RUN, runs=tmp_path / "runs")
-    assert json.loads((made / "results.json").read_text())["std"]["test"] == {"weighted_f1": None, "accuracy": None, "macro_f1": None}
+    assert json.loads((made / "results.json").read_text())["std"]["test"] == {
+        "weighted_f1": None,
+        "accuracy": None,
+        "macro_f1": None,
+    }
 
 
 def test_the_same_settings_give_the_same_bytes(make_shards, params, tmp_path, undisturbed):
@@ -115,7 +145,9 @@ def test_what_the_epochs_of_each_seed_took_lies_beside_the_run(undisturbed):
         assert times == {"fingerprint": fingerprint, "device": "cpu", "threads": torch.get_num_threads(), "epochs": 5}
 
 
-def test_a_killed_run_goes_on_with_the_next_seed_and_ends_alike(make_shards, params, tmp_path, monkeypatch, undisturbed):
+def test_a_killed_run_goes_on_with_the_next_seed_and_ends_alike(
+    make_shards, params, tmp_path, monkeypatch, undisturbed
+):
     layout, done = make_shards(), []
 
     def killed_at_the_second(plan, data, seed, *more):
@@ -143,7 +175,10 @@ def test_a_finished_run_is_not_trained_again(make_shards, params, tmp_path, monk
 def test_a_run_with_other_settings_is_refused_naming_the_key(make_shards, tree, tmp_path):
     layout = make_shards()
     train(resolve(Params(tree), "text"), layout, RUN, runs=tmp_path / "runs")
-    tree["recipes"]["text"] = {**tree["recipes"]["text"], "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.0}}
+    tree["recipes"]["text"] = {
+        **tree["recipes"]["text"],
+        "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.0},
+    }
     with pytest.raises(SettingsDiffer, match=r"recipes\.text\.optimizer\.learning_rate: 0\.02 there, 0\.01 wanted"):
         train(resolve(Params(tree), "text"), layout, RUN, runs=tmp_path / "runs")
     train(resolve(Params(tree), "text"), layout, RunOptions(device="cpu", overwrite=True), runs=tmp_path / "runs")
@@ -176,12 +211,27 @@ def test_shards_that_cannot_be_trained_on_are_explained(make_shards, params, tmp
 
 def test_missing_shards_are_explained(params, tmp_path):
     with pytest.raises(RawDataMissing, match=r"no shards of 'tiny'.*\n  merc-extract --dataset tiny"):
-        train(resolve(params, "text"), Layout(tmp_path / "raw", tmp_path / "features", "tiny"), RUN, runs=tmp_path / "runs")
+        train(
+            resolve(params, "text"),
+            Layout(tmp_path / "raw", tmp_path / "features", "tiny"),
+            RUN,
+            runs=tmp_path / "runs",
+        )
 
 
 def test_the_command_trains_and_replaces_what_is_stale(make_shards, tree, tmp_path):
     layout, file = make_shards(), tmp_path / "params.yaml"
-    arguments = ["--dataset", "tiny", "--out", str(layout.out), "--runs", str(tmp_path / "runs"), "--params", str(file), "--recipe"]
+    arguments = [
+        "--dataset",
+        "tiny",
+        "--out",
+        str(layout.out),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--params",
+        str(file),
+        "--recipe",
+    ]
     for rate in (0.02, 0.01):
         tree["recipes"]["text"]["optimizer"] = {"name": "adamw", "learning_rate": rate, "weight_decay": 0.0}
         file.write_text(yaml.safe_dump(tree))
@@ -195,8 +245,21 @@ def test_the_command_trains_and_replaces_what_is_stale(make_shards, tree, tmp_pa
 
 def test_where_another_process_trains_the_same_the_second_ends_with_7_or_waits(make_shards, tree, tmp_path, hold):
     layout = make_shards(labels=lambda label: label)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"recipes": {"all": tree["recipes"]["text"] | {"epochs": 1, "seeds": [0]}}}))
-    given = ["--dataset", "tiny", "--recipe", "all", "--out", str(layout.out), "--runs", str(tmp_path / "runs"), "--params", str(tmp_path / "params.yaml")]
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"recipes": {"all": tree["recipes"]["text"] | {"epochs": 1, "seeds": [0]}}})
+    )
+    given = [
+        "--dataset",
+        "tiny",
+        "--recipe",
+        "all",
+        "--out",
+        str(layout.out),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--params",
+        str(tmp_path / "params.yaml"),
+    ]
     process = hold(tmp_path / "runs" / "tiny" / "all")
     refused = CliRunner().invoke(command, given)
     assert refused.exit_code == 7

@@ -1,6 +1,8 @@
-"""A step of every recipe that ships, of every model with what goes over any of them, and of every addition: a new file is tested here without being named.
+"""A step of every recipe that ships, of every model with what goes over any of them, and of every addition: a new file
+is tested here without being named.
 
-Every term of a loss must be there, and every weight must move. ``STAYS`` says which ones do not, and why; what it says is checked, too.
+Every term of a loss must be there, and every weight must move. ``STAYS`` says which ones do not, and why; what it says
+is checked, too.
 """
 
 import math
@@ -14,11 +16,12 @@ from merc.training.recipes.composition import ADDITIONS, RECIPES, RecipeName
 from merc.training.recipes.resolution import resolve
 
 PARAMS = Params({})
-# Weights that stay as they are, by patterns of their names, and losses that are 0: in recipes that come from one, with an addition, in a framework, or, of a
-# model or a loss, on one modality.
+# Weights that stay as they are, by patterns of their names, and losses that are 0: in recipes that come from one, with
+# an addition, in a framework, or, of a model or a loss, on one modality.
 STAYS = {
     "ddin": r"context\.",  # trained by losses that look at the context, such as DCLF's
-    # The loss between dialogues looks at `pooled`, which is made before the modalities are fused, of utterances that are there.
+    # The loss between dialogues looks at `pooled`, which is made before the modalities are fused, of utterances that
+    # are there.
     "idcl_pretrain": r"(classifier|fuse)\.|projections\.\w+\.absent_H",
     "in dclf": r"model\.(.*\.)?(classifiers?|heads)\.",  # DCLF has heads of its own
     "m3net on one": r"low\.log_nodes_M",  # the share of each modality
@@ -79,11 +82,18 @@ def test_all_that_is_said_to_stay_is_of_a_case():
     said = {f"+{name}" for name in ADDITIONS.shipped()}
     for name in CASES:
         resolved = resolve(PARAMS, name)
-        said |= {*RECIPES.lineage(PARAMS, RecipeName.parse(name).base), f"{resolved.recipe.model} on one", *(f"{term.name} on one" for term in resolved.losses)}
+        said |= {
+            *RECIPES.lineage(PARAMS, RecipeName.parse(name).base),
+            f"{resolved.recipe.model} on one",
+            *(f"{term.name} on one" for term in resolved.losses),
+        }
         said |= set() if resolved.framework is None else {f"in {resolved.framework.name}"}
     assert {*STAYS, *ZERO} <= said
 
 
 def test_the_forward_half_is_causal():
     found = {name: resolve(PARAMS, name) for name in ("dialogue_rnn", "dialogue_rnn_forward")}
-    assert {name: one.build({"text": 3}, 2).causal for name, one in found.items()} == {"dialogue_rnn": False, "dialogue_rnn_forward": True}
+    assert {name: one.build({"text": 3}, 2).causal for name, one in found.items()} == {
+        "dialogue_rnn": False,
+        "dialogue_rnn_forward": True,
+    }

@@ -32,7 +32,13 @@ def swept(make_shards, tree, tmp_path):
         recipe |= {"epochs": 1, "seeds": [0]}
     layout = make_shards()
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    where = [f"--params={tmp_path / 'params.yaml'}", f"--out={layout.out}", f"--runs={tmp_path / 'runs'}", "--device=cpu", "--dataset=tiny"]
+    where = [
+        f"--params={tmp_path / 'params.yaml'}",
+        f"--out={layout.out}",
+        f"--runs={tmp_path / 'runs'}",
+        "--device=cpu",
+        "--dataset=tiny",
+    ]
 
     def call(*arguments: str) -> Result:
         return CliRunner().invoke(main, ["sweep", *arguments, *where])
@@ -44,14 +50,22 @@ def test_every_combination_is_a_recipe_of_its_own(params):
     grid = {"context_gru.hidden_units": (4, 8), "optimizer.learning_rate": (0.1, 0.01), "cross_entropy.weight": (2,)}
     made = points(params, "text", grid)
     assert [point.resolved.name for point in made] == [
-        f"text+context_gru-hidden_units-{units}+optimizer-learning_rate-{rate}+cross_entropy-weight-2" for units in (4, 8) for rate in ("0_1", "0_01")
+        f"text+context_gru-hidden_units-{units}+optimizer-learning_rate-{rate}+cross_entropy-weight-2"
+        for units in (4, 8)
+        for rate in ("0_1", "0_01")
     ]
-    assert [(point.resolved.model_config.hidden_units, point.resolved.recipe.optimizer.learning_rate) for point in made] == [
+    assert [(point.resolved.model_config.hidden_units,
+    point.resolved.recipe.optimizer.learning_rate) for point in made] == [
         (4, 0.1), (4, 0.01), (8, 0.1), (8, 0.01)
     ]  # fmt: skip
     assert made[0].resolved.losses[0].weight == 2.0
     assert made[0].values == {"context_gru.hidden_units": 4, "optimizer.learning_rate": 0.1, "cross_entropy.weight": 2}
-    whole = {point.resolved.recipe.model_copy(update={"optimizer": None, "model_settings": {}, "losses": {}}).model_dump_json() for point in made}
+    whole = {
+        point.resolved.recipe.model_copy(
+            update={"optimizer": None, "model_settings": {}, "losses": {}}
+        ).model_dump_json()
+        for point in made
+    }
     assert len(whole) == 1
 
 
@@ -96,15 +110,17 @@ def test_every_sweep_that_ships_fits_a_recipe_that_ships(name):
 
 
 def test_points_are_trained_and_told_and_a_second_time_nothing_is_trained(swept, tmp_path, monkeypatch):
-    first = swept("text", "--grid", "epochs=1,2", "--grid", "context_gru.hidden_units=4,8", "--table", str(tmp_path / "table.csv"))
+    first = swept(
+        "text", "--grid", "epochs=1,2", "--grid", "context_gru.hidden_units=4,8", "--table", str(tmp_path / "table.csv")
+    )
     assert first.exit_code == 0, first.stderr
     names = [f"text+epochs-{epochs}+context_gru-hidden_units-{units}" for epochs in (1, 2) for units in (4, 8)]
     assert [line.split()[0] for line in first.stdout.splitlines()] == names
     assert all((tmp_path / "runs" / "tiny" / name / "results.json").is_file() for name in names)
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))
-    assert [(row["recipe"], row["epochs"], row["context_gru.hidden_units"], row["seeds"], row["dev_std"]) for row in rows] == [
-        (name, name[12], name[-1], "1", "") for name in names
-    ]
+    assert [
+        (row["recipe"], row["epochs"], row["context_gru.hidden_units"], row["seeds"], row["dev_std"]) for row in rows
+    ] == [(name, name[12], name[-1], "1", "") for name in names]
     again = swept("text", "--grid", "epochs=1,2", "--grid", "context_gru.hidden_units=4,8")
     assert again.stdout == first.stdout
     assert again.stderr.count("done before") == 4
@@ -156,11 +172,18 @@ def test_the_named_grids_are_listed():
 def test_as_experiments_of_dvc_the_points_train_what_the_sweep_would(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    how = ["--dataset=demo-meld", "--grid=context_aware.window=2,8", "--grid=optimizer.learning_rate=0.01", "--set=additions.demo.epochs=3"]
+    how = [
+        "--dataset=demo-meld",
+        "--grid=context_aware.window=2,8",
+        "--grid=optimizer.learning_rate=0.01",
+        "--set=additions.demo.epochs=3",
+    ]
     printed = CliRunner().invoke(main, ["sweep", "mmgcn+dclf+demo@text-audio", *how, "--dvc"])
     assert printed.exit_code == 0, printed.stderr
     expected = points(
-        Params.load(None, ("additions.demo.epochs=3",)), "mmgcn+dclf+demo@text-audio", {"context_aware.window": (2, 8), "optimizer.learning_rate": (0.01,)}
+        Params.load(None, ("additions.demo.epochs=3",)),
+        "mmgcn+dclf+demo@text-audio",
+        {"context_aware.window": (2, 8), "optimizer.learning_rate": (0.01,)},
     )
     lines = [shlex.split(line) for line in printed.stdout.splitlines()]
     assert len(lines) == len(expected) == len({line[line.index("--name") + 1] for line in lines})
@@ -169,7 +192,12 @@ def test_as_experiments_of_dvc_the_points_train_what_the_sweep_would(tmp_path, m
         shutil.copy(ROOT / "params.yaml", tmp_path / "swept.yaml")
         apply_overrides(tmp_path / "swept.yaml", [line[at + 1] for at, word in enumerate(line) if word == "-S"])
         params = Params.load(tmp_path / "swept.yaml")
-        assert params.get("train.sweep") == {"dataset": "demo-meld", "recipe": point.resolved.name, "base": "mmgcn", "also_reads": "demo-meld"}
+        assert params.get("train.sweep") == {
+            "dataset": "demo-meld",
+            "recipe": point.resolved.name,
+            "base": "mmgcn",
+            "also_reads": "demo-meld",
+        }
         resolved = resolve(params, point.resolved.name)
         assert resolved.settings() == point.resolved.settings()
         assert resolved.recipe.epochs == 3

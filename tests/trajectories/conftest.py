@@ -63,15 +63,20 @@ def meld_dialogues(real_data: Path) -> Callable[[str], dict[str, tuple[Labels, l
 def write_shards(tmp_path: Path) -> Callable[..., Layout]:
     """Writes shards of dialogues given as (id, one letter per speaker, labels) by split.
 
-    One text vector of length 2 per utterance: 1, and a tenth of the label; an utterance labelled -1 has none. ``scenarios`` by id.
+    One text vector of length 2 per utterance: 1, and a tenth of the label; an utterance labelled -1 has none.
+    ``scenarios`` by id.
     """
 
-    def write(dialogues: dict[str, list[tuple[str, str, list[int]]]], scenarios: dict[str, str] | None = None) -> Layout:
+    def write(
+        dialogues: dict[str, list[tuple[str, str, list[int]]]], scenarios: dict[str, str] | None = None
+    ) -> Layout:
         layout = Layout(tmp_path / "raw", tmp_path / "features", "tiny")
         shape = schema({"text": 2}, {"corpus": "tiny", "label_set": "meld7", "encoders": {}}, CLASSES)
         counts = {}
         for split, rows in dialogues.items():
-            table = pa.Table.from_pylist([_row(split, *row, (scenarios or {}).get(row[0], "")) for row in rows], schema=shape)
+            table = pa.Table.from_pylist(
+                [_row(split, *row, (scenarios or {}).get(row[0], "")) for row in rows], schema=shape
+            )
             parquet.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", table)
             utterances = sum(len(labels) for _, _, labels in rows)
             counts[split] = {
@@ -81,10 +86,27 @@ def write_shards(tmp_path: Path) -> Callable[..., Layout]:
                 "unlabelled": 0,
                 "present": {"text": utterances},
             }
-        info = {"schema_version": SCHEMA_VERSION, "corpus": "tiny", "label_set": "meld7", "classes": CLASSES, "counts": counts, "splits": list(dialogues)}
-        more = {"modalities": ["text"], "dims": {"text": 2}, "encoders": {"text": {"name": "ngrams"}}, "source": "", "deviations": []}
-        files.write_json(layout.shards / "meta" / "info.json", info | more | {"versions": {"merc-pipeline": "0"}, "fingerprint": "0"})
-        files.write_json(layout.shards / "meta" / "stats.json", {"text": {"count": 1, "mean": [0.5, 0.5], "std": [0.5, 0.25]}})
+        info = {
+            "schema_version": SCHEMA_VERSION,
+            "corpus": "tiny",
+            "label_set": "meld7",
+            "classes": CLASSES,
+            "counts": counts,
+            "splits": list(dialogues),
+        }
+        more = {
+            "modalities": ["text"],
+            "dims": {"text": 2},
+            "encoders": {"text": {"name": "ngrams"}},
+            "source": "",
+            "deviations": [],
+        }
+        files.write_json(
+            layout.shards / "meta" / "info.json", info | more | {"versions": {"merc-pipeline": "0"}, "fingerprint": "0"}
+        )
+        files.write_json(
+            layout.shards / "meta" / "stats.json", {"text": {"count": 1, "mean": [0.5, 0.5], "std": [0.5, 0.25]}}
+        )
         return layout
 
     return write
@@ -92,7 +114,12 @@ def write_shards(tmp_path: Path) -> Callable[..., Layout]:
 
 def _row(split: str, dialogue_id: str, speakers: str, labels: list[int], scenario: str) -> dict[str, Any]:
     ids = [f"{dialogue_id}_utt{position}" for position in range(len(labels))]
-    texts = {"utterance_ids": ids, "source_utterance_ids": ids, "texts": ["hi"] * len(labels), "emotions": ["joy"] * len(labels)}
+    texts = {
+        "utterance_ids": ids,
+        "source_utterance_ids": ids,
+        "texts": ["hi"] * len(labels),
+        "emotions": ["joy"] * len(labels),
+    }
     nothing: dict[str, Any] = {name: [None] * len(labels) for name in ("valence", "arousal", "dominance")}
     return {
         "corpus": "tiny",

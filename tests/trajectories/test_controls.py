@@ -19,9 +19,13 @@ def _labels(*values: int) -> Labels:
     return np.array(values, np.int16)
 
 
-def _excess(name: str, trajectories: list[Labels], pairs: list[tuple[int, int]], number: int = 50, seed: int = 0) -> list[float]:
+def _excess(
+    name: str, trajectories: list[Labels], pairs: list[tuple[int, int]], number: int = 50, seed: int = 0
+) -> list[float]:
     some, others = (np.array(side, np.int64) for side in zip(*pairs, strict=True))
-    return order_excess(trajectories, 4, similarity(name, 8, PLANE), (some, others), permutations=number, seed=seed).tolist()
+    return order_excess(
+        trajectories, 4, similarity(name, 8, PLANE), (some, others), permutations=number, seed=seed
+    ).tolist()
 
 
 @pytest.mark.parametrize("name", ["transition", "edit", "path", "path_speakers", "dtw"])
@@ -33,13 +37,19 @@ def test_order_excess_is_one_for_twins_and_zero_where_no_shuffle_changes_anythin
 def test_order_excess_comes_to_that_of_all_permutations() -> None:
     one, other = [0, 0, 1, 2], [0, 1, 1, 2]
     edit = similarity("edit", 8)
-    shuffled = [edit.matrix([_labels(*a), _labels(*b)], 3)[0, 1] for a in permutations(one) for b in permutations(other)]
+    shuffled = [
+        edit.matrix([_labels(*a), _labels(*b)], 3)[0, 1] for a in permutations(one) for b in permutations(other)
+    ]
     expected = (0.75 - np.mean(shuffled)) / (1 - np.mean(shuffled))
     # The mean over 4000 shuffles has a standard error of 0.004.
-    assert _excess("edit", [_labels(*one), _labels(*other)], [(0, 1)], number=4000) == pytest.approx([expected], abs=0.02)
+    assert _excess("edit", [_labels(*one), _labels(*other)], [(0, 1)], number=4000) == pytest.approx(
+        [expected], abs=0.02
+    )
 
 
-def test_order_excess_of_random_trajectories_is_nought_on_average(random_trajectories: Callable[..., list[Labels]]) -> None:
+def test_order_excess_of_random_trajectories_is_nought_on_average(
+    random_trajectories: Callable[..., list[Labels]],
+) -> None:
     trajectories = random_trajectories(60, longest=20)
     excess = _excess("path", trajectories, [(index, index + 1) for index in range(59)], number=20)
     assert abs(float(np.mean(excess))) < 0.05
@@ -47,7 +57,11 @@ def test_order_excess_of_random_trajectories_is_nought_on_average(random_traject
 
 def test_the_same_seed_shuffles_alike_and_another_does_not() -> None:
     trajectories = [_labels(0, 1, 2, 3, 0), _labels(0, 0, 1, 3, 2)]
-    assert _excess("edit", trajectories, [(0, 1)]) == _excess("edit", trajectories, [(0, 1)]) != _excess("edit", trajectories, [(0, 1)], seed=1)
+    assert (
+        _excess("edit", trajectories, [(0, 1)])
+        == _excess("edit", trajectories, [(0, 1)])
+        != _excess("edit", trajectories, [(0, 1)], seed=1)
+    )
 
 
 def test_without_pairs_there_is_no_excess() -> None:
@@ -62,7 +76,11 @@ def test_all_pairs_are_taken_where_they_are_few_and_else_a_sample_without_dialog
     assert len(some) == 400
     assert (some < others).all()
     assert set(some.tolist()) | set(others.tolist()) == set(range(30))
-    assert [len(side) for side in sample_pairs(1, 10, seed=0)] == [len(side) for side in sample_pairs(0, 10, seed=0)] == [0, 0]
+    assert (
+        [len(side) for side in sample_pairs(1, 10, seed=0)]
+        == [len(side) for side in sample_pairs(0, 10, seed=0)]
+        == [0, 0]
+    )
 
 
 def test_rank_correlation_is_that_of_scipy_with_ties() -> None:
@@ -88,12 +106,19 @@ def test_the_report_tells_length_and_scenario_from_the_rest() -> None:
     assert report["pairs"] == 6
     # |ΔL| 1 3 9 2 8 6: edit follows it but for nothing.
     assert report["with_length"]["edit"] == 1
-    assert report["with_length"]["path"] == pytest.approx(stats.spearmanr(values["path"], [-1, -3, -9, -2, -8, -6]).statistic, abs=1e-6)
+    assert report["with_length"]["path"] == pytest.approx(
+        stats.spearmanr(values["path"], [-1, -3, -9, -2, -8, -6]).statistic, abs=1e-6
+    )
     between = report["between"]["edit~path"]
     assert between["plain"] == pytest.approx(stats.spearmanr(values["edit"], values["path"]).statistic, abs=1e-6)
     assert between["given_length"] is None
-    assert between["other_scenario"] == pytest.approx(stats.spearmanr(values["edit"][1:], values["path"][1:]).statistic, abs=1e-6)
-    assert report["scenarios"] == {"same_pairs": 1, "means": {"edit": {"same": 0.9, "other": 0.36}, "path": {"same": 0.8, "other": 0.3}}}
+    assert between["other_scenario"] == pytest.approx(
+        stats.spearmanr(values["edit"][1:], values["path"][1:]).statistic, abs=1e-6
+    )
+    assert report["scenarios"] == {
+        "same_pairs": 1,
+        "means": {"edit": {"same": 0.9, "other": 0.36}, "path": {"same": 0.8, "other": 0.3}},
+    }
 
 
 def test_dialogues_of_no_scenario_share_none() -> None:

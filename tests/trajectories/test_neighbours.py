@@ -21,20 +21,30 @@ def _labels(*values: int) -> Labels:
     return np.array(values, np.int16)
 
 
-def _by_full_sort(matrix: NDArray[np.float64], ids: Sequence[str], number: int, scenarios: Sequence[str] | None = None) -> list[tuple[list[str], list[float]]]:
+def _by_full_sort(
+    matrix: NDArray[np.float64], ids: Sequence[str], number: int, scenarios: Sequence[str] | None = None
+) -> list[tuple[list[str], list[float]]]:
     steps = np.rint(matrix * 1_000_000).astype(int).tolist()
     found = []
     for index, row in enumerate(steps):
-        others = [other for other in range(len(ids)) if other != index and not (scenarios and scenarios[index] and scenarios[index] == scenarios[other])]
+        others = [
+            other
+            for other in range(len(ids))
+            if other != index and not (scenarios and scenarios[index] and scenarios[index] == scenarios[other])
+        ]
         best = sorted(others, key=lambda other: (-row[other], ids[other]))[:number]
         found.append(([ids[other] for other in best], [row[other] / 1_000_000 for other in best]))
     return found
 
 
-def _check(name: str, trajectories: list[Labels], ids: list[str], number: int, scenarios: list[str] | None = None) -> None:
+def _check(
+    name: str, trajectories: list[Labels], ids: list[str], number: int, scenarios: list[str] | None = None
+) -> None:
     by = similarity(name, 8, PLANE)
     found = nearest(ids, trajectories, by, classes=4, neighbours=number, scenarios=scenarios)
-    for one, (expected, values) in zip(found, _by_full_sort(by.matrix(trajectories, 4), ids, number, scenarios), strict=True):
+    for one, (expected, values) in zip(
+        found, _by_full_sort(by.matrix(trajectories, 4), ids, number, scenarios), strict=True
+    ):
         assert list(one.ids) == expected
         np.testing.assert_array_equal(one.similarities, np.array(values, np.float32))
 
@@ -42,7 +52,11 @@ def _check(name: str, trajectories: list[Labels], ids: list[str], number: int, s
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("rows", "columns"), [(3, 5), (16, 7), (256, 1024)])
 def test_equal_a_full_sort_whatever_the_size_of_the_blocks(
-    name: str, rows: int, columns: int, random_trajectories: Callable[..., list[Labels]], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    rows: int,
+    columns: int,
+    random_trajectories: Callable[..., list[Labels]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(search, "ROWS", rows)
     monkeypatch.setattr(search, "COLUMNS", columns)
@@ -64,9 +78,13 @@ _TRAJECTORIES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=5), mi
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=40, deadline=None)
 @given(trajectories=_TRAJECTORIES, number=st.integers(1, 12), data=st.data())
-def test_equal_a_full_sort_with_many_ties_and_scenarios(name: str, trajectories: list[list[int]], number: int, data: st.DataObject) -> None:
+def test_equal_a_full_sort_with_many_ties_and_scenarios(
+    name: str, trajectories: list[list[int]], number: int, data: st.DataObject
+) -> None:
     ids = data.draw(st.permutations([f"d{index:02d}" for index in range(len(trajectories))]))
-    scenarios = data.draw(st.none() | st.lists(st.sampled_from(["", "impro01", "script01"]), min_size=len(ids), max_size=len(ids)))
+    scenarios = data.draw(
+        st.none() | st.lists(st.sampled_from(["", "impro01", "script01"]), min_size=len(ids), max_size=len(ids))
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "ROWS", 4)
         patch.setattr(search, "COLUMNS", 8)
@@ -81,7 +99,8 @@ def test_neighbours_by_features_equal_a_full_sort() -> None:
     described, ids = whole(vectors), [f"dia{index}" for index in range(300)]
     found = nearest_described(ids, described, COMPARISON, neighbours=9)
     assert [(list(one.ids), one.similarities.tolist()) for one in found] == [
-        (some, np.array(values, np.float32).tolist()) for some, values in _by_full_sort(COMPARISON.compare(described, described), ids, 9)
+        (some, np.array(values, np.float32).tolist())
+        for some, values in _by_full_sort(COMPARISON.compare(described, described), ids, 9)
     ]
 
 
@@ -95,7 +114,13 @@ def test_all_dialogues_alike_are_each_others_neighbours_by_id(name: str) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 def test_more_neighbours_than_dialogues_are_all_the_others(name: str) -> None:
-    found = nearest(["a", "b", "c"], [_labels(0), _labels(1, 1), _labels(2, 0)], similarity(name, 8, PLANE), classes=4, neighbours=100)
+    found = nearest(
+        ["a", "b", "c"],
+        [_labels(0), _labels(1, 1), _labels(2, 0)],
+        similarity(name, 8, PLANE),
+        classes=4,
+        neighbours=100,
+    )
     assert [sorted(one.ids) for one in found] == [["b", "c"], ["a", "c"], ["a", "b"]]
 
 
@@ -108,19 +133,25 @@ def test_ties_are_broken_by_id_also_where_floats_differ_in_the_last_bit() -> Non
 
 
 def test_a_dialogue_is_not_its_own_neighbour_but_its_twin_is() -> None:
-    found = nearest(["a", "b", "c"], [_labels(0, 1), _labels(0, 1), _labels(0, 1)], similarity("edit", 8), classes=2, neighbours=5)
+    found = nearest(
+        ["a", "b", "c"], [_labels(0, 1), _labels(0, 1), _labels(0, 1)], similarity("edit", 8), classes=2, neighbours=5
+    )
     assert [one.ids for one in found] == [("b", "c"), ("a", "c"), ("a", "b")]
 
 
 def test_dialogues_without_labels_neither_have_neighbours_nor_are_any() -> None:
-    found = nearest(["a", "b", "c"], [_labels(0), _labels(), _labels(1)], similarity("path", 8), classes=2, neighbours=5)
+    found = nearest(
+        ["a", "b", "c"], [_labels(0), _labels(), _labels(1)], similarity("path", 8), classes=2, neighbours=5
+    )
     assert [one.ids for one in found] == [("c",), (), ("a",)]
 
 
 @pytest.mark.parametrize("trajectories", [[], [_labels(0)], [_labels()], [_labels(0), _labels()]])
 def test_without_candidates_the_lists_are_empty(trajectories: list[Labels]) -> None:
     ids = [str(index) for index in range(len(trajectories))]
-    assert [one.ids for one in nearest(ids, trajectories, similarity("histogram", 8), classes=2, neighbours=3)] == [()] * len(ids)
+    assert [one.ids for one in nearest(ids, trajectories, similarity("histogram", 8), classes=2, neighbours=3)] == [
+        ()
+    ] * len(ids)
 
 
 def test_repeated_ids_and_missing_trajectories_are_refused() -> None:

@@ -12,13 +12,22 @@ from merc.trajectories import pooled
 from merc.trajectories.pooled import COMPARISON, LengthTrend, Means, read_means, whole
 
 
-def test_means_are_over_the_present_utterances_standardised_and_weighted(write_shards: Callable[..., Layout], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_means_are_over_the_present_utterances_standardised_and_weighted(
+    write_shards: Callable[..., Layout], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pooled, "_BATCH", 2)
-    rows = [("train/a", "AB", [2, 4]), ("train/b", "ABA", [-1, 6, -1]), ("train/c", "A", [-1]), ("train/d", "AAA", [0, -1, 1])]
+    rows = [
+        ("train/a", "AB", [2, 4]),
+        ("train/b", "ABA", [-1, 6, -1]),
+        ("train/c", "A", [-1]),
+        ("train/d", "AAA", [0, -1, 1]),
+    ]
     layout = write_shards({"train": rows})
     means = read_means(layout.shards, "train", ["text"], reader.stats(layout.shards))
     # Vectors are (1, label / 10), mean (0.5, 0.5), deviation (0.5, 0.25), two features.
-    expected = np.array([[1, (0.3 - 0.5) / 0.25], [1, (0.6 - 0.5) / 0.25], [0, 0], [1, (0.05 - 0.5) / 0.25]]) / np.sqrt(2)
+    expected = np.array([[1, (0.3 - 0.5) / 0.25], [1, (0.6 - 0.5) / 0.25], [0, 0], [1, (0.05 - 0.5) / 0.25]]) / np.sqrt(
+        2
+    )
     np.testing.assert_allclose(means.values, expected, rtol=1e-6)
     assert means.lengths.tolist() == [2, 3, 1, 3]
     assert means.there.tolist() == [True, True, False, True]
@@ -27,7 +36,9 @@ def test_means_are_over_the_present_utterances_standardised_and_weighted(write_s
 def _means(number: int, seed: int = 0) -> Means:
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 30, number)
-    values = rng.normal(size=(number, 6)) / np.sqrt(lengths)[:, None] + np.outer(np.log(lengths), rng.normal(size=6)) + 3
+    values = (
+        rng.normal(size=(number, 6)) / np.sqrt(lengths)[:, None] + np.outer(np.log(lengths), rng.normal(size=6)) + 3
+    )
     return Means(values.astype(np.float32), lengths, rng.random(number) > 0.1)
 
 
@@ -42,7 +53,9 @@ def test_the_trend_of_length_is_that_of_least_squares() -> None:
     expected = means.values[known] - design @ fitted
     described = trend.describe(means)
     np.testing.assert_allclose(
-        described / np.linalg.norm(described, axis=1, keepdims=True), expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5
+        described / np.linalg.norm(described, axis=1, keepdims=True),
+        expected / np.linalg.norm(expected, axis=1, keepdims=True),
+        atol=1e-5,
     )
 
 

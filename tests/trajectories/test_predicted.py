@@ -45,10 +45,23 @@ def write(tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
     return to_file
 
 
-def test_neighbours_come_from_the_predicted_labels_and_the_columns_say_so(shards: Path, write: Callable[..., Path]) -> None:
+def test_neighbours_come_from_the_predicted_labels_and_the_columns_say_so(
+    shards: Path, write: Callable[..., Path]
+) -> None:
     other_seed = {name: [1] * len(labels) for name, labels in PREDICTED.items()}
-    table = predicted_table(shards, write(_rows(other_seed, seed=3) + _rows(PREDICTED) + _rows({"dev/a": [0]}, split="dev")), _config(), CLASSES, "test")
-    columns = ["neighbours_{}_predicted", "similarity_{}_predicted", "same_scenario_{}_predicted", "order_excess_{}_predicted"]
+    table = predicted_table(
+        shards,
+        write(_rows(other_seed, seed=3) + _rows(PREDICTED) + _rows({"dev/a": [0]}, split="dev")),
+        _config(),
+        CLASSES,
+        "test",
+    )
+    columns = [
+        "neighbours_{}_predicted",
+        "similarity_{}_predicted",
+        "same_scenario_{}_predicted",
+        "order_excess_{}_predicted",
+    ]
     names = [column.format(name) for name in ("edit", "path_speakers") for column in columns]
     assert table.column_names == ["dialogue_id", "split", "trajectory_predicted", *names]
     rows = {row["dialogue_id"]: row for row in table.to_pylist()}
@@ -58,7 +71,9 @@ def test_neighbours_come_from_the_predicted_labels_and_the_columns_say_so(shards
     assert rows["test/a"]["similarity_edit_predicted"] == pytest.approx([2 / 3, 1 / 2], abs=1e-6)
 
 
-def test_the_true_labels_change_nothing(shards: Path, write: Callable[..., Path], write_shards: Callable[..., Layout]) -> None:
+def test_the_true_labels_change_nothing(
+    shards: Path, write: Callable[..., Path], write_shards: Callable[..., Layout]
+) -> None:
     before = predicted_table(shards, write(_rows(PREDICTED)), _config(), CLASSES, "test")
     write_shards({"test": [(name, speakers, [1] * len(labels)) for name, speakers, labels in TEST]})
     assert predicted_table(shards, write(_rows(PREDICTED)), _config(), CLASSES, "test").equals(before)
@@ -73,11 +88,21 @@ def test_the_true_labels_change_nothing(shards: Path, write: Callable[..., Path]
         (_rows({"test/a": [0, 4]}), None, BadTable, "0 predictions for the 3 utterances of 'test/b'"),
         (_rows({**PREDICTED, "test/c": [7]}), None, BadTable, "between 0 and 6"),
         ([{"seed": 0, "split": "test"}], None, BadTable, "no table of predictions"),
-        ([{**row, "predicted": str(row["predicted"])} for row in _rows(PREDICTED)], None, BadTable, "column 'predicted' is missing, of another type"),
+        (
+            [{**row, "predicted": str(row["predicted"])} for row in _rows(PREDICTED)],
+            None,
+            BadTable,
+            "column 'predicted' is missing, of another type",
+        ),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(
-    rows: list[dict[str, Any]], seed: int | None, error: type[Exception], message: str, shards: Path, write: Callable[..., Path]
+    rows: list[dict[str, Any]],
+    seed: int | None,
+    error: type[Exception],
+    message: str,
+    shards: Path,
+    write: Callable[..., Path],
 ) -> None:
     with pytest.raises(error, match=message):
         predicted_table(shards, write(rows), _config(), CLASSES, "test", seed)

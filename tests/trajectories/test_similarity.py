@@ -1,4 +1,6 @@
-"""Each similarity against hand-computed values, against a slow loop from its definition, and against what all must satisfy."""
+"""Each similarity against hand-computed values, against a slow loop from its definition, and against what all must
+satisfy.
+"""
 
 import math
 from collections import Counter
@@ -20,7 +22,9 @@ PLANE = np.array([[0.0, 0.0], [0.8, 0.4], [-0.7, 0.7], [-0.7, -0.4]] * 40)
 
 
 def _matrix(name: str, trajectories: Sequence[Sequence[int]], classes: int = 4, bins: int = 8) -> NDArray[np.float64]:
-    return similarity(name, bins, PLANE[:classes]).matrix([np.array(trajectory, np.int16) for trajectory in trajectories], classes)
+    return similarity(name, bins, PLANE[:classes]).matrix(
+        [np.array(trajectory, np.int16) for trajectory in trajectories], classes
+    )
 
 
 def _cosine(one: Counter[object], other: Counter[object]) -> float:
@@ -73,7 +77,10 @@ def _slow_speakers(one: list[int], other: list[int], classes: int = 2, bins: int
 
 
 def _slow_dtw(one: list[int], other: list[int], bins: int = 8) -> float:
-    paths = [[sum(share * PLANE[label] for label, share in shares.items()) for shares in _slow_bins(labels, bins)] for labels in (one, other)]
+    paths = [
+        [sum(share * PLANE[label] for label, share in shares.items()) for shares in _slow_bins(labels, bins)]
+        for labels in (one, other)
+    ]
     cost = np.full((bins + 1, bins + 1), np.inf)
     cost[0, 0] = 0
     for i, p in enumerate(paths[0]):
@@ -102,7 +109,9 @@ def test_equals_a_loop_from_the_definition(name: str, random_trajectories: Make)
     expected = [[SLOW[name](one.tolist(), other.tolist()) for other in trajectories] for one in trajectories]
     # Both sides are in float64 and differ in the order of a few dozen additions.
     classes = 2 if name == "path_speakers" else 4  # two speakers with two classes each
-    np.testing.assert_allclose(similarity(name, 8, PLANE[:classes]).matrix(trajectories, classes), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        similarity(name, 8, PLANE[:classes]).matrix(trajectories, classes), expected, rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -149,7 +158,9 @@ def test_edit_tells_more_than_a_hundred_classes_apart() -> None:
 
 
 def test_path_by_hand() -> None:
-    assert binned([np.array([0, 1, 1], np.int16)], 2, bins=2).reshape(2, 2) == pytest.approx(np.array([[2 / 3, 1 / 3], [0, 1]]))
+    assert binned([np.array([0, 1, 1], np.int16)], 2, bins=2).reshape(2, 2) == pytest.approx(
+        np.array([[2 / 3, 1 / 3], [0, 1]])
+    )
     matrix = _matrix("path", [[0, 1, 1], [0, 1], [0, 0, 1, 1, 1, 1], [1, 0]], classes=2, bins=2)
     # Bins (2/3,1/3)(0,1); (1,0)(0,1); the first stretched; (0,1)(1,0).
     np.testing.assert_allclose(matrix[0], [1, (2 / 3 + 1) / 2, 1, (1 / 3 + 0) / 2], atol=1e-15)
@@ -176,7 +187,10 @@ def test_blocks_of_any_size_give_the_same_bits(random_trajectories: Make) -> Non
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bins", [1, 2, 8])
 def test_no_similarity_exceeds_its_bound(name: str, bins: int, random_trajectories: Make) -> None:
-    trajectories = [*random_trajectories(150, classes=7, longest=30, seed=4), *random_trajectories(150, classes=2, longest=4, seed=5)]
+    trajectories = [
+        *random_trajectories(150, classes=7, longest=30, seed=4),
+        *random_trajectories(150, classes=2, longest=4, seed=5),
+    ]
     one = similarity(name, bins, PLANE[:7])
     described = one.describe(trajectories, 7)
     sketches = one.sketch(described)
@@ -192,7 +206,9 @@ def test_an_empty_trajectory_is_refused(name: str) -> None:
 
 
 def test_an_unknown_name_gives_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="no similarity 'dwt'; one of histogram, transition, edit, path, path_speakers, dtw"):
+    with pytest.raises(
+        ValueError, match="no similarity 'dwt'; one of histogram, transition, edit, path, path_speakers, dtw"
+    ):
         similarity("dwt", 8)
 
 

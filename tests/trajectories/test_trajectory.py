@@ -34,7 +34,12 @@ def test_speakers_come_by_first_appearance_and_keep_their_gaps() -> None:
         pytest.param([0, 1, 0, 1], "ABAB", (0, 2), id="the speakers differ, each stays the same"),
         pytest.param([0, 1, 1, 0], "ABAB", (2, 2), id="both change"),
         pytest.param([0, 1, 2, 3], "ABCD", (0, 0), id="everybody speaks once"),
-        pytest.param([0, -1, 0], "AAA", (1, 1), id="an unlabelled predecessor counts as different, an unlabelled utterance makes no pair"),
+        pytest.param(
+            [0, -1, 0],
+            "AAA",
+            (1, 1),
+            id="an unlabelled predecessor counts as different, an unlabelled utterance makes no pair",
+        ),
         pytest.param([-1, -1], "AA", (0, 0), id="no labels"),
     ],
 )
@@ -57,7 +62,10 @@ def test_shifts_equal_a_loop_over_the_utterances() -> None:
     rng = np.random.default_rng(1)
     for _ in range(200):
         length = int(rng.integers(1, 40))
-        labels, speakers = rng.integers(-1, 4, length).astype(np.int16), [f"s{index}" for index in rng.integers(0, 5, length)]
+        labels, speakers = (
+            rng.integers(-1, 4, length).astype(np.int16),
+            [f"s{index}" for index in rng.integers(0, 5, length)],
+        )
         assert shifts(labels, speakers) == _slow_shifts(labels.tolist(), speakers)
 
 

@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 
-def shuffled_batches(lengths: NDArray[np.int64], size: int, pool_batches: int, generator: torch.Generator) -> list[NDArray[np.int64]]:
+def shuffled_batches(
+    lengths: NDArray[np.int64], size: int, pool_batches: int, generator: torch.Generator
+) -> list[NDArray[np.int64]]:
     """The batches of an epoch.
 
     Args:

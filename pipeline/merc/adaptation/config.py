@@ -60,5 +60,7 @@ class Config(Settings):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if (self.method == "lora") != (self.lora is not None):
-            raise ValueError(f"method {self.method}, and a block lora {'that it does not use' if self.lora else 'is missing'}")
+            raise ValueError(
+                f"method {self.method}, and a block lora {'that it does not use' if self.lora else 'is missing'}"
+            )
         return self

@@ -20,7 +20,8 @@ class Examples:
 
     Attributes:
         split: its name.
-        utterances: N of them, with their history; one whose sound could not be used has none, and is there nevertheless.
+        utterances: N of them, with their history; one whose sound could not be used has none, and is there
+            nevertheless.
         labels: (N,) int64, the class of each.
     """
 
@@ -45,12 +46,16 @@ def check_labels(table: pa.Table, dataset: str) -> None:
         of_split = labels[splits == split]
         if not (of_split >= 0).any():
             raise BadSettings(
-                f"{dataset}: none of its {len(of_split)} {split} utterances has a label of {label_set} ({', '.join(classes)}); "
-                f"an adaptation needs them to {'learn from' if split == 'train' else 'select the epoch by'}"
+                f"{dataset}: none of its {len(of_split)} {split} utterances has a label of {label_set}"
+                f" ({', '.join(classes)}); an adaptation needs them to"
+                f" {'learn from' if split == 'train' else 'select the epoch by'}"
             )
     found = np.unique(labels[(splits == "train") & (labels >= 0)])
     if len(found) == 1:
-        raise BadSettings(f"{dataset}: all labelled train utterances are {classes[found[0]]!r}; an adaptation needs at least two classes to tell apart")
+        raise BadSettings(
+            f"{dataset}: all labelled train utterances are {classes[found[0]]!r}; an adaptation needs at least two"
+            " classes to tell apart"
+        )
 
 
 def read_examples(layout: Layout, table: pa.Table, modality: str, history_turns: int) -> dict[str, Examples]:
@@ -68,12 +73,24 @@ def read_examples(layout: Layout, table: pa.Table, modality: str, history_turns:
     Raises:
         BadTable: if there are no media that fit the manifest.
     """
-    source: Source = text_source(layout.manifest, table, table.num_rows) if modality == "text" else media_source(layout.media, table, modality, table.num_rows)
+    source: Source = (
+        text_source(layout.manifest, table, table.num_rows)
+        if modality == "text"
+        else media_source(layout.media, table, modality, table.num_rows)
+    )
     inputs: list[UtteranceInput] = []
     for index in range(len(source.sizes)):
         part = source.read(index, history_turns)
         there = iter(part.utterances)
-        inputs += [next(there) if status == OK else UtteranceInput(utterance_id=one) for one, status in zip(part.utterance_ids, part.status, strict=True)]
-    labels, splits = table["emotion_index"].to_numpy().astype(np.int64), np.array(table["split"].to_pylist(), dtype=object)
+        inputs += [
+            next(there) if status == OK else UtteranceInput(utterance_id=one)
+            for one, status in zip(part.utterance_ids, part.status, strict=True)
+        ]
+    labels, splits = (
+        table["emotion_index"].to_numpy().astype(np.int64),
+        np.array(table["split"].to_pylist(), dtype=object),
+    )
     rows = {split: np.flatnonzero((splits == split) & (labels >= 0)) for split in ("train", "dev", "test")}
-    return {split: Examples(split, [inputs[row] for row in of_split], labels[of_split]) for split, of_split in rows.items()}
+    return {
+        split: Examples(split, [inputs[row] for row in of_split], labels[of_split]) for split, of_split in rows.items()
+    }

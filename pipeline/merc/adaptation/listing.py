@@ -1,7 +1,7 @@
 """DVC stage ``adapted``: what is fine-tuned on a dataset, in ``features/<dataset>/adapted/<modality>/list.json``.
 
-The extraction depends on that folder, so that it comes after every fine-tuning on the same dataset and is stale when one was done anew; the list is there
-also where nothing is fine-tuned.
+The extraction depends on that folder, so that it comes after every fine-tuning on the same dataset and is stale when
+one was done anew; the list is there also where nothing is fine-tuned.
 """
 
 from typing import Any
@@ -17,10 +17,16 @@ NAME = "list.json"
 
 
 def write_lists(params: Params, layout: Layout) -> None:
-    """Writes both lists, name of the run → encoder and settings, from ``adapt_text`` and ``adapt_audio`` in params.yaml."""
+    """Writes both lists, name of the run → encoder and settings, from ``adapt_text`` and ``adapt_audio`` in
+    params.yaml.
+    """
     for modality in MODALITIES:
         runs: dict[str, dict[str, Any]] = params.get(f"adapt_{modality}") or {}
-        of_dataset = {name: {key: run[key] for key in ("encoder", "settings")} for name, run in runs.items() if run["dataset"] == layout.dataset}
+        of_dataset = {
+            name: {key: run[key] for key in ("encoder", "settings")}
+            for name, run in runs.items()
+            if run["dataset"] == layout.dataset
+        }
         files.write_json(layout.adapted(modality, NAME), of_dataset)
 
 

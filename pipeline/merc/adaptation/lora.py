@@ -1,4 +1,6 @@
-"""Low-rank updates through ``peft``, merged into the weights at the end, so that an adapted encoder is a whole model like any other."""
+"""Low-rank updates through ``peft``, merged into the weights at the end, so that an adapted encoder is a whole model
+like any other.
+"""
 
 from typing import Any
 
@@ -29,7 +31,12 @@ class LowRank:
 
         modules = config.modules if isinstance(config.modules, str) else list(config.modules)
         wanted = peft.LoraConfig(
-            r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=modules, exclude_modules=[_POOLER], bias="none"
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules=modules,
+            exclude_modules=[_POOLER],
+            bias="none",
         )
         try:
             self._wrapped: Any = peft.get_peft_model(model, wanted)
@@ -37,5 +44,7 @@ class LowRank:
             raise BadSettings(f"adaptations: lora.modules {config.modules}: {error}") from error
 
     def merge(self) -> None:
-        """Adds the updates to the weights and takes their modules out; the model has the names of weights that it had at first."""
+        """Adds the updates to the weights and takes their modules out; the model has the names of weights that it had
+        at first.
+        """
         self._wrapped.merge_and_unload()

@@ -1,4 +1,6 @@
-"""An adapted encoder as a folder that transformers loads: weights, configuration, tokenizer, and what it was trained on."""
+"""An adapted encoder as a folder that transformers loads: weights, configuration, tokenizer, and what it was trained
+on.
+"""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,7 +18,8 @@ HEAD = "head.safetensors"
 _ONE_FILE = "1TB"  # the weights are not divided
 # What else of a checkpoint is read: its tokenizer, and what it says of its input.
 _BESIDE_THE_WEIGHTS = (
-    "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.jinja", "preprocessor_config.json",
+    "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.jinja",
+    "preprocessor_config.json",
     "processor_config.json",
 )  # fmt: skip
 
@@ -24,8 +27,9 @@ _BESIDE_THE_WEIGHTS = (
 def save(folder: Path, encoder: TrainableEncoder, head: nn.Linear, seen: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Writes the model, its tokenizer, the classifier of the training and the list of utterances that it has seen.
 
-    The whole model is written as transformers knows it, also layers that the encoder does not use. Weights that the checkpoint lacked (of a pooler, whose
-    output nothing reads) are left out, in place of the random numbers that transformers fills in.
+    The whole model is written as transformers knows it, also layers that the encoder does not use. Weights that the
+    checkpoint lacked (of a pooler, whose output nothing reads) are left out, in place of the random numbers that
+    transformers fills in.
 
     Args:
         folder: where; exists.
@@ -56,6 +60,8 @@ def save(folder: Path, encoder: TrainableEncoder, head: nn.Linear, seen: Mapping
             raise OSError(str(error)) from error
         for path in sorted({path for pattern in _BESIDE_THE_WEIGHTS for path in source.glob(pattern)}):
             shutil.copyfile(path, folder / path.name)
-        (folder / HEAD).write_bytes(serialize({name: weight.detach().cpu().contiguous() for name, weight in head.state_dict().items()}))
+        (folder / HEAD).write_bytes(
+            serialize({name: weight.detach().cpu().contiguous() for name, weight in head.state_dict().items()})
+        )
     files.write_json(folder / adapted.SEEN, {split: sorted(keys) for split, keys in seen.items()})
     return {"weights_sha256": files.sha256(folder / WEIGHTS[0])}

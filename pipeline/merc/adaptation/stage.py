@@ -1,4 +1,5 @@
-"""Stage ``adapt``: the labels of a train split × encoder → the same encoder, fine-tuned, in ``features/<dataset>/adapted/<modality>/<encoder>-<name>/``.
+"""Stage ``adapt``: the labels of a train split × encoder → the same encoder, fine-tuned, in
+``features/<dataset>/adapted/<modality>/<encoder>-<name>/``.
 
     model.safetensors, config.json, tokenizer   loaded as any checkpoint; name the folder as ``repo`` of a block under ``encoders``
     head.safetensors                            the linear classifier of the training
@@ -6,7 +7,7 @@
     seen.json                                   keys of the train and dev utterances, so that they are known again
 
 A run that was killed begins again, and on a CPU ends with the same bytes.
-"""
+"""  # noqa: E501
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,13 +60,20 @@ class ChosenAdaptation:
             ModelUnavailable: if the checkpoint is not available.
         """
         modality, name = self.encoder.modality, self.encoder.name
-        by_torch = replace(self.encoder, config=self.encoder.config.model_copy(update={"linear_layers": "torch"}))  # oneDNN's have no gradients
+        by_torch = replace(
+            self.encoder, config=self.encoder.config.model_copy(update={"linear_layers": "torch"})
+        )  # oneDNN's have no gradients
         encoder = cast(TrainableEncoder, by_torch.build(offline=offline))  # see choose
         if encoder.config.dtype != "float32":
-            raise BadSettings(f"{modality} encoder {name!r}: dtype is {encoder.config.dtype}; weights are adapted in float32")
+            raise BadSettings(
+                f"{modality} encoder {name!r}: dtype is {encoder.config.dtype}; weights are adapted in float32"
+            )
         encoder.check_trainable()
         if encoder.adaptation is not None:
-            raise BadSettings(f"{modality} encoder {name!r} was adapted already, on {encoder.adaptation.corpus}; name the encoder that it came from")
+            raise BadSettings(
+                f"{modality} encoder {name!r} was adapted already, on {encoder.adaptation.corpus}; name the encoder"
+                " that it came from"
+            )
         return encoder
 
 
@@ -126,7 +134,13 @@ def adapt(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, *, name: st
             "versions": provenance.versions(),
         }
     )
-    log.logger.info("%s: epoch %d, dev weighted F1 %.4f", job.name, found.epoch, found.dev["weighted_f1"], extra={"stage": job.name, **found.dev})
+    log.logger.info(
+        "%s: epoch %d, dev weighted F1 %.4f",
+        job.name,
+        found.epoch,
+        found.dev["weighted_f1"],
+        extra={"stage": job.name, **found.dev},
+    )
     return job.out
 
 
@@ -146,11 +160,19 @@ def choose(params: Params, *, modality: str, encoder: str, settings: str) -> Cho
         raise BadSettings(f"no encoder of {modality!r} can be adapted; {nearest(modality, list(MODALITIES))}")
     family, kind = family_of(params, modality, encoder)
     if not issubclass(kind, TrainableEncoder):  # its settings would lack those of the training
-        raise BadSettings(f"{modality} encoder {encoder!r}: the family {family} has no weights that can be adapted; valid: transformer, waveform")
+        raise BadSettings(
+            f"{modality} encoder {encoder!r}: the family {family} has no weights that can be adapted; valid:"
+            " transformer, waveform"
+        )
     key = f"adaptations.{modality}"
     laid = Shelf(key, f"merc.adaptation.{modality}", f"fine-tuning of {modality}").read(params, settings)
     config = params.filled(laid, Config, f"{key}.{settings}")
-    return ChosenAdaptation(choose_encoder(params, modality, encoder, dict(config.encoder), f"{key}.{settings}.encoder"), settings, config, laid)
+    return ChosenAdaptation(
+        choose_encoder(params, modality, encoder, dict(config.encoder), f"{key}.{settings}.encoder"),
+        settings,
+        config,
+        laid,
+    )
 
 
 @dataclass(frozen=True)

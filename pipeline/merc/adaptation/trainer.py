@@ -1,8 +1,10 @@
-"""The training loop: an encoder and a linear classifier on its vector, step by step; the epoch with the best dev score is kept.
+"""The training loop: an encoder and a linear classifier on its vector, step by step; the epoch with the best dev score
+is kept.
 
     utterances ─► the encoder's own batches, layer and pooling ─► vector [B, D] ─► dropout ─► linear ─► cross-entropy
 
-Scores are of the vectors that :meth:`~merc.encoders.engine.base.Encoder.encode` gives, so of what an extraction would give.
+Scores are of the vectors that :meth:`~merc.encoders.engine.base.Encoder.encode` gives, so of what an extraction would
+give.
 
 Legend: B utterances of a step or of a piece of it, N of a split, D features, C classes.
 """
@@ -47,7 +49,9 @@ class Adapted:
     history: list[dict[str, float | int]] = field(default_factory=list)
 
 
-def adapt_encoder(encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: Config, device: str) -> Adapted:
+def adapt_encoder(
+    encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: Config, device: str
+) -> Adapted:
     """Fine-tunes an encoder in place. Equal work gives equal numbers on a CPU, however many cores it has.
 
     Args:
@@ -66,11 +70,15 @@ def adapt_encoder(encoder: TrainableEncoder, examples: Mapping[str, Examples], c
 
 
 class _Training:
-    def __init__(self, encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: Config, device: str) -> None:
+    def __init__(
+        self, encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: Config, device: str
+    ) -> None:
         self.encoder, self.examples, self.config, self.device = encoder, examples, config, device
         self.items = encoder.training_items(examples["train"].utterances)
         if not len(self.items.utterances):
-            raise BadSettings(f"none of the {len(examples['train'].utterances)} labelled train utterances has anything to encode")
+            raise BadSettings(
+                f"none of the {len(examples['train'].utterances)} labelled train utterances has anything to encode"
+            )
         self.labels_N = torch.from_numpy(examples["train"].labels[self.items.utterances]).to(device)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.model: nn.Module = encoder.model
@@ -89,7 +97,11 @@ class _Training:
         of_encoder = list(self.trained.values())
         groups = [(of_encoder, config.learning_rate), (list(self.head.parameters()), config.head_learning_rate)]
         return [
-            {"params": [weight for weight in weights if (weight.ndim > 1) == decayed], "lr": rate, "weight_decay": config.weight_decay if decayed else 0.0}
+            {
+                "params": [weight for weight in weights if (weight.ndim > 1) == decayed],
+                "lr": rate,
+                "weight_decay": config.weight_decay if decayed else 0.0,
+            }
             for weights, rate in groups
             for decayed in (True, False)
         ]
@@ -111,12 +123,26 @@ class _Training:
             for epoch in range(1, self.config.epochs + 1):
                 loss = self._epoch(epoch, bar.update)
                 dev = self._scores(self.examples["dev"])
-                row = {"epoch": epoch, "train_loss": loss, "dev_weighted_f1": dev["weighted_f1"], "dev_accuracy": dev["accuracy"]}
+                row = {
+                    "epoch": epoch,
+                    "train_loss": loss,
+                    "dev_weighted_f1": dev["weighted_f1"],
+                    "dev_accuracy": dev["accuracy"],
+                }
                 history.append(row)
-                logger.info("epoch %d: loss %.4f, dev weighted F1 %.4f", epoch, loss, dev["weighted_f1"], extra={"stage": "adaptation", **row})
+                logger.info(
+                    "epoch %d: loss %.4f, dev weighted F1 %.4f",
+                    epoch,
+                    loss,
+                    dev["weighted_f1"],
+                    extra={"stage": "adaptation", **row},
+                )
                 if not best or row["dev_weighted_f1"] > best["dev_weighted_f1"]:
                     best = row
-                    kept = tuple({name: weight.detach().clone() for name, weight in module.state_dict().items()} for module in (self.model, self.head))
+                    kept = tuple(
+                        {name: weight.detach().clone() for name, weight in module.state_dict().items()}
+                        for module in (self.model, self.head)
+                    )
         for module, state in zip((self.model, self.head), kept, strict=True):
             module.load_state_dict(state)
         if self.low_rank is not None:
@@ -138,11 +164,15 @@ class _Training:
             self._check_influence()
         mean = float(total) / len(self.items.utterances)
         if not np.isfinite(mean):
-            raise PipelineError(f"adaptation, epoch {epoch}: the loss is not finite; a lower learning_rate or gradient_clip may help")
+            raise PipelineError(
+                f"adaptation, epoch {epoch}: the loss is not finite; a lower learning_rate or gradient_clip may help"
+            )
         return mean
 
     def _step(self, batch: NDArray[np.int64]) -> Tensor:
-        """One update of the weights by B items, in pieces that fit the encoder's budget; gives the sum of their losses."""
+        """One update of the weights by B items, in pieces that fit the encoder's budget; gives the sum of their
+        losses.
+        """
         config = self.config
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -164,10 +194,14 @@ class _Training:
 
     def _inputs(self, piece: NDArray[np.int64]) -> dict[str, Any]:
         found = self.items.batch(piece)
-        return {name: torch.from_numpy(value).to(self.device) if isinstance(value, np.ndarray) else value for name, value in found.items()}
+        return {
+            name: torch.from_numpy(value).to(self.device) if isinstance(value, np.ndarray) else value
+            for name, value in found.items()
+        }
 
     def _check_influence(self) -> None:
-        """Looks for low-rank updates that no step reached: of layers above the one that is pooled, or where the model takes the weight below by itself.
+        """Looks for low-rank updates that no step reached: of layers above the one that is pooled, or where the model
+        takes the weight below by itself.
 
         Raises BadSettings if there are no others.
         """
@@ -175,9 +209,17 @@ class _Training:
             return
         idle = [name for name, weight in self.trained.items() if weight not in self.optimizer.state]
         if len(idle) == len(self.trained):
-            raise BadSettings(f"adaptation: none of the {len(idle)} low-rank weights, such as {idle[0]}, has influence on the vectors; name other lora.modules")
+            raise BadSettings(
+                f"adaptation: none of the {len(idle)} low-rank weights, such as {idle[0]}, has influence on the"
+                " vectors; name other lora.modules"
+            )
         if idle:
-            logger.warning("%d of %d low-rank weights, such as %s, have no influence on the vectors", len(idle), len(self.trained), idle[0])
+            logger.warning(
+                "%d of %d low-rank weights, such as %s, have no influence on the vectors",
+                len(idle),
+                len(self.trained),
+                idle[0],
+            )
 
     @torch.inference_mode()
     def _scores(self, examples: Examples) -> dict[str, float]:

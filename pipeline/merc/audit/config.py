@@ -11,19 +11,27 @@ class Config(Settings):
     """What is looked at, and from which value on an utterance is doubtful. Nothing is dropped by any of it."""
 
     asr: str = ""
-    """Whisper that transcribes the sound: a folder, an encoder such as ``whisper_base``, or a name on the hub; empty: none does."""
+    """Whisper that transcribes the sound: a folder, an encoder such as ``whisper_base``, or a name on the hub; empty:
+    none does.
+    """
     asr_revision: str = ""
     """Commit on the hub, 40 hex digits; not used for a folder or an encoder, which has its own."""
     asr_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the arithmetic of ``asr``, of 16 bits on a GPU alone."""
     language: str = Field(default="auto", pattern=r"^(auto|[a-z]{2,3})$")
-    """Code of the language that is spoken, such as ``en``, ``de`` or ``zh``; ``auto``: the one that ``asr`` hears in clips at the start of the corpus."""
+    """Code of the language that is spoken, such as ``en``, ``de`` or ``zh``; ``auto``: the one that ``asr`` hears in
+    clips at the start of the corpus.
+    """
     windows_per_batch: PositiveInt | Literal["auto"] = "auto"
-    """Pieces of at most 30 s in a batch of ``asr``; ``auto`` is 8 on a CPU and 64 on a GPU, or what fits there; changes speed and memory alone."""
+    """Pieces of at most 30 s in a batch of ``asr``; ``auto`` is 8 on a CPU and 64 on a GPU, or what fits there; changes
+    speed and memory alone.
+    """
     same_sound_min_share: float = Field(default=0.5, gt=0, le=1)
     """Share of the shorter of two utterances that must lie in the other for them to have the same sound."""
     same_sound_max_bit_error: float = Field(default=0.3, ge=0, lt=0.5)
-    """Share of the bits of two fingerprints that may differ; two recordings of the same words differ in about half of them."""
+    """Share of the bits of two fingerprints that may differ; two recordings of the same words differ in about half of
+    them.
+    """
     face_encoder: str = "sface"
     """Encoder that tells faces apart; where no features of it were extracted, faces are not compared."""
     page_utterances: PositiveInt = 100
@@ -45,4 +53,6 @@ class Config(Settings):
     speaking_share_min: float = Field(default=0.25, ge=0, le=1)
     """Share of the time; a chosen face that speaks in less is doubtful."""
     face_unlike_max: float = Field(default=0.637, ge=0, le=2)
-    """Cosine distance; a face farther from the same name's others is doubtful. The default is that from which OpenCV takes two faces for two persons."""
+    """Cosine distance; a face farther from the same name's others is doubtful. The default is that from which OpenCV
+    takes two faces for two persons.
+    """

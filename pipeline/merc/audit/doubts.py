@@ -33,7 +33,9 @@ class Check:
         """In words."""
         if self.flag:
             return "set"
-        return " or ".join(f"{word} {bound:g}" for word, bound in (("below", self.low), ("above", self.high)) if bound is not None)
+        return " or ".join(
+            f"{word} {bound:g}" for word, bound in (("below", self.low), ("above", self.high)) if bound is not None
+        )
 
     def values(self, table: pa.Table) -> NDArray[np.float64]:
         """The column's numbers, 1 and 0 for flags; NaN where not known."""
@@ -43,7 +45,9 @@ class Check:
     def doubtful(self, table: pa.Table) -> NDArray[np.bool_]:
         """Which rows are; what is not known is not."""
         values_N = self.values(table).astype(np.float32)  # as it is stored, so that a threshold's own value is within
-        low, high = (np.float32(bound) if bound is not None else None for bound in (self.low, 0.5 if self.flag else self.high))
+        low, high = (
+            np.float32(bound) if bound is not None else None for bound in (self.low, 0.5 if self.flag else self.high)
+        )
         below_N = values_N < low if low is not None else np.zeros(len(values_N), dtype=bool)
         return np.asarray(below_N | (values_N > high) if high is not None else below_N)
 
@@ -74,7 +78,9 @@ def with_doubts(table: pa.Table, config: Config) -> pa.Table:
 
 
 def most_doubtful(table: pa.Table) -> NDArray[np.int64]:
-    """All rows, those with the most doubts first; of equally many those of which less is understood, then in their order."""
+    """All rows, those with the most doubts first; of equally many those of which less is understood, then in their
+    order.
+    """
     counts_N = pc.list_value_length(table["doubts"]).to_numpy()
     errors_N = table["asr_error"].fill_null(0.0).to_numpy()
     return np.asarray(np.lexsort((-errors_N, -counts_N)), dtype=np.int64)

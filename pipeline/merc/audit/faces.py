@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def unlike(dialogues: Sequence[str], speakers: Sequence[str], vectors_ND: NDArray[np.float32], present_N: NDArray[np.bool_]) -> NDArray[np.float32]:
+def unlike(
+    dialogues: Sequence[str], speakers: Sequence[str], vectors_ND: NDArray[np.float32], present_N: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     """Cosine distance of each face from the mean direction of the same speaker's other faces in the same dialogue.
 
     Of two faces that differ, both are as far; of several, the odd one is farthest.
@@ -25,7 +27,9 @@ def unlike(dialogues: Sequence[str], speakers: Sequence[str], vectors_ND: NDArra
         return found_N
     directions_RD = vectors_ND[rows].astype(np.float64)
     directions_RD /= np.linalg.norm(directions_RD, axis=1, keepdims=True)
-    persons = list(zip((dialogues[row] for row in rows.tolist()), (speakers[row] for row in rows.tolist()), strict=True))
+    persons = list(
+        zip((dialogues[row] for row in rows.tolist()), (speakers[row] for row in rows.tolist()), strict=True)
+    )
     numbers = {person: number for number, person in enumerate(dict.fromkeys(persons))}
     of_R = np.array([numbers[person] for person in persons])
     sums_PD = np.zeros((len(numbers), vectors_ND.shape[1]))

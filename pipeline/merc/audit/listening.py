@@ -1,4 +1,5 @@
-"""What is heard in every clip, part by part, so that a killed run resumes: speech and fingerprints by worker processes, transcripts on one device.
+"""What is heard in every clip, part by part, so that a killed run resumes: speech and fingerprints by worker processes,
+transcripts on one device.
 
     media/part-*.parquet ──► heard/speech/part-*.parquet         speech, and what tells the sound from others
                          ──► heard/transcripts/part-*.parquet    what a Whisper hears
@@ -36,7 +37,9 @@ SPEECH = pa.schema(
         pa.field("utterance_id", pa.string(), nullable=False),
         pa.field("speech_seconds", pa.float32()),  # null without sound
         pa.field("speech_share", pa.float32()),
-        pa.field("sound_sha256", pa.string(), nullable=False),  # of the samples; empty without sound, or where it is silence
+        pa.field(
+            "sound_sha256", pa.string(), nullable=False
+        ),  # of the samples; empty without sound, or where it is silence
         pa.field("fingerprint", pa.list_(pa.field("element", pa.uint32(), nullable=False)), nullable=False),
     ]
 )
@@ -61,11 +64,21 @@ def speech_of(layout: Layout, table: pa.Table, audio: Any, run: RunOptions) -> J
         The finished job.
     """
     source = media_source(layout.media, table, "audio", _UTTERANCES_PER_PART)
-    job = Job("heard/speech", layout.heard("speech"), layout.scratch, Fingerprint({}, {"version": _SPEECH_VERSION, "audio": audio}), run.overwrite)
+    job = Job(
+        "heard/speech",
+        layout.heard("speech"),
+        layout.scratch,
+        Fingerprint({}, {"version": _SPEECH_VERSION, "audio": audio}),
+        run.overwrite,
+    )
     if job.done_before():
         return job
     left = _begun(job, source)
-    with stoppable(), _progress(job, source, left) as bar, closing(pool.in_order(_measure, [_Part(source, job, at) for at in left], run.workers)) as done:
+    with (
+        stoppable(),
+        _progress(job, source, left) as bar,
+        closing(pool.in_order(_measure, [_Part(source, job, at) for at in left], run.workers)) as done,
+    ):
         for utterances in done:
             bar.update(utterances)
     job.finish({"versions": provenance.versions()})
@@ -89,14 +102,31 @@ def transcripts_of(transcriber: Transcriber, layout: Layout, table: pa.Table, au
     transcriber.load(device.resolve(run.device))
     # All parts in one language, also where a run resumes.
     language = transcriber.language_of(_first_clips(source))
-    log.logger.info("%s: in the language %s on %s", job.name, language, transcriber.device, extra={"stage": job.name, "language": language})
+    log.logger.info(
+        "%s: in the language %s on %s",
+        job.name,
+        language,
+        transcriber.device,
+        extra={"stage": job.name, "language": language},
+    )
     with _progress(job, source, left) as bar:
         for index in left:
             part = source.read(index, 0)
             texts = transcriber.transcribe(_sounds(part), language)
-            _write(job, index, TRANSCRIPTS, _in_rows(part, [{"asr_text": text} for text in texts], {"asr_text": None}, {"asr_text": ""}))
+            _write(
+                job,
+                index,
+                TRANSCRIPTS,
+                _in_rows(part, [{"asr_text": text} for text in texts], {"asr_text": None}, {"asr_text": ""}),
+            )
             bar.update(source.sizes[index])
-    job.finish({"language": language, "model": transcriber.checkpoint.repo if not transcriber.checkpoint.is_folder else "", "versions": provenance.versions()})
+    job.finish(
+        {
+            "language": language,
+            "model": transcriber.checkpoint.repo if not transcriber.checkpoint.is_folder else "",
+            "versions": provenance.versions(),
+        }
+    )
     return job
 
 
@@ -135,7 +165,12 @@ def _measure(part: _Part) -> int:
     given = part.source.read(part.index, 0)
     nothing: dict[str, Any] = {"speech_seconds": None, "speech_share": None, "sound_sha256": "", "fingerprint": []}
     measured = [_measured(sound) for sound in _sounds(given)]
-    _write(part.job, part.index, SPEECH, _in_rows(given, measured, nothing, {**nothing, "speech_seconds": 0.0, "speech_share": 0.0}))
+    _write(
+        part.job,
+        part.index,
+        SPEECH,
+        _in_rows(given, measured, nothing, {**nothing, "speech_seconds": 0.0, "speech_share": 0.0}),
+    )
     return len(given.utterance_ids)
 
 
@@ -149,7 +184,9 @@ def _measured(waveform_S: NDArray[np.float32]) -> dict[str, Any]:
     }
 
 
-def _in_rows(part: PartInput, found: Sequence[dict[str, Any]], nothing: dict[str, Any], silent: dict[str, Any]) -> list[dict[str, Any]]:
+def _in_rows(
+    part: PartInput, found: Sequence[dict[str, Any]], nothing: dict[str, Any], silent: dict[str, Any]
+) -> list[dict[str, Any]]:
     """A row for each utterance of a part, of which ``found`` are those with sound."""
     rest = iter(found)
     return [
@@ -168,7 +205,13 @@ def _begun(job: Job, source: MediaSource) -> list[int]:
     job.start()
     left = [index for index in range(len(source.sizes)) if not job.is_done(index)]
     if len(left) < len(source.sizes):
-        log.logger.info("%s: %d of %d parts were done before", job.name, len(source.sizes) - len(left), len(source.sizes), extra={"stage": job.name})
+        log.logger.info(
+            "%s: %d of %d parts were done before",
+            job.name,
+            len(source.sizes) - len(left),
+            len(source.sizes),
+            extra={"stage": job.name},
+        )
     return left
 
 

@@ -1,4 +1,6 @@
-"""The page of an audit: what is doubtful of how many, then the most doubtful utterances. All text is escaped: it comes from corpora."""
+"""The page of an audit: what is doubtful of how many, then the most doubtful utterances. All text is escaped: it comes
+from corpora.
+"""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,9 @@ _TEMPLATE = "page.html.j2"
 _MOST_CHARACTERS = 2000
 
 
-def write_page(path: Path, layout: Layout, config: Config, table: pa.Table, found: pa.Table, notes: Sequence[str]) -> None:
+def write_page(
+    path: Path, layout: Layout, config: Config, table: pa.Table, found: pa.Table, notes: Sequence[str]
+) -> None:
     """Writes the page.
 
     Args:
@@ -32,7 +36,13 @@ def write_page(path: Path, layout: Layout, config: Config, table: pa.Table, foun
         found: the audit's table.
         notes: what is to be said of all.
     """
-    environment = Environment(loader=PackageLoader("merc.audit", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("merc.audit", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     every = checks(config)
     order = most_doubtful(found)
     doubtful = int(pc.sum(pc.greater(pc.list_value_length(found["doubts"]), 0)).as_py())
@@ -46,7 +56,10 @@ def write_page(path: Path, layout: Layout, config: Config, table: pa.Table, foun
         shown=len(shown),
         notes=notes,
         summary=[_line(check, found) for check in every],
-        cards=[_card(every, utterance, row, crops.get(row["utterance_id"], b"")) for utterance, row in zip(utterances, rows, strict=True)],
+        cards=[
+            _card(every, utterance, row, crops.get(row["utterance_id"], b""))
+            for utterance, row in zip(utterances, rows, strict=True)
+        ],
     )
     files.write_text(path, visible(text))
 
@@ -75,7 +88,9 @@ def _card(every: Sequence[Check], utterance: Mapping[str, Any], row: Mapping[str
         "heard": None if row["asr_text"] is None else _on_one_line(row["asr_text"]),
         "note": row["asr_note"] or "",
         "doubts": [tag for check in every if check.column in row["doubts"] for tag in _tags(check, row)],
-        "numbers": [f"{check.column} {row[check.column]:.2f}" for check in every if isinstance(row[check.column], float)],
+        "numbers": [
+            f"{check.column} {row[check.column]:.2f}" for check in every if isinstance(row[check.column], float)
+        ],
         "crop": f"data:image/jpeg;base64,{base64.b64encode(crop).decode('ascii')}" if crop else "",
         "origin": _on_one_line(utterance["video_path"] or utterance["audio_path"] or "no file"),
     }

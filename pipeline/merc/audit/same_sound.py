@@ -3,12 +3,13 @@
     sound ─► 32 bits every 12.5 ms: does the energy of a band rise more than that of the next? ─► equal bits in two utterances at one distance: a candidate
           ─► few bits differ where the two overlap: the same sound
 
-After Haitsma and Kalker 2002, "A Highly Robust Audio Fingerprinting System" (ISMIR): their 33 bands up to 2 kHz, and windows of a third of a second, which
-overlap so far that a shift by part of a step does no harm. Candidates come from sorting the bits of all utterances, so that their number decides the time and
-not its square. Two recordings of the same words differ in about half of their bits.
+After Haitsma and Kalker 2002, "A Highly Robust Audio Fingerprinting System" (ISMIR): their 33 bands up to 2 kHz, and
+windows of a third of a second, which overlap so far that a shift by part of a step does no harm. Candidates come from
+sorting the bits of all utterances, so that their number decides the time and not its square. Two recordings of the same
+words differ in about half of their bits.
 
 Legend: S samples, T frames, P pairs.
-"""
+"""  # noqa: E501
 
 from collections.abc import Sequence
 
@@ -21,7 +22,8 @@ from merc.records.media import SAMPLE_RATE_HZ
 _RATE_HZ, _WINDOW, HOP = 4000, 1280, 50
 HOPS_PER_SECOND = _RATE_HZ / HOP
 _BITS, _LOWEST_HZ, _HIGHEST_HZ = 32, 300.0, 1900.0
-# Frames of less power than this share of the loudest say nothing of what is heard: without bits, they are compared with none.
+# Frames of less power than this share of the loudest say nothing of what is heard: without bits, they are compared with
+# none.
 _QUIET = 1e-3
 # Bits that stand in more places than this are those of stationary sound, and say nothing.
 _MOST_PLACES = 24
@@ -53,7 +55,9 @@ def fingerprint(waveform_S: NDArray[np.float32]) -> NDArray[np.uint32]:
     return np.where(power_T > _QUIET * power_T.max(), codes_T, 0).astype(np.uint32)
 
 
-def nearest(digests: Sequence[str], fingerprints: Sequence[NDArray[np.uint32]], min_share: float, max_bit_error: float) -> list[int]:
+def nearest(
+    digests: Sequence[str], fingerprints: Sequence[NDArray[np.uint32]], min_share: float, max_bit_error: float
+) -> list[int]:
     """For each of N utterances another one with the same sound.
 
     Args:
@@ -63,7 +67,8 @@ def nearest(digests: Sequence[str], fingerprints: Sequence[NDArray[np.uint32]], 
         max_bit_error: share of the bits there that may differ.
 
     Returns:
-        The index of the one with equal samples (of several the first), else of the one that differs least; -1 where there is none.
+        The index of the one with equal samples (of several the first), else of the one that differs least; -1 where
+        there is none.
     """
     best = _equal(digests)
     found: dict[int, tuple[float, int]] = {}
@@ -79,11 +84,16 @@ def _equal(digests: Sequence[str]) -> list[int]:
     places: dict[str, list[int]] = {}
     for index, digest in enumerate(digests):
         places.setdefault(digest, []).append(index)
-    return [next((one for one in places[digest][:2] if one != index), -1) if digest else -1 for index, digest in enumerate(digests)]
+    return [
+        next((one for one in places[digest][:2] if one != index), -1) if digest else -1
+        for index, digest in enumerate(digests)
+    ]
 
 
 def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, int, int]]:
-    """Pairs of utterances with several equal bits at one distance: indices, and how many hops later the second has them, most likely."""
+    """Pairs of utterances with several equal bits at one distance: indices, and how many hops later the second has
+    them, most likely.
+    """
     lengths = [len(one) for one in fingerprints]
     codes = np.concatenate([np.zeros(0, np.uint32), *fingerprints])
     # 80 places a second are gigabytes in a million utterances, with 32 bits half as many.
@@ -99,7 +109,11 @@ def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, i
     codes, owner, place = codes[kept], owner[kept], place[kept]
     pairs = [np.zeros((0, 3), dtype=np.int64)]
     for step in range(1, _MOST_PLACES):
-        at = np.flatnonzero((codes[:-step] == codes[step:]) & (owner[:-step] != owner[step:])) if step < len(codes) else np.zeros(0, np.int64)
+        at = (
+            np.flatnonzero((codes[:-step] == codes[step:]) & (owner[:-step] != owner[step:]))
+            if step < len(codes)
+            else np.zeros(0, np.int64)
+        )
         pairs.append(np.stack([owner[at], owner[at + step], place[at + step] - place[at]], axis=1))
     return _likeliest(np.concatenate(pairs))
 
@@ -118,7 +132,9 @@ def _likeliest(pairs_P3: NDArray[np.int64]) -> list[tuple[int, int, int]]:
 
 
 def _bit_error(one: NDArray[np.uint32], other: NDArray[np.uint32], distance: int, min_share: float) -> float:
-    """Share of the bits that differ where the two overlap and either is loud, at the best of three neighbouring distances; 1 if that is too little."""
+    """Share of the bits that differ where the two overlap and either is loud, at the best of three neighbouring
+    distances; 1 if that is too little.
+    """
     errors = [1.0]
     least = max(1.0, min_share * min(np.count_nonzero(one), np.count_nonzero(other)))
     for apart in (distance - 1, distance, distance + 1):

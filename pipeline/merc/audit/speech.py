@@ -2,11 +2,12 @@
 
     frames of 10 ms ─► louder than the clip's own noise floor? ─► runs, short gaps closed ─► runs that hold enough voiced frames are speech
 
-Energy alone takes a slammed door for speech, periodicity alone loses every unvoiced consonant; so a stretch counts that is loud as a whole and voiced in part.
-Singing, laughter and music with a melody are voiced, too, and count: this says whether a voice may be heard, and not whether it says words.
+Energy alone takes a slammed door for speech, periodicity alone loses every unvoiced consonant; so a stretch counts that
+is loud as a whole and voiced in part. Singing, laughter and music with a melody are voiced, too, and count: this says
+whether a voice may be heard, and not whether it says words.
 
 Legend: S samples, T frames.
-"""
+"""  # noqa: E501
 
 from dataclasses import dataclass
 
@@ -22,8 +23,8 @@ _PITCH_SAMPLES = 800  # two periods of the lowest voice
 _LOWEST_HZ, _HIGHEST_HZ = 70, 400
 # Where voices are loud, and where their pitch shows: hum and rumble lie below, hiss and noise above.
 _BAND_HZ, _PITCH_HZ = (100, 3500), (60, 1200)
-# The floor is what a tenth of the frames stay below. A clip cut close to its words has no silence, so the threshold is no further above it than a third of the
-# way to the loud frames.
+# The floor is what a tenth of the frames stay below. A clip cut close to its words has no silence, so the threshold is
+# no further above it than a third of the way to the loud frames.
 _FLOOR_SHARE, _PEAK_SHARE = 0.1, 0.95
 _ABOVE_FLOOR_DB, _WAY_TO_PEAK = 9.0, 0.33
 _QUIETEST_DB = -75.0  # of full scale; nothing below is taken for speech
@@ -81,7 +82,9 @@ def is_speech(waveform_S: NDArray[np.float32]) -> NDArray[np.bool_]:
     speech_T = np.zeros_like(loud_T)
     for start, stop in _runs(loud_T):
         voiced = int(voiced_T[start:stop].sum())
-        speech_T[start:stop] = stop - start >= _SHORTEST_RUN and voiced >= max(_LEAST_VOICED, _LEAST_VOICED_SHARE * (stop - start))
+        speech_T[start:stop] = stop - start >= _SHORTEST_RUN and voiced >= max(
+            _LEAST_VOICED, _LEAST_VOICED_SHARE * (stop - start)
+        )
     return speech_T
 
 
@@ -113,7 +116,8 @@ def _frames(sound_S: NDArray[np.float32], length: int) -> NDArray[np.float32]:
 def _periodicity(waveform_S: NDArray[np.float32], wanted_T: NDArray[np.bool_]) -> NDArray[np.float64]:
     """How alike a frame is to itself a pitch period later, at best: -1 to 1; only where it is wanted, else 0.
 
-    The autocorrelation of the windowed frame over that of the window (Boersma 1993), which a decaying window would else pull down.
+    The autocorrelation of the windowed frame over that of the window (Boersma 1993), which a decaying window would else
+    pull down.
     """
     window = np.hanning(_PITCH_SAMPLES)
     lags = slice(SAMPLE_RATE_HZ // _HIGHEST_HZ, min(SAMPLE_RATE_HZ // _LOWEST_HZ, _PITCH_SAMPLES // 2) + 1)

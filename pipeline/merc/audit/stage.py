@@ -5,7 +5,8 @@
                   ▼
     audit/audit.parquet, audit.html, record.json
 
-Nothing is decoded again, and nothing is dropped: shards can hold the numbers as columns ``quality_<name>``, and ``merc-shards select --where`` makes a subset.
+Nothing is decoded again, and nothing is dropped: shards can hold the numbers as columns ``quality_<name>``, and
+``merc-shards select --where`` makes a subset.
 """
 
 from collections import Counter
@@ -37,7 +38,15 @@ from merc.records.features import FAILURES, OK
 NAME = "audit"
 # Raised by one whenever the same settings and inputs give other rows.
 _VERSION = 1
-_CUT = ("truncated", "cut_to_annotation", "shorter_than_annotation", "partly_decoded", "nearly_empty", "span_doubted", "span_empty")
+_CUT = (
+    "truncated",
+    "cut_to_annotation",
+    "shorter_than_annotation",
+    "partly_decoded",
+    "nearly_empty",
+    "span_doubted",
+    "span_empty",
+)
 """Reasons by which sound or pictures may not be those of the words."""
 _NOT_DECISIVE = {"asr", "asr_revision", "asr_dtype", "language", "windows_per_batch"}
 # Media that were made before the active speaker was looked for lack these; audit column → media column.
@@ -65,7 +74,12 @@ def make_audit(config: Config, layout: Layout, run: RunOptions, transcriber: Tra
     """
     table = manifest.read(layout.manifest)
     gathered = _Gathered(config, layout, table, audits.source_hashes(layout, table))
-    settings = {"audit": config.model_dump(mode="json", exclude=_NOT_DECISIVE) | {"asr": None if transcriber is None else transcriber.identity()}}
+    settings = {
+        "audit": (
+            config.model_dump(mode="json", exclude=_NOT_DECISIVE)
+            | {"asr": None if transcriber is None else transcriber.identity()}
+        )
+    }
     job = Job(NAME, layout.audit, layout.scratch, Fingerprint(settings, gathered.inputs()), run.overwrite)
     if job.done_before():
         return job.out
@@ -77,12 +91,19 @@ def make_audit(config: Config, layout: Layout, run: RunOptions, transcriber: Tra
     counts = _counts(found, config)
     page.write_page(job.folder / audits.PAGE, layout, config, table, found, gathered.notes)
     job.finish({"counts": counts, "notes": gathered.notes, "versions": provenance.versions()})
-    log.logger.info("%s: %d of %d utterances are doubtful", NAME, counts["doubtful"], table.num_rows, extra={"stage": NAME, **counts})
+    log.logger.info(
+        "%s: %d of %d utterances are doubtful",
+        NAME,
+        counts["doubtful"],
+        table.num_rows,
+        extra={"stage": NAME, **counts},
+    )
     return job.out
 
 
 def transcriber_of(params: Params, config: Config, *, offline: bool) -> Transcriber | None:
-    """The model that ``audit.asr`` names: a folder, an encoder of ours with its pinned revision, or a name on the hub; None where it names none.
+    """The model that ``audit.asr`` names: a folder, an encoder of ours with its pinned revision, or a name on the hub;
+    None where it names none.
 
     Raises:
         BadSettings: if it is none of these.
@@ -93,11 +114,16 @@ def transcriber_of(params: Params, config: Config, *, offline: bool) -> Transcri
     known = registry.names(params, "audio")
     if Path(name).is_dir() or name not in known:
         if not Path(name).is_dir() and "/" not in name:
-            raise BadSettings(f"audit.asr: no folder, no encoder and no name on the hub: {name!r}; {nearest(name, known)}")
+            raise BadSettings(
+                f"audit.asr: no folder, no encoder and no name on the hub: {name!r}; {nearest(name, known)}"
+            )
         return Transcriber(config, Checkpoint(name, config.asr_revision, offline))
     chosen = registry.choose(params, "audio", name).config
     if not isinstance(chosen, NeuralConfig):
-        raise BadSettings(f"audit.asr: the encoder {name!r} has no checkpoint that could transcribe; whisper_base and whisper_small have one")
+        raise BadSettings(
+            f"audit.asr: the encoder {name!r} has no checkpoint that could transcribe; whisper_base and whisper_small"
+            " have one"
+        )
     return Transcriber(config, Checkpoint(chosen.repo, chosen.revision, offline, made_by=chosen.made_by))
 
 
@@ -128,7 +154,11 @@ class _Gathered:
 
     def inputs(self) -> dict[str, Any]:
         """For the fingerprint."""
-        return {"version": _VERSION, "sources": self.sources, "faces": None if self._faces is None else self._faces.fingerprint}
+        return {
+            "version": _VERSION,
+            "sources": self.sources,
+            "faces": None if self._faces is None else self._faces.fingerprint,
+        }
 
     def listen(self, run: RunOptions, transcriber: Transcriber | None) -> tuple[pa.Table | None, pa.Table | None]:
         """Speech and transcripts; None without sound, or without a model."""
@@ -137,7 +167,9 @@ class _Gathered:
             return None, None
         speech = listening.rows_of(listening.speech_of(self.layout, self.table, self.sources["audio"], run))
         if transcriber is None:
-            self.notes.append("No speech recognition: merc-extract audit --asr NAME compares what is said with the text.")
+            self.notes.append(
+                "No speech recognition: merc-extract audit --asr NAME compares what is said with the text."
+            )
             return speech, None
         done = listening.transcripts_of(transcriber, self.layout, self.table, self.sources["audio"], run)
         language = files.read_json(done.out / done.record).get("language", "")
@@ -146,9 +178,16 @@ class _Gathered:
 
     def rows(self, speech: pa.Table | None, transcripts: pa.Table | None) -> pa.Table:
         """The audit's table, without doubts."""
-        columns = {**self._of_sound(speech), **self._of_words(transcripts), **self._of_media(), "face_unlike": self._of_faces()}
+        columns = {
+            **self._of_sound(speech),
+            **self._of_words(transcripts),
+            **self._of_media(),
+            "face_unlike": self._of_faces(),
+        }
         columns |= {"utterance_id": self.table["utterance_id"], "doubts": [[]] * self.table.num_rows}
-        return pa.table([_column(columns.get(one.name), one, self.table.num_rows) for one in audits.SCHEMA], schema=audits.SCHEMA)
+        return pa.table(
+            [_column(columns.get(one.name), one, self.table.num_rows) for one in audits.SCHEMA], schema=audits.SCHEMA
+        )
 
     def _of_sound(self, speech: pa.Table | None) -> dict[str, Any]:
         if speech is None:
@@ -157,12 +196,20 @@ class _Gathered:
         prints = speech["fingerprint"].combine_chunks()
         prints_N = np.split(prints.flatten().to_numpy(), np.cumsum(prints.value_lengths().to_numpy())[:-1])
         digests, ids = speech["sound_sha256"].to_pylist(), self.table["utterance_id"].to_pylist()
-        nearest_N = same_sound.nearest(digests, prints_N, self.config.same_sound_min_share, self.config.same_sound_max_bit_error)
+        nearest_N = same_sound.nearest(
+            digests, prints_N, self.config.same_sound_min_share, self.config.same_sound_max_bit_error
+        )
         return {
             "speech_share": speech["speech_share"],
             "speech_seconds": speech["speech_seconds"],
-            "speech_rate": [None if one is None else wording.speech_rate(text, one) for text, one in zip(texts, seconds, strict=True)],
-            "same_sound_as": [None if one is None else ids[near] if near >= 0 else "" for near, one in zip(nearest_N, seconds, strict=True)],
+            "speech_rate": [
+                None if one is None else wording.speech_rate(text, one)
+                for text, one in zip(texts, seconds, strict=True)
+            ],
+            "same_sound_as": [
+                None if one is None else ids[near] if near >= 0 else ""
+                for near, one in zip(nearest_N, seconds, strict=True)
+            ],
         }
 
     def _of_words(self, transcripts: pa.Table | None) -> dict[str, Any]:
@@ -170,7 +217,11 @@ class _Gathered:
             return {}
         heard = transcripts["asr_text"].to_pylist()
         compared = [_compared(text, one) for text, one in zip(self.table["text"].to_pylist(), heard, strict=True)]
-        return {"asr_text": heard, "asr_error": [error for error, _ in compared], "asr_note": [note for _, note in compared]}
+        return {
+            "asr_text": heard,
+            "asr_error": [error for error, _ in compared],
+            "asr_note": [note for _, note in compared],
+        }
 
     def _of_media(self) -> dict[str, Any]:
         paths = sorted(self.layout.media.glob("part-*.parquet"))
@@ -199,7 +250,9 @@ class _Gathered:
         if self._faces is None:
             return None
         vectors = self._faces.read(0, self.table.num_rows)
-        found_N = faces.unlike(self.table["dialogue_id"].to_pylist(), self.table["speaker"].to_pylist(), vectors.values, vectors.present)
+        found_N = faces.unlike(
+            self.table["dialogue_id"].to_pylist(), self.table["speaker"].to_pylist(), vectors.values, vectors.present
+        )
         return pa.array(found_N, from_pandas=True)  # NaN as null
 
 
@@ -225,8 +278,9 @@ def _notes(found: pa.Table) -> list[str]:
     if median is None or median < _NOTHING_UNDERSTOOD:
         return []
     return [
-        f"Speech recognition understands next to nothing here (median error {median:.2f}): the language may be another one (audit.language), or what is heard "
-        "may be no words at all, as in the demonstration corpus, whose voices are synthetic vowels. The errors then say nothing of single utterances."
+        f"Speech recognition understands next to nothing here (median error {median:.2f}): the language may be another"
+        " one (audit.language), or what is heard may be no words at all, as in the demonstration corpus, whose voices"
+        " are synthetic vowels. The errors then say nothing of single utterances."
     ]
 
 

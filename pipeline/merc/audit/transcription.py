@@ -1,6 +1,8 @@
-"""Speech recognition by any Whisper of transformers: greedily, in one language, the same for a clip alone and in a batch.
+"""Speech recognition by any Whisper of transformers: greedily, in one language, the same for a clip alone and in a
+batch.
 
-Whisper: Radford et al. 2023 (ICML). A clip longer than the model's 30 s is cut into pieces of one length. Its own long-form decoding with time stamps is not
+Whisper: Radford et al. 2023 (ICML). A clip longer than the model's 30 s is cut into pieces of one length. Its own
+long-form decoding with time stamps is not
 used: an utterance seldom lasts that long, and no text must depend on what the model said before.
 
 Legend: B pieces in a batch, L tokens.
@@ -28,7 +30,12 @@ if TYPE_CHECKING:
     import torch
 
 _BATCH = {"cpu": 8, "cuda": 64}
-_SPECIAL = {"start": "<|startoftranscript|>", "end": "<|endoftext|>", "transcribe": "<|transcribe|>", "untimed": "<|notimestamps|>"}
+_SPECIAL = {
+    "start": "<|startoftranscript|>",
+    "end": "<|endoftext|>",
+    "transcribe": "<|transcribe|>",
+    "untimed": "<|notimestamps|>",
+}
 # Where English-only models have their end of text: they have the vocabulary of GPT-2, others one of their own.
 _END_OF_ENGLISH_ONLY = 50256
 # Nobody says more; a model that repeats itself is stopped there.
@@ -63,12 +70,19 @@ class Transcriber:
     def named(self) -> str:
         """The model in words that are the same wherever its files lie."""
         found = self._source
-        return f"the Whisper of sha256 {found['sha256'][:12]}…" if "sha256" in found else f"{found['repo']} at revision {found['revision'][:12]}…"
+        return (
+            f"the Whisper of sha256 {found['sha256'][:12]}…"
+            if "sha256" in found
+            else f"{found['repo']} at revision {found['revision'][:12]}…"
+        )
 
     def _check_configuration(self) -> None:
         kind = self.checkpoint.configuration().get("model_type")
         if kind != "whisper":
-            raise BadSettings(f"{self.checkpoint.repo}: a model of the type {kind!r}, which does not transcribe; audit.asr takes a Whisper")
+            raise BadSettings(
+                f"{self.checkpoint.repo}: a model of the type {kind!r}, which does not transcribe; audit.asr takes a"
+                " Whisper"
+            )
         _ = self._at
 
     @cached_property
@@ -80,20 +94,29 @@ class Transcriber:
         return geometry_of(self.checkpoint.repo, self.checkpoint.configuration(), self.checkpoint.preprocessor())
 
     def load(self, device: str) -> None:
-        """Loads model and tokenizer. Raises as :meth:`identity`, and ``BadSettings`` if files are missing or no model of transformers."""
+        """Loads model and tokenizer. Raises as :meth:`identity`, and ``BadSettings`` if files are missing or no model
+        of transformers.
+        """
         from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
         self._check_configuration()
         folder = self.checkpoint.fetch()
         self._extractor: Any = WhisperFeatureExtractor.from_dict(self.checkpoint.preprocessor())
-        model, _ = loading.load(self.checkpoint.repo, folder, WhisperForConditionalGeneration, dtype=self.config.asr_dtype)
+        model, _ = loading.load(
+            self.checkpoint.repo, folder, WhisperForConditionalGeneration, dtype=self.config.asr_dtype
+        )
         if not all(weights.isfinite().all() for weights in model.parameters()):
-            raise BadSettings(f"{self.checkpoint.repo}: some of its weights are no finite numbers, so that it would hear nonsense; copy or download it again")
+            raise BadSettings(
+                f"{self.checkpoint.repo}: some of its weights are no finite numbers, so that it would hear nonsense;"
+                " copy or download it again"
+            )
         self._model = model.to(device)
         self.device = device
         self._read_tokens(folder)
         given = self.config.windows_per_batch
-        self._budget = Budget(_BATCH["cpu" if device == "cpu" else "cuda"] if given == "auto" else given, "pieces of sound")
+        self._budget = Budget(
+            _BATCH["cpu" if device == "cpu" else "cuda"] if given == "auto" else given, "pieces of sound"
+        )
 
     def _read_tokens(self, folder: Path) -> None:
         from transformers import AutoTokenizer
@@ -101,7 +124,8 @@ class Transcriber:
 
         repo = self.checkpoint.repo
         made = loading.quietly(
-            lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False), f"{repo}: transformers cannot load its tokenizer"
+            lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
+            f"{repo}: transformers cannot load its tokenizer",
         )
         self._tokenizer = made.backend_tokenizer
         ids = {name: self._tokenizer.token_to_id(word) for name, word in _SPECIAL.items()}
@@ -110,7 +134,11 @@ class Transcriber:
             raise BadSettings(f"{repo}: its tokenizer has no {lacking[0]}, so that it is none of a Whisper")
         self._ids: dict[str, int] = ids
         known = {code: self._tokenizer.token_to_id(f"<|{code}|>") for code in LANGUAGES}
-        self._languages = {} if ids["end"] == _END_OF_ENGLISH_ONLY else {code: number for code, number in known.items() if number is not None}
+        self._languages = (
+            {}
+            if ids["end"] == _END_OF_ENGLISH_ONLY
+            else {code: number for code, number in known.items() if number is not None}
+        )
         self.check_language(self.config.language)
         own = folder / "generation_config.json"
         self._suppressed = _numbers(files.read_json(own).get("suppress_tokens")) if own.is_file() else []
@@ -122,17 +150,22 @@ class Transcriber:
             raise BadSettings(f"audit.language: {self.checkpoint.repo} does not know {code!r}; {nearest(code, known)}")
 
     def language_of(self, clips: Sequence[NDArray[np.float32]]) -> str:
-        """The language to transcribe a corpus in: that of the settings, or the one that is likeliest over some of the clips.
+        """The language to transcribe a corpus in: that of the settings, or the one that is likeliest over some of the
+        clips.
 
         Args:
-            clips: (samples,) float32 each; of those that last a second, up to 32 evenly spread ones are listened to, of shorter ones the same.
+            clips: (samples,) float32 each; of those that last a second, up to 32 evenly spread ones are listened to, of
+                shorter ones the same.
         """
         if self.config.language != "auto":
             return self.config.language
         if not self._languages:
             return "en"
         heard = [clip for clip in clips if tells_language(clip)] or list(clips)
-        chosen = [heard[index] for index in np.unique(np.linspace(0, len(heard) - 1, min(len(heard), CLIPS_FOR_LANGUAGE)).astype(int))]
+        chosen = [
+            heard[index]
+            for index in np.unique(np.linspace(0, len(heard) - 1, min(len(heard), CLIPS_FOR_LANGUAGE)).astype(int))
+        ]
         total = np.zeros(len(self._languages))
 
         def take(_: NDArray[np.int64], shares_BK: "torch.Tensor") -> None:
@@ -140,7 +173,14 @@ class Transcriber:
             total = total + shares_BK.numpy().sum(axis=0)
 
         pieces = [clip[: self._at.window] for clip in chosen]
-        in_batches(np.ones(len(pieces), np.int64), self._budget, self.device, lambda batch: self._prepare([pieces[at] for at in batch]), self._shares, take)
+        in_batches(
+            np.ones(len(pieces), np.int64),
+            self._budget,
+            self.device,
+            lambda batch: self._prepare([pieces[at] for at in batch]),
+            self._shares,
+            take,
+        )
         return list(self._languages)[int(total.argmax())]
 
     def _shares(self, inputs: Mapping[str, Any]) -> "torch.Tensor":
@@ -159,7 +199,11 @@ class Transcriber:
             clips: (samples,) float32 each, 16 kHz mono.
             language: see :meth:`language_of`.
         """
-        pieces = [(index, clip[one.own_start : one.own_stop]) for index, clip in enumerate(clips) for one in cut(len(clip), self._at.window, 0, self._at.step)]
+        pieces = [
+            (index, clip[one.own_start : one.own_stop])
+            for index, clip in enumerate(clips)
+            for one in cut(len(clip), self._at.window, 0, self._at.step)
+        ]
         # Clips of one length end at about the same number of tokens; a batch goes on until its last one ends.
         order = sorted(range(len(pieces)), key=lambda at: -len(pieces[at][1]))
         texts = [""] * len(pieces)
@@ -183,7 +227,10 @@ class Transcriber:
 
     def _prepare(self, sounds: Sequence[NDArray[np.float32]]) -> Mapping[str, Any]:
         padded = [np.pad(sound, (0, max(0, LEAST_SAMPLES - sound.size))) for sound in sounds]
-        return {"spectrograms": np.stack([log_mel_of_whisper(self._extractor, sound, self._at) for sound in padded]), "longest": max(map(len, sounds))}
+        return {
+            "spectrograms": np.stack([log_mel_of_whisper(self._extractor, sound, self._at) for sound in padded]),
+            "longest": max(map(len, sounds)),
+        }
 
     def _generate(self, inputs: Mapping[str, Any], language: str) -> "torch.Tensor":
         """(B, L) tokens behind the prompt; behind the end of a text its end again."""
@@ -212,7 +259,9 @@ class Transcriber:
             spectrograms,
             generation_config=settings,
             decoder_input_ids=torch.tensor([prompt] * len(spectrograms), device=spectrograms.device),
-            attention_mask=torch.ones(len(spectrograms), spectrograms.shape[-1], dtype=torch.long, device=spectrograms.device),
+            attention_mask=torch.ones(
+                len(spectrograms), spectrograms.shape[-1], dtype=torch.long, device=spectrograms.device
+            ),
         )
         tokens: torch.Tensor = made[:, len(prompt) :]
         return tokens

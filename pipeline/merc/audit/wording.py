@@ -34,7 +34,8 @@ def heard_letters(heard: str) -> str:
 
 
 def error_rate(text: str, heard: str) -> float | None:
-    """Character error rate: letters that have to be changed, added or removed, over those of the text; may exceed 1. None for a text without a letter.
+    """Character error rate: letters that have to be changed, added or removed, over those of the text; may exceed 1.
+    None for a text without a letter.
 
     >>> error_rate("Hurt the dog.", "hurt a dog"), error_rate("Oh.", ""), error_rate("…", "oh")
     (0.3, 1.0, None)
@@ -46,7 +47,8 @@ def error_rate(text: str, heard: str) -> float | None:
 def speech_rate(text: str, speech_seconds: float) -> float | None:
     """Letters and digits per second of speech; None without speech, or for a text without a letter.
 
-    A sign of Chinese, Japanese or Korean counts as three letters, about what other scripts need for its syllable, so that one range does for all.
+    A sign of Chinese, Japanese or Korean counts as three letters, about what other scripts need for its syllable, so
+    that one range does for all.
 
     >>> speech_rate("What is it?", 1.0), speech_rate("好的", 1.0), speech_rate("Hm.", 0.0)
     (8.0, 6.0, None)

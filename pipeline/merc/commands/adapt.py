@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING
 import click
 
 from merc import __version__, extras, lock, log
-from merc.command_line import DEVICE, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Command, echo, exiting
+from merc.command_line import (
+    DEVICE,
+    LOG_FORMAT,
+    OFFLINE,
+    OUT,
+    OVERWRITE,
+    PARAMS,
+    RAW,
+    SET,
+    WAIT,
+    Command,
+    echo,
+    exiting,
+)
 from merc.command_line import workers as workers_option
 from merc.commands import completion
 from merc.errors import BadSettings, nearest
@@ -18,8 +31,16 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", required=True, metavar="NAME", shell_complete=completion.datasets, help="Whose train labels; as of merc-extract.")
-@click.option("--modality", type=click.Choice(["text", "audio"]), help="Default: the one that has an encoder of this name.")
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME",
+    shell_complete=completion.datasets,
+    help="Whose train labels; as of merc-extract.",
+)
+@click.option(
+    "--modality", type=click.Choice(["text", "audio"]), help="Default: the one that has an encoder of this name."
+)
 @click.option(
     "--encoder",
     required=True,
@@ -34,7 +55,9 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="full, lora or, of text, context; or a block under adaptations.MODALITY in params.yaml.",
 )
-@click.option("--name", default="", metavar="NAME", help="Of the folder, behind the encoder's. Default: that of the settings.")
+@click.option(
+    "--name", default="", metavar="NAME", help="Of the folder, behind the encoder's. Default: that of the settings."
+)
 @RAW
 @OUT
 @workers_option("Processes for decoding sound.", 2)
@@ -65,8 +88,9 @@ def main(
 ) -> None:
     """Fine-tune an encoder on the emotion labels of a train split, choose the epoch on dev, score test once.
 
-    The folder that it writes, <out>/DATASET/adapted/MODALITY/ENCODER-NAME, is an encoder like any other: name it as repo of a block under encoders.
-    Features of it are tagged "adapted", and scores that rest on them are not ranked with those of frozen encoders.
+    The folder that it writes, <out>/DATASET/adapted/MODALITY/ENCODER-NAME, is an encoder like any other: name it as
+    repo of a block under encoders. Features of it are tagged "adapted", and scores that rest on them are not ranked
+    with those of frozen encoders.
 
     \b
     Examples:
@@ -96,11 +120,17 @@ def main(
         params, layout = Params.load(params_file, overrides), Layout(raw, out, dataset)
         modality = modality or modality_of(params, encoder)
         run = RunOptions.of(params, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
-        chosen, corpus, media = choose(params, modality=modality, encoder=encoder, settings=settings), choose_corpus(params, dataset), None
+        chosen, corpus, media = (
+            choose(params, modality=modality, encoder=encoder, settings=settings),
+            choose_corpus(params, dataset),
+            None,
+        )
         if modality == "audio":
             media = media_of(params, dataset)
         params.check_overrides()
-        chosen.trainable(offline=offline)  # so that hours of decoding are not followed by a model that cannot be trained
+        chosen.trainable(
+            offline=offline
+        )  # so that hours of decoding are not followed by a model that cannot be trained
         with lock.held(layout.folder, wait=wait):
             build_manifest(corpus, layout, run, modalities=(modality,))
             if media is not None:
@@ -109,18 +139,25 @@ def main(
         record = read_json(made / "record.json")
         for split in ("dev", "test"):
             if record[split]:
-                echo(f"{split}: weighted F1 {record[split]['weighted_f1']:.4f}, accuracy {record[split]['accuracy']:.4f}")
+                echo(
+                    f"{split}: weighted F1 {record[split]['weighted_f1']:.4f}, accuracy {record[split]['accuracy']:.4f}"
+                )
         echo(made)
 
 
 def modality_of(params: "Params", encoder: str) -> str:
-    """The modality that has an encoder of this name, of those whose encoders can be adapted. Raises ``BadSettings`` if none has, or several have."""
+    """The modality that has an encoder of this name, of those whose encoders can be adapted. Raises ``BadSettings`` if
+    none has, or several have.
+    """
     from merc.encoders.engine import registry
 
     there = {modality: registry.names(params, modality) for modality in ("text", "audio")}
     found = [modality for modality, names in there.items() if encoder in names]
     if not found:
-        raise BadSettings(f"no text or audio encoder {encoder!r}; {nearest(encoder, [name for names in there.values() for name in names])}")
+        raise BadSettings(
+            f"no text or audio encoder {encoder!r};"
+            f" {nearest(encoder, [name for names in there.values() for name in names])}"
+        )
     if len(found) > 1:
         raise BadSettings(f"{encoder!r} is a text and an audio encoder; say which with --modality")
     return found[0]

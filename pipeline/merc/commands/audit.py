@@ -14,11 +14,17 @@ from merc.layout import Layout
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option(
-    "--dataset", required=True, metavar="NAME", shell_complete=completion.datasets, help="Its media must have been decoded: merc-extract --dataset NAME."
+    "--dataset",
+    required=True,
+    metavar="NAME",
+    shell_complete=completion.datasets,
+    help="Its media must have been decoded: merc-extract --dataset NAME.",
 )
 @OUT
 @click.option(
-    "--asr", metavar="NAME_OR_FOLDER", help="A Whisper that transcribes: a folder, whisper_base, whisper_small, or a name on the hub. Default: audit.asr."
+    "--asr",
+    metavar="NAME_OR_FOLDER",
+    help="A Whisper that transcribes: a folder, whisper_base, whisper_small, or a name on the hub. Default: audit.asr.",
 )
 @workers_option("Processes that look for speech.")
 @DEVICE
@@ -43,8 +49,9 @@ def audit(
 ) -> None:
     """Tell what to distrust of each utterance: its words, its sound, its face.
 
-    Writes <out>/NAME/audit: audit.parquet with a row per utterance, audit.html with the most doubtful ones. Nothing is decoded again, and nothing is
-    dropped. A killed run resumes. Thresholds and the language are settings of the block audit.
+    Writes <out>/NAME/audit: audit.parquet with a row per utterance, audit.html with the most doubtful ones. Nothing is
+    decoded again, and nothing is dropped. A killed run resumes. Thresholds and the language are settings of the block
+    audit.
 
     \b
     Examples:

@@ -1,4 +1,5 @@
-"""What a shell completes: names of datasets, encoders, recipes and similarities, with those of the user's params.yaml. Nothing here loads torch.
+"""What a shell completes: names of datasets, encoders, recipes and similarities, with those of the user's params.yaml.
+Nothing here loads torch.
 
 A completer that cannot read the settings gives nothing: whoever presses the tab key is shown no error.
 """
@@ -78,9 +79,15 @@ def _recipes(context: click.Context, incomplete: str) -> list[str]:
     from merc.training.recipes.shelves import ADDITIONS, RECIPES
 
     if "@" in incomplete:
-        before, sign, last = incomplete.rpartition("-") if "-" in incomplete.partition("@")[2] else incomplete.partition("@")
+        before, sign, last = (
+            incomplete.rpartition("-") if "-" in incomplete.partition("@")[2] else incomplete.partition("@")
+        )
         there = incomplete.partition("@")[2].split("-")[:-1]
-        return [f"{before}{sign}{modality}" for modality in MODALITIES if modality not in there and modality.startswith(last)]
+        return [
+            f"{before}{sign}{modality}"
+            for modality in MODALITIES
+            if modality not in there and modality.startswith(last)
+        ]
     if "+" in incomplete:
         before = incomplete.rpartition("+")[0]
         return [f"{before}+{name}" for name in ADDITIONS.names(_params(context))]
@@ -106,12 +113,16 @@ def _modalities(_context: click.Context, incomplete: str) -> list[str]:
 
 
 datasets, shards_datasets, presets, modalities = map(_completer, (_datasets, _with_shards, _presets, _modalities))
-encoders, models, recipes, sweeps, similarities = map(_completer, (_encoders, _models, _recipes, _sweeps, _similarities))
+encoders, models, recipes, sweeps, similarities = map(
+    _completer, (_encoders, _models, _recipes, _sweeps, _similarities)
+)
 text_encoders, adaptable_encoders = _completer(_encoder_names("text")), _completer(_encoder_names("text", "audio"))
 
 
 class _Bash(BashComplete):
-    """Bash splits words at ``=``, ``@`` and ``:``, and replaces what stands behind the last of them; ``text=minilm`` is one word to us."""
+    """Bash splits words at ``=``, ``@`` and ``:``, and replaces what stands behind the last of them; ``text=minilm`` is
+    one word to us.
+    """
 
     name = "bash"
     _before = ""

@@ -1,4 +1,6 @@
-"""``merc-extract --dry-run``: what is done already, what would run, and what it would take. Nothing is written, no hub is asked, torch is not imported."""
+"""``merc-extract --dry-run``: what is done already, what would run, and what it would take. Nothing is written, no hub
+is asked, torch is not imported.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,10 +23,17 @@ if TYPE_CHECKING:
 
 _Question = Callable[[], dict[str, Any]]
 
-# CPU seconds per second of media and per utterance, of which the larger sum counts (benchmarks/stage_costs_2026-11-20.md: clips of 640x360 and 1.3 s).
-# With the choice active_speaker by benchmarks/decode.py: clips of 1280x720 and 3.1 s, 1.4 faces in each picture.
-# What encoders with a checkpoint take depends on the model and the device: benchmarks/model_costs_2026-11-28.md.
-_CPU_SECONDS = {"media": (0.171, 0.224), "active_speaker": (0.35, 0.45), "ngrams": (0.007, 0.009), "acoustic": (0.026, 0.034), "gradients": (0.005, 0.006)}
+# CPU seconds per second of media and per utterance, of which the larger sum counts
+# (benchmarks/stage_costs_2026-11-20.md: clips of 640x360 and 1.3 s). With the choice active_speaker by
+# benchmarks/decode.py: clips of 1280x720 and 3.1 s, 1.4 faces in each picture. What encoders with a checkpoint take
+# depends on the model and the device: benchmarks/model_costs_2026-11-28.md.
+_CPU_SECONDS = {
+    "media": (0.171, 0.224),
+    "active_speaker": (0.35, 0.45),
+    "ngrams": (0.007, 0.009),
+    "acoustic": (0.026, 0.034),
+    "gradients": (0.005, 0.006),
+}
 _MEASURED_ON = "clips of 640x360 and 1.3 s, benchmarks/stage_costs_2026-11-20.md"
 _DECODE_BYTES = 60_000
 _SHOWN = {
@@ -45,21 +54,31 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
         run: how it would run.
 
     Raises:
-        PipelineError: whatever the run itself would refuse before it begins: missing raw data, other settings, an unknown encoder.
+        PipelineError: whatever the run itself would refuse before it begins: missing raw data, other settings, an
+            unknown encoder.
     """
     from merc.media import stage as media
     from merc.shards import stage as shards
     from merc.trajectories import stage as trajectories
 
     if will_be_made(order.corpus, layout):
-        yield f"{'corpus':<17} would be made by code in {layout.raw / layout.dataset} first; the rest can be told after that"
+        yield (
+            f"{'corpus':<17} would be made by code in {layout.raw / layout.dataset} first; the rest can be told after"
+            " that"
+        )
         return
     streams, encoders = order.streams, order.names
-    table, _ = read_corpus(order.corpus, layout, run, modalities=tuple(encoders), splits=order.splits, limit=order.limit)
+    table, _ = read_corpus(
+        order.corpus, layout, run, modalities=tuple(encoders), splits=order.splits, limit=order.limit
+    )
     hours = sum(manifest.annotated_seconds(table)) / 3600
-    yield f"{'corpus':<17} {table.num_rows} utterances in {len(manifest.dialogue_bounds(table))} dialogues, {hours:.1f} hours by their annotation"
+    yield (
+        f"{'corpus':<17} {table.num_rows} utterances in {len(manifest.dialogue_bounds(table))} dialogues, {hours:.1f}"
+        " hours by their annotation"
+    )
 
-    # Only what stands on finished work can be finished itself: after the first stage that would run, all that need it would.
+    # Only what stands on finished work can be finished itself: after the first stage that would run, all that need it
+    # would.
     there = _same(layout.manifest, table)
     yield _line("manifest", there, {})
     told = f"{table.num_rows} utterances"
@@ -77,7 +96,13 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
         name = f"{one.modality}/{one.name}"
         done, facts = _ask(ready, partial(_encoder_facts, one, order.extraction, layout, run))
         extracted = extracted and done
-        cost = "" if done else costs.of(name, one.kind.__module__.rpartition(".")[2], int(facts.get("utterances_to_do", table.num_rows)))
+        cost = (
+            ""
+            if done
+            else costs.of(
+                name, one.kind.__module__.rpartition(".")[2], int(facts.get("utterances_to_do", table.num_rows))
+            )
+        )
         yield _line(name, done, facts, ", ".join(filter(None, (told, facts.get("fetch"), cost))))
     joined, facts = _ask(extracted, partial(shards.dry_run, order.shards, layout, run, encoders=encoders))
     yield _line("shards", joined, facts, told)
@@ -121,9 +146,15 @@ class _Costs:
     def lines(self) -> Iterator[str]:
         """The sum, if anything would run."""
         if self._seconds:
-            yield f"{'in all':<17} about {_time(self._seconds)} on {self._workers} processes, a rough estimate by {_MEASURED_ON}"
+            yield (
+                f"{'in all':<17} about {_time(self._seconds)} on {self._workers} processes, a rough estimate by"
+                f" {_MEASURED_ON}"
+            )
         if self._unknown:
-            yield f"{'and':<17} what {' and '.join(self._unknown)} takes, which depends on the device: benchmarks/model_costs_2026-11-28.md"
+            yield (
+                f"{'and':<17} what {' and '.join(self._unknown)} takes, which depends on the device:"
+                " benchmarks/model_costs_2026-11-28.md"
+            )
 
 
 def _time(seconds: float) -> str:
@@ -138,7 +169,9 @@ def _time(seconds: float) -> str:
 
 
 def _encoder_facts(one: "ChosenEncoder", config: "ExtractionConfig", layout: Layout, run: RunOptions) -> dict[str, Any]:
-    """What the extraction says of itself, with no hub asked: a model that is not here would be fetched, unless that is forbidden."""
+    """What the extraction says of itself, with no hub asked: a model that is not here would be fetched, unless that is
+    forbidden.
+    """
     from merc.extraction import stage as extraction
 
     try:

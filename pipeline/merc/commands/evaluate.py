@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING
 import click
 
 from merc import __version__, extras, log
-from merc.command_line import DEVICE, EVALUATIONS, LOG_FORMAT, OUT, OVERWRITE, PARAMS, RUNS, SET, WAIT, Command, exiting, go_through
+from merc.command_line import (
+    DEVICE,
+    EVALUATIONS,
+    LOG_FORMAT,
+    OUT,
+    OVERWRITE,
+    PARAMS,
+    RUNS,
+    SET,
+    WAIT,
+    Command,
+    exiting,
+    go_through,
+)
 from merc.commands import completion
 from merc.layout import Layout
 
@@ -28,7 +41,10 @@ if TYPE_CHECKING:
     help="Evaluate this run only; repeatable. Default: all finished ones. Comparisons see all of them.",
 )
 @click.option(
-    "--protocol", "protocols", multiple=True, help="Only this evaluation, such as emotion_shift; repeatable. Default: evaluation.evaluations, or all."
+    "--protocol",
+    "protocols",
+    multiple=True,
+    help="Only this evaluation, such as emotion_shift; repeatable. Default: evaluation.evaluations, or all.",
 )
 @OUT
 @RUNS
@@ -53,8 +69,9 @@ def main(
     overrides: tuple[str, ...],
     log_format: str,
 ) -> None:
-    """Evaluate finished runs: emotion shift, replaced context, missing modalities, ASR transcripts, calibration, each modality
-    by itself, emotion trajectories; and test which recipes differ significantly. Prints the scores.json that each evaluation wrote.
+    """Evaluate finished runs: emotion shift, replaced context, missing modalities, ASR transcripts, calibration, each
+    modality by itself, emotion trajectories; and test which recipes differ significantly. Prints the scores.json that
+    each evaluation wrote.
 
     What was evaluated with the same settings is not evaluated again. A run that cannot be evaluated does not stop the
     others; the command ends with its exit code when they are done.
@@ -86,7 +103,9 @@ def main(
         _evaluate(chosen, Layout(Path("raw"), out, dataset), recipes, options, runs, evaluations)
 
 
-def _evaluate(chosen: "Chosen", layout: Layout, recipes: tuple[str, ...], options: "RunOptions", runs: Path, evaluations: Path) -> None:
+def _evaluate(
+    chosen: "Chosen", layout: Layout, recipes: tuple[str, ...], options: "RunOptions", runs: Path, evaluations: Path
+) -> None:
     """Evaluates each run and compares all; errors are raised at the end, as one with the exit code of the first."""
     from merc.compute import device as devices
     from merc.evaluation.comparing import all_runs, compare
@@ -96,7 +115,9 @@ def _evaluate(chosen: "Chosen", layout: Layout, recipes: tuple[str, ...], option
     on = devices.resolve(options.device)
 
     def one(recipe: str) -> list[Path]:
-        return evaluate(finished.Run.read(runs / layout.dataset / recipe, layout, on), chosen.protocols, options, evaluations)
+        return evaluate(
+            finished.Run.read(runs / layout.dataset / recipe, layout, on), chosen.protocols, options, evaluations
+        )
 
     there = finished.chosen(runs, layout.dataset, recipes)
     work: dict[str, Callable[[], list[Path]]] = {recipe: partial(one, recipe) for recipe in there if chosen.protocols}

@@ -10,7 +10,23 @@ from typing import TYPE_CHECKING
 import click
 
 from merc import __version__, extras, lock, log
-from merc.command_line import ADDRESS, DEVICE, EXECUTOR, LOG_FORMAT, OFFLINE, OUT, OVERWRITE, PARAMS, RAW, SET, WAIT, Group, behind_a_subcommand, echo, exiting
+from merc.command_line import (
+    ADDRESS,
+    DEVICE,
+    EXECUTOR,
+    LOG_FORMAT,
+    OFFLINE,
+    OUT,
+    OVERWRITE,
+    PARAMS,
+    RAW,
+    SET,
+    WAIT,
+    Group,
+    behind_a_subcommand,
+    echo,
+    exiting,
+)
 from merc.command_line import workers as workers_option
 from merc.commands import completion
 from merc.commands.audit import audit
@@ -115,7 +131,11 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
     return int(found[1]), int(found[2])
 
 
-@click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 @click.option(
     "--dataset",
     metavar="NAME",
@@ -136,7 +156,9 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
     "--preset",
     metavar="NAME",
     shell_complete=completion.presets,
-    help="embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there.",
+    help=(
+        "embedded (no download), base or large: a block under presets in params.yaml. Default: default_encoders there."
+    ),
 )
 @click.option(
     "--encoder",
@@ -147,25 +169,51 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
     help="An encoder of `merc-extract models`, instead of the preset's; repeatable.",
 )
 @click.option(
-    "--level", type=click.Choice(["utterance", "sequences"]), help="sequences: keep tokens, pieces of sound and faces, too. Default: extraction.level."
+    "--level",
+    type=click.Choice(["utterance", "sequences"]),
+    help="sequences: keep tokens, pieces of sound and faces, too. Default: extraction.level.",
 )
-@click.option("--no-text", is_flag=True, help="Leave the transcripts out of the shards; the text vectors stay. Default: shards.transcripts.")
-@click.option("--quality", is_flag=True, help="Columns quality_... in the shards, from `merc-extract audit`. Default: shards.quality.")
-@click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all.")
+@click.option(
+    "--no-text",
+    is_flag=True,
+    help="Leave the transcripts out of the shards; the text vectors stay. Default: shards.transcripts.",
+)
+@click.option(
+    "--quality",
+    is_flag=True,
+    help="Columns quality_... in the shards, from `merc-extract audit`. Default: shards.quality.",
+)
+@click.option(
+    "--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all."
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N dialogues of each split, for a trial.")
 @workers_option("Processes for decoding and CPU encoders.")
 @DEVICE
 @EXECUTOR
 @ADDRESS
-@click.option("--max-failed", metavar="N|P%", help="Broken utterances that are tolerated; more give exit code 3. Default: run.max_failed in params.yaml.")
+@click.option(
+    "--max-failed",
+    metavar="N|P%",
+    help="Broken utterances that are tolerated; more give exit code 3. Default: run.max_failed in params.yaml.",
+)
 @OVERWRITE
 @WAIT
 @OFFLINE
 @click.option(
-    "--part", "share", callback=_share, metavar="K/N", help="Decode and encode only the K-th of N shares, beside other processes that make the others."
+    "--part",
+    "share",
+    callback=_share,
+    metavar="K/N",
+    help="Decode and encode only the K-th of N shares, beside other processes that make the others.",
 )
-@click.option("--finish", is_flag=True, help="Put together what `--part` made; ends with exit code 1 if some of it is missing, instead of making it.")
-@click.option("--dry-run", "dry", is_flag=True, help="Only say what is done already, what would run, and what it would take.")
+@click.option(
+    "--finish",
+    is_flag=True,
+    help="Put together what `--part` made; ends with exit code 1 if some of it is missing, instead of making it.",
+)
+@click.option(
+    "--dry-run", "dry", is_flag=True, help="Only say what is done already, what would run, and what it would take."
+)
 @PARAMS
 @SET
 @LOG_FORMAT
@@ -238,8 +286,25 @@ def main(
         overrides += ("shards.quality=true",) if quality else ()
         params = Params.load(params_file, overrides)
         layout = Layout(raw, out, dataset)
-        run = RunOptions.of(params, max_failed, executor, address, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
-        wanted = Order.of(params, dataset, chosen_encoders(params, dataset, modalities, encoders, preset), splits or SPLITS, limit, preset)
+        run = RunOptions.of(
+            params,
+            max_failed,
+            executor,
+            address,
+            workers=workers,
+            device=device,
+            overwrite=overwrite,
+            offline=offline,
+            wait=wait,
+        )
+        wanted = Order.of(
+            params,
+            dataset,
+            chosen_encoders(params, dataset, modalities, encoders, preset),
+            splits or SPLITS,
+            limit,
+            preset,
+        )
         params.check_overrides()
         with _naming_the_way_out(wanted):
             if dry:
@@ -270,7 +335,11 @@ def extract_all(order: Order, layout: Layout, run: "RunOptions") -> list[str]:
     from merc.trajectories.stage import build_trajectories
 
     begin(order, layout, run)
-    made = decode_and_extract(order.media, order.encoders, order.extraction, layout, run, streams=order.streams) if order.streams else ()
+    made = (
+        decode_and_extract(order.media, order.encoders, order.extraction, layout, run, streams=order.streams)
+        if order.streams
+        else ()
+    )
     for one in order.encoders:
         if one not in made:
             extract(one, order.extraction, layout, run)
@@ -281,7 +350,9 @@ def extract_all(order: Order, layout: Layout, run: "RunOptions") -> list[str]:
 
 
 def begin(order: Order, layout: Layout, run: "RunOptions") -> None:
-    """Builds the manifest. What is wrong with names, raw data or models shows here, before hours of decoding, in this order."""
+    """Builds the manifest. What is wrong with names, raw data or models shows here, before hours of decoding, in this
+    order.
+    """
     from merc.corpora.stage import build_manifest
     from merc.records import audit as audits
 
@@ -295,20 +366,30 @@ def begin(order: Order, layout: Layout, run: "RunOptions") -> None:
 
 @contextmanager
 def _naming_the_way_out(order: Order) -> Iterator[None]:
-    """Adds to the message on a model that is not available how to fetch all that the run needs, and how to do without."""
+    """Adds to the message on a model that is not available how to fetch all that the run needs, and how to do
+    without.
+    """
     try:
         yield
     except ModelUnavailable as error:
         from merc.commands.inventory import MEDIA, needed_networks
 
         networks = needed_networks(order.media) if "visual" in order.streams else []
-        names = " ".join([*(f"{modality}={name}" for modality, name in order.names.items()), *(f"{MEDIA}={name}" for name in networks)])
+        names = " ".join(
+            [
+                *(f"{modality}={name}" for modality, name in order.names.items()),
+                *(f"{MEDIA}={name}" for name in networks),
+            ]
+        )
         raise ModelUnavailable(
-            f"{error}\nAll models of this run are fetched by:\n  merc-extract models --download {names}\nThe encoders of --preset embedded need no download."
+            f"{error}\nAll models of this run are fetched by:\n  merc-extract models --download {names}\nThe encoders"
+            " of --preset embedded need no download."
         ) from error
 
 
-def chosen_encoders(params: "Params", dataset: str, modalities: str, given: tuple[str, ...], preset: str | None = None) -> dict[str, str]:
+def chosen_encoders(
+    params: "Params", dataset: str, modalities: str, given: tuple[str, ...], preset: str | None = None
+) -> dict[str, str]:
     """The encoder of each wanted modality: as given, else the preset's, else that of the dataset's default preset.
 
     Args:
@@ -333,7 +414,9 @@ def chosen_encoders(params: "Params", dataset: str, modalities: str, given: tupl
     for pair in given:
         modality, equals, encoder = pair.partition("=")
         if not equals or not encoder or modality not in wanted:
-            raise BadSettings(f"--encoder {pair!r}: MODALITY=NAME is expected, with a modality out of {', '.join(sorted(wanted))}")
+            raise BadSettings(
+                f"--encoder {pair!r}: MODALITY=NAME is expected, with a modality out of {', '.join(sorted(wanted))}"
+            )
         if modality in chosen:
             raise BadSettings(f"--encoder: {modality} is given twice")
         chosen[modality] = encoder
@@ -342,7 +425,10 @@ def chosen_encoders(params: "Params", dataset: str, modalities: str, given: tupl
     elif wanted - set(chosen):
         preset = params.get(f"default_encoders.{dataset}") if dataset in params.block("default_encoders") else None
         if preset is None:
-            raise BadSettings(f"default_encoders in {params.file} names no preset for {dataset}; add it, or give --preset NAME or --encoder MODALITY=NAME")
+            raise BadSettings(
+                f"default_encoders in {params.file} names no preset for {dataset}; add it, or give --preset NAME or"
+                " --encoder MODALITY=NAME"
+            )
         chosen = {**encoders_of(params, preset, f"default_encoders.{dataset}"), **chosen}
     missing = [modality for modality in MODALITIES if modality in wanted and modality not in chosen]
     if missing:
@@ -359,15 +445,37 @@ def _summary(layout: Layout, order: Order) -> list[str]:
         record = read_json(layout.features(modality, encoder) / "record.json")
         absent = ", ".join(f"{reason} {count}" for reason, count in sorted(record["counts"]["absent"].items()))
         present, total = record["counts"]["present"], record["counts"]["utterances"]
-        lines.append(f"  {modality} by {encoder}: {present} of {total} utterances, {record['dim']} numbers each{'; absent: ' + absent if absent else ''}")
+        lines.append(
+            f"  {modality} by {encoder}: {present} of {total} utterances, {record['dim']} numbers"
+            f" each{'; absent: ' + absent if absent else ''}"
+        )
     return lines
 
 
 @click.command("params", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--dataset", metavar="NAME", shell_complete=completion.datasets, help="As of merc-extract. Without it: the settings file of the package.")
-@click.option("--modalities", default=",".join(MODALITIES), show_default=True, metavar="LIST", shell_complete=completion.modalities, help="Comma-separated.")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=completion.datasets,
+    help="As of merc-extract. Without it: the settings file of the package.",
+)
+@click.option(
+    "--modalities",
+    default=",".join(MODALITIES),
+    show_default=True,
+    metavar="LIST",
+    shell_complete=completion.modalities,
+    help="Comma-separated.",
+)
 @click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="As of merc-extract.")
-@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", shell_complete=completion.encoders, help="As of merc-extract; repeatable.")
+@click.option(
+    "--encoder",
+    "encoders",
+    multiple=True,
+    metavar="MODALITY=NAME",
+    shell_complete=completion.encoders,
+    help="As of merc-extract; repeatable.",
+)
 @PARAMS
 @SET
 @click.pass_context
@@ -380,7 +488,8 @@ def params_command(
     params_file: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Print every setting of an extraction, and where it comes from; or a settings file to start from. Nothing is read or made.
+    """Print every setting of an extraction, and where it comes from; or a settings file to start from. Nothing is read
+    or made.
 
     \b
     Examples:
@@ -410,23 +519,35 @@ def params_command(
                 echo(line)
         for line in lines_of("media", order.media, lay_media(params, dataset, preset).origins):
             echo(line)
-        configs = {"extraction": order.extraction, "audit": audit_config, "shards": order.shards, "trajectories": order.trajectories}
+        configs = {
+            "extraction": order.extraction,
+            "audit": audit_config,
+            "shards": order.shards,
+            "trajectories": order.trajectories,
+        }
         for key, config in configs.items():
             for line in lines_of(key, config, params.read(key).origins):
                 echo(line)
 
 
 def _print_settings_file(context: click.Context) -> None:
-    """The package's own file as it is, whatever params.yaml lies here: the shell has emptied that one already, if it is to be written.
+    """The package's own file as it is, whatever params.yaml lies here: the shell has emptied that one already, if it is
+    to be written.
 
     Raises:
         click.UsageError: if options are given, which would have no effect.
     """
     from merc.params import packaged_file
 
-    given = [name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    given = [
+        name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
     if given:
-        raise click.UsageError(f"without --dataset the package's settings file is printed as it is; given with it: {', '.join(sorted(given))}", context)
+        raise click.UsageError(
+            "without --dataset the package's settings file is printed as it is; given with it:"
+            f" {', '.join(sorted(given))}",
+            context,
+        )
     click.echo(packaged_file().read_text(encoding="utf-8"), nl=False)
 
 

@@ -20,7 +20,12 @@ from merc.layout import Layout
     help="Its audit must have been made with a Whisper: merc-extract audit --dataset NAME --asr …",
 )
 @OUT
-@click.option("--encoder", metavar="NAME", shell_complete=completion.text_encoders, help="A text encoder. Default: that of the shards.")
+@click.option(
+    "--encoder",
+    metavar="NAME",
+    shell_complete=completion.text_encoders,
+    help="A text encoder. Default: that of the shards.",
+)
 @workers_option("Processes for CPU encoders.")
 @DEVICE
 @OVERWRITE
@@ -86,5 +91,7 @@ def _of_shards(layout: Layout) -> str:
 
     encoders = reader.info_of(layout)["encoders"]
     if "text" not in encoders:
-        raise BadSettings(f"{layout.shards}: the shards have no text vectors, only {', '.join(encoders)}; give --encoder NAME")
+        raise BadSettings(
+            f"{layout.shards}: the shards have no text vectors, only {', '.join(encoders)}; give --encoder NAME"
+        )
     return str(encoders["text"]["name"])

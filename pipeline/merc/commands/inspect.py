@@ -1,7 +1,7 @@
 """``merc-extract inspect``: pictures of what the media stage sees, so that people can tell whether the faces are right.
 
-The wanted utterances are decoded anew from the raw files, with the stage's own code and settings; nothing of the stage's is written. If
-finished media are there, what differs from them is said.
+The wanted utterances are decoded anew from the raw files, with the stage's own code and settings; nothing of the
+stage's is written. If finished media are there, what differs from them is said.
 """
 
 from pathlib import Path
@@ -18,17 +18,52 @@ from merc.records.dialogue import SPLITS
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option(
-    "--dataset", required=True, metavar="NAME", shell_complete=completion.datasets, help="Its manifest must have been made: merc-extract --dataset NAME."
+    "--dataset",
+    required=True,
+    metavar="NAME",
+    shell_complete=completion.datasets,
+    help="Its manifest must have been made: merc-extract --dataset NAME.",
 )
-@click.option("--utterance", "utterances", multiple=True, metavar="ID", help="Draw a picture of this one, such as train/dia0_utt0; repeatable.")
+@click.option(
+    "--utterance",
+    "utterances",
+    multiple=True,
+    metavar="ID",
+    help="Draw a picture of this one, such as train/dia0_utt0; repeatable.",
+)
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Make a page of N utterances.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones --sample draws.")
-@click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Draw from this split; repeatable. Default: all.")
-@click.option("--doubtful", is_flag=True, help="With --sample: the most doubtful faces of the finished media, instead of drawing.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE_OR_DIR", help="A .png file for one utterance, else a folder.")
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    type=click.Choice(SPLITS),
+    help="Draw from this split; repeatable. Default: all.",
+)
+@click.option(
+    "--doubtful", is_flag=True, help="With --sample: the most doubtful faces of the finished media, instead of drawing."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE_OR_DIR",
+    help="A .png file for one utterance, else a folder.",
+)
 @RAW
-@click.option("--features", type=click.Path(path_type=Path), default="features", show_default=True, help="Folder that was merc-extract's --out.")
-@click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="That of the extraction, if it was given one: its settings of the media.")
+@click.option(
+    "--features",
+    type=click.Path(path_type=Path),
+    default="features",
+    show_default=True,
+    help="Folder that was merc-extract's --out.",
+)
+@click.option(
+    "--preset",
+    metavar="NAME",
+    shell_complete=completion.presets,
+    help="That of the extraction, if it was given one: its settings of the media.",
+)
 @workers_option("Processes for decoding.")
 @PARAMS
 @SET
@@ -75,6 +110,8 @@ def inspect(
         if sample is None:
             written = draw(config, layout, run, utterances, out)
         else:
-            written = [make_page(config, layout, run, sample, out, seed=seed, splits=splits or SPLITS, doubtful=doubtful)]
+            written = [
+                make_page(config, layout, run, sample, out, seed=seed, splits=splits or SPLITS, doubtful=doubtful)
+            ]
         for path in written:
             echo(path)

@@ -1,4 +1,6 @@
-"""What there is of encoders with their checkpoints and of networks of the media stage, what is here, and fetching what is not. torch is not imported."""
+"""What there is of encoders with their checkpoints and of networks of the media stage, what is here, and fetching what
+is not. torch is not imported.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -74,12 +76,17 @@ def chosen(params: Params, names: Iterable[str], preset: str | None = None) -> l
         modality, equals, name = given.rpartition("=")
         found = {one for one in every if one[1] == name and (not equals or one[0] == modality)}
         if not found:
-            raise BadSettings(f"no encoder {given!r}; {nearest(given, [f'{one[0]}={one[1]}' if equals else one[1] for one in every])}")
+            raise BadSettings(
+                f"no encoder {given!r}; {nearest(given, [f'{one[0]}={one[1]}' if equals else one[1] for one in every])}"
+            )
         wanted |= found
     unknown = sorted(wanted - set(every))
     if unknown:
         modality, name = unknown[0]
-        raise BadSettings(f"presets.{preset} names {modality}={name}, and there is no such encoder; {nearest(name, registry.names(params, modality))}")
+        raise BadSettings(
+            f"presets.{preset} names {modality}={name}, and there is no such encoder;"
+            f" {nearest(name, registry.names(params, modality))}"
+        )
     return [one for one in every if one in wanted] if wanted else every
 
 
@@ -134,14 +141,30 @@ class MediaNetwork:
             state = "not here"
         except PipelineError as error:
             state, problem = "refused", str(error)
-        return Listed(MEDIA, self.name, self.name, None, licence, overlap, megabytes, state, repo, revision, self.presets, problem=problem)
+        return Listed(
+            MEDIA,
+            self.name,
+            self.name,
+            None,
+            licence,
+            overlap,
+            megabytes,
+            state,
+            repo,
+            revision,
+            self.presets,
+            problem=problem,
+        )
 
 
 def media_networks(params: Params, preset: str | None = None) -> list[MediaNetwork]:
     """The networks that the media stage needs with a preset, or with any of them; none with settings that need none."""
     presets = [preset] if preset else list(params.block("presets"))
     configs = {name: of_preset(params, name) for name in presets}
-    needing = {network: tuple(name for name, config in configs.items() if network in needed_networks(config)) for network in _NETWORKS}
+    needing = {
+        network: tuple(name for name, config in configs.items() if network in needed_networks(config))
+        for network in _NETWORKS
+    }
     return [_network(network, configs[names[0]], names) for network, names in needing.items() if names]
 
 
@@ -152,7 +175,9 @@ def needed_networks(config: MediaConfig) -> list[str]:
 
 
 def named_networks(params: Params, names: Iterable[str]) -> list[MediaNetwork]:
-    """Networks of the media stage by name, also where no preset needs them. Raises ``BadSettings`` if there is no such network."""
+    """Networks of the media stage by name, also where no preset needs them. Raises ``BadSettings`` if there is no such
+    network.
+    """
     of_presets = {one.name: one for one in media_networks(params)}
     found = []
     for name in dict.fromkeys(names):
@@ -164,15 +189,29 @@ def named_networks(params: Params, names: Iterable[str]) -> list[MediaNetwork]:
 
 def _network(name: str, config: MediaConfig, presets: tuple[str, ...]) -> MediaNetwork:
     if name == "yunet":
-        about = ("MIT", f"{_NONE_KNOWN} (WIDER FACE)", 0.2, config.yunet_file or config.yunet_repo, "" if config.yunet_file else config.yunet_revision)
+        about = (
+            "MIT",
+            f"{_NONE_KNOWN} (WIDER FACE)",
+            0.2,
+            config.yunet_file or config.yunet_repo,
+            "" if config.yunet_file else config.yunet_revision,
+        )
     else:
         here = ("" if config.speaker_file else config.speaker_revision,)
-        about = ("MIT", f"{_NONE_KNOWN} (AVA-ActiveSpeaker, TalkSet: films and interviews)", 4.2, config.speaker_file or config.speaker_url, *here)
+        about = (
+            "MIT",
+            f"{_NONE_KNOWN} (AVA-ActiveSpeaker, TalkSet: films and interviews)",
+            4.2,
+            config.speaker_file or config.speaker_url,
+            *here,
+        )
     return MediaNetwork(name, config, presets, about)
 
 
 def describe(params: Params, modality: str, name: str) -> Listed:
-    """What is known of an encoder without loading it and without a network. Raises ``BadSettings`` if its block is wrong."""
+    """What is known of an encoder without loading it and without a network. Raises ``BadSettings`` if its block is
+    wrong.
+    """
     try:
         encoder = _built(params, modality, name, offline=True)
     except BadPlugin as error:
@@ -195,7 +234,11 @@ def describe(params: Params, modality: str, name: str) -> Listed:
         modality=modality,
         name=name,
         family=config.family,
-        dim=encoder.planned_dim() if not problem and (checkpoint is None or missing is None) else getattr(config, "dim", None),
+        dim=(
+            encoder.planned_dim()
+            if not problem and (checkpoint is None or missing is None)
+            else getattr(config, "dim", None)
+        ),
         licence=str(getattr(config, "licence", words.get("licence", "?"))),
         training_data_overlap=str(getattr(config, "training_data_overlap", words.get("training_data_overlap", "?"))),
         megabytes=None if size is None else round(size, 1),
@@ -208,7 +251,14 @@ def describe(params: Params, modality: str, name: str) -> Listed:
     )
 
 
-def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, asked_for: bool = True, networks: Iterable[MediaNetwork] = ()) -> None:
+def fetch(
+    params: Params,
+    wanted: Iterable[tuple[str, str]],
+    *,
+    offline: bool,
+    asked_for: bool = True,
+    networks: Iterable[MediaNetwork] = (),
+) -> None:
     """Fetches the models that are not here; one that cannot be had does not keep the others from being fetched.
 
     Args:
@@ -216,7 +266,8 @@ def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, a
         wanted: modality and name of each.
         offline: never ask the hub.
         networks: of the media stage.
-        asked_for: they were named; else what no download can give (an extra, an encoder that is fine-tuned here) is reported and left out.
+        asked_for: they were named; else what no download can give (an extra, an encoder that is fine-tuned here) is
+            reported and left out.
 
     Raises:
         ModelUnavailable: naming each model that could not be had, and the command for it.
@@ -247,7 +298,10 @@ def fetch(params: Params, wanted: Iterable[tuple[str, str]], *, offline: bool, a
         except PipelineError as error:
             failed.append(f"{modality}={name}: {error}")
     absent = [network for network in networks if network.listed().state == "not here"]
-    count, megabytes = len(sizes) + len(absent), sum(size for *_, size in sizes) / 1e6 + sum(network.about[2] for network in absent)
+    count, megabytes = (
+        len(sizes) + len(absent),
+        sum(size for *_, size in sizes) / 1e6 + sum(network.about[2] for network in absent),
+    )
     log.logger.info("to fetch: %d model%s, %.0f MB", count, "" if count == 1 else "s", megabytes)
     for title, checkpoint, size in sizes:
         log.logger.info("%s: %s, %.0f MB", title, checkpoint.repo, size / 1e6)

@@ -1,4 +1,6 @@
-"""``merc-extract models``: every encoder with its checkpoint, the networks of the media stage, and fetching both ahead of a run."""
+"""``merc-extract models``: every encoder with its checkpoint, the networks of the media stage, and fetching both ahead
+of a run.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -17,19 +19,36 @@ if TYPE_CHECKING:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("names", nargs=-1, metavar="[NAMES]...", shell_complete=completion.models)
-@click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="Only the encoders of this preset of params.yaml.")
-@click.option("--download", is_flag=True, help="Fetch what is not here. What an interrupted download has finished is kept.")
-@click.option("--offline", is_flag=True, help="With --download: never ask the hub, and end with exit code 6 if something is not here.")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    shell_complete=completion.presets,
+    help="Only the encoders of this preset of params.yaml.",
+)
+@click.option(
+    "--download", is_flag=True, help="Fetch what is not here. What an interrupted download has finished is kept."
+)
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="With --download: never ask the hub, and end with exit code 6 if something is not here.",
+)
 @PARAMS
 @SET
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per encoder and line.")
 def models(
-    names: tuple[str, ...], preset: str | None, download: bool, offline: bool, params_file: Path | None, overrides: tuple[str, ...], as_json: bool
+    names: tuple[str, ...],
+    preset: str | None,
+    download: bool,
+    offline: bool,
+    params_file: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """List the encoders and the networks of the media stage, and fetch their models.
 
-    NAMES are encoders, as roberta_base or text=roberta_base, or networks of the media stage, as media=yunet; without any, all are meant. Nothing is
-    downloaded without --download.
+    NAMES are encoders, as roberta_base or text=roberta_base, or networks of the media stage, as media=yunet; without
+    any, all are meant. Nothing is downloaded without --download.
 
     \b
     Examples:
@@ -52,7 +71,9 @@ def models(
         params.read("presets")  # the list says which of them name an encoder
         params.check_overrides()
         networks = [] if names and not preset else media_networks(params, preset)
-        networks += [one for one in named_networks(params, of_media) if one.name not in [there.name for there in networks]]
+        networks += [
+            one for one in named_networks(params, of_media) if one.name not in [there.name for there in networks]
+        ]
         if download:
             fetch(params, wanted, offline=offline, asked_for=bool(names or preset), networks=networks)
         listed = [*(describe(params, modality, name) for modality, name in wanted), *(one.listed() for one in networks)]
@@ -68,8 +89,13 @@ _LICENCE_COLUMNS = 16
 
 
 def table(listed: "Iterable[Listed]") -> Iterator[str]:
-    """Two lines per encoder with a checkpoint, one without, at most 120 columns unless names are longer; the first line is the heading."""
-    yield f"{'':6} {'encoder':20} {'family':12} {'dim':>5}  {'licence':{_LICENCE_COLUMNS}} {'MB':>6}  {'state':8}  {'preset':8}  IEMOCAP, MELD seen"
+    """Two lines per encoder with a checkpoint, one without, at most 120 columns unless names are longer; the first line
+    is the heading.
+    """
+    yield (
+        f"{'':6} {'encoder':20} {'family':12} {'dim':>5}  {'licence':{_LICENCE_COLUMNS}} {'MB':>6}  {'state':8} "
+        f" {'preset':8}  IEMOCAP, MELD seen"
+    )
     before = ""
     for one in listed:
         modality = one.modality if one.modality != before else ""
@@ -78,7 +104,9 @@ def table(listed: "Iterable[Listed]") -> Iterator[str]:
         size = "?" if one.megabytes is None else f"{one.megabytes:.0f}" if one.megabytes else "-"
         preset = ",".join(one.presets)
         licence = one.licence if len(one.licence) <= _LICENCE_COLUMNS else "see below"
-        about = f"{licence:{_LICENCE_COLUMNS}} {size:>6}  {one.state:8}  {preset:8}  {_briefly(one.training_data_overlap)}"
+        about = (
+            f"{licence:{_LICENCE_COLUMNS}} {size:>6}  {one.state:8}  {preset:8}  {_briefly(one.training_data_overlap)}"
+        )
         yield f"{modality:6} {one.name:20} {one.family:12} {dim:>5}  {about}".rstrip()
         if licence != one.licence:
             yield f"{'':9}licence: {one.licence}"

@@ -3,11 +3,13 @@
     thread        decode 0 │ decode 1 │ decode 2 │ decode 3 │ …                    worker processes do the work
     main thread   text 0   │ sound 0  │ faces 0  │ sound 1  │ faces 1  │ …         encoders with a model take turns on their device
 
-Media parts go to the disk, marked as done, and an encoder takes them from there: so whoever is faster waits for the other, and no more is held in
-memory than when one comes after the other, but for the models, which are all loaded. The bytes are the same, and so is what a killed run finds again.
+Media parts go to the disk, marked as done, and an encoder takes them from there: so whoever is faster waits for the
+other, and no more is held in memory than when one comes after the other, but for the models, which are all loaded. The
+bytes are the same, and so is what a killed run finds again.
 
-Encoders without a model share the cores with the decoder, and are left for later; so is everything on a CPU whose cores are all taken.
-"""
+Encoders without a model share the cores with the decoder, and are left for later; so is everything on a CPU whose cores
+are all taken.
+"""  # noqa: E501
 
 import os
 import threading
@@ -36,9 +38,16 @@ _FAREWELL_SECONDS = 5.0
 
 
 def decode_and_extract(
-    media_config: MediaConfig, chosen: Sequence[ChosenEncoder], config: Config, layout: Layout, run: RunOptions, *, streams: frozenset[str]
+    media_config: MediaConfig,
+    chosen: Sequence[ChosenEncoder],
+    config: Config,
+    layout: Layout,
+    run: RunOptions,
+    *,
+    streams: frozenset[str],
 ) -> tuple[ChosenEncoder, ...]:
-    """Decodes sound and faces as :func:`merc.media.stage.decode` does, and meanwhile encodes as :func:`merc.extraction.stage.extract` does.
+    """Decodes sound and faces as :func:`merc.media.stage.decode` does, and meanwhile encodes as
+    :func:`merc.extraction.stage.extract` does.
 
     Args:
         media_config: settings of the media.
@@ -62,7 +71,11 @@ def decode_and_extract(
         return ()
     decoding = media.with_networks(decoding, run)
     with_model = [one for one in chosen if one.kind.ACCELERATED]
-    to_make = [one for one in (extraction.prepare(one, config, layout, run, to_come(decoding)) for one in with_model) if not one.job.done_before()]
+    to_make = [
+        one
+        for one in (extraction.prepare(one, config, layout, run, to_come(decoding)) for one in with_model)
+        if not one.job.done_before()
+    ]
     with stoppable(), _Decoder(decoding, run) as decoder, ExitStack() as ends:
         turns = [_Turns(one, run, decoder) for one in to_make]
         for one in turns:
@@ -77,11 +90,16 @@ def decode_and_extract(
 
 def to_come(decoding: Decoding) -> MediaToCome:
     """The media that a run makes."""
-    return MediaToCome(tuple((decoding.job.part(index), decoding.utterances([index])) for index in range(len(decoding.bounds))), decoding.job.fingerprint)
+    return MediaToCome(
+        tuple((decoding.job.part(index), decoding.utterances([index])) for index in range(len(decoding.bounds))),
+        decoding.job.fingerprint,
+    )
 
 
 def _room(chosen: Sequence[ChosenEncoder], run: RunOptions) -> bool:
-    """Whether encoders with a model have something to compute on that decoding leaves free: a GPU, or cores. On a cluster, either keeps all nodes busy."""
+    """Whether encoders with a model have something to compute on that decoding leaves free: a GPU, or cores. On a
+    cluster, either keeps all nodes busy.
+    """
     if run.executor != "local" or not any(one.kind.ACCELERATED for one in chosen):
         return False
     import torch
@@ -113,7 +131,9 @@ class _Decoder:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stopped = True
         self._thread.join(None if kind is None else _FAREWELL_SECONDS)
 
@@ -125,7 +145,9 @@ class _Decoder:
                         self._there.add(self._decoding.job.part(index))
                         self._changed.notify_all()
             # Too many failures end the run at once, and not only when all is encoded.
-            feature_tables.write_failures(self._decoding.job, len(self._decoding.bounds), self._decoding.table.num_rows, self._run.max_failed)
+            feature_tables.write_failures(
+                self._decoding.job, len(self._decoding.bounds), self._decoding.table.num_rows, self._run.max_failed
+            )
         except BaseException as error:  # it is raised in the main thread
             self._error = error
         finally:
@@ -163,7 +185,8 @@ class _Turns:
 
     Attributes:
         prepared: what it has to do.
-        steps: gives the number of each part that is done; it never waits for media as long as it is advanced only if :attr:`can_go_on`.
+        steps: gives the number of each part that is done; it never waits for media as long as it is advanced only if
+            :attr:`can_go_on`.
         facts: what is known of the encoder at the end.
     """
 
@@ -178,7 +201,14 @@ class _Turns:
 
     def _next_ready(self) -> int | None:
         source = self.prepared.source
-        return next((index for index in self._left if not isinstance(source, MediaSource) or self._decoder.has(source.groups[index])), None)
+        return next(
+            (
+                index
+                for index in self._left
+                if not isinstance(source, MediaSource) or self._decoder.has(source.groups[index])
+            ),
+            None,
+        )
 
     def take(self, *, wait: bool) -> int | None:
         """See :meth:`merc.compute.executors.base.Parts.take`."""

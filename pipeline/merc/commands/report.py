@@ -22,12 +22,26 @@ from merc.layout import Layout
 @OUT
 @RUNS
 @EVALUATIONS
-@click.option("--no-text", is_flag=True, help="Without what is said, for reports that leave the house: as the setting report.text: false.")
+@click.option(
+    "--no-text",
+    is_flag=True,
+    help="Without what is said, for reports that leave the house: as the setting report.text: false.",
+)
 @click.option("--no-media", is_flag=True, help="Without copies of faces and sound: as the setting report.media: false.")
-@click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder for the pages and the tables.")
+@click.option(
+    "--reports",
+    type=click.Path(path_type=Path),
+    default="reports",
+    show_default=True,
+    help="Folder for the pages and the tables.",
+)
 @PARAMS
 @WAIT
-@click.option("--where", is_flag=True, help="Only print where the shards, the metrics, the evaluations and the report are, and the best scores.")
+@click.option(
+    "--where",
+    is_flag=True,
+    help="Only print where the shards, the metrics, the evaluations and the report are, and the best scores.",
+)
 def main(
     datasets: tuple[str, ...],
     out: Path,
@@ -40,9 +54,11 @@ def main(
     wait: bool,
     where: bool,
 ) -> None:
-    """Write the report: a folder of HTML pages that need nothing else, the results as Markdown and LaTeX, and the data of the plots.
+    """Write the report: a folder of HTML pages that need nothing else, the results as Markdown and LaTeX, and the data
+    of the plots.
 
-    It reads the shards below --out, the runs below --runs and their evaluations, whatever made them. Open index.html in --reports.
+    It reads the shards below --out, the runs below --runs and their evaluations, whatever made them. Open index.html in
+    --reports.
 
     \b
     Exit codes:
@@ -61,7 +77,9 @@ def main(
 
             params = Params.load(params_file)
             config = params.fill("report", Config)
-            config = config.model_copy(update={"text": config.text and not no_text, "media": config.media and not no_media})
+            config = config.model_copy(
+                update={"text": config.text and not no_text, "media": config.media and not no_media}
+            )
             with lock.held(reports, wait=wait):
                 write_report(config, out, runs, reports, list(datasets) or None, evaluations)
         for line in whereabouts(out, runs, evaluations, reports):
@@ -69,13 +87,21 @@ def main(
 
 
 def whereabouts(out: Path, runs: Path, evaluations: Path, reports: Path) -> list[str]:
-    """One line each for the shards, the metrics, the folders of evaluations and the report that are there; then the best scores, and the page to open."""
+    """One line each for the shards, the metrics, the folders of evaluations and the report that are there; then the
+    best scores, and the page to open.
+    """
     shards = sorted(folder for folder in out.glob("*") if Layout(Path("raw"), out, folder.name).shards.is_dir())
     lines = [f"shards   {Layout(Path('raw'), out, folder.name).shards}" for folder in shards]
     lines += [f"metrics  {path}" for path in sorted(runs.glob("*/*/metrics.json"))]
-    evaluated = {path.parents[1] for kind in ("runs/*/*", "comparisons/*") for path in evaluations.glob(f"{kind}/*/scores.json")}
+    evaluated = {
+        path.parents[1] for kind in ("runs/*/*", "comparisons/*") for path in evaluations.glob(f"{kind}/*/scores.json")
+    }
     lines += [f"scores   {folder}" for folder in sorted(evaluated)]
-    lines += [f"report   {path}" for path in (reports / name for name in ("index.html", "results.md", "results.tex")) if path.is_file()]
+    lines += [
+        f"report   {path}"
+        for path in (reports / name for name in ("index.html", "results.md", "results.tex"))
+        if path.is_file()
+    ]
     index = reports / "index.html"
     lines += best_scores(runs)
     lines += [f"open     {index.resolve().as_uri()}"] if index.is_file() else []
@@ -83,7 +109,8 @@ def whereabouts(out: Path, runs: Path, evaluations: Path, reports: Path) -> list
 
 
 def best_scores(runs: Path) -> list[str]:
-    """One line for the best recipe of each dataset, label set and kind of encoders, of those that were trained; dev decides which it is, never test.
+    """One line for the best recipe of each dataset, label set and kind of encoders, of those that were trained; dev
+    decides which it is, never test.
 
     Raises:
         BadTable: if the results of a run are damaged.
@@ -97,5 +124,8 @@ def best_scores(runs: Path) -> list[str]:
             seeds = len(board.best.seeds)
             score = percent(spread(board.best, next(iter(SCORES))))
             about = f"test weighted F1, {seeds} seed{'s' if seeds > 1 else ''}, best of {len(board.recipes)} on dev"
-            lines.append(f"best     {dataset}: {board.best.recipe} {score} ({about}{', fine-tuned encoders' if board.tuned else ''})")
+            lines.append(
+                f"best     {dataset}: {board.best.recipe} {score}"
+                f" ({about}{', fine-tuned encoders' if board.tuned else ''})"
+            )
     return lines

@@ -1,12 +1,14 @@
-"""DVC stage ``settings``: every setting of params.yaml looked up and checked before anything is made, in ``features/.settings/``.
+"""DVC stage ``settings``: every setting of params.yaml looked up and checked before anything is made, in
+``features/.settings/``.
 
     demo.json, extraction.json, shards.json, trajectories.json, evaluation.json, report.json    settings of these stages
     datasets/<dataset>/corpus.json, media.json, text.json, …                   of what ``build`` names
     adaptations/<run>.json, trainings/<name>.json                              of ``adapt_text``, ``adapt_audio``, ``train``
 
-Each file holds the resolved settings, and the hashes of the plug-ins that they name and of what those import from beside them. A stage depends on its own
-file, so that an edit makes stale what it changes and nothing else: a new corpus, encoder, model, loss or recipe changes no file that was there.
-"""
+Each file holds the resolved settings, and the hashes of the plug-ins that they name and of what those import from
+beside them. A stage depends on its own file, so that an edit makes stale what it changes and nothing else: a new
+corpus, encoder, model, loss or recipe changes no file that was there.
+"""  # noqa: E501
 
 import ast
 import importlib.util
@@ -49,20 +51,31 @@ def resolve_all(params: Params) -> dict[str, Any]:
     found: dict[str, Any] = {"demo": {"settings": demo, "classes": LABEL_SETS["meld7"].classes}}
     found["evaluation"] = evaluation.choose(params).settings()
     if found["evaluation"].get("cross_corpus", {}).get("datasets"):
-        raise BadSettings("evaluation.cross_corpus.datasets: no stage of DVC waits for a second dataset; merc-evaluate --set does such an evaluation")
+        raise BadSettings(
+            "evaluation.cross_corpus.datasets: no stage of DVC waits for a second dataset; merc-evaluate --set does"
+            " such an evaluation"
+        )
     found["report"] = params.fill("report", ReportConfig).model_dump(mode="json")
     for dataset, encoders in params.read("build").tree.items():
         order = Order.of(params, dataset, _known_modalities(dataset, encoders))
         if order.shards.quality:
-            raise BadSettings("shards.quality: no stage of DVC makes an audit; merc-extract audit does, and merc-extract --quality takes its columns")
-        found |= {stage: getattr(order, stage).model_dump(mode="json") for stage in ("extraction", "shards", "trajectories")}
+            raise BadSettings(
+                "shards.quality: no stage of DVC makes an audit; merc-extract audit does, and merc-extract --quality"
+                " takes its columns"
+            )
+        found |= {
+            stage: getattr(order, stage).model_dump(mode="json") for stage in ("extraction", "shards", "trajectories")
+        }
         found[f"datasets/{dataset}/media"] = order.media.model_dump(mode="json")
         found[f"datasets/{dataset}/corpus"] = _corpus(order.corpus)
         found |= {f"datasets/{dataset}/{one.modality}": _encoder(one) for one in order.encoders}
     for modality in ADAPTED:
         for name, run in params.read(f"adapt_{modality}").tree.items():
             chosen = adaptation.choose(params, modality=modality, encoder=run["encoder"], settings=run["settings"])
-            found[f"adaptations/{name}"] = {"encoder": _encoder(chosen.encoder), "settings": chosen.config.model_dump(mode="json")}
+            found[f"adaptations/{name}"] = {
+                "encoder": _encoder(chosen.encoder),
+                "settings": chosen.config.model_dump(mode="json"),
+            }
     for name, training in params.read("train").tree.items():
         found[f"trainings/{name}"] = _training(params, name, training)
     params.check_overrides()
@@ -98,11 +111,16 @@ def _training(params: Params, name: str, given: Mapping[str, Any]) -> dict[str, 
     built = params.block("build")
     for key in ("dataset", "also_reads"):
         if given[key] not in built:
-            raise BadSettings(f"train.{name}.{key}: {given[key]!r} is not under build; {nearest(str(given[key]), list(built))}")
+            raise BadSettings(
+                f"train.{name}.{key}: {given[key]!r} is not under build; {nearest(str(given[key]), list(built))}"
+            )
     resolved = resolve(params, given["recipe"])
     for key, wanted in training_entry(params, resolved, given["dataset"]).items():
         if given[key] != wanted:
-            raise BadSettings(f"train.{name}.{key} is {given[key]!r}, and has to be {wanted!r}, which is what {given['recipe']} is made of")
+            raise BadSettings(
+                f"train.{name}.{key} is {given[key]!r}, and has to be {wanted!r}, which is what {given['recipe']} is"
+                " made of"
+            )
     return {"settings": resolved.settings(), "sources": _sources_of(resolved)}
 
 
@@ -117,7 +135,9 @@ def _sources_of(resolved: ResolvedRecipe) -> dict[str, str]:
 
 def sources(kind: type) -> dict[str, str]:
     """The module of a plug-in, and those that it imports from its own folder: dotted name → sha256 of the file."""
-    package = kind.__module__.rpartition(".")[0]  # empty for a module by itself, beside which everything else lies that is installed
+    package = kind.__module__.rpartition(".")[
+        0
+    ]  # empty for a module by itself, beside which everything else lies that is installed
     found: dict[str, str] = {}
     left = [kind.__module__]
     while left:

@@ -23,5 +23,15 @@ def lines_of(key: str, config: Settings, origins: Mapping[str, Origin]) -> Itera
     for name, value in flat(config.model_dump(mode="json")).items():
         if _ELSEWHERE.search(name):
             continue
-        origin = next((found for one, found in origins.items() if name == one or name.startswith(f"{one}.") or one.startswith(f"{name}.")), None)
-        yield f"{f'{key}.{name}':<{_KEY_COLUMNS}} = {json.dumps(value, ensure_ascii=False):<24} # {origin.words if origin else 'default'}"
+        origin = next(
+            (
+                found
+                for one, found in origins.items()
+                if name == one or name.startswith(f"{one}.") or one.startswith(f"{name}.")
+            ),
+            None,
+        )
+        yield (
+            f"{f'{key}.{name}':<{_KEY_COLUMNS}} = {json.dumps(value, ensure_ascii=False):<24} #"
+            f" {origin.words if origin else 'default'}"
+        )

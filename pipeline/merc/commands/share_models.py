@@ -16,8 +16,9 @@ from merc.commands.sharing import REPOSITORY, confirm, pulled, pulling, pushed, 
 def push(run: Path, repository: str, private: bool | None, yes: bool) -> None:
     """Push the models of RUN, such as runs/meld/baseline, to the model OWNER/NAME on the Hugging Face hub.
 
-    The weights of all seeds, the scores and a card go up as one commit, which is printed; predictions stay here. An interrupted push resumes with the same
-    command, and sends only what is missing. A public repository needs --yes-i-may: the models were learnt from a corpus with its own licence.
+    The weights of all seeds, the scores and a card go up as one commit, which is printed; predictions stay here. An
+    interrupted push resumes with the same command, and sends only what is missing. A public repository needs
+    --yes-i-may: the models were learnt from a corpus with its own licence.
 
     \b
     Examples:
@@ -33,7 +34,10 @@ def push(run: Path, repository: str, private: bool | None, yes: bool) -> None:
 
         to = Repository(repository, "model")
         dataset = sharing.results_of(run)["dataset"]
-        asked = f"The models of {run} were learnt from the corpus {dataset}, whose licence says whether they may be published. May you publish them?"
+        asked = (
+            f"The models of {run} were learnt from the corpus {dataset}, whose licence says whether they may be"
+            " published. May you publish them?"
+        )
         confirm(asked if private is False else "", yes=yes)
         for line in pushed(to, sharing.push(run, to, private=private), f"merc-train pull {repository} FOLDER"):
             echo(line)
@@ -44,8 +48,9 @@ def push(run: Path, repository: str, private: bool | None, yes: bool) -> None:
 def pull(repository: str, out: Path, revision: str | None, overwrite: bool, wait: bool) -> None:
     """Pull models from the model OWNER/NAME on the Hugging Face hub into OUT, to label dialogues with --predict.
 
-    Only weights as safetensors, scores and the card are fetched. Sizes and hashes are compared with what the hub lists, and each model is built from its
-    file; OUT appears, whole, only if nothing is wrong. An interrupted pull resumes with the same command.
+    Only weights as safetensors, scores and the card are fetched. Sizes and hashes are compared with what the hub lists,
+    and each model is built from its file; OUT appears, whole, only if nothing is wrong. An interrupted pull resumes
+    with the same command.
 
     \b
     Example:

@@ -1,11 +1,12 @@
-"""``merc-extract --part K/N`` and ``--finish``: many machines without an engine, such as an array of batch jobs on a shared file system.
+"""``merc-extract --part K/N`` and ``--finish``: many machines without an engine, such as an array of batch jobs on a
+shared file system.
 
     --part 1/3   decodes and encodes parts 0, 1, 2   ┐
     --part 2/3   decodes and encodes parts 3, 4      ├──► --finish: puts all in place, builds shards and trajectories
     --part 3/3   decodes and encodes parts 5, 6, 7   ┘
 
-A share is a stretch of the manifest, and needs nothing that another one makes: it is cut where a part of every encoder begins. Whoever is killed is
-started again, and goes on.
+A share is a stretch of the manifest, and needs nothing that another one makes: it is cut where a part of every encoder
+begins. Whoever is killed is started again, and goes on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,7 +45,8 @@ class Share:
     of: int
 
     def among(self, sizes: Sequence[int]) -> set[int]:
-        """Which of a row of things of these sizes belong to it: a stretch of them; those of all shares together are all of them, each once.
+        """Which of a row of things of these sizes belong to it: a stretch of them; those of all shares together are all
+        of them, each once.
 
         >>> [sorted(Share(number, 3).among([4, 1, 1, 1, 1])) for number in (1, 2, 3)]
         [[0], [1], [2, 3, 4]]
@@ -84,7 +86,12 @@ def make(order: "Order", layout: Layout, run: RunOptions, share: Share) -> None:
             made += len(parts)
             if left := [index for index in one.left() if index in parts]:
                 _run_out(extraction.make(one, run, Listed(left), parts))
-        logger.info("part %d/%d: done%s", share.number, share.of, "" if made else "; there are fewer parts than shares, and this one has none")
+        logger.info(
+            "part %d/%d: done%s",
+            share.number,
+            share.of,
+            "" if made else "; there are fewer parts than shares, and this one has none",
+        )
 
 
 def _run_out(steps: Iterator[int]) -> None:
@@ -117,7 +124,11 @@ def _media_parts(share: Share, decoding: "Decoding", encodings: Sequence[extract
         if isinstance(one.source, MediaSource):
             cuts &= {0, *accumulate(len(group) for group in one.source.groups)}
     stretches = [range(*pair) for pair in pairwise(sorted(cuts))]
-    return {part for index in share.among([decoding.utterances(stretch) for stretch in stretches]) for part in stretches[index]}
+    return {
+        part
+        for index in share.among([decoding.utterances(stretch) for stretch in stretches])
+        for part in stretches[index]
+    }
 
 
 def require_all(order: "Order", layout: Layout, run: RunOptions) -> None:
@@ -128,7 +139,11 @@ def require_all(order: "Order", layout: Layout, run: RunOptions) -> None:
     decoding, encodings = _prepared(order, layout, run)
     left = {} if decoding is None else {decoding.name: (decoding.left(), len(decoding.bounds))}
     left |= {one.job.name: (one.left(), len(one.source.sizes)) for one in encodings}
-    missing = [f"{name}: {len(parts)} of {count} parts, the first is part {parts[0]}" for name, (parts, count) in left.items() if parts]
+    missing = [
+        f"{name}: {len(parts)} of {count} parts, the first is part {parts[0]}"
+        for name, (parts, count) in left.items()
+        if parts
+    ]
     if missing:
         raise PipelineError(
             "--finish: some shares are not made yet:\n  "

@@ -16,11 +16,23 @@ if TYPE_CHECKING:
 
 REPOSITORY = click.argument("repository", metavar="OWNER/NAME")
 VISIBILITY = click.option(
-    "--private/--public", "private", default=None, help="Who sees it. Default: a new repository is private, one that is there stays as it is."
+    "--private/--public",
+    "private",
+    default=None,
+    help="Who sees it. Default: a new repository is private, one that is there stays as it is.",
 )
-YES = click.option("--yes-i-may", "yes", is_flag=True, help="Confirm what is asked otherwise: that you may pass this on to all who will see it.")
+YES = click.option(
+    "--yes-i-may",
+    "yes",
+    is_flag=True,
+    help="Confirm what is asked otherwise: that you may pass this on to all who will see it.",
+)
 OUT = click.argument("out", type=click.Path(path_type=Path))
-REVISION = click.option("--revision", metavar="REV", help="A commit, tag or branch. Default: the newest commit; it is printed, so that others can name it.")
+REVISION = click.option(
+    "--revision",
+    metavar="REV",
+    help="A commit, tag or branch. Default: the newest commit; it is printed, so that others can name it.",
+)
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -44,7 +56,10 @@ def _on_a_terminal() -> bool:
 def pushed(repository: "Repository", made: "Exchanged", command: str) -> Iterator[str]:
     """Lines on what is there now, and the command that fetches exactly that."""
     who = "private" if made.private else "public"
-    yield f"{repository.name} ({who}) at {made.commit}: {f'{len(made.names)} files' if made.changed else 'all of it was there already'}"
+    yield (
+        f"{repository.name} ({who}) at {made.commit}:"
+        f" {f'{len(made.names)} files' if made.changed else 'all of it was there already'}"
+    )
     yield from (f"  removed: {name}" for name in made.others)
     yield f"{command} --revision {made.commit}"
 
@@ -54,7 +69,9 @@ def pulled(repository: str, made: "Exchanged") -> str:
     others = [name for name in made.others if name != ".gitattributes"]
     if others:
         shown = f"{', '.join(others[:3])}{' …' if len(others) > 3 else ''}"
-        log.logger.warning("%s: %d files were left there, since they are of another kind: %s", repository, len(others), shown)
+        log.logger.warning(
+            "%s: %d files were left there, since they are of another kind: %s", repository, len(others), shown
+        )
     return f"{repository} at {made.commit}"
 
 

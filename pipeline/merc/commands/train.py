@@ -43,33 +43,66 @@ def _listed(_context: click.Context, _option: click.Parameter, value: str | None
 
 
 _FOLLOW = click.option(
-    "--follow", callback=_listed, metavar="NAME,NAME", help="Show the training while it runs: dvclive, tensorboard; each an extra. Default: run.follow."
+    "--follow",
+    callback=_listed,
+    metavar="NAME,NAME",
+    help="Show the training while it runs: dvclive, tensorboard; each an extra. Default: run.follow.",
 )
 
 
 def _training(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of whatever trains: from where, to where, and how."""
-    for option in reversed((OUT, RUNS, DEVICE, EXECUTOR, ADDRESS, workers_option("Seeds trained at once on a CPU."), _FOLLOW, OVERWRITE, WAIT)):
+    for option in reversed(
+        (
+            OUT,
+            RUNS,
+            DEVICE,
+            EXECUTOR,
+            ADDRESS,
+            workers_option("Seeds trained at once on a CPU."),
+            _FOLLOW,
+            OVERWRITE,
+            WAIT,
+        )
+    ):
         command = option(command)
     return command
 
 
-@click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 @click.version_option(__version__)
-@click.option("--dataset", shell_complete=completion.shards_datasets, help="Whose shards; made by `merc-extract --dataset NAME`.")
+@click.option(
+    "--dataset", shell_complete=completion.shards_datasets, help="Whose shards; made by `merc-extract --dataset NAME`."
+)
 @click.option(
     "--recipe",
     shell_complete=completion.recipes,
     help="One of `merc-train recipes`, also with additions and modalities: baseline, mmgcn+dclf, mmgcn+dclf@text.",
 )
 @_training
-@click.option("--predict", "model", type=click.Path(path_type=Path), metavar="CHECKPOINT", help="Label dialogues with this seed-<n>/model.safetensors.")
+@click.option(
+    "--predict",
+    "model",
+    type=click.Path(path_type=Path),
+    metavar="CHECKPOINT",
+    help="Label dialogues with this seed-<n>/model.safetensors.",
+)
 @click.option("--shards", type=click.Path(path_type=Path), help="With --predict: the folder of the shards to label.")
 @click.option("--split", help="With --predict: only this split.")
 @click.option(
-    "--predictions", type=click.Path(path_type=Path), default="predictions.parquet", show_default=True, help="With --predict: the Parquet file to write."
+    "--predictions",
+    type=click.Path(path_type=Path),
+    default="predictions.parquet",
+    show_default=True,
+    help="With --predict: the Parquet file to write.",
 )
-@click.option("--force", is_flag=True, help="With --predict: also label vectors of another encoder than the model was trained on.")
+@click.option(
+    "--force", is_flag=True, help="With --predict: also label vectors of another encoder than the model was trained on."
+)
 @PARAMS
 @SET
 @LOG_FORMAT
@@ -135,7 +168,9 @@ def main(
 
         params = Params.load(params_file, overrides)
         chosen = {} if follow is None else {"follow": follow}
-        run = RunOptions.of(params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait, **chosen)
+        run = RunOptions.of(
+            params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait, **chosen
+        )
         resolved = resolve(params, recipe or "")
         params.check_overrides()
         made = train(resolved, Layout(Path("raw"), out, dataset or ""), run, runs=runs)
@@ -183,7 +218,11 @@ def show(recipe: str, params_file: Path | None, overrides: tuple[str, ...]) -> N
         resolved = resolve(params, recipe)
         params.check_overrides()
         for key, config in resolved.configs().items():
-            below = {name.removeprefix(f"{key}."): origin for name, origin in resolved.origins.items() if name.startswith(f"{key}.")}
+            below = {
+                name.removeprefix(f"{key}."): origin
+                for name, origin in resolved.origins.items()
+                if name.startswith(f"{key}.")
+            }
             for line in lines_of(key, config, below):
                 echo(line)
 
@@ -204,10 +243,25 @@ def _grid(given: tuple[str, ...]) -> dict[str, list[Any]]:
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("recipe", shell_complete=completion.recipes)
 @click.option("--dataset", required=True, shell_complete=completion.shards_datasets, help="Whose shards.")
-@click.option("--grid", multiple=True, metavar="KEY=VALUE,VALUE", help="A setting and its values; repeatable, which makes every combination.")
-@click.option("--sweep", "named", multiple=True, shell_complete=completion.sweeps, help="A grid with a name, one of `merc-train sweeps`; repeatable.")
-@click.option("--table", type=click.Path(path_type=Path, dir_okay=False), help="Also write a CSV file with a row per point.")
-@click.option("--dvc", is_flag=True, help="Train nothing; print for every point the command that puts it into DVC's queue.")
+@click.option(
+    "--grid",
+    multiple=True,
+    metavar="KEY=VALUE,VALUE",
+    help="A setting and its values; repeatable, which makes every combination.",
+)
+@click.option(
+    "--sweep",
+    "named",
+    multiple=True,
+    shell_complete=completion.sweeps,
+    help="A grid with a name, one of `merc-train sweeps`; repeatable.",
+)
+@click.option(
+    "--table", type=click.Path(path_type=Path, dir_okay=False), help="Also write a CSV file with a row per point."
+)
+@click.option(
+    "--dvc", is_flag=True, help="Train nothing; print for every point the command that puts it into DVC's queue."
+)
 @_training
 @PARAMS
 @SET
@@ -246,7 +300,10 @@ def sweep(
     if not (grid or named):
         raise click.UsageError("give --grid or --sweep")
     if dvc and (params_file or table):
-        raise click.UsageError("--dvc goes without --params, since DVC reads params.yaml, and without --table: dvc exp show --csv writes one")
+        raise click.UsageError(
+            "--dvc goes without --params, since DVC reads params.yaml, and without --table: dvc exp show --csv"
+            " writes one"
+        )
     log.set_up(log_format)
     with exiting():
         extras.need("train", "merc-train sweep")
@@ -265,7 +322,9 @@ def sweep(
                 echo(line)
             return
         chosen = {} if follow is None else {"follow": follow}
-        run = RunOptions.of(params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait, **chosen)
+        run = RunOptions.of(
+            params, None, executor, address, device=device, overwrite=overwrite, workers=workers, wait=wait, **chosen
+        )
         rows: list[dict[str, Any]] = []
 
         def trained(point: Any) -> list[str]:

@@ -28,7 +28,10 @@ def resolve(device: str) -> str:
         return "cuda:0" if there else "cpu"
     number = int(device.partition(":")[2] or 0)
     if number >= there:
-        raise BadSettings(f"device {device!r} is not there: {there} CUDA devices; valid: auto, cpu" + "".join(f", cuda:{one}" for one in range(there)))
+        raise BadSettings(
+            f"device {device!r} is not there: {there} CUDA devices; valid: auto, cpu"
+            + "".join(f", cuda:{one}" for one in range(there))
+        )
     return f"cuda:{number}"
 
 

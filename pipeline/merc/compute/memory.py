@@ -1,9 +1,9 @@
 """Freed memory goes back to the system, so that the peak of an extraction does not grow with the corpus.
 
-glibc serves blocks below a threshold from heaps, which it gives back only from their ends, and raises the threshold to 32 MB once a larger block is
-freed. The tensors of an encoder's batches (1 to 30 MB, another size each time) then leave holes between longer-lived blocks. Measured with a tiny
-wav2vec 2.0 on 4,112 clips (``benchmarks/encode_volume.py``): the peak fell from 2.4 GB, growing part by part, to 1.6 GB, the same from the second part
-on, no more CPU time.
+glibc serves blocks below a threshold from heaps, which it gives back only from their ends, and raises the threshold to
+32 MB once a larger block is freed. The tensors of an encoder's batches (1 to 30 MB, another size each time) then leave
+holes between longer-lived blocks. Measured with a tiny wav2vec 2.0 on 4,112 clips (``benchmarks/encode_volume.py``):
+the peak fell from 2.4 GB, growing part by part, to 1.6 GB, the same from the second part on, no more CPU time.
 """
 
 import ctypes
@@ -13,7 +13,8 @@ LARGE_BLOCK_BYTES = 1 << 20
 
 
 def return_large_blocks() -> bool:
-    """From now on, blocks of a megabyte and more are mapped one by one and unmapped when they are freed, in this process.
+    """From now on, blocks of a megabyte and more are mapped one by one and unmapped when they are freed, in this
+    process.
 
     Returns:
         False where the C library is not glibc; nothing is changed then.

@@ -35,12 +35,12 @@ _Result = TypeVar("_Result")
 # Tasks begun ahead of the one whose result is next: enough that a long dialogue at the head keeps no worker idle, few
 # enough that finished results (about 1 MB a dialogue) stay small beside the libraries of the workers.
 AHEAD_PER_WORKER = 8
-# Read by OpenMP, OpenBLAS and MKL when a process starts. Workers are the parallelism; threads on top would fight for the
-# same cores, and sums over another number of threads differ in their last bits.
+# Read by OpenMP, OpenBLAS and MKL when a process starts. Workers are the parallelism; threads on top would fight for
+# the same cores, and sums over another number of threads differ in their last bits.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-# Time is counted in ticks, and a tick counts no more than this, however long it took by the clock: a machine that slept or
-# a run that was stopped with Ctrl-Z makes nobody late.
+# Time is counted in ticks, and a tick counts no more than this, however long it took by the clock: a machine that slept
+# or a run that was stopped with Ctrl-Z makes nobody late.
 _TICK_SECONDS = 1.0
 # Importing torch from a slow disk takes minutes; a worker that needs longer to begin will not begin.
 _START_SECONDS = 600.0
@@ -48,8 +48,8 @@ _START_SECONDS = 600.0
 _STARTS = 3
 _FAREWELL_SECONDS = 5.0
 _LOOK_SECONDS = 0.005
-# An answer: these bytes, its length, its checksum, its pickle. A clip's decoder that runs wild may write to any file of its
-# process, also to this pipe, and what it writes is neither to be believed nor to be waited for.
+# An answer: these bytes, its length, its checksum, its pickle. A clip's decoder that runs wild may write to any file of
+# its process, also to this pipe, and what it writes is neither to be believed nor to be waited for.
 _MAGIC = b"merc"
 _HEADER_BYTES = len(_MAGIC) + 8 + 4
 _READ_BYTES = 1 << 20
@@ -84,14 +84,15 @@ class _Order(Generic[_Task]):
 class Crew(Generic[_Task, _Result]):
     """Worker processes that take tasks from a queue. A context: at its end they are gone.
 
-    A worker has one thread for linear algebra and leaves Ctrl-C to this process. One that dies, hangs or breaks its connection costs
-    nothing but its own task, and is replaced.
+    A worker has one thread for linear algebra and leaves Ctrl-C to this process. One that dies, hangs or breaks its
+    connection costs nothing but its own task, and is replaced.
 
     Args:
         function: a module's function; it, the tasks and the results can be pickled.
         workers: how many processes at most; they are started when there is work.
-        attempts: how often a task is tried whose worker died or was killed for its time. The second try is in a new process: the
-            system may have killed the first one for the memory that another took, or a clip before this one may have left the decoder damaged.
+        attempts: how often a task is tried whose worker died or was killed for its time. The second try is in a new
+            process: the system may have killed the first one for the memory that another took, or a clip before this
+                one may have left the decoder damaged.
     """
 
     def __init__(self, function: Callable[[_Task], _Result], workers: int, attempts: int = 1) -> None:
@@ -109,7 +110,9 @@ class Crew(Generic[_Task, _Result]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for worker in self._workers:
             worker.dismiss(at_once=kind is not None)
         for worker in self._workers:
@@ -201,10 +204,15 @@ class Crew(Generic[_Task, _Result]):
         self._outcomes.append((order.key, Lost(why, words)))
 
     def _try_again(self, worker: "_Worker[_Task]", how: str) -> None:
-        """Starts another worker in place of one that could not begin: the system may have killed it for the memory that another took."""
+        """Starts another worker in place of one that could not begin: the system may have killed it for the memory that
+        another took.
+        """
         self._stillborn += 1
         if self._stillborn >= _STARTS:
-            raise PipelineError(f"{_STARTS} worker processes one after another could not begin ({how}); what they wrote, if anything, stands above")
+            raise PipelineError(
+                f"{_STARTS} worker processes one after another could not begin ({how}); what they wrote, if anything,"
+                " stands above"
+            )
         self._start(worker.first)
 
 
@@ -218,10 +226,14 @@ class _Worker(Generic[_Task]):
         order: what it is at.
     """
 
-    def __init__(self, context: Any, function: Callable[[_Task], Any], lifeline: Connection, first: _Order[_Task] | None) -> None:
+    def __init__(
+        self, context: Any, function: Callable[[_Task], Any], lifeline: Connection, first: _Order[_Task] | None
+    ) -> None:
         tasks, self._tasks = context.Pipe(duplex=False)
         self.answers, answers = context.Pipe(duplex=False)
-        self._process: SpawnProcess = context.Process(target=_serve, args=(function, tasks, answers, lifeline), daemon=True)
+        self._process: SpawnProcess = context.Process(
+            target=_serve, args=(function, tasks, answers, lifeline), daemon=True
+        )
         with _single_threaded_children():
             self._process.start()
         # The worker has the only copies now, so that its death is the end of both pipes.
@@ -295,21 +307,27 @@ class _Worker(Generic[_Task]):
         code = self.end()
         if code is not None and code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            return f"its process was killed by {name}{' (as the system does when memory runs out)' if -code == signal.SIGKILL else ''}"
+            return (
+                "its process was killed by"
+                f" {name}{' (as the system does when memory runs out)' if -code == signal.SIGKILL else ''}"
+            )
         return f"its process ended with exit code {code}"
 
     def end(self) -> int | None:
         """Waits for the end, helps after a while, and lets go of the pipes; gives the exit code."""
         if not self._ended_within(_FAREWELL_SECONDS):
             self._process.kill()
-            self._ended_within(_FAREWELL_SECONDS)  # one that the kernel holds, in a read from a dead disk, say, cannot be waited for
+            self._ended_within(
+                _FAREWELL_SECONDS
+            )  # one that the kernel holds, in a read from a dead disk, say, cannot be waited for
         code = self._process.exitcode
         self._tasks.close()
         self.answers.close()
         return code
 
     def _ended_within(self, seconds: float) -> bool:
-        # Not join(seconds): it looks whether a pipe is closed and then waits without limit, and a clip may close every pipe.
+        # Not join(seconds): it looks whether a pipe is closed and then waits without limit, and a clip may close every
+        # pipe.
         for _ in range(math.ceil(seconds / _LOOK_SECONDS)):
             if not self._process.is_alive():
                 return True
@@ -319,7 +337,10 @@ class _Worker(Generic[_Task]):
 
 def _serve(function: Callable[[Any], Any], tasks: Connection, answers: Connection, lifeline: Connection) -> None:
     """What a worker does: says that it is ready, then answers task after task until there are no more."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a terminal or a service, they are for the parent to handle
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # sent to all processes of a terminal or a service, they are for the parent to handle
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     _answer(answers, (False, None, ""))
@@ -337,7 +358,9 @@ def _serve(function: Callable[[Any], Any], tasks: Connection, answers: Connectio
 
 
 def _end_with(lifeline: Connection) -> None:
-    wait([lifeline])  # nothing is ever sent: it becomes readable when its other end is closed, also by the death of the parent
+    wait(
+        [lifeline]
+    )  # nothing is ever sent: it becomes readable when its other end is closed, also by the death of the parent
     os._exit(1)
 
 
@@ -360,15 +383,17 @@ def portable(error: Exception) -> Exception:
     return copy if type(copy) is type(error) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def in_order(function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: int, *, apart: bool = False) -> Generator[_Result, None, None]:
+def in_order(
+    function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: int, *, apart: bool = False
+) -> Generator[_Result, None, None]:
     """Computes ``function`` of every task in worker processes and yields the results in the tasks' order.
 
     Args:
         function: a module's function; it and the tasks can be pickled. A task's ``str`` names it in messages.
         tasks: in order.
         workers: how many processes, at least one.
-        apart: a single worker is a process of its own, too, so that one worker and many compute under the same conditions;
-            otherwise it is this process.
+        apart: a single worker is a process of its own, too, so that one worker and many compute under the same
+            conditions; otherwise it is this process.
 
     Raises:
         PipelineError: if a worker died (killed for its memory, or a crash inside a library), naming what it was at.
@@ -402,8 +427,9 @@ def result_of(outcome: "_Result | Lost", task: object) -> Any:
     if outcome.error is not None:
         raise outcome.error from RuntimeError(f"in a worker process:\n{outcome.words}")
     raise PipelineError(
-        f"a worker process died (out of memory, or a crash inside a library) while this was being done:\n  {task}: {outcome.words}\n"
-        "What was finished is kept; with fewer --workers or more memory the same command goes on from there."
+        f"a worker process died (out of memory, or a crash inside a library) while this was being done:\n  {task}:"
+        f" {outcome.words}\nWhat was finished is kept; with fewer --workers or more memory the same command goes on"
+        " from there."
     )
 
 

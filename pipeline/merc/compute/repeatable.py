@@ -11,16 +11,18 @@ import torch
 def repeatable(seed: int, device: torch.device, threads: int = 1) -> Iterator[None]:
     """Inside, equal work gives equal numbers: seeded, deterministic algorithms, a fixed number of CPU threads.
 
-    Fixed, because sums are cut differently for each number of them. One, where the tensors are small: measured on two cores with
-    models of the dialogue, a second thread gains nothing on an idle machine and makes an epoch 30 times slower when another
-    process keeps a core busy. Everything is put back at the end.
+    Fixed, because sums are cut differently for each number of them. One, where the tensors are small: measured on two
+    cores with models of the dialogue, a second thread gains nothing on an idle machine and makes an epoch 30 times
+    slower when another process keeps a core busy. Everything is put back at the end.
 
     Args:
         seed: of torch's generators.
         device: that the work is done on.
         threads: of the CPU; more than it has cores give the same numbers, slowly.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it; read when CUDA starts
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # cuBLAS is deterministic only with it; read when CUDA starts
     threads_before, deterministic, warn_only = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),

@@ -1,18 +1,24 @@
 """IEMOCAP: ten actors in pairs, five sessions of improvised and scripted dialogues, read as USC distributes it.
 
-Paper: Busso et al., "IEMOCAP: Interactive emotional dyadic motion capture database", Language Resources and Evaluation 42, 2008.
+Paper: Busso et al., "IEMOCAP: Interactive emotional dyadic motion capture database", Language Resources and Evaluation
+42, 2008.
 Licence: for research, asked for at https://sail.usc.edu/iemocap/; never redistributed, not even a line of a transcript.
 
 Known defects of the distribution, and what is done about each:
 
-- ``EmoEvaluation`` is sorted by speaker, and even by start time the order is wrong in 67 dialogues: the transcription file's order counts.
-- 48 transcribed lines (``…_MXX0``, ``…_FXX1``; two ids twice) have neither sound nor label, 152 have not even an id: left out and counted.
-- 39 ratings of attributes are broken (``val 6; act 6; dom ;``), four valence/arousal/dominance triples leave the scale of 1 to 5: recorded, kept.
-- 53 utterances without a majority count as happy in the benchmark of the dialogue literature (see ``counts_as_happy`` in iemocap_annotations.py).
-- Which actor sits on which side, and is in which channel of ``dialog/wav``, is known of session 1 alone: both are settings, and the louder channel
-  is listened to (iemocap_channels.py); settings that most utterances speak against are reported.
-- An utterance that only one of the two files knows (none in the release) is kept: one without an evaluation as ``undecided``, one without
-  a transcription with an empty text, at the place that its start time gives it.
+- ``EmoEvaluation`` is sorted by speaker, and even by start time the order is wrong in 67 dialogues: the transcription
+  file's order counts.
+- 48 transcribed lines (``…_MXX0``, ``…_FXX1``; two ids twice) have neither sound nor label, 152 have not even an id:
+  left out and counted.
+- 39 ratings of attributes are broken (``val 6; act 6; dom ;``), four valence/arousal/dominance triples leave the scale
+  of 1 to 5: recorded, kept.
+- 53 utterances without a majority count as happy in the benchmark of the dialogue literature (see ``counts_as_happy``
+  in iemocap_annotations.py).
+- Which actor sits on which side, and is in which channel of ``dialog/wav``, is known of session 1 alone: both are
+  settings, and the louder channel is listened to (iemocap_channels.py); settings that most utterances speak against are
+  reported.
+- An utterance that only one of the two files knows (none in the release) is kept: one without an evaluation as
+  ``undecided``, one without a transcription with an empty text, at the place that its start time gives it.
 """
 
 import hashlib
@@ -57,8 +63,8 @@ from merc.records.failures import Failure
 
 SESSIONS = (1, 2, 3, 4, 5)
 
-# The dialogue literature counts the 53 utterances of `counts_as_happy` (7,433 in six classes); speech emotion recognition, which merges
-# excited into happy, goes by the official label alone (5,531 in four classes).
+# The dialogue literature counts the 53 utterances of `counts_as_happy` (7,433 in six classes); speech emotion
+# recognition, which merges excited into happy, goes by the official label alone (5,531 in four classes).
 WITH_SELF_RATED_HAPPY = ("iemocap6", "iemocap4")
 
 # The fixed twelve validation dialogues of sessions 1 to 4: the list that comes with TelME (Yun et al., NAACL 2024).
@@ -91,7 +97,8 @@ SELF_RATED_HAPPY = 53
 LEFT_OUT = {WITHOUT_EVALUATION: 48, WITHOUT_ID: 152}
 _BROKEN, _OUTSIDE = "broken attribute ratings", "valence/arousal/dominance triples outside 1 to 5"
 REPAIRED = {_BROKEN: 39, _OUTSIDE: 4}
-# Utterances per class, in the label set's order. How many of the 53 are among the happy of val12 is not known, hence no such row for iemocap4_merged.
+# Utterances per class, in the label set's order. How many of the 53 are among the happy of val12 is not known, hence no
+# such row for iemocap4_merged.
 PER_CLASS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "iemocap6": {
         "sessions 1 to 4": (504, 839, 1324, 933, 742, 1468),
@@ -134,8 +141,8 @@ def assign_splits(dialogue_ids: Iterable[str], *, test_session: int, validation:
     Args:
         dialogue_ids: of all sessions whose splits are asked for.
         test_session: all of its dialogues are test.
-        validation: ``val12``, ``random20`` or ``none``. ``random20`` takes the twenty ids with the smallest sha256 of ``<seed>:<id>``,
-            which no version of a random number library can change.
+        validation: ``val12``, ``random20`` or ``none``. ``random20`` takes the twenty ids with the smallest sha256 of
+            ``<seed>:<id>``, which no version of a random number library can change.
         seed: for ``random20``.
 
     Raises:
@@ -149,17 +156,22 @@ def assign_splits(dialogue_ids: Iterable[str], *, test_session: int, validation:
         chosen = VALIDATION_12.intersection(training)
     elif validation == "random20" and training:
         if len(training) <= RANDOM_VALIDATION_DIALOGUES:
-            raise BadSettings(f"validation random20 draws 20 of the training dialogues, but only {len(training)} are there; use val12 or none")
-        chosen = sorted(training, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).digest())[:RANDOM_VALIDATION_DIALOGUES]
+            raise BadSettings(
+                f"validation random20 draws 20 of the training dialogues, but only {len(training)} are there; use val12"
+                " or none"
+            )
+        chosen = sorted(training, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).digest())[
+            :RANDOM_VALIDATION_DIALOGUES
+        ]
     return splits | dict.fromkeys(chosen, "dev")
 
 
 class Iemocap(CorpusReader):
     """Reads IEMOCAP; see the head of this file.
 
-    Speakers are the actors (``Ses01_F``). The picture is the speaker's half of the dialogue's video. The sound is the utterance's own file
-    under ``sentences/wav``; where no such folder is unpacked it is the utterance's span of ``dialog/wav``, of whose two channels, one per actor,
-    the speaker's alone is heard.
+    Speakers are the actors (``Ses01_F``). The picture is the speaker's half of the dialogue's video. The sound is the
+    utterance's own file under ``sentences/wav``; where no such folder is unpacked it is the utterance's span of
+    ``dialog/wav``, of whose two channels, one per actor, the speaker's alone is heard.
     """
 
     class Config(CorpusConfig):
@@ -187,11 +199,17 @@ class Iemocap(CorpusReader):
         @model_validator(mode="after")
         def _val12_lies_outside_session_5(self) -> Self:
             if self.validation == "val12" and self.test_session != 5:
-                raise ValueError(f"validation val12 lies in sessions 1 to 4, so test_session is 5, not {self.test_session}; or use random20 or none")
+                raise ValueError(
+                    f"validation val12 lies in sessions 1 to 4, so test_session is 5, not {self.test_session}; or use"
+                    " random20 or none"
+                )
             return self
 
     LABEL_SETS = ("iemocap6", "iemocap4", "iemocap4_merged")
-    SOURCE = "IEMOCAP is given by USC to researchers who sign its release form, at https://sail.usc.edu/iemocap/; it cannot be downloaded for you."
+    SOURCE = (
+        "IEMOCAP is given by USC to researchers who sign its release form, at https://sail.usc.edu/iemocap/; it cannot"
+        " be downloaded for you."
+    )
     EXPECTED_TREE = """\
 IEMOCAP_full_release/             (or its content)
   Session1/ … Session5/
@@ -200,22 +218,35 @@ IEMOCAP_full_release/             (or its content)
     dialog/avi/DivX/Ses01F_impro01.avi                       (for the visual modality)
     sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav     (for the audio modality;
     dialog/wav/Ses01F_impro01.wav                             this one where the sentences are not unpacked;
-                                                              it also tells whether the sides in the settings are right)"""
+                                                              it also tells whether the sides in the settings are right)"""  # noqa: E501
 
     config: Config
 
     def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
         config = self.config
-        base = folders.holder(root, [f"Session{number}" for number in SESSIONS], (_ARCHIVE, "."), closed=self.others_in(root, raw)) or root
+        base = (
+            folders.holder(
+                root, [f"Session{number}" for number in SESSIONS], (_ARCHIVE, "."), closed=self.others_in(root, raw)
+            )
+            or root
+        )
         if base not in (root, root / _ARCHIVE):
             logger.info("iemocap: the sessions are read from %s", base, extra={"folder": str(base)})
-        needed = [number for number in SESSIONS if set(splits) & ({"test"} if number == config.test_session else {"train", "dev"})]
+        needed = [
+            number
+            for number in SESSIONS
+            if set(splits) & ({"test"} if number == config.test_session else {"train", "dev"})
+        ]
         listed = {number: list_session(base / f"Session{number}", number) for number in needed}
         self._check_annotations(base, listed)
         sessions = {number: files for number, files in listed.items() if files.exists}
         ids = [one for files in sessions.values() for one in files.evaluations]
-        split_of = assign_splits(ids, test_session=config.test_session, validation=config.validation, seed=config.validation_seed)
-        paths = MediaPaths(base.relative_to(raw).as_posix(), sessions, config.marked_actor_side, config.marked_actor_channel)
+        split_of = assign_splits(
+            ids, test_session=config.test_session, validation=config.validation, seed=config.validation_seed
+        )
+        paths = MediaPaths(
+            base.relative_to(raw).as_posix(), sessions, config.marked_actor_side, config.marked_actor_channel
+        )
         reading, tally = Reading([]), Tally()
         if absent := sorted(set(listed) - set(sessions)):
             reading.deviations.append(f"{_sessions(absent)} not there; {_sessions(sessions)} read")
@@ -223,7 +254,9 @@ IEMOCAP_full_release/             (or its content)
             for dialogue_id in (one for one in sorted(ids) if split_of[one] == split):
                 reading.dialogues.append(self._dialogue(base, dialogue_id, split, paths, reading, tally))
         if not reading.dialogues:
-            raise BadSettings(f"no dialogue is in the splits {', '.join(splits)}; the setting validation is {config.validation}")
+            raise BadSettings(
+                f"no dialogue is in the splits {', '.join(splits)}; the setting validation is {config.validation}"
+            )
         utterances = {dialogue.utterance_id(one): one for dialogue in reading.dialogues for one in dialogue.utterances}
         for modality, column in (("audio", "audio_path"), ("visual", "video_path")):
             if modality in media:
@@ -233,14 +266,18 @@ IEMOCAP_full_release/             (or its content)
         if media:
             self._listen(raw, reading, paths)
         for what, count in sorted(tally.left_out.items()):
-            logger.info("iemocap: %d %s left out of the transcriptions", count, what, extra={"left_out": what, "count": count})
+            logger.info(
+                "iemocap: %d %s left out of the transcriptions", count, what, extra={"left_out": what, "count": count}
+            )
         for (word, emotion), count in sorted(tally.renamed.items()):
             reading.deviations.append(f"the emotion {word!r} is read as {emotion!r}, in {count} utterances")
         if config.check_counts:
             reading.deviations += deviations(reading.dialogues, tally, config, splits)
         return reading
 
-    def _dialogue(self, base: Path, dialogue_id: str, split: str, paths: MediaPaths, reading: Reading, tally: Tally) -> Dialogue:
+    def _dialogue(
+        self, base: Path, dialogue_id: str, split: str, paths: MediaPaths, reading: Reading, tally: Tally
+    ) -> Dialogue:
         folder, listed = base / f"Session{session_of(dialogue_id)}" / "dialog", paths.listed(dialogue_id)
         transcription = folder / "transcriptions" / listed.transcriptions[dialogue_id]
         evaluations = read_evaluations(folder / "EmoEvaluation" / listed.evaluations[dialogue_id], self.encoding)
@@ -251,14 +288,22 @@ IEMOCAP_full_release/             (or its content)
         utterances = []
         for utterance_id, line in spoken.items():
             evaluation = evaluations.get(utterance_id)
-            reading.failures += [Failure(f"{split}/{utterance_id}", "manifest", *remark) for remark in _remarks(line, evaluation)]
+            reading.failures += [
+                Failure(f"{split}/{utterance_id}", "manifest", *remark) for remark in _remarks(line, evaluation)
+            ]
             text = line.text if self.config.tags == "keep" else without_tags(line.text)
             if evaluation is not None and evaluation.renamed:
                 tally.renamed[evaluation.renamed, evaluation.official] += 1
-            utterances.append(_utterance(dialogue_id, utterance_id, replace(line, text=text), evaluation, self._emotion(evaluation), paths))
+            utterances.append(
+                _utterance(
+                    dialogue_id, utterance_id, replace(line, text=text), evaluation, self._emotion(evaluation), paths
+                )
+            )
         self._count(evaluations.values(), left_out, tally)
         reading.deviations += _other_than_the_votes(dialogue_id, evaluations)
-        return Dialogue(split=split, source_dialogue_id=dialogue_id, utterances=tuple(utterances), scenario=scenario_of(dialogue_id))
+        return Dialogue(
+            split=split, source_dialogue_id=dialogue_id, utterances=tuple(utterances), scenario=scenario_of(dialogue_id)
+        )
 
     def _listen(self, raw: Path, reading: Reading, paths: MediaPaths) -> None:
         """Compares who sits where by the settings with the louder channels, session by session."""
@@ -267,7 +312,9 @@ IEMOCAP_full_release/             (or its content)
             name = dialogue.source_dialogue_id
             for one in dialogue.utterances:
                 sides = paths.channel(name, one.source_utterance_id), one.video_region
-                spoken = iemocap_channels.Spoken(raw / paths.dialogue_wav(name), one.start_seconds, one.end_seconds, *sides)
+                spoken = iemocap_channels.Spoken(
+                    raw / paths.dialogue_wav(name), one.start_seconds, one.end_seconds, *sides
+                )
                 by_session.setdefault(session_of(name), []).append(spoken)
         for session, of_session in sorted(by_session.items()):
             votes = iemocap_channels.listen(of_session)
@@ -302,18 +349,38 @@ IEMOCAP_full_release/             (or its content)
             ):
                 if one_sided:
                     first = f"Session{number}/dialog/{what}/{min(one_sided)}.txt"
-                    raise self._missing(f"{len(one_sided)} annotation files are missing, the first is {first}", base, sessions)
+                    raise self._missing(
+                        f"{len(one_sided)} annotation files are missing, the first is {first}", base, sessions
+                    )
 
-    def _missing_media(self, base: Path, sessions: Mapping[int, SessionFiles], modality: str, path_of: Mapping[str, str], paths: MediaPaths) -> dict[str, str]:
+    def _missing_media(
+        self,
+        base: Path,
+        sessions: Mapping[int, SessionFiles],
+        modality: str,
+        path_of: Mapping[str, str],
+        paths: MediaPaths,
+    ) -> dict[str, str]:
         """See :attr:`Reading.missing`. Raises ``RawDataMissing`` if no file of the modality is there."""
         there = paths.there(path_of.values())
         if not any(there.values()):
-            without = "; this is the release without videos, or they are not unpacked: --modalities text,audio does without" if modality == "visual" else ""
-            raise self._missing(f"{modality}: none of {len(there)} files is there, the first is {next(iter(there))}{without}", base, sessions)
+            without = (
+                "; this is the release without videos, or they are not unpacked: --modalities text,audio does without"
+                if modality == "visual"
+                else ""
+            )
+            raise self._missing(
+                f"{modality}: none of {len(there)} files is there, the first is {next(iter(there))}{without}",
+                base,
+                sessions,
+            )
         return {name: path for name, path in path_of.items() if not there[path]}
 
     def _missing(self, what: str, base: Path, sessions: Mapping[int, SessionFiles]) -> RawDataMissing:
-        return RawDataMissing(f"IEMOCAP: {what}.\nExpected:\n{self.EXPECTED_TREE}\nFound in {base}:\n{describe(base, sessions)}\n{self.SOURCE}")
+        return RawDataMissing(
+            f"IEMOCAP: {what}.\nExpected:\n{self.EXPECTED_TREE}\nFound in"
+            f" {base}:\n{describe(base, sessions)}\n{self.SOURCE}"
+        )
 
 
 def _sessions(numbers: Iterable[int]) -> str:
@@ -323,7 +390,9 @@ def _sessions(numbers: Iterable[int]) -> str:
 
 
 def _completed(spoken: Mapping[str, Spoken], evaluations: Mapping[str, Evaluation]) -> dict[str, Spoken]:
-    """The transcription in its order, with the utterances that only the evaluation knows put before the first one that starts later."""
+    """The transcription in its order, with the utterances that only the evaluation knows put before the first one that
+    starts later.
+    """
     order = list(spoken.items())
     for utterance_id, evaluation in evaluations.items():
         if utterance_id not in spoken:
@@ -333,7 +402,9 @@ def _completed(spoken: Mapping[str, Spoken], evaluations: Mapping[str, Evaluatio
     return dict(order)
 
 
-def _utterance(dialogue_id: str, utterance_id: str, line: Spoken, evaluation: Evaluation | None, emotion: str, paths: MediaPaths) -> Utterance:
+def _utterance(
+    dialogue_id: str, utterance_id: str, line: Spoken, evaluation: Evaluation | None, emotion: str, paths: MediaPaths
+) -> Utterance:
     times = evaluation or line  # the same in the release; its sentence files were cut by the evaluation's
     start, end = times.start_seconds, times.end_seconds
     return Utterance(
@@ -365,7 +436,11 @@ def _remarks(line: Spoken, evaluation: Evaluation | None) -> Iterator[tuple[str,
         yield "all", "annotation_repaired", f"no evaluation; kept as {UNDECIDED}"
         return
     if not line.listed:
-        yield "all", "annotation_repaired", "no line in the transcription; kept with an empty text, at the place its start time gives"
+        yield (
+            "all",
+            "annotation_repaired",
+            "no line in the transcription; kept with an empty text, at the place its start time gives",
+        )
     if evaluation.undecodable:
         yield "all", "annotation_repaired", "the evaluation is not UTF-8; read as cp1252"
     for rating in evaluation.broken_ratings:
@@ -376,16 +451,27 @@ def _remarks(line: Spoken, evaluation: Evaluation | None) -> Iterator[tuple[str,
         yield "all", "annotation_repaired", f"outside 1 to 5, kept: {', '.join(evaluation.outside_scale)}"
     if (line.start_seconds, line.end_seconds) != (evaluation.start_seconds, evaluation.end_seconds):
         spans = [f"{times.start_seconds:g} to {times.end_seconds:g} s" for times in (evaluation, line)]
-        yield "all", "annotation_repaired", f"{spans[0]} in the evaluation, which was used, {spans[1]} in the transcription"
+        yield (
+            "all",
+            "annotation_repaired",
+            f"{spans[0]} in the evaluation, which was used, {spans[1]} in the transcription",
+        )
 
 
 def _other_than_the_votes(dialogue_id: str, evaluations: Mapping[str, Evaluation]) -> list[str]:
     """A line for the file if official labels are not what its raters' votes give."""
-    differing = [(name, one.official, majority(one.votes)) for name, one in evaluations.items() if one.official != majority(one.votes)]
+    differing = [
+        (name, one.official, majority(one.votes))
+        for name, one in evaluations.items()
+        if one.official != majority(one.votes)
+    ]
     if not differing:
         return []
     first, official, voted = differing[0]
-    return [f"{dialogue_id}: {len(differing)} official labels differ from the raters' majority; {first} is {official}, the votes give {voted}"]
+    return [
+        f"{dialogue_id}: {len(differing)} official labels differ from the raters' majority; {first} is {official}, the"
+        f" votes give {voted}"
+    ]
 
 
 def deviations(dialogues: Sequence[Dialogue], tally: Tally, config: Iemocap.Config, splits: Sequence[str]) -> list[str]:
@@ -407,7 +493,13 @@ def deviations(dialogues: Sequence[Dialogue], tally: Tally, config: Iemocap.Conf
     for number in by_session:
         there = [dialogue for dialogue in dialogues if session_of(dialogue.source_dialogue_id) == number]
         found.append((f"dialogues of session {number}", DIALOGUES_PER_SESSION[number], len(there)))
-        found.append((f"utterances of session {number}", UTTERANCES_PER_SESSION[number], sum(len(dialogue.utterances) for dialogue in there)))
+        found.append(
+            (
+                f"utterances of session {number}",
+                UTTERANCES_PER_SESSION[number],
+                sum(len(dialogue.utterances) for dialogue in there),
+            )
+        )
     if config.test_session == 5:
         found += by_split(dialogues, config, read, train_whole)
     if by_session == list(SESSIONS):
@@ -415,12 +507,17 @@ def deviations(dialogues: Sequence[Dialogue], tally: Tally, config: Iemocap.Conf
         found += [(what, count, tally.left_out[what]) for what, count in LEFT_OUT.items()]
         found += [(what, count, tally.repaired[what]) for what, count in REPAIRED.items()]
         if config.label_set in WITH_SELF_RATED_HAPPY:
-            found.append(("utterances that count as happy by their self rating", SELF_RATED_HAPPY, tally.self_rated_happy))
+            found.append(
+                ("utterances that count as happy by their self rating", SELF_RATED_HAPPY, tally.self_rated_happy)
+            )
     return [f"{what}: {expected} in the release, {met} here" for what, expected, met in found if expected != met]
 
 
-def by_split(dialogues: Sequence[Dialogue], config: Iemocap.Config, read: set[str], train_whole: bool) -> Iterator[tuple[str, object, object]]:
-    """Yields what is counted, how often it occurs in the benchmark, and how often here; session 5 must be the test split.
+def by_split(
+    dialogues: Sequence[Dialogue], config: Iemocap.Config, read: set[str], train_whole: bool
+) -> Iterator[tuple[str, object, object]]:
+    """Yields what is counted, how often it occurs in the benchmark, and how often here; session 5 must be the test
+    split.
 
     Args:
         dialogues: of the splits that were read, nothing dropped.
@@ -431,12 +528,24 @@ def by_split(dialogues: Sequence[Dialogue], config: Iemocap.Config, read: set[st
     for split, count in DIALOGUES_PER_SPLIT[config.validation].items():
         if split in read:
             yield f"dialogues in {split}", count, sum(dialogue.split == split for dialogue in dialogues)
-    groups = {"session 5": {"test"} if "test" in read else set(), "sessions 1 to 4": {"train", "dev"} if train_whole else set()}
+    groups = {
+        "session 5": {"test"} if "test" in read else set(),
+        "sessions 1 to 4": {"train", "dev"} if train_whole else set(),
+    }
     if config.validation == "val12":
         groups |= {f"{split} of val12": {split} & read for split in ("train", "dev")}
     labels = label_set(config.label_set)
     for group, expected in PER_CLASS[config.label_set].items():
         chosen = groups.get(group)
         if chosen:
-            counts = Counter(labels.index(utterance.emotion) for dialogue in dialogues if dialogue.split in chosen for utterance in dialogue.utterances)
-            yield f"{labels.name}, {group}, utterances of {', '.join(labels.classes)}", expected, tuple(counts[index] for index in range(len(labels.classes)))
+            counts = Counter(
+                labels.index(utterance.emotion)
+                for dialogue in dialogues
+                if dialogue.split in chosen
+                for utterance in dialogue.utterances
+            )
+            yield (
+                f"{labels.name}, {group}, utterances of {', '.join(labels.classes)}",
+                expected,
+                tuple(counts[index] for index in range(len(labels.classes))),
+            )

@@ -1,27 +1,37 @@
 """MELD: multi-party conversations cut from a TV series, seven emotions and three sentiments.
 
-Paper: Poria et al., "MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations", ACL 2019, https://aclanthology.org/P19-1050
+Paper: Poria et al., "MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations", ACL 2019,
+https://aclanthology.org/P19-1050
 Home: https://affective-meld.github.io and https://github.com/declare-lab/MELD
 Licence: annotations GPL-3.0; the clips are excerpts of a TV series, for research, not to be passed on.
 
 Known defects of the distribution, and what is done about each:
 
-- Dialogue numbers begin at 0 in every split, so the split is part of every id. Papers print 1039 train dialogues: number 60 is not there.
+- Dialogue numbers begin at 0 in every split, so the split is part of every id. Papers print 1039 train dialogues:
+  number 60 is not there.
 - ``Sr No.`` repeats in train: it is not read.
-- ``Utterance_ID`` has gaps in 72 train, 2 dev and 2 test dialogues: it gives the order and the source id, positions are dense.
-- Hours have one or two digits. Three times lost a digit of their milliseconds (train dia437_utt2, test dia187_utt2 and dia233_utt8). They are
-  read as decimals (``11,82`` = 11.820 s, not 11.082 s): subtitles there follow each other by 0.167 s, and that reading is the nearer one.
-- Test dia155_utt3 ends where it begins; test dia38_utt4 (305 s) and dia220_utt0 (235 s) span several scenes: decoding cuts them, and says so.
-- Train dia125_utt3 cannot be decoded and dev dia110_utt7 does not exist in the official archive: decoding records both, unless ``replacements`` has them.
-- About 132 clips of the test folder are there twice: ``final_videos_test…`` replaces a faulty cut of the same id, so it is preferred.
-- 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they go on into the next utterance:
-  decoding cuts them to the annotation's length, and says so (train and dev have no such clips). An annotation that is too short to be true
-  (0.14 s for "It's been fourteen and a half minutes …", test dia242_utt1) cuts nothing.
+- ``Utterance_ID`` has gaps in 72 train, 2 dev and 2 test dialogues: it gives the order and the source id, positions are
+  dense.
+- Hours have one or two digits. Three times lost a digit of their milliseconds (train dia437_utt2, test dia187_utt2 and
+  dia233_utt8). They are read as decimals (``11,82`` = 11.820 s, not 11.082 s): subtitles there follow each other by
+  0.167 s, and that reading is the nearer one.
+- Test dia155_utt3 ends where it begins; test dia38_utt4 (305 s) and dia220_utt0 (235 s) span several scenes: decoding
+  cuts them, and says so.
+- Train dia125_utt3 cannot be decoded and dev dia110_utt7 does not exist in the official archive: decoding records both,
+  unless ``replacements`` has them.
+- About 132 clips of the test folder are there twice: ``final_videos_test…`` replaces a faulty cut of the same id, so it
+  is preferred.
+- 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they go on
+  into the next utterance: decoding cuts them to the annotation's length, and says so (train and dev have no such
+  clips). An annotation that is too short to be true (0.14 s for "It's been fourteen and a half minutes …", test
+  dia242_utt1) cuts nothing.
 - A speaker is written in two ways now and then (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
 - Archives packed on a Mac hold a ``._…`` shadow of each file: passed over.
-- Older copies of the annotations hold cp1252 bytes or control characters such as U+0092 for an apostrophe: repaired and recorded.
-- Many clips begin or end in a neighbour's words, or hold nothing of their own: with ``realignment`` an utterance is what MELD-FAIR says, one or more spans of
-  one or more clips (see engine/meld_realignment.py), and no clip is cut to an annotation.
+- Older copies of the annotations hold cp1252 bytes or control characters such as U+0092 for an apostrophe: repaired and
+  recorded.
+- Many clips begin or end in a neighbour's words, or hold nothing of their own: with ``realignment`` an utterance is
+  what MELD-FAIR says, one or more spans of one or more clips (see engine/meld_realignment.py), and no clip is cut to an
+  annotation.
 """
 
 import os
@@ -86,19 +96,43 @@ EXPECTED = MappingProxyType(
         "train": Counts(
             utterances=9989,
             dialogues=1038,
-            emotions={"neutral": 4710, "joy": 1743, "surprise": 1205, "anger": 1109, "sadness": 683, "disgust": 271, "fear": 268},
+            emotions={
+                "neutral": 4710,
+                "joy": 1743,
+                "surprise": 1205,
+                "anger": 1109,
+                "sadness": 683,
+                "disgust": 271,
+                "fear": 268,
+            },
             sentiments={"positive": 2334, "negative": 2945, "neutral": 4710},
         ),
         "dev": Counts(
             utterances=1109,
             dialogues=114,
-            emotions={"neutral": 470, "joy": 163, "surprise": 150, "anger": 153, "sadness": 111, "disgust": 22, "fear": 40},
+            emotions={
+                "neutral": 470,
+                "joy": 163,
+                "surprise": 150,
+                "anger": 153,
+                "sadness": 111,
+                "disgust": 22,
+                "fear": 40,
+            },
             sentiments={"positive": 233, "negative": 406, "neutral": 470},
         ),
         "test": Counts(
             utterances=2610,
             dialogues=280,
-            emotions={"neutral": 1256, "joy": 402, "surprise": 281, "anger": 345, "sadness": 208, "disgust": 68, "fear": 50},
+            emotions={
+                "neutral": 1256,
+                "joy": 402,
+                "surprise": 281,
+                "anger": 345,
+                "sadness": 208,
+                "disgust": 68,
+                "fear": 50,
+            },
             sentiments={"positive": 521, "negative": 833, "neutral": 1256},
         ),
     }
@@ -123,11 +157,16 @@ class Meld(CorpusReader):
         """Characters per second; no test clip is cut to an annotation in which the text would be said faster (of MELD's
         utterances 97 % have less than 31)."""
         replacements: str = ""
-        """Folder below raw/ with clips that take the place of the corpus's own: ``meld/replacements`` for ``meld/replacements/train/dia125_utt3.mp4``;
-        likewise dev, test. Empty: none."""
+        """Folder below raw/ with clips that take the place of the corpus's own: ``meld/replacements`` for
+        ``meld/replacements/train/dia125_utt3.mp4``;
+        likewise dev, test. Empty: none.
+        """
         realignment: str | None = None
-        """``MELD_video_realignment_timestamps.csv`` of MELD-FAIR, or a folder with it, below raw/ (``meld/realigned``: DVC watches the corpus's own folder),
-        the realigned tables next to it: an utterance is then the spans of clips that it names, and not its own clip. null: MELD's own clips."""
+        """``MELD_video_realignment_timestamps.csv`` of MELD-FAIR, or a folder with it, below raw/ (``meld/realigned``:
+        DVC watches the corpus's own folder),
+        the realigned tables next to it: an utterance is then the spans of clips that it names, and not its own clip.
+        null: MELD's own clips.
+        """
 
         @field_validator("replacements", "realignment")
         @classmethod
@@ -138,8 +177,9 @@ class Meld(CorpusReader):
 
     LABEL_SETS: ClassVar[tuple[str, ...]] = ("meld7",)
     SOURCE: ClassVar[str] = (
-        "MELD (Poria et al., ACL 2019; annotations GPL-3.0, clips for research) is available at https://github.com/declare-lab/MELD: "
-        "download MELD.Raw.tar.gz, unpack it, then unpack the train.tar.gz, dev.tar.gz and test.tar.gz inside it. For text alone the three CSV files suffice."
+        "MELD (Poria et al., ACL 2019; annotations GPL-3.0, clips for research) is available at"
+        " https://github.com/declare-lab/MELD: download MELD.Raw.tar.gz, unpack it, then unpack the train.tar.gz,"
+        " dev.tar.gz and test.tar.gz inside it. For text alone the three CSV files suffice."
     )
     config: Config
     EXPECTED_TREE: ClassVar[str] = """\
@@ -155,8 +195,10 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         """Reads the annotations, and looks which clips there are (see :meth:`CorpusReader.read`).
 
         Raises:
-            RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column, holds no row or has another encoding or delimiter.
-            BadTable: if a row has an id that is no number, an id that occurred before, or a label that MELD does not have; or as of :class:`Realignment`.
+            RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column, holds no row or has
+                another encoding or delimiter.
+            BadTable: if a row has an id that is no number, an id that occurred before, or a label that MELD does not
+                have; or as of :class:`Realignment`.
         """
         wanted = tuple(split for split in SPLITS if split in splits)
         annotations = {split: _find(root, ANNOTATIONS[split], self.others_in(root, raw)) for split in wanted}
@@ -173,7 +215,10 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
             turns = _turns(annotations[split], split, form)
             if not turns:
                 raise self._missing(root, raw, f"{annotations[split]} holds no utterance")
-            folder, replacements = _clip_folder(root, annotations[split].parent, CLIPS[split], self.others_in(root, raw)), self._replacements(raw, split)
+            folder, replacements = (
+                _clip_folder(root, annotations[split].parent, CLIPS[split], self.others_in(root, raw)),
+                self._replacements(raw, split),
+            )
             found = _Media(_Clips(raw, folder, replacements), _Clips(raw, folder, replacements, better_cuts=False))
             if realignment is not None:
                 found.spans = self._realign(split, turns, realignment, found, reading)
@@ -189,10 +234,16 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
             reading.source = meld_realignment.credit(file, reading.checks["realignment"]["splits"].values())
         return reading
 
-    def _realign(self, split: str, turns: "list[_Turn]", realignment: Realignment, found: "_Media", reading: Reading) -> Mapping[str, Sequence[ClipSpan]]:
+    def _realign(
+        self, split: str, turns: "list[_Turn]", realignment: Realignment, found: "_Media", reading: Reading
+    ) -> Mapping[str, Sequence[ClipSpan]]:
         """The spans of the turns that the realignment has; what of it is odd goes into the reading."""
         placed = realignment.of(split, {(turn.dialogue, turn.number): turn.speaker for turn in turns})
-        spans = {turn.id: placed.spans[turn.dialogue, turn.number] for turn in turns if (turn.dialogue, turn.number) in placed.spans}
+        spans = {
+            turn.id: placed.spans[turn.dialogue, turn.number]
+            for turn in turns
+            if (turn.dialogue, turn.number) in placed.spans
+        }
         reading.checks["realignment"]["splits"][split] = meld_realignment.facts(placed, len(turns))
         left = [turn.id for turn in turns if turn.id not in spans]
         words = f"{realignment.file.name} has no span of it; MELD's own cut was used"
@@ -201,7 +252,10 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         absent = [clip for clip in clips if not all(found.cuts.has(modality, clip) for modality in reading.missing)]
         for what, names in (
             ("utterances have no span in the realignment, and keep MELD's own cut", left),
-            ("utterances of the realignment are not in MELD's table", [f"dia{dialogue}_utt{number}" for dialogue, number in placed.unknown]),
+            (
+                "utterances of the realignment are not in MELD's table",
+                [f"dia{dialogue}_utt{number}" for dialogue, number in placed.unknown],
+            ),
             ("clips in which the realignment has spans are not there", absent),
         ):
             if names:
@@ -210,17 +264,27 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
 
     def _read_split(self, split: str, turns: "list[_Turn]", found: "_Media", reading: Reading) -> None:
         spellings = speaker_names.one_spelling((turn.speaker for turn in turns), SPELLINGS)
-        bounded = {turn.id for turn in turns if split == "test" and turn.id not in found.spans and found.clips.is_plain(turn.id)}
+        bounded = {
+            turn.id
+            for turn in turns
+            if split == "test" and turn.id not in found.spans and found.clips.is_plain(turn.id)
+        }
         believed = {turn.id for turn in turns if self._believes(turn)}
         reading.dialogues += _dialogues(turns, split, found, spellings, bounded & believed)
         for modality, missing in reading.missing.items():
-            missing |= {f"{split}/{turn.id}": path for turn in turns if (path := found.missing(modality, turn.id)) is not None}
+            missing |= {
+                f"{split}/{turn.id}": path for turn in turns if (path := found.missing(modality, turn.id)) is not None
+            }
         for turn in turns:
-            reading.failures += [one for one in turn.failures if one.reason != "span_empty" or turn.id not in found.spans]
+            reading.failures += [
+                one for one in turn.failures if one.reason != "span_empty" or turn.id not in found.spans
+            ]
             if turn.id in bounded - believed and not turn.repaired and turn.seconds:
                 told = f"{turn.seconds:.3f} s for {len(turn.text)} characters"
                 reading.failures.append(Failure(f"{split}/{turn.id}", "manifest", "all", "span_doubted", told))
-        reading.deviations += [f"{split}: {line}" for line in (*_renamed(turns), *found.remarks(turn.id for turn in turns))]
+        reading.deviations += [
+            f"{split}: {line}" for line in (*_renamed(turns), *found.remarks(turn.id for turn in turns))
+        ]
         if self.config.check_counts:
             reading.deviations += _deviations(turns, split)
 
@@ -229,19 +293,31 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
             return _ClipFolder(raw, exists=False, clips={}, wavs={})
         base = raw / self.config.replacements
         if not any((base / one).is_dir() for one in SPLITS):
-            raise RawDataMissing(f"replacements: {base} is no folder with one of {', '.join(SPLITS)} in it, such as {base / 'train' / 'dia125_utt3.mp4'}")
+            raise RawDataMissing(
+                f"replacements: {base} is no folder with one of {', '.join(SPLITS)} in it, such as"
+                f" {base / 'train' / 'dia125_utt3.mp4'}"
+            )
         return _listed(base / split)
 
     def _without_use(self, raw: Path, reading: Reading) -> list[str]:
         """A line if there are replacements of clips that the corpus does not have, which may be misspelt."""
         known = {dialogue.utterance_id(one) for dialogue in reading.dialogues for one in dialogue.utterances}
         read = {dialogue.split for dialogue in reading.dialogues}
-        useless = [f"{split}/{name}" for split in SPLITS if split in read for name in self._replacements(raw, split).clips if f"{split}/{name}" not in known]
+        useless = [
+            f"{split}/{name}"
+            for split in SPLITS
+            if split in read
+            for name in self._replacements(raw, split).clips
+            if f"{split}/{name}" not in known
+        ]
         return [f"{self.config.replacements}: {_some(useless)} replace no clip of MELD"] if useless else []
 
     def _believes(self, turn: "_Turn") -> bool:
         """Whether the annotation's length can be that of the utterance."""
-        long_enough = turn.seconds >= self.config.min_believed_seconds and len(turn.text) <= self.config.max_characters_per_second * turn.seconds
+        long_enough = (
+            turn.seconds >= self.config.min_believed_seconds
+            and len(turn.text) <= self.config.max_characters_per_second * turn.seconds
+        )
         return long_enough and not turn.repaired
 
     def _missing(self, root: Path, raw: Path, problem: str) -> RawDataMissing:
@@ -251,9 +327,15 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
             found.append(f"{ANNOTATIONS[split]}: {'there' if path.is_file() else 'missing'}")
         for split in SPLITS:
             folder = _clip_folder(root, root, CLIPS[split], self.others_in(root, raw))
-            found.append(f"{CLIPS[split]}/: {f'{len(folder.clips)} clips' if folder.exists else broken_link(folder.path) or 'missing'}")
+            found.append(
+                f"{CLIPS[split]}/:"
+                f" {f'{len(folder.clips)} clips' if folder.exists else broken_link(folder.path) or 'missing'}"
+            )
         expected = _indented(self.EXPECTED_TREE.splitlines())
-        return RawDataMissing(f"MELD: {problem}.\nExpected in {root} (or in its {ARCHIVE}):\n{expected}\nFound:\n{_indented(found)}\n{self.SOURCE}")
+        return RawDataMissing(
+            f"MELD: {problem}.\nExpected in {root} (or in its"
+            f" {ARCHIVE}):\n{expected}\nFound:\n{_indented(found)}\n{self.SOURCE}"
+        )
 
 
 def _indented(lines: Iterable[str]) -> str:
@@ -265,7 +347,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _find(root: Path, name: str, others: Collection[str]) -> Path:
-    """Where ``name`` is: in ``root``, in the archive's folder, or in one that was put around them, but not in ``others``; in ``root`` if it is nowhere."""
+    """Where ``name`` is: in ``root``, in the archive's folder, or in one that was put around them, but not in
+    ``others``; in ``root`` if it is nowhere.
+    """
     folder = folders.holder(root, [name], (".", ARCHIVE), closed=[*CLIPS.values(), *others])
     if folder not in (None, root, root / ARCHIVE):
         logger.info("meld: %s is read from %s", name, folder, extra={"folder": str(folder)})
@@ -300,7 +384,8 @@ def _listed(path: Path) -> _ClipFolder:
     with os.scandir(path) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith("._"))
     clips, wavs = (
-        {one[: -len(end)]: one for one in sorted(names, key=lambda one: one.endswith(end)) if one.lower().endswith(end)} for end in (".mp4", ".wav")
+        {one[: -len(end)]: one for one in sorted(names, key=lambda one: one.endswith(end)) if one.lower().endswith(end)}
+        for end in (".mp4", ".wav")
     )  # where both are there, .mp4 comes after .MP4 and wins
     return _ClipFolder(path, exists=True, clips=clips, wavs=wavs)
 
@@ -312,7 +397,8 @@ class _Clips:
         raw: what paths are relative to.
         folder: of the corpus.
         replacements: of the user's; what is in it goes first.
-        better_cuts: whether the corpus's own replacements of faulty cuts come next; a span that was measured in the first cut lies elsewhere in them.
+        better_cuts: whether the corpus's own replacements of faulty cuts come next; a span that was measured in the
+            first cut lies elsewhere in them.
     """
 
     def __init__(self, raw: Path, folder: _ClipFolder, replacements: _ClipFolder, *, better_cuts: bool = True) -> None:
@@ -333,7 +419,10 @@ class _Clips:
 
     def has(self, modality: str, clip: str) -> bool:
         """Whether the file is there."""
-        has_clip = any(prefix + clip in folder.clips for folder, prefix in ((self._replacements, ""), *self._better_cuts, (self._folder, "")))
+        has_clip = any(
+            prefix + clip in folder.clips
+            for folder, prefix in ((self._replacements, ""), *self._better_cuts, (self._folder, ""))
+        )
         return has_clip or (modality == "audio" and clip in self._folder.wavs)
 
     def is_plain(self, clip: str) -> bool:
@@ -344,7 +433,10 @@ class _Clips:
         """A line for each kind of file that is not the corpus's own clip."""
         wanted = list(clips)
         if replaced := [clip for clip in wanted if clip in self._replacements.clips]:
-            yield f"{len(replaced)} clips replaced by those of {self._prefixes[id(self._replacements)]}: {_some(replaced)}"
+            yield (
+                f"{len(replaced)} clips replaced by those of {self._prefixes[id(self._replacements)]}:"
+                f" {_some(replaced)}"
+            )
         if wavs := [clip for clip in wanted if self._has_wav_alone(clip)]:
             yield f"{len(wavs)} utterances have their sound from a wav, since there is no mp4: {_some(wavs)}"
 
@@ -357,7 +449,8 @@ class _Clips:
 
 @dataclass
 class _Media:
-    """Where sound and pictures of a split's utterances are: in a clip of each one's own, or, by a realignment, in spans of the first cuts.
+    """Where sound and pictures of a split's utterances are: in a clip of each one's own, or, by a realignment, in spans
+    of the first cuts.
 
     Attributes:
         clips: of utterances without spans.
@@ -374,7 +467,8 @@ class _Media:
         if utterance not in self.spans:
             return {"video_path": self.clips.picture(utterance), "audio_path": self.clips.sound(utterance)}
         first, *further = (
-            MediaSpan(self.cuts.picture(one.clip), self.cuts.sound(one.clip), one.start_seconds, one.end_seconds) for one in self.spans[utterance]
+            MediaSpan(self.cuts.picture(one.clip), self.cuts.sound(one.clip), one.start_seconds, one.end_seconds)
+            for one in self.spans[utterance]
         )
         ends = {f"{stream}_start_seconds": first.start_seconds for stream in ("video", "audio")}
         ends |= {f"{stream}_end_seconds": first.end_seconds for stream in ("video", "audio")}
@@ -390,12 +484,17 @@ class _Media:
 
     def remarks(self, utterances: Iterable[str]) -> Iterator[str]:
         """See :meth:`_Clips.remarks`."""
-        return self.clips.remarks(dict.fromkeys(clip for one in utterances for clip in ([span.clip for span in self.spans.get(one, ())] or [one])))
+        return self.clips.remarks(
+            dict.fromkeys(
+                clip for one in utterances for clip in [span.clip for span in self.spans.get(one, ())] or [one]
+            )
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Turn:
-    """A checked row of the annotations; the fields as in :class:`Utterance`, but for ``speaker``, which is the corpus's spelling.
+    """A checked row of the annotations; the fields as in :class:`Utterance`, but for ``speaker``, which is the corpus's
+    spelling.
 
     Attributes:
         repaired: a time had to be.
@@ -430,7 +529,10 @@ def _turns(path: Path, split: str, form: CsvForm) -> list[_Turn]:
     for row in read_rows(path, _COLUMNS, form):
         key = row.whole_number("Dialogue_ID", path), row.whole_number("Utterance_ID", path)
         if key in lines:
-            raise BadTable(f"{path}: Dialogue_ID {key[0]}, Utterance_ID {key[1]} stand in line {lines[key]} and again in line {row.line}")
+            raise BadTable(
+                f"{path}: Dialogue_ID {key[0]}, Utterance_ID {key[1]} stand in line {lines[key]} and again in line"
+                f" {row.line}"
+            )
         lines[key] = row.line
         turns.append(_turn(row, *key, split, path))
     return sorted(turns, key=lambda turn: (turn.dialogue, turn.number))
@@ -449,7 +551,9 @@ def _turn(row: CsvRow, dialogue: int, number: int, split: str, path: Path) -> _T
     remarks += [("all", "annotation_repaired", detail) for detail in odd]
     if start_seconds == end_seconds and not odd:
         remarks.append(("all", "span_empty", f"begins and ends at {start_seconds:g} s"))
-    labels = {column: _label(row, column, valid, path) for column, valid in (("Emotion", EMOTIONS), ("Sentiment", SENTIMENTS))}
+    labels = {
+        column: _label(row, column, valid, path) for column, valid in (("Emotion", EMOTIONS), ("Sentiment", SENTIMENTS))
+    }
     words = {column: row.cells[column].strip() for column in labels}
     return _Turn(
         dialogue=dialogue,
@@ -461,7 +565,9 @@ def _turn(row: CsvRow, dialogue: int, number: int, split: str, path: Path) -> _T
         start_seconds=start_seconds,
         end_seconds=end_seconds,
         repaired=bool(odd),
-        renamed=tuple((column, words[column], label) for column, label in labels.items() if words[column].lower() != label),
+        renamed=tuple(
+            (column, words[column], label) for column, label in labels.items() if words[column].lower() != label
+        ),
         failures=tuple(Failure(f"{split}/dia{dialogue}_utt{number}", "manifest", *remark) for remark in remarks),
     )
 
@@ -517,8 +623,12 @@ def _milliseconds(cell: str) -> int | None:
     return (int(hours) * 3600 + int(minutes) * 60 + int(seconds)) * 1000 + int(fraction.ljust(3, "0"))
 
 
-def _dialogues(turns: Iterable[_Turn], split: str, found: _Media, spellings: Mapping[str, str], bounded: Collection[str]) -> Iterator[Dialogue]:
-    """Groups turns by their dialogue, in their order; the clips of those in ``bounded`` hold nothing of theirs behind the annotation's length."""
+def _dialogues(
+    turns: Iterable[_Turn], split: str, found: _Media, spellings: Mapping[str, str], bounded: Collection[str]
+) -> Iterator[Dialogue]:
+    """Groups turns by their dialogue, in their order; the clips of those in ``bounded`` hold nothing of theirs behind
+    the annotation's length.
+    """
     by_number: dict[int, list[_Turn]] = {}
     for turn in turns:
         by_number.setdefault(turn.dialogue, []).append(turn)
@@ -549,6 +659,9 @@ def _deviations(turns: list[_Turn], split: str) -> list[str]:
         ("utterances", len(turns), expected.utterances),
         ("dialogues", len({turn.dialogue for turn in turns}), expected.dialogues),
         *((f"utterances with emotion {name}", emotions[name], count) for name, count in expected.emotions.items()),
-        *((f"utterances with sentiment {name}", sentiments[name], count) for name, count in expected.sentiments.items()),
+        *(
+            (f"utterances with sentiment {name}", sentiments[name], count)
+            for name, count in expected.sentiments.items()
+        ),
     ]
     return [f"{split}: {there} {what} instead of {count}" for what, there, count in pairs if there != count]

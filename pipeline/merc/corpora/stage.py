@@ -1,7 +1,9 @@
-"""DVC stage ``manifest``: reads one corpus and writes its manifest, with a record of settings, counts and repairs next to it.
+"""DVC stage ``manifest``: reads one corpus and writes its manifest, with a record of settings, counts and repairs next
+to it.
 
-The annotations are read anew in every run (MELD takes a second), so a changed corpus is never mistaken for the old one; settings that
-differ from those of the manifest already there are refused, since everything after it was made from that one.
+The annotations are read anew in every run (MELD takes a second), so a changed corpus is never mistaken for the old one;
+settings that differ from those of the manifest already there are refused, since everything after it was made from that
+one.
 """
 
 import importlib
@@ -72,10 +74,14 @@ def choose(params: Params, dataset: str) -> Corpus:
     if not isinstance(name, str):
         raise BadSettings(f"corpora.{dataset}.reader is {name!r}; valid: {', '.join(readers)}")
     kind = plugins.load(_PACKAGE, name, CorpusReader)  # type: ignore[type-abstract]
-    reader = kind(params.filled(laid, kind.Config, f"corpora.{dataset}"), dataset, set(DATASETS.names(params)) - {dataset})
+    reader = kind(
+        params.filled(laid, kind.Config, f"corpora.{dataset}"), dataset, set(DATASETS.names(params)) - {dataset}
+    )
     if reader.config.label_set not in kind.LABEL_SETS:
         hint = nearest(reader.config.label_set, list(kind.LABEL_SETS))
-        raise BadSettings(f"corpora.{dataset}.label_set: {reader.config.label_set!r} does not fit the reader {name}; {hint}")
+        raise BadSettings(
+            f"corpora.{dataset}.label_set: {reader.config.label_set!r} does not fit the reader {name}; {hint}"
+        )
     if not reader.config.made_by:
         return Corpus(dataset, reader, None, laid)
     made_by = reader.config.made_by
@@ -139,7 +145,8 @@ def read_corpus(
     splits: tuple[str, ...] = SPLITS,
     limit: int | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """The manifest and its record (settings, source, counts, deviations, failure rows), as :func:`build_manifest` would write them; nothing is written.
+    """The manifest and its record (settings, source, counts, deviations, failure rows), as :func:`build_manifest` would
+    write them; nothing is written.
 
     Args and errors: those of :func:`build_manifest`.
     """
@@ -161,24 +168,37 @@ def read_corpus(
     dialogues = _first_of_each_split(reading.dialogues, limit)
     labels = reading.labels or label_set(reader.config.label_set)
     reading.deviations += plausibility.remarks(reading.dialogues, labels)
-    table = building.build(layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop", links=reader.config.links)
+    table = building.build(
+        layout.dataset, dialogues, labels, drop_unlabelled=reader.config.unlabelled == "drop", links=reader.config.links
+    )
     _check_missing(layout.dataset, reading, table, run)
     terms = {"redistribution": reader.config.redistribution} if reader.config.redistribution else {}
-    facts = {"source": _source(reader, reading), "counts_compared": reader.config.check_counts, **terms, **_facts(reading, table)}
+    facts = {
+        "source": _source(reader, reading),
+        "counts_compared": reader.config.check_counts,
+        **terms,
+        **_facts(reading, table),
+    }
     return table, {"settings": settings, **facts}
 
 
 def _check_missing(dataset: str, reading: Reading, table: pa.Table, run: RunOptions) -> None:
-    """Raises ``TooManyFailures`` if more utterances lack a file than ``--max-failed`` allows: decoding would end so, hours later."""
+    """Raises ``TooManyFailures`` if more utterances lack a file than ``--max-failed`` allows: decoding would end so,
+    hours later.
+    """
     kept = set(table["utterance_id"].to_pylist())
-    missing = {modality: {one: path for one, path in files.items() if one in kept} for modality, files in reading.missing.items()}
+    missing = {
+        modality: {one: path for one, path in files.items() if one in kept}
+        for modality, files in reading.missing.items()
+    }
     without = {one: path for files in missing.values() for one, path in files.items()}
     if len(without) > limit_of(run.max_failed, table.num_rows):
         by_modality = ", ".join(f"{modality} {len(files)}" for modality, files in sorted(missing.items()) if files)
         raise TooManyFailures(
-            f"{dataset}: the media of {len(without)} of {table.num_rows} utterances are missing ({by_modality}; the first is "
-            f"{next(iter(without.values())) or 'an empty cell of the table'}), more than --max-failed {run.max_failed} allows. "
-            "Is the archive unpacked as a whole? A higher --max-failed continues without them."
+            f"{dataset}: the media of {len(without)} of {table.num_rows} utterances are missing ({by_modality}; the"
+            f" first is {next(iter(without.values())) or 'an empty cell of the table'}), more than --max-failed"
+            f" {run.max_failed} allows. Is the archive unpacked as a whole? A higher --max-failed continues without"
+            " them."
         )
 
 
@@ -211,7 +231,10 @@ def _source(reader: CorpusReader, reading: Reading) -> str:
     """Where the corpus comes from, for the dataset card and the report, in paragraphs."""
     source = reader.SOURCE
     if reader.config.made_by:
-        source = f"Made by code ({_PACKAGE}.{reader.config.made_by}) in the raw layout of {reader.config.reader}; nothing in it comes from a real corpus."
+        source = (
+            f"Made by code ({_PACKAGE}.{reader.config.made_by}) in the raw layout of {reader.config.reader}; nothing in"
+            " it comes from a real corpus."
+        )
     return f"{source}\n\n{reading.source}" if reading.source else source
 
 
@@ -244,7 +267,8 @@ def _compare(record_path: Path, settings: dict[str, Any]) -> None:
 
 
 def _config_of_maker(dataset: str, made_by: str) -> type[Settings]:
-    """The settings of what makes a corpus by code: ``config.py`` next to it, so that the decoders it needs are not imported yet.
+    """The settings of what makes a corpus by code: ``config.py`` next to it, so that the decoders it needs are not
+    imported yet.
 
     Raises:
         BadSettings: if there is no such module, or no ``config.py`` next to it.
@@ -280,7 +304,10 @@ def _first_of_each_split(dialogues: list[Dialogue], limit: int | None) -> list[D
 
 def _facts(reading: Reading, table: pa.Table) -> dict[str, Any]:
     """Counts per split and emotion, deviations, checks, and the failure rows of the utterances in the table."""
-    utterances, dialogues = Counter(table["split"].to_pylist()), Counter(split for split, _ in _distinct(table, "dialogue_id"))
+    utterances, dialogues = (
+        Counter(table["split"].to_pylist()),
+        Counter(split for split, _ in _distinct(table, "dialogue_id")),
+    )
     emotions = Counter(zip(table["split"].to_pylist(), table["emotion"].to_pylist(), strict=True))
     counts = {
         split: {
@@ -305,7 +332,10 @@ def _distinct(table: pa.Table, column: str) -> set[tuple[str, str]]:
 
 
 @stage_command
-@click.option("--modalities", help="What will be extracted, comma-separated; default: what params.yaml builds of the dataset, else all.")
+@click.option(
+    "--modalities",
+    help="What will be extracted, comma-separated; default: what params.yaml builds of the dataset, else all.",
+)
 def main(params: Params, layout: Layout, run: RunOptions, modalities: str | None) -> None:
     """Writes a corpus's manifest."""
     names = modalities.split(",") if modalities else list(params.block("build").get(layout.dataset) or MODALITIES)

@@ -1,15 +1,17 @@
 """Your own corpus: a CSV or Parquet file with a row per utterance, and a folder of media.
 
-Which column is what stands in the settings, so that a table need not be rewritten. Each further corpus is a block under ``corpora`` with ``reader: table``.
-What holds of the rows:
+Which column is what stands in the settings, so that a table need not be rewritten. Each further corpus is a block under
+``corpora`` with ``reader: table``. What holds of the rows:
 
 - The rows of a dialogue are its utterances in order; they need not follow one another. A dialogue is in one split.
-- The id of an utterance is that of its dialogue with the cell of the column ``utterance``, or the number of the turn, behind it; a cell that begins
-  with the dialogue's id already is taken as it is.
-- Several columns may make the id of a dialogue (season, episode and scene of EmoryNLP); their cells are joined by ``_``.
-- A row without an emotion is unlabelled (index -1), as is one that says ``unlabelled``. Any other emotion must be of the label set. Spellings that differ
-  in capitals or blanks alone are one class; what was taken for what is reported.
-- A table for each split may be named. In one table without a column for the split, dialogues are drawn by the shares and the seed of the settings.
+- The id of an utterance is that of its dialogue with the cell of the column ``utterance``, or the number of the turn,
+  behind it; a cell that begins with the dialogue's id already is taken as it is.
+- Several columns may make the id of a dialogue (season, episode and scene of EmoryNLP); their cells are joined by
+  ``_``.
+- A row without an emotion is unlabelled (index -1), as is one that says ``unlabelled``. Any other emotion must be of
+  the label set. Spellings that differ in capitals or blanks alone are one class; what was taken for what is reported.
+- A table for each split may be named. In one table without a column for the split, dialogues are drawn by the shares
+  and the seed of the settings.
 - Without times, an utterance begins and ends at 0.
 """
 
@@ -49,7 +51,9 @@ class Columns(Settings):
     """Names of the columns; empty for what the table does not have. The first four are always needed."""
 
     dialogue: str | tuple[str, ...] = "dialogue"
-    """Id of the dialogue; a list of columns where it takes several to tell one from the others: ``[Season, Episode, Scene_ID]``."""
+    """Id of the dialogue; a list of columns where it takes several to tell one from the others: ``[Season, Episode,
+    Scene_ID]``.
+    """
     speaker: str = Field(default="speaker", min_length=1)
     """Name of whoever speaks."""
     text: str = Field(default="text", min_length=1)
@@ -97,7 +101,9 @@ class Columns(Settings):
 
 
 class SplitShares(Settings):
-    """Share of the dialogues in each split, where the table has no column for it; a share above 0 is at least one dialogue."""
+    """Share of the dialogues in each split, where the table has no column for it; a share above 0 is at least one
+    dialogue.
+    """
 
     train: float = Field(default=0.8, gt=0, le=1)
     """Share of the train split; without it nothing could be learned."""
@@ -114,7 +120,9 @@ class SplitShares(Settings):
 
 
 class SplitFiles(Settings):
-    """A table for each split, in the corpus's folder, in place of ``file`` and of a column for the split; empty for a split that there is not."""
+    """A table for each split, in the corpus's folder, in place of ``file`` and of a column for the split; empty for a
+    split that there is not.
+    """
 
     train: str = ""
     """Table of the train split."""
@@ -172,10 +180,13 @@ class Table(CorpusReader):
         columns: Columns = Columns()
         """Which column is what."""
         label_set: str = OWN
-        """``own``, or one that ships with the package: meld7, iemocap4, iemocap4_merged, iemocap6, emorynlp, dailydialog."""
+        """``own``, or one that ships with the package: meld7, iemocap4, iemocap4_merged, iemocap6, emorynlp,
+        dailydialog.
+        """
         labels: tuple[str, ...] = ()
-        """Classes of the label set ``own`` in the order of their indices; empty: those in the table, by alphabet. Spellings
-        that differ in capitals or blanks alone are one class."""
+        """Classes of the label set ``own`` in the order of their indices; empty: those in the table, by alphabet.
+        Spellings that differ in capitals or blanks alone are one class.
+        """
         split_shares: SplitShares = SplitShares()
         """How dialogues are spread over the splits, where the table has no column for the split."""
         split_seed: int = 0
@@ -197,10 +208,12 @@ class Table(CorpusReader):
             return self
 
     LABEL_SETS: ClassVar[tuple[str, ...]] = (OWN, *LABEL_SETS)
-    SOURCE: ClassVar[str] = "A custom corpus, read from a table of utterances; only its owner knows whom it belongs to and who may have it."
+    SOURCE: ClassVar[str] = (
+        "A custom corpus, read from a table of utterances; only its owner knows whom it belongs to and who may have it."
+    )
     EXPECTED_TREE: ClassVar[str] = """\
 utterances.csv          (corpora.<dataset>.file: one row per utterance; also .parquet; or a table for each split: corpora.<dataset>.files)
-media/                  (corpora.<dataset>.media_folder: what the paths in the table are relative to)"""
+media/                  (corpora.<dataset>.media_folder: what the paths in the table are relative to)"""  # noqa: E501
     config: Config
 
     def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
@@ -209,7 +222,8 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         Raises:
             RawDataMissing: see :meth:`CorpusReader.read`; also where the table lacks a column.
             BadSettings: if there is no column for media that are wanted, or a split that is wanted has no dialogue.
-            BadTable: if a row has no dialogue or speaker, an id, a label, a split or a number that cannot be, or a path out of the folder of media.
+            BadTable: if a row has no dialogue or speaker, an id, a label, a split or a number that cannot be, or a path
+                out of the folder of media.
         """
         config = self.config
         tables = self._tables(root)
@@ -222,10 +236,14 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         reading = Reading([], labels=labels, deviations=taken_for(counts, spelling))
         folder = PurePosixPath(root.relative_to(raw).as_posix(), config.media_folder)
         for split in (one for one in SPLITS if one in splits):
-            reading.dialogues += [self._dialogue(one, spelling, folder, reading.failures) for one in dialogues if one.split == split]
+            reading.dialogues += [
+                self._dialogue(one, spelling, folder, reading.failures) for one in dialogues if one.split == split
+            ]
         if not reading.dialogues:
             there = ", ".join(sorted({one.split for one in dialogues}))
-            raise BadSettings(f"{', '.join(map(str, tables.values()))}: no dialogue is in {', '.join(splits)}; the table has {there}")
+            raise BadSettings(
+                f"{', '.join(map(str, tables.values()))}: no dialogue is in {', '.join(splits)}; the table has {there}"
+            )
         reading.deviations += self._unordered(one for one in dialogues if one.split in splits)
         reading.missing = self._missing_media(raw, root / config.media_folder, reading.dialogues, media)
         return reading
@@ -233,12 +251,19 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
     def _unordered(self, dialogues: Iterable[_Rows]) -> list[str]:
         """A line if the numbers of the turns do not rise, which is what a shuffled table looks like."""
         turns = {one.name: [row.cells["utterance"] for row in one.rows] for one in dialogues}
-        numbers = {name: [int(cell) for cell in cells] for name, cells in turns.items() if all(cell.isdecimal() for cell in cells)}
+        numbers = {
+            name: [int(cell) for cell in cells]
+            for name, cells in turns.items()
+            if all(cell.isdecimal() for cell in cells)
+        }
         falling = [name for name, of_dialogue in numbers.items() if of_dialogue != sorted(of_dialogue)]
         if not falling:
             return []
         where = f"{counted(len(falling), 'dialogue')} of {len(turns)}, the first is {falling[0]}"
-        return [f"the numbers of the column {self.config.columns.utterance} do not rise in {where}; turns stand in the order of the table: is it shuffled?"]
+        return [
+            f"the numbers of the column {self.config.columns.utterance} do not rise in {where}; turns stand in the"
+            " order of the table: is it shuffled?"
+        ]
 
     def _tables(self, root: Path) -> dict[str, Path]:
         """Split → its table; one without a split where all are in one.
@@ -249,8 +274,13 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         tables = {split: root / file for split, file in (self.config.files.named() or {"": self.config.file}).items()}
         absent = [str(path) for path in tables.values() if not path.is_file()]
         if absent:
-            there = ", ".join(sorted(entry.name for entry in root.iterdir())[:20]) if root.is_dir() else "no such folder"
-            raise RawDataMissing(f"{', '.join(absent)} not found.\nExpected in {root}:\n{self.EXPECTED_TREE}\nFound: {there or 'nothing'}\n{self.SOURCE}")
+            there = (
+                ", ".join(sorted(entry.name for entry in root.iterdir())[:20]) if root.is_dir() else "no such folder"
+            )
+            raise RawDataMissing(
+                f"{', '.join(absent)} not found.\nExpected in {root}:\n{self.EXPECTED_TREE}\nFound:"
+                f" {there or 'nothing'}\n{self.SOURCE}"
+            )
         return tables
 
     def _dialogues(self, tables: Mapping[str, Path], may_lack: Collection[str]) -> list[_Rows]:
@@ -266,7 +296,11 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             if split:
                 split_of = dict.fromkeys(by_name, split)
             else:
-                split_of = _splits_in(by_name) if config.columns.split else _drawn_splits(by_name, config.split_shares, config.split_seed)
+                split_of = (
+                    _splits_in(by_name)
+                    if config.columns.split
+                    else _drawn_splits(by_name, config.split_shares, config.split_seed)
+                )
             found += [_Rows(split_of[name], name, rows) for name, rows in by_name.items()]
         return found
 
@@ -274,7 +308,10 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         columns = self.config.columns
         for modality, names in (("visual", ("video",)), ("audio", ("audio", "video"))):
             if modality in media and not any(getattr(columns, name) for name in names):
-                raise BadSettings(f"the {modality} modality is wanted, but the settings' columns name no {' or '.join(names)}; give --modalities without it")
+                raise BadSettings(
+                    f"the {modality} modality is wanted, but the settings' columns name no {' or '.join(names)}; give"
+                    " --modalities without it"
+                )
         if media and self.config.media_are == "recordings" and not columns.start:
             raise BadSettings("media_are recordings, but the settings' columns name no start and end")
 
@@ -289,7 +326,9 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         """The label set, with every row's emotion checked against it."""
         config = self.config
         there = sorted(set(spelling.values()) - {UNLABELLED})
-        labels = label_set(config.label_set) if config.label_set != OWN else LabelSet(OWN, config.labels or tuple(there))
+        labels = (
+            label_set(config.label_set) if config.label_set != OWN else LabelSet(OWN, config.labels or tuple(there))
+        )
         if not labels.classes:
             raise BadTable(f"{config.file}: no row has an emotion; name the classes in the settings' labels")
         unusable = [name for name in labels.classes if "," in name or not name.isprintable()]
@@ -299,10 +338,14 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         for row in rows:
             emotion = row.cells["emotion"]
             if emotion and spelling[emotion] not in (UNLABELLED, *known):
-                raise BadTable(f"{row.where}: the emotion is {emotion!r}; {nearest(emotion, known)}; empty where there is none")
+                raise BadTable(
+                    f"{row.where}: the emotion is {emotion!r}; {nearest(emotion, known)}; empty where there is none"
+                )
         return labels
 
-    def _dialogue(self, dialogue: _Rows, spelling: Mapping[str, str], folder: PurePosixPath, failures: list[Failure]) -> Dialogue:
+    def _dialogue(
+        self, dialogue: _Rows, spelling: Mapping[str, str], folder: PurePosixPath, failures: list[Failure]
+    ) -> Dialogue:
         name, split = dialogue.name, dialogue.split
         seen: dict[str, str] = {}
         utterances = []
@@ -311,14 +354,22 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             utterance_id = turn if turn.startswith(f"{name}_") else f"{name}_{turn}"
             if utterance_id in seen:
                 raise BadTable(
-                    f"{row.where}: the utterance {turn!r} of dialogue {name!r} stands in {seen[utterance_id]} already. If several dialogues were put together, "
-                    f"name all the columns that make the id of one: {self.key}.columns.dialogue=[Season, Episode, Scene]"
+                    f"{row.where}: the utterance {turn!r} of dialogue {name!r} stands in {seen[utterance_id]} already."
+                    " If several dialogues were put together, name all the columns that make the id of one:"
+                    f" {self.key}.columns.dialogue=[Season, Episode, Scene]"
                 )
             seen[utterance_id] = row.where
-            failures += [Failure(f"{split}/{utterance_id}", "manifest", "all", "annotation_repaired", told) for told in row.repaired]
+            failures += [
+                Failure(f"{split}/{utterance_id}", "manifest", "all", "annotation_repaired", told)
+                for told in row.repaired
+            ]
             text = text_repair.repair(row.cells["text"])
             if text != row.cells["text"] or (row.recoded and not text.isascii()):
-                told = f"wrongly decoded: {row.cells['text']!r}" if text != row.cells["text"] else "not UTF-8, read as cp1252"
+                told = (
+                    f"wrongly decoded: {row.cells['text']!r}"
+                    if text != row.cells["text"]
+                    else "not UTF-8, read as cp1252"
+                )
                 failures.append(Failure(f"{split}/{utterance_id}", "manifest", "text", "text_repaired", told))
             emotion = spelling.get(row.cells["emotion"], UNLABELLED)
             utterances.append(self._utterance(row, utterance_id, text, emotion, folder))
@@ -330,7 +381,9 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             raise BadTable(f"{row.where}: there is no speaker")
         start, end = row.number("start"), row.number("end")
         if (start is None) != (end is None) or (start is not None and end is not None and not 0 <= start <= end):
-            raise BadTable(f"{row.where}: lasts from {row.cells['start'] or 'nothing'} to {row.cells['end'] or 'nothing'} s")
+            raise BadTable(
+                f"{row.where}: lasts from {row.cells['start'] or 'nothing'} to {row.cells['end'] or 'nothing'} s"
+            )
         video, audio = row.path("video"), row.path("audio") or row.path("video")
         inside = self.config.media_are == "recordings" and bool(video or audio)
         if inside and start is None:
@@ -355,7 +408,9 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             audio_end_seconds=end if inside else None,
         )
 
-    def _missing_media(self, raw: Path, folder: Path, dialogues: Iterable[Dialogue], media: frozenset[str]) -> dict[str, dict[str, str]]:
+    def _missing_media(
+        self, raw: Path, folder: Path, dialogues: Iterable[Dialogue], media: frozenset[str]
+    ) -> dict[str, dict[str, str]]:
         """See :attr:`Reading.missing`. Raises ``RawDataMissing`` if no file of a modality is there."""
         utterances = {dialogue.utterance_id(one): one for dialogue in dialogues for one in dialogue.utterances}
         missing: dict[str, dict[str, str]] = {}
@@ -367,7 +422,10 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             missing[modality] = {name: path for name, path in paths.items() if not there.get(path)}
             if not any(there.values()):
                 first = next((path for path in paths.values() if path), "an empty cell of the table")
-                raise RawDataMissing(f"{modality}: none of {len(there)} files is in {folder}, the first is {first}.\nExpected:\n{self.EXPECTED_TREE}")
+                raise RawDataMissing(
+                    f"{modality}: none of {len(there)} files is in {folder}, the first is"
+                    f" {first}.\nExpected:\n{self.EXPECTED_TREE}"
+                )
         return missing
 
 
@@ -392,9 +450,14 @@ def _splits_in(by_dialogue: Mapping[str, Sequence[TableRow]]) -> dict[str, str]:
         for row in rows:
             split = _SPLIT_NAMES.get(row.cells["split"].lower())
             if split is None:
-                raise BadTable(f"{row.where}: the split is {row.cells['split']!r}; {nearest(row.cells['split'].lower(), list(_SPLIT_NAMES))}")
+                raise BadTable(
+                    f"{row.where}: the split is {row.cells['split']!r};"
+                    f" {nearest(row.cells['split'].lower(), list(_SPLIT_NAMES))}"
+                )
             if found.setdefault(name, split) != split:
-                raise BadTable(f"{row.where}: the dialogue {name!r} is in {split} here, and in {found[name]} in {rows[0].where}")
+                raise BadTable(
+                    f"{row.where}: the dialogue {name!r} is in {split} here, and in {found[name]} in {rows[0].where}"
+                )
     return found
 
 
@@ -405,8 +468,14 @@ def _drawn_splits(dialogues: Iterable[str], shares: SplitShares, seed: int) -> d
     ['dev', 'test', 'train']
     """
     order = sorted(dialogues, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).digest())
-    sizes = {split: max(1, round(share * len(order))) if share else 0 for split, share in (("dev", shares.dev), ("test", shares.test))}
+    sizes = {
+        split: max(1, round(share * len(order))) if share else 0
+        for split, share in (("dev", shares.dev), ("test", shares.test))
+    }
     if sum(sizes.values()) >= len(order):
-        raise BadSettings(f"{len(order)} dialogues are too few for the split_shares; name a column for the split, or set the shares of dev and test to 0")
+        raise BadSettings(
+            f"{len(order)} dialogues are too few for the split_shares; name a column for the split, or set the shares"
+            " of dev and test to 0"
+        )
     drawn = [split for split, size in sizes.items() for _ in range(size)]
     return dict(zip(order, [*drawn, *["train"] * (len(order) - len(drawn))], strict=True))

@@ -1,5 +1,5 @@
-"""Frozen models and fixed rules: utterances become vectors. :func:`encoder` gives one by its name, from Python and without any file; every public class of
-the files here can be imported from this package.
+"""Frozen models and fixed rules: utterances become vectors. :func:`encoder` gives one by its name, from Python and
+without any file; every public class of the files here can be imported from this package.
 
 from merc.encoders import UtteranceInput, encoder
 """

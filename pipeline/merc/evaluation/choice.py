@@ -29,7 +29,10 @@ class Chosen:
 
     def settings(self) -> dict[str, Any]:
         """Of each, JSON-able, under the keys that they have in params.yaml."""
-        return {name: one.config.model_dump(mode="json") for name, one in (*self.protocols.items(), *self.comparisons.items())}
+        return {
+            name: one.config.model_dump(mode="json")
+            for name, one in (*self.protocols.items(), *self.comparisons.items())
+        }
 
 
 def choose(params: Params, names: Sequence[str] = ()) -> Chosen:
@@ -42,7 +45,9 @@ def choose(params: Params, names: Sequence[str] = ()) -> Chosen:
     Raises:
         BadSettings: if a name or a key is unknown, naming the nearest, or a value impossible.
     """
-    there: dict[str, list[str]] = {package: plugins.names(package, base) for package, base in ((PROTOCOLS, Protocol), (COMPARISONS, Comparison))}
+    there: dict[str, list[str]] = {
+        package: plugins.names(package, base) for package, base in ((PROTOCOLS, Protocol), (COMPARISONS, Comparison))
+    }
     known = [*there[PROTOCOLS], *there[COMPARISONS]]
     own = _own(params, known)
     wanted = tuple(names) or own.evaluations or known
@@ -61,7 +66,10 @@ def _own(params: Params, known: Sequence[str]) -> Config:
     for key in laid.tree:
         if key not in fields and key not in known:
             raise BadSettings(f"settings: unknown key {BLOCK}.{key}; {nearest(key, [*fields, *known])}")
-    own = Laid({key: value for key, value in laid.tree.items() if key in fields}, {key: origin for key, origin in laid.origins.items() if key in fields})
+    own = Laid(
+        {key: value for key, value in laid.tree.items() if key in fields},
+        {key: origin for key, origin in laid.origins.items() if key in fields},
+    )
     return params.filled(own, Config, BLOCK)
 
 

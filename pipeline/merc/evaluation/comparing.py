@@ -17,7 +17,9 @@ from merc.log import logger
 from merc.params import Params
 
 
-def compare(runs: Sequence[Run], comparisons: Mapping[str, Comparison], options: RunOptions, evaluations: Path) -> list[Path]:
+def compare(
+    runs: Sequence[Run], comparisons: Mapping[str, Comparison], options: RunOptions, evaluations: Path
+) -> list[Path]:
     """Compares the finished runs of one dataset; gives the ``scores.json`` of each comparison.
 
     Args:
@@ -37,7 +39,9 @@ def compare(runs: Sequence[Run], comparisons: Mapping[str, Comparison], options:
             home.mkdir(parents=True, exist_ok=True)  # DVC wants its output also where nothing is compared
         for name, comparison in comparisons.items():
             settings = {"evaluation": {name: comparison.config.model_dump(mode="json")}}
-            fingerprint = Fingerprint(settings, {"runs": {run.recipe: run.fingerprint for run in runs}, "version": comparison.VERSION})
+            fingerprint = Fingerprint(
+                settings, {"runs": {run.recipe: run.fingerprint for run in runs}, "version": comparison.VERSION}
+            )
             job = Job(f"{dataset}/{name}", home / name, evaluations / SCRATCH, fingerprint, options.overwrite)
             if not job.done_before():
                 job.start()
@@ -45,7 +49,12 @@ def compare(runs: Sequence[Run], comparisons: Mapping[str, Comparison], options:
                 for run in runs:
                     run.check_there()
                 job.finish({})
-                logger.info("%s: %d runs compared", job.name, len(runs), extra={"stage": "compare", "recipes": [run.recipe for run in runs]})
+                logger.info(
+                    "%s: %d runs compared",
+                    job.name,
+                    len(runs),
+                    extra={"stage": "compare", "recipes": [run.recipe for run in runs]},
+                )
             made.append(job.out / SCORES)
     return made
 

@@ -1,9 +1,10 @@
-"""Stage ``evaluate``: a finished run → ``evaluations/runs/<dataset>/<recipe>/<protocol>/``, each resumed or made again by itself.
+"""Stage ``evaluate``: a finished run → ``evaluations/runs/<dataset>/<recipe>/<protocol>/``, each resumed or made again
+by itself.
 
 evaluations/
   runs/<dataset>/<recipe>/<protocol>/          scores.json, tables (Parquet), record.json: what they were made with
   comparisons/<dataset>/<comparison>/          the same, of all finished runs of a dataset (:mod:`merc.evaluation.comparing`)
-"""
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +40,8 @@ def evaluate(run: Run, protocols: Mapping[str, Protocol], options: RunOptions, e
         The ``scores.json`` of each.
 
     Raises:
-        BadTable: if a file of the run or its shards is missing, damaged or of other work, or the run is gone at the end; what was finished before stays.
+        BadTable: if a file of the run or its shards is missing, damaged or of other work, or the run is gone at the
+            end; what was finished before stays.
         SettingsDiffer: if there is an evaluation with other settings and ``options.overwrite`` is off.
         OutputInUse: if another process evaluates the same run, and ``options.wait`` is off.
     """
@@ -51,11 +53,21 @@ def evaluate(run: Run, protocols: Mapping[str, Protocol], options: RunOptions, e
         for name, protocol in protocols.items():
             missing = protocol.lacks(run)
             if missing:
-                logger.info("%s: %s left out, since %s", run, name, missing, extra={"stage": "evaluate", "protocol": name})
+                logger.info(
+                    "%s: %s left out, since %s", run, name, missing, extra={"stage": "evaluate", "protocol": name}
+                )
                 continue
             settings = {"evaluation": {name: protocol.config.model_dump(mode="json")}}
-            fingerprint = Fingerprint(settings, {"run": run.fingerprint, "version": protocol.VERSION, **protocol.inputs(run)})
-            job = Job(f"{run.recipe}/{name}", home / name, evaluations / SCRATCH / run.facts.dataset, fingerprint, options.overwrite)
+            fingerprint = Fingerprint(
+                settings, {"run": run.fingerprint, "version": protocol.VERSION, **protocol.inputs(run)}
+            )
+            job = Job(
+                f"{run.recipe}/{name}",
+                home / name,
+                evaluations / SCRATCH / run.facts.dataset,
+                fingerprint,
+                options.overwrite,
+            )
             if not job.done_before():
                 _make(job, run, protocol)
             made.append(job.out / SCORES)

@@ -34,7 +34,8 @@ class PartInput:
 
     Attributes:
         utterance_ids: all of the part, in manifest order.
-        status: one per utterance; ``ok``, or why there is nothing to encode (a key of :data:`merc.records.failures.REASONS`).
+        status: one per utterance; ``ok``, or why there is nothing to encode (a key of
+            :data:`merc.records.failures.REASONS`).
         utterances: those whose status is ``ok``, in order.
     """
 
@@ -80,7 +81,9 @@ class TextSource:
         rows = parquet.read_span(self.path, TEXT_COLUMNS, start, stop)
         ids, dialogues, speakers, texts = (rows[name].to_pylist() for name in TEXT_COLUMNS)
         if self.heard is not None:
-            texts = [text or "" for text in parquet.read_span(self.heard, ["asr_text"], start, stop)["asr_text"].to_pylist()]
+            texts = [
+                text or "" for text in parquet.read_span(self.heard, ["asr_text"], start, stop)["asr_text"].to_pylist()
+            ]
         utterances = []
         first = 0  # row at which the dialogue begins
         for row, dialogue in enumerate(dialogues):
@@ -88,14 +91,20 @@ class TextSource:
                 first = row
             earlier = range(max(first, row - history_turns), row)
             utterances.append(
-                UtteranceInput(utterance_id=ids[row], text=texts[row], speaker=speakers[row], history=tuple((speakers[turn], texts[turn]) for turn in earlier))
+                UtteranceInput(
+                    utterance_id=ids[row],
+                    text=texts[row],
+                    speaker=speakers[row],
+                    history=tuple((speakers[turn], texts[turn]) for turn in earlier),
+                )
             )
         return PartInput(ids, [OK] * len(ids), utterances)
 
 
 @dataclass(frozen=True)
 class MediaSource:
-    """Sound or faces, from the media parts. Only the columns of the modality are read, so that each byte of them is read once.
+    """Sound or faces, from the media parts. Only the columns of the modality are read, so that each byte of them is
+    read once.
 
     Attributes:
         groups: the media parts, in order, of each part.
@@ -125,7 +134,9 @@ class MediaSource:
         ids, status = rows["utterance_id"].to_pylist(), rows[status_column].to_pylist()
         strange = set(status) - {OK} - set(REASONS)
         if strange:
-            raise BadTable(f"{path}: {status_column} {sorted(strange)}: this stream was not decoded; run the media stage with it")
+            raise BadTable(
+                f"{path}: {status_column} {sorted(strange)}: this stream was not decoded; run the media stage with it"
+            )
         decode = _sound if self.modality == "audio" else _faces
 
         def decoded(row: int) -> UtteranceInput:
@@ -134,10 +145,14 @@ class MediaSource:
             except ValueError as error:
                 raise BadTable(f"{path}: {ids[row]}: {error}") from error
 
-        return PartInput(ids, status, list(pool.map(decoded, np.flatnonzero(np.array(status, dtype=object) == OK).tolist())))
+        return PartInput(
+            ids, status, list(pool.map(decoded, np.flatnonzero(np.array(status, dtype=object) == OK).tolist()))
+        )
 
 
-def text_source(layout_manifest: Path, table: pa.Table, utterances_per_part: int, heard: Path | None = None) -> TextSource:
+def text_source(
+    layout_manifest: Path, table: pa.Table, utterances_per_part: int, heard: Path | None = None
+) -> TextSource:
     """The transcripts of a manifest, cut at dialogue boundaries.
 
     Args:
@@ -156,7 +171,8 @@ def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_pa
         folder: of the media.
         table: the manifest.
         modality: ``audio`` or ``visual``.
-        utterances_per_part: a part is as many whole media parts as are needed for this many utterances; 1: each media part is one.
+        utterances_per_part: a part is as many whole media parts as are needed for this many utterances; 1: each media
+            part is one.
 
     Raises:
         BadTable: if there are no finished media, or they hold other utterances, or the same in another order.
@@ -167,12 +183,17 @@ def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_pa
     chunks = [chunk for column in columns for chunk in column.chunks]
     if not pa.chunked_array(chunks, pa.string()).equals(table["utterance_id"]):
         there, wanted = [one for column in columns for one in column.to_pylist()], table["utterance_id"].to_pylist()
-        at = next((row for row, pair in enumerate(zip(there, wanted, strict=False)) if pair[0] != pair[1]), min(len(there), len(wanted)))
+        at = next(
+            (row for row, pair in enumerate(zip(there, wanted, strict=False)) if pair[0] != pair[1]),
+            min(len(there), len(wanted)),
+        )
         raise BadTable(
             f"{folder}: {len(there)} utterances, the manifest has {len(wanted)}; they part at row {at} "
             f"({_at(there, at)} there, {_at(wanted, at)} in the manifest). Run the media stage again."
         )
-    return _grouped([(path, len(column)) for path, column in zip(paths, columns, strict=True)], modality, utterances_per_part)
+    return _grouped(
+        [(path, len(column)) for path, column in zip(paths, columns, strict=True)], modality, utterances_per_part
+    )
 
 
 @dataclass(frozen=True)
@@ -238,7 +259,9 @@ def _picture(jpeg: bytes) -> NDArray[np.uint8]:
     """(height, width, 3) RGB."""
     import cv2
 
-    picture = cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR) if jpeg else None  # OpenCV raises on no bytes at all
+    picture = (
+        cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    )  # OpenCV raises on no bytes at all
     if picture is None:
         raise ValueError(f"a face of {len(jpeg)} bytes is no JPEG")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)

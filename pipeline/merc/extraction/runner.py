@@ -40,7 +40,9 @@ from merc.records.failures import REASONS, Failure
 _PROCESS_BYTES = 700_000_000
 _MODEL_BYTES = 4_000_000_000
 LINEAR_LAYERS = "linear_layers"
-"""What computed them, as it is noted with a job and stands in the provenance; several where a run went on with another one than it was begun with."""
+"""What computed them, as it is noted with a job and stands in the provenance; several where a run went on with another
+one than it was begun with.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class Encoding:
     @property
     def needs(self) -> Needs:
         if self.accelerated:
-            return Needs(accelerated=True, cores="threads", memory_bytes=_MODEL_BYTES, parts_at_once=3)  # one each is read, encoded and written
+            return Needs(
+                accelerated=True, cores="threads", memory_bytes=_MODEL_BYTES, parts_at_once=3
+            )  # one each is read, encoded and written
         return Needs(accelerated=False, cores="processes", memory_bytes=_PROCESS_BYTES, parts_at_once=8)
 
     def is_done(self, index: int) -> bool:
@@ -129,29 +133,37 @@ def encode_part(encoder: Encoder, part: PartInput, modality: str) -> EncodedPart
         modality: for the failure rows.
 
     Returns:
-        Its tables (:mod:`merc.records.features`). A vector that is not finite, or that is all zeros, becomes absent, and so does its sequence.
+        Its tables (:mod:`merc.records.features`). A vector that is not finite, or that is all zeros, becomes absent,
+        and so does its sequence.
 
     Raises:
-        BadTable: if the encoder breaks its contract (wrong shapes, an absent vector without a remark, an unknown reason).
+        BadTable: if the encoder breaks its contract (wrong shapes, an absent vector without a remark, an unknown
+            reason).
     """
     rows = np.flatnonzero(np.array(part.status, dtype=object) == feature_tables.OK)
     if len(rows) != len(part.utterances):
         raise ValueError(f"{len(part.utterances)} inputs for {len(rows)} utterances with status ok")
     name = type(encoder).__name__
     encoded = encoder.encode(part.utterances)
-    encoded = replace(encoded, embeddings=np.asarray(encoded.embeddings, dtype=np.float32))  # before looking for zeros and infinities
+    encoded = replace(
+        encoded, embeddings=np.asarray(encoded.embeddings, dtype=np.float32)
+    )  # before looking for zeros and infinities
     _check_shapes(encoded, len(rows), encoder.dim, name)
     remarks = sorted(_with_own_findings(encoded), key=lambda remark: remark[0])
     why_absent: dict[int, str] = {}
     for index, reason, _ in remarks:
         if not 0 <= index < len(rows) or reason not in REASONS:
-            raise BadTable(f"{name}: remark {reason!r} on utterance {index} of {len(rows)}; reasons are {', '.join(REASONS)}")
+            raise BadTable(
+                f"{name}: remark {reason!r} on utterance {index} of {len(rows)}; reasons are {', '.join(REASONS)}"
+            )
         if REASONS[reason][0] != "altered":
             why_absent.setdefault(index, reason)
     usable = encoded.present & np.isfinite(encoded.embeddings).all(axis=1) & encoded.embeddings.any(axis=1)
     unexplained = [int(index) for index in np.flatnonzero(~usable) if int(index) not in why_absent]
     if unexplained:
-        raise BadTable(f"{name}: {part.utterances[unexplained[0]].utterance_id} is absent without a remark that says why")
+        raise BadTable(
+            f"{name}: {part.utterances[unexplained[0]].utterance_id} is absent without a remark that says why"
+        )
 
     values = np.zeros((len(part.utterance_ids), encoder.dim), dtype=np.float32)
     present = np.zeros(len(part.utterance_ids), dtype=bool)
@@ -160,13 +172,29 @@ def encode_part(encoder: Encoder, part: PartInput, modality: str) -> EncodedPart
     status = list(part.status)
     for index in np.flatnonzero(~usable).tolist():
         status[rows[index]] = why_absent[index]
-    failures = [Failure(part.utterances[index].utterance_id, "extraction", modality, reason, detail) for index, reason, detail in remarks]
-    columns = [pa.array(part.utterance_ids, pa.string()), feature_tables.vectors(values), pa.array(present), pa.array(status, pa.string())]
-    kept = sequences.table(part.utterance_ids, _sequences_by_row(encoded, rows, usable, len(status), name), encoder.sequence_dim) if encoder.sequences else None
+    failures = [
+        Failure(part.utterances[index].utterance_id, "extraction", modality, reason, detail)
+        for index, reason, detail in remarks
+    ]
+    columns = [
+        pa.array(part.utterance_ids, pa.string()),
+        feature_tables.vectors(values),
+        pa.array(present),
+        pa.array(status, pa.string()),
+    ]
+    kept = (
+        sequences.table(
+            part.utterance_ids, _sequences_by_row(encoded, rows, usable, len(status), name), encoder.sequence_dim
+        )
+        if encoder.sequences
+        else None
+    )
     return EncodedPart(pa.table(columns, schema=feature_tables.schema(encoder.dim)), kept, failures)
 
 
-def _sequences_by_row(encoded: Encoded, rows: NDArray[np.int64], usable: NDArray[np.bool_], total: int, name: str) -> list[EncodedSequence | None]:
+def _sequences_by_row(
+    encoded: Encoded, rows: NDArray[np.int64], usable: NDArray[np.bool_], total: int, name: str
+) -> list[EncodedSequence | None]:
     """The sequences in their rows; None where the vector is absent."""
     if len(encoded.sequences) != len(rows):
         raise BadTable(f"{name}: sequences of {len(encoded.sequences)} utterances out of {len(rows)}")
@@ -181,7 +209,10 @@ def _sequences_by_row(encoded: Encoded, rows: NDArray[np.int64], usable: NDArray
 
 def _check_shapes(encoded: Encoded, utterances: int, dim: int, name: str) -> None:
     if encoded.embeddings.shape != (utterances, dim) or encoded.present.shape != (utterances,):
-        raise BadTable(f"{name}: vectors {encoded.embeddings.shape}, present {encoded.present.shape} for {utterances} utterances of dimension {dim}")
+        raise BadTable(
+            f"{name}: vectors {encoded.embeddings.shape}, present {encoded.present.shape} for {utterances} utterances"
+            f" of dimension {dim}"
+        )
 
 
 def _with_own_findings(encoded: Encoded) -> list[tuple[int, str, str]]:
@@ -203,17 +234,26 @@ def save_part(encoding: Encoding, index: int, encoded: EncodedPart) -> None:
     encoding.job.mark_done(index, [failure.row() for failure in encoded.failures])
 
 
-def _make_here(encoding: Encoding, encoder: Encoder, device: str, parts: Parts, advance: Advance) -> Generator[tuple[int, EncoderFacts], None, None]:
+def _make_here(
+    encoding: Encoding, encoder: Encoder, device: str, parts: Parts, advance: Advance
+) -> Generator[tuple[int, EncoderFacts], None, None]:
     """Encodes in this process; while one part is encoded, threads read and decode the next and write the last."""
     if isinstance(encoder, NeuralEncoder):
         encoding.job.note(LINEAR_LAYERS, encoder.linear_layers)
     threads = os.cpu_count() or 1
     facts = facts_of(encoder)
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader, ThreadPoolExecutor(1, thread_name_prefix="write-behind") as writer:
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader,
+        ThreadPoolExecutor(1, thread_name_prefix="write-behind") as writer,
+    ):
 
         def begin(*, wait: bool) -> _Ahead | None:
             index = parts.take(wait=wait)
-            return None if index is None else (index, reader.submit(encoding.source.read, index, encoder.history_turns, threads))
+            return (
+                None
+                if index is None
+                else (index, reader.submit(encoding.source.read, index, encoder.history_turns, threads))
+            )
 
         ahead: _Ahead | None = begin(wait=True)
         behind: _Behind | None = None
@@ -233,7 +273,8 @@ def _make_here(encoding: Encoding, encoder: Encoder, device: str, parts: Parts, 
     if isinstance(encoder, NeuralEncoder):
         logger.info(
             "%s: batches of up to %d %s on %s", encoding.job.name, encoder.budget.units, encoder.budget.unit, device,
-            extra={"stage": encoding.job.name, "budget": encoder.budget.units, "unit": encoder.budget.unit, "device": device},
+            extra={"stage": encoding.job.name, "budget": encoder.budget.units, "unit": encoder.budget.unit,
+            "device": device},
         )  # fmt: skip
 
 
@@ -247,7 +288,9 @@ def _written(behind: _Behind) -> int:
     return index
 
 
-def _make_in_processes(encoding: Encoding, processes: int, parts: Parts, advance: Advance) -> Generator[tuple[int, EncoderFacts], None, None]:
+def _make_in_processes(
+    encoding: Encoding, processes: int, parts: Parts, advance: Advance
+) -> Generator[tuple[int, EncoderFacts], None, None]:
     """Spreads the parts over processes, each with its own encoder on the CPU."""
     with closing(in_processes(_do_part, partial(_Part, encoding), parts, processes)) as done:
         for index, facts in done:
@@ -275,7 +318,11 @@ class _Worker:
 
 def _do_part(part: _Part) -> EncoderFacts:
     encoder = _loaded(part.encoding)
-    save_part(part.encoding, part.index, encode_part(encoder, part.encoding.source.read(part.index, encoder.history_turns), part.encoding.modality))
+    save_part(
+        part.encoding,
+        part.index,
+        encode_part(encoder, part.encoding.source.read(part.index, encoder.history_turns), part.encoding.modality),
+    )
     return facts_of(encoder)
 
 

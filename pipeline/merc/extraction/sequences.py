@@ -1,4 +1,5 @@
-"""The tables of sequences, kept on request: the sequence that a vector was pooled from, for models that fuse below the utterance.
+"""The tables of sequences, kept on request: the sequence that a vector was pooled from, for models that fuse below the
+utterance.
 
 ``sequences/part-NNNNN.parquet`` beside the feature tables, with the same rows: tokens, 20 ms of sound, face crops.
 """
@@ -20,14 +21,24 @@ _ROW_GROUP_UTTERANCES = 256
 
 
 def schema(dim: int) -> pa.Schema:
-    """Columns of a table of sequences whose vectors have ``dim`` numbers. float16: 12 hours of 20 ms frames of 768 numbers are 3.3 GB so."""
+    """Columns of a table of sequences whose vectors have ``dim`` numbers. float16: 12 hours of 20 ms frames of 768
+    numbers are 3.3 GB so.
+    """
     return pa.schema(
         [
             pa.field("utterance_id", pa.string(), nullable=False),
             pa.field(
-                "sequence", pa.list_(pa.field("element", pa.list_(pa.field("element", pa.float16(), nullable=False), dim), nullable=False)), nullable=False
+                "sequence",
+                pa.list_(
+                    pa.field(
+                        "element", pa.list_(pa.field("element", pa.float16(), nullable=False), dim), nullable=False
+                    )
+                ),
+                nullable=False,
             ),
-            pa.field("sequence_seconds", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),  # none for tokens
+            pa.field(
+                "sequence_seconds", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False
+            ),  # none for tokens
         ]
     )
 
@@ -44,15 +55,31 @@ def table(utterance_ids: Sequence[str], given: Sequence[EncodedSequence | None],
     if any(len(one.seconds) not in (0, len(one.vectors)) for one in there):
         raise BadTable("vectors and their times differ in number")
     kind = schema(dim)
-    flat = np.concatenate([one.vectors.astype(np.float16, copy=False) for one in there]) if there else np.zeros((0, dim), np.float16)
-    elements = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), type=kind.field("sequence").type.value_type)
-    seconds = np.concatenate([one.seconds.astype(np.float32, copy=False) for one in there]) if there else np.zeros(0, np.float32)
+    flat = (
+        np.concatenate([one.vectors.astype(np.float16, copy=False) for one in there])
+        if there
+        else np.zeros((0, dim), np.float16)
+    )
+    elements = pa.FixedSizeListArray.from_arrays(
+        pa.array(flat.reshape(-1)), type=kind.field("sequence").type.value_type
+    )
+    seconds = (
+        np.concatenate([one.seconds.astype(np.float32, copy=False) for one in there])
+        if there
+        else np.zeros(0, np.float32)
+    )
     return pa.table(
         [
             pa.array(utterance_ids, pa.string()),
-            pa.ListArray.from_arrays(_offsets([0 if one is None else len(one.vectors) for one in given]), elements, type=kind.field("sequence").type),
             pa.ListArray.from_arrays(
-                _offsets([0 if one is None else len(one.seconds) for one in given]), pa.array(seconds), type=kind.field("sequence_seconds").type
+                _offsets([0 if one is None else len(one.vectors) for one in given]),
+                elements,
+                type=kind.field("sequence").type,
+            ),
+            pa.ListArray.from_arrays(
+                _offsets([0 if one is None else len(one.seconds) for one in given]),
+                pa.array(seconds),
+                type=kind.field("sequence_seconds").type,
             ),
         ],
         schema=kind,
@@ -75,7 +102,8 @@ def read(folder: Path) -> Iterator[tuple[str, NDArray[np.float16], NDArray[np.fl
         folder: of one encoder's features, such as ``features/meld/audio/wav2vec2_base``.
 
     Yields:
-        utterance id, (length, dim) float16 without rows where the vector is absent, (length,) float32 seconds or (0,) for tokens.
+        utterance id, (length, dim) float16 without rows where the vector is absent, (length,) float32 seconds or (0,)
+        for tokens.
 
     Raises:
         BadTable: if there are no sequences; they are kept with ``--level sequences``.
@@ -100,5 +128,7 @@ def _of_group(rows: pa.Table, dim: int) -> Iterator[tuple[str, NDArray[np.float1
 
 
 def write(part: Path, content: pa.Table) -> None:
-    """Writes the table of sequences that belongs to a part, whole or not at all. Raises ``PipelineError`` as :func:`merc.records.features.write`."""
+    """Writes the table of sequences that belongs to a part, whole or not at all. Raises ``PipelineError`` as
+    :func:`merc.records.features.write`.
+    """
     parquet.write(path_of(part), content, row_group_rows=_ROW_GROUP_UTTERANCES)

@@ -41,11 +41,12 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         heard: of text: encode what a speech recogniser heard instead of the transcripts, into ``layout.heard_text``.
 
     Returns:
-        The folder with ``part-NNNNN.parquet`` and perhaps ``sequences/`` (:mod:`merc.records.features`), ``failures.parquet`` (this
-        stage's rows) and ``record.json``.
+        The folder with ``part-NNNNN.parquet`` and perhaps ``sequences/`` (:mod:`merc.records.features`),
+        ``failures.parquet`` (this stage's rows) and ``record.json``.
 
     Raises:
-        BadSettings: for a setting that does not fit the checkpoint, or an encoder that was fine-tuned on dev or test utterances of this manifest.
+        BadSettings: for a setting that does not fit the checkpoint, or an encoder that was fine-tuned on dev or test
+            utterances of this manifest.
         RawDataMissing: if there is no manifest.
         BadTable: if there are no media that fit it; with ``heard``, no transcripts by a speech recogniser.
         ModelUnavailable: if the checkpoint is not available.
@@ -67,8 +68,8 @@ def dry_run(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
     """What :func:`extract` would do, for dry runs; imports no torch and changes nothing.
 
     Returns:
-        ``cached`` (bool), ``utterances``, ``utterances_to_do``, ``parts``, ``parts_to_do``, and ``bytes``: of the vectors before
-        compression, None if the length of the encoder's vectors is only known once it is loaded.
+        ``cached`` (bool), ``utterances``, ``utterances_to_do``, ``parts``, ``parts_to_do``, and ``bytes``: of the
+        vectors before compression, None if the length of the encoder's vectors is only known once it is loaded.
 
     Raises:
         As :func:`extract`, as far as it can be told beforehand.
@@ -109,7 +110,15 @@ class Prepared:
         return [index for index in range(len(self.source.sizes)) if not self.job.is_done(index)]
 
 
-def prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptions, media: MediaToCome | None = None, *, heard: bool = False) -> Prepared:
+def prepare(
+    chosen: ChosenEncoder,
+    config: Config,
+    layout: Layout,
+    run: RunOptions,
+    media: MediaToCome | None = None,
+    *,
+    heard: bool = False,
+) -> Prepared:
     """What :func:`extract` has to do; with ``media``, with those that are being made."""
     modality, name = chosen.modality, chosen.name
     encoder = chosen.build(offline=run.offline, sequences=config.level == "sequences")
@@ -134,29 +143,43 @@ def prepare(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
     out = layout.heard_text(name) if heard else layout.features(modality, name)
     if config.level == "utterance" and (with_sequences := _with_sequences(out, settings, inputs)) is not None:
         settings = with_sequences
-    job = Job(f"{'heard/' if heard else ''}{modality}/{name}", out, layout.scratch, Fingerprint(settings, inputs), run.overwrite)
+    job = Job(
+        f"{'heard/' if heard else ''}{modality}/{name}",
+        out,
+        layout.scratch,
+        Fingerprint(settings, inputs),
+        run.overwrite,
+    )
     return Prepared(chosen, encoder, source, job)
 
 
 def _settled(chosen: ChosenEncoder, job: Job) -> ChosenEncoder:
-    """The encoder with nothing left for the machine to choose: as the run chose that began the work, so that one that goes on gives the same bytes."""
+    """The encoder with nothing left for the machine to choose: as the run chose that began the work, so that one that
+    goes on gives the same bytes.
+    """
     config = chosen.config
     if not isinstance(config, NeuralConfig) or config.linear_layers != "auto":
         return chosen
     from merc.encoders.engine import linear  # which imports torch
 
     begun = job.noted(runner.LINEAR_LAYERS)
-    return replace(chosen, config=config.model_copy(update={runner.LINEAR_LAYERS: begun[0] if begun else linear.choose("auto")}))
+    return replace(
+        chosen, config=config.model_copy(update={runner.LINEAR_LAYERS: begun[0] if begun else linear.choose("auto")})
+    )
 
 
 def _with_sequences(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any] | None:
     """The settings with sequences, if finished features have these: they hold all that is wanted."""
     wanted = {**settings, "extraction": {**settings["extraction"], "level": "sequences"}}
-    there = (out / RECORD).is_file() and files.read_json(out / RECORD).get("fingerprint") == Fingerprint(wanted, inputs).digest
+    there = (out / RECORD).is_file() and files.read_json(out / RECORD).get("fingerprint") == Fingerprint(
+        wanted, inputs
+    ).digest
     return wanted if there else None
 
 
-def make(prepared: Prepared, run: RunOptions, parts: Parts, share: Collection[int] | None = None) -> Generator[int, None, runner.EncoderFacts]:
+def make(
+    prepared: Prepared, run: RunOptions, parts: Parts, share: Collection[int] | None = None
+) -> Generator[int, None, runner.EncoderFacts]:
     """Encodes parts: gives the number of each that is done, and at the end what is known of the encoder.
 
     Args:
@@ -177,7 +200,13 @@ def make(prepared: Prepared, run: RunOptions, parts: Parts, share: Collection[in
     ):
         job.start() if share is None else job.join()
         if len(left) < len(mine):
-            log.logger.info("%s: %d of %d parts were done before", job.name, len(mine) - len(left), len(mine), extra={"stage": job.name})
+            log.logger.info(
+                "%s: %d of %d parts were done before",
+                job.name,
+                len(mine) - len(left),
+                len(mine),
+                extra={"stage": job.name},
+            )
         for index, found in done:
             facts = found
             yield index

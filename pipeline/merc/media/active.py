@@ -1,19 +1,23 @@
-"""Whose face an utterance gets with ``media.choice: active_speaker``: the one whose mouth fits the sound, as a trained network says.
+"""Whose face an utterance gets with ``media.choice: active_speaker``: the one whose mouth fits the sound, as a trained
+network says.
 
-Faces are followed through each shot (:mod:`merc.media.following`); for every candidate the network gives a logit per picture of 1/25 s, above 0 where it
-speaks (:mod:`merc.media.active_speaker`). Of each person that makes
+Faces are followed through each shot (:mod:`merc.media.following`); for every candidate the network gives a logit per
+picture of 1/25 s, above 0 where it speaks (:mod:`merc.media.active_speaker`). Of each person that makes
 
     evidence    sum of the positive logits over time: who speaks for long and clearly has most, and who listens has next to none
     mean        mean logit over the pictures in which the person is seen; what the media table tells
 
-The person with most evidence is chosen; where nobody has any, the one with the highest mean. A person is one track, or several that an embedding joins
-(:mod:`merc.media.persons`). Without an embedding the crops are those of one track, thus of one shot: two tracks that speak in two shots may be one
-person, or the clip was cut into the next one's words, and a wrong face does more harm than a missing one.
+The person with most evidence is chosen; where nobody has any, the one with the highest mean. A person is one track, or
+several that an embedding joins (:mod:`merc.media.persons`). Without an embedding the crops are those of one track, thus
+of one shot: two tracks that speak in two shots may be one person, or the clip was cut into the next one's words, and a
+wrong face does more harm than a missing one.
 
-The crops are taken while the person speaks, evenly over that time. Where nobody reaches ``off_screen_logit`` in the mean over any second, whoever speaks is
-not seen. Without sound, or where it is all but silent, the person with the largest sum of areas is taken, and there are no logits. Nor is there one for a track
-of fewer than six pictures: in so few nothing can be seen to move, and the network gives any face about +0.9 for one and +0.3 for three.
-"""
+The crops are taken while the person speaks, evenly over that time. Where nobody reaches ``off_screen_logit`` in the
+mean over any second, whoever speaks is not seen. Without sound, or where it is all but silent, the person with the
+largest sum of areas is taken, and there are no logits. Nor is there one for a track
+of fewer than six pictures: in so few nothing can be seen to move, and the network gives any face about +0.9 for one and
++0.3 for three.
+"""  # noqa: E501
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,7 +76,9 @@ class Person:
 
     @property
     def best(self) -> float:
-        """Highest mean logit over a second, or over all where there is less; only of one that was judged. Pauses do not lower it."""
+        """Highest mean logit over a second, or over all where there is less; only of one that was judged. Pauses do not
+        lower it.
+        """
         sums = np.concatenate([[0.0], np.cumsum(self.logits, dtype=np.float64)])
         window = min(FRAMES_PER_SECOND, len(self.logits))
         return float((sums[window:] - sums[:-window]).max()) / window
@@ -108,7 +114,9 @@ def judge(followed: Followed, waveform_S: NDArray[np.float32] | None, scorer: Sc
     seconds = max(followed.lasts, 0.0 if waveform_S is None else len(waveform_S) / SAMPLE_RATE_HZ)
     judged = [number for number, person in enumerate(found) if person.judged]
     if not judged:
-        return Verdict(found, max(range(len(found)), key=lambda number: (found[number].area, -number), default=-1), None, seconds)
+        return Verdict(
+            found, max(range(len(found)), key=lambda number: (found[number].area, -number), default=-1), None, seconds
+        )
     chosen = max(judged, key=lambda number: (found[number].evidence, found[number].mean, -number))
     return Verdict(found, chosen, max(found[number].best for number in judged) < config.off_screen_logit, seconds)
 
@@ -118,7 +126,9 @@ def heard(waveform_S: NDArray[np.float32], config: Config) -> bool:
     return float(np.std(waveform_S.astype(np.float64))) >= 10 ** (config.quiet_sound_db / 20)
 
 
-def _persons(followed: Followed, waveform_S: NDArray[np.float32] | None, scorer: Scorer | None, config: Config) -> list[Person]:
+def _persons(
+    followed: Followed, waveform_S: NDArray[np.float32] | None, scorer: Scorer | None, config: Config
+) -> list[Person]:
     candidates = [number for number, track in enumerate(followed.tracks) if track.crops]
     slots: dict[int, NDArray[np.intp]] = {}
     logits: dict[int, NDArray[np.float32]] = {}
@@ -182,9 +192,14 @@ def _scores(verdict: Verdict) -> dict[str, Any]:
 
 
 def speaking_spots(followed: Followed, verdict: Verdict, config: Config) -> list[Spot]:
-    """Where the chosen person's crops are taken: while it speaks, or where it never does, whenever it is seen; evenly over that time."""
+    """Where the chosen person's crops are taken: while it speaks, or where it never does, whenever it is seen; evenly
+    over that time.
+    """
     person = verdict.persons[verdict.chosen]
-    spots = sorted((spot for number in person.tracks for spot in followed.tracks[number].spots if spot.jpeg), key=lambda spot: spot.picture)
+    spots = sorted(
+        (spot for number in person.tracks for spot in followed.tracks[number].spots if spot.jpeg),
+        key=lambda spot: spot.picture,
+    )
     speaks = set(person.slots[person.logits > 0].tolist())
     spoken = [spot for spot in spots if followed.slot(spot) in speaks] or spots
     wanted = min(len(spoken), looks_in(followed.lasts, config))

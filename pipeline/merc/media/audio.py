@@ -1,7 +1,9 @@
 """Sound: decoded frames become one 16 kHz mono waveform per span.
 
-Channels are mixed by their names first, at the file's own rate, so that one channel alone is resampled, and once. The loudness stays what
-it was: nothing is normalised. What makes a sound doubtful (too loud when it was recorded, hardly there) is reported, and the sound is used.
+Channels are mixed by their names first, at the file's own rate, so that one channel alone is resampled, and once. The
+loudness stays what
+it was: nothing is normalised. What makes a sound doubtful (too loud when it was recorded, hardly there) is reported,
+and the sound is used.
 """
 
 import math
@@ -23,18 +25,26 @@ _FRONT = {"FL", "FR", "FLC", "FRC"}
 _LOW = {"LFE", "LFE2"}
 _SIDES = {"left": "FL", "right": "FR"}
 MIX = "mix"
-# Rates that sound cards and codecs have; a header that claims another is broken, and a minute at such a rate may fill the memory.
+# Rates that sound cards and codecs have; a header that claims another is broken, and a minute at such a rate may fill
+# the memory.
 _RATES_HZ = range(1_000, 768_001)
 
 # Zero point and full scale of FFmpeg's sample formats, by their numpy type.
-_SCALES = {"u1": (128, 2.0**7), "i2": (0, 2.0**15), "i4": (0, 2.0**31), "i8": (0, 2.0**63), "f4": (0, 1.0), "f8": (0, 1.0)}
+_SCALES = {
+    "u1": (128, 2.0**7),
+    "i2": (0, 2.0**15),
+    "i4": (0, 2.0**31),
+    "i8": (0, 2.0**63),
+    "f4": (0, 1.0),
+    "f8": (0, 1.0),
+}
 
 
 def mix_weights(channels: Sequence[str], config: Config) -> list[float]:
     """Weight of each channel in the mono sum.
 
-    With a front centre, as in films, speech is in the centre: it keeps its full level, the others are added below it (the
-    arrangement of ITU-R BS.775, whose centre keeps its level in neither stereo channel). Without one: the mean.
+    With a front centre, as in films, speech is in the centre: it keeps its full level, the others are added below it
+    (the arrangement of ITU-R BS.775, whose centre keeps its level in neither stereo channel). Without one: the mean.
 
     Args:
         channels: FFmpeg's names in the stream's order, such as ``FL FR FC LFE SL SR``; mono is ``FC``.
@@ -92,7 +102,9 @@ def channel_rows(frame: av.AudioFrame) -> NDArray[np.float32]:
 
 
 def undefined(rows_CS: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-    """(channels, samples): which samples are not finite, or far beyond any scale; None where none is, as nearly always."""
+    """(channels, samples): which samples are not finite, or far beyond any scale; None where none is, as nearly
+    always.
+    """
     if not rows_CS.size or (rows_CS.max() <= BEYOND_ANY_SCALE and rows_CS.min() >= -BEYOND_ANY_SCALE):
         return None
     return ~(np.abs(rows_CS) <= BEYOND_ANY_SCALE)
@@ -103,7 +115,8 @@ def flat_tops(rows_CS: NDArray[np.float32], config: Config) -> NDArray[np.bool_]
 
     Args:
         rows_CS: (channels, samples), full scale at 1.
-        config: ``clipping_level`` and ``clipping_run_samples``: a single sample at full scale is a peak, a row of them is a cut.
+        config: ``clipping_level`` and ``clipping_run_samples``: a single sample at full scale is a peak, a row of them
+            is a cut.
 
     Returns:
         (samples,) bool; None where there is none, as nearly always. A run over the border of two blocks counts as two.
@@ -133,7 +146,8 @@ class Heard:
         undefined: (samples,) bool; see :func:`undefined`, of any channel that is heard; zeros stand for them.
         lost: (samples,) bool; the same of all channels that are heard.
         as_wished: False if a side was wanted where there are no sides.
-        names, weights, apart: of the channels that are mixed: (channels,), (channels,) and (channels, samples); none where one is heard alone.
+        names, weights, apart: of the channels that are mixed: (channels,), (channels,) and (channels, samples); none
+            where one is heard alone.
     """
 
     mono: NDArray[np.float32]
@@ -225,7 +239,10 @@ class SoundSpan:
     def waveform(self) -> NDArray[np.float32]:
         """(samples,) float32 at 16 kHz, not limited to full scale; empty where the stream has nothing in the span."""
         blocks = [(rate_hz, self.phases.heard(number, piece)) for number, (rate_hz, piece) in enumerate(self._blocks)]
-        runs = [_resample(np.concatenate([piece for _, piece in run]), rate_hz) for rate_hz, run in groupby(blocks, key=lambda block: block[0])]
+        runs = [
+            _resample(np.concatenate([piece for _, piece in run]), rate_hz)
+            for rate_hz, run in groupby(blocks, key=lambda block: block[0])
+        ]
         return np.concatenate(runs) if runs else np.zeros(0, np.float32)
 
 
@@ -277,7 +294,9 @@ def doubts(waveform_S: NDArray[np.float32], sound: Sound, config: Config) -> lis
     if sound.out_of_phase:
         found.append(("out_of_phase", sound.out_of_phase))
     if sound.missed_channel:
-        found.append(("channel_missing", f"the {sound.missed_channel} channel was wanted; there is {'; '.join(sound.mixes)}"))
+        found.append(
+            ("channel_missing", f"the {sound.missed_channel} channel was wanted; there is {'; '.join(sound.mixes)}")
+        )
     return found
 
 
@@ -290,8 +309,9 @@ def _resample(mono_S: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
 class SoundStream:
     """Hands the frames of one stream to the spans of the utterances in it. Spans may overlap.
 
-    Time stamps decide where sound lies: where a frame begins more than ``max_gap_seconds`` behind the end of the one before it
-    (or of the file's beginning), there is silence. Smaller jumps, and steps back, are a container's rounding and are ignored.
+    Time stamps decide where sound lies: where a frame begins more than ``max_gap_seconds`` behind the end of the one
+    before it (or of the file's beginning), there is silence. Smaller jumps, and steps back, are a container's rounding
+    and are ignored.
 
     Attributes:
         channels: of the source; the first layout if it changes.
@@ -330,7 +350,9 @@ class SoundStream:
         rate_hz = frame.sample_rate
         if rate_hz not in _RATES_HZ:
             raise ValueError(f"a sample rate of {rate_hz} Hz")
-        names = tuple(f"unnamed{index}" if one.name == "NONE" else one.name for index, one in enumerate(frame.layout.channels))
+        names = tuple(
+            f"unnamed{index}" if one.name == "NONE" else one.name for index, one in enumerate(frame.layout.channels)
+        )
         if not self.rate_hz:
             self.rate_hz, self.channels = rate_hz, len(names)
         rows_CS = channel_rows(frame)
@@ -344,23 +366,46 @@ class SoundStream:
             self._hand_out(None, sample(begin_seconds, rate_hz) - self._cursor, rate_hz)
         self._hand_out(heard, rows_CS.shape[1], rate_hz)
 
-    def _hear(self, rows_CS: NDArray[np.float32], undefined_CS: NDArray[np.bool_] | None, names: tuple[str, ...], channel: str) -> Heard:
+    def _hear(
+        self, rows_CS: NDArray[np.float32], undefined_CS: NDArray[np.bool_] | None, names: tuple[str, ...], channel: str
+    ) -> Heard:
         weights_C, heard, mix, as_wished = self._mixing(names, channel)
         heard_CS = rows_CS if len(heard) == len(names) else rows_CS[heard]
         mono_S = heard_CS[0] if len(heard) == 1 and weights_C[heard[0]] == 1 else weights_C @ rows_CS
-        undefined_S, lost_S = (None, None) if undefined_CS is None else (np.any(undefined_CS[heard], axis=0), np.all(undefined_CS[heard], axis=0))
+        undefined_S, lost_S = (
+            (None, None)
+            if undefined_CS is None
+            else (np.any(undefined_CS[heard], axis=0), np.all(undefined_CS[heard], axis=0))
+        )
         flat_S = flat_tops(heard_CS, self._config)
         if len(heard) == 1:
             return Heard(mono_S, mix, flat_S, undefined_S, lost_S, as_wished)
-        return Heard(mono_S, mix, flat_S, undefined_S, lost_S, as_wished, [names[one] for one in heard], weights_C[heard], heard_CS)
+        return Heard(
+            mono_S,
+            mix,
+            flat_S,
+            undefined_S,
+            lost_S,
+            as_wished,
+            [names[one] for one in heard],
+            weights_C[heard],
+            heard_CS,
+        )
 
     def _mixing(self, names: tuple[str, ...], channel: str) -> tuple[NDArray[np.float32], list[int], str, bool]:
-        """Weights, indices of the channels that are heard, the mix in words, and whether it is what was wished; worked out once per layout."""
+        """Weights, indices of the channels that are heard, the mix in words, and whether it is what was wished; worked
+        out once per layout.
+        """
         if (names, channel) not in self._mixings:
             side = None if channel == MIX else side_weights(names, channel)
             weights = mix_weights(names, self._config) if side is None else side
             heard = [index for index, weight in enumerate(weights) if weight]
-            self._mixings[names, channel] = np.asarray(weights, dtype=np.float32), heard, describe_mix(names, weights), channel == MIX or side is not None
+            self._mixings[names, channel] = (
+                np.asarray(weights, dtype=np.float32),
+                heard,
+                describe_mix(names, weights),
+                channel == MIX or side is not None,
+            )
         return self._mixings[names, channel]
 
     def _hand_out(self, heard: Mapping[str, Heard] | None, length: int, rate_hz: int) -> None:

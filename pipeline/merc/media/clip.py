@@ -7,7 +7,7 @@ An utterance is a file, a span of one, or several spans of one or more files, wh
 
     files       A: ....|--1--|....|-2-|..       B: |---3---|......
     utterance   |--1--|-2-|---3---|             its seconds count from its begin; a border is a cut, across which no face is followed
-"""
+"""  # noqa: E501
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -46,18 +46,25 @@ Decoded = list[tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
 def decode_dialogue(task: DialogueTask, observer: Observer | None = None) -> Decoded:
-    """Decodes utterances of one dialogue, on the CPU; no part of a file is decoded twice, however many utterances lie in it.
+    """Decodes utterances of one dialogue, on the CPU; no part of a file is decoded twice, however many utterances lie
+    in it.
 
     Args:
         task: what is wanted.
         observer: is shown what the rows do not keep; changes nothing.
     """
-    return settle(decode(task, observer), None if task.speaker is None else _scorer(task.speaker, task.config.speaker_precision), observer)
+    return settle(
+        decode(task, observer),
+        None if task.speaker is None else _scorer(task.speaker, task.config.speaker_precision),
+        observer,
+    )
 
 
 @lru_cache(maxsize=1)
 def _scorer(weights: Path, precision: SpeakerPrecision) -> active.Scorer:
-    """The network of this process, on the CPU with one thread: the workers are the processes. torch is imported here and nowhere before."""
+    """The network of this process, on the CPU with one thread: the workers are the processes. torch is imported here
+    and nowhere before.
+    """
     import torch
 
     from merc.media.active_speaker.scoring import Scorer
@@ -75,8 +82,9 @@ def decode(task: DialogueTask, observer: Observer | None = None) -> Draft:
     for row in rows:
         for wish in _wishes_of(row, task):
             wishes.setdefault(wish.path, []).append(wish)
-    # Sound first, where several utterances share a file: each one's face can be chosen as soon as its last frame has been seen, and
-    # its pictures need not be kept. (The packets are read twice then, but decoded once.) The clip of one utterance is read in one pass.
+    # Sound first, where several utterances share a file: each one's face can be chosen as soon as its last frame has
+    # been seen, and its pictures need not be kept. (The packets are read twice then, but decoded once.) The clip of one
+    # utterance is read in one pass.
     passes: list[list[Wish]] = []
     for of_file in wishes.values():
         if len({wish.row.clip.utterance_id for wish in of_file}) > 1:
@@ -135,18 +143,25 @@ def _wishes_of(row: Row, task: DialogueTask) -> list[Wish]:
                     row.lose(modality, "no_audio_samples" if modality == "audio" else "no_video_frames", str(error))
                 continue
             if piece.offset_seconds < task.config.max_clip_seconds:
-                found.append(Wish(row, modality, piece.path, wanted, Place(piece.offset_seconds, clip.whole_seconds), stored))
+                found.append(
+                    Wish(row, modality, piece.path, wanted, Place(piece.offset_seconds, clip.whole_seconds), stored)
+                )
     row.awaited = sum(wish.modality == "audio" for wish in found)
     return found
 
 
 def _cut_to_annotation(row: Row, task: DialogueTask) -> None:
-    """Where a file is longer than it should be, only its beginning is taken: the corpus cut it at the utterance's begin, and the next one's end."""
+    """Where a file is longer than it should be, only its beginning is taken: the corpus cut it at the utterance's
+    begin, and the next one's end.
+    """
     clip = row.clip
     if clip.expected_seconds is None:
         return
     ends: dict[str, Any] = {}
-    for modality, path, end in (("audio", "audio_path", "audio_end_seconds"), ("visual", "video_path", "video_end_seconds")):
+    for modality, path, end in (
+        ("audio", "audio_path", "audio_end_seconds"),
+        ("visual", "video_path", "video_end_seconds"),
+    ):
         located, _, _ = _locate(task, getattr(clip, path))
         seconds = None if located is None else container.stated_seconds(located, task.config)
         if seconds is not None and seconds > clip.expected_seconds + task.config.max_overlong_seconds:
@@ -156,12 +171,22 @@ def _cut_to_annotation(row: Row, task: DialogueTask) -> None:
     row.clip = replace(clip, **ends)
 
 
-def _decode_file(task: DialogueTask, relative: str, wishes: Sequence[Wish], observer: Observer | None) -> list[Callable[[], Portrait]]:
+def _decode_file(
+    task: DialogueTask, relative: str, wishes: Sequence[Wish], observer: Observer | None
+) -> list[Callable[[], Portrait]]:
     """Reads a file once; settles its sounds and returns what makes the portraits, once all sound has been read."""
     path, reason, detail = _locate(task, relative)
     config = task.config
     heard = [
-        (wish, SoundSpan(wish.wanted, config.max_clip_seconds - wish.place.offset_seconds, wish.row.clip.audio_channel, config.min_mix_share))
+        (
+            wish,
+            SoundSpan(
+                wish.wanted,
+                config.max_clip_seconds - wish.place.offset_seconds,
+                wish.row.clip.audio_channel,
+                config.min_mix_share,
+            ),
+        )
         for wish in wishes
         if wish.modality == "audio"
     ]

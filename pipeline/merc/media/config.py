@@ -1,4 +1,6 @@
-"""Settings of the media stage; kept apart from the decoders so that ``--dry-run`` reads them without importing OpenCV."""
+"""Settings of the media stage; kept apart from the decoders so that ``--dry-run`` reads them without importing
+OpenCV.
+"""
 
 import re
 from collections.abc import Iterable
@@ -33,8 +35,9 @@ class Config(Settings):
     max_clip_seconds: float = Field(default=60.0, gt=0, le=3600)
     """Seconds; a longer utterance is cut here and recorded as ``truncated``."""
     audio_track: Track = None
-    """Which sound of a file that has several: an index from 0, or a language such as ``eng``; null: the one marked default,
-    or else the first."""
+    """Which sound of a file that has several: an index from 0, or a language such as ``eng``; null: the one marked
+    default, or else the first.
+    """
     video_track: Track = None
     """Which pictures of a file that has several, likewise."""
     front_weight: float = Field(default=0.7071, ge=0, le=1)
@@ -53,14 +56,17 @@ class Config(Settings):
     """Decibels, relative to full scale; sound whose root mean square lies below is recorded as ``nearly_silent``
     (speech lies at -45 to -15)."""
     min_mix_share: float = Field(default=0.01, ge=0, le=0.1)
-    """Share of the energy that the loudest channel alone brings to the mix; a mix with less is lost (the channels are out of
-    phase), that channel alone is used, and recorded as ``out_of_phase``; 0: never."""
+    """Share of the energy that the loudest channel alone brings to the mix; a mix with less is lost (the channels are
+    out of phase), that channel alone is used, and recorded as ``out_of_phase``; 0: never.
+    """
     max_overlong_seconds: float = Field(default=0.4, ge=0)
     """Seconds by which a file may outlast the length that the manifest expects of it; the rest of a longer one is cut,
-    and recorded as ``cut_to_annotation`` (of MELD's test clips 118 are longer than their annotation by 0.4 to 5.3 s)."""
+    and recorded as ``cut_to_annotation`` (of MELD's test clips 118 are longer than their annotation by 0.4 to 5.3 s).
+    """
     max_short_seconds: float = Field(default=0.5, ge=0)
-    """Seconds by which sound or pictures may be shorter than their annotation, if they are at least half of it; shorter ones
-    are recorded as ``shorter_than_annotation``."""
+    """Seconds by which sound or pictures may be shorter than their annotation, if they are at least half of it; shorter
+    ones are recorded as ``shorter_than_annotation``.
+    """
     max_gap_seconds: float = Field(default=0.04, gt=0)
     """Seconds; sound that its time stamps place later than this behind the sound before it is preceded by silence."""
     sampling: Literal["count", "rate"] = "count"
@@ -82,24 +88,36 @@ class Config(Settings):
     """Commit of ``yunet_repo``, 40 hex digits."""
     yunet_name: str = "face_detection_yunet_2023mar.onnx"
     """Name of YuNet's file in ``yunet_repo``."""
-    yunet_sha256: str = Field(default="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4", pattern="^[0-9a-f]{64}$")
+    yunet_sha256: str = Field(
+        default="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4", pattern="^[0-9a-f]{64}$"
+    )
     """SHA-256 that YuNet's file of the hub must have, 64 hex digits."""
     yunet_min_score: float = Field(default=0.6, gt=0, lt=1)
     """Score, 0 to 1; YuNet's detections below it are dropped."""
     speaker_file: str = ""
-    """File with the weights of Light-ASD, relative to the current folder; empty: the authors' file that the next four name."""
-    speaker_url: str = Field(default="https://raw.githubusercontent.com/Junhua-Liao/Light-ASD", pattern="^https?://[^ ]+[^/ ]$")
+    """File with the weights of Light-ASD, relative to the current folder; empty: the authors' file that the next four
+    name.
+    """
+    speaker_url: str = Field(
+        default="https://raw.githubusercontent.com/Junhua-Liao/Light-ASD", pattern="^https?://[^ ]+[^/ ]$"
+    )
     """Address of the authors' repository, such that ``<speaker_url>/<speaker_revision>/<speaker_name>`` is the file."""
     speaker_revision: str = Field(default="ed38c232de5efe0261dbd68627c0ade7cdfe14eb", pattern="^[0-9a-f]{40}$")
     """Commit of the authors' repository, 40 hex digits."""
     speaker_name: str = Field(default="weight/finetuning_TalkSet.model", pattern="^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
-    """Path of the file in the authors' repository. This one tells best who of several speaks (the authors report an F1 of 95.5 against
-    81.1), and hardly listens; ``weight/pretrain_AVA_CVPR.model``, trained on films alone, notices whether anybody is heard."""
-    speaker_sha256: str = Field(default="efc375833887eefa9d209dc92810e18519b04c3c73ea35a549f2a7f40b7d94d5", pattern="^[0-9a-f]{64}$")
+    """Path of the file in the authors' repository. This one tells best who of several speaks (the authors report an F1
+    of 95.5 against 81.1), and hardly listens; ``weight/pretrain_AVA_CVPR.model``, trained on films alone, notices
+    whether anybody is heard.
+    """
+    speaker_sha256: str = Field(
+        default="efc375833887eefa9d209dc92810e18519b04c3c73ea35a549f2a7f40b7d94d5", pattern="^[0-9a-f]{64}$"
+    )
     """SHA-256 that the authors' file must have, 64 hex digits."""
     speaker_precision: SpeakerPrecision = "float32"
-    """In what the network filters faces. ``bfloat16`` takes half the time where the processor multiplies it by itself (Intel's with
-    AMX, a GPU); logits then differ by a few thousandths, and so do they from one kind of processor to another."""
+    """In what the network filters faces. ``bfloat16`` takes half the time where the processor multiplies it by itself
+    (Intel's with AMX, a GPU); logits then differ by a few thousandths, and so do they from one kind of processor to
+    another.
+    """
     haar_scale_step: float = Field(default=1.2, gt=1, le=2)
     """Ratio between one size of faces that the cascade looks for and the next."""
     haar_min_neighbours: int = Field(default=3, ge=1)
@@ -126,25 +144,35 @@ class Config(Settings):
     """Share of the frames looked at in which a person must be seen; detectors see faces in walls now and then."""
     choice: Literal["active_speaker", "speaking", "largest", "persistent"] = "speaking"
     """Whose face an utterance gets where several are seen: ``active_speaker`` (a trained network, see ``active.py``),
-    ``speaking`` (mouth, size and persistence, see ``speaker.py``), ``largest`` (size times persistence) or ``persistent``
-    (seen in most frames)."""
+    ``speaking`` (mouth, size and persistence, see ``speaker.py``), ``largest`` (size times persistence) or
+    ``persistent`` (seen in most frames).
+    """
     pictures_per_search: int = Field(default=6, ge=1, le=25)
-    """Pictures at 25 a second of which ``active_speaker`` searches one for faces; between, boxes are interpolated (at 6 they are
-    off by up to 2 % of a face's height where people sit, and by up to 19 % where they run; 95 of 100 pictures)."""
+    """Pictures at 25 a second of which ``active_speaker`` searches one for faces; between, boxes are interpolated (at 6
+    they are off by up to 2 % of a face's height where people sit, and by up to 19 % where they run; 95 of 100
+    pictures).
+    """
     speaker_width_pixels: int = Field(default=640, ge=112)
     """Pixels; width to which pictures are reduced before the faces are cut that ``active_speaker`` judges."""
     max_speaker_candidates: int = Field(default=3, ge=1, le=32)
-    """Faces of a shot that ``active_speaker`` judges, the most plausible by size, persistence and motion of the mouth."""
+    """Faces of a shot that ``active_speaker`` judges, the most plausible by size, persistence and motion of the
+    mouth.
+    """
     off_screen: Literal["keep", "absent"] = "keep"
-    """What an utterance gets with ``active_speaker`` where no mouth matches the sound: ``keep``, the likeliest face all the
-    same; ``absent``, none."""
+    """What an utterance gets with ``active_speaker`` where no mouth matches the sound: ``keep``, the likeliest face all
+    the same; ``absent``, none.
+    """
     off_screen_logit: float = 2.0
-    """Logit that somebody must reach in the mean over a second, or the speaker is off screen. Made for TalkSet's weights: three real
-    listeners under another's voice reached -1.1 to 0.1, real speakers 3.9 to 5.2; people whose mouths move without a word go beyond any
-    limit. With AVA's weights 0.0 separates best (see ``benchmarks/speaking_face_2026-11-29.md``)."""
+    """Logit that somebody must reach in the mean over a second, or the speaker is off screen. Made for TalkSet's
+    weights: three real listeners under another's voice reached -1.1 to 0.1, real speakers 3.9 to 5.2; people whose
+    mouths move without a word go beyond any limit. With AVA's weights 0.0 separates best (see
+    ``benchmarks/speaking_face_2026-11-29.md``).
+    """
     same_person_file: str = ""
-    """ONNX file of SFace, relative to the current folder, by which ``active_speaker`` joins a person's tracks across shots;
-    empty: tracks of different shots are different persons."""
+    """ONNX file of SFace, relative to the current folder, by which ``active_speaker`` joins a person's tracks across
+    shots;
+    empty: tracks of different shots are different persons.
+    """
     same_person_likeness: float = Field(default=0.363, gt=-1, lt=1)
     """Cosine of the vectors of two faces from which they are one person's (OpenCV's own for SFace)."""
     glimpses_per_second: float = Field(default=12.5, gt=0, le=100)

@@ -1,9 +1,11 @@
 """One pass over one media file: every packet decoded at most once, sound and pictures side by side.
 
-Only where skipping pictures turns out to be impossible (:mod:`merc.media.decoding`), as in a damaged file, all of them are read once more.
+Only where skipping pictures turns out to be impossible (:mod:`merc.media.decoding`), as in a damaged file, all of them
+are read once more.
 
-Files are not trusted. Only containers that hold media themselves are opened, never playlists or scripts that make FFmpeg read
-other files or addresses; and whatever a decoder complains of becomes words in a row, not the end of the run.
+Files are not trusted. Only containers that hold media themselves are opened, never playlists or scripts that make
+FFmpeg read other files or addresses; and whatever a decoder complains of becomes words in a row, not the end of the
+run.
 """
 
 import math
@@ -27,23 +29,26 @@ from merc.media.spans import Place, Span
 from merc.media.streams import choose
 from merc.media.video import ALONE, FrameSpan, Showing, Timeline, Watcher
 
-# With the level at ERROR, FFmpeg says what is wrong with a file; by default PyAV would drop a message that repeats the one
-# before, perhaps that of another file, so that a clip's row would depend on what was decoded before it.
+# With the level at ERROR, FFmpeg says what is wrong with a file; by default PyAV would drop a message that repeats the
+# one before, perhaps that of another file, so that a clip's row would depend on what was decoded before it.
 av.logging.set_level(av.logging.ERROR)
 av.logging.set_skip_repeated(False)
 
 _OPEN_OPTIONS = {
     "protocol_whitelist": "file",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,avi,wav,w64,matroska,webm,flac,mp3,aac,ogg,aiff,au,mpeg,mpegvideo,mpegts,asf,flv",
+    "format_whitelist": (
+        "mov,mp4,m4a,3gp,3g2,mj2,avi,wav,w64,matroska,webm,flac,mp3,aac,ogg,aiff,au,mpeg,mpegvideo,mpegts,asf,flv"
+    ),
 }
-# Sound and pictures of a sound file end within a packet of what the header says (an AAC packet: 0.02 to 0.1 s). A stream
-# that ends earlier by more than this was cut off.
+# Sound and pictures of a sound file end within a packet of what the header says (an AAC packet: 0.02 to 0.1 s). A
+# stream that ends earlier by more than this was cut off.
 _EARLY_END_SECONDS = 0.5
 # What reading and converting a frame may raise for a file that is broken or odd: FFmpeg's errors, PyAV's and ours for
 # a format that cannot be converted (ValueError), OpenCV's for a picture it cannot work on.
 _FAULTS = (av.FFmpegError, ValueError, cv2.error)
 _MESSAGES_KEPT = 3
-# A picture of this size takes 200 MB as RGB with its copies; cameras have a quarter of it. Beyond, FFmpeg gives an error.
+# A picture of this size takes 200 MB as RGB with its copies; cameras have a quarter of it. Beyond, FFmpeg gives an
+# error.
 _MAX_PIXELS = 8192 * 4320
 
 
@@ -83,7 +88,8 @@ class Pass:
         frame_spans: one per wish, in order; empty if there are no pictures.
         sound_seconds: length that the header states for the sound; None where it does not.
         picture_end: seconds of the file at which the pictures end; infinite where nobody wanted the last ones.
-        tracks: by stream type, ``audio`` and ``video``: which of several was taken, or why there is none to take; see :class:`merc.media.streams.Chosen`.
+        tracks: by stream type, ``audio`` and ``video``: which of several was taken, or why there is none to take; see
+            :class:`merc.media.streams.Chosen`.
         troubles: by stream type.
     """
 
@@ -101,7 +107,9 @@ class Pass:
         known.since, known.until = min(known.since, since), max(known.until, until)
 
 
-def read(path: Path, sounds: Sequence[SoundSpan], wishes: Sequence[FrameWish], watcher: Watcher, config: Config) -> Pass:
+def read(
+    path: Path, sounds: Sequence[SoundSpan], wishes: Sequence[FrameWish], watcher: Watcher, config: Config
+) -> Pass:
     """Decodes what is wanted of one file.
 
     Args:
@@ -151,7 +159,11 @@ def _read_open(
     if wishes:
         stream = _taken(container.streams.video, "video", config, result)
         if stream is not None:
-            begin, end = _extent(stream, origin, path) if any(math.isinf(wish.wanted.end) for wish in wishes) else (0.0, math.inf)
+            begin, end = (
+                _extent(stream, origin, path)
+                if any(math.isinf(wish.wanted.end) for wish in wishes)
+                else (0.0, math.inf)
+            )
             result.frame_spans = [_frame_span(number, wish, begin, end, config) for number, wish in enumerate(wishes)]
             skipping = skipping and NeededFrames.can_read(stream, container.format.name)
             pictures = _Pictures(stream, result.frame_spans, watcher, origin, end, messages, skipping)
@@ -213,7 +225,16 @@ class _Pictures:
 
     kind = "video"
 
-    def __init__(self, stream: Any, spans: Sequence[FrameSpan], watcher: Watcher, origin: float, end: float, messages: Sequence[Any], skipping: bool) -> None:
+    def __init__(
+        self,
+        stream: Any,
+        spans: Sequence[FrameSpan],
+        watcher: Watcher,
+        origin: float,
+        end: float,
+        messages: Sequence[Any],
+        skipping: bool,
+    ) -> None:
         self.stream = stream
         self.end = end
         self.skipping = skipping
@@ -226,7 +247,11 @@ class _Pictures:
             showing.show(frame, aspect, watcher)
 
         timeline: Timeline[Any] = Timeline(spans)
-        self._reader = NeededFrames(stream, timeline, clock, show, lambda: len(messages)) if skipping else EveryFrame(timeline, clock, show)
+        self._reader = (
+            NeededFrames(stream, timeline, clock, show, lambda: len(messages))
+            if skipping
+            else EveryFrame(timeline, clock, show)
+        )
 
     @property
     def done(self) -> bool:
@@ -273,8 +298,8 @@ def _demux(container: Any, feeders: "dict[int, _Sound | _Pictures]", result: Pas
 def _packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
     """The packets of some streams, and behind them an empty one of each.
 
-    Where further streams have begun in the middle of the file (FLV, MPEG), PyAV has an IndexError at the first of these, behind the empty packets of
-    those it knows.
+    Where further streams have begun in the middle of the file (FLV, MPEG), PyAV has an IndexError at the first of
+    these, behind the empty packets of those it knows.
     """
     packets = container.demux(streams)
     while True:
@@ -285,8 +310,12 @@ def _packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
         yield packet
 
 
-def _note(feeder: "_Sound | _Pictures", error: Exception, result: Pass, messages: Sequence[Any], until: float | None = None) -> None:
-    """Records what went wrong; where pictures are skipped, these are to be decoded one by one, and then it is recorded."""
+def _note(
+    feeder: "_Sound | _Pictures", error: Exception, result: Pass, messages: Sequence[Any], until: float | None = None
+) -> None:
+    """Records what went wrong; where pictures are skipped, these are to be decoded one by one, and then it is
+    recorded.
+    """
     words = _words(error, messages)
     if feeder.skipping:
         feeder.given_up = words
@@ -295,7 +324,9 @@ def _note(feeder: "_Sound | _Pictures", error: Exception, result: Pass, messages
 
 
 def _finish(feeder: "_Sound | _Pictures", origin: float, missing: str, result: Pass) -> None:
-    """The file has ended, or nobody wants more of the stream; ``missing``: the words of :func:`merc.media.promised.shortfall`."""
+    """The file has ended, or nobody wants more of the stream; ``missing``: the words of
+    :func:`merc.media.promised.shortfall`.
+    """
     satisfied = feeder.done
     try:
         feeder.finish()
@@ -312,16 +343,29 @@ def _finish(feeder: "_Sound | _Pictures", origin: float, missing: str, result: P
     stated = _seconds(feeder.stream)
     end = -math.inf if stated is None else _begin(feeder.stream, origin) + stated
     if feeder.end_seconds < end - _EARLY_END_SECONDS:
-        result.note(feeder.kind, feeder.end_seconds, math.inf, f"ends at {feeder.end_seconds:.3f} s; by its header it lasts to {end:.3f} s")
+        result.note(
+            feeder.kind,
+            feeder.end_seconds,
+            math.inf,
+            f"ends at {feeder.end_seconds:.3f} s; by its header it lasts to {end:.3f} s",
+        )
 
 
 def stated_seconds(path: Path, config: Config) -> float | None:
-    """The length that a file's header states, of the longer of its sound and its pictures; None if it cannot be opened or states none."""
+    """The length that a file's header states, of the longer of its sound and its pictures; None if it cannot be opened
+    or states none.
+    """
     with av.logging.Capture():
         try:
             with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
-                streams = [choose(container.streams.audio, config.audio_track).stream, choose(container.streams.video, config.video_track).stream]
-                return max((seconds for stream in streams if stream is not None and (seconds := _seconds(stream)) is not None), default=None)
+                streams = [
+                    choose(container.streams.audio, config.audio_track).stream,
+                    choose(container.streams.video, config.video_track).stream,
+                ]
+                return max(
+                    (seconds for stream in streams if stream is not None and (seconds := _seconds(stream)) is not None),
+                    default=None,
+                )
         except (av.FFmpegError, ValueError):  # the pass that decodes meets the same, and records it
             return None
 
@@ -339,8 +383,9 @@ def _begin(stream: Any, origin: float) -> float:
 def _extent(stream: Any, origin: float, path: Path) -> tuple[float, float]:
     """Where a stream begins and ends, in seconds from the file's beginning.
 
-    By its header, if that states the stream's own length and the index does not belie it. Else by all packets, undecoded: what a container
-    states of the whole may count from 0 where the time stamps do not (Matroska), and hold for a longer stream.
+    By its header, if that states the stream's own length and the index does not belie it. Else by all packets,
+    undecoded: what a container states of the whole may count from 0 where the time stamps do not (Matroska), and hold
+    for a longer stream.
     """
     begin, stated = _begin(stream, origin), _seconds(stream)
     if stated is not None and _last_indexed(stream) - origin < begin + stated:
@@ -352,7 +397,9 @@ def _extent(stream: Any, origin: float, path: Path) -> tuple[float, float]:
 
 
 def _last_indexed(stream: Any) -> float:
-    """The time stamp of the last packet that the container's index knows of and that is shown; minus infinity without one."""
+    """The time stamp of the last packet that the container's index knows of and that is shown; minus infinity without
+    one.
+    """
     entries = stream.index_entries
     shown = (entries[number].timestamp for number in range(len(entries) - 1, -1, -1) if not entries[number].is_discard)
     last = next(shown, None)

@@ -1,4 +1,5 @@
-"""Which packets of a video are decoded: all of them, or only those that the wanted frames need, with the same frames handed out.
+"""Which packets of a video are decoded: all of them, or only those that the wanted frames need, with the same frames
+handed out.
 
 The packets' time stamps say which packet holds the frame on the screen at a wanted instant, before anything is decoded:
 
@@ -6,11 +7,13 @@ The packets' time stamps say which packet holds the frame on the screen at a wan
     wanted                        b1                  b5
     decoded        I0   P4   B2   b1   -    P8   B6   b5   -                  -: the decoder skips it
 
-Within an utterance every packet is sent, so that a decoder that cannot read it says so. Between utterances whole groups of pictures
-are not even sent, and decoding begins anew at the last picture before the next utterance at which it may begin.
+Within an utterance every packet is sent, so that a decoder that cannot read it says so. Between utterances whole groups
+of pictures are not even sent, and decoding begins anew at the last picture before the next utterance at which it may
+begin.
 
-:class:`NeededFrames` gives up (:class:`CannotSkip`) as soon as the file leaves the ground on which this is known to be right: then
-all pictures are read again by :class:`EveryFrame`. Damaged files thus give what they give when everything is decoded.
+:class:`NeededFrames` gives up (:class:`CannotSkip`) as soon as the file leaves the ground on which this is known to be
+right: then all pictures are read again by :class:`EveryFrame`. Damaged files thus give what they give when everything
+is decoded.
 """
 
 import heapq
@@ -22,14 +25,15 @@ from typing import Any, Protocol
 
 from merc.media.video import Showing, Timeline
 
-# Decoders that skip, packet by packet, the frames that no other frame needs. Others either ignore the request (VP9), which costs
-# nothing but time, or decode ahead (AV1), so that the request hits the wrong frame.
+# Decoders that skip, packet by packet, the frames that no other frame needs. Others either ignore the request (VP9),
+# which costs nothing but time, or decode ahead (AV1), so that the request hits the wrong frame.
 _SKIPPING = {"h264", "hevc", "mpeg4", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "mpeg2video", "mpeg1video", "vp8", "vp9"}
 # AVI stores no presentation times; FFmpeg infers them from the types of the frames, which is right for these codecs.
 _INFERRED_RIGHT = {"mpeg4", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "mpeg2video", "mpeg1video"}
 # Packets that wait for the next keyframe before it is known that nobody needs them; beyond this they are decoded.
 _MAX_HELD_BYTES = 32 * 2**20
-# H.264 and HEVC: an instantaneous decoder refresh; any picture at which decoding may begin (Rec. ITU-T H.264 table 7-1, H.265 table 7-1).
+# H.264 and HEVC: an instantaneous decoder refresh; any picture at which decoding may begin (Rec. ITU-T H.264 table 7-1,
+# H.265 table 7-1).
 _H264_IDR, _HEVC_RANDOM_ACCESS = 5, range(16, 22)
 _START_CODE = b"\x00\x00\x01"
 
@@ -100,7 +104,11 @@ class EveryFrame:
 
     def feed(self, packet: Any) -> None:
         for frame in packet.decode():
-            wanted = self._timeline.feed(frame, None if frame.pts is None else self._clock.seconds(frame.pts), self._clock.duration(frame.duration))
+            wanted = self._timeline.feed(
+                frame,
+                None if frame.pts is None else self._clock.seconds(frame.pts),
+                self._clock.duration(frame.duration),
+            )
             if wanted:
                 self._show(*wanted)
             if self.done:
@@ -134,7 +142,8 @@ class NeededFrames:
     """Decodes the wanted frames and those that they need.
 
     Args:
-        stream: the open stream; its decoder has one thread, so that a request to skip concerns the packet that is sent with it.
+        stream: the open stream; its decoder has one thread, so that a request to skip concerns the packet that is sent
+            with it.
         timeline: of the file's utterances; its items are packets.
         clock: of the stream.
         show: takes the wanted frames.
@@ -144,7 +153,9 @@ class NeededFrames:
         decoded: frames that the decoder gave.
     """
 
-    def __init__(self, stream: Any, timeline: Timeline[_Held], clock: Clock, show: Show, complaints: Callable[[], int]) -> None:
+    def __init__(
+        self, stream: Any, timeline: Timeline[_Held], clock: Clock, show: Show, complaints: Callable[[], int]
+    ) -> None:
         self._stream = stream
         self._timeline = timeline
         self._clock = clock
@@ -244,7 +255,13 @@ class NeededFrames:
         while self._queue and (self._queue[0].decided or self._timeline.done):
             held = self._queue.popleft()
             led = any(one.wanted and one.pts < held.pts for one in self._queue)
-            if self._idle and not self._idle_inside and not led and not held.packet.is_discard and self._enters(held.packet):
+            if (
+                self._idle
+                and not self._idle_inside
+                and not led
+                and not held.packet.is_discard
+                and self._enters(held.packet)
+            ):
                 # The packets since the last wanted one are needed by nobody: decoding begins anew here.
                 self._drain()
                 self._forget_idle()
@@ -308,10 +325,15 @@ def _entry_test(stream: Any) -> Callable[[Any], bool]:
     prefixed = extradata[:1] == b"\x01"
     if codec.name == "h264":
         length_bytes = (extradata[4] & 3) + 1 if prefixed and len(extradata) > 4 else 0
-        return lambda packet: packet.is_keyframe and any(head & 0x1F == _H264_IDR for head in _unit_heads(bytes(packet), length_bytes))
+        return lambda packet: (
+            packet.is_keyframe and any(head & 0x1F == _H264_IDR for head in _unit_heads(bytes(packet), length_bytes))
+        )
     if codec.name == "hevc":
         length_bytes = (extradata[21] & 3) + 1 if prefixed and len(extradata) > 21 else 0
-        return lambda packet: packet.is_keyframe and any(head >> 1 & 0x3F in _HEVC_RANDOM_ACCESS for head in _unit_heads(bytes(packet), length_bytes))
+        return lambda packet: (
+            packet.is_keyframe
+            and any(head >> 1 & 0x3F in _HEVC_RANDOM_ACCESS for head in _unit_heads(bytes(packet), length_bytes))
+        )
     if codec.name == "mpeg4":
         return lambda packet: packet.is_keyframe and _bits_after(bytes(packet), b"\xb6", 0, 2) == 0
     if codec.name in ("mpeg1video", "mpeg2video"):
@@ -336,7 +358,9 @@ def _unit_heads(data: bytes, length_bytes: int) -> Iterator[int]:
 
 
 def _bits_after(data: bytes, code: bytes, skipped: int, count: int) -> int:
-    """The ``count`` bits that follow the start code ``code`` and ``skipped`` bits more; -1 if there is no such code (ISO/IEC 13818-2 and 14496-2)."""
+    """The ``count`` bits that follow the start code ``code`` and ``skipped`` bits more; -1 if there is no such code
+    (ISO/IEC 13818-2 and 14496-2).
+    """
     at = data.find(_START_CODE + code)
     if at < 0:
         return -1

@@ -1,6 +1,8 @@
-"""The face detector's file: none for the Haar cascade, which comes with OpenCV; for YuNet a local file, or the hub's at a pinned revision.
+"""The face detector's file: none for the Haar cascade, which comes with OpenCV; for YuNet a local file, or the hub's at
+a pinned revision.
 
-Its content decides what is found, so its sha256 is stated in the settings or taken from the file, and is part of the fingerprint.
+Its content decides what is found, so its sha256 is stated in the settings or taken from the file, and is part of the
+fingerprint.
 """
 
 from pathlib import Path
@@ -22,7 +24,8 @@ def content(config: Config) -> str:
 
 
 def path(config: Config, *, offline: bool) -> Path | None:
-    """The detector's file; None with ``haar``. Fetches YuNet if no local file is named and it is not in the hub's cache.
+    """The detector's file; None with ``haar``. Fetches YuNet if no local file is named and it is not in the hub's
+    cache.
 
     Raises:
         BadSettings: if there is no such local file.
@@ -37,21 +40,35 @@ def path(config: Config, *, offline: bool) -> Path | None:
 
     silence = "" if offline else hub.silence()
     try:
-        found = Path(hf_hub_download(config.yunet_repo, config.yunet_name, revision=config.yunet_revision, local_files_only=offline or bool(silence)))
+        found = Path(
+            hf_hub_download(
+                config.yunet_repo,
+                config.yunet_name,
+                revision=config.yunet_revision,
+                local_files_only=offline or bool(silence),
+            )
+        )
     except (HTTPError, XetDownloadError, OSError) as error:
         why = silence or str(error).splitlines()[0]
         raise ModelUnavailable(
-            f"the face detector {config.yunet_repo}/{config.yunet_name} is not available: {why}. With a network, this fetches it:\n"
-            f"  hf download {config.yunet_repo} {config.yunet_name} --revision {config.yunet_revision}\n"
-            "Or name a local file as media.yunet_file, or take media.detector: haar, which needs none."
+            f"the face detector {config.yunet_repo}/{config.yunet_name} is not available: {why}. With a network, this"
+            f" fetches it:\n  hf download {config.yunet_repo} {config.yunet_name} --revision"
+            f" {config.yunet_revision}\nOr name a local file as media.yunet_file, or take media.detector: haar, which"
+            " needs none."
         ) from error
     if (there := files.sha256(found)) != config.yunet_sha256:
-        raise ModelUnavailable(f"{found}: its sha256 is {there}, media.yunet_sha256 states {config.yunet_sha256}; remove it and fetch it again")
+        raise ModelUnavailable(
+            f"{found}: its sha256 is {there}, media.yunet_sha256 states {config.yunet_sha256}; remove it and fetch it"
+            " again"
+        )
     return found
 
 
 def _local(config: Config) -> Path:
     there = Path(config.yunet_file).resolve()
     if not there.is_file():
-        raise BadSettings(f"media.yunet_file: there is no file {config.yunet_file!r}; empty takes the hub's, and media.detector: haar needs none")
+        raise BadSettings(
+            f"media.yunet_file: there is no file {config.yunet_file!r}; empty takes the hub's, and media.detector: haar"
+            " needs none"
+        )
     return there

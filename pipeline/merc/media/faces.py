@@ -1,7 +1,8 @@
-"""Finding faces in a picture: boxes, a confidence from 0 to 1, five landmarks where they are known, and a patch around each.
+"""Finding faces in a picture: boxes, a confidence from 0 to 1, five landmarks where they are known, and a patch around
+each.
 
-Which detector is the setting ``media.detector``. Both look at a reduced picture; what they find is mapped back, and of the
-picture only the patches are kept, so that memory does not grow with the size of the video.
+Which detector is the setting ``media.detector``. Both look at a reduced picture; what they find is mapped back, and of
+the picture only the patches are kept, so that memory does not grow with the size of the video.
 """
 
 from collections.abc import Sequence
@@ -18,22 +19,23 @@ from merc.errors import BadSettings
 from merc.media.config import Config
 from merc.media.video import Picture
 
-# Eyes in a box of the cascade, as shares of the box's side from its upper left corner: mean over 101 boxes in real clips,
-# by YuNet's landmarks; standard deviation 0.02 to 0.03.
+# Eyes in a box of the cascade, as shares of the box's side from its upper left corner: mean over 101 boxes in real
+# clips, by YuNet's landmarks; standard deviation 0.02 to 0.03.
 _TYPICAL_EYES = np.array([[0.303, 0.391], [0.682, 0.392]])
-# Five landmarks of a face seen from the front: eyes, nose, corners of the mouth, in distances of the eyes from the middle
-# between them; medians over YuNet's 246 faces in the same clips, made symmetric. Smiles widen and raise a mouth by 0.05. It holds for boxes of the cascade as
-# well: there the middle of the mouth is at 0.493 and 0.786 of the box (169 boxes; standard deviation 0.038 and 0.048), that is 1.04 below typical eyes.
+# Five landmarks of a face seen from the front: eyes, nose, corners of the mouth, in distances of the eyes from the
+# middle between them; medians over YuNet's 246 faces in the same clips, made symmetric. Smiles widen and raise a mouth
+# by 0.05. It holds for boxes of the cascade as well: there the middle of the mouth is at 0.493 and 0.786 of the box
+# (169 boxes; standard deviation 0.038 and 0.048), that is 1.04 below typical eyes.
 FRONTAL_FACE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.58], [-0.43, 1.06], [0.43, 1.06]])
 # An eye found farther from there is something else (a brow, a nostril): four standard deviations.
 _EYE_TOLERANCE = 0.12
 # Side in pixels to which a face is brought before its eyes are looked for; the eye cascade's window has 20.
 _EYE_SEARCH_PIXELS = 160
-# The cascade's last stage adds its trees' votes. In real clips and the same upside down (no faces): of the true faces 99 %
-# have more than 55.3, the false ones 54.4 to 55.5. A logistic curve through that makes a confidence of it.
+# The cascade's last stage adds its trees' votes. In real clips and the same upside down (no faces): of the true faces
+# 99 % have more than 55.3, the false ones 54.4 to 55.5. A logistic curve through that makes a confidence of it.
 _HAAR_MIDDLE, _HAAR_SLOPE = 55.0, 4.0
-# A patch is this many times as wide as the face: the crop, turned any way around the eyes, lies in it. It is kept with at most this many times the side of a
-# crop, which is 1.2 to 1.4 times a crop's resolution.
+# A patch is this many times as wide as the face: the crop, turned any way around the eyes, lies in it. It is kept with
+# at most this many times the side of a crop, which is 1.2 to 1.4 times a crop's resolution.
 _PATCH_SHARE = 2.0
 # What tells persons apart is taken from this many times the face's side.
 _APPEARANCE_SHARE, _APPEARANCE_PIXELS = 1.3, 32
@@ -53,8 +55,8 @@ class Sighting:
         patch: (height, width, 3) uint8 RGB around the face, perhaps reduced.
         patch_scale: pixels of the patch per pixel of the picture.
         patch_corner: (x, y) of the patch's upper left corner in the picture.
-        landmarks: (5, 2) x, y in pixels of the picture of eyes, nose and corners of the mouth, from the left of the picture; None:
-            not known.
+        landmarks: (5, 2) x, y in pixels of the picture of eyes, nose and corners of the mouth, from the left of the
+            picture; None: not known.
         appearance: (``APPEARANCE``,) float32 that tells persons apart, see ``_appearance``.
     """
 
@@ -98,7 +100,10 @@ class Haar:
             outputRejectLevels=True,
         )
         scores = 1 / (1 + np.exp(-_HAAR_SLOPE * (np.ravel(votes) - _HAAR_MIDDLE)))
-        return [((float(x), float(y), float(w), float(h)), float(score), None) for (x, y, w, h), score in zip(boxes, scores, strict=True)]
+        return [
+            ((float(x), float(y), float(w), float(h)), float(score), None)
+            for (x, y, w, h), score in zip(boxes, scores, strict=True)
+        ]
 
 
 class YuNet:
@@ -110,7 +115,9 @@ class YuNet:
 
     def __init__(self, config: Config, model: Path) -> None:
         try:
-            self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), config.yunet_min_score, _YUNET_OVERLAP, _YUNET_CANDIDATES)
+            self._network = cv2.FaceDetectorYN.create(
+                str(model), "", (320, 320), config.yunet_min_score, _YUNET_OVERLAP, _YUNET_CANDIDATES
+            )
         except cv2.error as error:
             raise BadSettings(f"media.yunet_file: OpenCV cannot load {model} as YuNet: {error}") from error
 
@@ -123,7 +130,13 @@ class YuNet:
             points = row[4:14].reshape(5, 2)
             if row[2] >= min_pixels and np.isfinite(row).all():
                 box = (float(row[0]), float(row[1]), float(row[2]), float(row[3]))
-                found.append((box, float(row[14]), np.concatenate([_from_the_left(points[:2]), points[2:3], _from_the_left(points[3:])])))
+                found.append(
+                    (
+                        box,
+                        float(row[14]),
+                        np.concatenate([_from_the_left(points[:2]), points[2:3], _from_the_left(points[3:])]),
+                    )
+                )
         return found
 
 
@@ -162,7 +175,9 @@ class FaceFinder:
         return [_mapped(one, back) for one in found[: self._config.max_faces_per_frame]]
 
     def _detect(self, picture: Picture, wanted: int) -> tuple[list[Found], NDArray[np.float64]]:
-        """Faces in the picture reduced to the width ``wanted``, and the factors (2,) that lead back to the picture's own pixels."""
+        """Faces in the picture reduced to the width ``wanted``, and the factors (2,) that lead back to the picture's
+        own pixels.
+        """
         small_HWC = np.ascontiguousarray(picture.reduced(wanted))
         height, width = small_HWC.shape[:2]
         found = self._detector.find(small_HWC, max(1, round(width * self._config.min_face_share)))
@@ -175,19 +190,28 @@ class FaceFinder:
         return self._made(found, patch, scale, corner)
 
     def sightings(self, picture: Picture, found: Sequence[Found]) -> list[Sighting]:
-        """Several faces of one picture: their patches are cut from its full size and then reduced, where :meth:`sighting` reduces the picture for each."""
+        """Several faces of one picture: their patches are cut from its full size and then reduced, where
+        :meth:`sighting` reduces the picture for each.
+        """
         made = []
         for one in found:
             x, y, side = _patch_square(one[0])
             patch, scale, corner = picture.square(x, y, side, side)
             if side > self._most:
-                patch, scale = np.asarray(cv2.resize(patch, (self._most, self._most), interpolation=cv2.INTER_AREA), dtype=np.uint8), self._most / side
+                patch, scale = (
+                    np.asarray(
+                        cv2.resize(patch, (self._most, self._most), interpolation=cv2.INTER_AREA), dtype=np.uint8
+                    ),
+                    self._most / side,
+                )
             made.append(self._made(one, patch, scale, corner))
         return made
 
     def _made(self, found: Found, patch: NDArray[np.uint8], scale: float, corner: tuple[float, float]) -> Sighting:
         box, score, landmarks = found
-        return Sighting(box, min(score, 1.0), patch, scale, corner, landmarks, _appearance(patch, max(box[2], box[3]) * scale))
+        return Sighting(
+            box, min(score, 1.0), patch, scale, corner, landmarks, _appearance(patch, max(box[2], box[3]) * scale)
+        )
 
 
 def _patch_square(box: tuple[float, float, float, float]) -> tuple[int, int, int]:
@@ -204,10 +228,11 @@ def _mapped(found: Found, back: NDArray[np.float64]) -> Found:
 
 
 def _appearance(patch: NDArray[np.uint8], face_pixels: float) -> NDArray[np.float32]:
-    """Square roots of a histogram of the colours of face, hair and collar, in CIE L*a*b*; its dot product with another's is 1 for equal ones.
+    """Square roots of a histogram of the colours of face, hair and collar, in CIE L*a*b*; its dot product with
+    another's is 1 for equal ones.
 
-    Of thumbnails and histograms of several kinds and sizes this one told persons in real clips apart best: of one person within 0.6 s
-    95 % of the products are above 0.77, of two persons in the same light 99 % are below 0.68.
+    Of thumbnails and histograms of several kinds and sizes this one told persons in real clips apart best: of one
+    person within 0.6 s 95 % of the products are above 0.77, of two persons in the same light 99 % are below 0.68.
 
     Args:
         patch: (side, side, 3) uint8 RGB, the face in its middle.
@@ -216,7 +241,9 @@ def _appearance(patch: NDArray[np.uint8], face_pixels: float) -> NDArray[np.floa
     margin = max(0, round((patch.shape[0] - _APPEARANCE_SHARE * face_pixels) / 2))
     inner = patch[margin : patch.shape[0] - margin, margin : patch.shape[1] - margin]
     lab = (
-        cv2.cvtColor(cv2.resize(inner, (_APPEARANCE_PIXELS, _APPEARANCE_PIXELS), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB)
+        cv2.cvtColor(
+            cv2.resize(inner, (_APPEARANCE_PIXELS, _APPEARANCE_PIXELS), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB
+        )
         .reshape(-1, 3)
         .astype(np.intp)
     )
@@ -228,9 +255,11 @@ def _appearance(patch: NDArray[np.uint8], face_pixels: float) -> NDArray[np.floa
 
 
 def eyes_of(sighting: Sighting) -> NDArray[np.float64]:
-    """(2, 2) x, y of the eyes in pixels of the picture: the landmarks, else those an eye cascade finds, else the typical ones.
+    """(2, 2) x, y of the eyes in pixels of the picture: the landmarks, else those an eye cascade finds, else the
+    typical ones.
 
-    The cascade's finds count only as a pair, and only near where eyes are in a face, so that a crop is never turned by a brow.
+    The cascade's finds count only as a pair, and only near where eyes are in a face, so that a crop is never turned by
+    a brow.
     """
     if sighting.landmarks is not None:
         return sighting.landmarks[:2]
@@ -251,12 +280,20 @@ def _in_box(box: tuple[float, float, float, float], shares: NDArray[np.float64])
 def _search_eyes(sighting: Sighting) -> NDArray[np.float64] | None:
     """(2, 2) shares of the box; None if not both eyes are found where eyes may be."""
     left, top, width, height = sighting.box
-    x, y = ((edge - corner) * sighting.patch_scale for edge, corner in zip((left, top), sighting.patch_corner, strict=True))
+    x, y = (
+        (edge - corner) * sighting.patch_scale for edge, corner in zip((left, top), sighting.patch_corner, strict=True)
+    )
     w, h = width * sighting.patch_scale, height * sighting.patch_scale
     face = sighting.patch[max(0, round(y)) : round(y + h), max(0, round(x)) : round(x + w)]
-    grey = cv2.cvtColor(cv2.resize(face, (_EYE_SEARCH_PIXELS, _EYE_SEARCH_PIXELS), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(
+        cv2.resize(face, (_EYE_SEARCH_PIXELS, _EYE_SEARCH_PIXELS), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
+    )
     upper = cv2.equalizeHist(grey)[: round(_EYE_SEARCH_PIXELS * 0.6)]
-    boxes = np.asarray(_cascade("haarcascade_eye.xml").detectMultiScale(upper, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24), maxSize=(64, 64)))
+    boxes = np.asarray(
+        _cascade("haarcascade_eye.xml").detectMultiScale(
+            upper, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24), maxSize=(64, 64)
+        )
+    )
     if len(boxes) < 2:
         return None
     centres = (boxes[:, :2] + boxes[:, 2:] / 2) / _EYE_SEARCH_PIXELS
@@ -279,18 +316,24 @@ def finder(config: Config, model: Path | None) -> FaceFinder:
 
 
 def crop(sighting: Sighting, config: Config) -> NDArray[np.uint8]:
-    """Square crop with the face upright, in a fixed place and of a fixed size: by five landmarks where they are known, else by the eyes.
+    """Square crop with the face upright, in a fixed place and of a fixed size: by five landmarks where they are known,
+    else by the eyes.
 
     Returns:
-        (``face_size_pixels``, ``face_size_pixels``, 3) uint8 RGB; beyond the picture's border its last pixels are repeated.
+        (``face_size_pixels``, ``face_size_pixels``, 3) uint8 RGB; beyond the picture's border its last pixels are
+        repeated.
     """
     size = config.face_size_pixels
     shape = np.array([0.5, config.eye_height_share]) * size + config.eye_distance_share * size * FRONTAL_FACE
     if sighting.landmarks is not None:
         matrix = similarity(_in_patch(sighting, sighting.landmarks), shape)
     else:
-        matrix = similarity(_apart(_in_patch(sighting, eyes_of(sighting)), sighting.box[2] * sighting.patch_scale), shape[:2])
-    warped = cv2.warpAffine(sighting.patch, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        matrix = similarity(
+            _apart(_in_patch(sighting, eyes_of(sighting)), sighting.box[2] * sighting.patch_scale), shape[:2]
+        )
+    warped = cv2.warpAffine(
+        sighting.patch, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(warped, dtype=np.uint8)
 
 
@@ -299,7 +342,8 @@ def _in_patch(sighting: Sighting, points: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _apart(eyes: NDArray[np.float64], face_width: float) -> NDArray[np.float64]:
-    """The eyes, moved apart to 0.3 of the face's width if they are nearer, as seen from the side: one cheek must not fill the crop.
+    """The eyes, moved apart to 0.3 of the face's width if they are nearer, as seen from the side: one cheek must not
+    fill the crop.
 
     Frontal faces have them 0.38 of the cascade's width apart.
     """
@@ -313,7 +357,8 @@ def _apart(eyes: NDArray[np.float64], face_width: float) -> NDArray[np.float64]:
 def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn, scale and shift, without reflection, that bring points onto others with the least sum of squared distances.
 
-    The closed form of Umeyama (IEEE PAMI 13(4), 1991, eq. 40 to 42) in the plane, where a turn with scale is a complex factor.
+    The closed form of Umeyama (IEEE PAMI 13(4), 1991, eq. 40 to 42) in the plane, where a turn with scale is a complex
+    factor.
 
     Args:
         source: (points, 2), not all the same.
@@ -339,12 +384,16 @@ def jpeg(picture_HWC: NDArray[np.uint8], quality_percent: int) -> bytes:
     Raises:
         ValueError: if OpenCV cannot write it.
     """
-    written, data = cv2.imencode(".jpg", cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality_percent])
+    written, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality_percent]
+    )
     if not written:
         raise ValueError(f"OpenCV wrote no JPEG of a picture of shape {picture_HWC.shape}")
     return bytes(data)
 
 
 def check(config: Config, model: Path | None) -> None:
-    """Loads the detector once before any worker starts, so that a wrong file stops the run at once. Raises ``BadSettings``."""
+    """Loads the detector once before any worker starts, so that a wrong file stops the run at once. Raises
+    ``BadSettings``.
+    """
     finder(config, model)

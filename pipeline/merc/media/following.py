@@ -5,8 +5,8 @@
     shots       |-------------|-------        by :mod:`merc.media.shots`; no track goes across
     crops       c c c c c c c c c c …         112 x 112 grey, what the network that tells who speaks is given
 
-What is kept does not grow with the number of faces: of a shot's tracks only the most plausible have crops, and the pictures themselves go as soon as no
-crop will be cut from them any more.
+What is kept does not grow with the number of faces: of a shot's tracks only the most plausible have crops, and the
+pictures themselves go as soon as no crop will be cut from them any more.
 """
 
 import math
@@ -29,7 +29,8 @@ _BRIDGED = 3
 # Of a face's larger side: so far from where it should be it may be found, and still is the same one.
 _MOST_DISTANCE = 0.7
 _MOST_GROWTH = 1.6
-# Half of a crop's changes (mean grey levels from picture to picture) come from the mouth where it moves by so much more than the rest.
+# Half of a crop's changes (mean grey levels from picture to picture) come from the mouth where it moves by so much more
+# than the rest.
 _HALF_MOTION = 2.0
 # In a crop: below the nose, and from the eyes to above the mouth.
 _MOUTH, _UPPER = (slice(56, 96), slice(28, 84)), (slice(0, 40), slice(14, 98))
@@ -91,13 +92,20 @@ class Track:
         if self.crops is None or len(self.crops) < 2:
             return 0.0
         pairs = range(0, len(self.crops) - 1, _MOTION_STEP)
-        changes = np.array([[_difference(self.crops[at], self.crops[at + 1], part) for part in (_MOUTH, _UPPER)] for at in pairs])
+        changes = np.array(
+            [[_difference(self.crops[at], self.crops[at + 1], part) for part in (_MOUTH, _UPPER)] for at in pairs]
+        )
         more = max(0.0, float(np.median(changes[:, 0]) - np.median(changes[:, 1])))
         return more / (more + _HALF_MOTION)
 
     def moved(self, pictures: int, shots: int) -> "Track":
         """The same track, where this many pictures and shots come before."""
-        return Track(self.shot + shots, [replace(spot, picture=spot.picture + pictures) for spot in self.spots], self.first + pictures, self.crops)
+        return Track(
+            self.shot + shots,
+            [replace(spot, picture=spot.picture + pictures) for spot in self.spots],
+            self.first + pictures,
+            self.crops,
+        )
 
     def drop(self) -> None:
         """Keeps neither grey nor colour crops."""
@@ -134,7 +142,8 @@ class Followed:
     size: tuple[int, int]
 
     def steady(self, track: Track) -> tuple[int, NDArray[np.uint8]]:
-        """The crops of a candidate at exactly 25 a second, whatever the rate of the video: of each slot of 1/25 s the one on the screen in its middle.
+        """The crops of a candidate at exactly 25 a second, whatever the rate of the video: of each slot of 1/25 s the
+        one on the screen in its middle.
 
         Returns:
             The first slot, and (slots, 112, 112) uint8; at least one.
@@ -173,7 +182,9 @@ def joined(parts: Sequence[Followed]) -> Followed:
         shots_begin += [first + number for number in part.shots]
         tracks += [track.moved(first, shot) for track in part.tracks]
     faces_seen, last = sum(part.faces_seen for part in parts), parts[-1]
-    return Followed(tuple(seconds), tuple(searched), faces_seen, tuple(shots_begin), tracks, last.until, last.lasts, parts[0].size)
+    return Followed(
+        tuple(seconds), tuple(searched), faces_seen, tuple(shots_begin), tracks, last.until, last.lasts, parts[0].size
+    )
 
 
 @dataclass(eq=False)
@@ -240,7 +251,10 @@ class Follower:
             jpegs: colour crops of the first of them.
         """
         last = self._undecided[-1]
-        last.spots = [Spot(last.number, box, min(score, 1.0), jpegs[number] if number < len(jpegs) else b"") for number, (box, score, _) in enumerate(found)]
+        last.spots = [
+            Spot(last.number, box, min(score, 1.0), jpegs[number] if number < len(jpegs) else b"")
+            for number, (box, score, _) in enumerate(found)
+        ]
         self._searched.append(last.number)
         self._faces_seen += len(found)
 
@@ -255,10 +269,21 @@ class Follower:
         self._close_shot()
         self._held.clear()
         tracks = sorted(self._tracks, key=lambda track: track.spots[0].picture)
-        return Followed(tuple(self._seconds), tuple(self._searched), self._faces_seen, tuple(self._shots), tracks, self._until(), lasts, self._size)
+        return Followed(
+            tuple(self._seconds),
+            tuple(self._searched),
+            self._faces_seen,
+            tuple(self._shots),
+            tracks,
+            self._until(),
+            lasts,
+            self._size,
+        )
 
     def _until(self) -> float:
-        """The last picture is on the screen for as long as most are: the sound may go on when the pictures have ended."""
+        """The last picture is on the screen for as long as most are: the sound may go on when the pictures have
+        ended.
+        """
         usual = float(np.median(np.diff(self._seconds))) if len(self._seconds) > 1 else 0.0
         return self._seconds[-1] + max(usual, 1 / FRAMES_PER_SECOND) if self._seconds else 0.0
 
@@ -322,7 +347,9 @@ class Follower:
         offset = first - self._held[0].number
         for step, box in enumerate(boxes):
             left, top, side = crop_box(box)
-            track.crops.append(cut(self._held[offset + step].grey, left * self._scale, top * self._scale, side * self._scale))
+            track.crops.append(
+                cut(self._held[offset + step].grey, left * self._scale, top * self._scale, side * self._scale)
+            )
 
     def _forget(self, searched: int) -> None:
         """Lets go of the pictures from which no track will be cut."""
@@ -333,7 +360,9 @@ class Follower:
             self._held.popleft()
 
     def _bound(self) -> None:
-        """While a shot lasts, its least plausible tracks lose their crops once all tracks have more than those that will be kept could have, twice."""
+        """While a shot lasts, its least plausible tracks lose their crops once all tracks have more than those that
+        will be kept could have, twice.
+        """
         candidates = [track for track in self._of_shot if track.crops is not None]
         left = 2 * self._config.max_speaker_candidates * (self._held[-1].number - self._shots[-1] + 1) + _SPARE_CROPS
         if sum(len(track.crops or ()) for track in candidates) > left:
@@ -344,7 +373,9 @@ class Follower:
                     track.drop()
 
     def _close_shot(self) -> None:
-        """The shot has ended: faces go on to its end as they went, and only its most plausible faces stay candidates."""
+        """The shot has ended: faces go on to its end as they went, and only its most plausible faces stay
+        candidates.
+        """
         if not self._held:
             return
         searched = self._searched_here
@@ -357,7 +388,9 @@ class Follower:
         candidates = [track for track in self._of_shot if track.crops is not None]
         if len(candidates) > self._config.max_speaker_candidates:
             widest = max(track.width for track in candidates)
-            ranked = sorted(candidates, key=lambda one: (-_plausible(one, widest) * (0.5 + one.motion()), one.spots[0].picture))
+            ranked = sorted(
+                candidates, key=lambda one: (-_plausible(one, widest) * (0.5 + one.motion()), one.spots[0].picture)
+            )
             for track in ranked[self._config.max_speaker_candidates :]:
                 track.drop()
         self._tracks += self._of_shot
@@ -382,7 +415,9 @@ def _fit(track: Track, spot: Spot) -> float:
 
 
 def _expected(track: Track, picture: int) -> Box:
-    """Where a track should be in a picture: it goes on as it went between the last two searches, for as long as these were apart."""
+    """Where a track should be in a picture: it goes on as it went between the last two searches, for as long as these
+    were apart.
+    """
     last = track.spots[-1]
     if len(track.spots) < 2:
         return last.box
@@ -407,10 +442,19 @@ def cut(grey_HW: NDArray[np.uint8], left: float, top: float, side: float) -> NDA
         if inside.size:
             below, behind = max(0, y + whole - height), max(0, x + whole - width)
             square = cv2.copyMakeBorder(inside, above, below, before, behind, cv2.BORDER_CONSTANT, value=_OUTSIDE)
-            return np.asarray(cv2.resize(square, (SIDE_PIXELS, SIDE_PIXELS), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            return np.asarray(
+                cv2.resize(square, (SIDE_PIXELS, SIDE_PIXELS), interpolation=cv2.INTER_AREA), dtype=np.uint8
+            )
     step = max(side, 1.0) / SIDE_PIXELS
     # Middles of pixels lie half a pixel behind their corners.
     matrix = np.array([[step, 0, left + step / 2 - 0.5], [0, step, top + step / 2 - 0.5]])
     size = (SIDE_PIXELS, SIDE_PIXELS)
-    warped = cv2.warpAffine(grey_HW, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT, borderValue=_OUTSIDE)
+    warped = cv2.warpAffine(
+        grey_HW,
+        matrix,
+        size,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=_OUTSIDE,
+    )
     return np.asarray(warped, dtype=np.uint8)

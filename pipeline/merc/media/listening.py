@@ -41,7 +41,9 @@ class HeardSpan:
             self.wish.lose("media_undecodable", self.trouble)
         else:
             end = 0.0 if self.result.sound is None else self.result.sound.end_seconds
-            self.wish.lose("no_audio_samples", f"no sample from {self.sound.kept.start:.3f} s on; the sound ends at {end:.3f} s")
+            self.wish.lose(
+                "no_audio_samples", f"no sample from {self.sound.kept.start:.3f} s on; the sound ends at {end:.3f} s"
+            )
 
 
 def settle(row: Row, config: Config) -> None:
@@ -57,7 +59,11 @@ def settle(row: Row, config: Config) -> None:
     if not heard or not heard[0].wish.stored:
         return
     sound, waveform = Sound([one.sound for one in heard]), np.concatenate(waveforms)
-    row.columns |= {"audio_channels": streams[0].channels, "audio_channel_used": "; ".join(sound.mixes), "sample_rate_source": streams[0].rate_hz}
+    row.columns |= {
+        "audio_channels": streams[0].channels,
+        "audio_channel_used": "; ".join(sound.mixes),
+        "sample_rate_source": streams[0].rate_hz,
+    }
     row.columns["audio_track_used"] = "; ".join(dict.fromkeys(one.result.tracks["audio"] for one in heard))
     for one, of_span in zip(heard, waveforms, strict=True):
         if not len(of_span):
@@ -68,16 +74,24 @@ def settle(row: Row, config: Config) -> None:
     clipped = _store_sound(row, sound, waveform, config)
     compare_with_annotation(row, "audio", len(waveform) / SAMPLE_RATE_HZ, config)
     if any(one.sound.cut for one in heard) or beyond_the_cap(heard[0].wish, config):
-        whole = heard[0].sound.wanted.seconds if heard[0].sound.wanted.end < float("inf") else heard[0].result.sound_seconds
+        whole = (
+            heard[0].sound.wanted.seconds if heard[0].sound.wanted.end < float("inf") else heard[0].result.sound_seconds
+        )
         tell_cut(heard[0].wish, whole, heard[0].sound.kept.seconds, config)
     if clipped:
         row.remark("audio", "clipped", f"{clipped:.3%} of the samples")
-    if troubles := dict.fromkeys(one.trouble for one, of_span in zip(heard, waveforms, strict=True) if one.trouble and len(of_span)):
+    if troubles := dict.fromkeys(
+        one.trouble for one, of_span in zip(heard, waveforms, strict=True) if one.trouble and len(of_span)
+    ):
         row.remark("audio", "partly_decoded", "; ".join(troubles))
 
 
-def _in_place(heard: Sequence[HeardSpan], waveforms: Sequence[NDArray[np.float32]], config: Config) -> NDArray[np.float32] | None:
-    """(samples,) the utterance's sound with silence where a span has less than it should, so that it fits the pictures; None if there is none."""
+def _in_place(
+    heard: Sequence[HeardSpan], waveforms: Sequence[NDArray[np.float32]], config: Config
+) -> NDArray[np.float32] | None:
+    """(samples,) the utterance's sound with silence where a span has less than it should, so that it fits the pictures;
+    None if there is none.
+    """
     if not any(map(len, waveforms)):
         return None
     whole = heard[0].wish.place.whole_seconds
@@ -91,7 +105,9 @@ def _in_place(heard: Sequence[HeardSpan], waveforms: Sequence[NDArray[np.float32
 
 
 def _store_sound(row: Row, sound: Sound, waveform_S: NDArray[np.float32], config: Config) -> float:
-    """Puts the sound into the row, with what is doubtful about it; returns the share of samples that had to be limited to full scale."""
+    """Puts the sound into the row, with what is doubtful about it; returns the share of samples that had to be limited
+    to full scale.
+    """
     clipped = 0.0
     if sound.lost_samples == sound.samples:
         row.lose("audio", "not_finite", f"none of {sound.samples} samples is a finite number")
@@ -103,5 +119,9 @@ def _store_sound(row: Row, sound: Sound, waveform_S: NDArray[np.float32], config
         for reason, detail in doubts(waveform_S, sound, config):
             row.remark("audio", reason, detail)
     if sound.undefined_samples and sound.lost_samples < sound.samples:
-        row.remark("audio", "not_finite_samples", f"{sound.undefined_samples} of {sound.samples} samples ({sound.undefined_samples / sound.samples:.3%})")
+        row.remark(
+            "audio",
+            "not_finite_samples",
+            f"{sound.undefined_samples} of {sound.samples} samples ({sound.undefined_samples / sound.samples:.3%})",
+        )
     return clipped

@@ -1,4 +1,6 @@
-"""The files of networks that a media run needs: the face detector, the one that tells who speaks, and the one that tells persons apart."""
+"""The files of networks that a media run needs: the face detector, the one that tells who speaks, and the one that
+tells persons apart.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +50,15 @@ def contents(config: Config) -> dict[str, str]:
 
 
 def same_person(config: Config) -> Path:
-    """The file by which a person's tracks are joined, which the settings name. Raises ``BadSettings`` if it is not there."""
+    """The file by which a person's tracks are joined, which the settings name. Raises ``BadSettings`` if it is not
+    there.
+    """
     there = Path(config.same_person_file).resolve()
     if not there.is_file():
-        raise BadSettings(f"media.same_person_file: there is no file {config.same_person_file!r}; empty leaves the tracks of different shots apart")
+        raise BadSettings(
+            f"media.same_person_file: there is no file {config.same_person_file!r}; empty leaves the tracks of"
+            " different shots apart"
+        )
     return there
 
 

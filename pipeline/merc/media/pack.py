@@ -48,7 +48,14 @@ def write_part(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         path,
         table,
         _ROW_GROUP_UTTERANCES,
-        use_dictionary=["audio_status", "visual_status", "audio_channel_used", "audio_track_used", "video_track_used", "dialogue_id"],
+        use_dictionary=[
+            "audio_status",
+            "visual_status",
+            "audio_channel_used",
+            "audio_track_used",
+            "video_track_used",
+            "dialogue_id",
+        ],
         compression={leaf: "none" if leaf in _COMPRESSED_ALREADY else "zstd" for leaf in leaves},
         write_statistics=[leaf for leaf in leaves if leaf not in _COMPRESSED_ALREADY],
     )

@@ -1,6 +1,8 @@
-"""The parts of the media: whole dialogues whose clips are decoded by worker processes, and written as soon as the last one is there.
+"""The parts of the media: whole dialogues whose clips are decoded by worker processes, and written as soon as the last
+one is there.
 
-A file that makes the decoder crash or hang costs its utterances and nothing else: its worker is replaced (:mod:`merc.compute.pool`).
+A file that makes the decoder crash or hang costs its utterances and nothing else: its worker is replaced
+(:mod:`merc.compute.pool`).
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -29,13 +31,13 @@ if TYPE_CHECKING:
 
 NAME = "media"
 CLIP_COLUMNS = (
-    "utterance_id dialogue_id video_path audio_path video_region video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds "
-    "audio_channel expected_seconds"
+    "utterance_id dialogue_id video_path audio_path video_region video_start_seconds video_end_seconds"
+    " audio_start_seconds audio_end_seconds audio_channel expected_seconds"
 ).split()
 _Decoded = tuple[dict[str, Any], list[dict[str, Any]]]
 """A row of the media table, and its failure rows."""
-# Parts that are worked on at a time. Their clips are begun the longest first, so that no worker is left alone with a long one
-# at the end, and their results wait in memory: about 25 MB a part as shipped.
+# Parts that are worked on at a time. Their clips are begun the longest first, so that no worker is left alone with a
+# long one at the end, and their results wait in memory: about 25 MB a part as shipped.
 _PARTS_AT_A_TIME = 4
 # What crashed or hung is tried once more in a new process before it is given up; see pool.Crew.
 _ATTEMPTS = 2
@@ -104,10 +106,13 @@ class Decoding:
         judging = networks.check(self.config, self.found, share.device) if "visual" in self.streams else None
         return partial(self._make, share.processes, judging)
 
-    def _make(self, processes: int, judging: "active.Scorer | None", parts: Parts, advance: Advance) -> Generator[tuple[int, None], None, None]:
+    def _make(
+        self, processes: int, judging: "active.Scorer | None", parts: Parts, advance: Advance
+    ) -> Generator[tuple[int, None], None, None]:
         """Decodes parts, and writes each as soon as its last clip is there.
 
-        Who speaks is judged by the processes; with ``judging``, a network on a GPU, in this process, one clip after the other.
+        Who speaks is judged by the processes; with ``judging``, a network on a GPU, in this process, one clip after the
+        other.
         """
         from merc.compute import pool
         from merc.media import clip
@@ -123,13 +128,20 @@ class Decoding:
                     for rows, task in self._tasks(index):
                         key = next(keys)
                         tasks[key] = index, rows, task
-                        crew.submit(key, task, weight=task.seconds, limit_seconds=time_limit_seconds(task, self.clip_timeout_seconds))
+                        crew.submit(
+                            key,
+                            task,
+                            weight=task.seconds,
+                            limit_seconds=time_limit_seconds(task, self.clip_timeout_seconds),
+                        )
                 if not open_parts:
                     return
                 key, outcome = crew.next_outcome()
                 index, rows, task = tasks.pop(key)
                 decoded = given_up(task, outcome) if isinstance(outcome, pool.Lost) else outcome
-                open_parts[index].take(rows, clip.settle(decoded, judging) if isinstance(decoded, clip.Draft) else decoded)
+                open_parts[index].take(
+                    rows, clip.settle(decoded, judging) if isinstance(decoded, clip.Draft) else decoded
+                )
                 advance(len(rows))
                 if open_parts[index].whole:
                     self._write(index, open_parts.pop(index))
@@ -138,7 +150,9 @@ class Decoding:
     def _tasks(self, part: int) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
         """The work of a part: rows of the manifest, and the task that makes them."""
         first, last = self.bounds[part]
-        for rows, task in tasks_of(self.table.slice(first, last - first), self.layout, self.streams, self.config, self.found):
+        for rows, task in tasks_of(
+            self.table.slice(first, last - first), self.layout, self.streams, self.config, self.found
+        ):
             yield tuple(first + row for row in rows), task
 
     def _write(self, index: int, part: "_OpenPart") -> None:
@@ -172,8 +186,12 @@ class _OpenPart:
             self._missing -= 1
 
 
-def tasks_of(table: pa.Table, layout: Layout, streams: frozenset[str], config: Config, found: networks.Found) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
-    """The work on rows of the manifest, all or some of them in their order: rows of ``table``, and the task that makes them."""
+def tasks_of(
+    table: pa.Table, layout: Layout, streams: frozenset[str], config: Config, found: networks.Found
+) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
+    """The work on rows of the manifest, all or some of them in their order: rows of ``table``, and the task that makes
+    them.
+    """
     raw, follow = layout.raw.resolve(), manifest.follows_links(table)
     further = ([MediaSpan(**span) for span in spans] for spans in manifest.further_spans(table))
     more = zip(table.select(CLIP_COLUMNS).to_pylist(), manifest.annotated_seconds(table), further, strict=True)
@@ -183,11 +201,25 @@ def tasks_of(table: pa.Table, layout: Layout, streams: frozenset[str], config: C
         for group in sharing_files([clips[row] for row in rows], streams_read(config, streams)):
             members = tuple(rows[index] for index in group)
             of_group = tuple(clips[row] for row in members)
-            yield members, DialogueTask(raw, layout.dataset, of_group, streams, config, found.detector, follow_links=follow, speaker=found.speaker)
+            yield (
+                members,
+                DialogueTask(
+                    raw,
+                    layout.dataset,
+                    of_group,
+                    streams,
+                    config,
+                    found.detector,
+                    follow_links=follow,
+                    speaker=found.speaker,
+                ),
+            )
 
 
 def time_limit_seconds(task: DialogueTask, timeout_seconds: float) -> float:
-    """How long a worker may be at a task, where a short clip may take ``timeout_seconds``; a network takes as long as some decoding for each face."""
+    """How long a worker may be at a task, where a short clip may take ``timeout_seconds``; a network takes as long as
+    some decoding for each face.
+    """
     faces = task.config.max_speaker_candidates if task.speaker is not None else 0
     return timeout_seconds * (1 + (1 + faces) * task.seconds / _DOUBLE_TIME_SECONDS)
 
@@ -207,7 +239,9 @@ def given_up(task: DialogueTask, lost: "Lost") -> Sequence[_Decoded]:
         logger.warning("media: %s: %s", task, detail, extra={"stage": NAME, "reason": reason})
     else:
         reason, detail = "media_crashed", f"{type(lost.error).__name__}: {lost.error}"
-        logger.error("media: %s: an error that nobody expected:\n%s", task, lost.words, extra={"stage": NAME, "reason": reason})
+        logger.error(
+            "media: %s: an error that nobody expected:\n%s", task, lost.words, extra={"stage": NAME, "reason": reason}
+        )
     return clip.without_result(task, reason, detail)
 
 

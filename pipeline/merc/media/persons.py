@@ -1,7 +1,8 @@
-"""Which tracks of an utterance are one person: told by a face embedding where the settings name its file, and else each track is a person of its own.
+"""Which tracks of an utterance are one person: told by a face embedding where the settings name its file, and else each
+track is a person of its own.
 
-Colours do not tell persons apart across a cut, so nothing else is tried: whoever is seen in two shots is then two persons, of whom one is chosen, which costs
-some pictures of the right face and never brings in another's.
+Colours do not tell persons apart across a cut, so nothing else is tried: whoever is seen in two shots is then two
+persons, of whom one is chosen, which costs some pictures of the right face and never brings in another's.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ Persons = list[tuple[int, ...]]
 """Per person the numbers of its tracks, in order of the first appearance."""
 
 _INPUT_PIXELS = 112
-# Where the network expects the eyes, from the left of the picture: the first two of the five points of OpenCV's FaceRecognizerSF.
+# Where the network expects the eyes, from the left of the picture: the first two of the five points of OpenCV's
+# FaceRecognizerSF.
 _EYES = np.array([[38.2946, 51.6963], [73.5318, 51.5014]])
 # A track's vector is the mean of those of its surest crops.
 _CROPS = 3
@@ -49,7 +51,9 @@ class Embedder:
 
     def vector(self, track: Track, config: Config) -> NDArray[np.float32] | None:
         """Of a track's surest crops; None if it has none."""
-        surest = sorted((spot for spot in track.spots if spot.jpeg), key=lambda spot: (-spot.score, spot.picture))[:_CROPS]
+        surest = sorted((spot for spot in track.spots if spot.jpeg), key=lambda spot: (-spot.score, spot.picture))[
+            :_CROPS
+        ]
         vectors = [self._of_crop(spot.jpeg, config) for spot in surest]
         whole = np.sum(vectors, axis=0) if vectors else np.zeros(1, np.float32)
         length = float(np.linalg.norm(whole))
@@ -58,8 +62,16 @@ class Embedder:
     def _of_crop(self, jpeg: bytes, config: Config) -> NDArray[np.float32]:
         crop_HWC: Any = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
         size, apart = crop_HWC.shape[1], config.eye_distance_share * crop_HWC.shape[1] / 2
-        eyes = np.array([[size / 2 - apart, config.eye_height_share * size], [size / 2 + apart, config.eye_height_share * size]])
-        aligned = cv2.warpAffine(crop_HWC, similarity(eyes, _EYES), (_INPUT_PIXELS, _INPUT_PIXELS), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        eyes = np.array(
+            [[size / 2 - apart, config.eye_height_share * size], [size / 2 + apart, config.eye_height_share * size]]
+        )
+        aligned = cv2.warpAffine(
+            crop_HWC,
+            similarity(eyes, _EYES),
+            (_INPUT_PIXELS, _INPUT_PIXELS),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         vector = np.asarray(self._network.feature(aligned), dtype=np.float32)[0]
         return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), dtype=np.float32)
 

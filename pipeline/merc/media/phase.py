@@ -1,11 +1,14 @@
-"""Channels that cancel each other: where one is the other turned over (a cable, a plug), their mix is silence, and each alone is speech."""
+"""Channels that cancel each other: where one is the other turned over (a cable, a plug), their mix is silence, and each
+alone is speech.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Blocks whose mix has less than this of its loudest channel are kept channel by channel until the whole span has been heard: nearly none, as a rule.
+# Blocks whose mix has less than this of its loudest channel are kept channel by channel until the whole span has been
+# heard: nearly none, as a rule.
 _KEPT_SHARE = 0.1
 
 
@@ -13,7 +16,8 @@ class Phases:
     """Whether the channels of one span cancel each other, block by block and in all.
 
     Args:
-        min_share: of the energy that the loudest channel alone brings to the mix; the mix has at least this much where channels do not cancel.
+        min_share: of the energy that the loudest channel alone brings to the mix; the mix has at least this much where
+            channels do not cancel.
     """
 
     def __init__(self, min_share: float) -> None:
@@ -22,7 +26,14 @@ class Phases:
         self._channels: dict[str, float] = {}
         self._apart: dict[int, dict[str, NDArray[np.float32]]] = {}
 
-    def add(self, block: int, mono_S: NDArray[np.float32], names: Sequence[str], weights_C: NDArray[np.float32], rows_CS: NDArray[np.float32]) -> None:
+    def add(
+        self,
+        block: int,
+        mono_S: NDArray[np.float32],
+        names: Sequence[str],
+        weights_C: NDArray[np.float32],
+        rows_CS: NDArray[np.float32],
+    ) -> None:
         """Takes a block.
 
         Args:
@@ -50,7 +61,11 @@ class Phases:
     def words(self) -> str:
         """How much of the loudest channel is left in the mix."""
         loudest = max(self._channels.values(), default=0.0)
-        return f"the mix has {self._mix / loudest:.3%} of the energy that one channel brings; {self.alone} alone is used" if loudest else ""
+        return (
+            f"the mix has {self._mix / loudest:.3%} of the energy that one channel brings; {self.alone} alone is used"
+            if loudest
+            else ""
+        )
 
     def heard(self, block: int, mono_S: NDArray[np.float32]) -> NDArray[np.float32]:
         """A block as it is to be used; where it is not out of phase itself, that is the mix in any case."""

@@ -1,10 +1,11 @@
 """How many bytes a file's header promises, against those that are there.
 
-FFmpeg reads a file that was cut off to its last byte and says nothing where the container has no index, or takes the file's size for
-the stated one. What a header promises is read here, in each container's own way; nothing is decoded.
+FFmpeg reads a file that was cut off to its last byte and says nothing where the container has no index, or takes the
+file's size for the stated one. What a header promises is read here, in each container's own way; nothing is decoded.
 
-A writer that could not go back to its header, as to a pipe, leaves a size of 0 or the largest there is: such a file promises nothing. MPEG
-program streams, raw MP3 and AAC never do. Where a container is nothing but packets with a size each, the last one says whether it is whole.
+A writer that could not go back to its header, as to a pipe, leaves a size of 0 or the largest there is: such a file
+promises nothing. MPEG program streams, raw MP3 and AAC never do. Where a container is nothing but packets with a size
+each, the last one says whether it is whole.
 """
 
 from collections.abc import Callable
@@ -13,18 +14,26 @@ from typing import BinaryIO, Literal
 
 # Headers are known to count themselves, or to leave out the byte that makes a chunk even.
 _SLACK_BYTES = 64
-# What writers leave in 32 bits where the size is unknown lies from here to 0x80000000, or next to 0xFFFFFFFF; a sound of 2 GB is none of ours.
+# What writers leave in 32 bits where the size is unknown lies from here to 0x80000000, or next to 0xFFFFFFFF; a sound
+# of 2 GB is none of ours.
 _UNKNOWN_FROM = 0x7FFF_0000
 _MAX_CHUNKS = 1000
 _HEAD_BYTES = 3 * 204
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-_W64_RIFF, _W64_DATA = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00", b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
-_ASF, _ASF_PROPERTIES = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_W64_RIFF, _W64_DATA = (
+    b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00",
+    b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a",
+)
+_ASF, _ASF_PROPERTIES = (
+    bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+    bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"),
+)
 _FLV_TAGS = (8, 9, 18)  # sound, picture, data
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MP4_NEEDED = (b"mdat", b"moov", b"moof")
 _TRANSPORT_SYNC = 0x47
-# Packets of a transport stream have 188 bytes; discs and cameras (m2ts, mts) put a time of 4 bytes before each, broadcasters a checksum of 16 behind it.
+# Packets of a transport stream have 188 bytes; discs and cameras (m2ts, mts) put a time of 4 bytes before each,
+# broadcasters a checksum of 16 behind it.
 _TRANSPORT_FORMS = ((188, 0), (192, 4), (204, 0))
 _TRANSPORT_PACKETS_LOOKED_AT = 3
 _OGG_PAGE_HEAD_BYTES = 27

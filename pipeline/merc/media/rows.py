@@ -58,14 +58,20 @@ class Row:
         return sum(one.seconds for one in self.lost if one.modality == modality)
 
     def tell_lost(self) -> None:
-        """Records lost spans, once all that was decoded is in the columns; where all are lost, there is nothing of the modality."""
+        """Records lost spans, once all that was decoded is in the columns; where all are lost, there is nothing of the
+        modality.
+        """
         for modality in dict.fromkeys(one.modality for one in self.lost):
             lost = [one for one in self.lost if one.modality == modality]
             words = "; ".join(str(one) for one in lost)
             if self.columns[f"{modality}_status"] == NOT_DECODED:
                 self.lose(modality, lost[0].reason, words)
             else:
-                self.remark(modality, "spans_missing", f"{self.lost_seconds(modality):.3f} s of {self.clip.whole_seconds:.3f} s are missing: {words}")
+                self.remark(
+                    modality,
+                    "spans_missing",
+                    f"{self.lost_seconds(modality):.3f} s of {self.clip.whole_seconds:.3f} s are missing: {words}",
+                )
 
 
 @dataclass(frozen=True)
@@ -145,10 +151,16 @@ def empty(clip: Clip) -> dict[str, Any]:
 
 
 def compare_with_annotation(row: Row, modality: str, seconds: float, config: Config) -> None:
-    """Records what is shorter than the corpus says: a file that was cut off without a trace, or one of another utterance. Lost spans are distinguished."""
+    """Records what is shorter than the corpus says: a file that was cut off without a trace, or one of another
+    utterance. Lost spans are distinguished.
+    """
     annotated = min(row.clip.annotated_seconds, config.max_clip_seconds) - row.lost_seconds(modality)
     if seconds < max(annotated - config.max_short_seconds, annotated / 2):
-        row.remark(modality, "shorter_than_annotation", f"{max(0.0, seconds):.3f} s of the annotated {row.clip.annotated_seconds:.3f} s")
+        row.remark(
+            modality,
+            "shorter_than_annotation",
+            f"{max(0.0, seconds):.3f} s of the annotated {row.clip.annotated_seconds:.3f} s",
+        )
 
 
 def no_stream_words(path: str, why: str) -> str:
@@ -163,7 +175,9 @@ def cut_words(whole_seconds: float | None, kept_seconds: float) -> str:
 
 
 def beyond_the_cap(wish: Wish, config: Config) -> bool:
-    """Whether several spans are together longer than the cap, so that the last ones may not even have been asked for."""
+    """Whether several spans are together longer than the cap, so that the last ones may not even have been asked
+    for.
+    """
     return (wish.place.whole_seconds or 0.0) > config.max_clip_seconds
 
 

@@ -1,14 +1,17 @@
 """Where one shot ends and the next begins, by the content of the pictures alone.
 
-A cut changes the whole picture at once, and the pictures before and behind it hardly change. Each picture is reduced to a thumbnail without its mean
-brightness, and the change between two is what they do not share, 0 for the same one and about 1 for two that have nothing in common:
+A cut changes the whole picture at once, and the pictures before and behind it hardly change. Each picture is reduced to
+a thumbnail without its mean brightness, and the change between two is what they do not share, 0 for the same one and
+about 1 for two that have nothing in common:
 
     change(a, b) = |a - b|² / (|a|² + |b|² + noise)
 
-A change is a cut if it is large, and several times the third largest of the changes around it: of a camera or a person that moves, the neighbours
-change as well; a flash, or light that goes on, leaves the pattern as it was; a fade or a dissolve is spread over many pictures (and is not found).
-The third largest, so that a shot of one to three pictures has two cuts. On composed cuts of real clips at 12.5 and 25 pictures a second, two shots of the same
-room and a punch-in by a quarter among them, the factor is 5.5 to 50; on these clips uncut, panned, shaken, zoomed, lit and dissolved it is at most 3.7.
+A change is a cut if it is large, and several times the third largest of the changes around it: of a camera or a person
+that moves, the neighbours change as well; a flash, or light that goes on, leaves the pattern as it was; a fade or a
+dissolve is spread over many pictures (and is not found). The third largest, so that a shot of one to three pictures has
+two cuts. On composed cuts of real clips at 12.5 and 25 pictures a second, two shots of the same room and a punch-in by
+a quarter among them, the factor is 5.5 to 50; on these clips uncut, panned, shaken, zoomed, lit and dissolved it is at
+most 3.7.
 """
 
 from collections.abc import Sequence

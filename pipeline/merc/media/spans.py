@@ -54,7 +54,11 @@ class Place:
         >>> Place(2.0, 5.0).instants_in(Span(10.0, 11.0), [0.5, 1.5, 2.5, 3.5])
         [10.5]
         """
-        return [kept.start + (one - self.offset_seconds) for one in instants if self.offset_seconds <= one < self.offset_seconds + kept.seconds]
+        return [
+            kept.start + (one - self.offset_seconds)
+            for one in instants
+            if self.offset_seconds <= one < self.offset_seconds + kept.seconds
+        ]
 
 
 def span(start_seconds: float | None, end_seconds: float | None) -> Span:

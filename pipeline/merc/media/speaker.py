@@ -1,8 +1,9 @@
 """Whose face an utterance gets where several persons are seen: the one whose mouth moves with the sound.
 
-Faces are searched for in a few frames only; between them, small grey pictures ("glimpses") are taken, some twelve a second. In these each
-person's face is cut out where its track leads, upright and in one size, and is laid upon the others by its part above the mouth, so that what
-is left is what the face does, not what the head does. Of that four numbers from 0 to 1 are made, and their weighted mean is the score:
+Faces are searched for in a few frames only; between them, small grey pictures ("glimpses") are taken, some twelve a
+second. In these each person's face is cut out where its track leads, upright and in one size, and is laid upon the
+others by its part above the mouth, so that what is left is what the face does, not what the head does. Of that four
+numbers from 0 to 1 are made, and their weighted mean is the score:
 
     motion       how much more the mouth changes from glimpse to glimpse than the rest of the face, while something is heard; a nodding or blinking
                  head changes all over
@@ -10,10 +11,11 @@ is left is what the face does, not what the head does. Of that four numbers from
     size         width of the face relative to the widest
     persistence  share of the frames in which it is seen
 
-Mouth opening and loudness correlate in natural speech (Chandrasekaran et al., PLoS Computational Biology 5(7), 2009), and the mouth is from 40 ms behind
-to 200 ms ahead of the sound (Schwartz and Savariaux, PLoS Computational Biology 10(7), 2014). In two seconds both numbers are weak, so neither
-decides alone. How often the choice is right in composed scenes is measured in ``benchmarks/speaking_face.py``; on real dialogues it is not known.
-"""
+Mouth opening and loudness correlate in natural speech (Chandrasekaran et al., PLoS Computational Biology 5(7), 2009),
+and the mouth is from 40 ms behind to 200 ms ahead of the sound (Schwartz and Savariaux, PLoS Computational Biology
+10(7), 2014). In two seconds both numbers are weak, so neither decides alone. How often the choice is right in composed
+scenes is measured in ``benchmarks/speaking_face.py``; on real dialogues it is not known.
+"""  # noqa: E501
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +34,8 @@ Points = NDArray[np.float64]
 Faces = NDArray[np.float32]
 """(glimpses, height, width): one face, upright and in one size."""
 
-# A face is followed in a picture of this many pixels per distance of the eyes; coordinates are in such distances from the middle between the eyes.
+# A face is followed in a picture of this many pixels per distance of the eyes; coordinates are in such distances from
+# the middle between the eyes.
 _PIXELS = 16
 _LEFT, _TOP, _RIGHT, _BOTTOM = -1.1, -0.75, 1.1, 1.85
 _ORIGIN = np.array([-_LEFT, -_TOP]) * _PIXELS
@@ -44,17 +47,19 @@ _MOUTH = (_X / 0.62) ** 2 + ((_Y - 1.12) / 0.46) ** 2 < 1
 _UPPER_ROWS = slice(int(np.flatnonzero(_UPPER.any(axis=1))[0]), int(np.flatnonzero(_UPPER.any(axis=1))[-1]) + 1)
 _UPPER_COLUMNS = slice(int(np.flatnonzero(_UPPER.any(axis=0))[0]), int(np.flatnonzero(_UPPER.any(axis=0))[-1]) + 1)
 _SAME_TIME_SECONDS = 0.05
-# A head is searched for so far from where its track, interpolated between two looks, leads; in pixels, as are the limits of the last adjustment:
-# shift, and scale and turn in shares and radians.
+# A head is searched for so far from where its track, interpolated between two looks, leads; in pixels, as are the
+# limits of the last adjustment: shift, and scale and turn in shares and radians.
 _SEARCH = 10
 _FAR_COST = 0.0015
 _LAST_SHIFT, _LAST_SCALE, _LAST_TURN = 2.5, 0.12, 0.15
 _LAST_STEPS = 2
-# A face below this correlation does not shape the model of the others; one that differs from it so much (1: as much as from a flat grey) is hidden.
+# A face below this correlation does not shape the model of the others; one that differs from it so much (1: as much as
+# from a flat grey) is hidden.
 _LEAST_CORRELATION = 0.6
 _MOST_DIFFERENCE = 0.9
 _BLUR_PIXELS = 1.0
-# Added to the contrast by which a face's light is evened out, in grey levels: the noise of a flat grey region must not become a face.
+# Added to the contrast by which a face's light is evened out, in grey levels: the noise of a flat grey region must not
+# become a face.
 _CONTRAST_FLOOR = 3.0
 # Of fewer glimpses nothing is concluded.
 _LEAST_GLIMPSES = 7
@@ -65,9 +70,11 @@ _LEAST_SWING = 0.02
 _TREND_SECONDS = 0.5
 # Changes of the mouth with less than about this share of the energy of its main one count less, since they are noise.
 _NOISE_SHARE = 0.5
-# At this excess of motion, in standard deviations of the upper face's grey, the number is 1/2; speakers in composed scenes have 0.1 to 0.4.
+# At this excess of motion, in standard deviations of the upper face's grey, the number is 1/2; speakers in composed
+# scenes have 0.1 to 0.4.
 _HALF_MOTION = 0.2
-# So much of the loudness's variance explained beyond chance counts as 1; speakers in composed scenes have 0.1 to 0.35, listeners 0 to 0.16.
+# So much of the loudness's variance explained beyond chance counts as 1; speakers in composed scenes have 0.1 to 0.35,
+# listeners 0 to 0.16.
 _FULL_SYNC = 0.5
 _STEP_SECONDS = 0.04
 
@@ -121,13 +128,14 @@ def choose(
 ) -> Choice:
     """Chooses one of the tracks, as ``config.choice`` says.
 
-    The score is, with ``speaking``, the mean of the four numbers of ``Evidence``, weighted by the settings; of size and persistence alone, where
-    there is no usable sound, are no glimpses, or is one track only. With ``largest`` it is the track's share of the area of all tracks, with
-    ``persistent`` the share of the frames in which it is seen.
+    The score is, with ``speaking``, the mean of the four numbers of ``Evidence``, weighted by the settings; of size and
+    persistence alone, where there is no usable sound, are no glimpses, or is one track only. With ``largest`` it is the
+    track's share of the area of all tracks, with ``persistent`` the share of the frames in which it is seen.
 
     Args:
         tracks: of the utterance; members index into ``looks``.
-        looks: the frames in which faces were looked for, in time order: seconds from the utterance's begin, and the sightings.
+        looks: the frames in which faces were looked for, in time order: seconds from the utterance's begin, and the
+            sightings.
         glimpses: in time order; looked at with ``speaking`` and several tracks alone.
         waveform_S: (samples,) 16 kHz mono sound of the utterance; None: it has none.
         config: see there.
@@ -142,7 +150,9 @@ def choose(
     heard = waveform_S is not None and bool(np.any(waveform_S))
     followed = heard and len(tracks) > 1 and len(glimpses) >= _LEAST_GLIMPSES
     found = evidence(tracks, looks, glimpses if followed else [], waveform_S, config)
-    weights = np.array([config.mouth_motion_weight, config.mouth_sync_weight, config.face_size_weight, config.face_persistence_weight])
+    weights = np.array(
+        [config.mouth_motion_weight, config.mouth_sync_weight, config.face_size_weight, config.face_persistence_weight]
+    )
     if not followed:
         weights[:2] = 0.0
     scores = [float(weights @ [one.motion, one.sync, one.size, one.persistence] / weights.sum()) for one in found]
@@ -198,7 +208,8 @@ def _places(track: Track, looks: Sequence[tuple[float, Sequence[Sighting]]]) -> 
     """When a track's face was seen, and where it lay.
 
     Returns:
-        Seconds (members,), and the terms a, b, x, y (members, 4) of the matrix (a, -b, x; b, a, y) from distances of the eyes to pixels of the picture.
+        Seconds (members,), and the terms a, b, x, y (members, 4) of the matrix (a, -b, x; b, a, y) from distances of
+        the eyes to pixels of the picture.
     """
     seconds, places = [], []
     for frame, index in track.members:
@@ -211,7 +222,9 @@ def _places(track: Track, looks: Sequence[tuple[float, Sequence[Sighting]]]) -> 
     return np.array(seconds), np.array(places)
 
 
-def _followed(track: Track, looks: Sequence[tuple[float, Sequence[Sighting]]], glimpses: Sequence[Glimpse]) -> tuple[Faces, NDArray[np.intp]]:
+def _followed(
+    track: Track, looks: Sequence[tuple[float, Sequence[Sighting]]], glimpses: Sequence[Glimpse]
+) -> tuple[Faces, NDArray[np.intp]]:
     """The track's face in all glimpses in which it can be followed, and which these are.
 
     A glimpse counts if the face was seen in a look before or after it, and is not hidden now.
@@ -234,35 +247,46 @@ def _followed(track: Track, looks: Sequence[tuple[float, Sequence[Sighting]]], g
 
 
 def _cut_out(glimpse: Glimpse, place: Points) -> NDArray[np.float32]:
-    """The face with ``_SEARCH`` pixels around it, upright and in its size; beyond the border of the picture, its last pixels are repeated."""
+    """The face with ``_SEARCH`` pixels around it, upright and in its size; beyond the border of the picture, its last
+    pixels are repeated.
+    """
     a, b, x, y = place * glimpse.scale
     step_x, step_y = a / _PIXELS, b / _PIXELS
     left, top = _ORIGIN + _SEARCH
-    matrix = np.array([[step_x, -step_y, x - step_x * left + step_y * top], [step_y, step_x, y - step_y * left - step_x * top]])
+    matrix = np.array(
+        [[step_x, -step_y, x - step_x * left + step_y * top], [step_y, step_x, y - step_y * left - step_x * top]]
+    )
     size = (_WIDTH + 2 * _SEARCH, _HEIGHT + 2 * _SEARCH)
-    cut = cv2.warpAffine(glimpse.grey, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+    cut = cv2.warpAffine(
+        glimpse.grey, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(cv2.GaussianBlur(cut.astype(np.float32), (0, 0), _BLUR_PIXELS), dtype=np.float32)
 
 
 def _aligned(wide: Sequence[NDArray[np.float32]], sure: NDArray[np.bool_]) -> tuple[Faces, Points]:
-    """Lays faces upon each other by their upper parts: a search for the best correlation, then steps of Gauss and Newton in shift, scale and turn.
+    """Lays faces upon each other by their upper parts: a search for the best correlation, then steps of Gauss and
+    Newton in shift, scale and turn.
 
     Args:
         wide: faces with a margin.
         sure: (faces,) bool: these are in place already.
 
     Returns:
-        The faces in even light (upper part with mean 0 and standard deviation about 1), and by how much each one's upper part differs from
-        the model of all, as a mean square.
+        The faces in even light (upper part with mean 0 and standard deviation about 1), and by how much each one's
+        upper part differs from the model of all, as a mean square.
     """
     moves = np.zeros((len(wide), 4))
-    model = np.median(_evened([_moved(one, move) for one, move, here in zip(wide, moves, sure, strict=True) if here]), axis=0)
+    model = np.median(
+        _evened([_moved(one, move) for one, move, here in zip(wide, moves, sure, strict=True) if here]), axis=0
+    )
     away = np.arange(-_SEARCH, _SEARCH + 1)
     cost = _FAR_COST * (away[None, :] ** 2 + away[:, None] ** 2)
     rows = slice(_UPPER_ROWS.start, _UPPER_ROWS.stop + 2 * _SEARCH)
     columns = slice(_UPPER_COLUMNS.start, _UPPER_COLUMNS.stop + 2 * _SEARCH)
     pattern = np.ascontiguousarray(model[_UPPER_ROWS, _UPPER_COLUMNS])
-    maps = np.stack([cv2.matchTemplate(np.ascontiguousarray(one[rows, columns]), pattern, cv2.TM_CCOEFF_NORMED) for one in wide]).reshape(len(wide), -1)
+    maps = np.stack(
+        [cv2.matchTemplate(np.ascontiguousarray(one[rows, columns]), pattern, cv2.TM_CCOEFF_NORMED) for one in wide]
+    ).reshape(len(wide), -1)
     # Of places that fit as well, the nearer one to where the track leads.
     best = (maps - cost.ravel()).argmax(axis=1)
     moves[:, 1], moves[:, 0] = away[best // len(away)], away[best % len(away)]
@@ -273,7 +297,9 @@ def _aligned(wide: Sequence[NDArray[np.float32]], sure: NDArray[np.bool_]) -> tu
     return _adjusted(wide, faces_NHW, moves, model)
 
 
-def _adjusted(wide: Sequence[NDArray[np.float32]], faces_NHW: Faces, moves: Points, model: NDArray[np.float32]) -> tuple[Faces, Points]:
+def _adjusted(
+    wide: Sequence[NDArray[np.float32]], faces_NHW: Faces, moves: Points, model: NDArray[np.float32]
+) -> tuple[Faces, Points]:
     """The steps of Gauss and Newton; a step that makes a face less like the model is not taken."""
     down, across = np.gradient(model)
     x, y = _X * _PIXELS, _Y * _PIXELS
@@ -294,7 +320,9 @@ def _adjusted(wide: Sequence[NDArray[np.float32]], faces_NHW: Faces, moves: Poin
 
 
 def _moved(wide: NDArray[np.float32], move: Points) -> NDArray[np.float32]:
-    """(height, width) the face without its margin after a move: shift across and down, change of scale, and turn around the middle of the eyes."""
+    """(height, width) the face without its margin after a move: shift across and down, change of scale, and turn around
+    the middle of the eyes.
+    """
     across, down, scale, turn = move
     x, y = _ORIGIN
     matrix = np.array(
@@ -303,7 +331,9 @@ def _moved(wide: NDArray[np.float32], move: Points) -> NDArray[np.float32]:
             [turn, 1 + scale, _SEARCH + y + down - turn * x - (1 + scale) * y],
         ]
     )
-    moved = cv2.warpAffine(wide, matrix, (_WIDTH, _HEIGHT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.warpAffine(
+        wide, matrix, (_WIDTH, _HEIGHT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(moved, dtype=np.float32)
 
 
@@ -318,8 +348,8 @@ def _evened(faces: Sequence[NDArray[np.float32]]) -> Faces:
 def _motion(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform_S: NDArray[np.float32]) -> float:
     """How much more the mouth changes than the upper face, 0 to 1.
 
-    Medians over the pairs of neighbouring glimpses, so that a blink or a hidden moment does not count; of these the pairs with at least half the
-    mean loudness, since a mouth that moves in the pauses belongs to somebody else.
+    Medians over the pairs of neighbouring glimpses, so that a blink or a hidden moment does not count; of these the
+    pairs with at least half the mean loudness, since a mouth that moves in the pauses belongs to somebody else.
     """
     loud = loudness(waveform_S, (seconds[1:] + seconds[:-1]) / 2)
     steps = np.diff(seconds)
@@ -332,12 +362,15 @@ def _motion(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform
     return more / (more + _HALF_MOTION)
 
 
-def _sync(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform_S: NDArray[np.float32], config: Config) -> float:
+def _sync(
+    faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform_S: NDArray[np.float32], config: Config
+) -> float:
     """How much of the loudness can be told from the mouth, 0 to 1, at the lead of the mouth that suits best.
 
-    Mouth pixels and loudness, both without their trends, are regressed on each other: with u_k the unit time courses of the mouth's principal changes, s_k
-    their sizes and y the loudness, the explained share is the sum over k of w_k (u_k y)² / y², where w_k = s_k² / (s_k² + _NOISE_SHARE s_1²)
-    shrinks small changes as in ridge regression. Of that the share is taken away which as many changes explain by chance, the sum of w_k / (n - 1).
+    Mouth pixels and loudness, both without their trends, are regressed on each other: with u_k the unit time courses of
+    the mouth's principal changes, s_k their sizes and y the loudness, the explained share is the sum over k of w_k (u_k
+    y)² / y², where w_k = s_k² / (s_k² + _NOISE_SHARE s_1²) shrinks small changes as in ridge regression. Of that the
+    share is taken away which as many changes explain by chance, the sum of w_k / (n - 1).
     """
     same_shot = shots[:, None] == shots[None, :]
     kernel = np.exp(-0.5 * ((seconds[:, None] - seconds[None, :]) / _TREND_SECONDS) ** 2) * same_shot

@@ -1,8 +1,9 @@
 """DVC stage ``media``: decodes what the manifest names, once, for every encoder.
 
 manifest ──► clips that share files ──► workers (merc.media.clip) ──► parts of whole dialogues ──► media/part-NNNNN.parquet
-                                                                                                     failures.parquet, record.json
-"""
+                                                                                                     failures.parquet,
+                                                                                                     record.json
+"""  # noqa: E501
 
 import hashlib
 from collections import Counter
@@ -37,16 +38,16 @@ from merc.records.media import SAMPLE_RATE_HZ
 # Raised by one whenever the same settings and files give other rows.
 _VERSION = 6
 _OF_EVERY_STREAM = ("utterance_", "dialogue_", "expected_")
-# A file is distinguished from its successor of the same name by size, head and tail: a new cut or a repaired download differs in the
-# index that mp4 keeps at one end; hashing MELD whole would read 10 GB on every run.
+# A file is distinguished from its successor of the same name by size, head and tail: a new cut or a repaired download
+# differs in the index that mp4 keeps at one end; hashing MELD whole would read 10 GB on every run.
 _HEAD_BYTES = 4096
 
 
 def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozenset[str]) -> Path:
     """Decodes sound and faces of every utterance in the manifest.
 
-    Finished parts survive an interruption. Media that hold more streams than wanted are used as they are; where they hold
-    others, all of both are made, so that asking for sound today and faces tomorrow ends with both.
+    Finished parts survive an interruption. Media that hold more streams than wanted are used as they are; where they
+    hold others, all of both are made, so that asking for sound today and faces tomorrow ends with both.
 
     Args:
         config: settings of the media.
@@ -55,15 +56,18 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
         streams: ``audio``, ``visual`` or both.
 
     Returns:
-        The folder with ``part-NNNNN.parquet`` (:data:`merc.media.tables.SCHEMA`), ``failures.parquet`` and ``record.json``.
+        The folder with ``part-NNNNN.parquet`` (:data:`merc.media.tables.SCHEMA`), ``failures.parquet`` and
+        ``record.json``.
 
     Raises:
         RawDataMissing: if there is no manifest.
         BadSettings: if a setting is impossible, a stream unknown, or a network cannot be loaded.
         ModelUnavailable: if a network is not here and cannot be fetched.
         SettingsDiffer: if there are media with other settings and ``overwrite`` is off.
-        TooManyFailures: if more utterances are broken than ``max_failed`` allows; what was decoded is kept for the next run.
-        PipelineError: if worker processes cannot even begin. A clip that makes one crash or hang is recorded as any other broken clip.
+        TooManyFailures: if more utterances are broken than ``max_failed`` allows; what was decoded is kept for the next
+            run.
+        PipelineError: if worker processes cannot even begin. A clip that makes one crash or hang is recorded as any
+            other broken clip.
     """
     decoding = prepare(config, layout, run, streams)
     if decoding.job.done_before():
@@ -75,10 +79,15 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
 
 def with_networks(decoding: Decoding, run: RunOptions) -> Decoding:
     """With the files of the networks that it takes, fetched where they are not here."""
-    return replace(decoding, found=networks.found(decoding.config, offline=run.offline) if "visual" in decoding.streams else networks.NONE)
+    return replace(
+        decoding,
+        found=networks.found(decoding.config, offline=run.offline) if "visual" in decoding.streams else networks.NONE,
+    )
 
 
-def make(decoding: Decoding, run: RunOptions, advance: Advance | None = None, share: Collection[int] | None = None) -> Generator[int, None, None]:
+def make(
+    decoding: Decoding, run: RunOptions, advance: Advance | None = None, share: Collection[int] | None = None
+) -> Generator[int, None, None]:
     """Decodes the parts that are not done, and gives the number of each.
 
     Args:
@@ -117,9 +126,9 @@ def dry_run(config: Config, layout: Layout, run: RunOptions, *, streams: frozens
     """What :func:`decode` would do, without decoding anything or importing a decoder.
 
     Returns:
-        ``cached`` (nothing to do), ``streams`` that would be there, ``utterances``, ``utterances_to_decode`` (parts of an interrupted run
-        are not done again), ``files`` (different ones named by the manifest), ``seconds`` of recording by the annotations, and the
-        ``workers`` that would share them.
+        ``cached`` (nothing to do), ``streams`` that would be there, ``utterances``, ``utterances_to_decode`` (parts of
+        an interrupted run are not done again), ``files`` (different ones named by the manifest), ``seconds`` of
+        recording by the annotations, and the ``workers`` that would share them.
 
     Raises:
         RawDataMissing, BadSettings, SettingsDiffer: as :func:`decode`.
@@ -132,7 +141,9 @@ def dry_run(config: Config, layout: Layout, run: RunOptions, *, streams: frozens
         "utterances": decoding.table.num_rows,
         "utterances_to_decode": 0 if cached else decoding.utterances(decoding.left()),
         "files": len(_paths(decoding.table, decoding.streams)),
-        "seconds": sum(min(seconds, decoding.config.max_clip_seconds) for seconds in manifest.annotated_seconds(decoding.table)),
+        "seconds": sum(
+            min(seconds, decoding.config.max_clip_seconds) for seconds in manifest.annotated_seconds(decoding.table)
+        ),
         "workers": run.workers,
     }
 
@@ -153,7 +164,9 @@ def prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset[
     return Decoding(config, layout, table, streams, parts, job, clip_timeout_seconds=run.clip_timeout_seconds)
 
 
-def _streams_there(layout: Layout, config: Config, table: pa.Table, looks: Mapping[str, str], settings: Mapping[str, Any]) -> frozenset[str]:
+def _streams_there(
+    layout: Layout, config: Config, table: pa.Table, looks: Mapping[str, str], settings: Mapping[str, Any]
+) -> frozenset[str]:
     """The streams of finished media that this run would make alike; none if it would make them otherwise."""
     record_path = layout.media / RECORD
     if not record_path.is_file():
@@ -165,7 +178,9 @@ def _streams_there(layout: Layout, config: Config, table: pa.Table, looks: Mappi
 
 
 def _inputs(config: Config, table: pa.Table, looks: Mapping[str, str], streams: frozenset[str]) -> dict[str, Any]:
-    """Hashes of all that decides the result beside the settings; ``looks`` tells the raw files from others of the same name."""
+    """Hashes of all that decides the result beside the settings; ``looks`` tells the raw files from others of the same
+    name.
+    """
     of_streams: dict[str, Any] = {}
     for stream in sorted(streams):
         read = streams_read(config, frozenset({stream}))
@@ -217,7 +232,10 @@ def _summary(decoding: Decoding, failed: pa.Table) -> dict[str, Any]:
         "parts": len(decoding.bounds),
         "seconds": round(float(pc.sum(rows["duration_seconds"]).as_py()), 3),
         "truncated": int(pc.sum(rows["truncated"]).as_py()),
-        "failures": {str(entry["values"]): int(entry["counts"]) for entry in pc.value_counts(failed["reason"].combine_chunks()).to_pylist()},
+        "failures": {
+            str(entry["values"]): int(entry["counts"])
+            for entry in pc.value_counts(failed["reason"].combine_chunks()).to_pylist()
+        },
     }
     counts["absent"] = _absent(decoding, rows)
     if "visual" in decoding.streams and decoding.config.choice == "active_speaker":
@@ -225,7 +243,12 @@ def _summary(decoding: Decoding, failed: pa.Table) -> dict[str, Any]:
         counts["off_screen"] = int(pc.sum(rows["off_screen"]).as_py() or 0)
     for stream in sorted(decoding.streams):
         counts[f"{stream}_ok"] = int(pc.sum(pc.equal(rows[f"{stream}_status"], "ok")).as_py())
-    return {"counts": counts, "streams": sorted(decoding.streams), "sample_rate_hz": SAMPLE_RATE_HZ, "versions": versions()}
+    return {
+        "counts": counts,
+        "streams": sorted(decoding.streams),
+        "sample_rate_hz": SAMPLE_RATE_HZ,
+        "versions": versions(),
+    }
 
 
 def _absent(decoding: Decoding, rows: pa.Table) -> dict[str, dict[str, dict[str, int]]]:
@@ -246,14 +269,36 @@ def _warn_if_much_is_absent(split: str, stream: str, reasons: Mapping[str, int],
     if absent <= LOUD_ABSENT_SHARE * utterances:
         return
     reason, count = next(iter(reasons.items()))
-    advice = "; media.detector=yunet finds more faces" if reason == "no_face" and decoding.config.detector == "haar" else ""
+    advice = (
+        "; media.detector=yunet finds more faces" if reason == "no_face" and decoding.config.detector == "haar" else ""
+    )
     words = "media: %s: %d of %d utterances of %s have none (%.0f %%), most of them (%d) by %s: %s%s"
     told = {"stage": NAME, "split": split, "modality": stream, "reason": reason}
-    logger.warning(words, stream, absent, utterances, split, 100 * absent / utterances, count, reason, REASONS[reason][1], advice, extra=told)
+    logger.warning(
+        words,
+        stream,
+        absent,
+        utterances,
+        split,
+        100 * absent / utterances,
+        count,
+        reason,
+        REASONS[reason][1],
+        advice,
+        extra=told,
+    )
 
 
 @stage_command
-@click.option("--stream", "streams", multiple=True, type=click.Choice(STREAMS), default=STREAMS, show_default=True, help="Repeatable.")
+@click.option(
+    "--stream",
+    "streams",
+    multiple=True,
+    type=click.Choice(STREAMS),
+    default=STREAMS,
+    show_default=True,
+    help="Repeatable.",
+)
 def main(params: Params, layout: Layout, run: RunOptions, streams: tuple[str, ...]) -> None:
     """Manifest and raw files → sound and face crops."""
     decode(of_dataset(params, layout.dataset), layout, run, streams=frozenset(streams))

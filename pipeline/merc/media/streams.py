@@ -1,4 +1,6 @@
-"""Which of a file's streams of one kind is taken: the one that was asked for, else the one marked default, else the first that can be decoded."""
+"""Which of a file's streams of one kind is taken: the one that was asked for, else the one marked default, else the
+first that can be decoded.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +37,11 @@ def choose(streams: Sequence[Any], wanted: Track) -> Chosen:
     there = ", ".join(_name(number, stream) for number, stream in enumerate(tracks))
     if not tracks:
         return Chosen(None, "")
-    allowed = [number for number, stream in enumerate(tracks) if wanted is None or wanted == number or wanted == _language(stream)]
+    allowed = [
+        number
+        for number, stream in enumerate(tracks)
+        if wanted is None or wanted == number or wanted == _language(stream)
+    ]
     if not allowed:
         return Chosen(None, f"track {wanted} was wanted; there is {there}")
     decodable = [number for number in allowed if tracks[number].codec_context is not None]

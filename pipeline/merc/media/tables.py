@@ -13,15 +13,25 @@ SCHEMA = pa.schema(
         pa.field("audio", pa.large_binary(), nullable=False),
         pa.field("audio_status", pa.string(), nullable=False),  # "ok", or why there is none (a key of failures.REASONS)
         pa.field("audio_channels", pa.int16(), nullable=False),  # of the source; 0 if none
-        pa.field("audio_channel_used", pa.string(), nullable=False),  # channel names with their weights, "FC*1+FL*0.7071+…"
+        pa.field(
+            "audio_channel_used", pa.string(), nullable=False
+        ),  # channel names with their weights, "FC*1+FL*0.7071+…"
         pa.field("sample_rate_source", pa.int32(), nullable=False),  # Hz; 0 if none
-        pa.field("audio_track_used", pa.string(), nullable=False),  # of several sounds, "1 (eng) of 3", from 0; empty where the file has but one
+        pa.field(
+            "audio_track_used", pa.string(), nullable=False
+        ),  # of several sounds, "1 (eng) of 3", from 0; empty where the file has but one
         pa.field("duration_seconds", pa.float64(), nullable=False),  # of the decoded sound, else of the pictures
         pa.field("truncated", pa.bool_(), nullable=False),  # longer than the cap, the rest was cut
         # Faces: square crops of one person, aligned where the eyes are known.
-        pa.field("faces", pa.list_(pa.field("element", pa.binary(), nullable=False)), nullable=False),  # JPEG, in time order
-        pa.field("face_seconds", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),  # from the utterance's begin
-        pa.field("face_scores", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),  # detector's confidence, 0 to 1
+        pa.field(
+            "faces", pa.list_(pa.field("element", pa.binary(), nullable=False)), nullable=False
+        ),  # JPEG, in time order
+        pa.field(
+            "face_seconds", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False
+        ),  # from the utterance's begin
+        pa.field(
+            "face_scores", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False
+        ),  # detector's confidence, 0 to 1
         pa.field("visual_status", pa.string(), nullable=False),
         pa.field("video_track_used", pa.string(), nullable=False),  # of several pictures, likewise
         pa.field("frames_seen", pa.int32(), nullable=False),  # frames the detector looked at
@@ -30,10 +40,13 @@ SCHEMA = pa.schema(
         pa.field("face_track", pa.int32(), nullable=False),  # the chosen one, by ``choice`` of the settings; -1 if none
         pa.field("face_coverage", pa.float32(), nullable=False),  # frames with the chosen face over frames seen
         pa.field("face_choice_score", pa.float32(), nullable=False),  # of the choice, 0 to 1; 0 if none
-        # How far the runner-up is behind, in the score's own measure (a logit with ``active_speaker``); null where there is nobody to compare with.
+        # How far the runner-up is behind, in the score's own measure (a logit with ``active_speaker``); null where
+        # there is nobody to compare with.
         pa.field("face_choice_margin", pa.float32()),
         # Null unless ``active_speaker`` judged a face.
-        pa.field("speaking_logit", pa.float32()),  # mean logit of the chosen person over the pictures in which it is seen; above 0 it speaks
+        pa.field(
+            "speaking_logit", pa.float32()
+        ),  # mean logit of the chosen person over the pictures in which it is seen; above 0 it speaks
         pa.field("speaking_share", pa.float32()),  # share of the utterance's time in which its logit is above 0
         pa.field("runner_up_logit", pa.float32()),  # mean logit of the next person; null if there is none
         pa.field("off_screen", pa.bool_()),  # no mouth matches the sound

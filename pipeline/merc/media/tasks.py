@@ -38,11 +38,15 @@ class Clip:
         utterance_id, dialogue_id: whose it is.
         video_path, audio_path: relative to the raw folder, not to be trusted; empty where the corpus has none.
         video_region: ``full``, ``left``, ``right``.
-        video_start_seconds, video_end_seconds, audio_start_seconds, audio_end_seconds: half-open span inside the file; None: its begin, its end.
+        video_start_seconds, video_end_seconds, audio_start_seconds, audio_end_seconds: half-open span inside the file;
+        None: its begin, its end.
         audio_channel: ``mix``, or the side of a stereo file that alone is heard (see :mod:`merc.media.audio`).
-        expected_seconds: how long the file should be, where longer ones are known to hold a neighbour's words too; None: whatever it lasts.
-        annotated_seconds: how long the utterance lasts by its annotation, 0 if that is unknown: for how long decoding may take, and what is too short.
-        further_spans: where the utterance lies in several pieces, those behind the one above, which are cut at both ends as it is.
+        expected_seconds: how long the file should be, where longer ones are known to hold a neighbour's words too;
+            None: whatever it lasts.
+        annotated_seconds: how long the utterance lasts by its annotation, 0 if that is unknown: for how long decoding
+            may take, and what is too short.
+        further_spans: where the utterance lies in several pieces, those behind the one above, which are cut at both
+            ends as it is.
     """
 
     utterance_id: str
@@ -63,7 +67,11 @@ class Clip:
     def whole_seconds(self) -> float | None:
         """How long all pieces are together; None where there is one alone."""
         last = self.pieces("visual")[-1]
-        return last.offset_seconds + (last.end_seconds or 0.0) - (last.start_seconds or 0.0) if self.further_spans else None
+        return (
+            last.offset_seconds + (last.end_seconds or 0.0) - (last.start_seconds or 0.0)
+            if self.further_spans
+            else None
+        )
 
     def pieces(self, stream: str) -> list[Piece]:
         """Where a stream comes from, in order."""
@@ -74,7 +82,11 @@ class Clip:
         for one in self.further_spans:
             before = found[-1]
             offset = before.offset_seconds + (before.end_seconds or 0.0) - (before.start_seconds or 0.0)
-            found.append(Piece(one.audio_path if stream == "audio" else one.video_path, one.start_seconds, one.end_seconds, offset))
+            found.append(
+                Piece(
+                    one.audio_path if stream == "audio" else one.video_path, one.start_seconds, one.end_seconds, offset
+                )
+            )
         return found
 
     def paths(self, streams: frozenset[str]) -> list[str]:
@@ -84,7 +96,8 @@ class Clip:
 
 @dataclass(frozen=True)
 class DialogueTask:
-    """Utterances of one dialogue that share files: all of it where it was recorded as one file, a single one where each has a file of its own.
+    """Utterances of one dialogue that share files: all of it where it was recorded as one file, a single one where each
+    has a file of its own.
 
     Attributes:
         raw: absolute path of the raw folder.
@@ -94,7 +107,8 @@ class DialogueTask:
         config: settings of the stage.
         model: absolute path of the face detector's file; None with ``haar``.
         follow_links: whether links may lead out of the raw folder.
-        speaker: absolute path of the weights of the network that tells who speaks; None with any choice but ``active_speaker``.
+        speaker: absolute path of the weights of the network that tells who speaks; None with any choice but
+            ``active_speaker``.
     """
 
     raw: Path
@@ -108,18 +122,28 @@ class DialogueTask:
 
     @property
     def seconds(self) -> float:
-        """How much there is to decode, by the annotations and at most: what of each file comes before the end of the last span in it."""
+        """How much there is to decode, by the annotations and at most: what of each file comes before the end of the
+        last span in it.
+        """
         ends: dict[str, float] = {}
         for clip in self.clips:
             own = min(clip.annotated_seconds, self.config.max_clip_seconds)
             for piece in (piece for stream in STREAMS if stream in self.streams for piece in clip.pieces(stream)):
-                end = piece.end_seconds if clip.further_spans and piece.end_seconds is not None else (piece.start_seconds or 0.0) + own
+                end = (
+                    piece.end_seconds
+                    if clip.further_spans and piece.end_seconds is not None
+                    else (piece.start_seconds or 0.0) + own
+                )
                 ends[piece.path] = max(ends.get(piece.path, 0.0), end)
         return sum(ends.values())
 
     def __str__(self) -> str:
         ids = [clip.utterance_id for clip in self.clips]
-        return ids[0] if len(ids) == 1 else f"{self.clips[0].dialogue_id} ({len(ids)} utterances from {ids[0]} to {ids[-1]})"
+        return (
+            ids[0]
+            if len(ids) == 1
+            else f"{self.clips[0].dialogue_id} ({len(ids)} utterances from {ids[0]} to {ids[-1]})"
+        )
 
 
 def sharing_files(clips: Sequence[Clip], streams: frozenset[str]) -> list[list[int]]:
@@ -140,5 +164,7 @@ def sharing_files(clips: Sequence[Clip], streams: frozenset[str]) -> list[list[i
         groups.append(sorted([index, *(member for number in joined for member in groups[number])]))
         for number in joined:
             groups[number] = []
-        group_of |= dict.fromkeys((path for member in groups[-1] for path in clips[member].paths(streams)), len(groups) - 1)
+        group_of |= dict.fromkeys(
+            (path for member in groups[-1] for path in clips[member].paths(streams)), len(groups) - 1
+        )
     return sorted((group for group in groups if group), key=lambda group: group[0])

@@ -16,9 +16,11 @@ from merc.media.faces import Sighting
 Box = tuple[float, float, float, float]
 """Left, top, width, height."""
 
-# A track's appearance is that of its last few sightings, whichever is the most alike: a head that turns away and back is known again.
+# A track's appearance is that of its last few sightings, whichever is the most alike: a head that turns away and back
+# is known again.
 _REMEMBERED = 3
-# How much nearness counts beside appearance, which is 0.98 for one person and 0.5 for two, as a rule; so it decides between people who look alike.
+# How much nearness counts beside appearance, which is 0.98 for one person and 0.5 for two, as a rule; so it decides
+# between people who look alike.
 _PLACE_WEIGHT = 0.3
 
 
@@ -50,8 +52,9 @@ def overlap(one: Box, other: Box) -> float:
 def likeness(one: Box, other: Box, alike: float, config: Config) -> float:
     """How sure it is that two sightings in different frames are one person; 0: they are not.
 
-    Where boxes overlap, a moderate likeness of appearance will do; the farther apart they are, the more of it is asked for, since a
-    neighbour is there as well; and none will do beyond ``track_max_distance``, or where one box is twice as wide as the other.
+    Where boxes overlap, a moderate likeness of appearance will do; the farther apart they are, the more of it is asked
+    for, since a neighbour is there as well; and none will do beyond ``track_max_distance``, or where one box is twice
+    as wide as the other.
 
     Args:
         one, other: boxes in the same pixels.
@@ -66,12 +69,16 @@ def likeness(one: Box, other: Box, alike: float, config: Config) -> float:
     if shared >= config.track_min_overlap:
         place, least = (1 + shared) / 2, config.track_min_likeness
     else:
-        distance = math.hypot(one[0] + one[2] / 2 - other[0] - other[2] / 2, one[1] + one[3] / 2 - other[1] - other[3] / 2)
+        distance = math.hypot(
+            one[0] + one[2] / 2 - other[0] - other[2] / 2, one[1] + one[3] / 2 - other[1] - other[3] / 2
+        )
         away = distance / (config.track_max_distance * (small + large) / 2)
         if away >= 1 or large >= 2 * small:
             return 0.0
         place = (1 - away) / 2
-        least = config.track_min_likeness + (config.track_jump_likeness - config.track_min_likeness) * min(1.0, distance / large)
+        least = config.track_min_likeness + (config.track_jump_likeness - config.track_min_likeness) * min(
+            1.0, distance / large
+        )
     if alike < least:
         return 0.0
     return (alike + _PLACE_WEIGHT * place) / (1 + _PLACE_WEIGHT)
@@ -108,7 +115,9 @@ def link(frames: Sequence[Sequence[Sighting]], config: Config, shots: Sequence[i
                 taken_sightings.add(index)
         tracks.extend([(number, index)] for index in range(len(sightings)) if index not in taken_sightings)
     return [
-        Track(tuple(members), sum(frames[frame][index].box[2] * frames[frame][index].box[3] for frame, index in members))
+        Track(
+            tuple(members), sum(frames[frame][index].box[2] * frames[frame][index].box[3] for frame, index in members)
+        )
         for members in tracks
         if len(members) >= max(1, math.ceil(config.min_track_share * shots.count(shots[members[0][0]])))
     ]
@@ -121,4 +130,6 @@ def largest(tracks: Sequence[Track]) -> int:
 
 def persistent(tracks: Sequence[Track]) -> int:
     """Index of the track that is seen in the most frames, the largest of equals; -1 if there is none."""
-    return max(range(len(tracks)), key=lambda index: (len(tracks[index].members), tracks[index].area, -index), default=-1)
+    return max(
+        range(len(tracks)), key=lambda index: (len(tracks[index].members), tracks[index].area, -index), default=-1
+    )

@@ -1,7 +1,7 @@
 """Pictures: which frames of a stream the utterances want, and how these are converted.
 
-An utterance wants the frames that are on the screen at given instants. A frame is on the screen from its own time stamp to
-that of the next one, so variable frame rates need no special care; nothing is computed from a nominal rate.
+An utterance wants the frames that are on the screen at given instants. A frame is on the screen from its own time stamp
+to that of the next one, so variable frame rates need no special care; nothing is computed from a nominal rate.
 
     instants         |       |       |       |
     frames     [a      )[b )[c             )[d     )      → a, b (on the screen at the 2nd), c, d
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from merc.media.config import Config
 from merc.media.spans import Place, Span, slice_centres
 
-# Real formats have pixels up to 2.2 times as wide as high (half D1); beyond this a header is broken, and is not believed.
+# Real formats have pixels up to 2.2 times as wide as high (half D1); beyond this a header is broken, and is not
+# believed.
 _MAX_PIXEL_ASPECT = 3.0
 ALONE = Place()
 """Of a span that is all of its utterance."""
@@ -46,8 +47,11 @@ class Pose:
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Pose":
-        """By the frame's display matrix, as the container or the stream itself gives it; as stored where there is none."""
-        # Not frame.side_data: a frame and what that gives refer to each other, and neither goes before Python looks for such circles.
+        """By the frame's display matrix, as the container or the stream itself gives it; as stored where there is
+        none.
+        """
+        # Not frame.side_data: a frame and what that gives refer to each other, and neither goes before Python looks for
+        # such circles.
         data: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
         if data is None:
             return cls()
@@ -148,7 +152,8 @@ class Picture:
         return self._reduced(width_pixels, "gray")
 
     def square(self, x: int, y: int, side: int, most: int) -> tuple[NDArray[np.uint8], float, tuple[float, float]]:
-        """A square of the picture, repeating the border where it leaves it; a large one is cut from the picture reduced.
+        """A square of the picture, repeating the border where it leaves it; a large one is cut from the picture
+        reduced.
 
         Args:
             x, y: its upper left corner; may lie outside.
@@ -156,7 +161,8 @@ class Picture:
             most: side in pixels to which it is reduced if it is larger.
 
         Returns:
-            (pixels, pixels, 3) uint8 RGB, a copy; its pixels per pixel of the picture; and its corner (x, y) in the picture.
+            (pixels, pixels, 3) uint8 RGB, a copy; its pixels per pixel of the picture; and its corner (x, y) in the
+            picture.
         """
         if side <= most:
             return _square(self.rgb(), x, y, side), 1.0, (x, y)
@@ -181,7 +187,9 @@ def _square(picture_HWC: NDArray[np.uint8], x: int, y: int, side: int) -> NDArra
 
 
 def _inside(begin: int, side: int, length: int) -> tuple[slice, int, int]:
-    """The part of ``side`` pixels from ``begin`` that lies in ``length`` pixels, at least the nearest one; and how many are missing before and behind."""
+    """The part of ``side`` pixels from ``begin`` that lies in ``length`` pixels, at least the nearest one; and how many
+    are missing before and behind.
+    """
     first = min(max(begin, 0), length - 1)
     stop = min(max(begin + side, first + 1), length)
     before = min(max(0, first - begin), side - 1)
@@ -206,7 +214,9 @@ class FrameSpan:
         seen_seconds: times of the frames that were shown, different ones, in order.
     """
 
-    def __init__(self, number: int, wanted: Span, begin: float, region: str, config: Config, place: Place = ALONE) -> None:
+    def __init__(
+        self, number: int, wanted: Span, begin: float, region: str, config: Config, place: Place = ALONE
+    ) -> None:
         self.number = number
         self.wanted = wanted
         self.begin = begin
@@ -223,7 +233,9 @@ class FrameSpan:
         self._expected = len(self.look_instants) + len(self.glimpse_instants)
 
     def since(self, seconds: float) -> float:
-        """A time of the file as one of the utterance; what is on the screen when a further span begins is seen from there on."""
+        """A time of the file as one of the utterance; what is on the screen when a further span begins is seen from
+        there on.
+        """
         since = seconds - self.begin
         return since if self.place.whole_seconds is None else max(since, self.place.offset_seconds)
 
@@ -242,7 +254,9 @@ class FrameSpan:
         self._expected -= instants
 
     def admit(self, seconds: float, *, glimpse: bool) -> bool:
-        """Whether a frame that begins at ``seconds`` is to be shown: it lies in the span and has not been shown for an earlier instant."""
+        """Whether a frame that begins at ``seconds`` is to be shown: it lies in the span and has not been shown for an
+        earlier instant.
+        """
         if seconds >= self.kept.end:
             return False
         if glimpse:
@@ -263,11 +277,18 @@ def looks_in(seconds: float, config: Config) -> int:
 
 
 def instants_in(kept: Span, config: Config) -> tuple[list[float], list[float]]:
-    """When faces are searched for, and when small grey pictures are taken: for ``active_speaker`` 25 a second, and faces in some of these."""
+    """When faces are searched for, and when small grey pictures are taken: for ``active_speaker`` 25 a second, and
+    faces in some of these.
+    """
     if config.choice == "active_speaker":
-        glimpses = [kept.start + (number + 0.5) / GLIMPSES_PER_SECOND for number in range(max(1, round(kept.seconds * GLIMPSES_PER_SECOND)))]
+        glimpses = [
+            kept.start + (number + 0.5) / GLIMPSES_PER_SECOND
+            for number in range(max(1, round(kept.seconds * GLIMPSES_PER_SECOND)))
+        ]
         searched = max(looks_in(kept.seconds, config), -(-len(glimpses) // config.pictures_per_search))
-        return [glimpses[int(middle)] for middle in slice_centres(0, len(glimpses), min(searched, len(glimpses)))], glimpses
+        return [
+            glimpses[int(middle)] for middle in slice_centres(0, len(glimpses), min(searched, len(glimpses)))
+        ], glimpses
     glimpses_per_second = config.glimpses_per_second if config.choice == "speaking" else 0.0
     return (
         slice_centres(kept.start, kept.end, looks_in(kept.seconds, config)),
@@ -279,7 +300,9 @@ class Watcher(Protocol):
     """Who looks at the pictures; each call in time order."""
 
     def look(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
-        """A frame to search for faces: the whole picture, its time from the file's beginning, and the spans that want it."""
+        """A frame to search for faces: the whole picture, its time from the file's beginning, and the spans that want
+        it.
+        """
 
     def glimpse(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
         """A frame of which a small grey picture is kept."""
@@ -357,7 +380,8 @@ class Timeline(Generic[_Item]):
             duration_seconds: how long it is shown if no other follows.
 
         Returns:
-            The item that the instants up to here want (the one before; of the very first frame, that one), and by whom; None: nobody wants it.
+            The item that the instants up to here want (the one before; of the very first frame, that one), and by whom;
+            None: nobody wants it.
         """
         seconds = self.end_seconds if seconds is None else max(seconds, self._shown[1] if self._shown else 0.0)
         # Instants before the very first frame get that frame, if it lies in their span.
@@ -376,7 +400,9 @@ class Timeline(Generic[_Item]):
         return (item, wanted) if wanted else None
 
     def _showing(self, since: float, until: float, admitted: Sequence[FrameSpan]) -> Showing | None:
-        """Who wants a frame shown from ``since`` at an instant before ``until``; takes these instants from the queue."""
+        """Who wants a frame shown from ``since`` at an instant before ``until``; takes these instants from the
+        queue.
+        """
         due: dict[tuple[int, bool], int] = {}
         while self._queue and self._queue[-1][0] < until:
             _, index, glimpse = self._queue.pop()

@@ -18,10 +18,14 @@ from merc.media.video import FrameSpan, Picture
 
 
 class Observer(Protocol):
-    """Is shown what is seen of an utterance, and who is chosen, as it happens. What comes later of the same instant or utterance replaces the earlier."""
+    """Is shown what is seen of an utterance, and who is chosen, as it happens. What comes later of the same instant or
+    utterance replaces the earlier.
+    """
 
     def look(self, utterance_id: str, seconds: float, picture: Picture) -> None:
-        """A frame is searched for faces: ``seconds`` from the utterance's begin, the picture or its half; to be copied from, not kept."""
+        """A frame is searched for faces: ``seconds`` from the utterance's begin, the picture or its half; to be copied
+        from, not kept.
+        """
 
     def choose(
         self,
@@ -64,7 +68,9 @@ class Gathered:
         """No more frames: finds the cuts, if there are thumbnails."""
         if self.thumbnails:
             times = sorted(self.thumbnails)
-            numbers = dict(zip(times, shots.numbers([self.thumbnails[seconds] for seconds in times]).tolist(), strict=True))
+            numbers = dict(
+                zip(times, shots.numbers([self.thumbnails[seconds] for seconds in times]).tolist(), strict=True)
+            )
             self.of_looks = [numbers[seconds] for seconds, _ in self.looks]
             self.shots = max(numbers.values()) + 1
             self.thumbnails.clear()
@@ -84,7 +90,8 @@ class Gathered:
 
 
 class Watcher:
-    """Looks for faces in the frames that a file's utterances want, and chooses a person as soon as an utterance has all its frames and its sound.
+    """Looks for faces in the frames that a file's utterances want, and chooses a person as soon as an utterance has all
+    its frames and its sound.
 
     Args:
         config: settings of the stage.
@@ -93,7 +100,9 @@ class Watcher:
         observer: looks over its shoulder.
     """
 
-    def __init__(self, config: Config, finder: FaceFinder | None, rows: Sequence[Row], observer: Observer | None) -> None:
+    def __init__(
+        self, config: Config, finder: FaceFinder | None, rows: Sequence[Row], observer: Observer | None
+    ) -> None:
         self._config = config
         self._finder = finder
         self._rows = rows
@@ -129,7 +138,11 @@ class Watcher:
         if self._config.choice != "active_speaker":
             return finder.find(part), [], []
         located = finder.locate(part)
-        return [], located, [self._crop(one) for one in finder.sightings(part, located[: 2 * self._config.max_speaker_candidates])]
+        return (
+            [],
+            located,
+            [self._crop(one) for one in finder.sightings(part, located[: 2 * self._config.max_speaker_candidates])],
+        )
 
     def _crop(self, sighting: Sighting) -> bytes:
         return faces.jpeg(faces.crop(sighting, self._config), self._config.jpeg_quality_percent)
@@ -139,7 +152,9 @@ class Watcher:
         for one in spans:
             part, gathered, since = picture.part(one.region), self._of(one), one.since(seconds)
             if gathered.follower is not None:
-                gathered.follower.add(since, np.ascontiguousarray(part.grey(self._config.speaker_width_pixels)), part.size)
+                gathered.follower.add(
+                    since, np.ascontiguousarray(part.grey(self._config.speaker_width_pixels)), part.size
+                )
                 continue
             grey = np.ascontiguousarray(part.grey(self._config.glimpse_width_pixels))
             gathered.glimpses.append(Glimpse(since, grey, grey.shape[1] / part.size[0]))
@@ -147,15 +162,21 @@ class Watcher:
 
     def _note_thumbnail(self, gathered: Gathered, since: float, part: Picture) -> None:
         if self._config.choice == "speaking" and since not in gathered.thumbnails:
-            gathered.thumbnails[since] = shots.thumbnail(np.ascontiguousarray(part.grey(self._config.glimpse_width_pixels)))
+            gathered.thumbnails[since] = shots.thumbnail(
+                np.ascontiguousarray(part.grey(self._config.glimpse_width_pixels))
+            )
 
     def _of(self, one: FrameSpan) -> Gathered:
         if one.number not in self._gathered:
-            self._gathered[one.number] = Gathered(Follower(self._config) if self._config.choice == "active_speaker" else None)
+            self._gathered[one.number] = Gathered(
+                Follower(self._config) if self._config.choice == "active_speaker" else None
+            )
         return self._gathered[one.number]
 
     def complete(self, span: FrameSpan) -> None:
-        """Keeps only what the choice needs, or chooses if the sound is known, too; one of several spans waits for the others."""
+        """Keeps only what the choice needs, or chooses if the sound is known, too; one of several spans waits for the
+        others.
+        """
         gathered = self._of(span)
         if gathered.follower is None and span.place.whole_seconds is None:
             self._link(gathered)
@@ -165,13 +186,17 @@ class Watcher:
     def _link(self, gathered: Gathered) -> list[tracks.Track]:
         if gathered.persons is None:
             gathered.number_shots()
-            gathered.persons = tracks.link([sightings for _, sightings in gathered.looks], self._config, gathered.of_looks)
+            gathered.persons = tracks.link(
+                [sightings for _, sightings in gathered.looks], self._config, gathered.of_looks
+            )
             if len(gathered.persons) < 2:
                 gathered.glimpses.clear()
         return gathered.persons
 
     def portrait(self, one: FrameSpan) -> dict[str, Any] | Followed | Gathered | None:
-        """The face columns of an utterance, or what these are made of: with ``active_speaker``, and for one of several spans. None: it was shown no frame."""
+        """The face columns of an utterance, or what these are made of: with ``active_speaker``, and for one of several
+        spans. None: it was shown no frame.
+        """
         if one.number in self._gathered:
             gathered, several = self._gathered.pop(one.number), one.place.whole_seconds is not None
             if gathered.follower is not None:
@@ -185,7 +210,9 @@ class Watcher:
         return self._portraits.get(one.number)
 
     def portrait_of(self, spans: Sequence[Gathered], row: Row) -> dict[str, Any] | None:
-        """The face columns of an utterance of several spans, which other watchers may have seen; None if nobody looked for faces in any."""
+        """The face columns of an utterance of several spans, which other watchers may have seen; None if nobody looked
+        for faces in any.
+        """
         gathered = Gathered.joined(spans)
         return self._choose(gathered, row) if gathered.looks else None
 
@@ -213,7 +240,8 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Portrait:
-    """The face of one utterance, or of one of its spans, in the making: the choice may wait for sound from another file. Can be pickled.
+    """The face of one utterance, or of one of its spans, in the making: the choice may wait for sound from another
+    file. Can be pickled.
 
     Attributes:
         wish: whose it is.
@@ -236,8 +264,17 @@ class Portrait:
         """After the last picture, and with the choices that need it, after the sound."""
         seen = None if wanted is None else watcher.portrait(wanted)
         trouble = result.troubles.get("video")
-        touched = trouble is not None and trouble.touches(wish.wanted.capped(config.max_clip_seconds - wish.place.offset_seconds))
-        return cls(wish, wanted, seen, result.tracks["video"], trouble.words if trouble is not None and touched else "", result.picture_end)
+        touched = trouble is not None and trouble.touches(
+            wish.wanted.capped(config.max_clip_seconds - wish.place.offset_seconds)
+        )
+        return cls(
+            wish,
+            wanted,
+            seen,
+            result.tracks["video"],
+            trouble.words if trouble is not None and touched else "",
+            result.picture_end,
+        )
 
     @property
     def lost(self) -> bool:
@@ -253,10 +290,14 @@ class Portrait:
         elif self.trouble:
             self.wish.lose("media_undecodable", self.trouble)
         else:
-            self.wish.lose("no_video_frames", f"no picture from {self.wanted.kept.start:.3f} to {self.wanted.kept.end:.3f} s")
+            self.wish.lose(
+                "no_video_frames", f"no picture from {self.wanted.kept.start:.3f} to {self.wanted.kept.end:.3f} s"
+            )
 
 
-def settle(spans: Sequence[Portrait], config: Config, scorer: active.Scorer | None, observer: Observer | None = None) -> None:
+def settle(
+    spans: Sequence[Portrait], config: Config, scorer: active.Scorer | None, observer: Observer | None = None
+) -> None:
     """Fills the face columns of a row, and its failures.
 
     Args:
@@ -279,7 +320,9 @@ def settle(spans: Sequence[Portrait], config: Config, scorer: active.Scorer | No
     row.columns |= columns
     row.columns["duration_seconds"] = row.columns["duration_seconds"] or sum(wanted.kept.seconds for _, wanted in shown)
     _tell_status(row, config)
-    compare_with_annotation(row, "visual", sum(min(wanted.kept.end, one.picture_end) - wanted.kept.start for one, wanted in shown), config)
+    compare_with_annotation(
+        row, "visual", sum(min(wanted.kept.end, one.picture_end) - wanted.kept.start for one, wanted in shown), config
+    )
     first, wanted = shown[0]
     if beyond_the_cap(first.wish, config) or any(of_span.cut for _, of_span in shown):
         tell_cut(first.wish, wanted.wanted.seconds, wanted.kept.seconds, config)
@@ -287,7 +330,9 @@ def settle(spans: Sequence[Portrait], config: Config, scorer: active.Scorer | No
         row.remark("visual", "partly_decoded", "; ".join(troubles))
 
 
-def _columns(shown: Sequence[Portrait], config: Config, scorer: active.Scorer | None, observer: Observer | None) -> dict[str, Any] | None:
+def _columns(
+    shown: Sequence[Portrait], config: Config, scorer: active.Scorer | None, observer: Observer | None
+) -> dict[str, Any] | None:
     """The face columns; None if no face was searched for."""
     followed = [one.seen for one in shown if isinstance(one.seen, Followed)]
     gathered = [one.seen for one in shown if isinstance(one.seen, Gathered)]
@@ -299,7 +344,9 @@ def _columns(shown: Sequence[Portrait], config: Config, scorer: active.Scorer | 
     return next((one.seen for one in shown if isinstance(one.seen, dict)), None)
 
 
-def _judged(followed: Followed, row: Row, config: Config, scorer: active.Scorer | None, observer: Observer | None) -> dict[str, Any]:
+def _judged(
+    followed: Followed, row: Row, config: Config, scorer: active.Scorer | None, observer: Observer | None
+) -> dict[str, Any]:
     verdict = active.judge(followed, row.waveform, scorer, config)
     if observer is not None:
         observer.judge(row.clip.utterance_id, followed, verdict)
@@ -309,7 +356,10 @@ def _judged(followed: Followed, row: Row, config: Config, scorer: active.Scorer 
 def _tell_status(row: Row, config: Config) -> None:
     columns = row.columns
     if columns["off_screen"]:
-        words = f"nobody has a logit of {config.off_screen_logit:g} for a second; the likeliest speaker has {columns['speaking_logit']:.2f} in the mean"
+        words = (
+            f"nobody has a logit of {config.off_screen_logit:g} for a second; the likeliest speaker has"
+            f" {columns['speaking_logit']:.2f} in the mean"
+        )
         if config.off_screen == "absent":
             row.lose("visual", "off_screen", words)
             return
@@ -317,4 +367,8 @@ def _tell_status(row: Row, config: Config) -> None:
     if columns["faces"]:
         columns["visual_status"] = OK
     else:
-        row.lose("visual", "no_face", f"{columns['faces_seen']} detections in {columns['frames_seen']} frames, of no one often enough")
+        row.lose(
+            "visual",
+            "no_face",
+            f"{columns['faces_seen']} detections in {columns['frames_seen']} frames, of no one often enough",
+        )

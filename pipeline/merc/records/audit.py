@@ -1,4 +1,6 @@
-"""The audit: what to distrust, utterance by utterance. Written by :mod:`merc.audit.stage`, read into shards as columns ``quality_<name>``."""
+"""The audit: what to distrust, utterance by utterance. Written by :mod:`merc.audit.stage`, read into shards as columns
+``quality_<name>``.
+"""
 
 import shlex
 from collections.abc import Mapping
@@ -24,9 +26,12 @@ SCHEMA = pa.schema(
         # Sound. Null where there is none that could be decoded.
         pa.field("speech_share", pa.float32()),  # of the time, 0 to 1
         pa.field("speech_seconds", pa.float32()),
-        pa.field("speech_rate", pa.float32()),  # letters and digits of the text per second of speech; null without speech, or without a letter
+        pa.field(
+            "speech_rate", pa.float32()
+        ),  # letters and digits of the text per second of speech; null without speech, or without a letter
         pa.field("same_sound_as", pa.string()),  # the nearest utterance with the same sound; empty: none has it
-        # Speech recognition. Null where it did not run, or there is no sound; the error also where the text has no letter.
+        # Speech recognition. Null where it did not run, or there is no sound; the error also where the text has no
+        # letter.
         pa.field("asr_text", pa.string()),
         pa.field("asr_error", pa.float32()),  # character error rate of what was heard against the text; may exceed 1
         pa.field("asr_note", pa.string()),  # why there is no error, or why it is 1
@@ -35,7 +40,9 @@ SCHEMA = pa.schema(
         pa.field("speaking", pa.float32()),  # logit of the chosen person; positive: speaks
         pa.field("speaking_share", pa.float32()),  # of the time in which that logit is positive
         pa.field("off_screen", pa.bool_()),  # no mouth matches the sound
-        pa.field("face_unlike", pa.float32()),  # cosine distance from the same name's other faces in the dialogue; null without them, or without an embedding
+        pa.field(
+            "face_unlike", pa.float32()
+        ),  # cosine distance from the same name's other faces in the dialogue; null without them, or without an embedding  # noqa: E501
         # What decoding recorded.
         pa.field("cut_or_short", pa.bool_()),  # null where nothing was decoded
         pa.field("cut_reasons", pa.string()),  # keys of failures.REASONS, comma-separated
@@ -94,16 +101,22 @@ def quality_of(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def source_hashes(layout: Layout, table: pa.Table) -> dict[str, Any]:
-    """What an audit is made from, for its fingerprint: the transcripts, and the sound and the pictures that were decoded.
+    """What an audit is made from, for its fingerprint: the transcripts, and the sound and the pictures that were
+    decoded.
 
     Raises:
         BadTable: if there are no finished media.
     """
     record = layout.media / job.RECORD
     if not record.is_file():
-        raise BadTable(f"{layout.media}: there are no decoded media to audit; merc-extract --dataset {layout.dataset} decodes them")
+        raise BadTable(
+            f"{layout.media}: there are no decoded media to audit; merc-extract --dataset {layout.dataset} decodes them"
+        )
     streams = files.read_record(record, job.Record, "the record of media")["inputs"].get("streams", {})
-    return {"text": input_hashes(layout.media, table, "text"), **{stream: input_hashes(layout.media, table, stream) for stream in sorted(streams)}}
+    return {
+        "text": input_hashes(layout.media, table, "text"),
+        **{stream: input_hashes(layout.media, table, stream) for stream in sorted(streams)},
+    }
 
 
 def with_heard_text(layout: Layout, table: pa.Table) -> pa.Table:
@@ -115,7 +128,9 @@ def with_heard_text(layout: Layout, table: pa.Table) -> pa.Table:
     heard = read(layout, table).table["asr_text"]
     if heard.null_count == len(heard):
         again = f"{_command(layout)} --asr whisper_base --overwrite"
-        raise BadTable(f"{layout.audit}: the audit was made without speech recognition; this makes it again:\n  {again}")
+        raise BadTable(
+            f"{layout.audit}: the audit was made without speech recognition; this makes it again:\n  {again}"
+        )
     return table.set_column(table.schema.get_field_index("text"), table.schema.field("text"), pc.fill_null(heard, ""))
 
 
@@ -126,7 +141,9 @@ def _command(layout: Layout) -> str:
 def require(layout: Layout) -> None:
     """Raises ``BadTable`` if no audit was made; the message names the command."""
     if not (layout.audit / job.RECORD).is_file():
-        raise BadTable(f"{layout.audit}: there is no audit, from which quality columns come; this makes it:\n  {_command(layout)}")
+        raise BadTable(
+            f"{layout.audit}: there is no audit, from which quality columns come; this makes it:\n  {_command(layout)}"
+        )
 
 
 def read(layout: Layout, table: pa.Table) -> Audit:
@@ -139,13 +156,22 @@ def read(layout: Layout, table: pa.Table) -> Audit:
     record = files.read_record(layout.audit / job.RECORD, _AuditRecord, "the record of an audit")
     again = f"make it again:\n  {_command(layout)}"
     now = source_hashes(layout, table)
-    changed = [name for name in sorted({*now, *record["inputs"].get("sources", {})}) if now.get(name) != record["inputs"].get("sources", {}).get(name)]
+    changed = [
+        name
+        for name in sorted({*now, *record["inputs"].get("sources", {})})
+        if now.get(name) != record["inputs"].get("sources", {}).get(name)
+    ]
     if changed:
-        raise BadTable(f"{layout.audit}: the audit is of other data than those there now ({', '.join(changed)} changed); {again}")
+        raise BadTable(
+            f"{layout.audit}: the audit is of other data than those there now ({', '.join(changed)} changed); {again}"
+        )
     path = layout.audit / TABLE
     found = parquet.read(path)
     if not found.schema.equals(SCHEMA, check_metadata=False):
-        raise BadTable(f"{path}: not an audit of this version: columns {found.schema.names} instead of {SCHEMA.names}, or other types; {again}")
+        raise BadTable(
+            f"{path}: not an audit of this version: columns {found.schema.names} instead of {SCHEMA.names}, or other"
+            f" types; {again}"
+        )
     if not found["utterance_id"].equals(table["utterance_id"]):
         raise BadTable(f"{path}: has other utterances than the manifest, or in another order; {again}")
     return Audit(found, record["settings"], record["fingerprint"])

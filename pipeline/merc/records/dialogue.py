@@ -31,7 +31,8 @@ class Utterance:
         speaker: who says it, one spelling per person (see :mod:`merc.corpora.engine.speaker_names`).
         source_speaker: who says it, as the corpus names them; empty where that is the same.
         text: the transcript, repaired, not otherwise changed.
-        emotion: the corpus's emotion in our words (see :mod:`merc.corpora.engine.labels`), also where it lies outside the label set.
+        emotion: the corpus's emotion in our words (see :mod:`merc.corpora.engine.labels`), also where it lies outside
+            the label set.
         sentiment: ``positive``, ``negative``, ``neutral``; empty where the corpus has none.
         valence, arousal, dominance: the corpus's own scale; None where it has none.
         start_seconds, end_seconds: where the corpus places the utterance in its recording (MELD: in the episode).
@@ -40,10 +41,10 @@ class Utterance:
         video_start_seconds, video_end_seconds, audio_start_seconds, audio_end_seconds: the span inside that file,
             half-open; None means from its beginning, to its end.
         audio_channel: ``mix``, or the channel of a stereo file that is the speaker's.
-        expected_seconds: how long the file should be, given where longer files are known to hold a neighbour's words too: the media stage
-            cuts those to this length. None: whatever it lasts.
-        further_spans: where an utterance lies in several pieces, those behind the one above, in the order in which they are heard; all are then
-            cut at both ends.
+        expected_seconds: how long the file should be, given where longer files are known to hold a neighbour's words
+            too: the media stage cuts those to this length. None: whatever it lasts.
+        further_spans: where an utterance lies in several pieces, those behind the one above, in the order in which they
+            are heard; all are then cut at both ends.
     """
 
     source_utterance_id: str

@@ -45,19 +45,27 @@ REASONS: dict[str, tuple[str, str]] = {
     "not_realigned": ("altered", "the realignment has no span of the utterance; the corpus's own cut was used"),
     "spans_missing": ("altered", "some of the utterance's spans could not be read; the others were used"),
     "truncated": ("altered", "longer than the cap; the rest was cut"),
-    "off_screen_kept": ("altered", "no mouth matches the sound: whoever speaks is perhaps not seen; the likeliest face was used"),
+    "off_screen_kept": (
+        "altered",
+        "no mouth matches the sound: whoever speaks is perhaps not seen; the likeliest face was used",
+    ),
     "padded": ("altered", "shorter than the encoder's minimum; zeros were added"),
     "clipped": ("altered", "samples beyond full scale after the down-mix were limited"),
     "partly_decoded": ("altered", "the decoder stopped before the end; what came before it was used"),
     "text_repaired": ("altered", "the transcript had wrongly decoded characters, repaired"),
-    "partly_undefined": ("altered", "some of the encoder's numbers are undefined for this utterance; zeros stand for them"),
+    "partly_undefined": (
+        "altered",
+        "some of the encoder's numbers are undefined for this utterance; zeros stand for them",
+    ),
     "annotation_repaired": ("altered", "a broken annotation line was read as far as it could be"),
 }
 
 _SHOWN_CHARACTERS = 300
 
 LOUD_ABSENT_SHARE = 0.1
-"""Share of a split's utterances; where a modality is absent in more, whatever the reason, a warning and the report say so."""
+"""Share of a split's utterances; where a modality is absent in more, whatever the reason, a warning and the report say
+so.
+"""
 
 SCHEMA = pa.schema(
     [
@@ -103,9 +111,13 @@ class Failure:
 
 
 def checked(table: pa.Table, path: Path) -> pa.Table:
-    """The failure rows that were read from ``path``, without metadata. Raises ``BadTable`` if they have other columns than :data:`SCHEMA`."""
+    """The failure rows that were read from ``path``, without metadata. Raises ``BadTable`` if they have other columns
+    than :data:`SCHEMA`.
+    """
     if not table.schema.equals(SCHEMA, check_metadata=False):
-        raise BadTable(f"{path}: not a failure table: columns {table.schema.names} instead of {SCHEMA.names}, or other types")
+        raise BadTable(
+            f"{path}: not a failure table: columns {table.schema.names} instead of {SCHEMA.names}, or other types"
+        )
     return table.replace_schema_metadata()
 
 
@@ -140,8 +152,9 @@ def check_limit(rows: Iterable[dict[str, Any]], utterances: int, max_failed: str
         name, row = next(iter(broken.items()))
         first = f"{name}: {textwrap.shorten(row['detail'], _SHOWN_CHARACTERS)}" if row.get("detail") else name
         raise TooManyFailures(
-            f"{stage}: {len(broken)} of {utterances} utterances are broken ({by_reason}; the first is {first}), more than --max-failed {max_failed} allows. "
-            "What was done is kept: run again with a higher --max-failed to go on."
+            f"{stage}: {len(broken)} of {utterances} utterances are broken ({by_reason}; the first is {first}), more"
+            f" than --max-failed {max_failed} allows. What was done is kept: run again with a higher --max-failed to"
+            " go on."
         )
 
 

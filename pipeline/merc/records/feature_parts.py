@@ -74,7 +74,10 @@ class Features:
             raise BadTable(f"{self.folder}: null values among rows {start} to {stop}")
         values_ND = flat.to_numpy(zero_copy_only=True).reshape(-1, self.dim)
         if not np.isfinite(values_ND).all():
-            raise BadTable(f"{self.folder}: row {start + int(np.flatnonzero(~np.isfinite(values_ND).all(axis=1))[0])} is not finite")
+            raise BadTable(
+                f"{self.folder}: row {start + int(np.flatnonzero(~np.isfinite(values_ND).all(axis=1))[0])} is not"
+                " finite"
+            )
         return Vectors(values_ND, rows["present"].chunk(0).to_numpy(zero_copy_only=False))
 
     def _part(self, path: Path) -> pa.Table:
@@ -97,14 +100,18 @@ def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str, 
         folder: where they lie instead of with the dataset's features, such as :meth:`merc.layout.Layout.heard_text`.
 
     Raises:
-        BadTable: if there are none, they were made from other inputs, have other columns or lengths, or rows are missing, too many or in another order.
+        BadTable: if there are none, they were made from other inputs, have other columns or lengths, or rows are
+            missing, too many or in another order.
     """
     folder = folder or layout.features(modality, encoder)
     if not (folder / job.RECORD).is_file():
         raise BadTable(f"{folder}: there are no features; run the extraction of {modality} with {encoder} first")
     info = files.read_record(folder / job.RECORD, feature_tables.FeatureRecord, "the record of features")
     if info["inputs"] != input_hashes(layout.media, table, modality):
-        raise BadTable(f"{folder}: made from another manifest or other media than those there now; run the extraction of {modality} with {encoder} again")
+        raise BadTable(
+            f"{folder}: made from another manifest or other media than those there now; run the extraction of"
+            f" {modality} with {encoder} again"
+        )
     paths = tuple(sorted(folder.glob("part-*.parquet")))
     expected = feature_tables.schema(int(info["dim"]))
     ids: list[pa.Array] = []
@@ -129,7 +136,9 @@ def _name_what_differs(folder: Path, there: list[str], wanted: list[str]) -> NoR
     missing, strange = set(wanted) - set(there), set(there) - set(wanted)
     if missing:
         first = next(one for one in wanted if one in missing)
-        raise BadTable(f"{folder}: {len(missing)} of the manifest's {len(wanted)} utterances are missing, the first is {first!r}")
+        raise BadTable(
+            f"{folder}: {len(missing)} of the manifest's {len(wanted)} utterances are missing, the first is {first!r}"
+        )
     if strange:
         first = next(one for one in there if one in strange)
         raise BadTable(f"{folder}: {len(strange)} utterances that are not in the manifest, the first is {first!r}")
@@ -137,4 +146,6 @@ def _name_what_differs(folder: Path, there: list[str], wanted: list[str]) -> NoR
         double, times = Counter(there).most_common(1)[0]
         raise BadTable(f"{folder}: {len(there)} rows for {len(wanted)} utterances; {double!r} is there {times} times")
     row = next(row for row, (one, other) in enumerate(zip(there, wanted, strict=True)) if one != other)
-    raise BadTable(f"{folder}: in another order than the manifest: row {row} is {there[row]!r} instead of {wanted[row]!r}")
+    raise BadTable(
+        f"{folder}: in another order than the manifest: row {row} is {there[row]!r} instead of {wanted[row]!r}"
+    )

@@ -39,7 +39,9 @@ def schema(dim: int) -> pa.Schema:
 
 
 def vectors_type(dim: int) -> pa.DataType:
-    """Fixed-size list of float32 without nulls: the one vector type that every reader opens (pyarrow, pandas, polars, DuckDB, datasets, Ray)."""
+    """Fixed-size list of float32 without nulls: the one vector type that every reader opens (pyarrow, pandas, polars,
+    DuckDB, datasets, Ray).
+    """
     return pa.list_(pa.field("element", pa.float32(), nullable=False), dim)
 
 

@@ -15,7 +15,8 @@ TEXT_COLUMNS = ("utterance_id", "dialogue_id", "speaker", "text")
 def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str, Any]:
     """What a modality's features are made from, for :class:`merc.job.Fingerprint`.
 
-    For sound and faces, what their own stream was decoded from and with; so features of sound stay valid when the faces are decoded later.
+    For sound and faces, what their own stream was decoded from and with; so features of sound stay valid when the faces
+    are decoded later.
 
     Raises:
         BadTable: if the modality needs media and there are no finished ones, or they do not hold its stream.
@@ -26,7 +27,10 @@ def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str
     record = files.read_record(layout_media / job.RECORD, job.Record, "the record of media")
     streams = record["inputs"].get("streams", {})
     if modality not in streams:
-        raise BadTable(f"{layout_media}: the {modality} stream was not decoded, only {sorted(streams)}; run the media stage with it")
+        raise BadTable(
+            f"{layout_media}: the {modality} stream was not decoded, only {sorted(streams)}; run the media stage"
+            " with it"
+        )
     return media_hashes(record["settings"], record["inputs"], modality)
 
 

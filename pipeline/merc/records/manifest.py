@@ -68,8 +68,10 @@ FURTHER_SPANS = pa.field(
         )
     ),
 )
-"""Where utterances lie in several pieces: those behind the one that the columns above name, in the order in which they are heard; null where that one is all.
-The column is there only if one of the utterances needs it, so that other manifests are what they were."""
+"""Where utterances lie in several pieces: those behind the one that the columns above name, in the order in which they
+are heard; null where that one is all. The column is there only if one of the utterances needs it, so that other
+manifests are what they were.
+"""
 
 
 def check(table: pa.Table, where: str) -> None:
@@ -80,7 +82,9 @@ def check(table: pa.Table, where: str) -> None:
     """
     expected = SCHEMA.append(FURTHER_SPANS) if FURTHER_SPANS.name in table.schema.names else SCHEMA
     if not table.schema.equals(expected, check_metadata=False):
-        raise BadTable(f"{where}: not a manifest: columns {table.schema.names} instead of {SCHEMA.names}, or other types")
+        raise BadTable(
+            f"{where}: not a manifest: columns {table.schema.names} instead of {SCHEMA.names}, or other types"
+        )
     for field in SCHEMA:
         if not field.nullable and table[field.name].null_count:
             raise BadTable(f"{where}: {table[field.name].null_count} empty cells in column {field.name}")
@@ -109,9 +113,16 @@ def check(table: pa.Table, where: str) -> None:
     if len(wrong):
         at = int(wrong[0])
         raise BadTable(f"{where}: {ids[at]} lasts from {begin[at]} to {end[at]} s")
-    short = [row for row, seconds in enumerate(table["expected_seconds"].to_pylist()) if seconds is not None and not 0 < seconds < float("inf")]
+    short = [
+        row
+        for row, seconds in enumerate(table["expected_seconds"].to_pylist())
+        if seconds is not None and not 0 < seconds < float("inf")
+    ]
     if short:
-        raise BadTable(f"{where}: {ids[short[0]]} has expected_seconds {table['expected_seconds'][short[0]].as_py()}; above 0, or empty")
+        raise BadTable(
+            f"{where}: {ids[short[0]]} has expected_seconds {table['expected_seconds'][short[0]].as_py()}; above 0, or"
+            " empty"
+        )
     for row, spans in enumerate(further_spans(table)):
         if spans:
             _check_spans(table.slice(row, 1).to_pylist()[0], where)
@@ -132,7 +143,9 @@ def further_spans(table: pa.Table) -> list[list[dict[str, Any]]]:
 
 
 def annotated_seconds(table: pa.Table) -> list[float]:
-    """Per row, how long the utterance should last: the spans that it is said to be, else the time that it takes in its recording."""
+    """Per row, how long the utterance should last: the spans that it is said to be, else the time that it takes in its
+    recording.
+    """
     begin_N, end_N = table["start_seconds"].to_numpy(), table["end_seconds"].to_numpy()
     for prefix in ("audio_", "video_"):
         cut = pc.is_valid(table[f"{prefix}end_seconds"]).to_numpy()
@@ -160,11 +173,16 @@ def read(path: Path) -> pa.Table:
         BadTable: if it is no Parquet file, has another schema version, or :func:`check` finds a fault.
     """
     if not path.exists():
-        raise RawDataMissing(f"{path}: there is no manifest; the stage manifest comes first: merc-extract --dataset {path.parent.name}, or dvc repro")
+        raise RawDataMissing(
+            f"{path}: there is no manifest; the stage manifest comes first: merc-extract --dataset {path.parent.name},"
+            " or dvc repro"
+        )
     table = parquet.read(path)
     version = (table.schema.metadata or {}).get(b"schema_version", b"1").decode()
     if version != SCHEMA_VERSION:
-        raise BadTable(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; run the stage manifest again")
+        raise BadTable(
+            f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; run the stage manifest again"
+        )
     check(table, str(path))
     return table
 
@@ -175,12 +193,16 @@ def classes(table: pa.Table) -> tuple[str, ...]:
 
 
 def follows_links(table: pa.Table) -> bool:
-    """Whether links that lead out of the corpus's folder are followed, from the metadata of a manifest; yes where nothing is said."""
+    """Whether links that lead out of the corpus's folder are followed, from the metadata of a manifest; yes where
+    nothing is said.
+    """
     return bool((table.schema.metadata or {}).get(b"links", b"follow") != b"refuse")
 
 
 def dialogue_bounds(table: pa.Table) -> list[tuple[int, int]]:
-    """Rows of each dialogue: half-open ``(start, stop)``, in order; every dialogue is contiguous (see :func:`check`)."""
+    """Rows of each dialogue: half-open ``(start, stop)``, in order; every dialogue is contiguous (see
+    :func:`check`).
+    """
     positions = table["position"].to_numpy()
     starts = np.flatnonzero(positions == 0)
     stops = np.r_[starts[1:], len(positions)]
@@ -188,7 +210,8 @@ def dialogue_bounds(table: pa.Table) -> list[tuple[int, int]]:
 
 
 def cut_into_parts(table: pa.Table, utterances_per_part: int) -> list[tuple[int, int]]:
-    """Cuts the manifest at dialogue boundaries into parts of at least ``utterances_per_part`` rows (the last may have fewer).
+    """Cuts the manifest at dialogue boundaries into parts of at least ``utterances_per_part`` rows (the last may have
+    fewer).
 
     Returns:
         Half-open row spans, in order. They depend on nothing but the table and the number, so that a resumed run

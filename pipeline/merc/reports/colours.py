@@ -29,7 +29,9 @@ def emotion_colours(classes: Sequence[str]) -> dict[str, str]:
 
 
 def ink_on(colour: str) -> str:
-    """Black or white, whichever is read more easily on the colour (``#RRGGBB``); relative luminance as in WCAG 2, section 1.4.3."""
+    """Black or white, whichever is read more easily on the colour (``#RRGGBB``); relative luminance as in WCAG 2,
+    section 1.4.3.
+    """
     channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -9,9 +9,13 @@ class Config(Settings):
     """What the report shows beside the results."""
 
     text: bool = True
-    """Whether the page of all dialogues holds what is said; false for reports that leave the house, as does ``--no-text``."""
+    """Whether the page of all dialogues holds what is said; false for reports that leave the house, as does
+    ``--no-text``.
+    """
     media: bool = True
-    """Whether that page holds small copies of the chosen faces, and of the sound where ``sound`` says so; ``--no-media`` turns both off."""
+    """Whether that page holds small copies of the chosen faces, and of the sound where ``sound`` says so;
+    ``--no-media`` turns both off.
+    """
     sound: bool = False
     """Whether that page holds copies of the sound, about 100 kB an utterance. Not where the corpus forbids copies."""
     similarity: str = "path"
@@ -21,6 +25,8 @@ class Config(Settings):
     neighbours_drawn: int = Field(default=3, ge=1)
     """Neighbours below each example."""
     published: str | None = None
-    """CSV file of further published scores, shown after those that come with the package (columns: :class:`merc.reports.published.Published`); null: none."""
+    """CSV file of further published scores, shown after those that come with the package (columns:
+    :class:`merc.reports.published.Published`); null: none.
+    """
     validate_shards: bool = True
     """Whether the shards are validated, which reads every vector."""

@@ -28,10 +28,26 @@ def render(found: Difference, one: Path, other: Path, tolerance: float) -> str:
         folders=(one.as_posix(), other.as_posix()),
         tolerance=tolerance,
         ids=[(split, what, ids) for split, change in found.splits.items() for what, ids in _ids(change)],
-        vectors=[(split, modality, vectors) for split, change in found.splits.items() for modality, vectors in change.vectors.items()],
-        columns=[(split, name, count, first) for split, change in found.splits.items() for name, (count, first) in change.columns.items()],
-        more=[(split, change.failures, change.trajectories) for split, change in found.splits.items() if any(change.failures) or change.trajectories],
-        made=[(title, _values(values)) for title, values in (("What made them", found.info), ("Library versions", found.versions)) if values],
+        vectors=[
+            (split, modality, vectors)
+            for split, change in found.splits.items()
+            for modality, vectors in change.vectors.items()
+        ],
+        columns=[
+            (split, name, count, first)
+            for split, change in found.splits.items()
+            for name, (count, first) in change.columns.items()
+        ],
+        more=[
+            (split, change.failures, change.trajectories)
+            for split, change in found.splits.items()
+            if any(change.failures) or change.trajectories
+        ],
+        made=[
+            (title, _values(values))
+            for title, values in (("What made them", found.info), ("Library versions", found.versions))
+            if values
+        ],
     )
 
 
@@ -40,4 +56,7 @@ def _ids(change: SplitChange) -> list[tuple[str, Ids]]:
 
 
 def _values(values: Mapping[str, tuple[Any, Any]]) -> list[tuple[str, list[str]]]:
-    return [(key, ["–" if value is None else json.dumps(value, ensure_ascii=False) for value in pair]) for key, pair in values.items()]
+    return [
+        (key, ["–" if value is None else json.dumps(value, ensure_ascii=False) for value in pair])
+        for key, pair in values.items()
+    ]

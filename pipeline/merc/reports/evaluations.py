@@ -1,4 +1,6 @@
-"""What ``merc-evaluate`` left of the runs of a dataset (:mod:`merc.evaluation.stage`): read, checked, and brought into columns."""
+"""What ``merc-evaluate`` left of the runs of a dataset (:mod:`merc.evaluation.stage`): read, checked, and brought into
+columns.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +49,9 @@ class Block:
 
 
 class Pair(BaseModel):
-    """Two recipes compared on test (:mod:`merc.evaluation.comparisons.significance`); ``significant`` is None where nothing is claimed."""
+    """Two recipes compared on test (:mod:`merc.evaluation.comparisons.significance`); ``significant`` is None where
+    nothing is claimed.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
@@ -91,7 +95,11 @@ class Significance:
 
     def with_one(self, recipe: str) -> dict[str, Pair]:
         """The other recipe → the pair, of those compared with ``recipe``."""
-        found = {pair.second if pair.first == recipe else pair.first: pair for pair in self.pairs if recipe in (pair.first, pair.second)}
+        found = {
+            pair.second if pair.first == recipe else pair.first: pair
+            for pair in self.pairs
+            if recipe in (pair.first, pair.second)
+        }
         return dict(sorted(found.items()))
 
 
@@ -102,7 +110,8 @@ class Evaluations:
     Attributes:
         blocks: those that at least one recipe has.
         significance: None if recipes were not compared, or not since they were trained.
-        outdated: ``<recipe>/<protocol>`` or ``significance``, made of runs that were trained again since, and not shown.
+        outdated: ``<recipe>/<protocol>`` or ``significance``, made of runs that were trained again since, and not
+            shown.
     """
 
     blocks: Sequence[Block] = ()
@@ -137,7 +146,9 @@ def read_evaluations(evaluations: Path, dataset: str, fingerprints: Mapping[str,
 
 
 def is_of(folder: Path, fingerprint: str | None) -> bool:
-    """Whether an evaluation that is there is of the training with a fingerprint, rather than of an earlier one; of none without."""
+    """Whether an evaluation that is there is of the training with a fingerprint, rather than of an earlier one; of none
+    without.
+    """
     record = files.read_record(folder / RECORD, Record, "the record of an evaluation")
     return fingerprint is not None and record["inputs"].get("run") == fingerprint
 
@@ -152,7 +163,11 @@ def _read_significance(folder: Path, fingerprints: Mapping[str, str], outdated: 
         outdated.append(SIGNIFICANCE)
         return None
     settings = record["settings"].get("evaluation", {}).get(SIGNIFICANCE, {})
-    return Significance([pair for table in compared.tables for pair in table.pairs], settings.get("reference"), settings.get("level", 0.05))
+    return Significance(
+        [pair for table in compared.tables for pair in table.pairs],
+        settings.get("reference"),
+        settings.get("level", 0.05),
+    )
 
 
 def _block(protocol: str, paths: Mapping[str, Path]) -> Block:
@@ -166,7 +181,10 @@ def _block(protocol: str, paths: Mapping[str, Path]) -> Block:
             about = kind.about(scores)
             rows[recipe] = dict(kind.values(scores))
         except (KeyError, TypeError, AttributeError, ValueError, ValidationError) as error:
-            raise BadTable(f"{path}: not what {protocol} writes ({type(error).__name__}: {error}); run merc-evaluate with --overwrite") from error
+            raise BadTable(
+                f"{path}: not what {protocol} writes ({type(error).__name__}: {error}); run merc-evaluate with"
+                " --overwrite"
+            ) from error
     columns = list(dict.fromkeys(head for row in rows.values() for head in row))
     return Block(protocol, kind.title, about, kind.percent, columns, rows)
 
@@ -182,7 +200,9 @@ class _Kind:
 
 
 def _of(scores: Any, *path: str) -> Value | None:
-    """The mean and deviation of :func:`merc.evaluation.engine.summary.over_seeds` at a path; None where the score does not exist."""
+    """The mean and deviation of :func:`merc.evaluation.engine.summary.over_seeds` at a path; None where the score does
+    not exist.
+    """
     mean, std = scores["mean"], scores["std"]
     for key in path:
         mean, std = mean[key], std[key]
@@ -198,16 +218,24 @@ def _shift(scores: Any) -> Iterator[tuple[str, Value]]:
     shown = ["transcript"] if definitions["transcript"] == definitions["labelled"] else ["transcript", "labelled"]
     for name in shown:
         of = " (labelled)" if name == "labelled" else ""
-        yield from _present((f"Shift{of}", _of(scores, name, "shift", "weighted_f1")), (f"No shift{of}", _of(scores, name, "no_shift", "weighted_f1")))
+        yield from _present(
+            (f"Shift{of}", _of(scores, name, "shift", "weighted_f1")),
+            (f"No shift{of}", _of(scores, name, "no_shift", "weighted_f1")),
+        )
 
 
 def _about_shift(scores: Any) -> str:
     counts = scores["support"]["transcript"]
-    told = f"Weighted F1 where a speaker's emotion differs from that of the speaker's previous utterance ({counts['shift']:,} utterances)"
+    told = (
+        "Weighted F1 where a speaker's emotion differs from that of the speaker's previous utterance"
+        f" ({counts['shift']:,} utterances)"
+    )
     told += f" and where it is the same ({counts['no_shift']:,})."
     if scores["support"]["labelled"] != counts:
         labelled = scores["support"]["labelled"]
-        told += f" Labelled: utterances without a label are skipped ({labelled['shift']:,} and {labelled['no_shift']:,})."
+        told += (
+            f" Labelled: utterances without a label are skipped ({labelled['shift']:,} and {labelled['no_shift']:,})."
+        )
     return told
 
 
@@ -233,7 +261,12 @@ def _calibration(scores: Any) -> Iterator[tuple[str, Value]]:
 
 
 def _oracle(scores: Any) -> Iterator[tuple[str, Value]]:
-    return _present(*((kind.capitalize(), _of(scores, kind, "weighted_f1")) for kind in _ordered(scores["mean"], ("fused", *MODALITIES, "oracle"))))
+    return _present(
+        *(
+            (kind.capitalize(), _of(scores, kind, "weighted_f1"))
+            for kind in _ordered(scores["mean"], ("fused", *MODALITIES, "oracle"))
+        )
+    )
 
 
 def _robustness(scores: Any) -> Iterator[tuple[str, Value]]:
@@ -241,11 +274,18 @@ def _robustness(scores: Any) -> Iterator[tuple[str, Value]]:
     for dropped in sorted(sets, key=lambda one: (len(sets[one]), [MODALITIES.index(name) for name in sets[one]])):
         rates = scores["mean"][dropped]
         rate = min(rates, key=lambda one: (abs(float(one) - _HALF), float(one)))
-        yield from _present((f"{dropped.replace('+', ' + ')}, {100 * float(rate):g} %", _of(scores, dropped, rate, "weighted_f1")))
+        yield from _present(
+            (f"{dropped.replace('+', ' + ')}, {100 * float(rate):g} %", _of(scores, dropped, rate, "weighted_f1"))
+        )
 
 
 def _heard(scores: Any) -> Iterator[tuple[str, Value]]:
-    return _present(*((head, _of(scores, name, "weighted_f1")) for name, head in (("written", "Official transcripts"), ("heard", "As heard"))))
+    return _present(
+        *(
+            (head, _of(scores, name, "weighted_f1"))
+            for name, head in (("written", "Official transcripts"), ("heard", "As heard"))
+        )
+    )
 
 
 def _about_heard(scores: Any) -> str:
@@ -256,13 +296,20 @@ def _about_heard(scores: Any) -> str:
 
 def _cross_corpus(scores: Any) -> Iterator[tuple[str, Value]]:
     for name, found in scores["datasets"].items():
-        yield from _present((f"Own test, emotions of {name}", _of(found["own_test"], "weighted_f1")), (f"Test of {name}", _of(found["there"], "weighted_f1")))
+        yield from _present(
+            (f"Own test, emotions of {name}", _of(found["own_test"], "weighted_f1")),
+            (f"Test of {name}", _of(found["there"], "weighted_f1")),
+        )
 
 
 def _alignment(scores: Any) -> Iterator[tuple[str, Value]]:
     for similarity, controls in scores["mean"].items():
         for control, name in _CONTROLS:
-            there = [(training, _of(scores, similarity, control, "fusion", training, "ta")) for training in ("before", "after") if control in controls]
+            there = [
+                (training, _of(scores, similarity, control, "fusion", training, "ta"))
+                for training in ("before", "after")
+                if control in controls
+            ]
             yield from _present(*((f"{similarity}{name}, {training}", value) for training, value in there))
 
 
@@ -270,29 +317,42 @@ _CONTROLS = (("raw", ""), ("order_excess", ", order"), ("like_length", ", like l
 _PROTOCOLS = {
     "emotion_shift": _Kind("Emotion shift", _about_shift, _shift),
     "context_substitution": _Kind(
-        "Context replaced", lambda scores: f"Weighted F1 with {scores['replaced']} replaced by utterances of other dialogues.", _substitution
+        "Context replaced",
+        lambda scores: f"Weighted F1 with {scores['replaced']} replaced by utterances of other dialogues.",
+        _substitution,
     ),
     "calibration": _Kind(
         "Calibration",
-        lambda scores: "Expected calibration error (0 to 1) and mean negative log-likelihood, before and after one temperature that is chosen on dev.",
+        lambda scores: (
+            "Expected calibration error (0 to 1) and mean negative log-likelihood, before and after one temperature"
+            " that is chosen on dev."
+        ),
         _calibration,
         percent=False,
     ),
     "any_modality_oracle": _Kind(
         "Modalities alone, and their oracle",
-        lambda scores: f"Weighted F1 of all together and of each alone ({scores['source']}); the oracle is right wherever a modality is.",
+        lambda scores: (
+            f"Weighted F1 of all together and of each alone ({scores['source']}); the oracle is right wherever a"
+            " modality is."
+        ),
         _oracle,
     ),
     "robustness": _Kind(
-        "Missing modalities", lambda scores: "Weighted F1 where this share of the utterances that have the modality lose it on test.", _robustness
+        "Missing modalities",
+        lambda scores: "Weighted F1 where this share of the utterances that have the modality lose it on test.",
+        _robustness,
     ),
     "asr_transcripts": _Kind("Speech recognised", _about_heard, _heard),
-    "cross_corpus": _Kind("Other corpora", lambda scores: "Weighted F1 over the emotions that both corpora have.", _cross_corpus),
+    "cross_corpus": _Kind(
+        "Other corpora", lambda scores: "Weighted F1 over the emotions that both corpora have.", _cross_corpus
+    ),
     "trajectory_alignment": _Kind(
         "Trajectory alignment",
         lambda scores: (
-            f"TA@{scores['k']} before and after training: 0 where the nearest dialogues are no more alike than any, 1 where they are the most alike; "
-            "order: what the order of the emotions adds to their counts; like length: among dialogues of similar length alone."
+            f"TA@{scores['k']} before and after training: 0 where the nearest dialogues are no more alike than any, 1"
+            " where they are the most alike; order: what the order of the emotions adds to their counts; like length:"
+            " among dialogues of similar length alone."
         ),
         _alignment,
         percent=False,

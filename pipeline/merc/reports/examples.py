@@ -48,17 +48,25 @@ class Example:
     neighbours: list[Strip]
 
 
-def read_examples(trajectories: Path, similarity: str, *, classes: Sequence[str], colours: Mapping[str, str], number: int, neighbours: int) -> list[Example]:
+def read_examples(
+    trajectories: Path,
+    similarity: str,
+    *,
+    classes: Sequence[str],
+    colours: Mapping[str, str],
+    number: int,
+    neighbours: int,
+) -> list[Example]:
     """Chooses and draws the examples.
 
-    Of the train dialogues that are at least as long as half of them and have three different emotions or more, none of them in
-    more than half of the utterances, those whose neighbours are most alike; others only where there are no more of these. A
-    dialogue shown as a neighbour is not shown again as an example.
+    Of the train dialogues that are at least as long as half of them and have three different emotions or more, none of
+    them in more than half of the utterances, those whose neighbours are most alike; others only where there are no more
+    of these. A dialogue shown as a neighbour is not shown again as an example.
 
     Args:
         trajectories: folder of the tables that ``merc.trajectories.stage`` writes.
-        similarity: whose neighbours are drawn. ``path`` compares stretched trajectories: all strips get the same width. Otherwise
-            all utterances of an example do.
+        similarity: whose neighbours are drawn. ``path`` compares stretched trajectories: all strips get the same width.
+            Otherwise all utterances of an example do.
         classes: names of the labels.
         colours: class → colour.
         number: of examples.
@@ -73,9 +81,13 @@ def read_examples(trajectories: Path, similarity: str, *, classes: Sequence[str]
         return []
     for path in files:
         check_trajectories(parquet.schema(path), path)
-    there = [name.removeprefix("neighbours_") for name in parquet.schema(files[0]).names if name.startswith("neighbours_")]
+    there = [
+        name.removeprefix("neighbours_") for name in parquet.schema(files[0]).names if name.startswith("neighbours_")
+    ]
     if similarity not in there:
-        raise BadSettings(f"report.similarity: {trajectories} has no neighbours by {similarity!r}; {nearest(similarity, there)}")
+        raise BadSettings(
+            f"report.similarity: {trajectories} has no neighbours by {similarity!r}; {nearest(similarity, there)}"
+        )
     columns = ["dialogue_id", "trajectory", f"neighbours_{similarity}", f"similarity_{similarity}"]
     rows = {row["dialogue_id"]: row for row in parquet.read(files, columns).to_pylist()}
     _check_rows(rows, similarity, len(classes), trajectories)
@@ -85,11 +97,16 @@ def read_examples(trajectories: Path, similarity: str, *, classes: Sequence[str]
 
 def _check_rows(rows: Mapping[str, dict[str, Any]], similarity: str, classes: int, trajectories: Path) -> None:
     for name, row in rows.items():
-        labels, neighbours, values = (row[key] for key in ("trajectory", f"neighbours_{similarity}", f"similarity_{similarity}"))
+        labels, neighbours, values = (
+            row[key] for key in ("trajectory", f"neighbours_{similarity}", f"similarity_{similarity}")
+        )
         if None in (name, labels, neighbours, values) or None in labels or len(neighbours) != len(values) or not labels:
             raise BadTable(f"{trajectories}: {name}: an empty cell, or not one similarity per neighbour")
         if not all(-1 <= label < classes for label in labels) or not rows.keys() >= {*neighbours}:
-            raise BadTable(f"{trajectories}: {name}: a label that is none of the {classes} classes, or a neighbour that is no dialogue of the split")
+            raise BadTable(
+                f"{trajectories}: {name}: a label that is none of the {classes} classes, or a neighbour that is no"
+                " dialogue of the split"
+            )
 
 
 def abbreviations(classes: Sequence[str]) -> dict[str, str]:
@@ -100,7 +117,11 @@ def abbreviations(classes: Sequence[str]) -> dict[str, str]:
     """
     short: dict[str, str] = {}
     for name in classes:
-        lengths = (length for length in range(1, len(name)) if not any(other != name and other.startswith(name[:length]) for other in classes))
+        lengths = (
+            length
+            for length in range(1, len(name))
+            if not any(other != name and other.startswith(name[:length]) for other in classes)
+        )
         short[name] = name[: next(lengths, len(name))].capitalize()
     return short
 
@@ -112,11 +133,18 @@ def _choose(rows: Sequence[dict[str, Any]], similarity: str, number: int, neighb
     def rank(row: dict[str, Any]) -> tuple[float, bool, float, str]:
         counts = Counter(label for label in row["trajectory"] if label >= 0)
         one_prevails = 2 * max(counts.values()) > counts.total()
-        return -min(len(counts), ENOUGH_EMOTIONS), one_prevails, -float(np.sum(row[f"similarity_{similarity}"][:neighbours])), row["dialogue_id"]
+        return (
+            -min(len(counts), ENOUGH_EMOTIONS),
+            one_prevails,
+            -float(np.sum(row[f"similarity_{similarity}"][:neighbours])),
+            row["dialogue_id"],
+        )
 
     chosen: list[dict[str, Any]] = []
     shown: set[str] = set()
-    for row in sorted((row for row in rows if len(row["trajectory"]) >= half and row[f"neighbours_{similarity}"]), key=rank):
+    for row in sorted(
+        (row for row in rows if len(row["trajectory"]) >= half and row[f"neighbours_{similarity}"]), key=rank
+    ):
         if len(chosen) < number and row["dialogue_id"] not in shown:
             chosen.append(row)
             shown.update(row[f"neighbours_{similarity}"][:neighbours])
@@ -124,17 +152,27 @@ def _choose(rows: Sequence[dict[str, Any]], similarity: str, number: int, neighb
 
 
 def _draw(
-    rows: Mapping[str, dict[str, Any]], row: dict[str, Any], similarity: str, neighbours: int, classes: Sequence[str], colours: Mapping[str, str]
+    rows: Mapping[str, dict[str, Any]],
+    row: dict[str, Any],
+    similarity: str,
+    neighbours: int,
+    classes: Sequence[str],
+    colours: Mapping[str, str],
 ) -> Example:
     nearest_rows = [rows[one] for one in row[f"neighbours_{similarity}"][:neighbours]]
     longest = max(len(one["trajectory"]) for one in (row, *nearest_rows))
     widths = [len(one["trajectory"]) if similarity == "path" else longest for one in (row, *nearest_rows)]
     values = [None, *row[f"similarity_{similarity}"][:neighbours]]
-    strips = [_strip(one, value, width, classes, colours) for one, value, width in zip((row, *nearest_rows), values, widths, strict=True)]
+    strips = [
+        _strip(one, value, width, classes, colours)
+        for one, value, width in zip((row, *nearest_rows), values, widths, strict=True)
+    ]
     return Example(strips[0], strips[1:])
 
 
-def _strip(row: dict[str, Any], similarity: float | None, cells_across: int, classes: Sequence[str], colours: Mapping[str, str]) -> Strip:
+def _strip(
+    row: dict[str, Any], similarity: float | None, cells_across: int, classes: Sequence[str], colours: Mapping[str, str]
+) -> Strip:
     short = abbreviations(classes)
     cells = []
     # More letters than that do not fit into the cell of a long dialogue.

@@ -32,7 +32,18 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "grid.alpha": 0.18,
     "grid.linewidth": 0.8,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color", "grid.color"), _INK),
+    **dict.fromkeys(
+        (
+            "text.color",
+            "axes.edgecolor",
+            "axes.labelcolor",
+            "axes.titlecolor",
+            "xtick.color",
+            "ytick.color",
+            "grid.color",
+        ),
+        _INK,
+    ),
     "axes.titlelocation": "left",
     "axes.titlesize": 10,
     "legend.frameon": False,
@@ -51,7 +62,13 @@ def labels(shares: Mapping[str, Mapping[str, tuple[int, float]]]) -> str:
         width = 0.82 / len(shares)
         for at, (split, of_split) in enumerate(shares.items()):
             offsets = [index + (at - (len(shares) - 1) / 2) * width for index in range(len(names))]
-            bars = axes.bar(offsets, [share for _, share in of_split.values()], width * 0.92, label=split, color=SPLIT_COLOURS.get(split, SPARE_COLOURS[-1]))
+            bars = axes.bar(
+                offsets,
+                [share for _, share in of_split.values()],
+                width * 0.92,
+                label=split,
+                color=SPLIT_COLOURS.get(split, SPARE_COLOURS[-1]),
+            )
             axes.bar_label(bars, [str(count) for count, _ in of_split.values()], fontsize=7.5, padding=2)
         axes.set_xticks(range(len(names)), names)
         axes.tick_params(axis="x", length=0)
@@ -70,9 +87,23 @@ def scores(recipes: Sequence[Recipe]) -> str:
         for row, recipe in enumerate(recipes):
             spread = recipe.over_seeds(lambda seed: seed.test.weighted_f1)
             axes.plot(
-                spread.values, [row] * len(spread.values), "o", color=SPLIT_COLOURS["train"], alpha=0.55, markersize=6, label="a seed" if not row else None
+                spread.values,
+                [row] * len(spread.values),
+                "o",
+                color=SPLIT_COLOURS["train"],
+                alpha=0.55,
+                markersize=6,
+                label="a seed" if not row else None,
             )
-            axes.plot([spread.mean], [row], "|", color=_INK, markersize=17, markeredgewidth=2, label="mean" if not row else None)
+            axes.plot(
+                [spread.mean],
+                [row],
+                "|",
+                color=_INK,
+                markersize=17,
+                markeredgewidth=2,
+                label="mean" if not row else None,
+            )
         majority = recipes[0].majority["test"].weighted_f1
         axes.axvline(majority, color=SPLIT_COLOURS["dev"], linestyle="--", linewidth=1.4, label="majority class")
         axes.set_yticks(range(len(recipes)), [_short(recipe.recipe) for recipe in recipes])
@@ -98,9 +129,14 @@ def history(epochs: Sequence[Epoch], chosen: Mapping[str, int]) -> str:
         for at, (seed, of_seed) in enumerate(_by_seed(epochs).items()):
             colour = SEED_COLOURS[at % len(SEED_COLOURS)]
             numbers = [one.epoch for one in of_seed]
-            for axes, values in ((left, [one.train_loss for one in of_seed]), (right, [one.dev_weighted_f1 for one in of_seed])):
+            for axes, values in (
+                (left, [one.train_loss for one in of_seed]),
+                (right, [one.dev_weighted_f1 for one in of_seed]),
+            ):
                 axes.plot(numbers, values, color=colour, linewidth=1.5, label=f"seed {seed}")
-                points = [(number, value) for number, value in zip(numbers, values, strict=True) if number == chosen.get(seed)]
+                points = [
+                    (number, value) for number, value in zip(numbers, values, strict=True) if number == chosen.get(seed)
+                ]
                 axes.plot([x for x, _ in points], [y for _, y in points], "o", color=colour, markersize=6)
         for axes, title in ((left, "Training loss"), (right, "Weighted F1 on dev")):
             axes.set_title(title)
@@ -138,14 +174,17 @@ def _by_seed(epochs: Sequence[Epoch]) -> dict[str, list[Epoch]]:
 
 
 def _svg(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element without date, and without numbered ids, which would repeat in a page of many figures.
+    """The figure as an ``<svg>`` element without date, and without numbered ids, which would repeat in a page of many
+    figures.
 
     The ids that stay are hashes of what they name (markers, clipping frames): where two are equal, so are the things.
     """
     buffer = io.StringIO()
     nothing: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it only measures; the browser draws the letters, in its own fonts
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing from font"
+        )  # it only measures; the browser draws the letters, in its own fonts
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

@@ -1,4 +1,6 @@
-"""The page of ``merc-shards neighbours``: a dialogue and its nearest under each other. Texts come from corpora, so all is escaped."""
+"""The page of ``merc-shards neighbours``: a dialogue and its nearest under each other. Texts come from corpora, so all
+is escaped.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +44,13 @@ def render(shown: Sequence[Seen], name: str, classes: Sequence[str]) -> str:
         name: of the similarity, such as ``path`` or ``edit_predicted``.
         classes: names of the labels.
     """
-    environment = Environment(loader=PackageLoader("merc.reports", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("merc.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     colours, short = emotion_colours(classes), abbreviations(classes)
     stretched = name.removesuffix("_predicted") in _STRETCHED
     longest = max(len(one.labels) for one in shown)
@@ -50,16 +58,31 @@ def render(shown: Sequence[Seen], name: str, classes: Sequence[str]) -> str:
     legend = [(one, short[one], colours[one], ink_on(colours[one])) for one in classes]
     template = environment.get_template(_TEMPLATE)
     similarity, predicted = name.removesuffix("_predicted"), name.endswith("_predicted")
-    return visible(template.render(strips=strips, similarity=similarity, predicted=predicted, stretched=stretched, legend=legend))
+    return visible(
+        template.render(strips=strips, similarity=similarity, predicted=predicted, stretched=stretched, legend=legend)
+    )
 
 
 def _turns(dialogue: Seen, across: int, classes: Sequence[str]) -> list[_Turn]:
     colours, short = emotion_colours(classes), abbreviations(classes)
     turns = []
-    for position, (label, speaker, text) in enumerate(zip(dialogue.labels, dialogue.speakers, dialogue.texts, strict=True)):
+    for position, (label, speaker, text) in enumerate(
+        zip(dialogue.labels, dialogue.speakers, dialogue.texts, strict=True)
+    ):
         emotion = classes[label] if label >= 0 else ""
         colour = colours.get(emotion)
         letters = short[emotion] if emotion and len(short[emotion]) <= 60 // across else ""
         ink = ink_on(colour) if colour else ""
-        turns.append(_Turn(100 * position / across, 100 / across, letters, emotion or "outside the label set", colour, ink, speaker, text))
+        turns.append(
+            _Turn(
+                100 * position / across,
+                100 / across,
+                letters,
+                emotion or "outside the label set",
+                colour,
+                ink,
+                speaker,
+                text,
+            )
+        )
     return turns

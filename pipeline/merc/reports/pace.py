@@ -1,4 +1,6 @@
-"""What an epoch of a recipe took, from the times beside the runs (:mod:`merc.timing`), and why it isn't known where it is not."""
+"""What an epoch of a recipe took, from the times beside the runs (:mod:`merc.timing`), and why it isn't known where it
+is not.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -22,20 +22,31 @@ def check(reports: Path) -> None:
     A file or folder of any other name stays what it is.
 
     Raises:
-        SettingsDiffer: if ``index.html`` or ``pages`` were not made by ``merc-report``, a table is there without them, or it is a file.
+        SettingsDiffer: if ``index.html`` or ``pages`` were not made by ``merc-report``, a table is there without them,
+            or it is a file.
         CannotWrite: if the folder cannot be read.
     """
     if reports.exists() and not reports.is_dir():
-        raise SettingsDiffer(f"{reports}: a file, where the folder of the report should be; move it away, or give another folder by --reports")
+        raise SettingsDiffer(
+            f"{reports}: a file, where the folder of the report should be; move it away, or give another folder by"
+            " --reports"
+        )
     with files.writing(reports):
         files.finish_replacing(reports / PAGES)  # of a run that was killed
         index, pages = reports / OVERVIEW, reports / PAGES
-        strange = [path for path, ours in ((index, _is_page(index)), (pages, (reports / MARKER).is_file())) if path.exists() and not ours]
+        strange = [
+            path
+            for path, ours in ((index, _is_page(index)), (pages, (reports / MARKER).is_file()))
+            if path.exists() and not ours
+        ]
         if not strange and not index.exists() and not pages.exists():
             strange = [reports / name for name in TABLES if (reports / name).exists()]
     if strange:
         there = ", ".join(map(str, strange))
-        raise SettingsDiffer(f"{there}: not made by merc-report, so that it is not replaced; move it away, or give another folder by --reports")
+        raise SettingsDiffer(
+            f"{there}: not made by merc-report, so that it is not replaced; move it away, or give another folder by"
+            " --reports"
+        )
 
 
 def _is_page(path: Path) -> bool:
@@ -47,7 +58,9 @@ def _is_page(path: Path) -> bool:
 
 @contextmanager
 def making(reports: Path) -> Iterator[Path]:
-    """Yields an empty folder, on the same disk as the report, and removes it at the end; also one that a killed run left."""
+    """Yields an empty folder, on the same disk as the report, and removes it at the end; also one that a killed run
+    left.
+    """
     folder = reports / SCRATCH
     with files.writing(reports):
         if folder.exists():
@@ -59,7 +72,8 @@ def making(reports: Path) -> Iterator[Path]:
 
 
 def put(made: Path, reports: Path) -> Path:
-    """Puts what was made in the folder of :func:`making` into its places, each whole or not at all: the pages, then the overview, which links to them.
+    """Puts what was made in the folder of :func:`making` into its places, each whole or not at all: the pages, then the
+    overview, which links to them.
 
     Returns:
         The overview.

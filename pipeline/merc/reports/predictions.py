@@ -1,4 +1,5 @@
-"""What a run predicts: of every utterance the probabilities of the classes, their mean over the seeds. All pages read it here.
+"""What a run predicts: of every utterance the probabilities of the classes, their mean over the seeds. All pages read
+it here.
 
 Legend: R rows of a file, U utterances that it speaks of, C classes of a run.
 """
@@ -53,7 +54,10 @@ def of_table(table: pa.Table, classes: int, path: Path) -> Predictions:
         BadTable: if there are other than ``classes`` finite probabilities in a row, or an utterance twice for a seed.
     """
     if not pa.types.is_string(table["utterance_id"].type) or not pa.types.is_integer(table["seed"].type):
-        raise BadTable(f"{path}: utterance_id holds {table['utterance_id'].type} and seed {table['seed'].type} instead of strings and integers")
+        raise BadTable(
+            f"{path}: utterance_id holds {table['utterance_id'].type} and seed {table['seed'].type} instead of strings"
+            " and integers"
+        )
     probabilities_RC = _probabilities(table, classes, path)
     encoded: Any = table["utterance_id"].combine_chunks().dictionary_encode()
     ids, place_R = encoded.dictionary, np.asarray(encoded.indices, dtype=np.int64)
@@ -67,7 +71,10 @@ def of_table(table: pa.Table, classes: int, path: Path) -> Predictions:
 def _probabilities(table: pa.Table, classes: int, path: Path) -> NDArray[np.float64]:
     column = table["probabilities"].combine_chunks()
     if not pa.types.is_fixed_size_list(column.type) or column.type.list_size != classes or column.null_count:
-        raise BadTable(f"{path}: probabilities are {column.type} instead of {classes} numbers, one for each class that {RESULTS} names")
+        raise BadTable(
+            f"{path}: probabilities are {column.type} instead of {classes} numbers, one for each class that {RESULTS}"
+            " names"
+        )
     probabilities_RC = np.asarray(column.flatten(), dtype=np.float64).reshape(-1, classes)
     if not np.isfinite(probabilities_RC).all():
         raise BadTable(f"{path}: probabilities that are not finite")

@@ -1,4 +1,6 @@
-"""Scores that papers print, with their source: rows beside ours, and never ranked with them, since features, splits and selection differ."""
+"""Scores that papers print, with their source: rows beside ours, and never ranked with them, since features, splits and
+selection differ.
+"""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -15,13 +17,16 @@ from merc.errors import BadSettings
 FILE = "published.csv"
 _KEY = "report.published"
 
-Percent = Annotated[Annotated[float, Field(ge=0, le=100)] | None, BeforeValidator(lambda value: None if value == "" else value)]
+Percent = Annotated[
+    Annotated[float, Field(ge=0, le=100)] | None, BeforeValidator(lambda value: None if value == "" else value)
+]
 
 
 class Published(BaseModel):
     """A row of the file: scores in per cent on test, None where the paper prints none.
 
-    ``eccs``, ``eics``, ``shift`` and ``no_shift`` are weighted F1 with another context, and on utterances whose emotion shifts or stays.
+    ``eccs``, ``eics``, ``shift`` and ``no_shift`` are weighted F1 with another context, and on utterances whose emotion
+    shifts or stays.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,7 +67,8 @@ def read_published(more: str | None = None) -> list[Published]:
     """The rows that come with the package, and those of the file ``more``.
 
     Raises:
-        BadSettings: if that file is missing, or a column or value is not as it should be; the message names file and line.
+        BadSettings: if that file is missing, or a column or value is not as it should be; the message names file and
+            line.
     """
     own = resources("merc.reports").joinpath(FILE).read_text(encoding="utf-8")
     rows = _rows(own.splitlines(keepends=True), FILE)
@@ -83,7 +89,9 @@ def _lines(path: Path) -> list[str]:
         files.check_kind(path)
         return path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
     except OSError as error:
-        raise BadSettings(f"{_KEY}: {path} cannot be read: {error.strerror}; null shows what comes with the package alone") from error
+        raise BadSettings(
+            f"{_KEY}: {path} cannot be read: {error.strerror}; null shows what comes with the package alone"
+        ) from error
     except UnicodeDecodeError as error:
         raise BadSettings(f"{_KEY}: {path} is not a text file in UTF-8: {error}") from error
 
@@ -102,12 +110,19 @@ def _check_columns(there: Sequence[str], name: str) -> None:
     needed = [column for column, field in Published.model_fields.items() if field.is_required()]
     missing, unknown = [one for one in needed if one not in there], [one for one in there if one not in known]
     if missing or unknown or len(set(there)) != len(there):
-        wrong = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has the unknown {', '.join(map(repr, unknown))}"] * bool(unknown)
-        raise BadSettings(f"{_KEY}: the first line of {name} {' and '.join(wrong) or 'names a column twice'}; columns: {', '.join(known)}")
+        wrong = [f"lacks {', '.join(missing)}"] * bool(missing) + [
+            f"has the unknown {', '.join(map(repr, unknown))}"
+        ] * bool(unknown)
+        raise BadSettings(
+            f"{_KEY}: the first line of {name} {' and '.join(wrong) or 'names a column twice'}; columns:"
+            f" {', '.join(known)}"
+        )
 
 
 def _row(row: dict[str | Any, Any], where: str) -> Published:
-    cells = {name: value for name, value in row.items() if value is not None}  # a line that ends early leaves the rest out
+    cells = {
+        name: value for name, value in row.items() if value is not None
+    }  # a line that ends early leaves the rest out
     if None in cells:
         raise BadSettings(f"{_KEY}: {where}: more cells than columns; a cell that holds a comma stands in quotes")
     try:

@@ -73,8 +73,8 @@ class Seed(_Lenient):
 
 
 class Recipe(_Lenient):
-    """All seeds of one recipe on one dataset; ``tag`` says whether its encoders were fine-tuned on emotion labels, ``unlabelled_in_context`` whether the
-    dialogues hold utterances outside the label set, which most papers drop.
+    """All seeds of one recipe on one dataset; ``tag`` says whether its encoders were fine-tuned on emotion labels,
+    ``unlabelled_in_context`` whether the dialogues hold utterances outside the label set, which most papers drop.
     """
 
     dataset: str
@@ -99,8 +99,12 @@ class Recipe(_Lenient):
 
     @property
     def protocol(self) -> str:
-        """The label set, and whether the context holds what has no label of it; recipes with another protocol are not to be ranked against each other."""
-        return f"{self.label_set}, with utterances outside it as context" if self.unlabelled_in_context else self.label_set
+        """The label set, and whether the context holds what has no label of it; recipes with another protocol are not
+        to be ranked against each other.
+        """
+        return (
+            f"{self.label_set}, with utterances outside it as context" if self.unlabelled_in_context else self.label_set
+        )
 
     def over_seeds(self, score: Callable[[Seed], float]) -> "Spread":
         """A score's mean and spread over the seeds."""
@@ -158,7 +162,9 @@ def read_recipes(runs: Path, dataset: str) -> list[Recipe]:
 
 
 def read_record(runs: Path, recipe: Recipe) -> dict[str, Any]:
-    """What a run was made with: its ``settings``, and under ``inputs`` the fingerprint of its ``shards``; empty if it has no record."""
+    """What a run was made with: its ``settings``, and under ``inputs`` the fingerprint of its ``shards``; empty if it
+    has no record.
+    """
     path = runs / recipe.dataset / recipe.recipe / RECORD
     record: dict[str, Any] = files.read_record(path, Record, "the record of a training") if path.is_file() else {}
     return record
@@ -192,7 +198,10 @@ def read_history(runs: Path, recipe: Recipe) -> list[Epoch]:
         if missing:
             raise BadTable(f"{path}: no column {', '.join(sorted(missing))}; there are {rows.fieldnames}")
         try:
-            return [Epoch(row["seed"], int(row["epoch"]), float(row["train_loss"]), float(row["dev_weighted_f1"])) for row in rows]
+            return [
+                Epoch(row["seed"], int(row["epoch"]), float(row["train_loss"]), float(row["dev_weighted_f1"]))
+                for row in rows
+            ]
         except (TypeError, ValueError) as error:
             raise BadTable(f"{path}, line {rows.line_num}: {error}") from error
 

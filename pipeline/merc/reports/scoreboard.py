@@ -26,7 +26,8 @@ class Scoreboard:
         tag: of the encoders, frozen or fine-tuned on the train labels.
         recipes: in their order.
         best: the one with the highest mean dev weighted F1; of equal ones the first by name.
-        compared_with: the recipe that the marks refer to: the best one, or what ``evaluation.significance.reference`` named; empty without a comparison.
+        compared_with: the recipe that the marks refer to: the best one, or what ``evaluation.significance.reference``
+            named; empty without a comparison.
         marked: recipes whose test weighted F1 differs from that one's by both tests.
         claims_nothing: whether recipes were compared, but with too few seeds in common for any claim.
     """
@@ -65,14 +66,20 @@ def _scoreboard(recipes: Sequence[Recipe], significance: Significance | None) ->
         return Scoreboard(*what, recipes, best)
     names = {recipe.recipe for recipe in recipes}
     anchor = significance.reference or best.recipe
-    pairs = {other: pair for other, pair in significance.with_one(anchor).items() if other in names} if anchor in names else {}
+    pairs = (
+        {other: pair for other, pair in significance.with_one(anchor).items() if other in names}
+        if anchor in names
+        else {}
+    )
     marked = frozenset(other for other, pair in pairs.items() if pair.significant)
     silent = bool(pairs) and all(pair.significant is None for pair in pairs.values())
     return Scoreboard(*what, recipes, best, anchor if pairs else "", marked, silent)
 
 
 def best_of(boards: Sequence[Scoreboard], label_set: str) -> Recipe | None:
-    """The best recipe of the first scoreboard with the label set of the shards, else of the first; None if nothing was trained."""
+    """The best recipe of the first scoreboard with the label set of the shards, else of the first; None if nothing was
+    trained.
+    """
     own = [board for board in boards if board.label_set == label_set] or boards
     return own[0].best if own else None
 
@@ -96,6 +103,9 @@ def significance_words(board: Scoreboard) -> str:
     if board.claims_nothing:
         return "Fewer than two seeds in common: of significance nothing is claimed."
     if not board.marked:
-        return f"No test WF1 differs significantly from that of {board.compared_with}, by the paired t-test over the seeds and the bootstrap over dialogues."
+        return (
+            f"No test WF1 differs significantly from that of {board.compared_with}, by the paired t-test over the seeds"
+            " and the bootstrap over dialogues."
+        )
     tests = "the paired t-test over the seeds, corrected by Holm, and the bootstrap over dialogues agree"
     return f"† test WF1 differs significantly from that of {board.compared_with}: {tests}."

@@ -1,4 +1,6 @@
-"""DVC stage ``report``: shards, runs and evaluations → pages, tables for papers, and the data of ``dvc metrics`` and ``dvc plots``."""
+"""DVC stage ``report``: shards, runs and evaluations → pages, tables for papers, and the data of ``dvc metrics`` and
+``dvc plots``.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,8 +31,16 @@ from merc.shown import visible
 from merc.trajectories import stage as trajectories
 
 
-def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets: list[str] | None = None, evaluations: Path | None = None) -> Path:
-    """Writes ``index.html``, ``pages/``, ``results.md``, ``results.tex``, ``coverage.csv``, ``labels.csv``, ``coverage.json`` and ``scores.json``.
+def write_report(
+    config: Config,
+    out: Path,
+    runs: Path,
+    reports: Path,
+    datasets: list[str] | None = None,
+    evaluations: Path | None = None,
+) -> Path:
+    """Writes ``index.html``, ``pages/``, ``results.md``, ``results.tex``, ``coverage.csv``, ``labels.csv``,
+    ``coverage.json`` and ``scores.json``.
 
     All is made aside, so that a report that is there stays whole until the new one is.
 
@@ -47,7 +57,8 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
 
     Raises:
         RawDataMissing: if there are no shards at all.
-        BadSettings: if a dataset has no shards, the trajectories lack the similarity that is to be drawn, or the file of published scores is none.
+        BadSettings: if a dataset has no shards, the trajectories lack the similarity that is to be drawn, or the file
+            of published scores is none.
         BadTable: if shards, runs or evaluations do not hold what they should, or are made again or removed meanwhile.
         SettingsDiffer: if ``reports`` holds something else.
     """
@@ -61,7 +72,15 @@ def write_report(config: Config, out: Path, runs: Path, reports: Path, datasets:
         for one in found:
             _check_there(one)
         target = place.put(folder, reports)
-    logger.info("report: %s", target, extra={"stage": "report", "datasets": [one.name for one in found], "recipes": sum(len(one.recipes) for one in found)})
+    logger.info(
+        "report: %s",
+        target,
+        extra={
+            "stage": "report",
+            "datasets": [one.name for one in found],
+            "recipes": sum(len(one.recipes) for one in found),
+        },
+    )
     return target
 
 
@@ -93,13 +112,18 @@ def _check_there(one: DatasetReport) -> None:
         raise BadTable(f"{one.layout.shards}: made again while the report was made; run merc-report again")
     for recipe in one.recipes:
         if results.state(one.runs, recipe) != one.states[recipe.recipe]:
-            raise BadTable(f"{one.runs / recipe.dataset / recipe.recipe}: trained again while the report was made; run merc-report again")
+            raise BadTable(
+                f"{one.runs / recipe.dataset / recipe.recipe}: trained again while the report was made; run merc-report"
+                " again"
+            )
 
 
 def _chosen(out: Path, datasets: list[str] | None) -> list[str]:
     there = with_shards(out)
     if not there:
-        raise RawDataMissing(f"there are no shards in {out}; these make some:\n  merc-extract --dataset NAME\n  dvc repro")
+        raise RawDataMissing(
+            f"there are no shards in {out}; these make some:\n  merc-extract --dataset NAME\n  dvc repro"
+        )
     if datasets is None:
         return there
     for name in datasets:
@@ -108,7 +132,9 @@ def _chosen(out: Path, datasets: list[str] | None) -> list[str]:
     return list(dict.fromkeys(datasets))
 
 
-def _dataset_report(config: Config, layout: Layout, runs: Path, evaluations: Path | None, published: list[Published]) -> DatasetReport:
+def _dataset_report(
+    config: Config, layout: Layout, runs: Path, evaluations: Path | None, published: list[Published]
+) -> DatasetReport:
     info = reader.info(layout.shards)
     recipes = results.read_recipes(runs, layout.dataset)
     states = {recipe.recipe: results.state(runs, recipe) for recipe in recipes}
@@ -131,7 +157,9 @@ def _dataset_report(config: Config, layout: Layout, runs: Path, evaluations: Pat
         recipes=recipes,
         boards=boards,
         states=states,
-        trained_on_others=[name for name, record in records.items() if record and record["inputs"].get("shards") != info["fingerprint"]],
+        trained_on_others=[
+            name for name, record in records.items() if record and record["inputs"].get("shards") != info["fingerprint"]
+        ],
         best=best,
         epochs=results.read_history(runs, best) if best else [],
         evaluated=evaluated,
@@ -150,7 +178,9 @@ def _evaluated(evaluations: Path | None, dataset: str, records: Mapping[str, Map
     """Those of the runs that have a record: what an evaluation is of is known by it."""
     if evaluations is None:
         return Evaluations()
-    return read_evaluations(evaluations, dataset, {recipe: record["fingerprint"] for recipe, record in records.items() if record})
+    return read_evaluations(
+        evaluations, dataset, {recipe: record["fingerprint"] for recipe, record in records.items() if record}
+    )
 
 
 def _examples(config: Config, layout: Layout, classes: list[str]) -> list[Example]:
@@ -168,7 +198,10 @@ def _settings(layout: Layout, info: dict[str, Any]) -> dict[str, Any]:
     """What the shards and trajectories were made with, from their records; params.yaml may have changed since."""
     made = {
         "corpora": {layout.dataset: info.get("corpus_settings", {})},
-        "encoders": {modality: {facts.get("name", "encoder"): facts.get("settings", {})} for modality, facts in info["encoders"].items()},
+        "encoders": {
+            modality: {facts.get("name", "encoder"): facts.get("settings", {})}
+            for modality, facts in info["encoders"].items()
+        },
         "shards": info.get("settings", {}).get("shards", {}),
     }
     record = layout.shards / "trajectories" / trajectories.RECORD
@@ -179,10 +212,14 @@ def _settings(layout: Layout, info: dict[str, Any]) -> dict[str, Any]:
 @OUT
 @RUNS
 @EVALUATIONS
-@click.option("--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder of the report.")
+@click.option(
+    "--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder of the report."
+)
 @click.option("--dataset", "datasets", multiple=True, help="Only this one; repeatable. Default: all that have shards.")
 @PARAMS
-def main(out: Path, runs: Path, evaluations: Path, reports: Path, datasets: tuple[str, ...], params_file: Path | None) -> None:
+def main(
+    out: Path, runs: Path, evaluations: Path, reports: Path, datasets: tuple[str, ...], params_file: Path | None
+) -> None:
     """Writes the report of shards, runs and evaluations."""
     log.set_up()
     with exiting():

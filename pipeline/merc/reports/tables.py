@@ -53,7 +53,9 @@ class CoverageRow:
 
 @dataclass(frozen=True)
 class AbsenceRow:
-    """A modality that many utterances of a split lack: ``absent`` of them, ``of_reason`` of these for the most frequent reason."""
+    """A modality that many utterances of a split lack: ``absent`` of them, ``of_reason`` of these for the most frequent
+    reason.
+    """
 
     dataset: str
     split: str
@@ -125,19 +127,25 @@ def read_failures(shards: Path) -> list[FailureRow]:
     Raises:
         BadTable: if it holds a reason that the pipeline does not know.
     """
-    grouped = _failed(shards, "*").group_by(["stage", "modality", "reason"]).aggregate([("utterance_id", "count_distinct")])
+    grouped = (
+        _failed(shards, "*").group_by(["stage", "modality", "reason"]).aggregate([("utterance_id", "count_distinct")])
+    )
     rows = []
     for row in grouped.to_pylist():
         if row["reason"] not in REASONS:
             raise BadTable(f"{shards / 'failures'}: unknown reason {row['reason']!r}; one of {', '.join(REASONS)}")
         kind, meaning = REASONS[row["reason"]]
-        rows.append(FailureRow(row["stage"], row["modality"], row["reason"], kind, meaning, row["utterance_id_count_distinct"]))
+        rows.append(
+            FailureRow(row["stage"], row["modality"], row["reason"], kind, meaning, row["utterance_id_count_distinct"])
+        )
     return sorted(rows, key=lambda row: (-row.utterances, row.stage, row.modality, row.reason))
 
 
 def _failed(shards: Path, split: str) -> pa.Table:
     """The failure rows of a split, or of all (``*``)."""
-    tables = [failures.checked(parquet.read(path), path) for path in sorted((shards / "failures").glob(f"{split}-*.parquet"))]
+    tables = [
+        failures.checked(parquet.read(path), path) for path in sorted((shards / "failures").glob(f"{split}-*.parquet"))
+    ]
     return pa.concat_tables([failures.SCHEMA.empty_table(), *tables])
 
 
@@ -145,12 +153,22 @@ def _split_row(dataset: str, split: str, table: pa.Table) -> SplitRow:
     lengths = table["n_utterances"].to_numpy()
     labels = _flat(table, "emotion_index")
     speakers = table["n_speakers"].to_numpy()
-    return SplitRow(dataset, split, table.num_rows, int(lengths.sum()), int((labels >= 0).sum()), int(lengths.max(initial=0)), int(speakers.max(initial=0)))
+    return SplitRow(
+        dataset,
+        split,
+        table.num_rows,
+        int(lengths.sum()),
+        int((labels >= 0).sum()),
+        int(lengths.max(initial=0)),
+        int(speakers.max(initial=0)),
+    )
 
 
 def _coverage_rows(dataset: str, split: str, table: pa.Table, modalities: Iterable[str]) -> list[CoverageRow]:
     present = {modality: _flat(table, f"{modality}_present") for modality in modalities}
-    return [CoverageRow(dataset, split, modality, len(values), int(values.sum())) for modality, values in present.items()]
+    return [
+        CoverageRow(dataset, split, modality, len(values), int(values.sum())) for modality, values in present.items()
+    ]
 
 
 def _absence_rows(rows: Iterable[CoverageRow], failed: pa.Table) -> list[AbsenceRow]:
@@ -159,10 +177,28 @@ def _absence_rows(rows: Iterable[CoverageRow], failed: pa.Table) -> list[Absence
     for row in rows:
         absent = row.utterances - row.present
         if absent > LOUD_ABSENT_SHARE * row.utterances:
-            of_modality = failed.filter(pc.and_(pc.equal(failed["modality"], row.modality), pc.not_equal(failed["kind"], "altered")))
-            reasons = Counter(reason for _, reason in set(zip(of_modality["utterance_id"].to_pylist(), of_modality["reason"].to_pylist(), strict=True)))
+            of_modality = failed.filter(
+                pc.and_(pc.equal(failed["modality"], row.modality), pc.not_equal(failed["kind"], "altered"))
+            )
+            reasons = Counter(
+                reason
+                for _, reason in set(
+                    zip(of_modality["utterance_id"].to_pylist(), of_modality["reason"].to_pylist(), strict=True)
+                )
+            )
             reason, count = min(reasons.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
-            found.append(AbsenceRow(row.dataset, row.split, row.modality, row.utterances, absent, reason, REASONS[reason][1] if reason else "", count))
+            found.append(
+                AbsenceRow(
+                    row.dataset,
+                    row.split,
+                    row.modality,
+                    row.utterances,
+                    absent,
+                    reason,
+                    REASONS[reason][1] if reason else "",
+                    count,
+                )
+            )
     return found
 
 
@@ -171,7 +207,10 @@ def _label_rows(dataset: str, split: str, table: pa.Table, classes: Sequence[str
     labels = _flat(table, "emotion_index")
     counts = np.bincount(labels.astype(np.int64) + 1, minlength=len(classes) + 1).tolist()
     named = [*zip(classes, counts[1:], strict=True), *([(UNLABELLED, counts[0])] if counts[0] else [])]
-    return [LabelRow(dataset, split, emotion, count, count / len(labels) if len(labels) else 0.0) for emotion, count in named]
+    return [
+        LabelRow(dataset, split, emotion, count, count / len(labels) if len(labels) else 0.0)
+        for emotion, count in named
+    ]
 
 
 def _flat(table: pa.Table, column: str) -> Any:
@@ -187,7 +226,9 @@ def coverage_metrics(rows: Iterable[CoverageRow]) -> dict[str, dict[str, dict[st
 
 
 def score_metrics(results: dict[str, list[Recipe]]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    """For ``dvc metrics``: dataset → recipe → split → mean weighted F1 and accuracy over the seeds, and the spread of the former, rounded to six decimals."""
+    """For ``dvc metrics``: dataset → recipe → split → mean weighted F1 and accuracy over the seeds, and the spread of
+    the former, rounded to six decimals.
+    """
     tree: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for dataset, recipes in results.items():
         for recipe in recipes:
@@ -207,7 +248,10 @@ def _score_metrics(scores: Sequence[Scores]) -> dict[str, float]:
 
 def coverage_csv(rows: Iterable[CoverageRow]) -> str:
     """For ``dvc plots``: dataset, split, modality, utterances, present, share."""
-    return _csv(("dataset", "split", "modality", "utterances", "present", "share"), ({**asdict(row), "share": row.share} for row in rows))
+    return _csv(
+        ("dataset", "split", "modality", "utterances", "present", "share"),
+        ({**asdict(row), "share": row.share} for row in rows),
+    )
 
 
 def labels_csv(rows: Iterable[LabelRow]) -> str:

@@ -1,4 +1,6 @@
-"""The results of all datasets as a Markdown document and as LaTeX, for papers: the same rows and marks as on the pages."""
+"""The results of all datasets as a Markdown document and as LaTeX, for papers: the same rows and marks as on the
+pages.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +11,26 @@ from merc.reports.published import TagGroup
 from merc.reports.results import Recipe
 from merc.reports.scoreboard import Scoreboard, percent, significance_words, spread
 
-HEADS = ("Recipe", "Model", "Features", "Parameters", "Seconds an epoch", "Causal", "Seeds", "Dev WF1", "Test WF1", "Test Acc", "Test macro F1")
+HEADS = (
+    "Recipe",
+    "Model",
+    "Features",
+    "Parameters",
+    "Seconds an epoch",
+    "Causal",
+    "Seeds",
+    "Dev WF1",
+    "Test WF1",
+    "Test Acc",
+    "Test macro F1",
+)
 PUBLISHED_HEADS = ("System", "Features", "Modalities", "Test WF1", "Test Acc", "Year", "Source", "Protocol")
 _TEXT_COLUMNS = 3
 _MARKED = HEADS.index("Test WF1")
-_NOT_RANKED = "Printed in papers, per cent; other features, splits and ways to choose an epoch, so not to be ranked with the rows above."
+_NOT_RANKED = (
+    "Printed in papers, per cent; other features, splits and ways to choose an epoch, so not to be ranked with the rows"
+    " above."
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +45,32 @@ class Results:
 
 def result_cells(recipe: Recipe, pace: Pace) -> list[str]:
     """One recipe's row under :data:`HEADS`; scores in per cent, mean ± standard deviation over the seeds."""
-    facts = [recipe.recipe, recipe.model, recipe.features, f"{recipe.parameters:,}", str(pace), "yes" if recipe.causal else "no", str(len(recipe.seeds))]
+    facts = [
+        recipe.recipe,
+        recipe.model,
+        recipe.features,
+        f"{recipe.parameters:,}",
+        str(pace),
+        "yes" if recipe.causal else "no",
+        str(len(recipe.seeds)),
+    ]
     return facts + [percent(spread(recipe, score)) for score in HEADS[len(facts) :]]
 
 
 def majority_cells(recipe: Recipe) -> list[str]:
     """The row of always guessing the train split's most frequent class."""
     dev, test = recipe.majority["dev"], recipe.majority["test"]
-    return ["majority class", "–", "–", "–", "–", "–", "–", *(f"{100 * score:.2f}" for score in (dev.weighted_f1, test.weighted_f1, test.accuracy)), "–"]
+    return [
+        "majority class",
+        "–",
+        "–",
+        "–",
+        "–",
+        "–",
+        "–",
+        *(f"{100 * score:.2f}" for score in (dev.weighted_f1, test.weighted_f1, test.accuracy)),
+        "–",
+    ]
 
 
 def published_rows(groups: Iterable[TagGroup]) -> list[list[str]]:
@@ -45,7 +80,16 @@ def published_rows(groups: Iterable[TagGroup]) -> list[list[str]]:
         return "–" if value is None else f"{value:.2f}"
 
     return [
-        [row.system, row.features, ", ".join(row.modalities.split()), score(row.weighted_f1), score(row.accuracy), str(row.year), row.source, row.protocol]
+        [
+            row.system,
+            row.features,
+            ", ".join(row.modalities.split()),
+            score(row.weighted_f1),
+            score(row.accuracy),
+            str(row.year),
+            row.source,
+            row.protocol,
+        ]
         for group in groups
         for row in group.rows
     ]
@@ -54,7 +98,10 @@ def published_rows(groups: Iterable[TagGroup]) -> list[list[str]]:
 def about(board: Scoreboard) -> str:
     """What the scores of a table are, in a line."""
     tuned = ", encoders fine-tuned on the train labels" if board.tuned else ""
-    return f"Label set {board.protocol}{tuned}; epochs selected by {board.selections}; per cent, mean ± standard deviation over the seeds."
+    return (
+        f"Label set {board.protocol}{tuned}; epochs selected by {board.selections}; per cent, mean ± standard deviation"
+        " over the seeds."
+    )
 
 
 def markdown(results: Iterable[Results]) -> str:
@@ -65,11 +112,27 @@ def markdown(results: Iterable[Results]) -> str:
         if not one.boards:
             lines += ["Nothing has been trained on it yet.", ""]
         for board in one.boards:
-            lines += [shown.markdown(about(board)), "", _row(HEADS), _row("---" if at < _TEXT_COLUMNS else "---:" for at in range(len(HEADS)))]
-            lines += [_row(map(shown.markdown, majority_cells(board.recipes[0]))), *(_row(_markdown_cells(recipe, one, board)) for recipe in board.recipes), ""]
+            lines += [
+                shown.markdown(about(board)),
+                "",
+                _row(HEADS),
+                _row("---" if at < _TEXT_COLUMNS else "---:" for at in range(len(HEADS))),
+            ]
+            lines += [
+                _row(map(shown.markdown, majority_cells(board.recipes[0]))),
+                *(_row(_markdown_cells(recipe, one, board)) for recipe in board.recipes),
+                "",
+            ]
             lines += [part for line in _legend(board) for part in (shown.markdown(line), "")]
         if one.published:
-            lines += [f"### Published on {shown.markdown(one.dataset)}", "", _NOT_RANKED, "", _row(PUBLISHED_HEADS), _row(["---"] * len(PUBLISHED_HEADS))]
+            lines += [
+                f"### Published on {shown.markdown(one.dataset)}",
+                "",
+                _NOT_RANKED,
+                "",
+                _row(PUBLISHED_HEADS),
+                _row(["---"] * len(PUBLISHED_HEADS)),
+            ]
             lines += [*(_row(map(shown.markdown, cells)) for cells in published_rows(one.published)), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -93,8 +156,10 @@ def _row(cells: Iterable[str]) -> str:
 
 
 _LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}", "`": r"\textasciigrave{}",
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}",
+    "`": r"\textasciigrave{}",
     "±": r"$\pm$", "–": "--", "†": r"$^{\dagger}$",
 }  # fmt: skip
 
@@ -138,7 +203,11 @@ def _latex_cells(recipe: Recipe, of: Results, board: Scoreboard) -> list[str]:
 
 
 def _published_tabular(groups: Sequence[TagGroup]) -> list[str]:
-    return _booktabs("lllrrrll", PUBLISHED_HEADS, [[list(map(latex_escaped, cells)) for cells in published_rows([group])] for group in groups])
+    return _booktabs(
+        "lllrrrll",
+        PUBLISHED_HEADS,
+        [[list(map(latex_escaped, cells)) for cells in published_rows([group])] for group in groups],
+    )
 
 
 def _booktabs(columns: str, heads: Sequence[str], parts: Iterable[Iterable[Sequence[str]]]) -> list[str]:

@@ -1,4 +1,5 @@
-"""One row per dialogue with all modalities side by side. Every public class of the files here can be imported from this package.
+"""One row per dialogue with all modalities side by side. Every public class of the files here can be imported from this
+package.
 
 from merc.shards import Dialogues
 """

@@ -20,5 +20,7 @@ class Config(Settings):
     """Whether there are columns ``quality_…``, from an audit that was made before (``merc-extract audit``)."""
 
     def decisive(self) -> dict[str, Any]:
-        """For a fingerprint. What is off leaves no trace, so that shards made before there was such a setting are the same."""
+        """For a fingerprint. What is off leaves no trace, so that shards made before there was such a setting are the
+        same.
+        """
         return self.model_dump(mode="json", exclude=set() if self.quality else {"quality"})

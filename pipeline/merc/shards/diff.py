@@ -1,6 +1,7 @@
 """How two folders of shards differ: dialogues, vectors by how much, presence, labels and texts, and what made them.
 
-Both are read as streams, joined by dialogue id and within a dialogue by utterance id; where the orders agree, every row group is read once.
+Both are read as streams, joined by dialogue id and within a dialogue by utterance id; where the orders agree, every row
+group is read once.
 """
 
 from collections import Counter, defaultdict
@@ -25,8 +26,8 @@ from merc.shards.rewriting import read_failures
 
 _IDS, _UTTERANCES = "dialogue_id", "utterance_ids"
 _PER_DIALOGUE = ("corpus", "scenario", "n_speakers")
-# What made the content: of the record's other keys, some follow from the content, which is compared itself, some stand for it, and
-# `settings` says where files are cut.
+# What made the content: of the record's other keys, some follow from the content, which is compared itself, some stand
+# for it, and `settings` says where files are cut.
 _WHAT_MADE_IT = (
     "corpus",
     "corpus_settings",
@@ -61,8 +62,14 @@ def diff(one: Path, other: Path, *, tolerance: float = 0.0) -> Difference:
     differing = _differing(infos)
     return Difference(
         splits={split: _compare_split((one, other), split, facts, tolerance) for split in compared},
-        only=([split for split in splits[0] if split not in compared], [split for split in splits[1] if split not in compared]),
-        columns=([name for name in names[0] if name not in names[1]], [name for name in names[1] if name not in names[0]]),
+        only=(
+            [split for split in splits[0] if split not in compared],
+            [split for split in splits[1] if split not in compared],
+        ),
+        columns=(
+            [name for name in names[0] if name not in names[1]],
+            [name for name in names[1] if name not in names[0]],
+        ),
         info={key: pair for key, pair in differing.items() if "versions" not in key.split(".")},
         versions={key: pair for key, pair in differing.items() if "versions" in key.split(".")},
     )
@@ -76,7 +83,11 @@ def _differing(infos: tuple[Mapping[str, Any], Mapping[str, Any]]) -> dict[str, 
         kept = {key: info[key] for key in _WHAT_MADE_IT if key in info}
         if all(one.get("quality") for one in infos):
             kept["quality"] = info["quality"]["settings"]
-        kept["encoders"] = {modality: {**facts, "fingerprint": None} for modality, facts in info["encoders"].items() if modality in shared}
+        kept["encoders"] = {
+            modality: {**facts, "fingerprint": None}
+            for modality, facts in info["encoders"].items()
+            if modality in shared
+        }
         flats.append(flat(kept))
     one, other = flats
     return {key: (one.get(key), other.get(key)) for key in sorted({*one, *other}) if one.get(key) != other.get(key)}
@@ -109,7 +120,9 @@ def _counted(failed: pa.Table) -> Counter[tuple[str, ...]]:
 
 
 def _differing_trajectories(roots: tuple[Path, Path], split: str) -> list[str]:
-    """Columns of the trajectory tables that differ, or that only one of them has; none if neither folder has trajectories."""
+    """Columns of the trajectory tables that differ, or that only one of them has; none if neither folder has
+    trajectories.
+    """
     paths = [files_of(root, "trajectories", split) for root in roots]
     if not all(paths):
         return ["the whole table"] if any(paths) else []
@@ -144,7 +157,9 @@ class _Comparison:
         self.facts, self.change, self.tolerance = facts, change, tolerance
         transcripts = all(fact.transcripts for fact in facts)
         quality = [name for name in facts[0].quality_columns if name in facts[1].quality_columns]
-        self.lists = [name for name, _, _ in per_utterance(transcripts=transcripts, quality=quality) if name != _UTTERANCES]
+        self.lists = [
+            name for name, _, _ in per_utterance(transcripts=transcripts, quality=quality) if name != _UTTERANCES
+        ]
         for modality, dim in facts[0].dims.items():
             if modality in facts[1].dims:
                 lengths = (dim, facts[1].dims[modality])
@@ -164,17 +179,24 @@ class _Comparison:
         shared = ids[0].take(pa.array(rows[0]))
         self._note(_UTTERANCES, shared.filter(pa.array(np.diff(rows[1], prepend=-1) < 0)))  # in another order
         for name in self.lists:
-            values = [column(table, name).flatten().take(pa.array(index)) for table, index in zip((one, other), rows, strict=True)]
+            values = [
+                column(table, name).flatten().take(pa.array(index))
+                for table, index in zip((one, other), rows, strict=True)
+            ]
             self._count(name, values[0], values[1], shared)
         for modality, change in self.change.vectors.items():
             flags = [
-                column(table, f"{modality}_present").flatten().to_numpy(zero_copy_only=False)[index] for table, index in zip((one, other), rows, strict=True)
+                column(table, f"{modality}_present").flatten().to_numpy(zero_copy_only=False)[index]
+                for table, index in zip((one, other), rows, strict=True)
             ]
             change.lost += int((flags[0] & ~flags[1]).sum())
             change.gained += int((~flags[0] & flags[1]).sum())
             if change.lengths is None:
                 both = flags[0] & flags[1]
-                vectors = [reader.vectors_of(table[modality])[0][index[both]] for table, index in zip((one, other), rows, strict=True)]
+                vectors = [
+                    reader.vectors_of(table[modality])[0][index[both]]
+                    for table, index in zip((one, other), rows, strict=True)
+                ]
                 self._compare_vectors(modality, change, vectors, shared.filter(pa.array(both)))
 
     def finish(self) -> None:
@@ -183,7 +205,9 @@ class _Comparison:
             if change.changed:
                 change.mean_cosine = self.cosines[modality] / change.changed
 
-    def _compare_vectors(self, modality: str, change: VectorChange, vectors: Sequence[NDArray[np.float32]], ids: pa.Array) -> None:
+    def _compare_vectors(
+        self, modality: str, change: VectorChange, vectors: Sequence[NDArray[np.float32]], ids: pa.Array
+    ) -> None:
         change.compared += len(ids)
         one_ND, other_ND = (values.astype(np.float64) for values in vectors)
         difference_N = np.abs(one_ND - other_ND).max(axis=1, initial=0.0)

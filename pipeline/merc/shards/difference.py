@@ -84,7 +84,11 @@ class SplitChange:
     def differs(self) -> bool:
         """True if anything does."""
         of_ids = any(any(ids.only) for ids in (self.dialogues, self.utterances))
-        return of_ids or any(change.differs for change in self.vectors.values()) or bool(self.columns or any(self.failures) or self.trajectories)
+        return (
+            of_ids
+            or any(change.differs for change in self.vectors.values())
+            or bool(self.columns or any(self.failures) or self.trajectories)
+        )
 
 
 @dataclass
@@ -107,4 +111,6 @@ class Difference:
 
     @property
     def differs(self) -> bool:
-        return bool(any(self.only) or any(self.columns) or self.info) or any(split.differs for split in self.splits.values())
+        return bool(any(self.only) or any(self.columns) or self.info) or any(
+            split.differs for split in self.splits.values()
+        )

@@ -45,7 +45,15 @@ class Facts:
         labels = known if known is not None and known.classes == classes else LabelSet(info["label_set"], classes)
         in_order = [modality for modality in MODALITIES if modality in info["dims"]]  # JSON sorts keys
         dims, encoders = ({modality: info[key][modality] for modality in in_order} for key in ("dims", "encoders"))
-        return cls(info["corpus"], labels, dims, encoders, bool(info.get("transcripts", True)), info.get("quality"), _faces(info))
+        return cls(
+            info["corpus"],
+            labels,
+            dims,
+            encoders,
+            bool(info.get("transcripts", True)),
+            info.get("quality"),
+            _faces(info),
+        )
 
     @property
     def quality_columns(self) -> tuple[str, ...]:
@@ -78,11 +86,14 @@ def dialogue_rows(root: Path, split: str, facts: Facts, columns: list[str] | Non
         columns: only these; None for all.
 
     Raises:
-        BadTable: if a file cannot be read, has other columns than the record of the shards says, or holds a dialogue whose lists differ in length.
+        BadTable: if a file cannot be read, has other columns than the record of the shards says, or holds a dialogue
+            whose lists differ in length.
     """
     for path in files_of(root, "dialogues", split):
         with opened(path) as file:
             if not file.schema_arrow.equals(facts.schema, check_metadata=False):
-                raise BadTable(f"{path}: other columns than meta/info.json says; `merc-shards validate {root}` tells which")
+                raise BadTable(
+                    f"{path}: other columns than meta/info.json says; `merc-shards validate {root}` tells which"
+                )
             for index in range(file.num_row_groups):
                 yield with_equal_lists(file.read_row_group(index, columns=columns), path)

@@ -64,12 +64,23 @@ class Filtering:
         """
         if all(failed == total for failed, total in self.counts.values()):
             unknown = ", ".join(name for name in self.condition.names if name not in self.known)
-            why = f". Of none of them is there a value of {unknown}: docs/audit.md says where it comes from" if unknown else ""
-            raise BadSettings(f"--where {self.condition.text!r} is true of no utterance in {', '.join(self.splits)}; nothing was written{why}")
+            why = (
+                f". Of none of them is there a value of {unknown}: docs/audit.md says where it comes from"
+                if unknown
+                else ""
+            )
+            raise BadSettings(
+                f"--where {self.condition.text!r} is true of no utterance in {', '.join(self.splits)}; nothing was"
+                f" written{why}"
+            )
         fate = "they were left out" if self.drop else "they have no label here and are context for the others"
-        words = "{split}: {failed} of {total} utterances do not meet the condition {condition}, or it is not known whether they do; {fate}."
+        words = (
+            "{split}: {failed} of {total} utterances do not meet the condition {condition}, or it is not known whether"
+            " they do; {fate}."
+        )
         return [
-            words.format(split=split, failed=failed, total=total, condition=self.condition.text, fate=fate) for split, (failed, total) in self.counts.items()
+            words.format(split=split, failed=failed, total=total, condition=self.condition.text, fate=fate)
+            for split, (failed, total) in self.counts.items()
         ]
 
 
@@ -90,18 +101,26 @@ def _without(rows: pa.Table, holds_N: NDArray[np.bool_]) -> pa.Table:
     """The dialogues without some utterances, speakers numbered anew; without dialogues of which none is left."""
     owner_N = np.repeat(np.arange(rows.num_rows), rows["n_utterances"].to_numpy())
     lengths_K = np.bincount(owner_N[holds_N], minlength=rows.num_rows)
-    speakers_N, number_K = _renumbered(column(rows, "speaker_index").flatten().to_numpy()[holds_N], owner_N[holds_N], rows.num_rows)
+    speakers_N, number_K = _renumbered(
+        column(rows, "speaker_index").flatten().to_numpy()[holds_N], owner_N[holds_N], rows.num_rows
+    )
     offsets, mask = pa.array(np.r_[0, np.cumsum(lengths_K)].astype(np.int32)), pa.array(holds_N)
     columns = {name: column(rows, name) for name in rows.column_names}
     for name, values in columns.items():
         if pa.types.is_list(values.type):
-            flat = pa.array(speakers_N, values.type.value_type) if name == "speaker_index" else values.flatten().filter(mask)
+            flat = (
+                pa.array(speakers_N, values.type.value_type)
+                if name == "speaker_index"
+                else values.flatten().filter(mask)
+            )
             columns[name] = pa.ListArray.from_arrays(offsets, flat, type=values.type)
     columns |= {"n_utterances": pa.array(lengths_K, pa.int32()), "n_speakers": pa.array(number_K, pa.int32())}
     return pa.table(columns, schema=rows.schema).filter(pa.array(lengths_K > 0))
 
 
-def _renumbered(speakers_N: NDArray[np.int16], owner_N: NDArray[np.int64], dialogues: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+def _renumbered(
+    speakers_N: NDArray[np.int16], owner_N: NDArray[np.int64], dialogues: int
+) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
     """Speakers by first appearance in what is left of each dialogue, and how many each dialogue has."""
     numbers: dict[tuple[int, int], int] = {}
     number_K = np.zeros(dialogues, dtype=np.int64)

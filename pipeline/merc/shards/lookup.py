@@ -16,7 +16,8 @@ _KEPT = 4  # row groups that stay in memory, for orders that differ a little
 class Lookup:
     """The dialogues of a split by id.
 
-    Asked for in their own order, or nearly so, every row group is read once; in an order that has nothing to do with it, once per dialogue.
+    Asked for in their own order, or nearly so, every row group is read once; in an order that has nothing to do with
+    it, once per dialogue.
 
     Args:
         root: folder of the shards.
@@ -30,7 +31,9 @@ class Lookup:
     def __init__(self, root: Path, split: str, facts: Facts) -> None:
         pieces = [column(rows, "dialogue_id") for rows in dialogue_rows(root, split, facts, ["dialogue_id"])]
         self.ids = pa.chunked_array(pieces, pa.string())
-        self._groups = [(path, index) for path in files_of(root, "dialogues", split) for index in range(_row_groups(path))]
+        self._groups = [
+            (path, index) for path in files_of(root, "dialogues", split) for index in range(_row_groups(path))
+        ]
         self._bounds = np.cumsum([0, *(len(piece) for piece in pieces)])
         self._kept: OrderedDict[int, pa.Table] = OrderedDict()
 

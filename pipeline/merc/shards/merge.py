@@ -1,4 +1,6 @@
-"""Several shards as one: the splits of one corpus that were made one by one, or different corpora with the same encoders and labels."""
+"""Several shards as one: the splits of one corpus that were made one by one, or different corpora with the same
+encoders and labels.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +35,15 @@ class _Part:
     prefix: str
 
 
-def merge(roots: Sequence[Path], target: Path, config: Config, *, prefix: bool = False, overwrite: bool = False, wait: bool = False) -> list[str]:
+def merge(
+    roots: Sequence[Path],
+    target: Path,
+    config: Config,
+    *,
+    prefix: bool = False,
+    overwrite: bool = False,
+    wait: bool = False,
+) -> list[str]:
     """Writes the shards in ``roots`` to ``target`` as one: split by split, the parts one after the other.
 
     Trajectories are left out: the neighbours were found within each part.
@@ -42,7 +52,8 @@ def merge(roots: Sequence[Path], target: Path, config: Config, *, prefix: bool =
         roots: folders of shards, at least two, with the same label set and the same encoders.
         target: the new folder.
         config: where files and row groups are cut.
-        prefix: put the corpus into the ids, as in ``train/meld/dia0``, so that corpora that use the same ids can stand together.
+        prefix: put the corpus into the ids, as in ``train/meld/dia0``, so that corpora that use the same ids can stand
+            together.
         overwrite: replace shards that are at ``target``.
         wait: until another process that writes there has finished.
 
@@ -50,41 +61,66 @@ def merge(roots: Sequence[Path], target: Path, config: Config, *, prefix: bool =
         What was left out that nobody asked for, a line each.
 
     Raises:
-        BadSettings: if there are fewer than two parts, or their label sets, encoders or columns differ; names both folders and both values.
+        BadSettings: if there are fewer than two parts, or their label sets, encoders or columns differ; names both
+            folders and both values.
         BadTable: if an id stands in two parts, or a folder holds no shards.
         SettingsDiffer: if something is at ``target``.
     """
     if len(roots) < 2:
         raise BadSettings("merging needs at least two folders of shards")
     infos = [reader.info(root) for root in roots]
-    parts = [_Part(root, info, Facts.of(info), info["corpus"] if prefix else "") for root, info in zip(roots, infos, strict=True)]
+    parts = [
+        _Part(root, info, Facts.of(info), info["corpus"] if prefix else "")
+        for root, info in zip(roots, infos, strict=True)
+    ]
     for part in parts[1:]:
         _check_fit(parts[0], part)
     _check_ids(parts)
     corpora = list(dict.fromkeys(part.facts.corpus for part in parts))
     faces = parts[0].facts.faces
     same_faces = all(part.facts.faces == faces for part in parts)
-    whole = replace(parts[0].facts, corpus="+".join(corpora), quality=_quality(parts), faces=faces if same_faces else None)
+    whole = replace(
+        parts[0].facts, corpus="+".join(corpora), quality=_quality(parts), faces=faces if same_faces else None
+    )
     with new_shards(target, roots, overwrite=overwrite, wait=wait) as folder:
         writing = Rewriting(folder, whole, config)
         for split in SPLITS:
             failed = [_prefixed(read_failures(part.root, split), ["utterance_id"], part.prefix) for part in parts]
             writing.write_split(split, _rows(parts, split, whole), pa.concat_tables(failed))
-        settings = {"shards": config.model_dump(mode="json", include={"row_group_dialogues", "max_file_bytes"}), "merge": {"prefix": prefix}}
+        settings = {
+            "shards": config.model_dump(mode="json", include={"row_group_dialogues", "max_file_bytes"}),
+            "merge": {"prefix": prefix},
+        }
         writing.finish(settings, {"info": [files.digest(part.info) for part in parts]}, _about(parts, corpora))
-    return ["the trajectories were left out: their neighbours were found within each part"] if any((root / "trajectories").is_dir() for root in roots) else []
+    return (
+        ["the trajectories were left out: their neighbours were found within each part"]
+        if any((root / "trajectories").is_dir() for root in roots)
+        else []
+    )
 
 
 def _check_fit(one: _Part, other: _Part) -> None:
     """The same labels, transcripts or none, and vectors by the same encoders."""
-    _compare(one, other, "label sets", *(f"{part.facts.labels.name} ({', '.join(part.facts.labels.classes)})" for part in (one, other)))
+    _compare(
+        one,
+        other,
+        "label sets",
+        *(f"{part.facts.labels.name} ({', '.join(part.facts.labels.classes)})" for part in (one, other)),
+    )
     _compare(one, other, "modalities", *(", ".join(part.facts.dims) for part in (one, other)))
     _compare(one, other, "lengths of vectors", one.facts.dims, other.facts.dims)
     if one.facts.transcripts != other.facts.transcripts:
         without, holds = (one, other) if other.facts.transcripts else (other, one)
-        raise BadSettings(f"{without.root} has no transcripts and {holds.root} has; leave them out there, too: merc-shards select {holds.root} NEW --no-text")
-    _compare(one, other, "columns of an audit", *(", ".join(part.facts.quality_columns) or "none" for part in (one, other)))
-    _compare(one, other, "settings of the audit", *((part.facts.quality or {}).get("settings") for part in (one, other)))
+        raise BadSettings(
+            f"{without.root} has no transcripts and {holds.root} has; leave them out there, too: merc-shards select"
+            f" {holds.root} NEW --no-text"
+        )
+    _compare(
+        one, other, "columns of an audit", *(", ".join(part.facts.quality_columns) or "none" for part in (one, other))
+    )
+    _compare(
+        one, other, "settings of the audit", *((part.facts.quality or {}).get("settings") for part in (one, other))
+    )
     for modality in one.facts.dims:
         encoders = [part.facts.encoders[modality] for part in (one, other)]
         for key in _ENCODER_IDENTITY:
@@ -94,7 +130,14 @@ def _check_fit(one: _Part, other: _Part) -> None:
 def _quality(parts: Sequence[_Part]) -> dict[str, Any] | None:
     """What made the columns of an audit, which are the same in all parts."""
     first = parts[0].facts.quality
-    return None if first is None else {**first, "fingerprints": [digest for part in parts for digest in (part.facts.quality or {}).get("fingerprints", [])]}
+    return (
+        None
+        if first is None
+        else {
+            **first,
+            "fingerprints": [digest for part in parts for digest in (part.facts.quality or {}).get("fingerprints", [])],
+        }
+    )
 
 
 def _compare(one: _Part, other: _Part, what: str, has: object, wanted: object) -> None:
@@ -112,14 +155,21 @@ def _check_ids(parts: Sequence[_Part]) -> None:
                 for split in part.info["splits"]
                 for rows in dialogue_rows(part.root, split, part.facts, [name])
             ]
-            found.append(pa.chunked_array([piece.flatten() if name == _UTTERANCES else piece for piece in pieces], pa.string()))
+            found.append(
+                pa.chunked_array([piece.flatten() if name == _UTTERANCES else piece for piece in pieces], pa.string())
+            )
         for index, ids in enumerate(found):
             for before in range(index):
                 clash = ids.filter(pc.is_in(ids, value_set=found[before]))
                 if len(clash):
-                    cure = "" if parts[index].prefix or parts[index].facts.corpus == parts[before].facts.corpus else "; --prefix puts the corpus into the ids"
+                    cure = (
+                        ""
+                        if parts[index].prefix or parts[index].facts.corpus == parts[before].facts.corpus
+                        else "; --prefix puts the corpus into the ids"
+                    )
                     raise BadTable(
-                        f"{name} {clash[0].as_py()!r} stands in {parts[before].root} and in {parts[index].root} ({len(clash)} ids are in both){cure}"
+                        f"{name} {clash[0].as_py()!r} stands in {parts[before].root} and in {parts[index].root}"
+                        f" ({len(clash)} ids are in both){cure}"
                     )
 
 
@@ -133,7 +183,9 @@ def _prefixed(rows: pa.Table, names: Sequence[str], prefix: str) -> pa.Table:
     """The rows with the prefix behind the split of their ids; as they are if it is empty."""
     for name in names if prefix else ():
         values = column(rows, name)
-        flat = pc.replace_substring(values.flatten() if name == _UTTERANCES else values, "/", f"/{prefix}/", max_replacements=1)
+        flat = pc.replace_substring(
+            values.flatten() if name == _UTTERANCES else values, "/", f"/{prefix}/", max_replacements=1
+        )
         index = rows.schema.get_field_index(name)
         if name == _UTTERANCES:
             offsets = pc.subtract(values.offsets, values.offsets[0])
@@ -148,7 +200,9 @@ def _about(parts: Sequence[_Part], corpora: Sequence[str]) -> dict[str, Any]:
     settings = {part.facts.corpus: part.info.get("corpus_settings", {}) for part in parts}
     sources = dict.fromkeys(str(part.info.get("source", "")) for part in parts if part.info.get("source"))
     lines = {
-        key: dict.fromkeys(f"{part.facts.corpus}: {line}" if several else line for part in parts for line in part.info.get(key, []))
+        key: dict.fromkeys(
+            f"{part.facts.corpus}: {line}" if several else line for part in parts for line in part.info.get(key, [])
+        )
         for key in ("deviations", "selection")
     }
     return {

@@ -1,4 +1,6 @@
-"""What is inside shards, without reading a vector: corpora, splits, labels, coverage, encoders, failures, neighbours."""
+"""What is inside shards, without reading a vector: corpora, splits, labels, coverage, encoders, failures,
+neighbours.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -24,7 +26,8 @@ class Overview:
         schema_version: of the tables.
         transcripts: whether there is a column ``texts``.
         splits: in order.
-        counts: split → ``dialogues``, ``utterances``, ``labels`` (class → count), ``unlabelled``, ``present`` (modality → count), ``failures``.
+        counts: split → ``dialogues``, ``utterances``, ``labels`` (class → count), ``unlabelled``, ``present`` (modality
+            → count), ``failures``.
         encoders: modality → what made its vectors.
         failures: ``reason``, ``kind``, ``modality`` and how many of each split, most frequent first.
         neighbours: similarities by which there are nearest dialogues.
@@ -59,7 +62,13 @@ def overview(root: Path) -> Overview:
     info = reader.info(root)
     splits = [split for split in SPLITS if split in info["splits"]]
     paths = [path for table in TABLES for split in SPLITS for path in files_of(root, table, split)]
-    ordered = {split: {**info["counts"][split], "labels": {name: info["counts"][split]["labels"][name] for name in info["classes"]}} for split in splits}
+    ordered = {
+        split: {
+            **info["counts"][split],
+            "labels": {name: info["counts"][split]["labels"][name] for name in info["classes"]},
+        }
+        for split in splits
+    }
     return Overview(
         corpora=_corpora(root, splits),
         label_set=info["label_set"],
@@ -67,7 +76,9 @@ def overview(root: Path) -> Overview:
         transcripts=info.get("transcripts", True),
         splits=splits,
         counts=ordered,
-        encoders={modality: {key: info["encoders"][modality].get(key) for key in _ENCODER} for modality in info["modalities"]},
+        encoders={
+            modality: {key: info["encoders"][modality].get(key) for key in _ENCODER} for modality in info["modalities"]
+        },
         failures=_failures(root, splits),
         neighbours=_neighbours(root),
         quality=(info.get("quality") or {}).get("columns", []),
@@ -83,7 +94,9 @@ def _corpora(root: Path, splits: list[str]) -> dict[str, dict[str, dict[str, int
     for split in splits:
         for path in files_of(root, "dialogues", split):
             for rows in row_groups(path, ["corpus", "n_utterances"]):
-                for one in rows.group_by("corpus").aggregate([("n_utterances", "count"), ("n_utterances", "sum")]).to_pylist():
+                for one in (
+                    rows.group_by("corpus").aggregate([("n_utterances", "count"), ("n_utterances", "sum")]).to_pylist()
+                ):
                     counts = found.setdefault(one["corpus"], {}).setdefault(split, {"dialogues": 0, "utterances": 0})
                     counts["dialogues"] += one["n_utterances_count"]
                     counts["utterances"] += one["n_utterances_sum"]
@@ -97,9 +110,13 @@ def _failures(root: Path, splits: list[str]) -> list[dict[str, Any]]:
         for path in files_of(root, "failures", split):
             for rows in row_groups(path, keys):
                 for one in rows.group_by(keys).aggregate([([], "count_all")]).to_pylist():
-                    counts.setdefault((one["reason"], one["kind"], one["modality"]), Counter())[split] += one["count_all"]
+                    counts.setdefault((one["reason"], one["kind"], one["modality"]), Counter())[split] += one[
+                        "count_all"
+                    ]
     order = sorted(counts, key=lambda key: (-counts[key].total(), key))
-    return [dict(zip(keys, key, strict=True)) | {"splits": {split: counts[key][split] for split in splits}} for key in order]
+    return [
+        dict(zip(keys, key, strict=True)) | {"splits": {split: counts[key][split] for split in splits}} for key in order
+    ]
 
 
 def _neighbours(root: Path) -> list[str]:
@@ -110,5 +127,7 @@ def _neighbours(root: Path) -> list[str]:
             names = [name for name in file.schema_arrow.names if name.startswith("neighbours_")]
         for rows in row_groups(path, names) if names else ():
             for name in names:
-                found[name] = found.get(name, False) or bool(pc.any(pc.greater(pc.list_value_length(rows[name]), 0)).as_py())
+                found[name] = found.get(name, False) or bool(
+                    pc.any(pc.greater(pc.list_value_length(rows[name]), 0)).as_py()
+                )
     return [name.removeprefix("neighbours_") for name, some in found.items() if some]

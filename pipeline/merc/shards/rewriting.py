@@ -1,4 +1,5 @@
-"""Shards from the rows of other shards: cut into files as the stage cuts them, with counts and statistics of what was written.
+"""Shards from the rows of other shards: cut into files as the stage cuts them, with counts and statistics of what was
+written.
 
 Rows come in as a stream; no more than one row group and one incoming table are in memory.
 """
@@ -51,7 +52,12 @@ class Rewriting:
         Raises:
             CannotWrite: if a file cannot be written.
         """
-        counts: dict[str, Any] = {"dialogues": 0, "utterances": 0, "labels": dict.fromkeys(self.facts.labels.classes, 0), "unlabelled": 0}
+        counts: dict[str, Any] = {
+            "dialogues": 0,
+            "utterances": 0,
+            "labels": dict.fromkeys(self.facts.labels.classes, 0),
+            "unlabelled": 0,
+        }
         counts |= {"present": dict.fromkeys(self.facts.dims, 0), "failures": failed.num_rows}
         paths: list[Path] = []
         with files.writing(self.folder / "dialogues"):
@@ -68,7 +74,13 @@ class Rewriting:
             name = self.folder / "failures" / cutting.file_name(split, 0, 1)
             parquet.write(name, failed.replace_schema_metadata(merc_metadata({"corpus": self.facts.corpus})))
 
-    def finish(self, settings: Mapping[str, Any], inputs: Mapping[str, Any], more: Mapping[str, Any], stats: Mapping[str, Any] | None = None) -> None:
+    def finish(
+        self,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        more: Mapping[str, Any],
+        stats: Mapping[str, Any] | None = None,
+    ) -> None:
         """Writes the records, the card and the checksums.
 
         Args:
@@ -78,7 +90,10 @@ class Rewriting:
             stats: the statistics, if no train split was written; None: zeros then.
         """
         own = {modality: moments.as_json() for modality, moments in self.moments.items()}
-        files.write_json(self.folder / STATS, own if stats is None or STATS_SPLIT in self.counts else {modality: stats[modality] for modality in own})
+        files.write_json(
+            self.folder / STATS,
+            own if stats is None or STATS_SPLIT in self.counts else {modality: stats[modality] for modality in own},
+        )
         info = {
             "schema_version": SCHEMA_VERSION,
             "fingerprint": Fingerprint(settings, inputs).digest,
@@ -119,7 +134,9 @@ class Rewriting:
             yield piece
 
     def _files(self, rows: Iterable[pa.Table]) -> Iterator[Iterator[pa.Table]]:
-        """The rows of each file; a file ends before the dialogue that would exceed ``max_file_bytes``, as :func:`cutting.plan_files` has it."""
+        """The rows of each file; a file ends before the dialogue that would exceed ``max_file_bytes``, as
+        :func:`cutting.plan_files` has it.
+        """
         source = _Peekable(rows)
         while source.peek() is not None:
             yield self._until_full(source)
@@ -158,15 +175,23 @@ class _Peekable:
 
 
 def dialogue_bytes(rows: pa.Table, facts: Facts) -> NDArray[np.int64]:
-    """Bytes in memory of each dialogue; for rows of one row per dialogue what :func:`cutting.row_bytes` is for the manifest."""
+    """Bytes in memory of each dialogue; for rows of one row per dialogue what :func:`cutting.row_bytes` is for the
+    manifest.
+    """
     lengths_K = rows["n_utterances"].to_numpy().astype(np.int64)
-    kinds = [(name, kind) for name, _, kind in per_utterance(transcripts=facts.transcripts, quality=facts.quality_columns)]
-    each = sum(4 * dim + 1 for dim in facts.dims.values()) + sum(4 if pa.types.is_string(kind) else kind.bit_width // 8 for _, kind in kinds)
+    kinds = [
+        (name, kind) for name, _, kind in per_utterance(transcripts=facts.transcripts, quality=facts.quality_columns)
+    ]
+    each = sum(4 * dim + 1 for dim in facts.dims.values()) + sum(
+        4 if pa.types.is_string(kind) else kind.bit_width // 8 for _, kind in kinds
+    )
     starts_K = np.cumsum(lengths_K) - lengths_K
     bytes_K: NDArray[np.int64] = each * lengths_K
     for name, kind in kinds:
         if pa.types.is_string(kind):
-            bytes_K += np.add.reduceat(pc.binary_length(column(rows, name).flatten()).to_numpy().astype(np.int64), starts_K)
+            bytes_K += np.add.reduceat(
+                pc.binary_length(column(rows, name).flatten()).to_numpy().astype(np.int64), starts_K
+            )
     return bytes_K
 
 

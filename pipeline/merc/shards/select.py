@@ -41,9 +41,10 @@ def select(
 ) -> list[str]:
     """Writes a part of the shards in ``root`` to ``target``.
 
-    Dialogues keep their order. The statistics are those of the train dialogues that are kept; where the train split is left out they
-    stay those of ``root``, by which a model was trained. Trajectories are copied where all utterances of the chosen splits are kept
-    with their labels; otherwise neighbours would be missing or other ones, and there are none.
+    Dialogues keep their order. The statistics are those of the train dialogues that are kept; where the train split is
+    left out they stay those of ``root``, by which a model was trained. Trajectories are copied where all utterances of
+    the chosen splits are kept with their labels; otherwise neighbours would be missing or other ones, and there are
+    none.
 
     Args:
         root: folder of the shards.
@@ -53,8 +54,8 @@ def select(
         modalities: which vectors; all by default.
         dialogues: ids; all by default.
         transcripts: False leaves out the column ``texts``.
-        where: a condition on the columns of an audit (:mod:`merc.shards.where`). Utterances for which it is not true lose their label: they are context
-            for the others, and neither trained on nor scored.
+        where: a condition on the columns of an audit (:mod:`merc.shards.where`). Utterances for which it is not true
+            lose their label: they are context for the others, and neither trained on nor scored.
         where_splits: the splits in which ``where`` counts; all by default.
         drop: leave out the utterances for which ``where`` is not true instead, and the dialogues of which none is left.
         overwrite: replace shards that are at ``target``.
@@ -64,15 +65,17 @@ def select(
         What was left out that nobody asked for, a line each.
 
     Raises:
-        BadSettings: if there is no such split, modality or dialogue, naming the nearest; if ``where`` is no condition, names a column that is not
-            there, or is true of no utterance.
+        BadSettings: if there is no such split, modality or dialogue, naming the nearest; if ``where`` is no condition,
+            names a column that is not there, or is true of no utterance.
         BadTable: if ``root`` holds no shards, or a file cannot be read.
         SettingsDiffer: if something is at ``target``.
     """
     info = reader.info(root)
     facts = Facts.of(info)
     chosen_splits = [split for split in SPLITS if split in _known("split", splits, info["splits"])]
-    kept = [modality for modality in info["modalities"] if modality in _known("modality", modalities, info["modalities"])]
+    kept = [
+        modality for modality in info["modalities"] if modality in _known("modality", modalities, info["modalities"])
+    ]
     if dialogues:
         _known("dialogue", dialogues, _dialogue_ids(root, chosen_splits, facts))
     filtering = _filtering(facts, chosen_splits, where, where_splits, drop=drop)
@@ -92,10 +95,19 @@ def select(
             _copy_trajectories(root, folder, list(writing.counts))
         settings = {
             "shards": config.model_dump(mode="json", include={"row_group_dialogues", "max_file_bytes"}),
-            "select": {"splits": chosen_splits, "modalities": kept, "dialogues": sorted(dialogues), "transcripts": part.transcripts},
+            "select": {
+                "splits": chosen_splits,
+                "modalities": kept,
+                "dialogues": sorted(dialogues),
+                "transcripts": part.transcripts,
+            },
         }
         settings["select"] |= {} if filtering is None else filtering.settings()
-        more: dict[str, Any] = {key: info[key] for key in ("source", "redistribution", "corpus_settings", "counts_compared", "deviations") if key in info}
+        more: dict[str, Any] = {
+            key: info[key]
+            for key in ("source", "redistribution", "corpus_settings", "counts_compared", "deviations")
+            if key in info
+        }
         if selection or info.get("selection"):
             more["selection"] = [*info.get("selection", []), *selection]
         writing.finish(settings, {"info": files.digest(info)}, more | {"made_from": [origin(info)]}, reader.stats(root))
@@ -106,14 +118,23 @@ def _left_out(root: Path, dialogues: bool, filtering: Filtering | None) -> list[
     """What was left out or changed that nobody asked for."""
     notes = []
     if (root / "trajectories").is_dir() and (dialogues or filtering is not None):
-        why = "neighbours would be missing among the chosen dialogues" if dialogues else "they are of labels that are no longer there"
+        why = (
+            "neighbours would be missing among the chosen dialogues"
+            if dialogues
+            else "they are of labels that are no longer there"
+        )
         notes.append(f"the trajectories were left out: {why}")
     if filtering is not None and any(failed for split, (failed, _) in filtering.counts.items() if split != STATS_SPLIT):
-        notes.append("dev or test were filtered, too: scores on them cannot be compared with others'; --where-split train leaves them whole")
+        notes.append(
+            "dev or test were filtered, too: scores on them cannot be compared with others'; --where-split train leaves"
+            " them whole"
+        )
     return notes
 
 
-def _filtering(facts: Facts, chosen_splits: Sequence[str], where: str, where_splits: Sequence[str], *, drop: bool) -> Filtering | None:
+def _filtering(
+    facts: Facts, chosen_splits: Sequence[str], where: str, where_splits: Sequence[str], *, drop: bool
+) -> Filtering | None:
     if not where.strip():
         if drop or where_splits:
             raise BadSettings("--drop and --where-split say what --where does; give a condition")
@@ -121,7 +142,8 @@ def _filtering(facts: Facts, chosen_splits: Sequence[str], where: str, where_spl
     columns = [name.removeprefix(PREFIX) for name in facts.quality_columns]
     if not columns:
         raise BadSettings(
-            "--where: these shards have no columns of an audit. They come from merc-extract audit --dataset NAME, then merc-extract --dataset NAME --quality"
+            "--where: these shards have no columns of an audit. They come from merc-extract audit --dataset NAME, then"
+            " merc-extract --dataset NAME --quality"
         )
     chosen = tuple(split for split in chosen_splits if split in _known("split", where_splits, chosen_splits))
     return Filtering(Condition.parse(where, columns), chosen, drop)
@@ -148,7 +170,9 @@ class _Choice:
             yield rows.filter(pc.is_in(rows["dialogue_id"], value_set=self.dialogues)) if len(self.dialogues) else rows
 
     def failures(self, split: str) -> pa.Table:
-        """The failure rows of the chosen utterances and modalities; as in the stage, those on the annotations stay whatever they concern."""
+        """The failure rows of the chosen utterances and modalities; as in the stage, those on the annotations stay
+        whatever they concern.
+        """
         failed = read_failures(self.root, split)
         of_part = pc.is_in(failed["modality"], value_set=pa.array([*self.part.dims, "all"]))
         failed = failed.filter(pc.or_(of_part, pc.equal(failed["stage"], "manifest")))
@@ -169,7 +193,9 @@ def origin(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def terms_of_all(infos: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the record says of the terms of shards that were made from several: those of all, and none if one of them must not be passed on."""
+    """What the record says of the terms of shards that were made from several: those of all, and none if one of them
+    must not be passed on.
+    """
     terms = [str(info.get("redistribution", "")) for info in infos]
     return {"redistribution": " ".join(dict.fromkeys(terms))} if all(terms) else {}
 
@@ -179,13 +205,22 @@ def _known(what: str, given: Collection[str], valid: Sequence[str]) -> Collectio
     there = set(valid)
     for name in given:
         if name not in there:
-            told = nearest(name, list(valid)) if len(valid) <= 20 else f"{nearest(name, list(valid)).partition('valid:')[0]}there are {len(valid)}"
+            told = (
+                nearest(name, list(valid))
+                if len(valid) <= 20
+                else f"{nearest(name, list(valid)).partition('valid:')[0]}there are {len(valid)}"
+            )
             raise BadSettings(f"no {what} {name!r} in these shards; {told}")
     return given or valid
 
 
 def _dialogue_ids(root: Path, splits: Sequence[str], facts: Facts) -> list[str]:
-    return [one for split in splits for rows in dialogue_rows(root, split, facts, ["dialogue_id"]) for one in rows["dialogue_id"].to_pylist()]
+    return [
+        one
+        for split in splits
+        for rows in dialogue_rows(root, split, facts, ["dialogue_id"])
+        for one in rows["dialogue_id"].to_pylist()
+    ]
 
 
 def _copy_trajectories(root: Path, folder: Path, splits: Sequence[str]) -> None:

@@ -49,8 +49,8 @@ def build_shards(config: Config, layout: Layout, run: RunOptions, *, encoders: d
 
     Raises:
         BadSettings: if a setting or a modality is unknown, or no modality is given.
-        BadTable: if a table is missing, stale, incomplete or in another order, or an absent vector has no failure row; with ``quality`` also if there
-            is no audit, or one of other data.
+        BadTable: if a table is missing, stale, incomplete or in another order, or an absent vector has no failure row;
+            with ``quality`` also if there is no audit, or one of other data.
         SettingsDiffer: if there are shards with other settings and ``run.overwrite`` is off.
         PipelineError: if a file cannot be written; the shards that were there before stay.
     """
@@ -62,9 +62,15 @@ def build_shards(config: Config, layout: Layout, run: RunOptions, *, encoders: d
     building = _Building(prepared, layout)
     for split in prepared.splits:
         building.write_split(split)
-    files.write_json(job.folder / STATS, {modality: moments.as_json() for modality, moments in building.moments.items()})
+    files.write_json(
+        job.folder / STATS, {modality: moments.as_json() for modality, moments in building.moments.items()}
+    )
     job.finish(building.info())
-    log.logger.info("shards: %d utterances", prepared.table.num_rows, extra={"stage": job.name, "utterances": prepared.table.num_rows})
+    log.logger.info(
+        "shards: %d utterances",
+        prepared.table.num_rows,
+        extra={"stage": job.name, "utterances": prepared.table.num_rows},
+    )
     return job.out
 
 
@@ -121,7 +127,15 @@ def _prepare(config: Config, layout: Layout, run: RunOptions, encoders: Mapping[
         },
     )
     job = Job("shards", layout.shards, layout.scratch, fingerprint, run.overwrite, record=INFO)
-    return _Prepared(config, table if audit is None else _with_quality(table, audit), record, features, in_order, job, _about_quality(audit))
+    return _Prepared(
+        config,
+        table if audit is None else _with_quality(table, audit),
+        record,
+        features,
+        in_order,
+        job,
+        _about_quality(audit),
+    )
 
 
 def _with_quality(table: pa.Table, audit: audits.Audit) -> pa.Table:
@@ -136,7 +150,11 @@ def _about_quality(audit: audits.Audit | None) -> dict[str, Any] | None:
     """What ``meta/info.json`` says of the columns of an audit."""
     if audit is None:
         return None
-    return {"columns": [f"{audits.PREFIX}{name}" for name in audits.QUALITY], "settings": audit.settings, "fingerprints": [audit.fingerprint]}
+    return {
+        "columns": [f"{audits.PREFIX}{name}" for name in audits.QUALITY],
+        "settings": audit.settings,
+        "fingerprints": [audit.fingerprint],
+    }
 
 
 @dataclass
@@ -152,7 +170,9 @@ class _Building:
         table, features = self.prepared.table, self.prepared.features
         self.moments = {modality: RunningMoments(found.dim) for modality, found in features.items()}
         self.failures, self.failed_rows = collect(self.layout, table, self.prepared.encoders, self.prepared.record)
-        self.explained = {modality: explained(self.failures, self.failed_rows, modality, table.num_rows) for modality in features}
+        self.explained = {
+            modality: explained(self.failures, self.failed_rows, modality, table.num_rows) for modality in features
+        }
         self.bounds = np.array(manifest.dialogue_bounds(table))
         self.split_of_row = table["split"].combine_chunks()
         self.classes = manifest.classes(table)
@@ -163,7 +183,9 @@ class _Building:
         }
         dims = {modality: found.dim for modality, found in features.items()}
         quality = quality_columns(table.column_names)
-        self.schema = schema(dims, self.metadata, self.classes, transcripts=self.prepared.config.transcripts, quality=quality)
+        self.schema = schema(
+            dims, self.metadata, self.classes, transcripts=self.prepared.config.transcripts, quality=quality
+        )
 
     def write_split(self, split: str) -> None:
         """Writes the dialogues and the failures of a split."""
@@ -174,11 +196,21 @@ class _Building:
         spans = cutting.plan_files(bytes_D.tolist(), self.prepared.config.max_file_bytes)
         present = dict.fromkeys(self.prepared.features, 0)
         for index, (first, last) in enumerate(spans):
-            parquet.write_groups(self._path("dialogues", split, index, len(spans)), self.schema, self._groups(split, bounds_D2[first:last], present))
+            parquet.write_groups(
+                self._path("dialogues", split, index, len(spans)),
+                self.schema,
+                self._groups(split, bounds_D2[first:last], present),
+            )
         failed = self.failures.filter(pa.array(of_split_N[self.failed_rows]))
-        parquet.write(self._path("failures", split, 0, 1), failed.replace_schema_metadata(merc_metadata({"corpus": self.layout.dataset})))
+        parquet.write(
+            self._path("failures", split, 0, 1),
+            failed.replace_schema_metadata(merc_metadata({"corpus": self.layout.dataset})),
+        )
         labels_N = table["emotion_index"].to_numpy()[of_split_N]
-        self.counts[split] = _counts(len(bounds_D2), labels_N, self.classes) | {"present": present, "failures": failed.num_rows}
+        self.counts[split] = _counts(len(bounds_D2), labels_N, self.classes) | {
+            "present": present,
+            "failures": failed.num_rows,
+        }
 
     def _path(self, name: str, split: str, index: int, count: int) -> Path:
         return self.prepared.job.folder / name / cutting.file_name(split, index, count)
@@ -187,7 +219,12 @@ class _Building:
         """The dialogue rows of one file, row group by row group; adds to the statistics and the counts on the way."""
         rows = self.prepared.config.row_group_dialogues
         for first in range(0, len(bounds_D2), rows):
-            yield pa.concat_tables([self._joined(split, start, stop, present) for start, stop in _runs(bounds_D2[first : first + rows].tolist())])
+            yield pa.concat_tables(
+                [
+                    self._joined(split, start, stop, present)
+                    for start, stop in _runs(bounds_D2[first : first + rows].tolist())
+                ]
+            )
 
     def _joined(self, split: str, start: int, stop: int, present: dict[str, int]) -> pa.Table:
         """The dialogues in the rows ``start`` to ``stop`` of the manifest."""
@@ -223,17 +260,25 @@ class _Building:
 
 
 def _face_facts(layout: Layout) -> dict[str, Any]:
-    """How faces were found and chosen, and in how many utterances the speaker is off screen; empty where the media are not ours, as of imported vectors."""
+    """How faces were found and chosen, and in how many utterances the speaker is off screen; empty where the media are
+    not ours, as of imported vectors.
+    """
     path = layout.media / RECORD
     record = files.read_json(path) if path.is_file() else {}
     settings = record.get("settings", {}).get("media", {})
     facts = {key: settings[key] for key in FACE_SETTINGS if key in settings}
     counts = record.get("counts", {})
-    return {**facts, "off_screen_utterances": counts["off_screen"], "judged_utterances": counts["judged"]} if "off_screen" in counts else facts
+    return (
+        {**facts, "off_screen_utterances": counts["off_screen"], "judged_utterances": counts["judged"]}
+        if "off_screen" in counts
+        else facts
+    )
 
 
 def _runs(bounds: list[list[int]]) -> list[tuple[int, int]]:
-    """Dialogues that follow one another in the manifest, as one row span; a split is one span unless splits are interleaved."""
+    """Dialogues that follow one another in the manifest, as one row span; a split is one span unless splits are
+    interleaved.
+    """
     runs: list[tuple[int, int]] = []
     for start, stop in bounds:
         if runs and runs[-1][1] == start:
@@ -268,7 +313,13 @@ def _counts(dialogues: int, labels_N: NDArray[np.int16], classes: tuple[str, ...
 
 
 @stage_command
-@click.option("--encoder", "encoder", multiple=True, metavar="MODALITY=NAME", help="One per modality; default: what params.yaml builds of the dataset.")
+@click.option(
+    "--encoder",
+    "encoder",
+    multiple=True,
+    metavar="MODALITY=NAME",
+    help="One per modality; default: what params.yaml builds of the dataset.",
+)
 def main(params: Params, layout: Layout, run: RunOptions, encoder: tuple[str, ...]) -> None:
     """Manifest and features → one row per dialogue."""
     chosen: dict[str, str] = dict(_pair(one) for one in encoder) or dict(params.get(f"build.{layout.dataset}"))

@@ -1,4 +1,6 @@
-"""The folder that a command writes shards or models to: new, whole or not there at all, and never in place of anything else."""
+"""The folder that a command writes shards or models to: new, whole or not there at all, and never in place of anything
+else.
+"""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,8 +29,11 @@ SHARDS = Kind("shards", "meta/info.json")
 
 
 @contextmanager
-def new_shards(target: Path, sources: Sequence[Path], *, overwrite: bool, wait: bool = False, kind: Kind = SHARDS) -> Iterator[Path]:
-    """Yields an empty folder beside ``target`` to write to; it takes the place of ``target`` if the block ends without error.
+def new_shards(
+    target: Path, sources: Sequence[Path], *, overwrite: bool, wait: bool = False, kind: Kind = SHARDS
+) -> Iterator[Path]:
+    """Yields an empty folder beside ``target`` to write to; it takes the place of ``target`` if the block ends without
+    error.
 
     Args:
         target: where the shards are to be.
@@ -41,25 +46,35 @@ def new_shards(target: Path, sources: Sequence[Path], *, overwrite: bool, wait: 
         BadSettings: if ``target`` is a link, or is, holds or lies in a source.
         OutputInUse: if another process writes there, and ``wait`` is off.
         CannotWrite: if the folder cannot be made, or what is in it not be written.
-        SettingsDiffer: if something is at ``target``; with ``overwrite`` only if that is anything but shards or an empty folder.
+        SettingsDiffer: if something is at ``target``; with ``overwrite`` only if that is anything but shards or an
+            empty folder.
     """
     if target.is_symlink():
-        raise BadSettings(f"{target} is a link to {target.resolve()}; name that folder itself, if it is the one that is meant")
+        raise BadSettings(
+            f"{target} is a link to {target.resolve()}; name that folder itself, if it is the one that is meant"
+        )
     here = target.resolve()
     for source in (one.resolve() for one in sources):
         if here.is_relative_to(source) or source.is_relative_to(here):
-            raise BadSettings(f"{target}: the shards that are read are {source}; write to a folder that is neither in them nor around them")
+            raise BadSettings(
+                f"{target}: the shards that are read are {source}; write to a folder that is neither in them nor around"
+                " them"
+            )
     with lock.held(here, wait=wait), _scratch(target, here, overwrite, kind) as scratch:
         yield scratch
         files.replace_folder(scratch, here)
 
 
 def check_free(target: Path, *, overwrite: bool, kind: Kind = SHARDS) -> None:
-    """Raises ``SettingsDiffer`` if something is at ``target``; with ``overwrite`` only if that is of another kind, and not an empty folder."""
+    """Raises ``SettingsDiffer`` if something is at ``target``; with ``overwrite`` only if that is of another kind, and
+    not an empty folder.
+    """
     ours = (target / kind.record).is_file()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())) and not (ours and overwrite):
         hint = (
-            "give another folder, or --overwrite to replace them" if ours else f"it is no folder of {kind.name}, so that it is not replaced; give another one"
+            "give another folder, or --overwrite to replace them"
+            if ours
+            else f"it is no folder of {kind.name}, so that it is not replaced; give another one"
         )
         raise SettingsDiffer(f"{target}: {f'{kind.name} are' if ours else 'something is'} already there; {hint}")
 

@@ -14,8 +14,8 @@ from merc.shards.format.reader import Dialogues, Part
 class TorchBatches(IterableDataset[dict[str, Any]]):
     """Batches of :meth:`merc.shards.format.reader.Dialogues.batches` as tensors.
 
-    ``DataLoader(TorchBatches(dialogues, 32), batch_size=None, num_workers=4)``: the dataset makes the batches. Without ``persistent_workers``, which
-    would not hear of a new epoch.
+    ``DataLoader(TorchBatches(dialogues, 32), batch_size=None, num_workers=4)``: the dataset makes the batches. Without
+    ``persistent_workers``, which would not hear of a new epoch.
 
     Args:
         dialogues: the split.
@@ -28,7 +28,9 @@ class TorchBatches(IterableDataset[dict[str, Any]]):
         BadSettings: if there is no such rank, or ``size`` is below 1.
     """
 
-    def __init__(self, dialogues: Dialogues, size: int, *, seed: int | None = None, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, dialogues: Dialogues, size: int, *, seed: int | None = None, rank: int = 0, ranks: int = 1
+    ) -> None:
         Part(rank=rank, ranks=ranks)
         if size < 1:
             raise BadSettings(f"batches of {size} dialogues; valid: from 1")
@@ -40,15 +42,16 @@ class TorchBatches(IterableDataset[dict[str, Any]]):
 
         Args:
             epoch: from 0.
-            start: how many batches of the epoch the ``DataLoader`` has given out before, to go on in the middle; with the same number of workers.
+            start: how many batches of the epoch the ``DataLoader`` has given out before, to go on in the middle; with
+                the same number of workers.
         """
         self.epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = get_worker_info()
         number, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        # A DataLoader takes batch after batch from worker after worker, and asks the first one first, whose turn it need not be where the epoch was left.
-        # As no worker has more than one before it, the round is never broken.
+        # A DataLoader takes batch after batch from worker after worker, and asks the first one first, whose turn it
+        # need not be where the epoch was left. As no worker has more than one before it, the round is never broken.
         worker = (number + self.start) % workers
         done = (self.start - worker + workers - 1) // workers
         part = Part(self.rank, self.ranks, worker, workers)

@@ -1,6 +1,8 @@
-"""Checks that a folder is shards as the contract has them (:mod:`merc.shards.format.schema`), and tells all that is wrong at once.
+"""Checks that a folder is shards as the contract has them (:mod:`merc.shards.format.schema`), and tells all that is
+wrong at once.
 
-Memory does not grow with the vectors: they are looked at one row group at a time. Ids, labels and flags are kept, some 50 bytes an utterance.
+Memory does not grow with the vectors: they are looked at one row group at a time. Ids, labels and flags are kept, some
+50 bytes an utterance.
 """
 
 from collections.abc import Mapping
@@ -62,7 +64,9 @@ def validate(root: Path) -> Report:
     for split in splits:
         trajectories.check(root, split, seen[split], problems)
     records.check_info(info, seen, failed, problems)
-    records.check_stats(root, info, dialogues.moments if STATS_SPLIT in seen and seen[STATS_SPLIT].complete else None, problems)
+    records.check_stats(
+        root, info, dialogues.moments if STATS_SPLIT in seen and seen[STATS_SPLIT].complete else None, problems
+    )
     records.check_manifest(root, problems)
     report.dialogues = sum(len(one.dialogues) for one in seen.values())
     report.utterances = sum(len(one.utterances) for one in seen.values())
@@ -74,18 +78,28 @@ def _check_unique(seen: Mapping[str, SeenSplit], problems: Problems) -> None:
     repeated, more = _repeated({split: one.dialogues for split, one in seen.items()})
     for dialogue_id, splits in repeated:
         where = f"in {' and in '.join(splits)}" if len(splits) > 1 else f"twice in {splits[0]}"
-        problems.add("splits" if len(splits) > 1 else "ids", "dialogues", where, dialogue_id=dialogue_id, column="dialogue_id")
+        problems.add(
+            "splits" if len(splits) > 1 else "ids", "dialogues", where, dialogue_id=dialogue_id, column="dialogue_id"
+        )
     problems.counts["ids"] += more
     repeated, more = _repeated({split: one.utterances for split, one in seen.items()})
     for utterance_id, splits in repeated:
-        problems.add("ids", "dialogues", f"{utterance_id} stands more than once in {', '.join(splits)}", column="utterance_ids")
+        problems.add(
+            "ids", "dialogues", f"{utterance_id} stands more than once in {', '.join(splits)}", column="utterance_ids"
+        )
     problems.counts["ids"] += more
 
 
 def _repeated(of_split: Mapping[str, pa.ChunkedArray]) -> tuple[list[tuple[str, list[str]]], int]:
-    """The first values that stand there more than once, each with the splits that hold it; and how many there are beyond these."""
-    counted = pc.value_counts(pa.chunked_array([chunk for values in of_split.values() for chunk in values.chunks], pa.string()))
+    """The first values that stand there more than once, each with the splits that hold it; and how many there are
+    beyond these.
+    """
+    counted = pc.value_counts(
+        pa.chunked_array([chunk for values in of_split.values() for chunk in values.chunks], pa.string())
+    )
     repeated = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
     first = repeated.slice(0, LISTED).to_pylist()
-    found = [(value, [split for split, there in of_split.items() if pc.index(there, value).as_py() >= 0]) for value in first]
+    found = [
+        (value, [split for split, there in of_split.items() if pc.index(there, value).as_py() >= 0]) for value in first
+    ]
     return found, len(repeated) - len(first)

@@ -1,7 +1,9 @@
 """Conditions on the quality of utterances, such as ``asr_error < 0.5 and (speaking > 0 or off_screen is None)``.
 
-Python's own grammar is parsed, and nothing of it allowed but names, numbers, comparisons, ``is None``, ``and``, ``or``, ``not``; nothing ever runs as Python.
-What is not known decides nothing: a comparison with it is neither true nor false, as in SQL, and only what is true is chosen.
+Python's own grammar is parsed, and nothing of it allowed but names, numbers, comparisons, ``is None``, ``and``, ``or``,
+``not``; nothing ever runs as Python.
+What is not known decides nothing: a comparison with it is neither true nor false, as in SQL, and only what is true is
+chosen.
 """
 
 import ast
@@ -19,9 +21,13 @@ from merc.errors import BadSettings, nearest
 
 _MOST_CHARACTERS, _MOST_DEPTH = 2000, 40
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Lt: pc.less, ast.LtE: pc.less_equal, ast.Gt: pc.greater, ast.GtE: pc.greater_equal, ast.Eq: pc.equal, ast.NotEq: pc.not_equal,
+    ast.Lt: pc.less, ast.LtE: pc.less_equal, ast.Gt: pc.greater, ast.GtE: pc.greater_equal, ast.Eq: pc.equal,
+    ast.NotEq: pc.not_equal,
 }  # fmt: skip
-_GRAMMAR = "columns and numbers compared by <, <=, >, >=, ==, !=, `is None` and `is not None`, joined by and, or, not and parentheses"
+_GRAMMAR = (
+    "columns and numbers compared by <, <=, >, >=, ==, !=, `is None` and `is not None`, joined by and, or, not and"
+    " parentheses"
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,10 @@ def _check(node: ast.expr, text: str, columns: Sequence[str], names: dict[str, N
 def _check_comparison(node: ast.Compare, text: str, columns: Sequence[str], names: dict[str, None]) -> None:
     about_null = isinstance(node.ops[0], ast.Is | ast.IsNot)
     if about_null and not (len(node.ops) == 1 and isinstance(node.left, ast.Name) and _is_none(node.comparators[0])):
-        raise BadSettings(f"--where {text!r}: {_shown(node, text)}: `is` and `is not` go with a column before and None behind; valid: {_GRAMMAR}")
+        raise BadSettings(
+            f"--where {text!r}: {_shown(node, text)}: `is` and `is not` go with a column before and None behind; valid:"
+            f" {_GRAMMAR}"
+        )
     if not about_null and any(type(one) not in _COMPARISONS for one in node.ops):
         raise BadSettings(f"--where {text!r}: {_shown(node, text)} compares otherwise; valid: {_GRAMMAR}")
     for side in [node.left] if about_null else [node.left, *node.comparators]:
@@ -100,7 +109,9 @@ def _check_comparison(node: ast.Compare, text: str, columns: Sequence[str], name
                 raise BadSettings(f"--where: no column {side.id!r}; {nearest(side.id, list(columns))}")
             names[side.id] = None
         elif _number(side) is None:
-            raise BadSettings(f"--where {text!r}: {_shown(side, text)} is neither a column nor a number; valid: {_GRAMMAR}")
+            raise BadSettings(
+                f"--where {text!r}: {_shown(side, text)} is neither a column nor a number; valid: {_GRAMMAR}"
+            )
 
 
 def _number(node: ast.expr) -> float | None:
@@ -148,7 +159,9 @@ def _evaluated(node: ast.expr, values: Mapping[str, pa.Array]) -> pa.Array:
 
 
 def _side(node: ast.expr, values: Mapping[str, pa.Array], rows: int) -> pa.Array:
-    """The numbers on one side of a comparison. As they are stored, in float32: 0.1 in a condition is the 0.1 of a column."""
+    """The numbers on one side of a comparison. As they are stored, in float32: 0.1 in a condition is the 0.1 of a
+    column.
+    """
     if isinstance(node, ast.Name):
         return values[node.id]
     return pa.array(np.full(rows, _number(node), dtype=np.float32))

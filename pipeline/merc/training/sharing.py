@@ -1,4 +1,6 @@
-"""Trained models to the Hugging Face hub and back: weights as safetensors, scores, and a card; no predictions, which hold a corpus's labels."""
+"""Trained models to the Hugging Face hub and back: weights as safetensors, scores, and a card; no predictions, which
+hold a corpus's labels.
+"""
 
 import re
 from collections.abc import Mapping
@@ -61,7 +63,10 @@ def results_of(run: Path) -> dict[str, Any]:
         BadTable: if the file is something else.
     """
     if not (run / _RESULTS).is_file():
-        raise RawDataMissing(f"{run}: no finished run, there is no {_RESULTS} in it; name a folder such as runs/meld/baseline, which merc-train makes")
+        raise RawDataMissing(
+            f"{run}: no finished run, there is no {_RESULTS} in it; name a folder such as runs/meld/baseline, which"
+            " merc-train makes"
+        )
     found: dict[str, Any] = files.read_record(run / _RESULTS, Results, "the results of a run")
     return found
 
@@ -80,13 +85,19 @@ def push(run: Path, repository: exchange.Repository, *, private: bool | None) ->
     """
     results = results_of(run)
     models = _checked(run)
-    content: dict[str, Path | bytes] = {path.relative_to(run).as_posix(): path for path in [*models, *(run / name for name in _RECORDS)] if path.is_file()}
+    content: dict[str, Path | bytes] = {
+        path.relative_to(run).as_posix(): path
+        for path in [*models, *(run / name for name in _RECORDS)]
+        if path.is_file()
+    }
     content[_CARD] = card(results, repository.name, [path.relative_to(run).as_posix() for path in models]).encode()
     message = f"{results['recipe']}, trained on {results['dataset']} by merc-pipeline"
     return exchange.push(repository, content, is_ours, message, private=private, never_public=False)
 
 
-def pull(repository: exchange.Repository, target: Path, revision: str | None, *, overwrite: bool, wait: bool) -> tuple[exchange.Exchanged, list[Path]]:
+def pull(
+    repository: exchange.Repository, target: Path, revision: str | None, *, overwrite: bool, wait: bool
+) -> tuple[exchange.Exchanged, list[Path]]:
     """Downloads the models of a run, builds each from its file, and puts them into place.
 
     Args:
@@ -117,8 +128,12 @@ def pull(repository: exchange.Repository, target: Path, revision: str | None, *,
 
 
 def _checked(run: Path) -> list[Path]:
-    """The models of a run by their names, each of which could be built. Raises ``BadTable`` if one could not, or there are none."""
-    models = sorted(path for path in (run / "models").glob("*/model.safetensors") if is_ours(path.relative_to(run).as_posix()))
+    """The models of a run by their names, each of which could be built. Raises ``BadTable`` if one could not, or there
+    are none.
+    """
+    models = sorted(
+        path for path in (run / "models").glob("*/model.safetensors") if is_ours(path.relative_to(run).as_posix())
+    )
     if not models:
         raise BadTable(f"{run}: there is no models/seed-<n>/model.safetensors")
     for path in models:
@@ -134,17 +149,23 @@ def card(results: Mapping[str, Any], name: str, models: list[str]) -> str:
         name: of the repository.
         models: names of the weights in it.
     """
-    matter = yaml.safe_dump({"library_name": "merc-pipeline", "tags": ["emotion-recognition", "conversation"]}, sort_keys=False)
+    matter = yaml.safe_dump(
+        {"library_name": "merc-pipeline", "tags": ["emotion-recognition", "conversation"]}, sort_keys=False
+    )
     scores = "\n".join(f"| {split} | {_score(results, split)} |" for split in results["mean"])
-    encoders = ", ".join(f"{markdown(modality)} by *{markdown(results['encoders'].get(modality, '?'))}*" for modality in results["modalities"])
+    encoders = ", ".join(
+        f"{markdown(modality)} by *{markdown(results['encoders'].get(modality, '?'))}*"
+        for modality in results["modalities"]
+    )
     return visible(
-        f"---\n{matter}---\n\n# {markdown(results['recipe'])}, trained on {markdown(results['dataset'])}\n\n"
-        f"The model *{markdown(results['model'])}* of merc-pipeline, {len(models)} seeds. It labels each utterance of a dialogue with one of "
-        f"{', '.join(f'*{markdown(one)}*' for one in results['classes'])} (label set *{markdown(results['label_set'])}*). Vectors: {encoders}.\n\n"
-        "It was learnt from a corpus with its own licence, which says what it may be used for.\n\n"
-        f"Weighted F1 in per cent, mean ± standard deviation over seeds; each seed's epoch: {markdown(results['selection'])}.\n\n"
-        f"| split | weighted F1 |\n| --- | ---: |\n{scores}\n\n"
-        f"```sh\nmerc-train pull {name} model\nmerc-train --predict model/{models[0]} --shards SHARDS\n```\n"
+        f"---\n{matter}---\n\n# {markdown(results['recipe'])}, trained on {markdown(results['dataset'])}\n\nThe model"
+        f" *{markdown(results['model'])}* of merc-pipeline, {len(models)} seeds. It labels each utterance of a dialogue"
+        f" with one of {', '.join(f'*{markdown(one)}*' for one in results['classes'])} (label set"
+        f" *{markdown(results['label_set'])}*). Vectors: {encoders}.\n\nIt was learnt from a corpus with its own"
+        " licence, which says what it may be used for.\n\nWeighted F1 in per cent, mean ± standard deviation over"
+        f" seeds; each seed's epoch: {markdown(results['selection'])}.\n\n| split | weighted F1 |\n| --- | ---:"
+        f" |\n{scores}\n\n```sh\nmerc-train pull {name} model\nmerc-train --predict model/{models[0]} --shards"
+        " SHARDS\n```\n"
     )
 
 

@@ -1,4 +1,6 @@
-"""Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed goes on with the next seed, or phase of a seed."""
+"""Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed goes on with the next
+seed, or phase of a seed.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -37,8 +39,9 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
         ``runs/<dataset>/<recipe>``; its files are described in :mod:`merc.training.loop.results`.
 
     Raises:
-        BadSettings: if a key, model, loss or modality is unknown, what is to follow is not installed, the shards lack a modality, a split or labels that are
-            needed, or a phase of the recipe lacks what an earlier one should have trained.
+        BadSettings: if a key, model, loss or modality is unknown, what is to follow is not installed, the shards lack a
+            modality, a split or labels that are needed, or a phase of the recipe lacks what an earlier one should have
+            trained.
         RawDataMissing: if there are no shards.
         BadTable: if they are not as they should be.
         SettingsDiffer: if there is a run with other settings and ``run.overwrite`` is off.
@@ -59,13 +62,18 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
     return job.out
 
 
-def _make(job: Job, resolved: ResolvedRecipe, layout: Layout, run: RunOptions, runs: Path, info: dict[str, Any]) -> None:
+def _make(
+    job: Job, resolved: ResolvedRecipe, layout: Layout, run: RunOptions, runs: Path, info: dict[str, Any]
+) -> None:
     """Trains what is not done, and puts the run into place."""
     device = devices.resolve(run.device) if run.executor == "local" else "cpu"  # a cluster chooses by itself
     data, standardisation = load_data(resolved, info, layout)
     phases.check(resolved, data.train, data.classes)
     job.start()
-    each = [seeds.OneSeed(resolved, layout, runs, job.folder, seed, device, job.fingerprint.digest, follow=run.follow) for seed in resolved.recipe.seeds]
+    each = [
+        seeds.OneSeed(resolved, layout, runs, job.folder, seed, device, job.fingerprint.digest, follow=run.follow)
+        for seed in resolved.recipe.seeds
+    ]
     for one in each:
         if results.is_done(job.folder, one.seed):
             logger.info("seed %d: done before", one.seed, extra={"stage": "train", "seed": one.seed, "cached": True})
@@ -74,7 +82,12 @@ def _make(job: Job, resolved: ResolvedRecipe, layout: Layout, run: RunOptions, r
         seeds.train_seeds(left, data, standardisation, run)
     encoders = {name: info["encoders"][name]["name"] for name in resolved.recipe.modalities}
     tag = adapted.tag({name: info["encoders"][name] for name in resolved.recipe.modalities})
-    results.combine(job.folder, resolved, data, {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders, "tag": tag})
+    results.combine(
+        job.folder,
+        resolved,
+        data,
+        {"dataset": layout.dataset, "label_set": info["label_set"], "encoders": encoders, "tag": tag},
+    )
     job.finish({})
 
 

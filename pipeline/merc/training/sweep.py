@@ -3,8 +3,8 @@
     mmgcn+dclf  ×  context_aware.window = 2, 4      ──►  runs/<dataset>/mmgcn+dclf+context_aware-window-2
                                                          runs/<dataset>/mmgcn+dclf+context_aware-window-4
 
-A point is an addition (:mod:`merc.training.recipes.composition`) that is made for it, so that it is trained, resumed, evaluated and reported as any other
-recipe.
+A point is an addition (:mod:`merc.training.recipes.composition`) that is made for it, so that it is trained, resumed,
+evaluated and reported as any other recipe.
 """
 
 import json
@@ -40,8 +40,9 @@ class Sweep(Settings):
     about: str = ""
     """What it is, in one line."""
     grid: dict[str, tuple[Value, ...]] = Field(min_length=1)
-    """Setting → its values. A setting is a key of the recipe (``optimizer.learning_rate``), or of a loss, the model or the framework, after its name
-    (``context_aware.window``)."""
+    """Setting → its values. A setting is a key of the recipe (``optimizer.learning_rate``), or of a loss, the model or
+    the framework, after its name (``context_aware.window``).
+    """
 
     @field_validator("grid", mode="before")
     @classmethod
@@ -82,14 +83,17 @@ def points(params: Params, recipe: str, grid: Grid) -> list[Point]:
         grid: setting → its values.
 
     Raises:
-        BadSettings: if a setting or a value is not one of the recipe's, a value would have no effect, or two points would have the same name.
+        BadSettings: if a setting or a value is not one of the recipe's, a value would have no effect, or two points
+            would have the same name.
     """
     base = resolve(params, recipe)
     keys = {key: _key(base, key) for key in grid}
     made: dict[str, Point] = {}
     for values in product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
-        additions = {f"{key.replace('.', '-')}-{_word(key, value)}": (keys[key], value) for key, value in chosen.items()}
+        additions = {
+            f"{key.replace('.', '-')}-{_word(key, value)}": (keys[key], value) for key, value in chosen.items()
+        }
         more = {f"additions.{name}.{key}": value for name, (key, value) in additions.items()}
         laid = params.with_overrides(**more)
         resolved = resolve(laid, _named(recipe, list(additions)))
@@ -101,7 +105,9 @@ def points(params: Params, recipe: str, grid: Grid) -> list[Point]:
 
 
 def train_point(point: Point, layout: Layout, run: RunOptions, *, runs: Path) -> dict[str, Any]:
-    """Trains a point, or finds that it was; gives a row of the sweep's table, scores in per cent. Arguments and errors as :func:`merc.training.stage.train`."""
+    """Trains a point, or finds that it was; gives a row of the sweep's table, scores in per cent. Arguments and errors
+    as :func:`merc.training.stage.train`.
+    """
     results = files.read_json(train(point.resolved, layout, run, runs=runs) / "results.json")
     row: dict[str, Any] = {"recipe": point.resolved.name, **point.values, "seeds": len(results["seeds"])}
     for split in ("dev", "test"):
@@ -111,7 +117,8 @@ def train_point(point: Point, layout: Layout, run: RunOptions, *, runs: Path) ->
 
 
 def experiment(params: Params, point: Point, dataset: str, overrides: Sequence[str] = ()) -> str:
-    """The command, for a shell, that puts a point into DVC's queue: it adds the point's additions, and an entry under ``train``, to params.yaml.
+    """The command, for a shell, that puts a point into DVC's queue: it adds the point's additions, and an entry under
+    ``train``, to params.yaml.
 
     Args:
         params: those that the point was made with.
@@ -125,7 +132,18 @@ def experiment(params: Params, point: Point, dataset: str, overrides: Sequence[s
     entry = {f"train.{ENTRY}.{key}": value for key, value in training_entry(params, point.resolved, dataset).items()}
     settings = [*overrides, *(f"{key}={json.dumps(value)}" for key, value in {**point.laid, **entry}.items())]
     name = re.sub(r"[^A-Za-z0-9_-]", "-", point.resolved.name)  # such as a name of git may be
-    return shlex.join(["dvc", "exp", "run", "--queue", "--name", name, *(word for one in settings for word in ("-S", f"++{one}")), f"train@{ENTRY}"])
+    return shlex.join(
+        [
+            "dvc",
+            "exp",
+            "run",
+            "--queue",
+            "--name",
+            name,
+            *(word for one in settings for word in ("-S", f"++{one}")),
+            f"train@{ENTRY}",
+        ]
+    )
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -135,7 +153,9 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _named(recipe: str, additions: Sequence[str]) -> str:
     parts = RecipeName.parse(recipe)
-    return "+".join([parts.base, *parts.additions, *additions]) + (f"@{'-'.join(parts.modalities)}" if parts.modalities else "")
+    return "+".join([parts.base, *parts.additions, *additions]) + (
+        f"@{'-'.join(parts.modalities)}" if parts.modalities else ""
+    )
 
 
 def _key(base: ResolvedRecipe, key: str) -> str:
@@ -147,7 +167,10 @@ def _key(base: ResolvedRecipe, key: str) -> str:
     if base.framework is not None:
         holders[base.framework.name] = "framework_settings"
     if first not in holders or not rest:
-        raise BadSettings(f"{base.name} has no setting {key!r}; it begins with a key of the recipe, or one of its parts: {nearest(first, list(holders))}")
+        raise BadSettings(
+            f"{base.name} has no setting {key!r}; it begins with a key of the recipe, or one of its parts:"
+            f" {nearest(first, list(holders))}"
+        )
     return f"{holders[first]}.{rest}"
 
 

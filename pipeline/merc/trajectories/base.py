@@ -1,4 +1,6 @@
-"""What a similarity of trajectories must offer, so that the nearest dialogues of a corpus of any size can be found exactly."""
+"""What a similarity of trajectories must offer, so that the nearest dialogues of a corpus of any size can be found
+exactly.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,15 +19,16 @@ Sketches = tuple[NDArray[Any], ...]
 class Comparison:
     """How to compare descriptions: in [0, 1], 1 for a description with itself, the same both ways.
 
-    A corpus is compared block by block, and no number may depend on what else is in a block. Most pairs never get so far: ``bound``
-    tells from two sets of sketches how similar two dialogues can be at most.
+    A corpus is compared block by block, and no number may depend on what else is in a block. Most pairs never get so
+    far: ``bound`` tells from two sets of sketches how similar two dialogues can be at most.
 
     Attributes:
         compare: (descriptions of Q, descriptions of M) → (Q, M) float64.
         pairs: (P descriptions, P descriptions) → (P,) float64, bit for bit what ``compare`` gives.
         sketch: descriptions → arrays of N rows each.
         bound: (sketches of Q, sketches of M) → (Q, M) float32, nowhere below ``compare``.
-        order: descriptions → indices that put alike descriptions near each other, which makes the search quicker and changes nothing else.
+        order: descriptions → indices that put alike descriptions near each other, which makes the search quicker and
+            changes nothing else.
         pair_cost: about how many times more expensive a pair is by ``pairs`` than in a matrix.
     """
 
@@ -69,8 +72,8 @@ def dot_bound(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
 def rounding(dim: int) -> np.float32:
     """More than float32 can lose of an inner product of two vectors of length 1.
 
-    The products of d numbers, each of them rounded, summed in any order, are off by less than (d + 5) 2⁻²⁴ (Higham, Accuracy and
-    Stability of Numerical Algorithms, 2002, section 3.1); twice that is taken.
+    The products of d numbers, each of them rounded, summed in any order, are off by less than (d + 5) 2⁻²⁴ (Higham,
+    Accuracy and Stability of Numerical Algorithms, 2002, section 3.1); twice that is taken.
 
     Args:
         dim: d.

@@ -46,8 +46,8 @@ class Config(Settings):
 
     neighbours: int = Field(default=10, ge=1)
     """K, how many nearest dialogues are written for each similarity."""
-    similarities: tuple[Literal["histogram", "transition", "edit", "path", "path_speakers", "dtw", "pooled"], ...] = Field(
-        default=("histogram", "transition", "edit", "path", "path_speakers", "dtw", "pooled"), min_length=1
+    similarities: tuple[Literal["histogram", "transition", "edit", "path", "path_speakers", "dtw", "pooled"], ...] = (
+        Field(default=("histogram", "transition", "edit", "path", "path_speakers", "dtw", "pooled"), min_length=1)
     )
     """Which similarities are computed; ``pooled`` compares features (:mod:`merc.trajectories.pooled`), the others
     labels (:mod:`merc.trajectories.similarity`)."""
@@ -84,7 +84,8 @@ class Config(Settings):
         return [name for name in self.similarities if name != POOLED]
 
     def fitting(self, classes: Sequence[str]) -> "Config":
-        """These settings, without ``dtw`` where a class has no valence and arousal, as those of your own corpus may; a warning says so.
+        """These settings, without ``dtw`` where a class has no valence and arousal, as those of your own corpus may; a
+        warning says so.
 
         Where ``dtw`` is the only similarity it stays, and :meth:`similarity` raises.
         """
@@ -92,7 +93,10 @@ class Config(Settings):
         if not missing or "dtw" not in self.similarities or len(self.similarities) == 1:
             return self
         logger.warning(
-            "no dtw: trajectories.valence_arousal has no %r; %s", missing[0], nearest(missing[0], list(self.valence_arousal)), extra={"missing": missing}
+            "no dtw: trajectories.valence_arousal has no %r; %s",
+            missing[0],
+            nearest(missing[0], list(self.valence_arousal)),
+            extra={"missing": missing},
         )
         return self.model_copy(update={"similarities": tuple(name for name in self.similarities if name != "dtw")})
 
@@ -110,7 +114,10 @@ class Config(Settings):
             return similarity(name, self.path_bins)
         missing = [one for one in classes if one not in self.valence_arousal]
         if missing:
-            raise BadSettings(f"trajectories.valence_arousal has no {missing[0]!r}, which dtw needs; {nearest(missing[0], list(self.valence_arousal))}")
+            raise BadSettings(
+                f"trajectories.valence_arousal has no {missing[0]!r}, which dtw needs;"
+                f" {nearest(missing[0], list(self.valence_arousal))}"
+            )
         try:
             return similarity(name, self.path_bins, np.array([self.valence_arousal[one] for one in classes]))
         except ValueError as error:
@@ -125,5 +132,8 @@ class Config(Settings):
         wanted: tuple[str, ...] = self.pooled_modalities
         chosen = [name for name in there if name in wanted]
         if not chosen:
-            raise BadSettings(f"trajectories.pooled_modalities: {', '.join(wanted) or 'none'}; the shards have {', '.join(there) or 'none'}")
+            raise BadSettings(
+                f"trajectories.pooled_modalities: {', '.join(wanted) or 'none'}; the shards have"
+                f" {', '.join(there) or 'none'}"
+            )
         return chosen

@@ -1,4 +1,6 @@
-"""What else could explain that two dialogues are alike: the emotions they are made of, their lengths, a script they share."""
+"""What else could explain that two dialogues are alike: the emotions they are made of, their lengths, a script they
+share.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -25,9 +27,9 @@ def order_excess(
 ) -> NDArray[np.float32]:
     """How much of a similarity the order of the emotions explains: κ = (s - E s') / (1 - E s').
 
-    s' is the similarity after the labels of both dialogues were shuffled, each for itself; E is the mean over the shuffles. κ is 1
-    where the trajectories are the same, about 0 where they agree no more than their composition makes them, and 0 where every
-    shuffle leaves them equal.
+    s' is the similarity after the labels of both dialogues were shuffled, each for itself; E is the mean over the
+    shuffles. κ is 1 where the trajectories are the same, about 0 where they agree no more than their composition makes
+    them, and 0 where every shuffle leaves them equal.
 
     Args:
         trajectories: of N dialogues, none empty.
@@ -58,10 +60,15 @@ def order_excess(
     return kappa.round(6).astype(np.float32)
 
 
-def compare_pairs(by: Comparison, described: NDArray[Any], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.float64]:
+def compare_pairs(
+    by: Comparison, described: NDArray[Any], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> NDArray[np.float64]:
     """The similarities of the pairs, (P,), of which only this many are held at once."""
     some, others = pairs
-    parts = [by.pairs(described[some[at : at + _PAIRS]], described[others[at : at + _PAIRS]]) for at in range(0, len(some), _PAIRS)]
+    parts = [
+        by.pairs(described[some[at : at + _PAIRS]], described[others[at : at + _PAIRS]])
+        for at in range(0, len(some), _PAIRS)
+    ]
     return np.concatenate([np.empty(0), *parts])
 
 
@@ -87,8 +94,12 @@ def spearman(some: NDArray[Any], others: NDArray[Any]) -> float | None:
     return _correlation(_ranks(some), _ranks(others))
 
 
-def partial_correlation(some_others: float | None, some_given: float | None, others_given: float | None) -> float | None:
-    """The correlation that is left of two variables once a third is held fast, from the three correlations; None where undefined."""
+def partial_correlation(
+    some_others: float | None, some_given: float | None, others_given: float | None
+) -> float | None:
+    """The correlation that is left of two variables once a third is held fast, from the three correlations; None where
+    undefined.
+    """
     if some_others is None or some_given is None or others_given is None:
         return None
     room = (1 - some_given**2) * (1 - others_given**2)
@@ -96,7 +107,10 @@ def partial_correlation(some_others: float | None, some_given: float | None, oth
 
 
 def pair_report(
-    values: Mapping[str, NDArray[np.float64]], lengths: Sequence[int], scenarios: Sequence[str], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
+    values: Mapping[str, NDArray[np.float64]],
+    lengths: Sequence[int],
+    scenarios: Sequence[str],
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> dict[str, Any]:
     """What the similarities of the same pairs of dialogues go with.
 
@@ -107,13 +121,17 @@ def pair_report(
         pairs: indices of the dialogues of P pairs.
 
     Returns:
-        ``pairs``; ``with_length``: similarity → rank correlation with -\\|ΔL\\|; ``between``: for two similarities their rank
-        correlation, ``plain`` and, as a partial correlation, ``given_length``, the same of the ``other_scenario`` pairs alone;
-        ``scenarios``: ``same_pairs``, and similarity → mean of the ``same`` pairs and of the ``other`` ones. None stands for
-        what is undefined.
+        ``pairs``; ``with_length``: similarity → rank correlation with -\\|ΔL\\|; ``between``: for two similarities
+        their rank correlation, ``plain`` and, as a partial correlation, ``given_length``, the same of the
+        ``other_scenario`` pairs alone;
+        ``scenarios``: ``same_pairs``, and similarity → mean of the ``same`` pairs and of the ``other`` ones. None
+        stands for what is undefined.
     """
     some, others = pairs
-    length, scenario = np.array(lengths, np.int64), np.unique(np.array(scenarios, np.str_), return_inverse=True)[1].ravel()
+    length, scenario = (
+        np.array(lengths, np.int64),
+        np.unique(np.array(scenarios, np.str_), return_inverse=True)[1].ravel(),
+    )
     nearness = -np.abs(length[some] - length[others])
     has_one = np.array([bool(name) for name in scenarios], np.bool_)
     same = (scenario[some] == scenario[others]) & has_one[some]
@@ -129,7 +147,12 @@ def pair_report(
             "other_scenario": _correlation(elsewhere[one], elsewhere[other]),
         }
     means = {name: {"same": _mean(value[same]), "other": _mean(value[~same])} for name, value in values.items()}
-    return {"pairs": len(some), "with_length": with_length, "between": between, "scenarios": {"same_pairs": int(same.sum()), "means": means}}
+    return {
+        "pairs": len(some),
+        "with_length": with_length,
+        "between": between,
+        "scenarios": {"same_pairs": int(same.sum()), "means": means},
+    }
 
 
 def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:

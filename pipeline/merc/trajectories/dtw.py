@@ -1,13 +1,14 @@
-"""``dtw``: how far apart two paths through the plane of valence and arousal are when each may be stretched to fit the other.
+"""``dtw``: how far apart two paths through the plane of valence and arousal are when each may be stretched to fit the
+other.
 
-Dynamic time warping (Sakoe & Chiba 1978, symmetric form without a window): the least sum of Euclidean distances over all ways to
-walk through both paths together, one step in one of them or in both at a time. Both paths have R bins. Divided by 2R it lies in
-[0, 1], since walking in step costs no more than R times the largest distance of two labels, which may be 2; the similarity is 1
-minus that.
+Dynamic time warping (Sakoe & Chiba 1978, symmetric form without a window): the least sum of Euclidean distances over
+all ways to walk through both paths together, one step in one of them or in both at a time. Both paths have R bins.
+Divided by 2R it lies in [0, 1], since walking in step costs no more than R times the largest distance of two labels,
+which may be 2; the similarity is 1 minus that.
 
-A bound keeps most pairs from being computed: the first points of both paths meet, and so do the last, and every bin in between meets
-some point of the other path, so that it costs at least the distance to the nearest one. That sum is a matrix product once the points
-are moved to a few landmarks, and what they were moved by is taken off.
+A bound keeps most pairs from being computed: the first points of both paths meet, and so do the last, and every bin in
+between meets some point of the other path, so that it costs at least the distance to the nearest one. That sum is a
+matrix product once the points are moved to a few landmarks, and what they were moved by is taken off.
 
 Legend: N dialogues, Q queries, M candidates, P pairs, C classes, R bins, L landmarks.
 """
@@ -22,14 +23,16 @@ from merc.trajectories.base import Similarity, Sketches, by_columns
 from merc.trajectories.trajectory import Labels
 
 LARGEST_DISTANCE = 2.0
-# The most frequent points of a corpus. More make the bound tighter and more expensive; with 128, 7 pairs of 100 are left of 12,000 dialogues
-# like MELD's, where exact distances would leave 5.
+# The most frequent points of a corpus. More make the bound tighter and more expensive; with 128, 7 pairs of 100 are
+# left of 12,000 dialogues like MELD's, where exact distances would leave 5.
 _LANDMARKS = 128
 # Pairs at once: the distances of a row of bins stay in the processor's cache.
 _PAIRS = 2048
 
 
-def similarity(binned: Callable[[Sequence[Labels], int], NDArray[np.float64]], plane_C2: NDArray[np.float64]) -> Similarity:
+def similarity(
+    binned: Callable[[Sequence[Labels], int], NDArray[np.float64]], plane_C2: NDArray[np.float64]
+) -> Similarity:
     """The similarity for classes that lie at the points ``plane_C2``.
 
     Args:
@@ -42,7 +45,9 @@ def similarity(binned: Callable[[Sequence[Labels], int], NDArray[np.float64]], p
     apart = np.linalg.norm(plane_C2[:, None] - plane_C2[None], axis=2)
     if apart.max() > LARGEST_DISTANCE:
         one, other = np.unravel_index(apart.argmax(), apart.shape)
-        raise ValueError(f"classes {one} and {other} are {apart.max():.3f} apart in valence and arousal; at most {LARGEST_DISTANCE}")
+        raise ValueError(
+            f"classes {one} and {other} are {apart.max():.3f} apart in valence and arousal; at most {LARGEST_DISTANCE}"
+        )
     return Similarity(
         describe=partial(describe, binned=binned, plane_C2=plane_C2),
         compare=compare,
@@ -55,12 +60,19 @@ def similarity(binned: Callable[[Sequence[Labels], int], NDArray[np.float64]], p
 
 
 def describe(
-    trajectories: Sequence[Labels], classes: int, *, binned: Callable[[Sequence[Labels], int], NDArray[np.float64]], plane_C2: NDArray[np.float64]
+    trajectories: Sequence[Labels],
+    classes: int,
+    *,
+    binned: Callable[[Sequence[Labels], int], NDArray[np.float64]],
+    plane_C2: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Valence and arousal of every bin, (N, R·2)."""
     shares_NRC = binned(trajectories, classes).reshape(len(trajectories), -1, classes)
-    # Class by class, not as a matrix product: the same bins must give the same bits wherever they stand, on every machine.
-    paths_NR2 = sum((shares_NRC[:, :, index, None] * point_2 for index, point_2 in enumerate(plane_C2)), start=np.zeros(2))
+    # Class by class, not as a matrix product: the same bins must give the same bits wherever they stand, on every
+    # machine.
+    paths_NR2 = sum(
+        (shares_NRC[:, :, index, None] * point_2 for index, point_2 in enumerate(plane_C2)), start=np.zeros(2)
+    )
     return paths_NR2.reshape(len(trajectories), -1)
 
 
@@ -100,7 +112,8 @@ def compare(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> ND
 
 
 def sketch(described: NDArray[np.float64]) -> Sketches:
-    """First and last point (N, 2) each; and of the bins between them how many lie at each landmark (N, L) and how far they were moved to it.
+    """First and last point (N, 2) each; and of the bins between them how many lie at each landmark (N, L) and how far
+    they were moved to it.
 
     Before the last, the distance of each landmark to the nearest point of the path, (N, L).
     """
@@ -152,5 +165,7 @@ def bound(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
 
 
 def _apart(some_Q2: NDArray[np.float32], others_M2: NDArray[np.float32]) -> NDArray[np.float32]:
-    squared: NDArray[np.float32] = np.square(some_Q2[:, :1] - others_M2[:, 0]) + np.square(some_Q2[:, 1:] - others_M2[:, 1])
+    squared: NDArray[np.float32] = np.square(some_Q2[:, :1] - others_M2[:, 0]) + np.square(
+        some_Q2[:, 1:] - others_M2[:, 1]
+    )
     return np.sqrt(squared, out=squared)

@@ -52,9 +52,15 @@ def read_row(root: Path, dialogue_id: str) -> dict[str, Any]:
     paths = sorted((root / "trajectories").glob(f"{split}-*-of-*.parquet"))
     for path in paths:
         check_trajectories(parquet.schema(path), path)
-    rows = without_nulls(parquet.read(paths, filters=pc.field("dialogue_id") == dialogue_id), paths[0]).to_pylist() if paths else []
+    rows = (
+        without_nulls(parquet.read(paths, filters=pc.field("dialogue_id") == dialogue_id), paths[0]).to_pylist()
+        if paths
+        else []
+    )
     if not rows:
-        raise RawDataMissing(f"{root}: no trajectory of {dialogue_id!r}; make the trajectories first: merc-extract, or dvc repro")
+        raise RawDataMissing(
+            f"{root}: no trajectory of {dialogue_id!r}; make the trajectories first: merc-extract, or dvc repro"
+        )
     found: dict[str, Any] = rows[0]
     return found
 
@@ -75,7 +81,8 @@ def made_with(root: Path, split: str) -> dict[str, Any]:
 
 
 def choose(row: dict[str, Any], similarity: str | None, suffix: str = "") -> str:
-    """The similarity whose neighbours are shown: the one asked for, else ``path``, or ``pooled`` for a dialogue that has none by labels.
+    """The similarity whose neighbours are shown: the one asked for, else ``path``, or ``pooled`` for a dialogue that
+    has none by labels.
 
     Args:
         row: of the trajectories.
@@ -94,7 +101,9 @@ def choose(row: dict[str, Any], similarity: str | None, suffix: str = "") -> str
     return similarity
 
 
-def with_neighbours(root: Path, row: dict[str, Any], name: str, number: int, labels: dict[str, Sequence[int]] | None = None) -> list[Seen]:
+def with_neighbours(
+    root: Path, row: dict[str, Any], name: str, number: int, labels: dict[str, Sequence[int]] | None = None
+) -> list[Seen]:
     """The dialogue of ``row`` and its nearest, best first.
 
     Args:
@@ -108,9 +117,16 @@ def with_neighbours(root: Path, row: dict[str, Any], name: str, number: int, lab
     dialogues = _dialogues(root, row["split"], [row["dialogue_id"], *ids])
     strange = sorted({row["dialogue_id"], *ids} - dialogues.keys())
     classes = len(reader.info(root)["classes"])
-    labelled = [one for one, said in dialogues.items() if any(label is None or label >= classes for label in said["emotion_index"])]
+    labelled = [
+        one
+        for one, said in dialogues.items()
+        if any(label is None or label >= classes for label in said["emotion_index"])
+    ]
     if strange or labelled:
-        raise BadTable(f"{root}: {(strange or labelled)[0]!r} is a neighbour that is not there, or has a label that is none of the {classes} classes")
+        raise BadTable(
+            f"{root}: {(strange or labelled)[0]!r} is a neighbour that is not there, or has a label that is none of the"
+            f" {classes} classes"
+        )
     excess = row.get(f"order_excess_{name}") or [None] * len(ids)
 
     def seen(one: str, **more: Any) -> Seen:
@@ -130,5 +146,7 @@ def _dialogues(root: Path, split: str, ids: Sequence[str]) -> dict[str, dict[str
     columns = [name for name in ("dialogue_id", "speakers", "texts", "emotion_index") if name in there]
     for path in paths:
         check_dialogues(parquet.schema(path), path)
-    rows = parquet.read(paths, [*columns, "n_utterances"], filters=pc.field("dialogue_id").isin(pa.array(ids, pa.string())))
+    rows = parquet.read(
+        paths, [*columns, "n_utterances"], filters=pc.field("dialogue_id").isin(pa.array(ids, pa.string()))
+    )
     return {row["dialogue_id"]: row for row in with_equal_lists(without_nulls(rows, paths[0]), paths[0]).to_pylist()}

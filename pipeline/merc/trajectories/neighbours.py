@@ -1,7 +1,7 @@
 """The K nearest dialogues by exact similarity: best first, ties by id, never the dialogue itself.
 
-Dialogues of the same description are searched for once: many short dialogues are "neutral, neutral". Of the members of a
-description only the first by id can be among K neighbours before another description's members are.
+Dialogues of the same description are searched for once: many short dialogues are "neutral, neutral". Of the members of
+a description only the first by id can be among K neighbours before another description's members are.
 """
 
 from collections.abc import Sequence
@@ -34,13 +34,20 @@ NONE = Neighbours((), np.empty(0, np.float32))
 
 
 def nearest(
-    ids: Sequence[str], trajectories: Sequence[Labels], similarity: Similarity, *, classes: int, neighbours: int, scenarios: Sequence[str] | None = None
+    ids: Sequence[str],
+    trajectories: Sequence[Labels],
+    similarity: Similarity,
+    *,
+    classes: int,
+    neighbours: int,
+    scenarios: Sequence[str] | None = None,
 ) -> list[Neighbours]:
     """Finds each dialogue's nearest among the others.
 
     Args:
         ids: unique dialogue ids.
-        trajectories: as many, without unlabelled utterances; a dialogue whose trajectory is empty has no neighbours and is no one's neighbour.
+        trajectories: as many, without unlabelled utterances; a dialogue whose trajectory is empty has no neighbours and
+            is no one's neighbour.
         similarity: how to compare.
         classes: number of classes C.
         neighbours: K, at least 1; fewer are given where there are fewer candidates.
@@ -61,14 +68,23 @@ def nearest(
     described = similarity.describe([trajectories[index] for index in there], classes)
     names = None if scenarios is None else [scenarios[index] for index in there]
     for index, one in zip(
-        there, nearest_described([ids[index] for index in there], described, similarity, neighbours=neighbours, scenarios=names), strict=True
+        there,
+        nearest_described(
+            [ids[index] for index in there], described, similarity, neighbours=neighbours, scenarios=names
+        ),
+        strict=True,
     ):
         found[index] = one
     return found
 
 
 def nearest_described(
-    ids: Sequence[str], described: NDArray[Any], by: Comparison, *, neighbours: int, scenarios: Sequence[str] | None = None
+    ids: Sequence[str],
+    described: NDArray[Any],
+    by: Comparison,
+    *,
+    neighbours: int,
+    scenarios: Sequence[str] | None = None,
 ) -> list[Neighbours]:
     """The same for dialogues that are described already: see :func:`nearest`.
 

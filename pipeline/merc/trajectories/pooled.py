@@ -1,13 +1,14 @@
 """``pooled``: how alike two dialogues' mean features are, whatever their lengths.
 
-The features of the present utterances are standardised by the shards' ``meta/stats.json`` and averaged, modality by modality; each
-modality weighs the same, however many features it has. Our features know nothing of an utterance's position, but a mean over more
-utterances can still tell how many there were. What a straight line in the logarithm of the number of utterances explains of each
-feature, fitted on the train split, is therefore taken away, the train mean with it; the record says how much the similarity goes
-with length before and after. On a handful of train dialogues the line fits chance, and the record may show more of it after than before.
+The features of the present utterances are standardised by the shards' ``meta/stats.json`` and averaged, modality by
+modality; each modality weighs the same, however many features it has. Our features know nothing of an utterance's
+position, but a mean over more utterances can still tell how many there were. What a straight line in the logarithm of
+the number of utterances explains of each feature, fitted on the train split, is therefore taken away, the train mean
+with it; the record says how much the similarity goes with length before and after. On a handful of train dialogues the
+line fits chance, and the record may show more of it after than before.
 
-The similarity is (1 + cosine) / 2. Vectors are rounded to whole numbers (unit length is 2²⁰), whose products float64 adds up exactly,
-so that the result is the same on every machine.
+The similarity is (1 + cosine) / 2. Vectors are rounded to whole numbers (unit length is 2²⁰), whose products float64
+adds up exactly, so that the result is the same on every machine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,8 +35,8 @@ class Means:
     """Mean features of a split's dialogues, in the order of the shards.
 
     Attributes:
-        values: (N, D) float32, standardised, all modalities side by side, each weighted by 1/√(its number of features); zeros where no
-            utterance of a modality is present.
+        values: (N, D) float32, standardised, all modalities side by side, each weighted by 1/√(its number of features);
+            zeros where no utterance of a modality is present.
         lengths: (N,) utterances.
         there: (N,) whether any utterance of any modality is present.
     """
@@ -52,7 +53,8 @@ def read_means(root: Path, split: str, modalities: Sequence[str], stats: Mapping
         root: folder of the shards.
         split: ``train``, ``dev`` or ``test``.
         modalities: that the shards have.
-        stats: of :func:`merc.shards.format.reader.stats`; a feature that never varies is left at its distance from the mean.
+        stats: of :func:`merc.shards.format.reader.stats`; a feature that never varies is left at its distance from the
+            mean.
     """
     paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet"))
     number = sum(parquet.rows(path) for path in paths)
@@ -78,7 +80,9 @@ def read_means(root: Path, split: str, modalities: Sequence[str], stats: Mapping
     return Means(values_ND, lengths_N, there_N)
 
 
-def _means(vectors_UD: NDArray[np.float32], offsets: NDArray[np.int64], present_U: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _means(
+    vectors_UD: NDArray[np.float32], offsets: NDArray[np.int64], present_U: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Mean over the present utterances of each dialogue, (N, D), zeros where there are none; and their number (N,)."""
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[present_U]
     count_N = np.bincount(owner, minlength=len(offsets) - 1)
@@ -117,7 +121,9 @@ class LengthTrend:
             some_ND = means.values[there[begin : begin + _ROWS]].astype(np.float64)
             sums_D += some_ND.sum(axis=0)
             products_D += from_centre_N[begin : begin + _ROWS] @ some_ND
-        return cls(sums_D / len(there), products_D / spread if spread > 0 else np.zeros_like(sums_D), float(log_N.mean()))
+        return cls(
+            sums_D / len(there), products_D / spread if spread > 0 else np.zeros_like(sums_D), float(log_N.mean())
+        )
 
     def describe(self, means: Means) -> NDArray[np.float32]:
         """What the trend does not explain, in whole numbers (:func:`whole`): (dialogues that are there, D)."""
@@ -144,7 +150,9 @@ def whole(values_ND: NDArray[Any]) -> NDArray[np.float32]:
     """The directions of vectors in whole numbers, exact in float32; zeros stay zeros."""
     length_N1 = np.linalg.norm(values_ND, axis=1, keepdims=True)
     # Adding 0 makes -0 a 0: equal numbers have equal bytes.
-    rounded: NDArray[np.float32] = (np.rint(values_ND / np.where(length_N1 > 0, length_N1, 1) * UNIT) + 0.0).astype(np.float32)
+    rounded: NDArray[np.float32] = (np.rint(values_ND / np.where(length_N1 > 0, length_N1, 1) * UNIT) + 0.0).astype(
+        np.float32
+    )
     return rounded
 
 
@@ -155,7 +163,9 @@ def _compare(queries: NDArray[np.float32], candidates: NDArray[np.float32]) -> N
 
 def _pairs(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
     # By einsum, which makes no copies of the products; float64 is exact here in any order.
-    products, squares, other_squares = (np.einsum("ij,ij->i", a, b, dtype=np.float64) for a, b in ((some, others), (some, some), (others, others)))
+    products, squares, other_squares = (
+        np.einsum("ij,ij->i", a, b, dtype=np.float64) for a, b in ((some, others), (some, some), (others, others))
+    )
     return _similarity(products, squares * other_squares)
 
 

@@ -1,9 +1,9 @@
 """The K best of many descriptions for each of them, exactly, without comparing all pairs.
 
-Descriptions meet block by block, those next to each other in the similarity's order first, and each two blocks once: a pair counts for both.
-A pair whose upper bound lies below what is the K-th best so far of either is passed over; the others are compared. A bound only ever passes over
-what is strictly below the K-th, so that ties are decided by the position and the result is that of a full sort. No array holds more than
-``ROWS`` x ``COLUMNS`` pairs.
+Descriptions meet block by block, those next to each other in the similarity's order first, and each two blocks once: a
+pair counts for both. A pair whose upper bound lies below what is the K-th best so far of either is passed over; the
+others are compared. A bound only ever passes over what is strictly below the K-th, so that ties are decided by the
+position and the result is that of a full sort. No array holds more than ``ROWS`` x ``COLUMNS`` pairs.
 """
 
 from typing import Any
@@ -42,7 +42,9 @@ def best_of_each(
     # Descriptions may be large: no copy where they are in order already.
     ordered = described if (np.diff(order) == 1).all() else described[order]
     keys = np.empty((len(described), neighbours), np.int64)
-    keys[order] = _Search(ordered, by.sketch(ordered), by, neighbours, order, None if groups is None else groups[order]).keys()
+    keys[order] = _Search(
+        ordered, by.sketch(ordered), by, neighbours, order, None if groups is None else groups[order]
+    ).keys()
     steps, reversed_index = np.divmod(keys, len(described))
     nobody = keys == _NOBODY
     return np.where(nobody, _NOBODY, len(described) - 1 - reversed_index), np.where(nobody, _NOBODY, steps)
@@ -52,8 +54,8 @@ class _Search:
     """Descriptions in the similarity's order; ``original`` holds their indices before.
 
     Attributes:
-        best: (U, K) keys of the best so far of each, in any order. A key is similarity and place in one number, the more similar and, of
-            equals, the earlier the larger; it is -1 where there is nobody yet.
+        best: (U, K) keys of the best so far of each, in any order. A key is similarity and place in one number, the
+            more similar and, of equals, the earlier the larger; it is -1 where there is nobody yet.
         least: (U,) millionths that a pair must reach to be among the best of each; -1 where any does.
     """
 
@@ -73,7 +75,9 @@ class _Search:
 
     def keys(self) -> NDArray[np.int64]:
         """The best keys of each, (U, K), largest first."""
-        blocks = [slice(begin, min(begin + COLUMNS, len(self.described))) for begin in range(0, len(self.described), COLUMNS)]
+        blocks = [
+            slice(begin, min(begin + COLUMNS, len(self.described))) for begin in range(0, len(self.described), COLUMNS)
+        ]
         for apart in range(len(blocks)):
             for block, columns in zip(blocks, blocks[apart:], strict=False):
                 for begin in range(block.start, block.stop, ROWS):
@@ -84,7 +88,9 @@ class _Search:
         return -np.sort(-self.best, axis=1)
 
     def _seed(self, rows: slice, columns: slice) -> NDArray[np.int64]:
-        """What the K-th best of each row is at least, in millionths, by a look at the most promising columns; -1 where there are too few."""
+        """What the K-th best of each row is at least, in millionths, by a look at the most promising columns; -1 where
+        there are too few.
+        """
         width, taken = columns.stop - columns.start, SEEDS * self.neighbours
         if taken * self.by.pair_cost * SEEDS > width:
             return np.full(rows.stop - rows.start, _NOBODY)
@@ -92,13 +98,19 @@ class _Search:
         barred = self._barred(np.arange(rows.start, rows.stop)[:, None], np.arange(columns.start, columns.stop))
         column = np.argpartition(np.where(barred, np.float32(1), -bound), taken, axis=1)[:, :taken]
         row = np.repeat(np.arange(len(column)), taken)
-        steps = np.rint(self.by.pairs(self.described[rows][row], self.described[columns][column.ravel()]) * STEPS).astype(np.int64).reshape(column.shape)
+        steps = (
+            np.rint(self.by.pairs(self.described[rows][row], self.described[columns][column.ravel()]) * STEPS)
+            .astype(np.int64)
+            .reshape(column.shape)
+        )
         steps[np.take_along_axis(barred, column, axis=1)] = _NOBODY
         least: NDArray[np.int64] = np.partition(steps, taken - self.neighbours, axis=1)[:, taken - self.neighbours]
         return least
 
     def _bound(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        return self.by.bound(tuple(sketch[rows] for sketch in self.sketches), tuple(sketch[columns] for sketch in self.sketches))
+        return self.by.bound(
+            tuple(sketch[rows] for sketch in self.sketches), tuple(sketch[columns] for sketch in self.sketches)
+        )
 
     def _barred(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which pairs must not be: a description with itself, and two of one group."""
@@ -110,9 +122,17 @@ class _Search:
     def _meet(self, rows: slice, columns: slice, *, within: bool) -> None:
         """Compares rows with columns, for the rows alone where these are ``within`` the columns, else for both."""
         bound = self._bound(rows, columns)
-        may_be = bound >= (_limit(self.least[rows])[:, None] if within else np.minimum.outer(_limit(self.least[rows]), _limit(self.least[columns])))
+        may_be = bound >= (
+            _limit(self.least[rows])[:, None]
+            if within
+            else np.minimum.outer(_limit(self.least[rows]), _limit(self.least[columns]))
+        )
         if np.count_nonzero(may_be) * self.by.pair_cost > may_be.size:
-            some, others, steps = self._from_matrix(rows.start + np.flatnonzero(may_be.any(axis=1)), columns.start + np.flatnonzero(may_be.any(axis=0)), within)
+            some, others, steps = self._from_matrix(
+                rows.start + np.flatnonzero(may_be.any(axis=1)),
+                columns.start + np.flatnonzero(may_be.any(axis=0)),
+                within,
+            )
         else:
             row, column = np.divmod(np.flatnonzero(may_be), may_be.shape[1])
             some, others = rows.start + row, columns.start + column
@@ -121,8 +141,12 @@ class _Search:
         if not within:
             self._take(others, some, steps)
 
-    def _from_matrix(self, rows: NDArray[np.int64], columns: NDArray[np.int64], within: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Row, column and similarity in millionths of pairs of some rows and columns, of all that any of the two may take."""
+    def _from_matrix(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64], within: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Row, column and similarity in millionths of pairs of some rows and columns, of all that any of the two may
+        take.
+        """
         if not len(rows):
             return rows, rows, rows
         matrix = self.by.compare(self.described[rows], self.described[columns])
@@ -134,7 +158,9 @@ class _Search:
             least = np.maximum(least, np.rint(best * STEPS).astype(np.int64))
         # A little below what is rounded to ``least``, so that the last bit of a product decides nothing.
         enough = (least - 0.75) / STEPS
-        flat = np.flatnonzero(matrix >= (enough[:, None] if within else np.minimum.outer(enough, (self.least[columns] - 0.75) / STEPS)))
+        flat = np.flatnonzero(
+            matrix >= (enough[:, None] if within else np.minimum.outer(enough, (self.least[columns] - 0.75) / STEPS))
+        )
         row, column = np.divmod(flat, len(columns))
         return rows[row], columns[column], np.rint(matrix.ravel()[flat] * STEPS).astype(np.int64)
 

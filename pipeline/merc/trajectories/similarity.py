@@ -1,7 +1,7 @@
 """How alike two trajectories are: similarities in [0, 1] by name, and those that come from counts and strings.
 
-Descriptions that are arrays hold whole numbers, or ratios on a fixed grid, so that no result depends on the order in which
-numbers are summed, that is on the machine or the size of a block.
+Descriptions that are arrays hold whole numbers, or ratios on a fixed grid, so that no result depends on the order in
+which numbers are summed, that is on the machine or the size of a block.
 
 Trajectories are labels without gaps (:func:`merc.trajectories.trajectory.labelled`), each of at least one utterance.
 Legend: N trajectories, Q queries, M candidates, P pairs, C classes, R bins.
@@ -35,14 +35,24 @@ def similarity(name: str, path_bins: int, valence_arousal: NDArray[np.float64] |
     Raises:
         ValueError: if there is none of that name, or ``dtw`` has no ``valence_arousal``.
     """
-    by_angle = partial(Similarity, compare=cosine, pairs=cosine_of_pairs, sketch=unit_rows, bound=dot_bound, order=by_columns)
-    by_overlap = partial(Similarity, compare=overlap, pairs=overlap_of_pairs, sketch=_root, bound=dot_bound, order=by_columns)
+    by_angle = partial(
+        Similarity, compare=cosine, pairs=cosine_of_pairs, sketch=unit_rows, bound=dot_bound, order=by_columns
+    )
+    by_overlap = partial(
+        Similarity, compare=overlap, pairs=overlap_of_pairs, sketch=_root, bound=dot_bound, order=by_columns
+    )
     stretched = partial(binned, bins=path_bins)
     known = {
         "histogram": by_angle(describe=label_counts),
         "transition": by_angle(describe=transition_counts),
         "edit": Similarity(
-            describe=strings, compare=edit, pairs=edit_of_pairs, sketch=_length_and_letters, bound=_shared_letters, order=_by_letters, pair_cost=20
+            describe=strings,
+            compare=edit,
+            pairs=edit_of_pairs,
+            sketch=_length_and_letters,
+            bound=_shared_letters,
+            order=_by_letters,
+            pair_cost=20,
         ),
         "path": by_overlap(describe=stretched),
         "path_speakers": by_overlap(describe=partial(binned_speakers, bins=path_bins)),
@@ -65,8 +75,8 @@ def label_counts(trajectories: Sequence[Labels], classes: int) -> NDArray[np.flo
 def transition_counts(trajectories: Sequence[Labels], classes: int) -> NDArray[np.float64]:
     """How often label i is followed by label j, (N, C·C + C). With :func:`cosine`: ``transition``.
 
-    A trajectory of one utterance has no transition. Its label is counted in the last C columns, so that it is like the other
-    trajectories of that one label (1), and unlike all else (0).
+    A trajectory of one utterance has no transition. Its label is counted in the last C columns, so that it is like the
+    other trajectories of that one label (1), and unlike all else (0).
     """
     labels, owner, _, lengths = _flat(trajectories)
     width = classes * classes + classes
@@ -79,7 +89,8 @@ def transition_counts(trajectories: Sequence[Labels], classes: int) -> NDArray[n
 def cosine(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cosine of the angle between counts, (Q, M).
 
-    The products are sums of whole numbers, exact in float64, and the square root of a square is exact too: equal counts give 1.0.
+    The products are sums of whole numbers, exact in float64, and the square root of a square is exact too: equal counts
+    give 1.0.
     """
     products = queries @ candidates.T
     squares = np.outer((queries * queries).sum(axis=1), (candidates * candidates).sum(axis=1))
@@ -111,7 +122,9 @@ def edit(queries: NDArray[Any], candidates: NDArray[Any]) -> NDArray[np.float64]
     from rapidfuzz import process
     from rapidfuzz.distance import Levenshtein
 
-    shared: NDArray[np.float64] = process.cdist(queries.tolist(), candidates.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1)
+    shared: NDArray[np.float64] = process.cdist(
+        queries.tolist(), candidates.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1
+    )
     return shared
 
 
@@ -120,19 +133,25 @@ def edit_of_pairs(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float6
     from rapidfuzz import process
     from rapidfuzz.distance import Levenshtein
 
-    shared: NDArray[np.float64] = process.cpdist(some.tolist(), others.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1)
+    shared: NDArray[np.float64] = process.cpdist(
+        some.tolist(), others.tolist(), scorer=Levenshtein.normalized_similarity, dtype=np.float64, workers=1
+    )
     return shared
 
 
 def _length_and_letters(described: NDArray[Any]) -> Sketches:
-    """The lengths, and for each letter of the strings how often it occurs: whole numbers as small as they fit, since narrow ones are compared quickest."""
+    """The lengths, and for each letter of the strings how often it occurs: whole numbers as small as they fit, since
+    narrow ones are compared quickest.
+    """
     lengths, counts_LN = _letters(described)
     kind = np.min_scalar_type(lengths.max(initial=0))
     return (lengths.astype(np.float32), *(count_N.astype(kind) for count_N in counts_LN))
 
 
 def _shared_letters(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
-    """What the longer of two strings has too much of any letter must be deleted or replaced: the similarity is at most the share of letters in common."""
+    """What the longer of two strings has too much of any letter must be deleted or replaced: the similarity is at most
+    the share of letters in common.
+    """
     shared = np.minimum.outer(queries[1], candidates[1])
     in_both = np.empty_like(shared)
     for counts, others in zip(queries[2:], candidates[2:], strict=True):
@@ -157,22 +176,27 @@ def _letters(described: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int
     lengths = np.array([len(string) for string in described], np.int64)
     letters, codes = np.unique(np.frombuffer("".join(described).encode("utf-32-le"), np.uint32), return_inverse=True)
     owner = np.repeat(np.arange(len(described)), lengths)
-    return lengths, np.bincount(codes * len(described) + owner, minlength=len(letters) * len(described)).reshape(len(letters), -1)
+    return lengths, np.bincount(codes * len(described) + owner, minlength=len(letters) * len(described)).reshape(
+        len(letters), -1
+    )
 
 
 def binned(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArray[np.float64]:
-    """Each trajectory stretched to R bins: per bin, which share of it each label covers, (N, R·C); a bin's shares sum to 1.
+    """Each trajectory stretched to R bins: per bin, which share of it each label covers, (N, R·C); a bin's shares sum
+    to 1.
 
         T = 3     |     0     |     1     |     1     |        utterance t covers [t/T, (t + 1)/T)
         R = 2     |   0: 2/3, 1: 1/3|      1: 1       |        bin r covers [r/R, (r + 1)/R)
 
-    Both spans are scaled by T·R, so that the overlap is a difference of whole numbers; it is then divided by T, the scaled bin's
-    length, and rounded to a multiple of :data:`GRID`.
+    Both spans are scaled by T·R, so that the overlap is a difference of whole numbers; it is then divided by T, the
+    scaled bin's length, and rounded to a multiple of :data:`GRID`.
     """
     labels, owner, position, lengths = _flat(trajectories)
     length = lengths[owner][:, None]
     bin_1R, position_N1 = np.arange(bins)[None, :], position[:, None]
-    covered = np.minimum((position_N1 + 1) * bins, (bin_1R + 1) * length) - np.maximum(position_N1 * bins, bin_1R * length)
+    covered = np.minimum((position_N1 + 1) * bins, (bin_1R + 1) * length) - np.maximum(
+        position_N1 * bins, bin_1R * length
+    )
     cell = (owner[:, None] * bins + bin_1R) * classes + labels[:, None]
     covers = covered > 0
     shares = _count(cell[covers], len(trajectories), bins * classes, weights=covered[covers]) / lengths[:, None]
@@ -180,10 +204,12 @@ def binned(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArra
 
 
 def binned_speakers(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArray[np.float64]:
-    """Each speaker's trajectory stretched to R bins and weighted by the speaker's share of the utterances, (N, S·R·C), S the most slots there are.
+    """Each speaker's trajectory stretched to R bins and weighted by the speaker's share of the utterances, (N, S·R·C),
+    S the most slots there are.
 
-    With :func:`overlap`: ``path_speakers``. A dialogue's speakers are matched by :func:`merc.trajectories.trajectory.by_slot`, the
-    one who speaks most with the one who speaks most. Since the weights of a dialogue sum to 1, so does every bin over all speakers.
+    With :func:`overlap`: ``path_speakers``. A dialogue's speakers are matched by
+    :func:`merc.trajectories.trajectory.by_slot`, the one who speaks most with the one who speaks most. Since the
+    weights of a dialogue sum to 1, so does every bin over all speakers.
 
     Args:
         trajectories: numbers from ``by_slot``, slot · C + label.
@@ -207,7 +233,8 @@ def binned_speakers(trajectories: Sequence[Labels], classes: int, *, bins: int) 
 def overlap(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over bins of Σ_c min(p_c, q_c), (Q, M); sees the order, not the length. With :func:`binned`: ``path``.
 
-    Since each bin sums to 1, Σ min(p, q) = 1 - Σ |p - q| / 2, and the sum of absolute differences has a compiled routine.
+    Since each bin sums to 1, Σ min(p, q) = 1 - Σ |p - q| / 2, and the sum of absolute differences has a compiled
+    routine.
     """
     from sklearn.metrics.pairwise import manhattan_distances
 
@@ -224,7 +251,9 @@ def overlap_of_pairs(some: NDArray[np.float64], others: NDArray[np.float64]) -> 
 
 
 def _root(described: NDArray[np.float64]) -> Sketches:
-    """The square roots of the shares, scaled to length 1: since min(p, q) ≤ √(p q), their inner product bounds the overlap."""
+    """The square roots of the shares, scaled to length 1: since min(p, q) ≤ √(p q), their inner product bounds the
+    overlap.
+    """
     root = np.sqrt(described)
     return ((root / np.linalg.norm(root, axis=1, keepdims=True)).astype(np.float32),)
 
@@ -245,5 +274,7 @@ def _check_none_empty(trajectories: Sequence[Labels]) -> None:
         raise ValueError(f"trajectory {empty} of {len(trajectories)} is empty: there is nothing to compare")
 
 
-def _count(cells: NDArray[np.int64], rows: int, width: int, weights: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+def _count(
+    cells: NDArray[np.int64], rows: int, width: int, weights: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
     return np.bincount(cells, weights=weights, minlength=rows * width).reshape(rows, width).astype(np.float64)

@@ -1,7 +1,9 @@
-"""DVC stage ``trajectories``: the shards' labels → each dialogue's trajectory, its shifts, and the dialogues with similar emotion trajectories.
+"""DVC stage ``trajectories``: the shards' labels → each dialogue's trajectory, its shifts, and the dialogues with
+similar emotion trajectories.
 
-Neighbours come from labels, so they are found among the train dialogues alone: a dev or test dialogue has none and is no one's,
-since its labels must reach no model. ``pooled`` compares features instead, and every split has neighbours by it, within the split.
+Neighbours come from labels, so they are found among the train dialogues alone: a dev or test dialogue has none and is
+no one's, since its labels must reach no model. ``pooled`` compares features instead, and every split has neighbours by
+it, within the split.
 """
 
 from pathlib import Path
@@ -53,21 +55,33 @@ def build_trajectories(config: Config, layout: Layout, run: RunOptions) -> Path:
     made = reader.info(layout.shards)
     classes: list[str] = made["classes"]
     config = config.fitting(classes)
-    metadata = {key: made[key] for key in ("corpus", "label_set", "classes")} | config.model_dump(mode="json") | {"neighbours_from": NEIGHBOURS_FROM}
-    features = _Features(layout.shards, config.modalities(made["modalities"])) if POOLED in config.similarities else None
+    metadata = (
+        {key: made[key] for key in ("corpus", "label_set", "classes")}
+        | config.model_dump(mode="json")
+        | {"neighbours_from": NEIGHBOURS_FROM}
+    )
+    features = (
+        _Features(layout.shards, config.modalities(made["modalities"])) if POOLED in config.similarities else None
+    )
     counts: dict[str, dict[str, int]] = {}
     controls: dict[str, Any] = {}
     for split in reader.splits(layout.shards):
         rows = reader.read_split(layout.shards, split, columns=COLUMNS)
         dialogues = Dialogues.of(rows)
-        columns = own_columns(rows, dialogues) | label_columns(dialogues, config, classes, may_have_neighbours=split == NEIGHBOURS_FROM)
+        columns = own_columns(rows, dialogues) | label_columns(
+            dialogues, config, classes, may_have_neighbours=split == NEIGHBOURS_FROM
+        )
         means = features.means(split) if features else None
         if features and means:
             columns |= pooled_columns(dialogues, config, means, features.trend)
         if split == NEIGHBOURS_FROM:
             controls = control_report(dialogues, config, classes, means, features.trend if features else None)
         table = as_table(columns)
-        parquet.write(job.folder / cutting.file_name(split, 0, 1), table.replace_schema_metadata(merc_metadata(metadata)), _ROW_GROUP_DIALOGUES)
+        parquet.write(
+            job.folder / cutting.file_name(split, 0, 1),
+            table.replace_schema_metadata(merc_metadata(metadata)),
+            _ROW_GROUP_DIALOGUES,
+        )
         counts[split] = _counts(table)
     files.write_json(job.folder / CONTROLS, controls)
     job.finish({"counts": counts})
@@ -96,7 +110,9 @@ def dry_run(config: Config, layout: Layout, run: RunOptions) -> dict[str, Any]:
     return {"cached": cached, "neighbours": config.neighbours, "similarities": list(config.similarities)}
 
 
-def control_report(dialogues: Dialogues, config: Config, classes: list[str], means: Means | None, trend: LengthTrend | None) -> dict[str, Any]:
+def control_report(
+    dialogues: Dialogues, config: Config, classes: list[str], means: Means | None, trend: LengthTrend | None
+) -> dict[str, Any]:
     """How far composition, length and scenario explain the similarities, on pairs of labelled dialogues.
 
     Args:
@@ -107,17 +123,23 @@ def control_report(dialogues: Dialogues, config: Config, classes: list[str], mea
         trend: of the features.
 
     Returns:
-        :func:`merc.trajectories.controls.pair_report`. ``pooled_with_length`` stands among its similarities for ``pooled`` as it
-        would be if length were left in the features.
+        :func:`merc.trajectories.controls.pair_report`. ``pooled_with_length`` stands among its similarities for
+        ``pooled`` as it would be if length were left in the features.
     """
-    usable = [index for index, one in enumerate(dialogues.labels) if (one >= 0).any() and (means is None or means.there[index])]
+    usable = [
+        index
+        for index, one in enumerate(dialogues.labels)
+        if (one >= 0).any() and (means is None or means.there[index])
+    ]
     pairs = sample_pairs(len(usable), config.control_pairs, config.control_seed)
     values = {}
     for name in config.from_labels:
         similarity = config.similarity(name, classes)
         compared = dialogues.compared(name, config, len(classes))
         if len(pairs[0]):
-            values[name] = compare_pairs(similarity, similarity.describe([compared[index] for index in usable], len(classes)), pairs)
+            values[name] = compare_pairs(
+                similarity, similarity.describe([compared[index] for index in usable], len(classes)), pairs
+            )
         else:
             values[name] = np.empty(0)
     if means is not None and trend is not None:
@@ -152,7 +174,10 @@ def _counts(table: pa.Table) -> dict[str, int]:
 
 def _prepare(config: Config, layout: Layout, run: RunOptions) -> Job:
     if not layout.shards.is_dir():
-        raise RawDataMissing(f"{layout.shards}: there are no shards of {layout.dataset!r}; make them first: merc-extract --dataset {layout.dataset}")
+        raise RawDataMissing(
+            f"{layout.shards}: there are no shards of {layout.dataset!r}; make them first: merc-extract --dataset"
+            f" {layout.dataset}"
+        )
     dialogues = sorted((layout.shards / "dialogues").glob("*.parquet"))
     fingerprint = Fingerprint(
         settings={"trajectories": config.model_dump(mode="json")},

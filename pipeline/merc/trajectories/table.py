@@ -42,10 +42,14 @@ class Dialogues:
     def of(cls, rows: pa.Table) -> "Dialogues":
         """From rows of the shards with :data:`COLUMNS`."""
         ids, scenarios, speakers = (rows[name].to_pylist() for name in ("dialogue_id", "scenario", "speakers"))
-        return cls(ids, scenarios, speakers, [np.array(values, np.int16) for values in rows["emotion_index"].to_pylist()])
+        return cls(
+            ids, scenarios, speakers, [np.array(values, np.int16) for values in rows["emotion_index"].to_pylist()]
+        )
 
     def compared(self, name: str, config: Config, classes: int) -> list[Labels]:
-        """What the label similarity ``name`` is given for each dialogue; empty where none of its utterances is labelled."""
+        """What the label similarity ``name`` is given for each dialogue; empty where none of its utterances is
+        labelled.
+        """
         if name != "path_speakers":
             return [labelled(one) for one in self.labels]
         pairs = zip(self.labels, self.speakers, strict=True)
@@ -64,7 +68,9 @@ def own_columns(rows: pa.Table, dialogues: Dialogues) -> Columns:
     columns |= {
         "trajectory": lists(dialogues.labels, pa.int16()),
         "speaker_names": lists([list(one) for one in parts], pa.string()),
-        "speaker_trajectories": lists([[part.tolist() for part in one.values()] for one in parts], _list_type(pa.int16())),
+        "speaker_trajectories": lists(
+            [[part.tolist() for part in one.values()] for one in parts], _list_type(pa.int16())
+        ),
     }
     for count, (shifted, pairs) in {
         shifts: ("shifts", "shift_pairs"),
@@ -75,7 +81,9 @@ def own_columns(rows: pa.Table, dialogues: Dialogues) -> Columns:
     return columns
 
 
-def label_columns(dialogues: Dialogues, config: Config, classes: Sequence[str], *, suffix: str = "", may_have_neighbours: bool = True) -> Columns:
+def label_columns(
+    dialogues: Dialogues, config: Config, classes: Sequence[str], *, suffix: str = "", may_have_neighbours: bool = True
+) -> Columns:
     """Neighbours by the label similarities of the settings.
 
     Args:
@@ -86,8 +94,8 @@ def label_columns(dialogues: Dialogues, config: Config, classes: Sequence[str], 
         may_have_neighbours: False: all lists are empty.
 
     Returns:
-        Per similarity s ``neighbours_<s>``, best first, ``similarity_<s>``, ``same_scenario_<s>``, and for those that see the order
-        ``order_excess_<s>`` (:func:`merc.trajectories.controls.order_excess`).
+        Per similarity s ``neighbours_<s>``, best first, ``similarity_<s>``, ``same_scenario_<s>``, and for those that
+        see the order ``order_excess_<s>`` (:func:`merc.trajectories.controls.order_excess`).
     """
     columns: Columns = {}
     for name in config.from_labels:
@@ -96,7 +104,14 @@ def label_columns(dialogues: Dialogues, config: Config, classes: Sequence[str], 
             similarity = config.similarity(name, classes)
             compared = dialogues.compared(name, config, len(classes))
             scenarios = dialogues.scenarios if config.exclude_same_scenario else None
-            found = nearest(dialogues.ids, compared, similarity, classes=len(classes), neighbours=config.neighbours, scenarios=scenarios)
+            found = nearest(
+                dialogues.ids,
+                compared,
+                similarity,
+                classes=len(classes),
+                neighbours=config.neighbours,
+                scenarios=scenarios,
+            )
             if config.order_permutations and name in ORDER_AWARE:
                 excess = _excess(dialogues.ids, found, compared, similarity, config, len(classes))
         columns |= _neighbour_columns(f"{name}{suffix}", dialogues, found)
@@ -106,13 +121,17 @@ def label_columns(dialogues: Dialogues, config: Config, classes: Sequence[str], 
 
 
 def pooled_columns(dialogues: Dialogues, config: Config, means: Means, trend: LengthTrend) -> Columns:
-    """``neighbours_pooled``, ``similarity_pooled``, ``same_scenario_pooled``: neighbours by features, within the split."""
+    """``neighbours_pooled``, ``similarity_pooled``, ``same_scenario_pooled``: neighbours by features, within the
+    split.
+    """
     found = [NONE] * len(dialogues.ids)
     there = np.flatnonzero(means.there).tolist()
     if there:
         scenarios = [dialogues.scenarios[index] for index in there] if config.exclude_same_scenario else None
         ids = [dialogues.ids[index] for index in there]
-        near = nearest_described(ids, trend.describe(means), COMPARISON, neighbours=config.neighbours, scenarios=scenarios)
+        near = nearest_described(
+            ids, trend.describe(means), COMPARISON, neighbours=config.neighbours, scenarios=scenarios
+        )
         for index, one in zip(there, near, strict=True):
             found[index] = one
     return _neighbour_columns("pooled", dialogues, found)
@@ -135,7 +154,10 @@ def _list_type(element: pa.DataType) -> pa.DataType:
 
 def _neighbour_columns(name: str, dialogues: Dialogues, found: Sequence[Neighbours]) -> Columns:
     scenario_of = dict(zip(dialogues.ids, dialogues.scenarios, strict=True))
-    same = [[bool(own) and scenario_of[other] == own for other in one.ids] for own, one in zip(dialogues.scenarios, found, strict=True)]
+    same = [
+        [bool(own) and scenario_of[other] == own for other in one.ids]
+        for own, one in zip(dialogues.scenarios, found, strict=True)
+    ]
     return {
         f"neighbours_{name}": lists([one.ids for one in found], pa.string()),
         f"similarity_{name}": lists([one.similarities for one in found], pa.float32()),
@@ -144,7 +166,12 @@ def _neighbour_columns(name: str, dialogues: Dialogues, found: Sequence[Neighbou
 
 
 def _excess(
-    ids: Sequence[str], found: Sequence[Neighbours], compared: Sequence[Labels], similarity: Similarity, config: Config, classes: int
+    ids: Sequence[str],
+    found: Sequence[Neighbours],
+    compared: Sequence[Labels],
+    similarity: Similarity,
+    config: Config,
+    classes: int,
 ) -> list[NDArray[np.float32]]:
     """The order excess of every neighbour of every dialogue."""
     # Dialogues without labels are in no pair; their place is kept by an empty gap.
@@ -154,5 +181,12 @@ def _excess(
     some = np.repeat([place.get(name, -1) for name in ids], counts)
     others = np.array([place[name] for one in found for name in one.ids], np.int64)
     trajectories = [compared[index] for index in there]
-    kappa = order_excess(trajectories, classes, similarity, (some, others), permutations=config.order_permutations, seed=config.control_seed)
+    kappa = order_excess(
+        trajectories,
+        classes,
+        similarity,
+        (some, others),
+        permutations=config.order_permutations,
+        seed=config.control_seed,
+    )
     return np.split(kappa, np.cumsum(counts)[:-1])

@@ -1,4 +1,6 @@
-"""The emotional trajectory of a dialogue: its labels in order, overall and per speaker, and how often a speaker's emotion shifts."""
+"""The emotional trajectory of a dialogue: its labels in order, overall and per speaker, and how often a speaker's
+emotion shifts.
+"""
 
 from collections.abc import Sequence
 
@@ -44,8 +46,8 @@ def by_slot(emotion_index: Labels, speakers: Sequence[str], *, classes: int, slo
         emotion_index: (utterances,), -1 where unlabelled.
         speakers: who says each utterance.
         classes: C, number of classes.
-        slots: the speakers get slots 0, 1, … by how many labelled utterances they have, of equal ones the first to speak comes
-            first; whoever has none left shares the last one.
+        slots: the speakers get slots 0, 1, … by how many labelled utterances they have, of equal ones the first to
+            speak comes first; whoever has none left shares the last one.
 
     Returns:
         (labelled utterances,), in the dialogue's order.
@@ -60,9 +62,9 @@ def by_slot(emotion_index: Labels, speakers: Sequence[str], *, classes: int, slo
 def shifts(emotion_index: Labels, speakers: Sequence[str]) -> tuple[int, int]:
     """Counts a speaker's changes of emotion, by the definition of DAG-ERC (Shen et al., ACL 2021, section 5.6).
 
-    A labelled utterance makes a pair with the previous utterance of the same speaker, whatever lies between them. The pair
-    is a shift if the two labels differ; an unlabelled previous utterance counts as different. A speaker's first utterance
-    makes no pair. For the counts among labelled utterances alone see :func:`labelled_shifts`.
+    A labelled utterance makes a pair with the previous utterance of the same speaker, whatever lies between them. The
+    pair is a shift if the two labels differ; an unlabelled previous utterance counts as different. A speaker's first
+    utterance makes no pair. For the counts among labelled utterances alone see :func:`labelled_shifts`.
 
     Returns:
         Shifts, and pairs.
@@ -79,7 +81,8 @@ def shifts(emotion_index: Labels, speakers: Sequence[str]) -> tuple[int, int]:
 
 
 def labelled_shifts(emotion_index: Labels, speakers: Sequence[str]) -> tuple[int, int]:
-    """The same as if the unlabelled utterances were not there: the pair is with the speaker's previous labelled utterance.
+    """The same as if the unlabelled utterances were not there: the pair is with the speaker's previous labelled
+    utterance.
 
     Of IEMOCAP's six-class test split this leaves 410 shifts in 1561 pairs where :func:`shifts` counts 576 in 1578.
 

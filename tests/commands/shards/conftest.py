@@ -43,16 +43,27 @@ def make(tmp_path: Path) -> Callable[..., Path]:
     """Makes shards in a folder of that name: ``corpus``, and by how much their vectors are moved."""
 
     def build(name: str, corpus: str = "tiny", moved: float = 0.0) -> Path:
-        encoder = {"name": "fake", "encoder": "fake", "revision": "3", "licence": "CC0", "training_data_overlap": "none: made up", "settings_sha256": "0"}
+        encoder = {
+            "name": "fake",
+            "encoder": "fake",
+            "revision": "3",
+            "licence": "CC0",
+            "training_data_overlap": "none: made up",
+            "settings_sha256": "0",
+        }
         facts = Facts(corpus, label_set("meld7"), {"audio": 3}, {"audio": {**encoder, "dim": 3}}, transcripts=True)
         writing = Rewriting(tmp_path / name, facts, ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000))
         (tmp_path / name).mkdir()
         for split, sizes in SPLITS.items():
-            table = building.build(corpus, [_dialogue(split, number, count) for number, count in enumerate(sizes)], facts.labels)
+            table = building.build(
+                corpus, [_dialogue(split, number, count) for number, count in enumerate(sizes)], facts.labels
+            )
             values_ND = np.random.default_rng(7).normal(size=(table.num_rows, 3)).astype(np.float32) + np.float32(moved)
             values_ND[1] = 0
             rows: pa.Table = join(table, {"audio": Vectors(values_ND, values_ND.any(axis=1))}, facts.schema)
-            writing.write_split(split, [rows], failures.table([Failure(f"{split}/dia0_utt1", "media", "audio", "silence").row()]))
+            writing.write_split(
+                split, [rows], failures.table([Failure(f"{split}/dia0_utt1", "media", "audio", "silence").row()])
+            )
         writing.finish({}, {}, {"source": "nobody", "deviations": [], "corpus_settings": {}})
         return tmp_path / name
 

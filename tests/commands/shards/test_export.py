@@ -36,7 +36,10 @@ def shards(tmp_path: Path) -> Path:
 def test_the_file_is_written_and_told(shards: Path, tmp_path: Path) -> None:
     result = _run("export", shards, tmp_path / "out.pkl", "--format", "mmgcn", "--absent", "nan")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines() == [f"{tmp_path / 'out.pkl'}: 2 dialogues, 4 utterances", "  visual: 1 absent vectors, written as nan"]
+    assert result.stdout.splitlines() == [
+        f"{tmp_path / 'out.pkl'}: 2 dialogues, 4 utterances",
+        "  visual: 1 absent vectors, written as nan",
+    ]
     content = pickle.loads((tmp_path / "out.pkl").read_bytes())  # noqa: S301
     assert len(content) == 10
     assert np.isnan(content[5][0][1]).all()

@@ -35,7 +35,14 @@ def test_shards_with_trajectories_and_a_card_are_made(file: Path, tmp_path: Path
     result = _run(file, tmp_path / "new" / "shards")
     assert result.exit_code == 0, result.output
     root = tmp_path / "new" / "shards"
-    assert sorted(path.name for path in root.iterdir()) == ["README.md", "croissant.json", "dialogues", "failures", "meta", "trajectories"]
+    assert sorted(path.name for path in root.iterdir()) == [
+        "README.md",
+        "croissant.json",
+        "dialogues",
+        "failures",
+        "meta",
+        "trajectories",
+    ]
     assert [path.name for path in root.parent.iterdir()] == ["shards"]  # nothing is left beside them
     assert reader.splits(root) == ["train", "dev", "test"]
     assert "  text: 6 of 6 utterances, 3 numbers each" in result.stdout
@@ -90,7 +97,11 @@ def test_the_vectors_of_melds_authors_need_their_annotations(tmp_path: Path) -> 
     splits = ("train", "val", "test")
     vectors, annotations = tmp_path / "text_glove_average_emotion.pkl", tmp_path / "data_emotion.p"
     vectors.write_bytes(pickle.dumps([{f"0_{turn}": np.ones(3, "f4") for turn in range(2)} for _ in splits]))
-    rows = [{"text": "hi", "split": split, "y": ("joy", "anger")[turn], "dialog": "0", "utterance": str(turn)} for split in splits for turn in range(2)]
+    rows = [
+        {"text": "hi", "split": split, "y": ("joy", "anger")[turn], "dialog": "0", "utterance": str(turn)}
+        for split in splits
+        for turn in range(2)
+    ]
     annotations.write_bytes(pickle.dumps([rows, None, None, None, 50, {}]))
     refused = _run(vectors, tmp_path / "out")
     assert refused.exit_code == 2

@@ -28,11 +28,15 @@ def test_a_table_tells_what_is_inside(make: Callable[..., Path], run: Run) -> No
 
 def test_json_is_one_object(make: Callable[..., Path], run: Run) -> None:
     found = json.loads(run("inspect", make("one"), "--json").stdout)
-    assert found["corpora"] == {"tiny": {"train": {"dialogues": 3, "utterances": 6}, "test": {"dialogues": 1, "utterances": 2}}}
+    assert found["corpora"] == {
+        "tiny": {"train": {"dialogues": 3, "utterances": 6}, "test": {"dialogues": 1, "utterances": 2}}
+    }
 
 
 def test_merged_corpora_have_a_line_each(make: Callable[..., Path], run: Run, tmp_path: Path) -> None:
-    assert run("merge", make("one"), make("other", corpus="small"), "--prefix", "--out", tmp_path / "whole").exit_code == 0
+    assert (
+        run("merge", make("one"), make("other", corpus="small"), "--prefix", "--out", tmp_path / "whole").exit_code == 0
+    )
     squeezed = [" ".join(line.split()) for line in run("inspect", tmp_path / "whole").stdout.splitlines()]
     assert squeezed[squeezed.index("dialogues 6 2") :][:3] == ["dialogues 6 2", "tiny 3 1", "small 3 1"]
     assert squeezed[-1] == "made from shards of tiny, small"

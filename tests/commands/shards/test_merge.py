@@ -7,7 +7,9 @@ from merc.shards.format import reader
 Run = Callable[..., Any]
 
 
-def test_two_corpora_with_one_id_give_exit_code_4_and_the_way_out(make: Callable[..., Path], run: Run, tmp_path: Path, caplog: Any) -> None:
+def test_two_corpora_with_one_id_give_exit_code_4_and_the_way_out(
+    make: Callable[..., Path], run: Run, tmp_path: Path, caplog: Any
+) -> None:
     one, other, target = make("one"), make("other", corpus="small"), tmp_path / "whole"
     result = run("merge", one, other, "--out", target)
     assert result.exit_code == 4

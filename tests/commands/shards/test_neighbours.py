@@ -48,22 +48,67 @@ def make(tmp_path: Path, texts: bool = True) -> Path:
         records = []
         for name, scenario, labels in rows:
             size = len(labels)
-            strings = {key: [f"{name}_utt{at}" for at in range(size)] for key in ("utterance_ids", "source_utterance_ids", "emotions", "sentiments")}
+            strings = {
+                key: [f"{name}_utt{at}" for at in range(size)]
+                for key in ("utterance_ids", "source_utterance_ids", "emotions", "sentiments")
+            }
             numbers = {key: [0.0] * size for key in ("valence", "arousal", "dominance", "start_seconds", "end_seconds")}
-            facts = {"corpus": "tiny", "split": split, "dialogue_id": name, "scenario": scenario, "n_utterances": size, "n_speakers": 1}
-            said = {"speakers": ["Chloë & <Bob>"] * size, "speaker_index": [0] * size, "texts": [f"<i>what</i> {at}" for at in range(size)]}
-            vectors = {"text": [[1.0, float(label)] for label in labels], "text_present": [True] * size, "emotion_index": labels}
+            facts = {
+                "corpus": "tiny",
+                "split": split,
+                "dialogue_id": name,
+                "scenario": scenario,
+                "n_utterances": size,
+                "n_speakers": 1,
+            }
+            said = {
+                "speakers": ["Chloë & <Bob>"] * size,
+                "speaker_index": [0] * size,
+                "texts": [f"<i>what</i> {at}" for at in range(size)],
+            }
+            vectors = {
+                "text": [[1.0, float(label)] for label in labels],
+                "text_present": [True] * size,
+                "emotion_index": labels,
+            }
             records.append({**facts, **strings, **numbers, **said, **vectors})
         table = pa.Table.from_pylist(records, schema=shape)
-        parquet.write(layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet", table if texts else table.drop_columns(["texts"]))
+        parquet.write(
+            layout.shards / "dialogues" / f"{split}-00000-of-00001.parquet",
+            table if texts else table.drop_columns(["texts"]),
+        )
     counts = {
-        split: {"dialogues": len(rows), "utterances": 9, "labels": dict.fromkeys(CLASSES, 0), "unlabelled": 0, "present": {"text": 9}}
+        split: {
+            "dialogues": len(rows),
+            "utterances": 9,
+            "labels": dict.fromkeys(CLASSES, 0),
+            "unlabelled": 0,
+            "present": {"text": 9},
+        }
         for split, rows in DIALOGUES.items()
     }
-    info = {"schema_version": SCHEMA_VERSION, "corpus": "tiny", "label_set": "tiny3", "classes": CLASSES, "counts": counts, "splits": list(DIALOGUES)}
-    info |= {"modalities": ["text"], "dims": {"text": 2}, "encoders": {"text": {"name": "ngrams"}}, "source": "", "deviations": [], "versions": {}}
-    files.write_json(layout.shards / "meta" / "info.json", info | {"fingerprint": "0", "versions": {"merc-pipeline": "0"}})
-    files.write_json(layout.shards / "meta" / "stats.json", {"text": {"count": 9, "mean": [1.0, 1.0], "std": [0.0, 1.0]}})
+    info = {
+        "schema_version": SCHEMA_VERSION,
+        "corpus": "tiny",
+        "label_set": "tiny3",
+        "classes": CLASSES,
+        "counts": counts,
+        "splits": list(DIALOGUES),
+    }
+    info |= {
+        "modalities": ["text"],
+        "dims": {"text": 2},
+        "encoders": {"text": {"name": "ngrams"}},
+        "source": "",
+        "deviations": [],
+        "versions": {},
+    }
+    files.write_json(
+        layout.shards / "meta" / "info.json", info | {"fingerprint": "0", "versions": {"merc-pipeline": "0"}}
+    )
+    files.write_json(
+        layout.shards / "meta" / "stats.json", {"text": {"count": 9, "mean": [1.0, 1.0], "std": [0.0, 1.0]}}
+    )
     build_trajectories(Config(order_permutations=3), layout, RunOptions())
     return layout.shards
 
@@ -148,7 +193,11 @@ def test_with_predictions_a_test_dialogue_has_neighbours_by_predicted_labels(sha
     assert head.endswith("by edit_predicted")
     assert own.split() == ["test/dia0", "2", "A", "A"]
     assert first.split()[:3] == ["test/dia1", "2", "0.500"]
-    assert _run("test/dia0", "--shards", shards, "--predictions", _predictions(tmp_path)).output.splitlines()[0].endswith("by path_predicted")
+    assert (
+        _run("test/dia0", "--shards", shards, "--predictions", _predictions(tmp_path))
+        .output.splitlines()[0]
+        .endswith("by path_predicted")
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +208,11 @@ def test_with_predictions_a_test_dialogue_has_neighbours_by_predicted_labels(sha
         (["train/dia0", "--seed", "1"], 2, "--seed chooses among --predictions"),
         (["train/dia0", "--number", "0"], 2, "--number"),
         (["test/dia0", "--predictions", "nowhere.parquet"], 4, "nowhere.parquet: there is no such file"),
-        (["test/dia0", "--predictions", "nowhere.parquet", "--similarity", "pooled"], 2, "looks at features, not at labels"),
+        (
+            ["test/dia0", "--predictions", "nowhere.parquet", "--similarity", "pooled"],
+            2,
+            "looks at features, not at labels",
+        ),
         (["test/dia0", "--predictions", "nowhere.parquet", "--similarity", "pth"], 2, "trajectories.similarities.0"),
     ],
 )
@@ -176,7 +229,9 @@ def test_trajectories_that_were_not_made_are_asked_for(shards: Path) -> None:
     assert (result.exit_code, "make the trajectories first" in result.output) == (4, True)
 
 
-def test_the_only_shards_below_features_need_no_name(shards: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_only_shards_below_features_need_no_name(
+    shards: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert _run("train/dia0").exit_code == 0
     (tmp_path / "features" / "other" / "shards").mkdir(parents=True)

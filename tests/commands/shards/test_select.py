@@ -31,7 +31,9 @@ def test_a_link_is_not_written_through(make: Callable[..., Path], run: Run, tmp_
     assert run("select", make("one"), tmp_path / "link").exit_code == 2
 
 
-def test_a_condition_on_shards_without_an_audit_and_drop_without_a_condition_are_usage_errors(make: Callable[..., Path], run: Run, tmp_path: Path) -> None:
+def test_a_condition_on_shards_without_an_audit_and_drop_without_a_condition_are_usage_errors(
+    make: Callable[..., Path], run: Run, tmp_path: Path
+) -> None:
     shards, target = make("one"), tmp_path / "part"
     result = run("select", shards, target, "--where", "asr_error < 0.5")
     assert result.exit_code == 2

@@ -19,7 +19,10 @@ def _file(folder: Path, content: bytes) -> Path:
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
 def test_byte_order_mark_and_line_ends_do_not_matter(tmp_path: Path, mark: bytes, line_end: bytes) -> None:
     path = _file(tmp_path, mark + line_end.join([b"a,b", b"1,\xe2\x80\x99", b'2,"x,y"', b""]))
-    assert read_rows(path, ("a", "b")) == [CsvRow(2, {"a": "1", "b": "’"}, False), CsvRow(3, {"a": "2", "b": "x,y"}, False)]
+    assert read_rows(path, ("a", "b")) == [
+        CsvRow(2, {"a": "1", "b": "’"}, False),
+        CsvRow(3, {"a": "2", "b": "x,y"}, False),
+    ]
 
 
 def test_line_numbers_count_the_lines_of_the_file_not_the_rows(tmp_path: Path) -> None:
@@ -29,7 +32,12 @@ def test_line_numbers_count_the_lines_of_the_file_not_the_rows(tmp_path: Path) -
 
 def test_only_the_rows_with_cp1252_bytes_are_marked_as_recoded(tmp_path: Path) -> None:
     path = _file(tmp_path, b'a,b\nx,1\nit\x92s,2\n"that\x92s\none more",3\nx,4\n')
-    assert [(row.cells["a"], row.recoded) for row in read_rows(path, ("a",))] == [("x", False), ("it’s", True), ("that’s\none more", True), ("x", False)]
+    assert [(row.cells["a"], row.recoded) for row in read_rows(path, ("a",))] == [
+        ("x", False),
+        ("it’s", True),
+        ("that’s\none more", True),
+        ("x", False),
+    ]
 
 
 def test_a_control_character_does_not_end_a_line(tmp_path: Path) -> None:
@@ -72,13 +80,24 @@ def test_a_broken_row_is_named(tmp_path: Path, content: bytes, message: str) -> 
 FORM = CsvForm(Encoding("utf-8", "corpora.own.encoding"), ",", "corpora.own.delimiter")
 
 
-@pytest.mark.parametrize(("between", "named", "written"), [(";", "';'", "semicolon"), ("\t", "tabs", "tab"), ("|", "'\\|'", "pipe")])
-def test_another_delimiter_is_named_with_its_setting_and_then_read(tmp_path: Path, between: str, named: str, written: str) -> None:
+@pytest.mark.parametrize(
+    ("between", "named", "written"), [(";", "';'", "semicolon"), ("\t", "tabs", "tab"), ("|", "'\\|'", "pipe")]
+)
+def test_another_delimiter_is_named_with_its_setting_and_then_read(
+    tmp_path: Path, between: str, named: str, written: str
+) -> None:
     path = _file(tmp_path, between.join(["who", '"what"']).encode() + between.join(["\nAnn", '"Hi, you"\n']).encode())
-    with pytest.raises(RawDataMissing, match=rf"the columns are separated by {named}, not by ',': set corpora\.own\.delimiter={written}\. The header is"):
+    with pytest.raises(
+        RawDataMissing,
+        match=(
+            rf"the columns are separated by {named}, not by ',': set corpora\.own\.delimiter={written}\. The header is"
+        ),
+    ):
         read_rows(path, ("who", "what"), FORM)
     delimiter = CsvConfig(reader="table", label_set="own", delimiter=written).delimiter
-    assert read_rows(path, ("who", "what"), replace(FORM, delimiter=delimiter)) == [CsvRow(2, {"who": "Ann", "what": "Hi, you"}, False)]
+    assert read_rows(path, ("who", "what"), replace(FORM, delimiter=delimiter)) == [
+        CsvRow(2, {"who": "Ann", "what": "Hi, you"}, False)
+    ]
 
 
 def test_commas_are_named_too_where_the_settings_say_otherwise(tmp_path: Path) -> None:
@@ -109,7 +128,9 @@ def test_an_encoding_is_one_that_python_has(encoding: str) -> None:
 def test_one_of_two_columns_of_the_same_name_does_not_win(tmp_path: Path) -> None:
     path = _file(tmp_path, b"who,what, what ,note,note\nAnn,Hi,Bye,1,2\n")
     for columns, may_lack in ((("who", "what"), ()), (("who",), ("what",))):
-        with pytest.raises(BadTable, match=r"some\.csv: columns 2 and 3 are both called 'what'; rename the one that is not meant"):
+        with pytest.raises(
+            BadTable, match=r"some\.csv: columns 2 and 3 are both called 'what'; rename the one that is not meant"
+        ):
             read_rows(path, columns, may_lack=may_lack)
     assert read_rows(path, ("who",))[0].cells["who"] == "Ann"  # nobody reads the others
 
@@ -124,6 +145,9 @@ def test_a_cell_may_be_long_and_the_limit_of_the_csv_module_stays_what_it_was(tm
 def test_a_cell_beyond_all_measure_is_refused_with_its_line(tmp_path: Path) -> None:
     before = csv.field_size_limit()
     path = _file(tmp_path, b'who,what\nAnn,Hi\nBob,"' + b"a line of the rest\n" * (LARGEST_CELL // 19 + 1))
-    with pytest.raises(BadTable, match="line 3: a cell has more than 16,777,216 characters; is there a quotation mark that nothing closes"):
+    with pytest.raises(
+        BadTable,
+        match="line 3: a cell has more than 16,777,216 characters; is there a quotation mark that nothing closes",
+    ):
         read_rows(path, ("who", "what"))
     assert csv.field_size_limit() == before

@@ -11,7 +11,9 @@ LABELS = LabelSet("own", ("calm", "glad", "sad"), {"merry": "glad"})
 
 def _dialogue(name: str, *emotions: str, split: str = "train") -> Dialogue:
     utterances = [
-        Utterance(source_utterance_id=f"{name}_{place}", speaker="Ann", text="", emotion=one, start_seconds=0, end_seconds=0)
+        Utterance(
+            source_utterance_id=f"{name}_{place}", speaker="Ann", text="", emotion=one, start_seconds=0, end_seconds=0
+        )
         for place, one in enumerate(emotions)
     ]
     return Dialogue(split=split, source_dialogue_id=name, utterances=tuple(utterances))
@@ -24,17 +26,22 @@ def _of_lengths(*lengths: int) -> list[Dialogue]:
 def test_dialogues_that_are_far_longer_than_the_others_are_told() -> None:
     (line,) = remarks(_of_lengths(10, 11, 12, 9, 56, 61), LABELS)
     assert line.startswith(
-        "1 dialogue of 6 with more than 57.5 utterances, the longest is train/d5 with 61 (the median is 11.5): several dialogues may have been"
+        "1 dialogue of 6 with more than 57.5 utterances, the longest is train/d5 with 61 (the median is 11.5): several"
+        " dialogues may have been"
     )
     assert "columns.dialogue" in line
 
 
 def test_dialogues_that_are_all_long_are_told_too() -> None:
     (line,) = remarks(_of_lengths(751, 400, 300, 150, 20), LABELS)
-    assert line.startswith("3 dialogues of 5 with more than 150 utterances, the longest is train/d0 with 751 (the median is 300)")
+    assert line.startswith(
+        "3 dialogues of 5 with more than 150 utterances, the longest is train/d0 with 751 (the median is 300)"
+    )
 
 
-@pytest.mark.parametrize("lengths", [[66] * 9 + [110], [9] * 9 + [33], [11] * 9 + [25], [7] * 9 + [35], [2] * 9 + [40], [150]])
+@pytest.mark.parametrize(
+    "lengths", [[66] * 9 + [110], [9] * 9 + [33], [11] * 9 + [25], [7] * 9 + [35], [2] * 9 + [40], [150]]
+)
 def test_dialogues_as_long_as_those_of_known_corpora_are_not_told(lengths: list[int]) -> None:
     assert remarks(_of_lengths(*lengths), LABELS) == []
 
@@ -58,4 +65,6 @@ def test_without_a_train_split_there_is_nothing_to_compare_with() -> None:
 
 def test_a_class_or_speaker_that_looks_like_a_missing_cell_is_told_and_kept() -> None:
     (line,) = remarks([_dialogue("a", "nan", "glad", "nan")], LabelSet("own", ("glad", "nan")))
-    assert line == "the emotion 'nan' (of 2 utterances) looks like a missing cell; where it is one, leave the cell empty"
+    assert (
+        line == "the emotion 'nan' (of 2 utterances) looks like a missing cell; where it is one, leave the cell empty"
+    )

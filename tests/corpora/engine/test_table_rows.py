@@ -31,7 +31,9 @@ def test_cells_are_found_by_what_they_mean(tmp_path: Path) -> None:
 
 
 def test_parquet_gives_the_same_cells_as_csv(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"talk": [1, 2], "said": ["Hello, you", None], "begin": [1.5, None], "kind": pd.Categorical(["x", "y"])})
+    frame = pd.DataFrame(
+        {"talk": [1, 2], "said": ["Hello, you", None], "begin": [1.5, None], "kind": pd.Categorical(["x", "y"])}
+    )
     frame.to_csv(tmp_path / "own.csv", index=False)
     frame.to_parquet(tmp_path / "own.parquet", index=False)
     columns = {**COLUMNS, "split": "kind"}
@@ -43,16 +45,36 @@ def test_parquet_gives_the_same_cells_as_csv(tmp_path: Path) -> None:
 
 def test_null_and_nan_are_missing_cells_whatever_the_column_means(tmp_path: Path) -> None:
     nan = float("nan")
-    table = pa.table({"talk": [1.0, 2.0, nan], "said": pa.array([nan, None, nan]), "begin": [nan, 2.5, None], "who": pa.array(["Ann", None, None])})
+    table = pa.table(
+        {
+            "talk": [1.0, 2.0, nan],
+            "said": pa.array([nan, None, nan]),
+            "begin": [nan, 2.5, None],
+            "who": pa.array(["Ann", None, None]),
+        }
+    )
     pq.write_table(table, tmp_path / "own.parquet")
     roles = ("dialogue", "speaker", "emotion", "text", "start", "utterance")
-    rows = read_table(tmp_path / "own.parquet", dict(zip(roles, ("talk", "who", "said", "said", "begin", "begin"), strict=True)))
-    assert [list(row.cells.values()) for row in rows] == [["1", "Ann", "", "", "", ""], ["2", "", "", "", "2.5", "2.5"]]  # the last row is empty
+    rows = read_table(
+        tmp_path / "own.parquet", dict(zip(roles, ("talk", "who", "said", "said", "begin", "begin"), strict=True))
+    )
+    assert [list(row.cells.values()) for row in rows] == [
+        ["1", "Ann", "", "", "", ""],
+        ["2", "", "", "", "2.5", "2.5"],
+    ]  # the last row is empty
     assert (rows[0].number("start"), rows[1].number("start")) == (None, 2.5)
 
 
 def test_a_missing_cell_does_not_make_ids_and_classes_decimal_in_either_kind_of_file(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"talk": [7, None, 8], "said": ["Hi", None, "5.0"], "begin": [1.0, None, 2.0], "feels": [3, None, None], "odd": [1.5, None, 2]})
+    frame = pd.DataFrame(
+        {
+            "talk": [7, None, 8],
+            "said": ["Hi", None, "5.0"],
+            "begin": [1.0, None, 2.0],
+            "feels": [3, None, None],
+            "odd": [1.5, None, 2],
+        }
+    )
     frame.to_csv(tmp_path / "own.csv", index=False)
     frame.to_parquet(tmp_path / "own.parquet", index=False)
     columns = {"dialogue": "talk", "text": "said", "start": "begin", "emotion": "feels", "speaker": "odd"}
@@ -64,7 +86,9 @@ def test_a_missing_cell_does_not_make_ids_and_classes_decimal_in_either_kind_of_
 
 
 def test_one_of_two_columns_of_the_same_name_does_not_win(tmp_path: Path) -> None:
-    pq.write_table(pa.table([["a"], ["Hi"], ["Bye"], [1]], names=["talk", "said", "said", "begin"]), tmp_path / "own.parquet")
+    pq.write_table(
+        pa.table([["a"], ["Hi"], ["Bye"], [1]], names=["talk", "said", "said", "begin"]), tmp_path / "own.parquet"
+    )
     (tmp_path / "own.csv").write_text("talk,said,said,begin\na,Hi,Bye,1\n")
     for name in ("own.csv", "own.parquet"):
         with pytest.raises(BadTable, match=f"{name}: columns 2 and 3 are both called 'said'"):
@@ -89,7 +113,10 @@ def test_a_column_may_be_missing_only_where_it_is_allowed(tmp_path: Path, name: 
 
 def test_one_column_may_have_two_meanings(tmp_path: Path) -> None:
     pd.DataFrame({"a": ["x"]}).to_parquet(tmp_path / "own.parquet", index=False)
-    assert read_table(tmp_path / "own.parquet", {"dialogue": "a", "speaker": "a"})[0].cells == {"dialogue": "x", "speaker": "x"}
+    assert read_table(tmp_path / "own.parquet", {"dialogue": "a", "speaker": "a"})[0].cells == {
+        "dialogue": "x",
+        "speaker": "x",
+    }
 
 
 @pytest.mark.parametrize("name", ["own.csv", "own.parquet"])

@@ -1,4 +1,6 @@
-"""Text files in the encodings that people have: the right one reads right, another one ends in the question which it is."""
+"""Text files in the encodings that people have: the right one reads right, another one ends in the question which it
+is.
+"""
 
 import re
 from pathlib import Path
@@ -21,29 +23,53 @@ def _lines(folder: Path, content: bytes, encoding: str = "utf-8", stray: int = 0
     return read_lines(path, Encoding(encoding, KEY), stray=stray)
 
 
-OTHERS = [(CHINESE, "gbk"), (CHINESE, "gb18030"), (RUSSIAN, "cp1251"), (RUSSIAN, "koi8-r"), (JAPANESE, "shift_jis"), (JAPANESE, "euc_jp"), (FRENCH, "cp1252")]
+OTHERS = [
+    (CHINESE, "gbk"),
+    (CHINESE, "gb18030"),
+    (RUSSIAN, "cp1251"),
+    (RUSSIAN, "koi8-r"),
+    (JAPANESE, "shift_jis"),
+    (JAPANESE, "euc_jp"),
+    (FRENCH, "cp1252"),
+]
 WIDE = ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
 
 
-@pytest.mark.parametrize(("text", "encoding"), [*OTHERS, *((text, name) for text in (CHINESE, FRENCH) for name in WIDE)])
-def test_the_encoding_of_the_settings_gives_the_text_as_it_was_written(tmp_path: Path, text: str, encoding: str) -> None:
-    assert _lines(tmp_path, text.encode(encoding), encoding) == [(line, False) for line in text.splitlines(keepends=True)]
+@pytest.mark.parametrize(
+    ("text", "encoding"), [*OTHERS, *((text, name) for text in (CHINESE, FRENCH) for name in WIDE)]
+)
+def test_the_encoding_of_the_settings_gives_the_text_as_it_was_written(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    assert _lines(tmp_path, text.encode(encoding), encoding) == [
+        (line, False) for line in text.splitlines(keepends=True)
+    ]
 
 
 @pytest.mark.parametrize(("text", "encoding"), OTHERS)
 def test_another_encoding_is_asked_for_instead_of_guessed(tmp_path: Path, text: str, encoding: str) -> None:
     with pytest.raises(
-        RawDataMissing, match=r"some\.csv is not UTF-8: \d of the \d lines that are not ASCII are in another encoding, the first is line"
+        RawDataMissing,
+        match=(
+            r"some\.csv is not UTF-8: \d of the \d lines that are not ASCII are in another encoding, the first is line"
+        ),
     ) as raised:
         _lines(tmp_path, text.encode(encoding))
     assert f"Name its encoding, for example {KEY}=" in str(raised.value)
 
 
-@pytest.mark.parametrize(("text", "encoding", "read"), [(CHINESE, "gbk", "说话人,内容"), (RUSSIAN, "cp1251", "кто,что"), (JAPANESE, "shift_jis", "話者,発話")])
-def test_the_question_shows_how_each_likely_encoding_reads_the_first_line(tmp_path: Path, text: str, encoding: str, read: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "encoding", "read"),
+    [(CHINESE, "gbk", "说话人,内容"), (RUSSIAN, "cp1251", "кто,что"), (JAPANESE, "shift_jis", "話者,発話")],
+)
+def test_the_question_shows_how_each_likely_encoding_reads_the_first_line(
+    tmp_path: Path, text: str, encoding: str, read: str
+) -> None:
     with pytest.raises(RawDataMissing) as raised:
         _lines(tmp_path, text.encode(encoding))
-    assert f"{encoding}: {read}" in [line.strip().replace("gbk, gb18030:", "gbk:") for line in str(raised.value).splitlines()]
+    assert f"{encoding}: {read}" in [
+        line.strip().replace("gbk, gb18030:", "gbk:") for line in str(raised.value).splitlines()
+    ]
 
 
 @pytest.mark.parametrize(("text", "encoding"), [(CHINESE, "gbk"), (RUSSIAN, "cp1251"), (FRENCH, "cp1252")])
@@ -77,12 +103,16 @@ def test_seven_bits_a_character_are_named_as_such(tmp_path: Path, text: str, enc
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "gbk"])
-def test_a_file_that_is_no_text_is_told_as_what_it_is(tmp_path: Path, content: bytes, words: str, encoding: str) -> None:
+def test_a_file_that_is_no_text_is_told_as_what_it_is(
+    tmp_path: Path, content: bytes, words: str, encoding: str
+) -> None:
     with pytest.raises(RawDataMissing, match=rf"some\.csv is no text file: .*{re.escape(words)}"):
         _lines(tmp_path, content, encoding)
 
 
-@pytest.mark.parametrize("content", [b"", b"a", b"a,b\n1,\0\n", CHINESE.encode(), CHINESE.encode("gbk"), bytes(range(256))])
+@pytest.mark.parametrize(
+    "content", [b"", b"a", b"a,b\n1,\0\n", CHINESE.encode(), CHINESE.encode("gbk"), bytes(range(256))]
+)
 def test_files_of_single_bytes_are_not_taken_for_wide_ones(content: bytes) -> None:
     assert wide_encoding(content) == ""
 
@@ -116,10 +146,17 @@ def test_one_long_line_of_utf8_is_enough_to_tell_it(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_in_the_encoding_of_the_settings_is_named_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(RawDataMissing, match=rf"some\.csv, line 2: {KEY} is shift_jis, but the file is not: .*can't decode"):
+    with pytest.raises(
+        RawDataMissing, match=rf"some\.csv, line 2: {KEY} is shift_jis, but the file is not: .*can't decode"
+    ):
         _lines(tmp_path, b"a\n\xff\xff\xff\n", "shift_jis")
 
 
 def test_lines_end_only_where_line_ends_are_whatever_the_encoding(tmp_path: Path) -> None:
     text = "a\x85b\u2028c\x0bd\r\ne\rf\ng"
-    assert [line for line, _ in _lines(tmp_path, text.encode("utf-16"), "utf-16")] == ["a\x85b\u2028c\x0bd\r\n", "e\r", "f\n", "g"]
+    assert [line for line, _ in _lines(tmp_path, text.encode("utf-16"), "utf-16")] == [
+        "a\x85b\u2028c\x0bd\r\n",
+        "e\r",
+        "f\n",
+        "g",
+    ]

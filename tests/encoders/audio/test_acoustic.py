@@ -11,7 +11,9 @@ Voice = Callable[..., np.ndarray]
 
 
 def _encode(acoustic: Acoustic, *waveforms: np.ndarray) -> Encoded:
-    return acoustic.encode([UtteranceInput(utterance_id=str(number), waveform=waveform) for number, waveform in enumerate(waveforms)])
+    return acoustic.encode(
+        [UtteranceInput(utterance_id=str(number), waveform=waveform) for number, waveform in enumerate(waveforms)]
+    )
 
 
 def _named(acoustic: Acoustic, waveform: np.ndarray) -> dict[str, float]:
@@ -34,7 +36,9 @@ def test_pitch_of_a_steady_voice_is_found(acoustic: Acoustic, voice: Voice, pitc
 
 def test_a_rising_voice_has_a_positive_slope_and_a_falling_one_a_negative(acoustic: Acoustic, voice: Voice) -> None:
     rising, falling = _named(acoustic, voice(2.0, 120, 1.0)), _named(acoustic, voice(2.0, 240, -1.0))
-    assert rising["pitch_slope_semitones_per_second"] == pytest.approx(0.6, abs=0.03)  # an octave in two seconds, in tens
+    assert rising["pitch_slope_semitones_per_second"] == pytest.approx(
+        0.6, abs=0.03
+    )  # an octave in two seconds, in tens
     assert falling["pitch_slope_semitones_per_second"] == pytest.approx(-0.6, abs=0.03)
     assert rising["pitch_rising_share"] > 0.9 > 0.1 > falling["pitch_rising_share"]
 
@@ -78,7 +82,9 @@ def test_a_pause_shows_as_quiet(acoustic: Acoustic, voice: Voice) -> None:
 
 def test_a_constant_offset_changes_nothing(acoustic: Acoustic, voice: Voice) -> None:
     sound = voice(0.5)
-    np.testing.assert_allclose(_encode(acoustic, sound + np.float32(0.1)).embeddings, _encode(acoustic, sound).embeddings, atol=5e-3)
+    np.testing.assert_allclose(
+        _encode(acoustic, sound + np.float32(0.1)).embeddings, _encode(acoustic, sound).embeddings, atol=5e-3
+    )
 
 
 def test_a_short_clip_is_padded_and_says_so(acoustic: Acoustic, voice: Voice) -> None:
@@ -116,7 +122,9 @@ def test_strange_sounds_give_finite_numbers_of_order_one(acoustic: Acoustic, voi
     faint = (np.sign(rng.normal(size=8000)) / 32768).astype(np.float32)
     square = np.sign(voice(0.5)).astype(np.float32)
     high = np.sin(np.pi * 0.999 * np.arange(8000)).astype(np.float32)
-    encoded = _encode(acoustic, click, faint, square, high, voice(0.5, 55), voice(0.5, 900), np.tile([1, -1], 4000).astype(np.float32))
+    encoded = _encode(
+        acoustic, click, faint, square, high, voice(0.5, 55), voice(0.5, 900), np.tile([1, -1], 4000).astype(np.float32)
+    )
     assert encoded.present.all()
     assert np.isfinite(encoded.embeddings).all()
     assert np.abs(encoded.embeddings).max() < 15

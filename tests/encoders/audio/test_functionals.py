@@ -14,7 +14,11 @@ Make = Callable[..., Functionals]
 
 
 def _encoder(feature_set: str = "eGeMAPSv02", minimum_seconds: float = 0.1) -> Functionals:
-    return Functionals(Functionals.Config.model_validate({"family": "functionals", "feature_set": feature_set, "minimum_seconds": minimum_seconds}))
+    return Functionals(
+        Functionals.Config.model_validate(
+            {"family": "functionals", "feature_set": feature_set, "minimum_seconds": minimum_seconds}
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,9 @@ def _values(encoder: Functionals, waveform: np.ndarray) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("feature_set", "dim"), [("eGeMAPSv02", 88), ("ComParE_2016", 6373), ("emobase", 988)])
-def test_each_feature_set_has_its_published_length(opensmile_encoder: Make, voice: Callable[..., np.ndarray], feature_set: str, dim: int) -> None:
+def test_each_feature_set_has_its_published_length(
+    opensmile_encoder: Make, voice: Callable[..., np.ndarray], feature_set: str, dim: int
+) -> None:
     encoded = opensmile_encoder(feature_set).encode(_clips(voice(0.6)))
     assert encoded.embeddings.shape == (1, dim)
     assert np.isfinite(encoded.embeddings).all()
@@ -57,12 +63,16 @@ def test_the_pitch_of_a_voice_is_found(opensmile_encoder: Make, voice: Callable[
     assert high["loudness_sma3_amean"] > 0
 
 
-def test_numbers_are_those_that_the_package_gives_itself(opensmile_encoder: Make, voice: Callable[..., np.ndarray]) -> None:
+def test_numbers_are_those_that_the_package_gives_itself(
+    opensmile_encoder: Make, voice: Callable[..., np.ndarray]
+) -> None:
     import opensmile
 
     encoder = opensmile_encoder()
     reference = opensmile.Smile(feature_set="eGeMAPSv02", feature_level="func").process_signal(voice(0.8, 180), 16_000)
-    np.testing.assert_array_equal(encoder.encode(_clips(voice(0.8, 180))).embeddings, reference.to_numpy(dtype=np.float32))
+    np.testing.assert_array_equal(
+        encoder.encode(_clips(voice(0.8, 180))).embeddings, reference.to_numpy(dtype=np.float32)
+    )
 
 
 def test_full_scale_does_not_wrap_around(opensmile_encoder: Make) -> None:
@@ -75,7 +85,9 @@ def test_full_scale_does_not_wrap_around(opensmile_encoder: Make) -> None:
         assert full[name] == pytest.approx(nearly[name], rel=0.01)
 
 
-def test_samples_beyond_full_scale_are_limited_and_recorded(opensmile_encoder: Make, voice: Callable[..., np.ndarray]) -> None:
+def test_samples_beyond_full_scale_are_limited_and_recorded(
+    opensmile_encoder: Make, voice: Callable[..., np.ndarray]
+) -> None:
     sound = voice(0.5)
     sound[[100, 200]] = [3.0, -2.0]
     encoded = opensmile_encoder().encode(_clips(sound, np.clip(sound, -1, 32767 / 32768)))
@@ -111,13 +123,17 @@ def test_undefined_numbers_become_zero_and_are_recorded(opensmile_encoder: Make)
     assert np.isfinite(encoded.embeddings).all()
     ((index, reason, detail),) = encoded.remarks
     assert (index, reason) == (0, "partly_undefined")
-    assert detail.endswith("of 6373 numbers are not finite and set to zero, the first is pcm_fftMag_spectralSlope_sma_lpgain")
+    assert detail.endswith(
+        "of 6373 numbers are not finite and set to zero, the first is pcm_fftMag_spectralSlope_sma_lpgain"
+    )
 
 
 def test_what_cannot_be_encoded_is_absent(opensmile_encoder: Make, voice: Callable[..., np.ndarray]) -> None:
     with_nan = voice(0.5)
     with_nan[3] = np.nan
-    encoded = opensmile_encoder().encode(_clips(with_nan, None, np.zeros(8000, dtype=np.float32), np.full(1, 0.3, dtype=np.float32), voice(0.5)))
+    encoded = opensmile_encoder().encode(
+        _clips(with_nan, None, np.zeros(8000, dtype=np.float32), np.full(1, 0.3, dtype=np.float32), voice(0.5))
+    )
     assert [reason for _, reason, _ in encoded.remarks] == ["not_finite", "no_audio_samples", "silence", "silence"]
     assert encoded.present.tolist() == [False, False, False, False, True]
 
@@ -144,10 +160,18 @@ def test_another_version_of_the_package_is_another_identity(monkeypatch: pytest.
         monkeypatch.setattr(functionals, "version", lambda _, version=version: version)
         identities.append(_encoder().identity())
     assert identities[0] != identities[1]
-    assert identities[0] == {"family": "functionals", "feature_set": "eGeMAPSv02", "minimum_seconds": 0.1, "version": 1, "opensmile": "2.6.0"}
+    assert identities[0] == {
+        "family": "functionals",
+        "feature_set": "eGeMAPSv02",
+        "minimum_seconds": 0.1,
+        "version": 1,
+        "opensmile": "2.6.0",
+    }
 
 
-def test_without_the_package_the_error_says_how_to_install_it_and_what_its_licence_forbids(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_says_how_to_install_it_and_what_its_licence_forbids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
@@ -155,7 +179,10 @@ def test_without_the_package_the_error_says_how_to_install_it_and_what_its_licen
     monkeypatch.setitem(sys.modules, "opensmile", None)
     encoder = _encoder()
     for ask in (encoder.identity, encoder.provenance, lambda: encoder.load("cpu")):
-        with pytest.raises(BadSettings, match=r'pip install "merc-pipeline\[opensmile\]".*audEERING Research License .*no commercial products'):
+        with pytest.raises(
+            BadSettings,
+            match=r'pip install "merc-pipeline\[opensmile\]".*audEERING Research License .*no commercial products',
+        ):
             ask()
 
 
@@ -164,7 +191,9 @@ def test_it_is_no_dependency_and_no_preset_uses_it() -> None:
     from merc.params import Params
 
     params = Params.load()
-    of_family = {name for name in names(params, "audio") if choose(params, "audio", name).config.family == "functionals"}
+    of_family = {
+        name for name in names(params, "audio") if choose(params, "audio", name).config.family == "functionals"
+    }
     assert of_family
     chosen = [value for key in ("presets", "default_encoders", "build") for value in params.block(key).values()]
     assert not [choice for choice in chosen if isinstance(choice, dict) and choice.get("audio") in of_family]

@@ -21,10 +21,18 @@ from merc.records.media import SAMPLE_RATE_HZ
 # Both sides of where a convolution gains a frame, and lengths three times each other.
 LENGTHS = (16000, 15999, 16239, 16240, 30000, 10000, 24321, 720, 400)
 KINDS = (
-    "wav2vec2 base", "wav2vec2 base with bias", "wav2vec2 large", "hubert base", "hubert large", "hubert with batch norm", "wavlm base", "wavlm large",
+    "wav2vec2 base", "wav2vec2 base with bias", "wav2vec2 large", "hubert base", "hubert large",
+    "hubert with batch norm", "wavlm base", "wavlm large",
     "data2vec",
 )  # fmt: skip
-LEAKING = ("wav2vec2 base", "wav2vec2 base with bias", "hubert base", "hubert with batch norm", "wavlm base", "data2vec")
+LEAKING = (
+    "wav2vec2 base",
+    "wav2vec2 base with bias",
+    "hubert base",
+    "hubert with batch norm",
+    "wavlm base",
+    "data2vec",
+)
 
 Make = Callable[..., Waveform]
 
@@ -41,24 +49,37 @@ def _sounds(lengths: Sequence[int] = LENGTHS) -> list[np.ndarray]:
 
 
 def _encode(encoder: Waveform, sounds: Sequence[np.ndarray | None]) -> Encoded:
-    return encoder.encode([UtteranceInput(utterance_id=f"u{number}", waveform=sound) for number, sound in enumerate(sounds)])
+    return encoder.encode(
+        [UtteranceInput(utterance_id=f"u{number}", waveform=sound) for number, sound in enumerate(sounds)]
+    )
 
 
 def _by_transformers(
-    kind: str, folder: str, sounds: Sequence[np.ndarray], together: bool = False, layer: int | None = None, dtype: str = "float32"
+    kind: str,
+    folder: str,
+    sounds: Sequence[np.ndarray],
+    together: bool = False,
+    layer: int | None = None,
+    dtype: str = "float32",
 ) -> np.ndarray:
-    """(clips, D): the official feature extractor and model, a clip at a time, or all in a batch with the attention mask."""
+    """(clips, D): the official feature extractor and model, a clip at a time, or all in a batch with the attention
+    mask.
+    """
     import torch
     from transformers import AutoFeatureExtractor, AutoModel
 
-    model = AutoModel.from_pretrained(folder, attn_implementation="eager" if kind.startswith("wavlm") else "sdpa", dtype=getattr(torch, dtype)).eval()
+    model = AutoModel.from_pretrained(
+        folder, attn_implementation="eager" if kind.startswith("wavlm") else "sdpa", dtype=getattr(torch, dtype)
+    ).eval()
     extractor = AutoFeatureExtractor.from_pretrained(folder)
     vectors = []
     with torch.inference_mode():
         for batch in [list(sounds)] if together else [[sound] for sound in sounds]:
             given = extractor(batch, sampling_rate=SAMPLE_RATE_HZ, padding=True, return_tensors="pt")
             mask = given["attention_mask"] if together else None
-            output = model(given["input_values"].to(model.dtype), attention_mask=mask, output_hidden_states=layer is not None)
+            output = model(
+                given["input_values"].to(model.dtype), attention_mask=mask, output_hidden_states=layer is not None
+            )
             hidden = output.last_hidden_state if layer is None else output.hidden_states[layer]
             frames = [int(model._get_feat_extract_output_lengths(torch.tensor(sound.size))) for sound in batch]
             vectors += [hidden[row, :count].float().mean(0).numpy() for row, count in enumerate(frames)]
@@ -95,21 +116,31 @@ def test_clips_of_as_many_frames_and_not_as_many_samples_are_still_told_apart(wa
     encoder = waveform("wav2vec2 base", samples_per_batch=10_000_000)
     sounds = _sounds((16079, 15760, 15900))
     assert [encoder._frames(sound.size) for sound in sounds] == [49, 49, 49]
-    assert _difference(_encode(encoder, sounds).embeddings, _by_transformers("wav2vec2 base", encoder.config.repo, sounds)) < 1e-5
+    assert (
+        _difference(_encode(encoder, sounds).embeddings, _by_transformers("wav2vec2 base", encoder.config.repo, sounds))
+        < 1e-5
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")  # transformers' WavLM
 @pytest.mark.parametrize("kind", LEAKING)
 def test_an_attention_mask_alone_would_not_do(kind: str, waveform: Make) -> None:
     folder = waveform(kind).config.repo
-    assert _cosines(_by_transformers(kind, folder, _sounds(), together=True), _by_transformers(kind, folder, _sounds())).min() < 0.98
+    assert (
+        _cosines(
+            _by_transformers(kind, folder, _sounds(), together=True), _by_transformers(kind, folder, _sounds())
+        ).min()
+        < 0.98
+    )
 
 
 @pytest.mark.usefixtures("any_padding")
 @pytest.mark.parametrize("kind", ["wav2vec2 base", "hubert with batch norm", "wavlm large", "data2vec"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_sixteen_bits_in_a_batch_are_those_of_the_model_alone(kind: str, dtype: str, waveform: Make) -> None:
-    """How near they are to float32 is the processor's affair: with bfloat16 of its own, one gave a cosine of 0.85 for the model alone, and 0.85 in a batch."""
+    """How near they are to float32 is the processor's affair: with bfloat16 of its own, one gave a cosine of 0.85 for
+    the model alone, and 0.85 in a batch.
+    """
     sounds = _sounds()[:5]
     encoded = _encode(waveform(kind, samples_per_batch=10_000_000, dtype=dtype, layer=1), sounds)
     assert encoded.present.all()
@@ -122,7 +153,9 @@ def test_sixteen_bits_in_a_batch_are_those_of_the_model_alone(kind: str, dtype: 
 @pytest.mark.usefixtures("any_padding")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gpu_gives_what_the_cpu_gives(kind: str, waveform: Make) -> None:
-    here, there = (_encode(waveform(kind, samples_per_batch=10_000_000, device=device), _sounds()) for device in ("cpu", "cuda:0"))
+    here, there = (
+        _encode(waveform(kind, samples_per_batch=10_000_000, device=device), _sounds()) for device in ("cpu", "cuda:0")
+    )
     assert _cosines(here.embeddings, there.embeddings).min() > 1 - 1e-5
 
 
@@ -131,7 +164,13 @@ def test_the_gpu_gives_what_the_cpu_gives(kind: str, waveform: Make) -> None:
 def test_a_lower_layer_is_the_hidden_state_of_the_whole_model(kind: str, layer: int, waveform: Make) -> None:
     encoder = waveform(kind, layer=layer)
     assert len(encoder._model.encoder.layers) == layer
-    assert _difference(_encode(encoder, _sounds()[:3]).embeddings, _by_transformers(kind, encoder.config.repo, _sounds()[:3], layer=layer)) < 1e-5
+    assert (
+        _difference(
+            _encode(encoder, _sounds()[:3]).embeddings,
+            _by_transformers(kind, encoder.config.repo, _sounds()[:3], layer=layer),
+        )
+        < 1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2 large", "wavlm base"])
@@ -164,7 +203,18 @@ def test_mean_std_is_the_mean_and_the_deviation_of_the_frames(kind: str, wavefor
 def test_frames_are_twenty_milliseconds_apart_and_without_padding(waveform: Make) -> None:
     encoded = _encode(waveform("wav2vec2 base", sequences=True, minimum_seconds=0), [*_sounds(), None])
     # (length - 400) // 320 + 1, for each of LENGTHS
-    assert [None if frames is None else len(frames.vectors) for frames in encoded.sequences] == [49, 49, 50, 50, 93, 31, 75, 2, 1, None]
+    assert [None if frames is None else len(frames.vectors) for frames in encoded.sequences] == [
+        49,
+        49,
+        50,
+        50,
+        93,
+        31,
+        75,
+        2,
+        1,
+        None,
+    ]
     first = encoded.sequences[0]
     assert first is not None
     assert first.vectors.dtype == np.float16
@@ -172,7 +222,9 @@ def test_frames_are_twenty_milliseconds_apart_and_without_padding(waveform: Make
     np.testing.assert_allclose(first.seconds[[0, 1, 48]], [200 / 16000, 520 / 16000, 15560 / 16000], rtol=1e-6)
 
 
-def test_frames_beyond_half_precision_are_limited_and_the_vector_is_not(waveform: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_beyond_half_precision_are_limited_and_the_vector_is_not(
+    waveform: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder = waveform("wav2vec2 large", sequences=True)
     hidden = encoder._hidden
     monkeypatch.setattr(encoder, "_hidden", lambda inputs: hidden(inputs) * 1e5)
@@ -187,7 +239,9 @@ CONTEXT_FREE = {"num_conv_pos_embeddings": 6}  # and layer 0: a frame knows thre
 
 @pytest.mark.parametrize("pooling", ["mean", "mean_std"])
 @pytest.mark.parametrize("kind", ["wav2vec2 large", "hubert large"])
-def test_windows_give_what_the_whole_clip_gives_where_nothing_looks_further_than_the_overlap(kind: str, pooling: str, waveform: Make) -> None:
+def test_windows_give_what_the_whole_clip_gives_where_nothing_looks_further_than_the_overlap(
+    kind: str, pooling: str, waveform: Make
+) -> None:
     given: dict[str, Any] = {"checkpoint": CONTEXT_FREE, "layer": 0, "pooling": pooling, "sequences": True}
     sounds = _sounds((16000, 16001, 30000, 80080, 81234, 16900, 9000))
     whole = _encode(waveform(kind, window_seconds=30, **given), sounds)
@@ -223,12 +277,16 @@ def test_every_sample_of_a_batch_counts_in_the_budget(waveform: Make, monkeypatc
     seen = []
     encoder = waveform("wav2vec2 base", samples_per_batch=64_000)
     compute = encoder._compute
-    monkeypatch.setattr(encoder, "_compute", lambda inputs: (seen.append(inputs["waveforms"].numel()), compute(inputs))[1])
+    monkeypatch.setattr(
+        encoder, "_compute", lambda inputs: (seen.append(inputs["waveforms"].numel()), compute(inputs))[1]
+    )
     _encode(encoder, _sounds((16000,) * 10 + (100_000,)))
     assert sorted(seen) == [32_000, 64_000, 64_000, 100_000]
 
 
-def test_no_memory_halfway_through_the_layers_leaves_nothing_behind(waveform: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_halfway_through_the_layers_leaves_nothing_behind(
+    waveform: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     settings: dict[str, Any] = {"layer_weights": [1, 1, 1, 1], "samples_per_batch": 64_000}
@@ -259,7 +317,9 @@ def test_no_memory_halfway_through_the_layers_leaves_nothing_behind(waveform: Ma
         (np.array([0.1, 1e9] * 4000, dtype=np.float32), "not_finite"),
     ],
 )
-def test_what_cannot_be_encoded_is_absent_and_leaves_its_neighbours_as_they_are(sound: np.ndarray | None, reason: str, waveform: Make) -> None:
+def test_what_cannot_be_encoded_is_absent_and_leaves_its_neighbours_as_they_are(
+    sound: np.ndarray | None, reason: str, waveform: Make
+) -> None:
     encoder = waveform("wav2vec2 base", sequences=True)
     neighbours = _sounds((8000, 8000))
     alone = _encode(encoder, neighbours)
@@ -290,12 +350,16 @@ def test_an_output_that_is_not_finite_makes_one_clip_absent_and_no_other(wavefor
     assert _difference(encoded.embeddings[[0, 2]], clean[[0, 2]]) < 1e-5
 
 
-@pytest.mark.parametrize(("samples", "least", "padded"), [(2, 0, 400), (399, 0, 400), (400, 0, None), (800, 0.1, 1600), (1600, 0.1, None)])
+@pytest.mark.parametrize(
+    ("samples", "least", "padded"), [(2, 0, 400), (399, 0, 400), (400, 0, None), (800, 0.1, 1600), (1600, 0.1, None)]
+)
 def test_short_clips_are_padded_and_recorded(samples: int, least: float, padded: int | None, waveform: Make) -> None:
     sound = _sounds((1600,))[0][:samples]
     encoded = _encode(waveform("wav2vec2 base", sequences=True, minimum_seconds=least), [sound])
     assert encoded.present.all()
-    wanted = [] if padded is None else [(0, "padded", f"from {samples / 16000:.4f} to {padded / 16000:.4f} s with zeros")]
+    wanted = (
+        [] if padded is None else [(0, "padded", f"from {samples / 16000:.4f} to {padded / 16000:.4f} s with zeros")]
+    )
     assert encoded.remarks == wanted
     assert encoded.sequences[0] is not None
     assert len(encoded.sequences[0].vectors) == ((padded or samples) - 400) // 320 + 1
@@ -335,7 +399,8 @@ def changed(waveform_checkpoint: Callable[..., Path], tmp_path: Path) -> Callabl
 
 def _unloaded(repo: str, **settings: Any) -> Waveform:
     given: dict[str, Any] = {
-        "pooling": "mean", "window_seconds": 30, "overlap_seconds": 2, "minimum_seconds": 0.1, "licence": "none", "training_data_overlap": "none",
+        "pooling": "mean", "window_seconds": 30, "overlap_seconds": 2, "minimum_seconds": 0.1, "licence": "none",
+        "training_data_overlap": "none",
         **settings,
     }  # fmt: skip
     return Waveform(Waveform.Config(family="waveform", repo=repo, **given))
@@ -344,13 +409,19 @@ def _unloaded(repo: str, **settings: Any) -> Waveform:
 @pytest.mark.parametrize(
     ("file", "keys", "words"),
     [
-        ("config.json", {"model_type": "whisper"}, "type 'whisper'; the family waveform takes wav2vec2, hubert, wavlm, data2vec-audio"),
+        (
+            "config.json",
+            {"model_type": "whisper"},
+            "type 'whisper'; the family waveform takes wav2vec2, hubert, wavlm, data2vec-audio",
+        ),
         ("config.json", {"model_type": "roberta"}, "type 'roberta'"),
         ("config.json", {"add_adapter": True}, "add_adapter"),
         ("preprocessor_config.json", {"sampling_rate": 8000}, "8000 samples a second; the pipeline's is 16000"),
     ],
 )
-def test_a_checkpoint_that_does_not_suit_is_refused_before_anything_is_loaded(file: str, keys: dict[str, Any], words: str, changed: Callable[..., str]) -> None:
+def test_a_checkpoint_that_does_not_suit_is_refused_before_anything_is_loaded(
+    file: str, keys: dict[str, Any], words: str, changed: Callable[..., str]
+) -> None:
     with pytest.raises(BadSettings, match=words):
         _unloaded(changed(file, **keys)).identity()
 
@@ -421,7 +492,9 @@ def test_the_frames_of_a_length_are_those_that_transformers_counts(kind: str, wa
 
     encoder = waveform(kind)
     lengths = [400, 401, 719, 720, 15999, 16000, 16239, 16240, 480_000]
-    assert [encoder._frames(length) for length in lengths] == encoder._model._get_feat_extract_output_lengths(torch.tensor(lengths)).tolist()
+    assert [encoder._frames(length) for length in lengths] == encoder._model._get_feat_extract_output_lengths(
+        torch.tensor(lengths)
+    ).tolist()
 
 
 def test_a_group_norm_over_several_channels_is_not_taken_for_the_known_one() -> None:

@@ -1,4 +1,6 @@
-"""What encoders without a checkpoint say of themselves, key by key: it stands in the metadata of shards already written."""
+"""What encoders without a checkpoint say of themselves, key by key: it stands in the metadata of shards already
+written.
+"""
 
 from merc.encoders.audio.acoustic import FEATURE_NAMES, Acoustic
 from merc.encoders.text.ngrams import Ngrams

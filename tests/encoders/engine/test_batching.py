@@ -46,7 +46,9 @@ def test_sorting_saves_most_of_the_padding() -> None:
 
 
 def test_scatter_fills_the_other_places_with_zeros_and_sorts_remarks() -> None:
-    encoded = scatter(np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32), [3, 1], 4, [(2, "no_text", "b"), (0, "no_text", "a")])
+    encoded = scatter(
+        np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32), [3, 1], 4, [(2, "no_text", "b"), (0, "no_text", "a")]
+    )
     assert encoded.embeddings.tolist() == [[0, 0], [3, 4], [0, 0], [1, 2]]
     assert encoded.present.tolist() == [False, True, False, True]
     assert encoded.remarks == [(0, "no_text", "a"), (2, "no_text", "b")]
@@ -56,7 +58,9 @@ def test_one_by_one_keeps_remarks_of_present_and_absent_vectors() -> None:
     def encode_one(utterance: UtteranceInput):
         if not utterance.text:
             return None, [("no_text", "empty")]
-        return np.full(2, len(utterance.text), dtype=np.float32), [("padded", "short")] if len(utterance.text) < 2 else []
+        return np.full(2, len(utterance.text), dtype=np.float32), [("padded", "short")] if len(
+            utterance.text
+        ) < 2 else []
 
     encoded = one_by_one([UtteranceInput(utterance_id=text, text=text) for text in ("abc", "", "a")], 2, encode_one)
     assert encoded.embeddings.tolist() == [[3, 3], [0, 0], [1, 1]]

@@ -75,10 +75,22 @@ def test_missing_pieces_of_weights_are_named(folder: Path) -> None:
         check(folder)
 
 
-@pytest.mark.parametrize("named", ["../elsewhere/model.safetensors", "/model.safetensors", "sub/model-00001-of-00002.safetensors", "pytorch_model.bin", ".."])
+@pytest.mark.parametrize(
+    "named",
+    [
+        "../elsewhere/model.safetensors",
+        "/model.safetensors",
+        "sub/model-00001-of-00002.safetensors",
+        "pytorch_model.bin",
+        "..",
+    ],
+)
 def test_an_index_may_name_only_safetensors_of_its_own_folder(folder: Path, named: str) -> None:
     _shards(folder, {"a": "model-00001-of-00002.safetensors", "b": named})
-    with pytest.raises(BadSettings, match=r"index.json: names .*; only files model.safetensors and model-\*.safetensors of the same folder"):
+    with pytest.raises(
+        BadSettings,
+        match=r"index.json: names .*; only files model.safetensors and model-\*.safetensors of the same folder",
+    ):
         check(folder)
 
 
@@ -105,14 +117,25 @@ def test_weights_that_were_half_written_are_refused_before_anything_is_loaded(fo
             Checkpoint(str(folder)).identity()
         assert not Checkpoint(str(folder)).is_here()
     weights.write_bytes(whole + b"0")
-    with pytest.raises(ModelUnavailable, match=rf"damaged, it has {len(whole) + 1} bytes and its header says {len(whole)}"):
+    with pytest.raises(
+        ModelUnavailable, match=rf"damaged, it has {len(whole) + 1} bytes and its header says {len(whole)}"
+    ):
         Checkpoint(str(folder)).identity()
     weights.write_bytes(whole)
     assert Checkpoint(str(folder)).is_here()
 
 
 @pytest.mark.parametrize(
-    "header", [b"{", b"[]", b'{"a": 1}', b'{"a": {"data_offsets": [0]}}', b'{"a": {}}', b"\xff\xfe", b'{"a": {"data_offsets": ["x", "y"]}}']
+    "header",
+    [
+        b"{",
+        b"[]",
+        b'{"a": 1}',
+        b'{"a": {"data_offsets": [0]}}',
+        b'{"a": {}}',
+        b"\xff\xfe",
+        b'{"a": {"data_offsets": ["x", "y"]}}',
+    ],
 )
 def test_a_broken_header_is_named(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
@@ -121,13 +144,18 @@ def test_a_broken_header_is_named(tmp_path: Path, header: bytes) -> None:
 
 
 def test_a_pointer_of_git_lfs_is_told_apart(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 90868376\n")
+    (tmp_path / "model.safetensors").write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 90868376\n"
+    )
     with pytest.raises(ModelUnavailable, match=r"git lfs pull"):
         check_whole(tmp_path / "model.safetensors")
 
 
 def test_a_whole_file_of_another_writer_is_accepted(tmp_path: Path) -> None:
-    header = b'{"__metadata__": {"format": "pt"}, "b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}, "a": {"data_offsets": [0, 4]}}   '
+    header = (
+        b'{"__metadata__": {"format": "pt"}, "b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}, "a":'
+        b' {"data_offsets": [0, 4]}}   '
+    )
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(12))
     check_whole(tmp_path / "model.safetensors")
 
@@ -221,13 +249,17 @@ def test_offline_uses_the_cache(hub_cache: Path, tiny_checkpoint: Callable[[str]
     assert checkpoint.configuration()["hidden_size"] == 32
 
 
-def test_a_cache_without_the_weights_counts_as_unavailable(hub_cache: Path, tiny_checkpoint: Callable[[str], Path]) -> None:
+def test_a_cache_without_the_weights_counts_as_unavailable(
+    hub_cache: Path, tiny_checkpoint: Callable[[str], Path]
+) -> None:
     (_cached(hub_cache, tiny_checkpoint("bert")) / "model.safetensors").unlink()
     with pytest.raises(ModelUnavailable):
         Checkpoint("org/model", COMMIT, offline=True).identity()
 
 
-@pytest.mark.parametrize("failure", [LocalEntryNotFoundError("no route"), OfflineModeIsEnabled("switched off"), TimeoutError("too slow")])
+@pytest.mark.parametrize(
+    "failure", [LocalEntryNotFoundError("no route"), OfflineModeIsEnabled("switched off"), TimeoutError("too slow")]
+)
 def test_an_unreachable_hub_says_how_to_fetch_it(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
     def unreachable(*_: object, **__: object) -> str:
         raise failure
@@ -252,10 +284,14 @@ def silent_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return address
 
 
-def test_a_hub_that_does_not_answer_is_asked_once_and_briefly(silent_hub: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hub_that_does_not_answer_is_asked_once_and_briefly(
+    silent_hub: str, caplog: pytest.LogCaptureFixture
+) -> None:
     began = time.monotonic()
     for _ in range(2):
-        with pytest.raises(ModelUnavailable, match=rf"the hub at {silent_hub} does not answer: .*refused.*\n.*{FETCH}") as caught:
+        with pytest.raises(
+            ModelUnavailable, match=rf"the hub at {silent_hub} does not answer: .*refused.*\n.*{FETCH}"
+        ) as caught:
             Checkpoint("org/model", COMMIT).identity()
     with pytest.raises(ModelUnavailable, match="does not answer"):
         Checkpoint("org/model", COMMIT).bytes_to_fetch()
@@ -264,7 +300,9 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_briefly(silent_hub: str, c
     assert "Retrying" not in caplog.text
 
 
-def test_where_the_hub_does_not_answer_the_cache_is_used(silent_hub: str, hub_cache: Path, tiny_checkpoint: Callable[[str], Path]) -> None:
+def test_where_the_hub_does_not_answer_the_cache_is_used(
+    silent_hub: str, hub_cache: Path, tiny_checkpoint: Callable[[str], Path]
+) -> None:
     there = _cached(hub_cache, tiny_checkpoint("bert"))
     checkpoint = Checkpoint("org/model", COMMIT)
     assert checkpoint.identity() == {"repo": "org/model", "revision": COMMIT}
@@ -272,9 +310,10 @@ def test_where_the_hub_does_not_answer_the_cache_is_used(silent_hub: str, hub_ca
 
 
 def test_the_command_fetches_what_is_read_and_nothing_else() -> None:
-    assert Checkpoint("org/model", COMMIT).command == (
-        f"{FETCH} --include '*.json' --include '*.jinja' --include '*.model' --include 'merges.txt' --include 'vocab.txt' "
-        "--include 'model.safetensors' --include 'model-*.safetensors' --exclude '*/*'"
+    assert (
+        Checkpoint("org/model", COMMIT).command
+        == f"{FETCH} --include '*.json' --include '*.jinja' --include '*.model' --include 'merges.txt' --include"
+        " 'vocab.txt' --include 'model.safetensors' --include 'model-*.safetensors' --exclude '*/*'"
     )
 
 
@@ -282,8 +321,14 @@ def _model_on(hub: Any, tiny: Path, **more: bytes) -> None:
     hub.models["org/model"] = {COMMIT: {path.name: path.read_bytes() for path in tiny.iterdir()} | more}
 
 
-def test_only_the_configuration_is_fetched_before_the_weights_are_needed(hub: Any, tiny_checkpoint: Callable[[str], Path]) -> None:
-    _model_on(hub, tiny_checkpoint("bert"), **{"pytorch_model.bin": b"pickle", "onnx/model.safetensors": b"other", "modeling.py": b"code"})
+def test_only_the_configuration_is_fetched_before_the_weights_are_needed(
+    hub: Any, tiny_checkpoint: Callable[[str], Path]
+) -> None:
+    _model_on(
+        hub,
+        tiny_checkpoint("bert"),
+        **{"pytorch_model.bin": b"pickle", "onnx/model.safetensors": b"other", "modeling.py": b"code"},
+    )
     checkpoint = Checkpoint("org/model", COMMIT)
     assert checkpoint.identity() == {"repo": "org/model", "revision": COMMIT}
     assert checkpoint.configuration()["hidden_size"] == 32
@@ -314,7 +359,9 @@ def test_an_interrupted_download_goes_on_where_it_was(hub: Any, tiny_checkpoint:
     assert Checkpoint("org/model", COMMIT).is_here()
 
 
-def test_a_damaged_file_of_the_cache_is_named_with_the_command_that_fetches_it_anew(hub: Any, tiny_checkpoint: Callable[[str], Path]) -> None:
+def test_a_damaged_file_of_the_cache_is_named_with_the_command_that_fetches_it_anew(
+    hub: Any, tiny_checkpoint: Callable[[str], Path]
+) -> None:
     _model_on(hub, tiny_checkpoint("bert"))
     folder = Checkpoint("org/model", COMMIT).fetch()
     weights = (folder / "model.safetensors").resolve()
@@ -326,33 +373,50 @@ def test_a_damaged_file_of_the_cache_is_named_with_the_command_that_fetches_it_a
 def test_a_revision_that_does_not_exist_is_named(hub: Any, tiny_checkpoint: Callable[[str], Path]) -> None:
     _model_on(hub, tiny_checkpoint("bert"))
     for ask in (Checkpoint.identity, Checkpoint.fetch, Checkpoint.configuration, Checkpoint.bytes_to_fetch):
-        with pytest.raises(BadSettings, match=rf"no revision {'f' * 40} of org/model; .*https://huggingface.co/org/model/commits/main"):
+        with pytest.raises(
+            BadSettings, match=rf"no revision {'f' * 40} of org/model; .*https://huggingface.co/org/model/commits/main"
+        ):
             ask(Checkpoint("org/model", "f" * 40))
 
 
 def test_a_model_that_the_hub_does_not_show_may_be_private(hub: Any) -> None:
-    with pytest.raises(ModelUnavailable, match=rf"shows no model org/nosuch .*private(?s:.*)hf auth login\n  hf download org/nosuch --revision {COMMIT}"):
+    with pytest.raises(
+        ModelUnavailable,
+        match=rf"shows no model org/nosuch .*private(?s:.*)hf auth login\n  hf download org/nosuch --revision {COMMIT}",
+    ):
         Checkpoint("org/nosuch", COMMIT).identity()
 
 
 def test_a_gated_model_says_where_its_terms_are(hub: Any, tiny_checkpoint: Callable[[str], Path]) -> None:
     _model_on(hub, tiny_checkpoint("bert"))
     hub.gated.add("org/model")
-    with pytest.raises(ModelUnavailable, match=r"accept its terms at https://huggingface.co/org/model; after that:\n  hf auth login"):
+    with pytest.raises(
+        ModelUnavailable, match=r"accept its terms at https://huggingface.co/org/model; after that:\n  hf auth login"
+    ):
         Checkpoint("org/model", COMMIT).identity()
 
 
-def test_a_revision_without_safetensors_is_refused_before_anything_large_is_fetched(hub: Any, tiny_checkpoint: Callable[[str], Path]) -> None:
+def test_a_revision_without_safetensors_is_refused_before_anything_large_is_fetched(
+    hub: Any, tiny_checkpoint: Callable[[str], Path]
+) -> None:
     _model_on(hub, tiny_checkpoint("bert"))
     files = hub.models["org/model"][COMMIT]
     files["pytorch_model.bin"] = files.pop("model.safetensors")
     for ask in (Checkpoint.identity, Checkpoint.fetch):
-        with pytest.raises(BadSettings, match=rf"org/model at revision {COMMIT}: has no model.safetensors.*https://huggingface.co/org/model/discussions"):
+        with pytest.raises(
+            BadSettings,
+            match=(
+                rf"org/model at revision {COMMIT}: has no"
+                r" model.safetensors.*https://huggingface.co/org/model/discussions"
+            ),
+        ):
             ask(Checkpoint("org/model", COMMIT))
     assert "pytorch_model.bin" not in hub.sent
 
 
-def test_a_hub_that_went_away_does_not_matter_for_what_is_here(hub: Any, tiny_checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_went_away_does_not_matter_for_what_is_here(
+    hub: Any, tiny_checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)  # between the client's attempts to reach it, 23 s in all
     _model_on(hub, tiny_checkpoint("bert"))
     folder = Checkpoint("org/model", COMMIT).fetch()

@@ -46,14 +46,20 @@ def test_confidence_weighs_by_the_softmax_of_the_scores() -> None:
     scores = np.array([0.9, 0.7, 0.5, 0.6, 0.6, 0.6], dtype=np.float32)
     pooled = crops.pooled(VECTORS, crops.of(PART), "confidence", scores, 0.1)
     # exp(9) / (exp(9) + exp(7)) = 0.880797; equal scores, and a single one, give the mean
-    np.testing.assert_allclose(pooled, [[0.880797 * 1 + 0.119203 * 3, 0.880797 * 10 + 0.119203 * 30], [7, 7], [4, 0]], rtol=1e-5)
+    np.testing.assert_allclose(
+        pooled, [[0.880797 * 1 + 0.119203 * 3, 0.880797 * 10 + 0.119203 * 30], [7, 7], [4, 0]], rtol=1e-5
+    )
 
 
 def test_a_low_temperature_takes_the_best_crop_and_a_high_one_the_mean() -> None:
     scores = np.array([0.9, 0.7, 0.5, 0.2, 0.3, 0.1], dtype=np.float32)
     row = crops.of(PART)
-    np.testing.assert_allclose(crops.pooled(VECTORS, row, "confidence", scores, 1e-4), [[1, 10], [7, 7], [4, 0]], atol=1e-6)
-    np.testing.assert_allclose(crops.pooled(VECTORS, row, "confidence", scores, 1e4), [[2, 20], [7, 7], [4, 0]], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        crops.pooled(VECTORS, row, "confidence", scores, 1e-4), [[1, 10], [7, 7], [4, 0]], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        crops.pooled(VECTORS, row, "confidence", scores, 1e4), [[2, 20], [7, 7], [4, 0]], rtol=1e-3, atol=1e-4
+    )
 
 
 def test_scores_stand_beside_their_crops_and_what_is_no_number_counts_as_zero() -> None:
@@ -65,7 +71,9 @@ def test_scores_stand_beside_their_crops_and_what_is_no_number_counts_as_zero() 
 def test_a_clip_that_is_not_finite_is_recorded_and_spoils_no_other(pooling: crops.Pooling, dim: int) -> None:
     vectors = VECTORS.copy()
     vectors[1, 0], vectors[2] = np.inf, 0
-    encoded = crops.encoded(vectors, crops.of(PART), PART, pooling=pooling, temperature=0.1, sequences=True, what="the model")
+    encoded = crops.encoded(
+        vectors, crops.of(PART), PART, pooling=pooling, temperature=0.1, sequences=True, what="the model"
+    )
     assert encoded.present.tolist() == [False, False, False, False, True, False]
     assert encoded.embeddings.shape == (6, dim)
     assert encoded.embeddings[4, :2].tolist() == [4, 0]
@@ -77,7 +85,9 @@ def test_a_clip_that_is_not_finite_is_recorded_and_spoils_no_other(pooling: crop
 
 def test_frames_are_the_crops_within_the_range_of_float16() -> None:
     vectors = VECTORS * np.array([[1], [1], [1], [1], [1], [20_000]], dtype=np.float32)
-    frames = crops.encoded(vectors, crops.of(PART), PART, pooling="mean", temperature=0.1, sequences=True, what="the model").sequences[4]
+    frames = crops.encoded(
+        vectors, crops.of(PART), PART, pooling="mean", temperature=0.1, sequences=True, what="the model"
+    ).sequences[4]
     assert frames is not None
     assert frames.vectors.tolist() == [[2, 0], [4, 0], [65504, 0]]
     assert frames.seconds.tolist() == [0, 1, 2]

@@ -26,7 +26,11 @@ class Doubler:
         error: what it says then.
     """
 
-    def __init__(self, room: int | None = None, error: Callable[[], BaseException] = lambda: torch.OutOfMemoryError("CUDA out of memory")) -> None:
+    def __init__(
+        self,
+        room: int | None = None,
+        error: Callable[[], BaseException] = lambda: torch.OutOfMemoryError("CUDA out of memory"),
+    ) -> None:
         self.room, self.error = room, error
         self.taken: list[int] = []
         self.results: dict[int, float] = {}
@@ -71,12 +75,17 @@ def test_every_item_is_taken_once_longest_first(device: str) -> None:
     [
         lambda: torch.OutOfMemoryError("CUDA out of memory"),
         lambda: MemoryError("Unable to allocate 5.00 GiB for an array"),
-        lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        lambda: RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
+            " bytes"
+        ),
         lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
     ids=["GPU", "numpy", "CPU", "cuBLAS"],
 )
-def test_out_of_memory_halves_the_budget_and_tries_the_same_items_again(error: Callable[[], BaseException], caplog: pytest.LogCaptureFixture) -> None:
+def test_out_of_memory_halves_the_budget_and_tries_the_same_items_again(
+    error: Callable[[], BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     logger.propagate = True
     doubler, budget = Doubler(room=100, error=error), Budget(1000, "tokens")
     with caplog.at_level(logging.WARNING):
@@ -125,7 +134,9 @@ def test_the_smaller_budget_stays_for_the_next_run() -> None:
 def test_an_item_too_large_for_the_memory_alone_is_an_error_that_says_so() -> None:
     longest = int(LENGTHS.max())
     doubler = Doubler(room=longest - 1)
-    with pytest.raises(PipelineError, match=rf"one item of {longest} tokens does not fit the memory of cpu; .*--device cpu") as caught:
+    with pytest.raises(
+        PipelineError, match=rf"one item of {longest} tokens does not fit the memory of cpu; .*--device cpu"
+    ) as caught:
         doubler.run(Budget(1000, "tokens"))
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
 
@@ -144,7 +155,9 @@ def test_a_failed_batch_holds_no_memory_while_it_is_tried_again() -> None:
 
     gc.disable()  # the tensors must go without the collector's help: it may come late
     try:
-        in_batches([1] * 8, Budget(8, "tokens"), "cpu", lambda batch: {"values": batch}, compute, lambda _batch, _values: None)
+        in_batches(
+            [1] * 8, Budget(8, "tokens"), "cpu", lambda batch: {"values": batch}, compute, lambda _batch, _values: None
+        )
     finally:
         gc.enable()
     assert alive_at_retry[0] is False
@@ -222,7 +235,14 @@ def test_results_do_not_wait_for_the_end() -> None:
         events.append("compute")
         return inputs["values"]
 
-    in_batches([1] * 5, Budget(1, "tokens"), "cpu", lambda batch: {"values": batch}, compute, lambda _batch, _values: events.append("take"))
+    in_batches(
+        [1] * 5,
+        Budget(1, "tokens"),
+        "cpu",
+        lambda batch: {"values": batch},
+        compute,
+        lambda _batch, _values: events.append("take"),
+    )
     assert events == ["compute", "compute", "take", "compute", "take", "compute", "take", "compute", "take", "take"]
 
 
@@ -243,7 +263,8 @@ def test_float32_is_not_rounded_to_tf32_on_the_gpu_and_the_settings_come_back() 
     found: list[torch.Tensor] = []
     in_batches(
         [1] * 4, Budget(4, "images"), "cuda:0", lambda batch: {"image": image[batch]},
-        lambda inputs: torch.nn.functional.conv2d(inputs["image"], kernel_there), lambda _batch, result: found.append(result),
+        lambda inputs: torch.nn.functional.conv2d(inputs["image"], kernel_there), lambda _batch,
+        result: found.append(result),
     )  # fmt: skip
     # TF32 keeps 10 bits of the factors: errors near 1e-2 for sums of 576 products
     assert (found[0].double() - exact).abs().max() < 1e-3
@@ -258,7 +279,8 @@ def test_real_lack_of_gpu_memory_is_survived() -> None:
         taken: list[int] = []
         budget = Budget(4096, "tokens")  # 4096 MiB, of which 512 are allowed
         in_batches(
-            [1] * 4096, budget, "cuda:0", lambda batch: {"values": batch}, lambda inputs: inputs["values"][:, None].expand(-1, 2**17).double().sum(dim=1),
+            [1] * 4096, budget, "cuda:0", lambda batch: {"values": batch}, lambda inputs: inputs["values"][:,
+            None].expand(-1, 2**17).double().sum(dim=1),
             lambda batch, _values: taken.extend(batch.tolist()),
         )  # fmt: skip
     finally:

@@ -17,7 +17,10 @@ from merc.encoders.engine import linear
 from merc.encoders.engine.base import Encoder, UtteranceInput
 from merc.encoders.text.transformer import Transformer
 
-X86 = "processor\t: 0\nvendor_id\t: {}\nmodel name\t: one\nflags\t\t: fpu sse2 {}\n\nprocessor\t: 1\nvendor_id\t: Another\nflags\t\t: fpu\n"
+X86 = (
+    "processor\t: 0\nvendor_id\t: {}\nmodel name\t: one\nflags\t\t: fpu sse2 {}\n\nprocessor\t: 1\nvendor_id\t:"
+    " Another\nflags\t\t: fpu\n"
+)
 ARM = "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd sve\nCPU implementer\t: 0x41\n"
 
 
@@ -33,7 +36,16 @@ ARM = "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd sve\nCPU impleme
         ("", "torch"),
         (None, "torch"),
     ],
-    ids=["AMD", "AMD without AVX-512", "Intel", "Intel without AVX-512", "a third maker's", "ARM", "an empty file", "no such file"],
+    ids=[
+        "AMD",
+        "AMD without AVX-512",
+        "Intel",
+        "Intel without AVX-512",
+        "a third maker's",
+        "ARM",
+        "an empty file",
+        "no such file",
+    ],
 )
 def test_automatic_is_onednn_where_the_processor_has_avx512_and_is_not_intels(
     processor: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -101,7 +113,9 @@ def _not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = linear.OneDnnLinear.forward
-    monkeypatch.setattr(linear.OneDnnLinear, "forward", lambda layer, given: exact(layer, given).to(torch.bfloat16).float())
+    monkeypatch.setattr(
+        linear.OneDnnLinear, "forward", lambda layer, given: exact(layer, given).to(torch.bfloat16).float()
+    )
 
 
 def _refuses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +134,10 @@ def _refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_without_onednn_or_with_other_numbers_the_layers_stay_and_the_log_says_why(
-    hinder: Callable[[pytest.MonkeyPatch], None], words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    hinder: Callable[[pytest.MonkeyPatch], None],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     hinder(monkeypatch)
     model = Small()

@@ -15,7 +15,13 @@ from merc.encoders.engine.neural import check_layer
 from merc.encoders.text.transformer import Transformer
 from merc.errors import BadSettings, ModelUnavailable
 
-SETTINGS: dict[str, Any] = {"family": "transformer", "pooling": "mean", "max_tokens": 32, "licence": "MIT", "training_data_overlap": "none known"}
+SETTINGS: dict[str, Any] = {
+    "family": "transformer",
+    "pooling": "mean",
+    "max_tokens": 32,
+    "licence": "MIT",
+    "training_data_overlap": "none known",
+}
 
 
 @pytest.fixture
@@ -46,7 +52,15 @@ def test_what_decides_no_vector_is_not_in_the_identity(folder: Path, settings: d
 
 
 @pytest.mark.parametrize(
-    "settings", [{"layer": 4}, {"pooling": "first"}, {"dtype": "bfloat16"}, {"attention": "eager"}, {"max_tokens": 31}, {"history_turns": 1}]
+    "settings",
+    [
+        {"layer": 4},
+        {"pooling": "first"},
+        {"dtype": "bfloat16"},
+        {"attention": "eager"},
+        {"max_tokens": 31},
+        {"history_turns": 1},
+    ],
 )
 def test_what_decides_the_vectors_is_in_the_identity(folder: Path, settings: dict[str, Any]) -> None:
     assert _encoder(folder, **settings).identity() != _encoder(folder).identity()
@@ -69,7 +83,8 @@ def test_the_provenance_says_what_the_encoder_is_without_naming_the_folder(folde
     assert revision.startswith("sha256:")
     assert len(revision) == len("sha256:") + 64
     assert provenance == {
-        "encoder": "folder with a bert model", "layer": 3, "licence": "MIT", "training_data_overlap": "none known", "dtype": "bfloat16", "attention": "sdpa",
+        "encoder": "folder with a bert model", "layer": 3, "licence": "MIT", "training_data_overlap": "none known",
+        "dtype": "bfloat16", "attention": "sdpa",
         "pooling": "mean", "sample_rate_hz": None, "max_tokens": 32, "history_turns": 0, "speaker_names": False,
     }  # fmt: skip
 
@@ -105,7 +120,10 @@ def test_a_half_written_checkpoint_is_not_to_be_had(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     for ask in (_encoder(folder).identity, lambda: _encoder(folder).load("cpu")):
-        with pytest.raises(ModelUnavailable, match=r"model.safetensors: half-written, it has \d+ bytes and its header says \d+; copy or download") as caught:
+        with pytest.raises(
+            ModelUnavailable,
+            match=r"model.safetensors: half-written, it has \d+ bytes and its header says \d+; copy or download",
+        ) as caught:
             ask()
         assert caught.value.exit_code == 6
 
@@ -124,7 +142,10 @@ def test_weights_that_are_not_in_the_files_are_never_made_up(folder: Path) -> No
     header = json.loads(content[8 : 8 + size])
     renamed = json.dumps({name.replace("layer.3.", "layer.9."): place for name, place in header.items()}).encode()
     weights.write_bytes(struct.pack("<Q", len(renamed)) + renamed + content[8 + size :])
-    with pytest.raises(BadSettings, match=r"16 of the weights of a BertModel are not in its files, among them encoder.layer.3.attention") as caught:
+    with pytest.raises(
+        BadSettings,
+        match=r"16 of the weights of a BertModel are not in its files, among them encoder.layer.3.attention",
+    ) as caught:
         _encoder(folder).load("cpu")
     assert "copy or download it again, or choose another checkpoint" in str(caught.value)
 
@@ -145,7 +166,9 @@ def test_weights_of_a_head_that_is_not_used_may_be_missing(folder: Path) -> None
     np.testing.assert_array_equal(without_head.encode(text).embeddings, expected)
 
 
-def test_an_attention_that_the_model_lacks_is_refused_in_the_librarys_words(tiny_checkpoint: Callable[[str], Path]) -> None:
+def test_an_attention_that_the_model_lacks_is_refused_in_the_librarys_words(
+    tiny_checkpoint: Callable[[str], Path],
+) -> None:
     with pytest.raises(BadSettings, match=r"transformers cannot load it: .*attn_implementation"):
         _encoder(tiny_checkpoint("deberta-v2")).load("cpu")
 

@@ -36,7 +36,9 @@ def test_what_ships_needs_no_block() -> None:
 
 def test_a_block_lies_over_what_ships_and_over_its_base() -> None:
     shipped = choose(Params({}), "text", "roberta_base").config
-    tree = {"encoders": {"text": {"roberta_base": {"max_tokens": 77}, "mine": {"base": "roberta_base", "pooling": "first"}}}}
+    tree = {
+        "encoders": {"text": {"roberta_base": {"max_tokens": 77}, "mine": {"base": "roberta_base", "pooling": "first"}}}
+    }
     changed, mine = (choose(Params(tree), "text", name).config for name in ("roberta_base", "mine"))
     assert changed == shipped.model_copy(update={"max_tokens": 77})
     assert mine == shipped.model_copy(update={"max_tokens": 77, "pooling": "first"})
@@ -71,7 +73,9 @@ def test_a_block_without_family_is_refused(block: object) -> None:
 
 
 def test_a_block_that_is_none_is_refused() -> None:
-    with pytest.raises(BadSettings, match=r"^params.yaml: encoders.text.mine is 'ngrams'; a block of keys and values is expected$"):
+    with pytest.raises(
+        BadSettings, match=r"^params.yaml: encoders.text.mine is 'ngrams'; a block of keys and values is expected$"
+    ):
         build(Params({"encoders": {"text": {"mine": "ngrams"}}}), "text", "mine")
 
 
@@ -91,10 +95,14 @@ def test_a_wrong_key_is_named_in_full() -> None:
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_what_helps_the_families_and_lies_beside_them_is_none(modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_helps_the_families_and_lies_beside_them_is_none(
+    modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = importlib.import_module(f"merc.encoders.{modality}")
     families = plugins.names(package.__name__, Encoder)
-    (tmp_path / "layers.py").write_text("from merc.encoders.engine.base import Encoder\ndef mean(layers): ...\nclass Layers: ...\n")
+    (tmp_path / "layers.py").write_text(
+        "from merc.encoders.engine.base import Encoder\ndef mean(layers): ...\nclass Layers: ...\n"
+    )
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     assert "layers" in plugins.names(package.__name__)
     assert "layers" not in names(Params({}), modality)

@@ -23,10 +23,15 @@ def _sound(*samples: float) -> np.ndarray:
         (_sound(0.5, -1.5), None),
     ],
 )
-def test_a_clip_is_absent_only_where_there_is_nothing_to_encode(waveform: np.ndarray | None, reason: str | None) -> None:
+def test_a_clip_is_absent_only_where_there_is_nothing_to_encode(
+    waveform: np.ndarray | None, reason: str | None
+) -> None:
     found = why_absent(waveform)
     assert (found and found[0]) == reason
 
 
 def test_the_detail_counts_what_is_not_finite() -> None:
-    assert why_absent(_sound(0.1, float("nan"), float("inf"))) == ("not_finite", "2 of 3 samples are not finite, or 1e+06 times beyond full scale")
+    assert why_absent(_sound(0.1, float("nan"), float("inf"))) == (
+        "not_finite",
+        "2 of 3 samples are not finite, or 1e+06 times beyond full scale",
+    )

@@ -22,13 +22,24 @@ def _vectors(encoder: TrainableEncoder, utterances: list[UtteranceInput]) -> tup
 
 
 @pytest.mark.parametrize(
-    "settings", [{"pooling": "mean"}, {"pooling": "first"}, {"pooling": "mean_last4"}, {"pooling": "mean", "history_turns": 2, "speaker_names": True}]
+    "settings",
+    [
+        {"pooling": "mean"},
+        {"pooling": "first"},
+        {"pooling": "mean_last4"},
+        {"pooling": "mean", "history_turns": 2, "speaker_names": True},
+    ],
 )
-def test_text_gives_the_vectors_of_encode_with_gradients_and_leaves_out_what_is_empty(transformer: Callable[..., Any], settings: dict[str, Any]) -> None:
+def test_text_gives_the_vectors_of_encode_with_gradients_and_leaves_out_what_is_empty(
+    transformer: Callable[..., Any], settings: dict[str, Any]
+) -> None:
     encoder = transformer("bert", **settings)
     texts = ("I'm fine.", "", "Well, I was thinking that we could maybe go out to dinner", "no", "   ")
     history = (("Ross", "hello"), ("Monica", "I'm fine."))
-    utterances = [UtteranceInput(utterance_id=str(at), text=text, speaker="Ross", history=history) for at, text in enumerate(texts)]
+    utterances = [
+        UtteranceInput(utterance_id=str(at), text=text, speaker="Ross", history=history)
+        for at, text in enumerate(texts)
+    ]
     which, vectors = _vectors(encoder, utterances)
     assert which == [0, 2, 3]
     np.testing.assert_allclose(vectors.detach().numpy(), encoder.encode(utterances).embeddings[which], atol=2e-5)
@@ -38,11 +49,15 @@ def test_text_gives_the_vectors_of_encode_with_gradients_and_leaves_out_what_is_
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2 base", "hubert with batch norm", "wavlm large", "data2vec"])
-def test_sound_gives_the_vectors_of_encode_with_gradients_and_leaves_out_what_is_absent(waveform: Callable[..., Any], kind: str) -> None:
+def test_sound_gives_the_vectors_of_encode_with_gradients_and_leaves_out_what_is_absent(
+    waveform: Callable[..., Any], kind: str
+) -> None:
     encoder = waveform(kind)
     rng = np.random.default_rng(0)
     sounds = [rng.standard_normal(length).astype(np.float32) for length in (9000, 6000)]
-    utterances = [UtteranceInput(utterance_id=str(at), waveform=sound) for at, sound in enumerate((sounds[0], None, sounds[1]))]
+    utterances = [
+        UtteranceInput(utterance_id=str(at), waveform=sound) for at, sound in enumerate((sounds[0], None, sounds[1]))
+    ]
     which, vectors = _vectors(encoder, utterances)
     assert which == [0, 2]
     np.testing.assert_allclose(vectors.detach().numpy(), encoder.encode(utterances).embeddings[which], atol=2e-4)

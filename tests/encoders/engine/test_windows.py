@@ -9,8 +9,12 @@ from merc.encoders.engine.windows import Window, combine, cut
 
 
 @settings(max_examples=300, deadline=None)
-@given(samples=st.integers(1, 5000), longest=st.integers(20, 600), overlap_share=st.floats(0, 0.5), step=st.integers(1, 9))
-def test_windows_divide_a_clip_without_gap_and_share_at_least_the_overlap(samples: int, longest: int, overlap_share: float, step: int) -> None:
+@given(
+    samples=st.integers(1, 5000), longest=st.integers(20, 600), overlap_share=st.floats(0, 0.5), step=st.integers(1, 9)
+)
+def test_windows_divide_a_clip_without_gap_and_share_at_least_the_overlap(
+    samples: int, longest: int, overlap_share: float, step: int
+) -> None:
     overlap = int(longest * overlap_share)
     windows = cut(samples, longest, overlap, step)
     assert windows[0].start == 0
@@ -32,7 +36,9 @@ def test_windows_divide_a_clip_without_gap_and_share_at_least_the_overlap(sample
 
 @settings(max_examples=200, deadline=None)
 @given(samples=st.integers(40, 4000), longest=st.integers(40, 300), step=st.integers(1, 8), field=st.integers(1, 12))
-def test_frames_of_all_windows_are_those_of_the_clip_each_once(samples: int, longest: int, step: int, field: int) -> None:
+def test_frames_of_all_windows_are_those_of_the_clip_each_once(
+    samples: int, longest: int, step: int, field: int
+) -> None:
     """Frames as convolutions without padding make them: number i sees ``field`` samples from i * step."""
 
     def frames(length: int) -> int:
@@ -58,7 +64,9 @@ def test_five_minutes_in_windows_of_thirty_seconds() -> None:
 
 @pytest.mark.parametrize(("longest", "overlap", "step"), [(10, 10, 1), (10, 5, 6), (10, 12, 1)])
 def test_windows_that_do_not_move_are_refused(longest: int, overlap: int, step: int) -> None:
-    with pytest.raises(ValueError, match=f"windows of {longest} samples with an overlap of {overlap} do not move by a step of {step}"):
+    with pytest.raises(
+        ValueError, match=f"windows of {longest} samples with an overlap of {overlap} do not move by a step of {step}"
+    ):
         cut(100, longest, overlap, step)
 
 
@@ -66,14 +74,19 @@ def test_moments_of_windows_give_those_of_the_clip() -> None:
     rng = np.random.default_rng(0)
     clips = [[rng.normal(size=(count, 3)) for count in counts] for counts in ((5,), (4, 7, 1), (2, 9))]
     windows = [window for clip in clips for window in clip]
-    means, variances = np.stack([window.mean(axis=0) for window in windows]), np.stack([window.var(axis=0) for window in windows])
+    means, variances = (
+        np.stack([window.mean(axis=0) for window in windows]),
+        np.stack([window.var(axis=0) for window in windows]),
+    )
     mean, variance = combine(means, variances, [len(window) for window in windows], [0, 1, 1, 1, 2, 2])
     np.testing.assert_allclose(mean, [np.concatenate(clip).mean(axis=0) for clip in clips], atol=1e-12)
     np.testing.assert_allclose(variance, [np.concatenate(clip).var(axis=0) for clip in clips], atol=1e-12)
 
 
 def test_a_window_without_frames_of_its_own_plays_no_part_even_if_it_is_not_a_number() -> None:
-    mean, variance = combine(np.array([[1.0], [np.nan], [3.0]]), np.array([[0.5], [np.nan], [0.5]]), [1, 0, 1], [0, 0, 0])
+    mean, variance = combine(
+        np.array([[1.0], [np.nan], [3.0]]), np.array([[0.5], [np.nan], [0.5]]), [1, 0, 1], [0, 0, 0]
+    )
     assert (mean.tolist(), variance.tolist()) == ([[2.0]], [[1.5]])
 
 

@@ -22,7 +22,9 @@ def _vector(gradients: Gradients, faces: np.ndarray) -> np.ndarray:
 def test_dims_are_blocks_times_cells_times_bins_twice(gradients: Gradients) -> None:
     # 64 px in cells of 16: 4 x 4 cells, 3 x 3 blocks of 2 x 2 cells, 9 directions: 324, mean and deviation
     assert gradients.dim == 648
-    assert Gradients.Config(family="gradients", size_px=48, cell_px=8, block_cells=1, bins=6).histogram_dims == 6 * 6 * 6
+    assert (
+        Gradients.Config(family="gradients", size_px=48, cell_px=8, block_cells=1, bins=6).histogram_dims == 6 * 6 * 6
+    )
 
 
 def test_a_single_frame_has_no_deviation(gradients: Gradients) -> None:
@@ -77,7 +79,12 @@ def test_crops_of_one_colour_are_absent_with_a_reason(gradients: Gradients) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"cell_px": 15}, "cell_px 15 does not divide size_px 64"), ({"block_cells": 5}, "larger than the picture"), ({"bins": 1}, "bins")]
+    ("change", "message"),
+    [
+        ({"cell_px": 15}, "cell_px 15 does not divide size_px 64"),
+        ({"block_cells": 5}, "larger than the picture"),
+        ({"bins": 1}, "bins"),
+    ],
 )
 def test_impossible_settings_are_refused(gradients: Gradients, change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):

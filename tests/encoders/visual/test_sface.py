@@ -15,7 +15,8 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 def _build(folder: Path | str, **settings: Any) -> Sface:
     given = {
-        "filename": "tiny.onnx", "sha256": "", "dim": None, "licence": "none", "training_data_overlap": "none", **settings
+        "filename": "tiny.onnx", "sha256": "", "dim": None, "licence": "none", "training_data_overlap": "none",
+        **settings
     }  # fmt: skip
     return Sface(Sface.Config(family="sface", repo=str(folder), **given), sequences=True)
 
@@ -31,7 +32,9 @@ def _utterance(faces: np.ndarray | None, **more: Any) -> UtteranceInput:
 
 
 def _expected(folder: Path, crop: np.ndarray) -> np.ndarray:
-    """The tiny model in numpy: means over 28 x 28 pixels of each channel, RGB, times the weights, brought to length one."""
+    """The tiny model in numpy: means over 28 x 28 pixels of each channel, RGB, times the weights, brought to length
+    one.
+    """
     aligned = align(crop, 0.32, 0.42).astype(np.float64)
     means = aligned.reshape(4, 28, 4, 28, 3).mean(axis=(1, 3)).transpose(2, 0, 1).reshape(48)
     vector = np.load(folder / "weights.npy").astype(np.float64) @ means
@@ -62,8 +65,14 @@ def test_pooling_is_over_directions(sface_folder: Path) -> None:
     assert encoded.remarks == [(1, "no_face", "there is no face crop")]
     both = _loaded(sface_folder, pooling="mean_std")
     assert both.dim == 256
-    np.testing.assert_allclose(both.encode([_utterance(faces)]).embeddings[0], np.concatenate([expected.mean(axis=0), expected.std(axis=0)]), atol=1e-5)
-    sure = _loaded(sface_folder, pooling="confidence").encode([_utterance(faces, face_scores=np.array([0.1, 0.9, 0.1], dtype=np.float32))])
+    np.testing.assert_allclose(
+        both.encode([_utterance(faces)]).embeddings[0],
+        np.concatenate([expected.mean(axis=0), expected.std(axis=0)]),
+        atol=1e-5,
+    )
+    sure = _loaded(sface_folder, pooling="confidence").encode(
+        [_utterance(faces, face_scores=np.array([0.1, 0.9, 0.1], dtype=np.float32))]
+    )
     np.testing.assert_allclose(sure.embeddings[0], expected[1], atol=2e-3)
 
 
@@ -81,19 +90,31 @@ def test_crops_of_any_size_are_taken(sface_folder: Path, size: int) -> None:
 
 
 def test_a_black_crop_gives_zeros_and_is_absent_with_a_reason(sface_folder: Path) -> None:
-    encoded = _loaded(sface_folder).encode([_utterance(np.zeros((2, 112, 112, 3), dtype=np.uint8)), _utterance(_noise(1))])
+    encoded = _loaded(sface_folder).encode(
+        [_utterance(np.zeros((2, 112, 112, 3), dtype=np.uint8)), _utterance(_noise(1))]
+    )
     assert encoded.present.tolist() == [False, True]
     assert encoded.remarks == [(0, "zero_vector", "SFace gave nothing but zeros")]
 
 
 @pytest.mark.parametrize(("distance", "height", "size"), [(0.32, 0.42, 112), (0.4, 0.35, 200), (0.25, 0.5, 90)])
-def test_the_eyes_come_to_lie_where_the_network_was_trained_to_see_them(distance: float, height: float, size: int) -> None:
+def test_the_eyes_come_to_lie_where_the_network_was_trained_to_see_them(
+    distance: float, height: float, size: int
+) -> None:
     import cv2
 
     crop = np.zeros((size, size, 3), dtype=np.uint8)
     for channel, side in ((0, -1), (2, 1)):  # a red blob at the left eye, a blue one at the right
         x, y = size * (0.5 + side * distance / 2), size * height
-        cv2.circle(crop, (round(x * 16), round(y * 16)), 3 * 16, (255, 0, 0) if channel == 0 else (0, 0, 255), -1, cv2.LINE_AA, 4)
+        cv2.circle(
+            crop,
+            (round(x * 16), round(y * 16)),
+            3 * 16,
+            (255, 0, 0) if channel == 0 else (0, 0, 255),
+            -1,
+            cv2.LINE_AA,
+            4,
+        )
     aligned = align(crop, distance, height).astype(np.float64)
     assert aligned.shape == (112, 112, 3)
     ys, xs = np.mgrid[:112, :112]
@@ -104,7 +125,8 @@ def test_the_eyes_come_to_lie_where_the_network_was_trained_to_see_them(distance
 
 
 def test_the_same_points_as_opencvs_own_alignment(sface_folder: Path) -> None:
-    # OpenCV aligns five points; where they already are its template's, it leaves the picture as it is. Ours, from a crop with the eyes there, as well.
+    # OpenCV aligns five points; where they already are its template's, it leaves the picture as it is. Ours, from a
+    # crop with the eyes there, as well.
     import cv2
 
     picture = cv2.GaussianBlur(_noise(1)[0], (0, 0), 3)
@@ -131,9 +153,13 @@ def test_the_files_hash_is_the_identity_wherever_it_lies(sface_folder: Path, tmp
 def test_a_hub_model_with_a_stated_hash_is_known_without_downloading(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr("merc.hub.silence", lambda: "")
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **options: asked.append({"repo": repo, **options}) or [])
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda repo, **options: asked.append({"repo": repo, **options}) or []
+    )
     assert OnnxFile("opencv/sface", REVISION, False, "a.onnx", "ab" * 32).identity() == {"sha256": "ab" * 32}
-    assert [(one["repo"], one["revision"], one["allow_patterns"], one["dry_run"]) for one in asked] == [("opencv/sface", REVISION, ["a.onnx"], True)]
+    assert [(one["repo"], one["revision"], one["allow_patterns"], one["dry_run"]) for one in asked] == [
+        ("opencv/sface", REVISION, ["a.onnx"], True)
+    ]
 
 
 def test_a_hub_model_is_fetched_by_name_and_checked(sface_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,13 +188,19 @@ def test_offline_without_the_file_gives_the_command() -> None:
     ("content", "error", "message"),
     [
         (None, ModelUnavailable, "there is no bad.onnx in the folder"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", ModelUnavailable, "a pointer of Git LFS instead of the model"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            ModelUnavailable,
+            "a pointer of Git LFS instead of the model",
+        ),
         (b"\x80\x04\x95pickle", BadSettings, "which no ONNX model does"),
         (b"", BadSettings, "which no ONNX model does"),
         (b"\x08\x07" + bytes(100), BadSettings, "OpenCV cannot run it as SFace"),
     ],
 )
-def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes | None, error: type[Exception], message: str) -> None:
+def test_what_is_no_model_is_refused(
+    tmp_path: Path, content: bytes | None, error: type[Exception], message: str
+) -> None:
     if content is not None:
         (tmp_path / "bad.onnx").write_bytes(content)
     with pytest.raises(error, match=message):
@@ -188,7 +220,9 @@ def test_a_stated_dimension_that_is_not_the_files_is_refused(sface_folder: Path)
         _loaded(sface_folder, dim=64)
 
 
-@pytest.mark.parametrize("change", [{"sha256": "abc"}, {"eye_distance_share": 1.2}, {"confidence_temperature": -1}, {"pooling": "max"}])
+@pytest.mark.parametrize(
+    "change", [{"sha256": "abc"}, {"eye_distance_share": 1.2}, {"confidence_temperature": -1}, {"pooling": "max"}]
+)
 def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         _build("nowhere", **change)

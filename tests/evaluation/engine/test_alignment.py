@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from merc.evaluation.engine.alignment import alignment_at_k, cosines, length_nearness, like_length, representational_similarity
+from merc.evaluation.engine.alignment import (
+    alignment_at_k,
+    cosines,
+    length_nearness,
+    like_length,
+    representational_similarity,
+)
 
 
 def problem(seed, count=9):
@@ -26,14 +32,20 @@ def test_the_alignment_is_the_one_written_with_loops(seed, k):
         others = [other for other in range(9) if allowed[row, other]]
         if not others:
             continue
-        nearest.append(np.mean([alike[row, other] for other in sorted(others, key=lambda other: -near[row, other])[:k]]))
+        nearest.append(
+            np.mean([alike[row, other] for other in sorted(others, key=lambda other: -near[row, other])[:k]])
+        )
         best.append(np.mean(sorted((alike[row, other] for other in others), reverse=True)[:k]))
         every.append(np.mean([alike[row, other] for other in others]))
     found = alignment_at_k(near, alike, allowed, k)
     expected = {"found": np.mean(nearest), "random": np.mean(every), "oracle": np.mean(best)}
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     room = expected["oracle"] - expected["random"]
-    assert found["ta"] is None if room <= 1e-12 else found["ta"] == pytest.approx((expected["found"] - expected["random"]) / room)
+    assert (
+        found["ta"] is None
+        if room <= 1e-12
+        else found["ta"] == pytest.approx((expected["found"] - expected["random"]) / room)
+    )
 
 
 def test_neighbours_by_the_similarity_itself_reach_1_and_the_others_are_below():

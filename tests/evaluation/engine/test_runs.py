@@ -18,7 +18,11 @@ from ..conftest import Place
 
 def test_predictions_are_those_of_the_file_by_seed_and_dialogue(place: Place) -> None:
     said = place.run("all").predictions("test")
-    rows = [row for row in pq.read_table(place.runs / "tiny" / "all" / "predictions.parquet").to_pylist() if row["split"] == "test"]
+    rows = [
+        row
+        for row in pq.read_table(place.runs / "tiny" / "all" / "predictions.parquet").to_pylist()
+        if row["split"] == "test"
+    ]
     assert said.seeds == (0, 1)
     for seed in said.seeds:
         own = [row for row in rows if row["seed"] == seed]
@@ -41,7 +45,9 @@ def test_models_give_the_predictions_that_were_kept(place: Place) -> None:
 
 def test_a_run_without_predictions_is_told_how_to_get_some(place: Place) -> None:
     (place.runs / "tiny" / "all" / "predictions.parquet").unlink()
-    with pytest.raises(BadTable, match=r"predictions\.parquet: there is no such file.*\n  merc-train --dataset tiny --recipe all"):
+    with pytest.raises(
+        BadTable, match=r"predictions\.parquet: there is no such file.*\n  merc-train --dataset tiny --recipe all"
+    ):
         place.run("all").predictions("test")
 
 
@@ -73,7 +79,8 @@ def test_shards_that_were_made_again_are_refused(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"), [("results.json", "[]", "not the results of a run"), ("record.json", "{}", "not the record of a training")]
+    ("name", "content", "words"),
+    [("results.json", "[]", "not the results of a run"), ("record.json", "{}", "not the record of a training")],
 )
 def test_what_is_no_run_is_refused(place: Place, name: str, content: str, words: str) -> None:
     (place.runs / "tiny" / "all" / name).write_text(content)
@@ -99,11 +106,15 @@ def test_a_run_that_went_or_was_trained_again_is_noticed(place: Place) -> None:
         run.check_there()
 
 
-def test_finished_runs_are_found_by_name_and_a_wrong_one_answered_with_the_nearest(place: Place, tmp_path: Path) -> None:
+def test_finished_runs_are_found_by_name_and_a_wrong_one_answered_with_the_nearest(
+    place: Place, tmp_path: Path
+) -> None:
     (place.runs / "tiny" / "unfinished").mkdir()
     assert finished(place.runs, "tiny") == ["all", "once", "text"]
     assert chosen(place.runs, "tiny", ("text", "text")) == ["text"]
     with pytest.raises(RawDataMissing, match=r"no finished run of 'txt'; did you mean 'text'"):
         chosen(place.runs, "tiny", ("txt",))
-    with pytest.raises(RawDataMissing, match=r"no finished run on 'meld'; this makes one:\n  merc-train --dataset meld"):
+    with pytest.raises(
+        RawDataMissing, match=r"no finished run on 'meld'; this makes one:\n  merc-train --dataset meld"
+    ):
         chosen(place.runs, "meld")

@@ -22,10 +22,14 @@ def _evaluated(place: Place) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def _oracle(rows: list[dict[str, Any]], seed: int, fused: Any) -> float:
-    """Share of the utterances that any modality has right; where none has, the fused prediction is no better than wrong or right by itself."""
+    """Share of the utterances that any modality has right; where none has, the fused prediction is no better than wrong
+    or right by itself.
+    """
     labels = [row["label"] for row in rows if (row["seed"], row["modality"]) == (seed, "text")]
     said = [[row["predicted"] for row in rows if (row["seed"], row["modality"]) == (seed, name)] for name in MODALITIES]
-    return float(np.mean([label in every or label == other for label, other, *every in zip(labels, fused, *said, strict=True)]))
+    return float(
+        np.mean([label in every or label == other for label, other, *every in zip(labels, fused, *said, strict=True)])
+    )
 
 
 def test_the_heads_of_a_model_are_asked_where_it_has_some(place: Place) -> None:
@@ -36,7 +40,9 @@ def test_the_heads_of_a_model_are_asked_where_it_has_some(place: Place) -> None:
     fused = [predict(one.model, one.split("test")).argmax(dim=1).tolist() for one in run.models()]
     for seed in (0, 1):
         assert scores["seeds"][str(seed)]["oracle"]["accuracy"] == pytest.approx(_oracle(rows, seed, fused[seed]))
-    assert scores["mean"]["oracle"]["weighted_f1"] >= max(scores["mean"][name]["weighted_f1"] for name in ("fused", *MODALITIES))
+    assert scores["mean"]["oracle"]["weighted_f1"] >= max(
+        scores["mean"][name]["weighted_f1"] for name in ("fused", *MODALITIES)
+    )
     assert len(rows) == 2 * 3 * len(fused[0])
     said = [row["predicted"] for row in rows if (row["seed"], row["modality"]) == (1, "audio")]
     labels = [row["label"] for row in rows if (row["seed"], row["modality"]) == (1, "audio")]
@@ -44,9 +50,13 @@ def test_the_heads_of_a_model_are_asked_where_it_has_some(place: Place) -> None:
     assert all(max(row["probabilities"]) == row["probabilities"][row["predicted"]] for row in rows)
 
 
-def test_a_model_without_heads_is_asked_with_the_other_modalities_dropped(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_heads_is_asked_with_the_other_modalities_dropped(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forward = ContextGRU.forward
-    monkeypatch.setattr(ContextGRU, "forward", lambda model, batch: dataclasses.replace(forward(model, batch), unimodal_logits={}))
+    monkeypatch.setattr(
+        ContextGRU, "forward", lambda model, batch: dataclasses.replace(forward(model, batch), unimodal_logits={})
+    )
     scores, rows = _evaluated(place)
     assert scores["source"] == ALONE
     one = next(iter(place.run("all").models()))

@@ -39,44 +39,77 @@ def _manifest(layout: Layout) -> pa.Table:
         for row in pq.read_table(path).to_pylist():
             pairs = zip(row["source_utterance_ids"], row["emotions"], strict=True)
             said = tuple(
-                Utterance(source_utterance_id=name, speaker="A", text=f"written {name}", emotion=emotion, start_seconds=0, end_seconds=1)
+                Utterance(
+                    source_utterance_id=name,
+                    speaker="A",
+                    text=f"written {name}",
+                    emotion=emotion,
+                    start_seconds=0,
+                    end_seconds=1,
+                )
                 for name, emotion in pairs
             )
-            dialogues.append(Dialogue(split=row["split"], source_dialogue_id=row["dialogue_id"].partition("/")[2], utterances=said))
+            dialogues.append(
+                Dialogue(split=row["split"], source_dialogue_id=row["dialogue_id"].partition("/")[2], utterances=said)
+            )
     table = building.build(layout.dataset, dialogues, label_set("meld7"))
     manifest.write(layout.manifest, table)
     return table
 
 
 def _audit(layout: Layout, table: pa.Table) -> None:
-    media = Job("media", layout.media, layout.scratch, Fingerprint({"media": {}}, {"streams": {"audio": "1"}}), overwrite=True)
+    media = Job(
+        "media", layout.media, layout.scratch, Fingerprint({"media": {}}, {"streams": {"audio": "1"}}), overwrite=True
+    )
     media.start()
     media.finish({})
-    rows: list[dict[str, Any]] = [dict.fromkeys(audits.SCHEMA.names) | {"utterance_id": name, "doubts": []} for name in table["utterance_id"].to_pylist()]
+    rows: list[dict[str, Any]] = [
+        dict.fromkeys(audits.SCHEMA.names) | {"utterance_id": name, "doubts": []}
+        for name in table["utterance_id"].to_pylist()
+    ]
     for row in rows:
         heard = row["utterance_id"] != SILENT
         row |= {"asr_text": "heard" if heard else None, "asr_error": 0.5 if heard else None}
-    made = Job("audit", layout.audit, layout.scratch, Fingerprint({}, {"sources": audits.source_hashes(layout, table)}), overwrite=True)
+    made = Job(
+        "audit",
+        layout.audit,
+        layout.scratch,
+        Fingerprint({}, {"sources": audits.source_hashes(layout, table)}),
+        overwrite=True,
+    )
     made.start()
     parquet.write(made.folder / audits.TABLE, pa.Table.from_pylist(rows, schema=audits.SCHEMA))
     made.finish({})
 
 
-def _features(layout: Layout, table: pa.Table, vectors: np.ndarray, present: np.ndarray, settings: dict[str, Any]) -> None:
+def _features(
+    layout: Layout, table: pa.Table, vectors: np.ndarray, present: np.ndarray, settings: dict[str, Any]
+) -> None:
     heard = audits.with_heard_text(layout, table)
-    fingerprint = Fingerprint({"encoders": {"text": {"text-encoder": settings}}}, input_hashes(layout.media, heard, "text"))
+    fingerprint = Fingerprint(
+        {"encoders": {"text": {"text-encoder": settings}}}, input_hashes(layout.media, heard, "text")
+    )
     made = Job("heard", layout.heard_text("text-encoder"), layout.scratch, fingerprint, overwrite=True)
     made.start()
-    columns = [table["utterance_id"], feature_tables.vectors(vectors * present[:, None]), pa.array(present), pa.array(["ok"] * len(table))]
+    columns = [
+        table["utterance_id"],
+        feature_tables.vectors(vectors * present[:, None]),
+        pa.array(present),
+        pa.array(["ok"] * len(table)),
+    ]
     parquet.write(made.part(0), pa.table(columns, schema=feature_tables.schema(vectors.shape[1])))
     made.finish({"modality": "text", "encoder": "text-encoder", "dim": vectors.shape[1], "provenance": {}})
 
 
 @pytest.fixture
 def heard(place: Place) -> Heard:
-    """Writes manifest, audit and vectors of what is heard for the small shards; of one test utterance nothing is heard."""
+    """Writes manifest, audit and vectors of what is heard for the small shards; of one test utterance nothing is
+    heard.
+    """
 
-    def write(settings: dict[str, Any] | None = None, vectors: np.ndarray | None = None, present: np.ndarray | None = None) -> Layout:
+    def write(
+        settings: dict[str, Any] | None = None, vectors: np.ndarray | None = None, present: np.ndarray | None = None
+    ) -> Layout:
         layout = place.layout
         info = files.read_json(layout.shards / "meta" / "info.json")
         info["encoders"]["text"]["settings"] = {"family": "small"}
@@ -114,7 +147,9 @@ def test_the_words_heard_stand_in_for_the_texts_and_all_else_is_the_same(place: 
         assert [row["utterance_id"] for row in rows] == list(raw.utterance_ids)
         place.run("all")._raw_splits.clear()
         run._raw_splits.clear()
-    assert found.scores["mean"]["heard"]["weighted_f1"] < found.scores["mean"]["written"]["weighted_f1"]  # noise in place of the class
+    assert (
+        found.scores["mean"]["heard"]["weighted_f1"] < found.scores["mean"]["written"]["weighted_f1"]
+    )  # noise in place of the class
     assert (found.scores["without_words"], found.scores["mean_asr_error"]) == (1, 0.5)
 
 
@@ -132,7 +167,9 @@ def test_with_the_shards_own_vectors_nothing_changes(place: Place, heard: Heard)
     assert all(row["written"] == row["heard"] for row in found.tables["predictions"].to_pylist())
 
 
-def test_it_is_left_out_where_nothing_was_heard_or_no_text_is_seen(place: Place, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_left_out_where_nothing_was_heard_or_no_text_is_seen(
+    place: Place, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "merc-extract heard --dataset tiny --encoder text-encoder" in PROTOCOL.lacks(place.run("all"))
     heard()
     run = place.run("all")
@@ -152,12 +189,16 @@ def test_vectors_of_what_is_heard_are_part_of_what_decides_the_result(place: Pla
 
 def test_vectors_by_other_settings_or_of_other_transcripts_are_refused(place: Place, heard: Heard) -> None:
     layout = heard(settings={"family": "other"})
-    with pytest.raises(BadTable, match=r"other settings than the text in the shards; make it again:\n  merc-extract heard"):
+    with pytest.raises(
+        BadTable, match=r"other settings than the text in the shards; make it again:\n  merc-extract heard"
+    ):
         PROTOCOL.evaluate(place.run("text"))
     heard()
     path: Path = layout.audit / audits.TABLE
     table = pq.read_table(path)
-    changed = table.set_column(table.schema.get_field_index("asr_text"), table.schema.field("asr_text"), pa.array(["other"] * len(table)))
+    changed = table.set_column(
+        table.schema.get_field_index("asr_text"), table.schema.field("asr_text"), pa.array(["other"] * len(table))
+    )
     parquet.write(path, changed)
     with pytest.raises(BadTable, match=r"made from another manifest"):
         PROTOCOL.evaluate(place.run("text"))

@@ -22,7 +22,9 @@ def test_the_temperature_is_chosen_on_dev_and_the_errors_are_of_test(place: Plac
         assert scores["temperature"] == pytest.approx(temperature)
         expected = expected_calibration_error(labels["test"], tempered(probabilities["test"], temperature), 5)
         assert scores["tempered"]["expected_calibration_error"] == pytest.approx(expected)
-        assert scores["raw"]["expected_calibration_error"] == pytest.approx(expected_calibration_error(labels["test"], probabilities["test"], 5))
+        assert scores["raw"]["expected_calibration_error"] == pytest.approx(
+            expected_calibration_error(labels["test"], probabilities["test"], 5)
+        )
     curve = found.tables["reliability"].to_pylist()
     assert len(curve) == 2 * 2 * 5
     assert sum(row["support"] for row in curve) == 4 * found.scores["support"]

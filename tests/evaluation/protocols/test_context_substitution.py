@@ -1,4 +1,6 @@
-"""Replaced contexts of a run: the identity gives the score of the run, and what is replaced follows from whether the model is causal."""
+"""Replaced contexts of a run: the identity gives the score of the run, and what is replaced follows from whether the
+model is causal.
+"""
 
 from typing import Any
 
@@ -29,14 +31,19 @@ def test_every_draw_has_a_row_and_a_kind_the_mean_of_its_draws(place: Place) -> 
     found = _evaluated(place, "all", draw_seeds=(0, 1, 2))
     rows = found.tables["scores"].to_pylist()
     assert [(row["seed"], row["kind"], row["draw"]) for row in rows] == [
-        (seed, kind, draw) for seed in (0, 1) for kind, draws in (("raw", [None]), ("eccs", [0, 1, 2]), ("eics", [0, 1, 2])) for draw in draws
+        (seed, kind, draw)
+        for seed in (0, 1)
+        for kind, draws in (("raw", [None]), ("eccs", [0, 1, 2]), ("eics", [0, 1, 2]))
+        for draw in draws
     ]
     eics = [row["weighted_f1"] for row in rows if row["kind"] == "eics" and row["seed"] == 1]
     assert found.scores["seeds"]["1"]["eics"]["weighted_f1"] == pytest.approx(sum(eics) / 3)
     assert found.scores["replaced"] == "earlier and later utterances"
     run = place.run("all")
     one = list(run.models())[1]
-    logits = substituted_logits(one.split("test"), lambda split: predict(one.model, split), "eics", causal=False, seed=2)
+    logits = substituted_logits(
+        one.split("test"), lambda split: predict(one.model, split), "eics", causal=False, seed=2
+    )
     assert scores(one.split("test").labels[:-1].numpy(), logits, 3)["weighted_f1"] == pytest.approx(eics[2])
 
 

@@ -70,7 +70,10 @@ def test_labels_that_stand_for_one_emotion_count_as_one(place: Place, other: Lay
 
 
 def test_it_is_left_out_where_no_other_dataset_is_named(place: Place) -> None:
-    assert CrossCorpus(CrossCorpus.Config()).lacks(place.run("text")) == "evaluation.cross_corpus.datasets names no other dataset"
+    assert (
+        CrossCorpus(CrossCorpus.Config()).lacks(place.run("text"))
+        == "evaluation.cross_corpus.datasets names no other dataset"
+    )
     assert CrossCorpus(CrossCorpus.Config(datasets=("tiny",))).lacks(place.run("text"))
     assert _protocol().lacks(place.run("text")) == ""
 

@@ -18,12 +18,20 @@ from ..conftest import Place
 
 
 def _by_hand(place: Place, recipe: str, seed: int) -> dict[str, list[tuple[int, int]]]:
-    """(label, prediction) of the utterances that shift and that do not; every utterance of the small corpus is labelled."""
-    rows = {row["utterance_id"]: row for row in pq.read_table(place.runs / "tiny" / recipe / "predictions.parquet").to_pylist() if row["seed"] == seed}
+    """(label, prediction) of the utterances that shift and that do not; every utterance of the small corpus is
+    labelled.
+    """
+    rows = {
+        row["utterance_id"]: row
+        for row in pq.read_table(place.runs / "tiny" / recipe / "predictions.parquet").to_pylist()
+        if row["seed"] == seed
+    }
     found: dict[str, list[tuple[int, int]]] = {"shift": [], "no_shift": []}
     for dialogue in pq.read_table(place.layout.shards / "dialogues" / "test-00000-of-00001.parquet").to_pylist():
         before: dict[str, int] = {}
-        for speaker, label, utterance in zip(dialogue["speakers"], dialogue["emotion_index"], dialogue["utterance_ids"], strict=True):
+        for speaker, label, utterance in zip(
+            dialogue["speakers"], dialogue["emotion_index"], dialogue["utterance_ids"], strict=True
+        ):
             if speaker in before:
                 found["shift" if before[speaker] != label else "no_shift"].append((label, rows[utterance]["predicted"]))
             before[speaker] = label
@@ -51,12 +59,17 @@ def test_one_seed_has_no_deviation(place: Place) -> None:
 def test_predictions_of_other_utterances_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     run = place.run("all")
     said = run.predictions("test")
-    monkeypatch.setattr("merc.evaluation.engine.runs.Run.predictions", lambda *_: Predicted(**{**vars(said), "utterance_ids": said.utterance_ids[::-1]}))
+    monkeypatch.setattr(
+        "merc.evaluation.engine.runs.Run.predictions",
+        lambda *_: Predicted(**{**vars(said), "utterance_ids": said.utterance_ids[::-1]}),
+    )
     with pytest.raises(BadTable, match="not of the test utterances"):
         EmotionShift(EmotionShift.Config()).evaluate(run)
 
 
-def test_of_melds_real_test_split_1003_utterances_shift_and_861_do_not(real_data: Path, make_split: Callable[..., Any]) -> None:
+def test_of_melds_real_test_split_1003_utterances_shift_and_861_do_not(
+    real_data: Path, make_split: Callable[..., Any]
+) -> None:
     """The real annotations as a run that says neutral to everything would have them."""
     table = pd.read_csv(real_data / "meld" / "test_sent_emo.csv").sort_values(["Dialogue_ID", "Utterance_ID"])
     classes = ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]

@@ -1,4 +1,6 @@
-"""The map of a run's representations: whose they are, that it is repeatable, and what few or one-sided utterances leave undefined."""
+"""The map of a run's representations: whose they are, that it is repeatable, and what few or one-sided utterances leave
+undefined.
+"""
 
 import dataclasses
 from typing import Any
@@ -55,7 +57,9 @@ def test_no_more_utterances_than_the_settings_say_spread_over_the_split(place: P
 
 
 @pytest.mark.parametrize(("kept", "drawn"), [(3, 0), (6, 6)])
-def test_where_there_are_few_utterances_or_one_emotion_nothing_is_claimed(place: Place, monkeypatch: pytest.MonkeyPatch, kept: int, drawn: int) -> None:
+def test_where_there_are_few_utterances_or_one_emotion_nothing_is_claimed(
+    place: Place, monkeypatch: pytest.MonkeyPatch, kept: int, drawn: int
+) -> None:
     read = Run.raw_split
 
     def with_few_labels(run: Run, name: str) -> Any:

@@ -18,11 +18,18 @@ def test_every_modality_is_dropped_by_itself_and_with_others_at_every_rate(place
     assert all(list(rates) == ["0", "0.5", "0.9"] for rates in found.scores["mean"].values())
     assert found.tables["scores"].num_rows == 2 * 7 * 3 * 2
     for names in sets:
-        assert found.scores["seeds"]["1"][names]["0"]["weighted_f1"] == pytest.approx(results["seeds"]["1"]["test"]["weighted_f1"])
+        assert found.scores["seeds"]["1"][names]["0"]["weighted_f1"] == pytest.approx(
+            results["seeds"]["1"]["test"]["weighted_f1"]
+        )
     one = next(iter(place.run("all").models()))
     split = one.split("test")
     by_hand = [
-        scores(split.labels[:-1].numpy(), predict(one.model, without_modalities(split, {"text": 0.5, "visual": 0.5}, draw)), 3)["macro_f1"] for draw in (0, 1)
+        scores(
+            split.labels[:-1].numpy(),
+            predict(one.model, without_modalities(split, {"text": 0.5, "visual": 0.5}, draw)),
+            3,
+        )["macro_f1"]
+        for draw in (0, 1)
     ]
     assert found.scores["seeds"]["0"]["text+visual"]["0.5"]["macro_f1"] == pytest.approx(sum(by_hand) / 2)
 
@@ -36,5 +43,7 @@ def test_so_many_at_once_as_the_settings_say(place: Place) -> None:
 
 def test_the_demonstration_needs_every_modality_less_the_more_is_missing(place: Place) -> None:
     """Vectors carry the class, so that less of all of them is worse."""
-    found = Robustness(Robustness.Config(rates=(0.0, 0.9))).evaluate(place.run("all")).scores["mean"]["text+audio+visual"]
+    found = (
+        Robustness(Robustness.Config(rates=(0.0, 0.9))).evaluate(place.run("all")).scores["mean"]["text+audio+visual"]
+    )
     assert found["0.9"]["weighted_f1"] < found["0"]["weighted_f1"] - 0.2

@@ -25,9 +25,14 @@ def test_a_modality_is_compared_before_and_after_training(place: Place) -> None:
     run = place.run("all")
     one = list(run.models())[1]
     split = one.split("test")
-    bounds = [(start, start + length) for start, length in zip(split.starts.tolist(), split.lengths.tolist(), strict=True)]
+    bounds = [
+        (start, start + length) for start, length in zip(split.starts.tolist(), split.lengths.tolist(), strict=True)
+    ]
     vectors, present = split.features["audio"].numpy(), split.present["audio"].numpy()
-    before = [vectors[begin:end][present[begin:end]].mean(axis=0) if present[begin:end].any() else np.zeros(5) for begin, end in bounds]
+    before = [
+        vectors[begin:end][present[begin:end]].mean(axis=0) if present[begin:end].any() else np.zeros(5)
+        for begin, end in bounds
+    ]
     unimodal = outputs(one.model, split, lambda output: output.unimodal)["audio"].numpy()
     after = [unimodal[begin:end].mean(axis=0) for begin, end in bounds]
     trajectories = [split.labels[begin:end].numpy().astype(np.int16) for begin, end in bounds]
@@ -53,20 +58,26 @@ def test_every_modality_and_the_fusion_has_both_for_every_control(place: Place) 
     ]
 
 
-def test_training_on_vectors_that_carry_the_class_brings_trajectories_no_further_apart_than_chance(place: Place) -> None:
+def test_training_on_vectors_that_carry_the_class_brings_trajectories_no_further_apart_than_chance(
+    place: Place,
+) -> None:
     scores = _evaluated(place).scores["mean"]["path"]["raw"]["fusion"]
     assert scores["before"]["ta"] > 0.3
     assert scores["after"]["ta"] > 0.3
 
 
-def test_dialogues_of_one_scenario_are_kept_apart_where_the_corpus_names_scenarios(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dialogues_of_one_scenario_are_kept_apart_where_the_corpus_names_scenarios(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from merc.evaluation.engine.runs import Run
 
     read = Run.raw_split
 
     def with_scenarios(run: Run, name: str) -> Any:
         split = read(run, name)
-        return dataclasses.replace(split, scenario_ids=tuple("one" if place < 3 else "" for place in range(len(split.dialogue_ids))))
+        return dataclasses.replace(
+            split, scenario_ids=tuple("one" if place < 3 else "" for place in range(len(split.dialogue_ids)))
+        )
 
     monkeypatch.setattr(Run, "raw_split", with_scenarios)
     found = _evaluated(place, "once").scores["mean"]["path"]
@@ -83,7 +94,10 @@ def test_neighbours_of_like_length_are_those_that_loops_find_and_length_alone_is
     split = next(place.run("once").models()).split("test")
     starts, sizes = split.starts.tolist(), split.lengths.tolist()
     bounds = [(start, start + length) for start, length in zip(starts, sizes, strict=True)]
-    means = [split.features["text"][begin:end][split.present["text"][begin:end]].numpy().astype(float) for begin, end in bounds]
+    means = [
+        split.features["text"][begin:end][split.present["text"][begin:end]].numpy().astype(float)
+        for begin, end in bounds
+    ]
     vectors = [one.mean(axis=0) if len(one) else np.zeros(split.features["text"].shape[1]) for one in means]
     trajectories = [split.labels[begin:end].numpy().astype(np.int16) for begin, end in bounds]
     alike = TrajectoriesConfig().similarity("path", place.run("once").classes).matrix(trajectories, 3)
@@ -91,9 +105,13 @@ def test_neighbours_of_like_length_are_those_that_loops_find_and_length_alone_is
     def nearest(score: Callable[[int, int], float]) -> float:
         reached = []
         for row, size in enumerate(sizes):
-            others = [other for other, its in enumerate(sizes) if other != row and min(size, its) >= 0.6 * max(size, its)]
+            others = [
+                other for other, its in enumerate(sizes) if other != row and min(size, its) >= 0.6 * max(size, its)
+            ]
             if others:
-                reached.append(np.mean([alike[row, other] for other in sorted(others, key=lambda other: -score(row, other))[:3]]))
+                reached.append(
+                    np.mean([alike[row, other] for other in sorted(others, key=lambda other: -score(row, other))[:3]])
+                )
         return float(np.mean(reached))
 
     def cosine(row: int, other: int) -> float:

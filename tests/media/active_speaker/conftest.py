@@ -17,7 +17,9 @@ def make_tensors() -> Callable[..., Tensors]:
 
 
 def _make_tensors(widths: Sequence[int] = WIDTHS, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensors:
-    """Random weights such that what goes through a layer becomes neither large nor small; as ``torch.save`` wrote the authors', also what training left."""
+    """Random weights such that what goes through a layer becomes neither large nor small; as ``torch.save`` wrote the
+    authors', also what training left.
+    """
     generator = torch.Generator().manual_seed(seed)
     tensors: Tensors = {}
     for name, shape in shapes(widths).items():

@@ -1,4 +1,6 @@
-"""The network against a reference that follows the paper: filters as loops over what they give, batch norms that are not folded, one window at a time."""
+"""The network against a reference that follows the paper: filters as loops over what they give, batch norms that are
+not folded, one window at a time.
+"""
 
 import itertools
 import math
@@ -18,16 +20,22 @@ TINY = (2, 3, 4)
 SIDE = 21
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)], ids=["float32", "float64"]
+)
 @pytest.mark.parametrize("frames", [1, 3, 25, 37])
-def test_it_computes_what_the_paper_says(make_tensors: Callable[..., Any], frames: int, dtype: torch.dtype, tolerance: float) -> None:
+def test_it_computes_what_the_paper_says(
+    make_tensors: Callable[..., Any], frames: int, dtype: torch.dtype, tolerance: float
+) -> None:
     tensors = make_tensors(TINY, dtype, seed=frames)
     faces_THW, mfcc_FK = _seen_and_heard(frames)
     encoded_TC, network = _encoded(tensors, faces_THW, mfcc_FK)
     weights = {name: tensor.double().numpy() for name, tensor in tensors.items()}
     wanted_TC = _faces(weights, faces_THW) + _sound(weights, mfcc_FK)
     np.testing.assert_allclose(encoded_TC.numpy(), wanted_TC, atol=tolerance * np.abs(wanted_TC).max(), rtol=0)
-    np.testing.assert_allclose(network.logits(encoded_TC, [slice(0, frames)])[0].numpy(), _logits(weights, wanted_TC), atol=tolerance, rtol=0)
+    np.testing.assert_allclose(
+        network.logits(encoded_TC, [slice(0, frames)])[0].numpy(), _logits(weights, wanted_TC), atol=tolerance, rtol=0
+    )
 
 
 def test_each_window_is_judged_by_itself(make_tensors: Callable[..., Any]) -> None:
@@ -40,8 +48,12 @@ def test_each_window_is_judged_by_itself(make_tensors: Callable[..., Any]) -> No
         np.testing.assert_allclose(logits.numpy(), _logits(weights, encoded_TC[window]), atol=1e-12, rtol=0)
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16")
-def test_filters_in_one_step_with_what_follows_give_the_same_bits(make_tensors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16"
+)
+def test_filters_in_one_step_with_what_follows_give_the_same_bits(
+    make_tensors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     faces_THW = torch.from_numpy(_seen_and_heard(21)[0])
     network = Network.of(make_tensors(TINY), TINY).faces_in(torch.bfloat16)
     found = network.encode_faces(faces_THW)
@@ -51,7 +63,9 @@ def test_filters_in_one_step_with_what_follows_give_the_same_bits(make_tensors: 
 
 
 @pytest.mark.parametrize("pictures", [1, 2, 5, 16, 100])
-def test_how_many_pictures_go_through_at_a_time_changes_nothing(make_tensors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, pictures: int) -> None:
+def test_how_many_pictures_go_through_at_a_time_changes_nothing(
+    make_tensors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, pictures: int
+) -> None:
     tensors = make_tensors(TINY, torch.float64)
     seen_and_heard = _seen_and_heard(29)
     wanted, _ = _encoded(tensors, *seen_and_heard)
@@ -72,7 +86,9 @@ def test_the_encoders_look_six_pictures_far(make_tensors: Callable[..., Any]) ->
 
 def test_it_has_a_million_weights() -> None:
     shapes = network_module.shapes()
-    counted = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(("running_mean", "running_var")))
+    counted = sum(
+        math.prod(shape) for name, shape in shapes.items() if not name.endswith(("running_mean", "running_var"))
+    )
     assert len(shapes) == 5 * 5 * 6 + 10
     assert round(counted / 1e6, 2) == 1.02
 
@@ -87,17 +103,23 @@ def test_a_gpu_gives_the_same_as_the_cpu(make_tensors: Callable[..., Any]) -> No
         found = []
         for device in ("cpu", "cuda:0"):
             network = Network.of(tensors).to(device)
-            encoded_TC = network.encode_faces(torch.from_numpy(faces_THW).to(device)) + network.encode_sound(torch.from_numpy(mfcc_FK).float().to(device))
+            encoded_TC = network.encode_faces(torch.from_numpy(faces_THW).to(device)) + network.encode_sound(
+                torch.from_numpy(mfcc_FK).float().to(device)
+            )
             found.append(torch.cat(network.logits(encoded_TC, [slice(0, 60), slice(0, 25)])).cpu().numpy())
     np.testing.assert_allclose(found[1], found[0], atol=1e-3, rtol=0)
 
 
 def _seen_and_heard(frames: int, side: int = SIDE) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     random = np.random.default_rng(frames)
-    return random.integers(0, 256, (frames, side, side + 2 if side == SIDE else side), dtype=np.uint8), random.normal(size=(4 * frames, 13))
+    return random.integers(0, 256, (frames, side, side + 2 if side == SIDE else side), dtype=np.uint8), random.normal(
+        size=(4 * frames, 13)
+    )
 
 
-def _encoded(tensors: Mapping[str, torch.Tensor], faces_THW: NDArray[np.uint8], mfcc_FK: NDArray[np.float64]) -> tuple[torch.Tensor, Network]:
+def _encoded(
+    tensors: Mapping[str, torch.Tensor], faces_THW: NDArray[np.uint8], mfcc_FK: NDArray[np.float64]
+) -> tuple[torch.Tensor, Network]:
     network = Network.of(tensors, TINY)
     heard = torch.from_numpy(mfcc_FK).to(network.classifier.weight.dtype)
     return network.encode_faces(torch.from_numpy(faces_THW)) + network.encode_sound(heard), network
@@ -124,7 +146,10 @@ def _sound(weights: Mapping[str, Array], mfcc_FK: Array) -> Array:
 
 def _block(weights: Mapping[str, Array], block: str, x: Array, first: str, stride: Sequence[int]) -> Array:
     once = (1,) * len(stride)
-    branches = [_layer(weights, block, f"t_{size}", _layer(weights, block, f"{first}_{size}", x, stride), once) for size in (3, 5)]
+    branches = [
+        _layer(weights, block, f"t_{size}", _layer(weights, block, f"{first}_{size}", x, stride), once)
+        for size in (3, 5)
+    ]
     return _layer(weights, block, "last", branches[0] + branches[1], once)
 
 
@@ -132,7 +157,8 @@ def _layer(weights: Mapping[str, Array], block: str, name: str, x: Array, stride
     """Filter, batch norm, rectifier."""
     filtered = _filtered(x, weights[f"{block}.{name}.weight"], stride)
     scale, shift, mean, variance = (
-        weights[f"{block}.bn_{name}.{one}"].reshape(-1, *[1] * (x.ndim - 1)) for one in ("weight", "bias", "running_mean", "running_var")
+        weights[f"{block}.bn_{name}.{one}"].reshape(-1, *[1] * (x.ndim - 1))
+        for one in ("weight", "bias", "running_mean", "running_var")
     )
     return np.maximum(0, (filtered - mean) / np.sqrt(variance + 0.001) * scale + shift)
 
@@ -146,11 +172,18 @@ def _largest(x: Array, extent: Sequence[int], stride: Sequence[int]) -> Array:
     return _slid(x, extent, stride, -np.inf, lambda patch: patch.reshape(len(patch), -1).max(1))
 
 
-def _slid(x: Array, extent: Sequence[int], stride: Sequence[int], beyond: float, give: Callable[[Array], Array]) -> Array:
-    """What ``give`` makes of the patches of ``extent`` around each ``stride``-th place; what is beyond the edges is ``beyond``."""
+def _slid(
+    x: Array, extent: Sequence[int], stride: Sequence[int], beyond: float, give: Callable[[Array], Array]
+) -> Array:
+    """What ``give`` makes of the patches of ``extent`` around each ``stride``-th place; what is beyond the edges is
+    ``beyond``.
+    """
     padded = np.pad(x, [(0, 0), *((size // 2, size // 2) for size in extent)], constant_values=beyond)
     places = [range(0, length, step) for length, step in zip(x.shape[1:], stride, strict=True)]
-    columns = [give(padded[(slice(None), *(slice(at, at + size) for at, size in zip(place, extent, strict=True)))]) for place in itertools.product(*places)]
+    columns = [
+        give(padded[(slice(None), *(slice(at, at + size) for at, size in zip(place, extent, strict=True)))])
+        for place in itertools.product(*places)
+    ]
     return np.array(columns).T.reshape(-1, *map(len, places))
 
 
@@ -161,10 +194,15 @@ def _logits(weights: Mapping[str, Array], encoded_TC: Array) -> Array:
 
 
 def _recurrent(weights: Mapping[str, Array], name: str, x_TC: Array) -> Array:
-    """Gated recurrent units (Cho et al. 2014); reset, update and new state stand one below the other in the matrices."""
+    """Gated recurrent units (Cho et al. 2014); reset, update and new state stand one below the other in the
+    matrices.
+    """
     state, states = np.zeros(x_TC.shape[1]), []
     for x in x_TC:
-        seen, kept = (weights[f"{name}.weight_{of}_l0"] @ value + weights[f"{name}.bias_{of}_l0"] for of, value in (("ih", x), ("hh", state)))
+        seen, kept = (
+            weights[f"{name}.weight_{of}_l0"] @ value + weights[f"{name}.bias_{of}_l0"]
+            for of, value in (("ih", x), ("hh", state))
+        )
         (reset_x, update_x, new_x), (reset_h, update_h, new_h) = np.split(seen, 3), np.split(kept, 3)
         update = _sigmoid(update_x + update_h)
         state = (1 - update) * np.tanh(new_x + _sigmoid(reset_x + reset_h) * new_h) + update * state

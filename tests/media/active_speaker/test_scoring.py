@@ -1,4 +1,6 @@
-"""Scores of faces: with random weights what must hold whatever the weights, and with the authors' what real faces get."""
+"""Scores of faces: with random weights what must hold whatever the weights, and with the authors' what real faces
+get.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,16 @@ from numpy.typing import NDArray
 
 from merc.errors import BadSettings
 from merc.media.active_speaker import weights
-from merc.media.active_speaker.scoring import SIDE_PIXELS, WINDOW_SECONDS, FaceRun, Scorer, crop_box, heard, smoothed, windows
+from merc.media.active_speaker.scoring import (
+    SIDE_PIXELS,
+    WINDOW_SECONDS,
+    FaceRun,
+    Scorer,
+    crop_box,
+    heard,
+    smoothed,
+    windows,
+)
 from merc.media.active_speaker.sound import mfcc
 
 Faces = NDArray[np.uint8]
@@ -27,7 +38,10 @@ def scorer(random_file: Path) -> Scorer:
 
 
 def _run(frames: int, begin_seconds: float = 0.0, seed: int = 0) -> FaceRun:
-    return FaceRun(begin_seconds, np.random.default_rng(seed + frames).integers(0, 256, (frames, SIDE_PIXELS, SIDE_PIXELS), dtype=np.uint8))
+    return FaceRun(
+        begin_seconds,
+        np.random.default_rng(seed + frames).integers(0, 256, (frames, SIDE_PIXELS, SIDE_PIXELS), dtype=np.uint8),
+    )
 
 
 def _noise(seconds: float) -> Waveform:
@@ -66,10 +80,14 @@ def test_thirty_faces_of_three_pictures_have_three_scores_each(scorer: Scorer) -
     assert np.isfinite(found).all()
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16")
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16"
+)
 def test_in_bfloat16_it_scores_nearly_the_same(random_file: Path) -> None:
     runs, waveform_S = [_run(frames) for frames in (1, 26, 40)], _noise(2)
-    exact, rough = (Scorer(random_file, precision=precision).logits(runs, waveform_S) for precision in ("float32", "bfloat16"))
+    exact, rough = (
+        Scorer(random_file, precision=precision).logits(runs, waveform_S) for precision in ("float32", "bfloat16")
+    )
     spread = np.concatenate(exact).std()
     for one, other in zip(exact, rough, strict=True):
         assert other.dtype == np.float32
@@ -78,7 +96,9 @@ def test_in_bfloat16_it_scores_nearly_the_same(random_file: Path) -> None:
 
 def test_a_processor_without_bfloat16_is_told(random_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
-    with pytest.raises(BadSettings, match=r"media\.speaker_precision: this processor does not compute in bfloat16; take float32"):
+    with pytest.raises(
+        BadSettings, match=r"media\.speaker_precision: this processor does not compute in bfloat16; take float32"
+    ):
         Scorer(random_file, precision="bfloat16")
     assert Scorer(random_file).logits([], _noise(1)) == []
 
@@ -104,7 +124,10 @@ def test_a_face_hears_the_sound_of_its_own_time(scorer: Scorer) -> None:
     np.testing.assert_array_equal(late, early)
 
 
-@pytest.mark.parametrize(("begin_seconds", "wanted"), [(0.0, [0, 1, 99]), (0.04, [640, 641, 739]), (-0.001, [None, None, 83]), (1.0, [None, None, None])])
+@pytest.mark.parametrize(
+    ("begin_seconds", "wanted"),
+    [(0.0, [0, 1, 99]), (0.04, [640, 641, 739]), (-0.001, [None, None, 83]), (1.0, [None, None, None])],
+)
 def test_sound_that_is_not_there_is_silence(begin_seconds: float, wanted: Sequence[int | None]) -> None:
     waveform_S = np.arange(1, 16_001, dtype=np.float32)
     found = heard(FaceRun(begin_seconds, np.zeros((2, SIDE_PIXELS, SIDE_PIXELS), np.uint8)), waveform_S)
@@ -131,12 +154,20 @@ def test_smoothing_takes_those_that_there_are(length: int) -> None:
     np.testing.assert_allclose(smoothed(scores), wanted, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("box", "square"), [((0, 0, 100, 100), (15, 35, 70)), ((10, 20, 50, 100), (0, 55, 70)), ((0, 0, 200, 100), (30, 20, 140))])
-def test_the_network_sees_the_lower_part_of_a_face(box: tuple[float, float, float, float], square: tuple[float, float, float]) -> None:
+@pytest.mark.parametrize(
+    ("box", "square"),
+    [((0, 0, 100, 100), (15, 35, 70)), ((10, 20, 50, 100), (0, 55, 70)), ((0, 0, 200, 100), (30, 20, 140))],
+)
+def test_the_network_sees_the_lower_part_of_a_face(
+    box: tuple[float, float, float, float], square: tuple[float, float, float]
+) -> None:
     assert crop_box(box) == pytest.approx(square)
 
 
-@pytest.mark.parametrize(("shape", "dtype"), [((0, 112, 112), np.uint8), ((3, 112, 111), np.uint8), ((112, 112), np.uint8), ((3, 112, 112), np.float32)])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((0, 112, 112), np.uint8), ((3, 112, 111), np.uint8), ((112, 112), np.uint8), ((3, 112, 112), np.float32)],
+)
 def test_something_else_than_faces_is_refused(shape: tuple[int, ...], dtype: type) -> None:
     with pytest.raises(ValueError, match=r"\(frames, 112, 112\) of uint8 with at least one frame is expected, not"):
         FaceRun(0.0, np.zeros(shape, dtype))
@@ -156,8 +187,9 @@ def test_the_number_of_threads_stays_as_the_caller_set_it(scorer: Scorer) -> Non
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == before
 
 
-# With the authors' weights. None of the shared clips shows somebody speak: the two with one face are silent (one digitally), and people walk along a noisy
-# street in the third. So a face that speaks is a real one whose mouth is opened by drawing, as far as speech is loud.
+# With the authors' weights. None of the shared clips shows somebody speak: the two with one face are silent (one
+# digitally), and people walk along a noisy street in the third. So a face that speaks is a real one whose mouth is
+# opened by drawing, as far as speech is loud.
 
 
 @pytest.fixture(params=["light_asd_talkset.model", "light_asd_ava.model"])
@@ -179,27 +211,40 @@ def test_who_is_silent_does_not_speak(authors: Scorer, real_data: Path, clip: st
     assert np.mean(authors.logits([FaceRun(0.0, faces_THW)], np.zeros(40 * 640, np.float32))[0]) < -0.8
 
 
-def test_a_face_that_is_still_while_somebody_speaks_does_not_speak(authors: Scorer, real_data: Path, speech: Waveform) -> None:
+def test_a_face_that_is_still_while_somebody_speaks_does_not_speak(
+    authors: Scorer, real_data: Path, speech: Waveform
+) -> None:
     """TalkSet's weights give -2.3, AVA's -2.9."""
     still_THW = np.repeat(_faces(real_data, "single_face.mp4", frames=6)[-1:], len(speech) // 640, axis=0)
     assert np.mean(authors.logits([FaceRun(0.0, still_THW)], speech)[0]) < -1.5
 
 
-def test_a_mouth_that_opens_with_the_speech_scores_above_a_still_one_and_above_silence(authors: Scorer, real_data: Path, speech: Waveform) -> None:
+def test_a_mouth_that_opens_with_the_speech_scores_above_a_still_one_and_above_silence(
+    authors: Scorer, real_data: Path, speech: Waveform
+) -> None:
     """TalkSet's weights give 4.8, -2.3 and 4.2, AVA's -0.1, -2.9 and -4.0."""
     still = _faces(real_data, "single_face.mp4", frames=6)[-1]
     opening_THW = _opening(still, speech)
-    speaks, silent = (float(np.mean(authors.logits([FaceRun(0.0, opening_THW)], sound)[0])) for sound in (speech, 0 * speech))
-    listens = float(np.mean(authors.logits([FaceRun(0.0, np.repeat(still[None], len(opening_THW), axis=0))], speech)[0]))
+    speaks, silent = (
+        float(np.mean(authors.logits([FaceRun(0.0, opening_THW)], sound)[0])) for sound in (speech, 0 * speech)
+    )
+    listens = float(
+        np.mean(authors.logits([FaceRun(0.0, np.repeat(still[None], len(opening_THW), axis=0))], speech)[0])
+    )
     assert speaks - listens > 1.5
     assert speaks - silent > 0.2
 
 
-def test_weights_of_talkset_go_by_the_mouth_alone_where_those_of_ava_also_go_by_the_sound(real_data: Path, speech: Waveform) -> None:
-    """A mouth that opens in digital silence: 4.2 and -4.0. Eleven real people who speak, their sound removed, got 2.6 to 4.7 and -2.9 to -3.7."""
+def test_weights_of_talkset_go_by_the_mouth_alone_where_those_of_ava_also_go_by_the_sound(
+    real_data: Path, speech: Waveform
+) -> None:
+    """A mouth that opens in digital silence: 4.2 and -4.0. Eleven real people who speak, their sound removed, got 2.6
+    to 4.7 and -2.9 to -3.7.
+    """
     faces_THW = _opening(_faces(real_data, "single_face.mp4", frames=6)[-1], speech)
     by_mouth, by_sound = (
-        Scorer(real_data / "models" / f"light_asd_{name}.model").logits([FaceRun(0.0, faces_THW)], 0 * speech)[0] for name in ("talkset", "ava")
+        Scorer(real_data / "models" / f"light_asd_{name}.model").logits([FaceRun(0.0, faces_THW)], 0 * speech)[0]
+        for name in ("talkset", "ava")
     )
     assert np.mean(by_mouth) > 2
     assert np.mean(by_sound) < -2
@@ -215,7 +260,9 @@ def _faces(real_data: Path, clip: str, frames: int) -> Faces:
     for picture in pictures:
         _, rows = finder.detect(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
         boxes.append(boxes[-1] if rows is None else rows[0, :4] * width / 480)
-    return np.array([_crop(picture, np.median(boxes[max(0, at - 6) : at + 7], axis=0)) for at, picture in enumerate(pictures)])
+    return np.array(
+        [_crop(picture, np.median(boxes[max(0, at - 6) : at + 7], axis=0)) for at, picture in enumerate(pictures)]
+    )
 
 
 def _pictures(clip: Path, frames: int) -> list[Faces]:
@@ -232,7 +279,12 @@ def _pictures(clip: Path, frames: int) -> list[Faces]:
 def _crop(picture: Faces, box: NDArray[np.floating[Any]]) -> Faces:
     left, top, side = crop_box((float(box[0]), float(box[1]), float(box[2]), float(box[3])))
     scale = SIDE_PIXELS / side
-    moved = cv2.warpAffine(picture, np.array([[scale, 0, -left * scale], [0, scale, -top * scale]]), (SIDE_PIXELS, SIDE_PIXELS), borderValue=(110, 110, 110))
+    moved = cv2.warpAffine(
+        picture,
+        np.array([[scale, 0, -left * scale], [0, scale, -top * scale]]),
+        (SIDE_PIXELS, SIDE_PIXELS),
+        borderValue=(110, 110, 110),
+    )
     return np.asarray(cv2.cvtColor(moved, cv2.COLOR_BGR2GRAY))
 
 

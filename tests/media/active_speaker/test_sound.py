@@ -20,7 +20,9 @@ def test_it_is_what_the_definition_says(samples: int) -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("samples", "frames"), [(0, 1), (1, 1), (400, 1), (401, 2), (560, 2), (561, 3), (640 * 25 + 240, 100)])
+@pytest.mark.parametrize(
+    ("samples", "frames"), [(0, 1), (1, 1), (400, 1), (401, 2), (560, 2), (561, 3), (640 * 25 + 240, 100)]
+)
 def test_there_are_a_hundred_frames_per_second(samples: int, frames: int) -> None:
     assert mfcc(np.ones(samples, np.float32)).shape == (frames, COEFFICIENTS)
 
@@ -76,8 +78,13 @@ def _reference(waveform_S: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _frame(sound: list[float]) -> list[float]:
     samples = np.array(sound)
-    power = [abs(np.sum(samples * np.exp(-2j * math.pi * bin_ * np.arange(len(samples)) / 512))) ** 2 / 512 for bin_ in range(257)]
-    filters = [math.log(sum(_weight(bin_, number) * power[bin_] for bin_ in range(257)) or 2.0**-52) for number in range(26)]
+    power = [
+        abs(np.sum(samples * np.exp(-2j * math.pi * bin_ * np.arange(len(samples)) / 512))) ** 2 / 512
+        for bin_ in range(257)
+    ]
+    filters = [
+        math.log(sum(_weight(bin_, number) * power[bin_] for bin_ in range(257)) or 2.0**-52) for number in range(26)
+    ]
     found = []
     for number in range(13):
         total = sum(one * math.cos(math.pi * number * (place + 0.5) / 26) for place, one in enumerate(filters))

@@ -94,7 +94,9 @@ def test_a_local_file_that_is_none_is_named(published: MediaConfig, name: str, w
             ask()
 
 
-def test_the_authors_file_is_fetched_once_and_then_found_offline(published: MediaConfig, repository: Repository) -> None:
+def test_the_authors_file_is_fetched_once_and_then_found_offline(
+    published: MediaConfig, repository: Repository
+) -> None:
     fetched = weights.path(published, offline=False)
     assert fetched.read_bytes() == CONTENT
     assert weights.path(published, offline=True) == weights.path(published, offline=False) == fetched
@@ -110,7 +112,9 @@ def test_a_damaged_file_in_the_cache_is_fetched_again_or_named(published: MediaC
     assert weights.path(published, offline=False).read_bytes() == CONTENT
 
 
-def test_another_file_than_the_settings_state_is_refused_and_not_kept(published: MediaConfig, repository: Repository, hub_cache: Path) -> None:
+def test_another_file_than_the_settings_state_is_refused_and_not_kept(
+    published: MediaConfig, repository: Repository, hub_cache: Path
+) -> None:
     repository.files[f"{COMMIT}/{NAME}"] = b"another"
     with pytest.raises(ModelUnavailable, match=r"the sha256 of what .* sent is .*media\.speaker_sha256 states"):
         weights.path(published, offline=False)
@@ -124,16 +128,24 @@ def test_half_a_file_is_refused_and_not_kept(published: MediaConfig, repository:
     assert _kept(hub_cache) == []
 
 
-def test_an_endless_file_is_not_read_to_its_end(published: MediaConfig, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_file_is_not_read_to_its_end(
+    published: MediaConfig, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(weights, "_MOST_BYTES", 1000)
     repository.files[f"{COMMIT}/{NAME}"] = bytes(10_000_000)
     assert len(weights._downloaded(f"{repository.address}/{COMMIT}/{NAME}")) < 1_000_000
 
 
-def test_a_file_that_is_not_to_be_had_says_how_to_get_it(published: MediaConfig, repository: Repository, hub_cache: Path) -> None:
+def test_a_file_that_is_not_to_be_had_says_how_to_get_it(
+    published: MediaConfig, repository: Repository, hub_cache: Path
+) -> None:
     repository.files.clear()
     closed = published.model_copy(update={"speaker_url": "http://127.0.0.1:9/away"})
-    for config, offline, why in ((published, True, "it is not in the cache"), (published, False, "404"), (closed, False, "onnect")):
+    for config, offline, why in (
+        (published, True, "it is not in the cache"),
+        (published, False, "404"),
+        (closed, False, "onnect"),
+    ):
         with pytest.raises(ModelUnavailable, match=why) as caught:
             weights.path(config, offline=offline)
         assert caught.value.exit_code == 6
@@ -146,7 +158,9 @@ def test_a_file_that_is_not_to_be_had_says_how_to_get_it(published: MediaConfig,
     assert weights.path(published, offline=True) == file
 
 
-def test_a_hub_client_that_was_told_to_stay_offline_asks_nobody(published: MediaConfig, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_client_that_was_told_to_stay_offline_asks_nobody(
+    published: MediaConfig, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelUnavailable, match="it is not in the cache"):
         weights.path(published, offline=False)
@@ -172,25 +186,46 @@ def test_a_file_as_the_authors_wrote_it_loads(random_file: Path, make_tensors: C
 def test_the_authors_files_load_and_are_those_the_settings_name(real_data: Path, config: MediaConfig) -> None:
     for name in ("light_asd_talkset.model", "light_asd_ava.model"):
         assert torch.isfinite(weights.load(real_data / "models" / name).classifier.weight).all()
-    assert config.speaker_sha256 == hashlib.sha256((real_data / "models" / "light_asd_talkset.model").read_bytes()).hexdigest()
+    assert (
+        config.speaker_sha256
+        == hashlib.sha256((real_data / "models" / "light_asd_talkset.model").read_bytes()).hexdigest()
+    )
 
 
 WRONG_TENSORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "one is missing": (lambda them: {name: one for name, one in them.items() if name != FIRST}, rf"it lacks 1 of 160 tensors: {FIRST}"),
+    "one is missing": (
+        lambda them: {name: one for name, one in them.items() if name != FIRST},
+        rf"it lacks 1 of 160 tensors: {FIRST}",
+    ),
     "all are missing": (lambda them: {"encoder.weight": torch.zeros(3)}, "it lacks 160 of 160 tensors: model"),
-    "there are more": (lambda them: {**them, "model.extra": torch.zeros(3)}, r"holds 1 tensors more than the network has: model\.extra"),
+    "there are more": (
+        lambda them: {**them, "model.extra": torch.zeros(3)},
+        r"holds 1 tensors more than the network has: model\.extra",
+    ),
     "another width": (
         lambda them: {**them, FIRST: torch.zeros(16, 1, 1, 3, 3)},
         r"s_3\.weight is \(16, 1, 1, 3, 3\) of torch\.float32, where \(32, 1, 1, 3, 3\)",
     ),
     "another precision": (lambda them: {**them, FIRST: them[FIRST].half()}, r"of torch\.float16, where"),
     "huge without memory": (lambda them: {**them, FIRST: torch.zeros(1).expand(2**40)}, r"is \(1099511627776,\) of"),
-    "without numbers": (lambda them: {**them, FIRST: torch.zeros(32, 1, 1, 3, 3, device="meta")}, "is no tensor of numbers"),
+    "without numbers": (
+        lambda them: {**them, FIRST: torch.zeros(32, 1, 1, 3, 3, device="meta")},
+        "is no tensor of numbers",
+    ),
     "sparse": (lambda them: {**them, FIRST: torch.zeros(32, 1, 1, 3, 3).to_sparse()}, "is no tensor of numbers"),
     "no tensor": (lambda them: {**them, FIRST: [1.0]}, "is no tensor of numbers, but list"),
-    "not a number": (lambda them: {**them, FIRST: torch.full((32, 1, 1, 3, 3), torch.nan)}, "holds numbers that are not finite"),
-    "infinite": (lambda them: {**them, "lossAV.FC.bias": torch.tensor([0, torch.inf])}, r"lossAV\.FC\.bias holds numbers that are not finite"),
-    "negative variance": (lambda them: {**them, FIRST.replace("s_3.weight", "bn_s_3.running_var"): -torch.ones(32)}, "holds a negative variance"),
+    "not a number": (
+        lambda them: {**them, FIRST: torch.full((32, 1, 1, 3, 3), torch.nan)},
+        "holds numbers that are not finite",
+    ),
+    "infinite": (
+        lambda them: {**them, "lossAV.FC.bias": torch.tensor([0, torch.inf])},
+        r"lossAV\.FC\.bias holds numbers that are not finite",
+    ),
+    "negative variance": (
+        lambda them: {**them, FIRST.replace("s_3.weight", "bn_s_3.running_var"): -torch.ones(32)},
+        "holds a negative variance",
+    ),
     "a list": (lambda them: list(them.values()), "holds a list, where tensors by name"),
     "one tensor": (lambda them: torch.zeros(5), "holds a Tensor, where tensors by name"),
     "numbered": (lambda them: dict(enumerate(them.values())), "where tensors by name are expected"),
@@ -203,13 +238,18 @@ def test_another_network_is_refused_by_name(make_tensors: Callable[..., Any], tm
     change, words = WRONG_TENSORS[case]
     file = tmp_path / "other.model"
     torch.save(change(make_tensors()), file)
-    with pytest.raises(BadSettings, match=rf"media\.speaker_file: .*other\.model does not hold the weights of Light-ASD: .*{words}"):
+    with pytest.raises(
+        BadSettings, match=rf"media\.speaker_file: .*other\.model does not hold the weights of Light-ASD: .*{words}"
+    ):
         weights.load(file)
 
 
 def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    for write in (lambda thing, file: torch.save({"model": thing}, file), lambda thing, file: file.write_bytes(pickle.dumps(thing))):
+    for write in (
+        lambda thing, file: torch.save({"model": thing}, file),
+        lambda thing, file: file.write_bytes(pickle.dumps(thing)),
+    ):
         file = tmp_path / "code.model"
         write(_Code(ran), file)
         with pytest.raises(BadSettings, match=r"its pickle asks for posix\.mkdir|not an archive"):
@@ -233,8 +273,13 @@ def test_a_file_that_was_cut_is_refused(random_file: Path, share: float) -> None
         weights.load(random_file)
 
 
-@pytest.mark.parametrize(("old", "new"), [(b"K\x07tq", b"\x8a\x06\x00\x00\x00\x00\x00\x10tq"), (b"K\x07\x85", b"\x8a\x06\x00\x00\x00\x00\x00\x10\x85")])
-def test_sizes_that_the_file_does_not_have_are_refused_before_memory_is_taken(tmp_path: Path, old: bytes, new: bytes) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"K\x07tq", b"\x8a\x06\x00\x00\x00\x00\x00\x10tq"), (b"K\x07\x85", b"\x8a\x06\x00\x00\x00\x00\x00\x10\x85")],
+)
+def test_sizes_that_the_file_does_not_have_are_refused_before_memory_is_taken(
+    tmp_path: Path, old: bytes, new: bytes
+) -> None:
     """Of the storage, and of the tensor: 2^44 numbers, of which seven are there."""
     file = tmp_path / "huge.model"
     file.write_bytes(_with_pickle(lambda data: data.replace(old, new)))

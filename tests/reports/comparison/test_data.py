@@ -17,7 +17,9 @@ def data(tmp_path):
     def read(evaluations="evaluations", **more):
         recipes = read_recipes(tmp_path / "runs", "tiny")
         records = {recipe.recipe: read_record(tmp_path / "runs", recipe) for recipe in recipes}
-        found = compare_data("tiny", recipes, records, tmp_path / "runs", evaluations and tmp_path / evaluations, **more)
+        found = compare_data(
+            "tiny", recipes, records, tmp_path / "runs", evaluations and tmp_path / evaluations, **more
+        )
         return json.loads(json.dumps(found, allow_nan=False))
 
     return read
@@ -29,7 +31,11 @@ def test_recipes_on_the_same_shards_share_one_list_of_utterances(write_run, data
     write_run(recipe="d")
     found = data()
     assert [one["said"] and one["said"]["list"] for one in found["recipes"]] == [0, 0, 1, None]
-    assert found["lists"][0] == {"utterances": ["test/dia0_utt0", "test/dia0_utt1"], "dialogues": [["test/dia0", 2]], "labels": "01"}
+    assert found["lists"][0] == {
+        "utterances": ["test/dia0_utt0", "test/dia0_utt1"],
+        "dialogues": [["test/dia0", 2]],
+        "labels": "01",
+    }
 
 
 def test_other_classes_are_another_group_with_colours_of_their_own(write_run, data):

@@ -35,7 +35,9 @@ def test_no_test_utterance_is_an_empty_list(tmp_path):
     assert predicted.read(tmp_path, 7) == predicted.Said((), (), "", "")
 
 
-@pytest.mark.parametrize(("change", "words"), [("shorter", "do not speak of the same"), ("classes", "instead of 6 numbers")])
+@pytest.mark.parametrize(
+    ("change", "words"), [("shorter", "do not speak of the same"), ("classes", "instead of 6 numbers")]
+)
 def test_seeds_that_differ_and_other_classes_are_refused(tmp_path, change, words):
     write_predictions(tmp_path, [[0, 1], [0, 1]], [0, 1])
     path = tmp_path / "predictions.parquet"

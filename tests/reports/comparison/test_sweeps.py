@@ -27,7 +27,12 @@ def window(value):
 
 
 def test_points_over_the_same_setting_are_one_sweep_in_the_order_of_its_values(swept):
-    (found,) = swept(*((f"mmgcn+dclf+context_aware-window-{value}", window(value), dev) for value, dev in ((16, 0.4), (2, 0.6), (4, 0.5))))
+    (found,) = swept(
+        *(
+            (f"mmgcn+dclf+context_aware-window-{value}", window(value), dev)
+            for value, dev in ((16, 0.4), (2, 0.6), (4, 0.5))
+        )
+    )
     assert (found.recipe, found.keys, found.axes) == ("mmgcn+dclf", ("context_aware.window",), ((2.0, 4.0, 16.0),))
     assert [point.values for point in found.points] == [(2.0,), (4.0,), (16.0,)]
     assert found.best.recipe == "mmgcn+dclf+context_aware-window-2"
@@ -36,7 +41,11 @@ def test_points_over_the_same_setting_are_one_sweep_in_the_order_of_its_values(s
 
 def test_two_settings_make_a_grid_whose_gaps_stay_empty(swept):
     runs = [
-        (f"a+optimizer-learning_rate-{word}+epochs-{epochs}@text", {"recipe": {"optimizer": {"learning_rate": rate}, "epochs": epochs}}, 0.5)
+        (
+            f"a+optimizer-learning_rate-{word}+epochs-{epochs}@text",
+            {"recipe": {"optimizer": {"learning_rate": rate}, "epochs": epochs}},
+            0.5,
+        )
         for word, rate, epochs in (("0_1", 0.1, 2), ("0_1", 0.1, 4), ("1e-05", 1e-05, 2))
     ]
     (found,) = swept(*runs)
@@ -55,7 +64,12 @@ def test_one_point_alone_is_no_sweep(swept):
 
 
 def test_names_and_settings_are_those_that_a_sweep_gives_its_points(swept):
-    grid = {"context_aware.window": (2, 4), "context_aware.weight": (0.1, 1), "schedule": ("linear", "cosine"), "mmgcn.causal": (True,)}
+    grid = {
+        "context_aware.window": (2, 4),
+        "context_aware.weight": (0.1, 1),
+        "schedule": ("linear", "cosine"),
+        "mmgcn.causal": (True,),
+    }
     made = grid_points(Params({}), "mmgcn+dclf@text-audio", grid)
     (found,) = swept(*((point.resolved.name, point.resolved.settings(), 0.5) for point in made))
     assert (found.recipe, found.keys) == ("mmgcn+dclf@text-audio", tuple(grid))

@@ -42,7 +42,9 @@ def test_quality_columns_are_read_with_nan_for_what_is_not_known(layout: Layout)
         table = parquet.read(path)
         kind = pa.list_(pa.field("element", pa.float32()))
         values = [[None if at else 0.25 for at in range(size)] for size in table["n_utterances"].to_pylist()]
-        parquet.write(path, table.append_column(pa.field("quality_asr_error", kind, nullable=False), pa.array(values, kind)))
+        parquet.write(
+            path, table.append_column(pa.field("quality_asr_error", kind, nullable=False), pa.array(values, kind))
+        )
     quality = read_corpus(layout.shards, texts=False).quality
     assert list(quality) == ["quality_asr_error"]
     assert quality["quality_asr_error"][0] == 0.25
@@ -53,17 +55,32 @@ def test_a_label_that_is_no_class_is_told(write_shards: Callable[..., Layout], l
     path = next((layout.shards / "dialogues").glob("dev-*.parquet"))
     table = parquet.read(path)
     column = table.schema.get_field_index("emotion_index")
-    parquet.write(path, table.set_column(column, table.schema.field(column), pa.array([[0, 7]], table.schema.field(column).type)))
+    parquet.write(
+        path, table.set_column(column, table.schema.field(column), pa.array([[0, 7]], table.schema.field(column).type))
+    )
     with pytest.raises(BadTable, match=r"a label that is none of the 7 classes; merc-shards validate says where"):
         read_corpus(layout.shards, texts=False)
 
 
 def test_failures_are_in_the_order_of_the_utterances_and_those_of_others_are_left_out(layout: Layout) -> None:
-    rows = [Failure("train/dia2_utt0", "media", "visual", "no_face", "0 of 8"), Failure("elsewhere", "media", "audio", "silence")]
-    parquet.write(layout.shards / "failures" / "train-00000-of-00001.parquet", failures.table(one.row() for one in rows))
+    rows = [
+        Failure("train/dia2_utt0", "media", "visual", "no_face", "0 of 8"),
+        Failure("elsewhere", "media", "audio", "silence"),
+    ]
+    parquet.write(
+        layout.shards / "failures" / "train-00000-of-00001.parquet", failures.table(one.row() for one in rows)
+    )
     corpus = read_corpus(layout.shards, texts=False)
     failed = read_failed(layout.shards, corpus)
-    told = list(zip(corpus.utterance_ids.take(pa.array(failed.utterance)).to_pylist(), failed.reasons, failed.modalities, failed.details, strict=True))
+    told = list(
+        zip(
+            corpus.utterance_ids.take(pa.array(failed.utterance)).to_pylist(),
+            failed.reasons,
+            failed.modalities,
+            failed.details,
+            strict=True,
+        )
+    )
     assert told == [
         ("test/dia0_utt0", "truncated", "all", "kept 60 of 305 s"),
         ("test/dia1_utt0", "silence", "audio", ""),
@@ -85,7 +102,9 @@ def test_a_neighbour_that_is_no_dialogue_is_told(layout: Layout) -> None:
     path = layout.shards / "trajectories" / "train-00000-of-00001.parquet"
     table = parquet.read(path)
     column = table.schema.get_field_index("neighbours_path")
-    strange = pa.array([["train/gone\x1b"] * len(one) for one in table["neighbours_path"].to_pylist()], table.schema.field(column).type)
+    strange = pa.array(
+        [["train/gone\x1b"] * len(one) for one in table["neighbours_path"].to_pylist()], table.schema.field(column).type
+    )
     parquet.write(path, table.set_column(column, table.schema.field(column), strange))
     with pytest.raises(BadTable, match=r"neighbours_path names 'train/gone\\x1b', which is no dialogue of .*shards"):
         read_neighbours(layout.shards, read_corpus(layout.shards, texts=False))
@@ -95,7 +114,9 @@ def test_a_similarity_that_is_no_number_is_told(layout: Layout) -> None:
     path = layout.shards / "trajectories" / "train-00000-of-00001.parquet"
     table = parquet.read(path)
     column = table.schema.get_field_index("similarity_path")
-    strange = pa.array([[float("nan")] * len(one) for one in table["similarity_path"].to_pylist()], table.schema.field(column).type)
+    strange = pa.array(
+        [[float("nan")] * len(one) for one in table["similarity_path"].to_pylist()], table.schema.field(column).type
+    )
     parquet.write(path, table.set_column(column, table.schema.field(column), strange))
     with pytest.raises(BadTable, match=r"similarity_path holds what is no number"):
         read_neighbours(layout.shards, read_corpus(layout.shards, texts=False))

@@ -27,7 +27,9 @@ def test_many_classes_have_a_sign_each_that_json_keeps() -> None:
     assert [ord(one) - 49 for one in signs] == list(range(-2, 200))
 
 
-def test_the_index_has_what_filters_ask(layout: Layout, write_run: Callable[..., Path], write_predictions: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_index_has_what_filters_ask(
+    layout: Layout, write_run: Callable[..., Path], write_predictions: Callable[..., Path], tmp_path: Path
+) -> None:
     write_predictions(write_run() / "predictions.parquet", layout, splits=["test"], said={"test/dia0_utt0": (6, 0.99)})
     corpus = read_corpus(layout.shards, texts=False)
     predicted, _ = read_predictions(tmp_path / "runs", None, read_recipes(tmp_path / "runs", "tiny"), corpus)
@@ -37,7 +39,9 @@ def test_the_index_has_what_filters_ask(layout: Layout, write_run: Callable[...,
     assert index["lengths"] == [3, 2, 2, 4, 3, 1]
     assert index["labels"] == "517551015571577"
     assert index["doubtful"] == "001000000000000"
-    assert index["recipes"] == [{"name": "baseline", "seeds": 2, "first": 0, "classes": "71755", "percent": "9970707070"}]
+    assert index["recipes"] == [
+        {"name": "baseline", "seeds": 2, "first": 0, "classes": "71755", "percent": "9970707070"}
+    ]
     assert index["failures"] == {"silence": [3, 10], "truncated": [0, 5, 7]}
     assert "texts" not in index
 
@@ -54,9 +58,21 @@ def test_a_recipe_that_says_nothing_of_these_utterances_is_empty(
 
 def test_a_part_counts_from_its_first_utterance(layout: Layout) -> None:
     corpus = read_corpus(layout.shards, texts=False)
-    part = data.part(corpus, [], read_failed(layout.shards, corpus), NO_MEDIA, read_neighbours(layout.shards, corpus, 1), slice(1, 4), details=True)
+    part = data.part(
+        corpus,
+        [],
+        read_failed(layout.shards, corpus),
+        NO_MEDIA,
+        read_neighbours(layout.shards, corpus, 1),
+        slice(1, 4),
+        details=True,
+    )
     assert part["first"] == 3
-    assert part["utterances"] == [f"{name}_utt{at}" for name, size in {"test/dia1": 2, "dev/dia0": 2, "train/dia0": 4}.items() for at in range(size)]
+    assert part["utterances"] == [
+        f"{name}_utt{at}"
+        for name, size in {"test/dia1": 2, "dev/dia0": 2, "train/dia0": 4}.items()
+        for at in range(size)
+    ]
     assert part["present"] == {"text": "11111111", "audio": "01111110"}
     assert part["failures"] == [
         [0, "audio", "silence", ""],
@@ -69,8 +85,13 @@ def test_a_part_counts_from_its_first_utterance(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize(("stage", "modality"), [("manifest", "text"), ("manifest", "all"), ("extraction", "text")])
-def test_words_that_may_repeat_a_transcript_are_left_out_where_there_shall_be_no_text(layout: Layout, stage: str, modality: str) -> None:
-    rows = [Failure("test/dia0_utt0", stage, modality, "text_repaired", "the word secret"), Failure("test/dia0_utt0", "media", "audio", "truncated", "60 s")]
+def test_words_that_may_repeat_a_transcript_are_left_out_where_there_shall_be_no_text(
+    layout: Layout, stage: str, modality: str
+) -> None:
+    rows = [
+        Failure("test/dia0_utt0", stage, modality, "text_repaired", "the word secret"),
+        Failure("test/dia0_utt0", "media", "audio", "truncated", "60 s"),
+    ]
     parquet.write(layout.shards / "failures" / "test-00000-of-00001.parquet", failures.table(one.row() for one in rows))
     corpus = read_corpus(layout.shards, texts=False)
     failed = read_failed(layout.shards, corpus)

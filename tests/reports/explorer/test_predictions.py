@@ -26,12 +26,19 @@ def corpus(layout: Layout) -> Corpus:
 
 
 def _read(tmp_path: Path, corpus: Corpus) -> tuple[list[Predicted], list[str]]:
-    return read_predictions(tmp_path / "runs", tmp_path / "evaluations", read_recipes(tmp_path / "runs", "tiny"), corpus)
+    return read_predictions(
+        tmp_path / "runs", tmp_path / "evaluations", read_recipes(tmp_path / "runs", "tiny"), corpus
+    )
 
 
-def test_the_mean_of_the_seeds_decides(layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path) -> None:
+def test_the_mean_of_the_seeds_decides(
+    layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path
+) -> None:
     folder = write_run()
-    parts = [write_predictions(tmp_path / f"{seed}", layout, seeds=[seed], said={"test/dia0_utt0": said}) for seed, said in enumerate([(4, 0.5), (6, 0.9)])]
+    parts = [
+        write_predictions(tmp_path / f"{seed}", layout, seeds=[seed], said={"test/dia0_utt0": said})
+        for seed, said in enumerate([(4, 0.5), (6, 0.9)])
+    ]
     parquet.write(folder / "predictions.parquet", parquet.read(parts))
     (found,), left_out = _read(tmp_path, corpus)
     assert not left_out
@@ -44,7 +51,12 @@ def test_classes_are_those_of_the_shards_by_their_names_in_whatever_order(
     layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path
 ) -> None:
     folder = write_run(classes=["joy", "anger", "neutral"])
-    write_predictions(folder / "predictions.parquet", layout, classes=3, said=dict.fromkeys(corpus.utterance_ids.to_pylist(), (1, 0.9)))
+    write_predictions(
+        folder / "predictions.parquet",
+        layout,
+        classes=3,
+        said=dict.fromkeys(corpus.utterance_ids.to_pylist(), (1, 0.9)),
+    )
     (found,), left_out = _read(tmp_path, corpus)
     assert not left_out
     assert set(found.fused.classes.tolist()) == {6, NOTHING}
@@ -63,7 +75,9 @@ def test_a_run_with_other_classes_and_one_without_predictions_are_left_out_with_
     ]
 
 
-def test_utterances_are_found_by_their_ids(layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path) -> None:
+def test_utterances_are_found_by_their_ids(
+    layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path
+) -> None:
     path = write_predictions(write_run() / "predictions.parquet", layout, without=["test/dia0_utt1"])
     table = parquet.read(path)
     ids = ["of other shards" if one == "test/dia1_utt0" else one for one in table["utterance_id"].to_pylist()]
@@ -79,18 +93,25 @@ def test_what_single_modalities_say_is_read_from_the_evaluation_of_this_training
     write_predictions(write_run() / "predictions.parquet", layout)
     home = tmp_path / "evaluations" / "runs" / "tiny" / "baseline" / "any_modality_oracle"
     parts = [
-        write_predictions(tmp_path / name, layout, splits=["test"], said={"test/dia0_utt0": (index, 0.9)}, more={"modality": name})
+        write_predictions(
+            tmp_path / name, layout, splits=["test"], said={"test/dia0_utt0": (index, 0.9)}, more={"modality": name}
+        )
         for name, index in {"text": 1, "audio": 2}.items()
     ]
     parquet.write(home / "unimodal.parquet", parquet.read(parts))
     files.write_json(home / "record.json", {"fingerprint": "9", "settings": {}, "inputs": {"run": "1"}})
     (found,), left_out = _read(tmp_path, corpus)
     assert not left_out
-    assert {name: (said.classes[0], said.percent[0]) for name, said in found.unimodal.items()} == {"text": (1, 90), "audio": (2, 90)}
+    assert {name: (said.classes[0], said.percent[0]) for name, said in found.unimodal.items()} == {
+        "text": (1, 90),
+        "audio": (2, 90),
+    }
     files.write_json(home / "record.json", {"fingerprint": "9", "settings": {}, "inputs": {"run": "older"}})
     (found,), left_out = _read(tmp_path, corpus)
     assert not found.unimodal
-    assert left_out[0].endswith("this asks again: merc-evaluate --dataset tiny --recipe baseline --protocol any_modality_oracle")
+    assert left_out[0].endswith(
+        "this asks again: merc-evaluate --dataset tiny --recipe baseline --protocol any_modality_oracle"
+    )
 
 
 def test_a_run_that_is_gone_while_the_report_is_made_is_told(
@@ -99,11 +120,15 @@ def test_a_run_that_is_gone_while_the_report_is_made_is_told(
     write_predictions(write_run() / "predictions.parquet", layout)
     recipes = read_recipes(tmp_path / "runs", "tiny")
     shutil.rmtree(tmp_path / "runs" / "tiny" / "baseline")
-    with pytest.raises(BadTable, match=r"baseline: the run was removed while the report was made; run merc-report again"):
+    with pytest.raises(
+        BadTable, match=r"baseline: the run was removed while the report was made; run merc-report again"
+    ):
         read_predictions(tmp_path / "runs", None, recipes, corpus)
 
 
-def test_predictions_that_are_none_are_told(layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path) -> None:
+def test_predictions_that_are_none_are_told(
+    layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path
+) -> None:
     path = write_run() / "predictions.parquet"
     write_predictions(path, layout, classes=6)
     with pytest.raises(BadTable, match=r"instead of 7 numbers, one for each class"):
@@ -115,7 +140,10 @@ def test_predictions_that_are_none_are_told(layout: Layout, corpus: Corpus, writ
     with pytest.raises(BadTable, match=r"probabilities that are not finite"):
         _read(tmp_path, corpus)
     table = parquet.read(write_predictions(path, layout))
-    parquet.write(path, table.set_column(table.schema.get_field_index("utterance_id"), "utterance_id", pa.array(range(len(table)))))
+    parquet.write(
+        path,
+        table.set_column(table.schema.get_field_index("utterance_id"), "utterance_id", pa.array(range(len(table)))),
+    )
     with pytest.raises(BadTable, match=r"utterance_id holds int64 and seed int64 instead of strings and integers"):
         _read(tmp_path, corpus)
     path.write_bytes(b"PAR1")

@@ -1,8 +1,9 @@
-"""Debian's Chromium without a window, which one process of the tests has for all of its pages; one that hangs is ended, and begun anew once.
+"""Debian's Chromium without a window, which one process of the tests has for all of its pages; one that hangs is ended,
+and begun anew once.
 
-It is started here rather than by playwright, so that the process to end is known. Without a zygote, from which it would fork the process of a page, every new
-process costs a start, so that pages are used again by the next test. A browser that inherits real-time priority from the tests stops the machine: see
-``ordinary_priority`` in the tests of decoding.
+It is started here rather than by playwright, so that the process to end is known. Without a zygote, from which it would
+fork the process of a page, every new process costs a start, so that pages are used again by the next test. A browser
+that inherits real-time priority from the tests stops the machine: see ``ordinary_priority`` in the tests of decoding.
 """
 
 import os
@@ -19,16 +20,44 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 OPEN_SECONDS = (30.0, 30.0)
-"""How long a page may take to open, the browser's start included, and at the second try; it takes a quarter of a second on an idle machine."""
+"""How long a page may take to open, the browser's start included, and at the second try; it takes a quarter of a second
+on an idle machine.
+"""
 TEST_SECONDS = 90.0
 """How long a test may have pages open. Of what is asked of a page that hangs, much has no limit of its own."""
 # Its own sandbox needs rights that root in a container lacks; the pages are this project's own.
 _FLAGS = (
-    *("--headless", "--no-sandbox", "--no-zygote", "--in-process-gpu", "--disable-gpu", "--disable-dev-shm-usage", "--disable-breakpad", "--hide-scrollbars"),
-    *("--mute-audio", "--no-first-run", "--no-default-browser-check", "--disable-extensions", "--disable-background-networking", "--disable-sync"),
-    *("--disable-component-update", "--disable-default-apps", "--force-color-profile=srgb", "--password-store=basic", "--remote-debugging-port=0"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--no-zygote",
+        "--in-process-gpu",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-breakpad",
+        "--hide-scrollbars",
+    ),
+    *(
+        "--mute-audio",
+        "--no-first-run",
+        "--no-default-browser-check",
+        "--disable-extensions",
+        "--disable-background-networking",
+        "--disable-sync",
+    ),
+    *(
+        "--disable-component-update",
+        "--disable-default-apps",
+        "--force-color-profile=srgb",
+        "--password-store=basic",
+        "--remote-debugging-port=0",
+    ),
     # Pages that another one covers are as fast, and may change their address as often as a test wants.
-    *("--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding"),
+    *(
+        "--disable-background-timer-throttling",
+        "--disable-backgrounding-occluded-windows",
+        "--disable-renderer-backgrounding",
+    ),
     *("--disable-ipc-flooding-protection", "--disable-hang-monitor"),
 )
 
@@ -74,7 +103,9 @@ class Chromium:
             self._kill()
             self._process.wait()
 
-    def _opened(self, seconds: float, address: str, width: int, color_scheme: Any, of_context: dict[str, Any]) -> "Page":
+    def _opened(
+        self, seconds: float, address: str, width: int, color_scheme: Any, of_context: dict[str, Any]
+    ) -> "Page":
         with self._ended_after(seconds):
             if not self._runs():
                 self._start()
@@ -98,9 +129,21 @@ class Chromium:
         return self._pages[kind, self._in_test]
 
     def _watch(self, page: "Page") -> None:
-        page.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}") if message.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda message: (
+                self.faults.append(f"{message.type}: {message.text}") if message.type in ("error", "warning") else None
+            ),
+        )
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        page.on("request", lambda request: None if request.url.startswith(("file:", "data:", "about:")) else self.faults.append(f"request: {request.url}"))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith(("file:", "data:", "about:"))
+                else self.faults.append(f"request: {request.url}")
+            ),
+        )
         page.on("requestfailed", lambda request: self.faults.append(f"not loaded: {request.url}"))
 
     def _start(self) -> None:
@@ -109,9 +152,22 @@ class Chromium:
         profile = self._profiles / str(time.monotonic_ns())
         nothing = subprocess.DEVNULL
         # The shell ends with this process, however that ends, and takes the browser with it.
-        command = ["sh", "-c", '"$@" & read -r _; kill -9 0', "sh", self._program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
-        self._process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing)
-        self._browser = self._playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{self._port(profile / 'DevToolsActivePort')}", timeout=0)
+        command = [
+            "sh",
+            "-c",
+            '"$@" & read -r _; kill -9 0',
+            "sh",
+            self._program,
+            *_FLAGS,
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
+        self._process = subprocess.Popen(
+            command, start_new_session=True, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing
+        )
+        self._browser = self._playwright.chromium.connect_over_cdp(
+            f"http://127.0.0.1:{self._port(profile / 'DevToolsActivePort')}", timeout=0
+        )
 
     def _port(self, told: Path) -> str:
         """Waits until the browser tells it, or is ended."""

@@ -1,4 +1,6 @@
-"""The pages in a real browser: Debian's Chromium without a window. Where there is none, these tests are skipped and say so."""
+"""The pages in a real browser: Debian's Chromium without a window. Where there is none, these tests are skipped and say
+so.
+"""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,16 +30,28 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 @pytest.fixture
 def open_page(chromium: Chromium) -> "Iterator[Callable[..., Page]]":
-    """Opens a file as a user would who clicks on it, and fails at the end of the test if a page reported an error or asked for anything but files.
+    """Opens a file as a user would who clicks on it, and fails at the end of the test if a page reported an error or
+    asked for anything but files.
 
-    ``open_page(path, width=1200, **of_context)``; what comes after ``#`` in the address is ``fragment``. With ``faulty`` nothing of that fails.
+    ``open_page(path, width=1200, **of_context)``; what comes after ``#`` in the address is ``fragment``. With
+    ``faulty`` nothing of that fails.
     """
     expected = False
 
-    def opened(path: Path, *, fragment: str = "", width: int = 1200, color_scheme: str = "light", faulty: bool = False, **of_context: Any) -> "Page":
+    def opened(
+        path: Path,
+        *,
+        fragment: str = "",
+        width: int = 1200,
+        color_scheme: str = "light",
+        faulty: bool = False,
+        **of_context: Any,
+    ) -> "Page":
         nonlocal expected
         expected |= faulty
-        return chromium.open(path.resolve().as_uri() + (f"#{fragment}" if fragment else ""), width, color_scheme, of_context)
+        return chromium.open(
+            path.resolve().as_uri() + (f"#{fragment}" if fragment else ""), width, color_scheme, of_context
+        )
 
     with chromium.test():
         yield opened

@@ -20,7 +20,9 @@ def test_every_page_opens_without_an_error_and_is_no_wider_than_the_window(
     for path in pages:
         page = open_page(path)
         assert page.locator("h1").count() == 1
-        assert page.evaluate("getComputedStyle(document.body).fontSize") == "16px", "the styles of the folder were not loaded"
+        assert page.evaluate("getComputedStyle(document.body).fontSize") == "16px", (
+            "the styles of the folder were not loaded"
+        )
         for width in (390, 1200):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path

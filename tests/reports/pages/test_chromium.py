@@ -12,7 +12,9 @@ from . import chromium as module
 from .chromium import Chromium
 
 
-def test_a_browser_that_hangs_is_begun_anew_once(chromium: Chromium, open_page: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_browser_that_hangs_is_begun_anew_once(
+    chromium: Chromium, open_page: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.html").write_text("<h1>there</h1>")
     open_page(tmp_path / "a.html")
     hanging = chromium._process

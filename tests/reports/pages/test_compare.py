@@ -1,4 +1,6 @@
-"""The page of comparisons, seen in a browser: two recipes are picked, and all tables are theirs; what is not there is a sentence."""
+"""The page of comparisons, seen in a browser: two recipes are picked, and all tables are theirs; what is not there is a
+sentence.
+"""
 
 import re
 from collections.abc import Callable
@@ -15,7 +17,19 @@ from ..compared import write_evaluations, write_predictions, write_significance
 from .chromium import until
 
 LABELS = [0, 1, 2, 3, 4, -1]
-PARTS = ("scores", "confusion", "classes", "changed", "shift", "context", "calibration", "robustness", "training", "representations", "settings")
+PARTS = (
+    "scores",
+    "confusion",
+    "classes",
+    "changed",
+    "shift",
+    "context",
+    "calibration",
+    "robustness",
+    "training",
+    "representations",
+    "settings",
+)
 HOSTILE = "<b>\"sad\"</b> & 'x'\u202e"
 
 
@@ -40,11 +54,18 @@ def report(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the recipes ``best``, ``next`` and ``last`` with all that can be compared; not to be changed."""
     home = tmp_path_factory.mktemp("three")
     making.shards(Layout(home / "raw", home / "features", "tiny"))
-    for recipe, dev, said in (("best", 0.6, [0, 1, 2, 0, 0, 0]), ("next", 0.5, [0, 0, 2, 3, 1, 1]), ("last", 0.4, [1, 1, 1, 1, 1, 1])):
+    for recipe, dev, said in (
+        ("best", 0.6, [0, 1, 2, 0, 0, 0]),
+        ("next", 0.5, [0, 0, 2, 3, 1, 1]),
+        ("last", 0.4, [1, 1, 1, 1, 1, 1]),
+    ):
         folder = making.run(home / "runs", recipe=recipe, scores=[(dev, dev - 0.1), (dev + 0.02, dev - 0.1)])
         write_predictions(folder, [said, said], LABELS)
         write_evaluations(home / "evaluations", recipe, base=dev)
-    pairs = [{"first": "next", "second": "best", "difference": -0.1, "low": -0.15, "high": -0.05}, {"first": "last", "second": "best", "significant": False}]
+    pairs = [
+        {"first": "next", "second": "best", "difference": -0.1, "low": -0.15, "high": -0.05},
+        {"first": "last", "second": "best", "significant": False},
+    ]
     write_significance(home / "evaluations", pairs, dict.fromkeys(("best", "next", "last"), "1"))
     return _written(home)
 
@@ -61,7 +82,9 @@ def _part(page: Any, name: str) -> Any:
 
 def _rows(part: Any) -> dict[str, list[str]]:
     """Head of the row → its other cells."""
-    return {row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in part.locator("tbody tr").all()}
+    return {
+        row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in part.locator("tbody tr").all()
+    }
 
 
 def test_the_best_on_dev_stands_beside_the_next_best_and_every_part_says_something(three: Callable[..., Any]) -> None:
@@ -70,7 +93,9 @@ def test_the_best_on_dev_stands_beside_the_next_best_and_every_part_says_somethi
     for part in PARTS:
         assert _part(page, part).inner_text().strip(), part
     assert "merc-evaluate" not in page.locator("#compared").inner_text()
-    assert page.locator(".chart polyline").count() == 2 + 2 + 4 * 2  # reliability, robustness, two curves of two seeds of two recipes
+    assert (
+        page.locator(".chart polyline").count() == 2 + 2 + 4 * 2
+    )  # reliability, robustness, two curves of two seeds of two recipes
     assert page.locator(".chart .point").count() == 2 * 20
 
 
@@ -82,23 +107,30 @@ def test_the_difference_is_the_second_less_the_first(three: Callable[..., Any]) 
     assert _rows(_part(page, "context"))["by another emotion (EICS)"] == ["", "45.50 ± 0.71", "55.50 ± 0.71", "+10.00"]
 
 
-def test_what_is_claimed_is_what_the_tests_of_significance_say_in_the_direction_of_the_page(three: Callable[..., Any]) -> None:
+def test_what_is_claimed_is_what_the_tests_of_significance_say_in_the_direction_of_the_page(
+    three: Callable[..., Any],
+) -> None:
     page = three()
     claim = page.locator(".claim")
     assert claim.inner_text().startswith(
-        "Significant: −10.00 points of test weighted F1 over 2 seeds (p = 0.020 after Holm's correction; drawing dialogues: −15.00 to −5.00)"
+        "Significant: −10.00 points of test weighted F1 over 2 seeds (p = 0.020 after Holm's correction; drawing"
+        " dialogues: −15.00 to −5.00)"
     )
     page.locator("#swap").click()
     assert "Significant: +10.00" in claim.inner_text()
     assert "+5.00 to +15.00" in claim.inner_text()
     page.locator("#second").select_option("last")
-    assert claim.inner_text().startswith("Whether they differ significantly was not tested: merc-evaluate --dataset tiny")
+    assert claim.inner_text().startswith(
+        "Whether they differ significantly was not tested: merc-evaluate --dataset tiny"
+    )
     page.locator("#first").select_option("best")
     assert claim.inner_text().startswith("Not significant")
     assert claim.inner_text().endswith("would need about 4 seeds.")
 
 
-def test_picking_another_changes_the_tables_and_the_address_which_opens_the_same_again(three: Callable[..., Any]) -> None:
+def test_picking_another_changes_the_tables_and_the_address_which_opens_the_same_again(
+    three: Callable[..., Any],
+) -> None:
     page = three()
     before = _part(page, "confusion").inner_text()
     page.locator("#second").select_option("last")
@@ -116,13 +148,22 @@ def test_a_cell_of_a_confusion_matrix_leads_to_its_utterances(three: Callable[..
     page = three()
     links = _part(page, "confusion").locator("a")
     assert links.count() == 2 * 7 * 7
-    assert links.nth(1).get_attribute("href") == "dialogues.html#recipe=best&emotion=neutral&predicted=surprise&split=test"
-    assert links.nth(49 + 7).get_attribute("href") == "dialogues.html#recipe=next&emotion=surprise&predicted=neutral&split=test"
+    assert (
+        links.nth(1).get_attribute("href") == "dialogues.html#recipe=best&emotion=neutral&predicted=surprise&split=test"
+    )
+    assert (
+        links.nth(49 + 7).get_attribute("href")
+        == "dialogues.html#recipe=next&emotion=surprise&predicted=neutral&split=test"
+    )
 
 
-def test_utterances_that_changed_are_counted_without_unlabelled_ones_and_listed_with_links(three: Callable[..., Any]) -> None:
+def test_utterances_that_changed_are_counted_without_unlabelled_ones_and_listed_with_links(
+    three: Callable[..., Any],
+) -> None:
     part = _part(three(), "changed")
-    counts = {row.locator("th").inner_text(): row.locator("td").inner_text() for row in part.locator(".counts tr").all()}
+    counts = {
+        row.locator("th").inner_text(): row.locator("td").inner_text() for row in part.locator(".counts tr").all()
+    }
     assert list(counts.values()) == ["1", "1", "1", "2"]
     part.locator("summary").first.click()
     listed = part.locator("details").first.locator("tbody tr")
@@ -131,7 +172,9 @@ def test_utterances_that_changed_are_counted_without_unlabelled_ones_and_listed_
     assert listed.locator("a").inner_text() == "test/dia0_utt1"
 
 
-def test_a_long_list_of_changed_utterances_is_cut_and_says_so(write_run: Callable[..., Path], opened: Callable[..., Any]) -> None:
+def test_a_long_list_of_changed_utterances_is_cut_and_says_so(
+    write_run: Callable[..., Path], opened: Callable[..., Any]
+) -> None:
     ids = [f"test/dia{number}_utt0" for number in range(1234)]
     for recipe, said in (("one", 0), ("two", 1)):
         write_predictions(write_run(recipe=recipe), [[said] * 1234] * 2, [0] * 1234, ids=ids)
@@ -143,10 +186,15 @@ def test_a_long_list_of_changed_utterances_is_cut_and_says_so(write_run: Callabl
 
 
 @pytest.mark.parametrize(("width", "theme"), [(390, "light"), (1200, "dark")])
-def test_the_scores_are_whole_and_nothing_is_wider_than_the_window(three: Callable[..., Any], width: int, theme: str) -> None:
+def test_the_scores_are_whole_and_nothing_is_wider_than_the_window(
+    three: Callable[..., Any], width: int, theme: str
+) -> None:
     page = three(width=width, color_scheme=theme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("(() => { const box = document.querySelector('.scores').parentElement; return box.scrollWidth <= box.clientWidth; })()")
+    assert page.evaluate(
+        "(() => { const box = document.querySelector('.scores').parentElement; return box.scrollWidth <="
+        " box.clientWidth; })()"
+    )
 
 
 def test_without_scripts_a_sentence_says_so_and_leads_to_the_scores(three: Callable[..., Any]) -> None:
@@ -173,7 +221,7 @@ def test_cells_are_read_easily_on_their_colours(three: Callable[..., Any]) -> No
         const [low, high] = [light(back), light(ink)].sort((a, b) => a - b);
         return (high + 0.05) / (low + 0.05);
       }));
-    }"""
+    }"""  # noqa: E501
     for theme in ("light", "dark"):
         assert three(color_scheme=theme).evaluate(lowest) >= 4.5, theme
 
@@ -202,16 +250,23 @@ def test_it_is_worked_by_the_keyboard(three: Callable[..., Any]) -> None:
 
 def test_without_a_run_a_sentence_says_how_to_train_one(opened: Callable[..., Any]) -> None:
     page = opened()
-    assert "Nothing has been trained on it yet: merc-train --dataset tiny --recipe NAME" in page.locator("main").inner_text()
+    assert (
+        "Nothing has been trained on it yet: merc-train --dataset tiny --recipe NAME"
+        in page.locator("main").inner_text()
+    )
     assert "No sweep has two finished points" in page.locator("main").inner_text()
 
 
-def test_one_run_alone_has_nothing_to_be_compared_with(write_run: Callable[..., Path], opened: Callable[..., Any]) -> None:
+def test_one_run_alone_has_nothing_to_be_compared_with(
+    write_run: Callable[..., Path], opened: Callable[..., Any]
+) -> None:
     write_run(recipe="alone")
     assert "Only alone has been trained on it" in opened().locator("main").inner_text()
 
 
-def test_runs_of_other_classes_are_not_compared_and_a_sentence_says_which(write_run: Callable[..., Path], opened: Callable[..., Any]) -> None:
+def test_runs_of_other_classes_are_not_compared_and_a_sentence_says_which(
+    write_run: Callable[..., Path], opened: Callable[..., Any]
+) -> None:
     write_run(recipe="seven")
     write_run(recipe="two", classes=("sad", "other"), replace={"label_set": "pair"})
     page = opened(fragment="a=seven&b=two")
@@ -222,7 +277,12 @@ def test_runs_of_other_classes_are_not_compared_and_a_sentence_says_which(write_
 
 
 @pytest.mark.parametrize(
-    ("fragment", "words"), [("a=best&b=best", "Both are best"), ("a=nobody", "No recipe is called nobody"), ("a=%E0%A4%A", "No recipe is called")]
+    ("fragment", "words"),
+    [
+        ("a=best&b=best", "Both are best"),
+        ("a=nobody", "No recipe is called nobody"),
+        ("a=%E0%A4%A", "No recipe is called"),
+    ],
 )
 def test_an_address_that_names_no_pair_is_told(three: Callable[..., Any], fragment: str, words: str) -> None:
     page = three(fragment=fragment)
@@ -233,16 +293,25 @@ def test_an_address_that_names_no_pair_is_told(three: Callable[..., Any], fragme
     assert page.locator("#compared").is_visible()
 
 
-def test_what_was_not_evaluated_or_kept_is_a_sentence_with_the_command(write_run: Callable[..., Path], opened: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_was_not_evaluated_or_kept_is_a_sentence_with_the_command(
+    write_run: Callable[..., Path], opened: Callable[..., Any], tmp_path: Path
+) -> None:
     for recipe in ("one", "two"):
         write_run(recipe=recipe)
     write_evaluations(tmp_path / "evaluations", "two", fingerprint="of an earlier training")
     page = opened(fragment="a=one&b=two")
-    for part, protocol in (("shift", "emotion_shift"), ("context", "context_substitution"), ("representations", "representations")):
+    for part, protocol in (
+        ("shift", "emotion_shift"),
+        ("context", "context_substitution"),
+        ("representations", "representations"),
+    ):
         words = _part(page, part).inner_text()
         assert f"one was not evaluated so: merc-evaluate --dataset tiny --recipe one --protocol {protocol}" in words
         assert "What was evaluated of two is of an earlier training" in words
-    assert "one has no predictions; train it again: merc-train --dataset tiny --recipe one" in _part(page, "changed").inner_text()
+    assert (
+        "one has no predictions; train it again: merc-train --dataset tiny --recipe one"
+        in _part(page, "changed").inner_text()
+    )
 
 
 def test_of_one_seed_nothing_is_claimed(write_run: Callable[..., Path], opened: Callable[..., Any]) -> None:
@@ -253,11 +322,17 @@ def test_of_one_seed_nothing_is_claimed(write_run: Callable[..., Path], opened: 
     assert _rows(_part(page, "scores"))["Test weighted F1"][0] == "40.00"
 
 
-def test_names_that_hold_markup_are_shown_as_they_are(write_run: Callable[..., Path], opened: Callable[..., Any]) -> None:
+def test_names_that_hold_markup_are_shown_as_they_are(
+    write_run: Callable[..., Path], opened: Callable[..., Any]
+) -> None:
     classes = (HOSTILE, "</script><script>alert(1)</script>")
     for recipe in ("<i>a&b", "b=c&d"):
         write_predictions(
-            write_run(recipe=recipe, classes=classes), [[0, 1, 0]] * 2, [1, 1, 0], classes=2, ids=["test/<b>_utt0", f"test/{HOSTILE}_utt1", "test/c_utt2"]
+            write_run(recipe=recipe, classes=classes),
+            [[0, 1, 0]] * 2,
+            [1, 1, 0],
+            classes=2,
+            ids=["test/<b>_utt0", f"test/{HOSTILE}_utt1", "test/c_utt2"],
         )
     page = opened(classes=classes)
     page.locator("#swap").click()
@@ -269,7 +344,9 @@ def test_names_that_hold_markup_are_shown_as_they_are(write_run: Callable[..., P
     assert {again.locator(f"#{one}").input_value() for one in ("first", "second")} == {"<i>a&b", "b=c&d"}
 
 
-def test_a_recipe_that_may_not_be_ranked_with_the_other_is_marked(write_run: Callable[..., Path], opened: Callable[..., Any]) -> None:
+def test_a_recipe_that_may_not_be_ranked_with_the_other_is_marked(
+    write_run: Callable[..., Path], opened: Callable[..., Any]
+) -> None:
     write_run(recipe="one", shards="earlier")
     write_run(recipe="two", replace={"tag": "adapted"})
     notes = opened(fragment="a=one&b=two").locator(".note").all_inner_texts()
@@ -293,7 +370,9 @@ def test_a_sweep_over_two_settings_is_a_heat_map_with_the_best_on_dev_marked_and
     assert page.locator("#first optgroup").count() in (0, 2)
 
 
-def test_a_sweep_over_one_setting_is_a_line_for_each_value(write_run: Callable[..., Path], opened: Callable[..., Any]) -> None:
+def test_a_sweep_over_one_setting_is_a_line_for_each_value(
+    write_run: Callable[..., Path], opened: Callable[..., Any]
+) -> None:
     for units in (4, 8, 16):
         name = f"text+gru-units-{units}"
         folder = write_run(recipe=name, scores=[(0.4 + units / 100, 0.4)])
@@ -313,7 +392,10 @@ def _sweep(write_run: Callable[..., Path], points: list[tuple[float, int, float]
 def _settings(folder: Path, name: str, settings: dict[str, Any]) -> None:
     from merc import files
 
-    files.write_json(folder / "record.json", {"fingerprint": "1", "settings": {"recipes": {name: {}}, **settings}, "inputs": {"shards": "0"}})
+    files.write_json(
+        folder / "record.json",
+        {"fingerprint": "1", "settings": {"recipes": {name: {}}, **settings}, "inputs": {"shards": "0"}},
+    )
 
 
 def test_it_is_the_same_bytes_for_the_same_inputs(report: Path) -> None:

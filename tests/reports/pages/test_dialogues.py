@@ -1,4 +1,6 @@
-"""The page of all dialogues, in a browser: what filters leave, what is opened, where addresses lead, what hostile texts do."""
+"""The page of all dialogues, in a browser: what filters leave, what is opened, where addresses lead, what hostile texts
+do.
+"""
 
 import json
 import re
@@ -34,7 +36,8 @@ EVIL_SHOWN = "</script><img src=x onerror=alert(1)><b>\"'&\\ \\u202eevil\\u2066 
 
 @pytest.fixture(scope="module")
 def make(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Writes the report of a small corpus with two recipes, of which "sure" takes test/dia0_utt0 for anger with 95 % and "unsure" test/dia1_utt1 with 60 %.
+    """Writes the report of a small corpus with two recipes, of which "sure" takes test/dia0_utt0 for anger with 95 %
+    and "unsure" test/dia1_utt1 with 60 %.
 
     Reports are shared: a test that changes one asks for its own (``fresh``).
     """
@@ -45,12 +48,23 @@ def make(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
         if fresh or key not in found:
             folder = tmp_path_factory.mktemp("report")
             layout = making.shards(Layout(folder / "raw", folder / "features", "tiny"), dialogues=DIALOGUES)
-            making.retell(layout, {"test/dia0_utt1": ("Ann", "Straße, a HERON!"), "train/dia0_utt3": ("Bob  & Co ", "one heron more")})
-            for recipe, said in {"mmgcn+sure": {"test/dia0_utt0": (6, 0.95)}, "unsure": {"test/dia1_utt1": (6, 0.6)}}.items():
-                making.predictions(making.run(folder / "runs", recipe=recipe) / "predictions.parquet", layout, said=said)
+            making.retell(
+                layout,
+                {"test/dia0_utt1": ("Ann", "Straße, a HERON!"), "train/dia0_utt3": ("Bob  & Co ", "one heron more")},
+            )
+            for recipe, said in {
+                "mmgcn+sure": {"test/dia0_utt0": (6, 0.95)},
+                "unsure": {"test/dia1_utt1": (6, 0.6)},
+            }.items():
+                making.predictions(
+                    making.run(folder / "runs", recipe=recipe) / "predictions.parquet", layout, said=said
+                )
             said = {"test/dia0_utt0": (1, 0.91)}
             home = folder / "evaluations" / "runs" / "tiny" / "unsure" / "any_modality_oracle"
-            parts = [making.predictions(folder / name, layout, said=said, splits=["test"], more={"modality": name}) for name in ("text", "audio")]
+            parts = [
+                making.predictions(folder / name, layout, said=said, splits=["test"], more={"modality": name})
+                for name in ("text", "audio")
+            ]
             parquet.write(home / "unimodal.parquet", parquet.read(parts))
             files.write_json(home / "record.json", {"fingerprint": "2", "settings": {}, "inputs": {"run": "1"}})
             making.media(layout, without=["test/dia0_utt1"], doubtful=["test/dia0_utt2", "train/dia1_utt0"])
@@ -63,12 +77,18 @@ def make(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
 
 
 def _written(tmp_path: Path, **config: bool) -> Path:
-    write_report(Config(**config), tmp_path / "features", tmp_path / "runs", tmp_path / "reports", None, tmp_path / "evaluations")
+    write_report(
+        Config(**config), tmp_path / "features", tmp_path / "runs", tmp_path / "reports", None, tmp_path / "evaluations"
+    )
     return tmp_path / "reports" / "pages" / "tiny" / "dialogues.html"
 
 
 def _listed(page: Any) -> list[str]:
-    until(page, "document.querySelector('.nothing') ?? [...document.querySelectorAll('.dialogue')].every((one) => one.querySelector('.cells'))")
+    until(
+        page,
+        "document.querySelector('.nothing') ?? [...document.querySelectorAll('.dialogue')].every((one) =>"
+        " one.querySelector('.cells'))",
+    )
     return [one.inner_text() for one in page.locator(".dialogue h3").all()]
 
 
@@ -76,19 +96,27 @@ def _fragment(**state: str) -> str:
     return "&".join(f"{key}={quote(visible(value), safe='')}" for key, value in state.items())
 
 
-def test_every_dialogue_has_a_strip_of_the_truth_and_one_for_each_recipe_that_speaks_of_it(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_every_dialogue_has_a_strip_of_the_truth_and_one_for_each_recipe_that_speaks_of_it(
+    make: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
     page = open_page(make())
     assert _listed(page) == ALL
     assert page.locator("#count").inner_text() == "6 dialogues, 15 utterances"
     first = page.locator(".dialogue").first
     assert first.locator(".cells").count() == 3
     assert first.locator(".cells").nth(0).get_attribute("aria-label") == "true emotions: joy, neutral, anger"
-    assert first.locator(".cells").nth(1).get_attribute("aria-label") == "predicted by mmgcn+sure: anger (wrong), neutral, anger"
+    assert (
+        first.locator(".cells").nth(1).get_attribute("aria-label")
+        == "predicted by mmgcn+sure: anger (wrong), neutral, anger"
+    )
     assert first.locator(".cells .cell").all_inner_texts() == ["J", "N", "A", "A", "N", "A", "J", "N", "A"]
     assert first.locator(".cell.wrong").count() == 1
     assert first.locator(".value").all_inner_texts() == ["", "1 wrong", "0 wrong"]
     assert page.locator(".dialogue").last.locator(".cells").count() == 1
-    assert page.locator(".dialogue").nth(2).locator(".cells").first.get_attribute("aria-label") == "true emotions: neutral, outside the label set"
+    assert (
+        page.locator(".dialogue").nth(2).locator(".cells").first.get_attribute("aria-label")
+        == "true emotions: neutral, outside the label set"
+    )
 
 
 FILTERS: list[tuple[dict[str, str], list[str], str]] = [
@@ -96,8 +124,16 @@ FILTERS: list[tuple[dict[str, str], list[str], str]] = [
     ({"emotion": "anger"}, ["test/dia0", "train/dia0", "train/dia1", "train/dia2"], "4 utterances in 4 of 6 dialogues"),
     ({"emotion": "(unlabelled)"}, ["dev/dia0"], "1 utterance in 1 of 6 dialogues"),
     ({"predicted": "anger"}, ["test/dia0", "test/dia1"], "3 utterances in 2 of 6 dialogues"),
-    ({"recipe": "mmgcn+sure", "emotion": "joy", "predicted": "anger", "split": "test"}, ["test/dia0"], "1 utterance in 1 of 6 dialogues"),
-    ({"recipe": "mmgcn+sure", "emotion": "joy", "predicted": "anger", "split": "dev"}, [], "0 utterances in 0 of 6 dialogues"),
+    (
+        {"recipe": "mmgcn+sure", "emotion": "joy", "predicted": "anger", "split": "test"},
+        ["test/dia0"],
+        "1 utterance in 1 of 6 dialogues",
+    ),
+    (
+        {"recipe": "mmgcn+sure", "emotion": "joy", "predicted": "anger", "split": "dev"},
+        [],
+        "0 utterances in 0 of 6 dialogues",
+    ),
     ({"speaker": "Bob  & Co "}, ["train/dia0"], "1 utterance in 1 of 6 dialogues"),
     ({"wrong": "1"}, ["test/dia0", "test/dia1"], "2 utterances in 2 of 6 dialogues"),
     ({"wrong": "1", "recipe": "unsure"}, ["test/dia1"], "1 utterance in 1 of 6 dialogues"),
@@ -113,14 +149,18 @@ FILTERS: list[tuple[dict[str, str], list[str], str]] = [
 ]
 
 
-def test_a_filter_in_the_address_leaves_the_right_dialogues(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_a_filter_in_the_address_leaves_the_right_dialogues(
+    make: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
     path = make()
     page = open_page(path)
     for state, left, count in FILTERS:
         page.goto(f"{path.as_uri()}#{_fragment(**state)}")
         heads = "JSON.stringify([...document.querySelectorAll('.dialogue h3')].map((one) => one.innerText))"
         until(
-            page, f"{heads} === {json.dumps(json.dumps(left, separators=(',', ':')))} && document.getElementById('count').textContent === {json.dumps(count)}"
+            page,
+            f"{heads} === {json.dumps(json.dumps(left, separators=(',', ':')))} &&"
+            f" document.getElementById('count').textContent === {json.dumps(count)}",
         )
         for key, value in state.items():
             field = page.locator(f"#{key}")
@@ -129,7 +169,9 @@ def test_a_filter_in_the_address_leaves_the_right_dialogues(make: Callable[..., 
             assert page.locator("#list").inner_text() == "No utterance fits; clear the filter, or a part of it."
 
 
-def test_fields_make_the_address_and_buttons_of_the_browser_go_back_and_forth(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_fields_make_the_address_and_buttons_of_the_browser_go_back_and_forth(
+    make: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
     page = open_page(make())
     page.locator("#emotion").select_option("anger")
     page.locator("#wrong").check()
@@ -151,7 +193,9 @@ def test_fields_make_the_address_and_buttons_of_the_browser_go_back_and_forth(ma
     assert page.locator("#emotion").input_value() == ""
 
 
-def test_what_is_typed_is_searched_and_makes_no_step_of_its_own(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_what_is_typed_is_searched_and_makes_no_step_of_its_own(
+    make: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
     page = open_page(make())
     steps = page.evaluate("history.length")
     page.get_by_label("Search in texts and ids").press_sequentially("Heron m")
@@ -161,7 +205,9 @@ def test_what_is_typed_is_searched_and_makes_no_step_of_its_own(make: Callable[.
     until(page, "document.querySelectorAll('.cell.found').length === 1")
 
 
-def test_an_address_opens_its_dialogue_with_all_that_is_known_of_it(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_an_address_opens_its_dialogue_with_all_that_is_known_of_it(
+    make: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
     page = open_page(make(), fragment=_fragment(dialogue="test/dia0"))
     page.locator(".turn").nth(2).wait_for()
     turns = page.locator(".turn")
@@ -189,17 +235,23 @@ def test_neighbours_are_linked(make: Callable[..., Path], open_page: Callable[..
     assert page.url.endswith("#dialogue=train%2Fdia2")
 
 
-def test_a_dialogue_that_does_not_fit_the_filter_is_shown_all_the_same(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_a_dialogue_that_does_not_fit_the_filter_is_shown_all_the_same(
+    make: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
     page = open_page(make(), fragment=_fragment(split="dev", dialogue="train/dia2"))
     page.locator(".turn").wait_for()
     assert _listed(page) == ["train/dia2", "dev/dia0"]
 
 
-def test_names_that_are_not_here_are_told_and_the_rest_of_the_filter_holds(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_names_that_are_not_here_are_told_and_the_rest_of_the_filter_holds(
+    make: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
     page = open_page(make(), fragment="emotion=joyy&split=dev&strange=1&&=&recipe=%E0%A4&dialogue=gone")
     assert _listed(page) == ["dev/dia0"]
     note = page.locator("#note").inner_text()
-    assert note.startswith("There is no emotion “joyy” here; the rest of the filter holds. There is no recipe “%E0%A4” here")
+    assert note.startswith(
+        "There is no emotion “joyy” here; the rest of the filter holds. There is no recipe “%E0%A4” here"
+    )
     assert "There is no dialogue “gone” here" in note
 
 
@@ -211,7 +263,10 @@ def test_all_goes_by_keyboard(make: Callable[..., Path], open_page: Callable[...
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")
     page.locator(".turn").first.wait_for()
-    assert page.evaluate("[document.activeElement.innerText, document.activeElement.getAttribute('aria-expanded')].join()") == "test/dia0,true"
+    assert (
+        page.evaluate("[document.activeElement.innerText, document.activeElement.getAttribute('aria-expanded')].join()")
+        == "test/dia0,true"
+    )
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.innerText") == "truncated"
     page.keyboard.press("Escape")
@@ -226,7 +281,11 @@ def test_a_click_on_a_cell_shows_its_utterance(make: Callable[..., Path], open_p
     page.get_by_label("true emotions: neutral, joy, joy, anger").locator(".cell").nth(3).click()
     page.locator(".turn").nth(3).wait_for()
     assert "one heron more" in page.locator(".turn").nth(3).inner_text()
-    until(page, "(() => { const at = document.querySelectorAll('.turn')[3].getBoundingClientRect(); return at.top >= 0 && at.bottom <= innerHeight; })()")
+    until(
+        page,
+        "(() => { const at = document.querySelectorAll('.turn')[3].getBoundingClientRect(); return at.top >= 0 &&"
+        " at.bottom <= innerHeight; })()",
+    )
 
 
 @pytest.mark.parametrize("width", [390, 800, 1920])
@@ -238,7 +297,9 @@ def test_nothing_is_wider_than_the_window(make: Callable[..., Path], open_page: 
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_faces_are_copied_and_loaded_when_a_dialogue_is_opened(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_faces_are_copied_and_loaded_when_a_dialogue_is_opened(
+    make: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
     path = make()
     assert sorted(one.name for one in path.with_suffix("").glob("faces/*")) == [f"{k}.jpg" for k in range(6)]
     assert not (path.with_suffix("") / "sound").exists()
@@ -255,14 +316,18 @@ def test_faces_are_copied_and_loaded_when_a_dialogue_is_opened(make: Callable[..
     assert page.locator(".face img").nth(1).evaluate("(one) => one.style.left") == "-56px"
 
 
-def test_the_sound_is_there_on_request_where_the_setting_allows_it(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_the_sound_is_there_on_request_where_the_setting_allows_it(
+    make: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
     page = open_page(make(sound=True), fragment=_fragment(dialogue="test/dia1"))
     page.get_by_role("button", name="Play the sound").first.click()
     until(page, "document.querySelector('audio').duration > 0.09")
     assert page.locator("audio").get_attribute("src") == "dialogues/sound/3.flac"
 
 
-def test_without_text_nothing_that_is_said_is_anywhere_in_the_report(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_without_text_nothing_that_is_said_is_anywhere_in_the_report(
+    make: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
     path = make(text=False)
     for one in path.parents[2].rglob("*"):
         assert one.is_dir() or not re.search(rb"heron|secret transcript", one.read_bytes(), re.IGNORECASE), one
@@ -304,7 +369,11 @@ def test_runs_that_cannot_be_shown_are_named(
 
 
 def test_utterances_of_which_a_run_says_nothing_are_hatched(
-    write_shards: Callable[..., Layout], write_run: Callable[..., Path], write_predictions: Callable[..., Path], open_page: Callable[..., Any], tmp_path: Path
+    write_shards: Callable[..., Layout],
+    write_run: Callable[..., Path],
+    write_predictions: Callable[..., Path],
+    open_page: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     layout = write_shards(dialogues=DIALOGUES)
     write_predictions(write_run() / "predictions.parquet", layout, without=["test/dia0_utt1"])
@@ -328,7 +397,9 @@ def test_hostile_names_and_texts_are_shown_and_do_nothing(
     write_predictions(run / "predictions.parquet", layout, classes=3, said={f"{name}_utt1": (0, 0.9)})
     path = _written(tmp_path)
     for one in [path, *path.with_suffix("").glob("*.js")]:
-        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", one.read_text(encoding="utf-8")), one
+        assert not re.search(
+            "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", one.read_text(encoding="utf-8")
+        ), one
         assert one.suffix == ".html" or "<" not in one.read_text(encoding="utf-8"), one
     page = open_page(path, fragment=_fragment(dialogue=name, recipe="<i>x", emotion=EVIL, speaker=EVIL, q=EVIL))
     page.locator(".turn").nth(2).wait_for()
@@ -337,11 +408,16 @@ def test_hostile_names_and_texts_are_shown_and_do_nothing(
     assert page.locator(".turn .who b").first.inner_text() == EVIL_SHOWN
     assert page.locator(".dialogue h3").first.inner_text() == f"test/{EVIL_SHOWN}"
     assert page.locator("img, main script, main i:not(.legend i), main b:not(.who b)").count() == 0
-    assert page.get_by_label("predicted by <i>x").locator(".wrong").get_attribute("title") == f"1  {EVIL_SHOWN}, 90 %; true: {{{{ 7 * 7 }}}}"
+    assert (
+        page.get_by_label("predicted by <i>x").locator(".wrong").get_attribute("title")
+        == f"1  {EVIL_SHOWN}, 90 %; true: {{{{ 7 * 7 }}}}"
+    )
     assert page.locator(".who").nth(1).locator("> *").all_inner_texts()[:2] == ["{{ 7 * 7 }}", "__proto__"]
 
 
-def test_labels_that_are_half_characters_are_shown(write_shards: Callable[..., Layout], open_page: Callable[..., Any], tmp_path: Path) -> None:
+def test_labels_that_are_half_characters_are_shown(
+    write_shards: Callable[..., Layout], open_page: Callable[..., Any], tmp_path: Path
+) -> None:
     layout = write_shards(dialogues=DIALOGUES)
     record = layout.shards / "meta" / "info.json"
     record.write_text(record.read_text(encoding="utf-8").replace('"joy"', '"joy\\ud800"'), encoding="utf-8")
@@ -356,13 +432,21 @@ def test_a_page_without_its_data_beside_it_says_so(make: Callable[..., Path], op
         (path.with_suffix("") / name).unlink()
     page = open_page(path, fragment="q=heron", faulty=True)
     page.locator("#note").wait_for()
-    assert page.locator("#note").inner_text() == "dialogues/texts.js is missing beside this page; copy the whole folder of the report."
+    assert (
+        page.locator("#note").inner_text()
+        == "dialogues/texts.js is missing beside this page; copy the whole folder of the report."
+    )
     page.goto(path.as_uri() + "#" + _fragment(dialogue="test/dia0"))
     page.locator(".opened .note").wait_for()
-    assert page.locator(".opened .note").inner_text() == "dialogues/part-0.js is missing beside this page; copy the whole folder of the report."
+    assert (
+        page.locator(".opened .note").inner_text()
+        == "dialogues/part-0.js is missing beside this page; copy the whole folder of the report."
+    )
 
 
-def test_only_what_is_near_the_window_is_drawn_of_five_thousand_dialogues(write_shards: Callable[..., Layout], open_page: Callable[..., Any], tmp_path: Path) -> None:
+def test_only_what_is_near_the_window_is_drawn_of_five_thousand_dialogues(
+    write_shards: Callable[..., Layout], open_page: Callable[..., Any], tmp_path: Path
+) -> None:
     write_shards(dialogues={"train": [(f"train/dia{k}", [k % 7] * 3) for k in range(5000)]})
     page = open_page(_written(tmp_path))
     page.locator(".cells").first.wait_for()
@@ -377,13 +461,21 @@ def test_only_what_is_near_the_window_is_drawn_of_five_thousand_dialogues(write_
     until(page, "document.querySelectorAll('.cells').length < 60")
     page.goto(page.url.partition("#")[0] + "#dialogue=train%2Fdia2500")
     page.locator(".turn").first.wait_for()
-    until(page, "(() => { const top = document.querySelector('.opened').closest('.dialogue').getBoundingClientRect().top; return top >= 0 && top < 200; })()")
+    until(
+        page,
+        "(() => { const top = document.querySelector('.opened').closest('.dialogue').getBoundingClientRect().top;"
+        " return top >= 0 && top < 200; })()",
+    )
 
 
-def test_a_run_that_is_gone_while_the_report_is_made_leaves_the_report_that_was_there(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_gone_while_the_report_is_made_leaves_the_report_that_was_there(
+    make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = make(fresh=True)
     folder, before = path.parents[3], path.read_bytes()
-    monkeypatch.setattr(compare, "write", lambda *_, **__: (folder / "runs" / "tiny" / "unsure" / "results.json").unlink())
+    monkeypatch.setattr(
+        compare, "write", lambda *_, **__: (folder / "runs" / "tiny" / "unsure" / "results.json").unlink()
+    )
     with pytest.raises(BadTable, match=r"unsure: the run was removed while the report was made; run merc-report again"):
         _written(folder)
     assert path.read_bytes() == before

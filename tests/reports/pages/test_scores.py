@@ -1,4 +1,6 @@
-"""The overview and the page of a dataset in a browser: the scores are seen first and whole, sort, print, and lead to what made them."""
+"""The overview and the page of a dataset in a browser: the scores are seen first and whole, sort, print, and lead to
+what made them.
+"""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,7 +22,9 @@ OpenPage = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def report(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of two datasets, one of them with recipes, evaluations, a comparison and published scores; not to be changed."""
+    """A report of two datasets, one of them with recipes, evaluations, a comparison and published scores; not to be
+    changed.
+    """
     home = tmp_path_factory.mktemp("scores")
     runs, evaluations = home / "runs", home / "evaluations"
     for dataset in ("meld", "untrained"):
@@ -31,8 +35,21 @@ def report(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_times(runs, dataset="meld")
     make_times(runs, dataset="meld", recipe=LONG, wall_seconds=0.5)
     scores = {kind: {"weighted_f1": 0.5} for kind in ("raw", "eccs", "eics")}
-    make_evaluation(evaluations, "context_substitution", {"replaced": "earlier utterances", **over_seeds(scores, scores)}, dataset="meld")
-    pair = {"first": "baseline", "second": "mmgcn+dclf", "difference": -0.1, "p_holm": 0.01, "low": -0.2, "high": -0.05, "significant": True}
+    make_evaluation(
+        evaluations,
+        "context_substitution",
+        {"replaced": "earlier utterances", **over_seeds(scores, scores)},
+        dataset="meld",
+    )
+    pair = {
+        "first": "baseline",
+        "second": "mmgcn+dclf",
+        "difference": -0.1,
+        "p_holm": 0.01,
+        "low": -0.2,
+        "high": -0.05,
+        "significant": True,
+    }
     make_comparison(evaluations, [pair], dataset="meld")
     write_report(Config(), home / "features", runs, home / "reports", evaluations=evaluations)
     return home / "reports"
@@ -64,10 +81,14 @@ def test_every_score_is_seen_whole_at_every_width(report: Path, open_page: OpenP
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
         assert box["width"] > 30
-    assert table.evaluate("one => [...one.querySelectorAll('td.score')].every((cell) => cell.scrollWidth <= cell.clientWidth + 1)")
+    assert table.evaluate(
+        "one => [...one.querySelectorAll('td.score')].every((cell) => cell.scrollWidth <= cell.clientWidth + 1)"
+    )
 
 
-def test_a_table_that_scrolls_on_a_phone_keeps_the_names_of_its_rows_in_sight(report: Path, open_page: OpenPage) -> None:
+def test_a_table_that_scrolls_on_a_phone_keeps_the_names_of_its_rows_in_sight(
+    report: Path, open_page: OpenPage
+) -> None:
     page = open_page(_dataset(report), width=390)
     box = page.get_by_role("region", name="Confusion on test")
     box.evaluate("one => { one.scrollLeft = 100; }")
@@ -100,7 +121,9 @@ def test_numbers_sort_as_numbers_and_what_has_none_comes_last(report: Path, open
     page.locator("table.scores").first.get_by_role("button", name="Seconds an epoch").click()
     assert _first_words(_column(page)) == ["baseline", LONG, "mmgcn+dclf", "one_seed"]
     assert _column(page, 10) == ["2", "0.500", "–", "–"]
-    assert "not timed" in page.locator("table.scores").first.locator("tbody.rows tr").last.locator("td").last.get_attribute("title")
+    assert "not timed" in page.locator("table.scores").first.locator("tbody.rows tr").last.locator(
+        "td"
+    ).last.get_attribute("title")
     overview = open_page(report / "index.html")
     for _ in range(2):
         overview.get_by_role("button", name="Test WF1").click()
@@ -187,4 +210,4 @@ CONTRASTS = r"""() => {
     if (contrast < 4.5) faint.push(`${element.tagName} ${element.className} ${element.textContent.trim().slice(0, 30)}: ${contrast.toFixed(2)}`);
   }
   return [...new Set(faint)];
-}"""
+}"""  # noqa: E501

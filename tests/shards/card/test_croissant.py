@@ -26,7 +26,9 @@ def test_it_is_valid_without_errors(sound: Path) -> None:
     issues = _load(sound).metadata.ctx.issues
     assert issues.errors == set()
     # Shards must not be published, so that there is no date of that.
-    assert [warning.partition("Property ")[2] for warning in issues.warnings] == ['"https://schema.org/datePublished" is recommended, but does not exist.']
+    assert [warning.partition("Property ")[2] for warning in issues.warnings] == [
+        '"https://schema.org/datePublished" is recommended, but does not exist.'
+    ]
 
 
 def test_rows_are_read_by_it(sound: Path) -> None:
@@ -50,7 +52,10 @@ def test_every_column_is_a_field_and_every_file_has_its_checksum(sound: Path) ->
         assert all(field["description"] for field in table["field"])
     fields = {field["@id"]: field for table in found["recordSet"] for field in table["field"]}
     assert (fields["dialogues/text"]["dataType"], fields["dialogues/text"]["arrayShape"]) == ("cr:Float32", "-1,4")
-    assert (fields["dialogues/emotion_index"]["dataType"], fields["dialogues/emotion_index"]["arrayShape"]) == ("cr:Int64", "-1")
+    assert (fields["dialogues/emotion_index"]["dataType"], fields["dialogues/emotion_index"]["arrayShape"]) == (
+        "cr:Int64",
+        "-1",
+    )
     assert "isArray" not in fields["dialogues/dialogue_id"]
     objects = {one["contentUrl"]: one for one in found["distribution"] if one["@type"] == "cr:FileObject"}
     assert set(objects) == {path.relative_to(sound).as_posix() for path in sound.rglob("*.parquet")}
@@ -58,7 +63,14 @@ def test_every_column_is_a_field_and_every_file_has_its_checksum(sound: Path) ->
 
 
 def test_it_has_no_record_set_of_a_table_that_is_not_there(sound: Path, tmp_path: Path) -> None:
-    select(sound, tmp_path / "part", ShardsConfig(row_group_dialogues=2, max_file_bytes=1), dialogues=["dev/dia0"], modalities=["text"], transcripts=False)
+    select(
+        sound,
+        tmp_path / "part",
+        ShardsConfig(row_group_dialogues=2, max_file_bytes=1),
+        dialogues=["dev/dia0"],
+        modalities=["text"],
+        transcripts=False,
+    )
     dataset = _load(tmp_path / "part")
     assert [one.name for one in dataset.metadata.record_sets] == ["dialogues", "failures"]
     assert [row["dialogues/dialogue_id"] for row in dataset.records("dialogues")] == [b"dev/dia0"]

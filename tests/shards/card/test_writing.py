@@ -25,7 +25,9 @@ def _front_matter(root: Path) -> dict[str, Any]:
 def _with_trajectories(root: Path) -> None:
     (root / "trajectories").mkdir()
     for split in ("train", "dev", "test"):
-        pq.write_table(pa.table({"dialogue_id": [f"{split}/dia0"]}), root / "trajectories" / f"{split}-00000-of-00001.parquet")
+        pq.write_table(
+            pa.table({"dialogue_id": [f"{split}/dia0"]}), root / "trajectories" / f"{split}-00000-of-00001.parquet"
+        )
 
 
 def test_configs_name_only_tables_and_splits_with_rows(extracted: Make) -> None:
@@ -42,7 +44,9 @@ def test_configs_name_only_tables_and_splits_with_rows(extracted: Make) -> None:
     write_card(root)
     trajectories = {
         "config_name": "trajectories",
-        "data_files": [{"split": split, "path": f"trajectories/{split}-*.parquet"} for split in ("train", "dev", "test")],
+        "data_files": [
+            {"split": split, "path": f"trajectories/{split}-*.parquet"} for split in ("train", "dev", "test")
+        ],
     }
     assert _front_matter(root)["configs"] == [dialogues, trajectories, failed]
 
@@ -61,7 +65,10 @@ def test_card_tells_counts_coverage_encoders_and_failures(extracted: Make) -> No
         "| visual | fake | fake | 3 | 2 |",
         "- *visual*: fake, licence CC0; overlap of its training data with IEMOCAP and MELD: none",
         "| `no_face` | absent | no face was found in the frames looked at | visual | extraction | 1 | 1 | 0 |",
-        "| `text_repaired` | altered | the transcript had wrongly decoded characters, repaired | text | manifest | 1 | 0 | 0 |",
+        (
+            "| `text_repaired` | altered | the transcript had wrongly decoded characters, repaired | text | manifest |"
+            " 1 | 0 | 0 |"
+        ),
         "- train has 6 utterances",
     ):
         assert line in card.splitlines()

@@ -26,13 +26,20 @@ class FeatureFiles:
         self.random = np.random.default_rng(3)
 
     def vectors(self, keys: tuple[Any, ...], dim: int, dtype: str = "f4") -> Vectors:
-        return {key: [self.random.normal(size=dim).astype(dtype) for _ in range(length)] for key, length in zip(keys, self.lengths, strict=False)}
+        return {
+            key: [self.random.normal(size=dim).astype(dtype) for _ in range(length)]
+            for key, length in zip(keys, self.lengths, strict=False)
+        }
 
     def each(self, keys: tuple[Any, ...], value: Callable[[Any, int], Any]) -> dict[Any, list[Any]]:
-        return {key: [value(key, turn) for turn in range(length)] for key, length in zip(keys, self.lengths, strict=False)}
+        return {
+            key: [value(key, turn) for turn in range(length)] for key, length in zip(keys, self.lengths, strict=False)
+        }
 
     def mmgcn(self) -> list[Any]:
-        """``IEMOCAP_features.pkl`` of MMGCN and of COGMEN, but for the dimensions; there the ids of the splits are sets."""
+        """``IEMOCAP_features.pkl`` of MMGCN and of COGMEN, but for the dimensions; there the ids of the splits are
+        sets.
+        """
         keys = self.iemocap
         return [
             self.each(keys, lambda key, turn: f"{key}_{'FM'[turn % 2]}{turn:03d}"),
@@ -66,7 +73,15 @@ class FeatureFiles:
         """``iemocap_features_roberta.pkl``: no ids of utterances, four layers, three splits."""
         keys = self.iemocap
         whole = self.mmgcn()
-        return [whole[1], whole[2], *(self.vectors(keys, 6) for _ in range(4)), whole[6], [keys[0]], [keys[2]], [keys[1]]]
+        return [
+            whole[1],
+            whole[2],
+            *(self.vectors(keys, 6) for _ in range(4)),
+            whole[6],
+            [keys[0]],
+            [keys[2]],
+            [keys[1]],
+        ]
 
     def cosmic_emorynlp(self) -> list[Any]:
         """``emorynlp_features_roberta.pkl``: dialogues by season, episode and scene, speakers one-hot of 9."""
@@ -74,7 +89,15 @@ class FeatureFiles:
         speakers = self.each(keys, lambda _, turn: np.eye(9, dtype=int)[turn].tolist())
         labels = self.each(keys, lambda _, turn: (0, 6, 3, 5)[turn])
         sentences = self.each(keys, lambda key, turn: f"Line {turn} of {key}.")
-        return [speakers, labels, *(self.vectors(keys, 6) for _ in range(4)), sentences, [keys[0]], [keys[2]], [keys[1]]]
+        return [
+            speakers,
+            labels,
+            *(self.vectors(keys, 6) for _ in range(4)),
+            sentences,
+            [keys[0]],
+            [keys[2]],
+            [keys[1]],
+        ]
 
     def cosmic_dailydialog(self) -> list[Any]:
         """``dailydialog_features_roberta.pkl``: two speakers in turn."""
@@ -92,12 +115,33 @@ class FeatureFiles:
     def sdt(self) -> list[Any]:
         """``iemocap_multimodal_features.pkl`` of SDT."""
         ids, speakers, labels, _, audio, visual, sentences, train, test = self.mmgcn()
-        return [ids, speakers, labels, *(self.vectors(self.iemocap, 6) for _ in range(4)), audio, visual, sentences, train, test]
+        return [
+            ids,
+            speakers,
+            labels,
+            *(self.vectors(self.iemocap, 6) for _ in range(4)),
+            audio,
+            visual,
+            sentences,
+            train,
+            test,
+        ]
 
     def sdt_meld(self) -> list[Any]:
         """``meld_multimodal_features.pkl`` of SDT."""
         ids, speakers, labels, _, audio, visual, sentences, train, test, sentiments = self.mmgcn_meld()
-        return [ids, speakers, labels, *(self.vectors(self.meld, 6) for _ in range(4)), audio, visual, sentences, train, test, sentiments]
+        return [
+            ids,
+            speakers,
+            labels,
+            *(self.vectors(self.meld, 6) for _ in range(4)),
+            audio,
+            visual,
+            sentences,
+            train,
+            test,
+            sentiments,
+        ]
 
     def bc_lstm_meld(self) -> list[Any]:
         """``MELD_features_raw.pkl`` of bc-LSTM and DialogueRNN: no faces."""
@@ -107,12 +151,26 @@ class FeatureFiles:
     def data_emotion(self) -> list[Any]:
         """``data_emotion.p`` of MELD's authors, of the same dialogues as the file of MMGCN."""
         rows = [
-            {"text": f"line {turn} of {number}", "split": split, "y": emotions[turn % 2], "dialog": number, "utterance": str(turn), "num_words": 4}
+            {
+                "text": f"line {turn} of {number}",
+                "split": split,
+                "y": emotions[turn % 2],
+                "dialog": number,
+                "utterance": str(turn),
+                "num_words": 4,
+            }
             for split, number, length, emotions in self.baseline
             for turn in range(length)
         ]
         emotions = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
-        return [rows[::-1], np.zeros((3, 2), "f4"), {"line": 1}, {"line": 2.0}, 50, {name: index for index, name in enumerate(emotions)}]
+        return [
+            rows[::-1],
+            np.zeros((3, 2), "f4"),
+            {"line": 1},
+            {"line": 2.0},
+            50,
+            {name: index for index, name in enumerate(emotions)},
+        ]
 
     baseline = (
         ("train", "0", 3, ("joy", "fear")),

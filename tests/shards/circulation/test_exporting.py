@@ -50,14 +50,21 @@ def _same(found: Any, wanted: Any) -> None:
         assert (type(found), found) == (type(wanted), wanted)
 
 
-@pytest.mark.parametrize(("layout", "form"), [("mmgcn", "mmgcn"), ("mmgcn", "cogmen"), ("mmgcn_meld", "mmgcn"), ("idcl", "idcl")])
-def test_a_file_comes_back_as_it_was(feature_files: Any, pickled: Pickled, shards: Callable[..., Path], tmp_path: Path, layout: str, form: Any) -> None:
+@pytest.mark.parametrize(
+    ("layout", "form"), [("mmgcn", "mmgcn"), ("mmgcn", "cogmen"), ("mmgcn_meld", "mmgcn"), ("idcl", "idcl")]
+)
+def test_a_file_comes_back_as_it_was(
+    feature_files: Any, pickled: Pickled, shards: Callable[..., Path], tmp_path: Path, layout: str, form: Any
+) -> None:
     content = getattr(feature_files, layout)()
     export(shards(pickled(content), "out"), tmp_path / "again.pkl", form)
     again = pickle.loads((tmp_path / "again.pkl").read_bytes())  # noqa: S301 - as research code does
     if form == "idcl":
         content = {
-            split: [{name: list(value) if isinstance(value, np.ndarray) else value for name, value in one.items()} for one in content[split]]
+            split: [
+                {name: list(value) if isinstance(value, np.ndarray) else value for name, value in one.items()}
+                for one in content[split]
+            ]
             for split in content
         }
     else:
@@ -70,7 +77,13 @@ def test_a_file_comes_back_as_it_was(feature_files: Any, pickled: Pickled, shard
 @pytest.mark.parametrize("absent", ["zeros", "nan"])
 @pytest.mark.parametrize(("layout", "form"), [("mmgcn", "mmgcn"), ("mmgcn_meld", "mmgcn"), ("idcl", "idcl")])
 def test_shards_come_back_from_a_file_as_they_were(
-    feature_files: Any, pickled: Pickled, shards: Callable[..., Path], tmp_path: Path, layout: str, form: Any, absent: Any
+    feature_files: Any,
+    pickled: Pickled,
+    shards: Callable[..., Path],
+    tmp_path: Path,
+    layout: str,
+    form: Any,
+    absent: Any,
 ) -> None:
     content = getattr(feature_files, layout)()
     vectors = content["train"][0]["text"] if layout == "idcl" else content[3][content_key(content)]
@@ -89,7 +102,9 @@ def content_key(content: Any) -> Any:
 
 
 @pytest.mark.parametrize(("absent", "value"), [("zeros", 0.0), ("nan", np.nan)])
-def test_what_stands_for_an_absent_vector_can_be_chosen(extracted: Any, tmp_path: Path, absent: Any, value: float) -> None:
+def test_what_stands_for_an_absent_vector_can_be_chosen(
+    extracted: Any, tmp_path: Path, absent: Any, value: float
+) -> None:
     made = extracted()
     made.write_features("audio", {0: "silence"})
     export(made.build(), tmp_path / "out.pkl", "mmgcn", absent=absent)
@@ -97,7 +112,9 @@ def test_what_stands_for_an_absent_vector_can_be_chosen(extracted: Any, tmp_path
     np.testing.assert_array_equal(audio[0][0], np.full(3, value, np.float32))
 
 
-def test_what_the_layouts_have_no_place_for_is_counted_and_all_else_is_kept(extracted: Any, shards: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_the_layouts_have_no_place_for_is_counted_and_all_else_is_kept(
+    extracted: Any, shards: Callable[..., Path], tmp_path: Path
+) -> None:
     # Of the emotions neutral, joy, anger, boredom in turn, boredom is outside of the label set.
     before = extracted({"train": (4, 4), "dev": (2,), "test": (1, 1, 1, 1)}).build()
     done = export(before, tmp_path / "out.pkl", "mmgcn")
@@ -112,7 +129,17 @@ def test_what_the_layouts_have_no_place_for_is_counted_and_all_else_is_kept(extr
                 assert row["dialogue_id"] not in rows
                 continue
             found = rows[row["dialogue_id"]]
-            for name in ("utterance_ids", "source_utterance_ids", "texts", "emotions", "emotion_index", "text", "audio", "visual", "text_present"):
+            for name in (
+                "utterance_ids",
+                "source_utterance_ids",
+                "texts",
+                "emotions",
+                "emotion_index",
+                "text",
+                "audio",
+                "visual",
+                "text_present",
+            ):
                 assert found[name] == [row[name][turn] for turn in kept], name
             assert found["speakers"] == [f"speaker_{row['speaker_index'][turn]}" for turn in kept]
             assert found["start_seconds"] == [0.0] * len(kept)
@@ -130,7 +157,9 @@ def test_a_numpy_before_version_2_finds_its_functions(extracted: Any, tmp_path: 
     export(root, tmp_path / "out.pkl", "mmgcn")
     data = (tmp_path / "out.pkl").read_bytes()
     opcodes = list(pickletools.genops(data))
-    assert {argument for opcode, argument, _ in opcodes if opcode.name == "GLOBAL" and argument.startswith("numpy")} == {
+    assert {
+        argument for opcode, argument, _ in opcodes if opcode.name == "GLOBAL" and argument.startswith("numpy")
+    } == {
         "numpy.core.multiarray _reconstruct",
         "numpy ndarray",
         "numpy dtype",
@@ -146,7 +175,9 @@ def test_two_exports_give_the_same_bytes(extracted: Any, tmp_path: Path) -> None
     assert files.sha256(tmp_path / "one") == files.sha256(tmp_path / "other")
 
 
-def test_more_speakers_than_the_layout_has_places_are_refused(feature_files: Any, pickled: Pickled, shards: Callable[..., Path], tmp_path: Path) -> None:
+def test_more_speakers_than_the_layout_has_places_are_refused(
+    feature_files: Any, pickled: Pickled, shards: Callable[..., Path], tmp_path: Path
+) -> None:
     content = feature_files.mmgcn_meld()
     content[1][0][0] = np.eye(12, dtype=int)[10].tolist()
     with pytest.raises(BadTable, match="train/dia0 has 11 speakers; the layout has 9 places"):
@@ -166,13 +197,25 @@ def test_shards_that_a_layout_cannot_hold_are_refused(extracted: Any, tmp_path: 
         export(tmp_path, tmp_path / "out.pkl", "mmgcn")
     info = files.read_json(root / "meta" / "info.json")
     files.write_json(root / "meta" / "info.json", {**info, "label_set": "iemocap4_merged"})
-    with pytest.raises(BadSettings, match="labels of iemocap6, iemocap4, meld7; these shards have iemocap4_merged: neutral"):
+    with pytest.raises(
+        BadSettings, match="labels of iemocap6, iemocap4, meld7; these shards have iemocap4_merged: neutral"
+    ):
         export(root, tmp_path / "out.pkl", "mmgcn")
 
 
-@pytest.mark.parametrize(("name", "label_set", "message"), [("dia0", "iemocap6", "'dia0' is not the id of an IEMOCAP"), ("", "meld7", "numbers dialogues")])
+@pytest.mark.parametrize(
+    ("name", "label_set", "message"),
+    [("dia0", "iemocap6", "'dia0' is not the id of an IEMOCAP"), ("", "meld7", "numbers dialogues")],
+)
 def test_ids_that_are_not_the_corpuss_are_refused(
-    extracted: Any, feature_files: Any, pickled: Pickled, shards: Callable[..., Path], tmp_path: Path, name: str, label_set: str, message: str
+    extracted: Any,
+    feature_files: Any,
+    pickled: Pickled,
+    shards: Callable[..., Path],
+    tmp_path: Path,
+    name: str,
+    label_set: str,
+    message: str,
 ) -> None:
     root = extracted().build() if name else shards(pickled(feature_files.mmgcn()), "out")
     info = files.read_json(root / "meta" / "info.json")

@@ -41,7 +41,9 @@ def _failures(root: Path) -> list[dict[str, Any]]:
     return [row for path in sorted((root / "failures").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
-def test_the_file_of_mmgcn_becomes_shards_with_one_row_per_dialogue(feature_files: Any, pickled: Pickled, shards: Callable[..., Path]) -> None:
+def test_the_file_of_mmgcn_becomes_shards_with_one_row_per_dialogue(
+    feature_files: Any, pickled: Pickled, shards: Callable[..., Path]
+) -> None:
     content = feature_files.mmgcn()
     root = shards(pickled(content))
     assert reader.splits(root) == ["train", "dev", "test"]
@@ -66,7 +68,10 @@ def test_the_file_of_mmgcn_becomes_shards_with_one_row_per_dialogue(feature_file
         "dominance": [None, None],
         "start_seconds": [0.0, 0.0],
         "end_seconds": [0.0, 0.0],
-        **{modality: [vector.tolist() for vector in content[entry]["Ses01M_impro01"]] for modality, entry in (("text", 3), ("audio", 4), ("visual", 5))},
+        **{
+            modality: [vector.tolist() for vector in content[entry]["Ses01M_impro01"]]
+            for modality, entry in (("text", 3), ("audio", 4), ("visual", 5))
+        },
         "text_present": [True, True],
         "audio_present": [True, True],
         "visual_present": [True, True],
@@ -91,11 +96,15 @@ def test_what_made_the_columns_is_recorded(feature_files: Any, pickled: Pickled,
     }
     assert facts["training_data_overlap"] == "RoBERTa was fine-tuned on the emotion labels of the train split"
     assert facts["tag"] == "adapted"
-    assert info["source"].startswith("Imported from the feature file `iemocap_features_roberta.pkl`, layout *cosmic*. It holds no times: ")
+    assert info["source"].startswith(
+        "Imported from the feature file `iemocap_features_roberta.pkl`, layout *cosmic*. It holds no times: "
+    )
     assert "It holds no ids of utterances" in info["source"]
 
 
-def test_rows_that_are_not_finite_or_all_zeros_are_absent_and_say_so(feature_files: Any, pickled: Pickled, shards: Callable[..., Path]) -> None:
+def test_rows_that_are_not_finite_or_all_zeros_are_absent_and_say_so(
+    feature_files: Any, pickled: Pickled, shards: Callable[..., Path]
+) -> None:
     content = feature_files.mmgcn()
     first = "Ses01F_impro01"
     content[3][first][0][1:3] = np.nan
@@ -104,21 +113,59 @@ def test_rows_that_are_not_finite_or_all_zeros_are_absent_and_say_so(feature_fil
     content[5][first][2][:] = 0
     root = shards(pickled(content))
     row = reader.dialogue(root, f"train/{first}").to_pylist()[0]
-    assert (row["text_present"], row["audio_present"], row["visual_present"]) == ([False, True, True], [True, True, False], [True, False, False])
-    assert [row["text"][0], row["audio"][2], row["visual"][1], row["visual"][2]] == [[0.0] * 5, [0.0] * 4, [0.0] * 3, [0.0] * 3]
+    assert (row["text_present"], row["audio_present"], row["visual_present"]) == (
+        [False, True, True],
+        [True, True, False],
+        [True, False, False],
+    )
+    assert [row["text"][0], row["audio"][2], row["visual"][1], row["visual"][2]] == [
+        [0.0] * 5,
+        [0.0] * 4,
+        [0.0] * 3,
+        [0.0] * 3,
+    ]
     assert row["text"][1] == content[3][first][1].tolist()
-    found = {(one["utterance_id"], one["modality"], one["stage"], one["reason"], one["kind"], one["detail"]) for one in _failures(root)}
+    found = {
+        (one["utterance_id"], one["modality"], one["stage"], one["reason"], one["kind"], one["detail"])
+        for one in _failures(root)
+    }
     assert found == {
-        (f"train/{first}_F000", "text", "import", "not_finite", "broken", "2 of 5 numbers in the file are not finite in float32"),
-        (f"train/{first}_F002", "audio", "import", "not_finite", "broken", "1 of 4 numbers in the file are not finite in float32"),
-        (f"train/{first}_M001", "visual", "import", "not_finite", "broken", "3 of 3 numbers in the file are not finite in float32"),
+        (
+            f"train/{first}_F000",
+            "text",
+            "import",
+            "not_finite",
+            "broken",
+            "2 of 5 numbers in the file are not finite in float32",
+        ),
+        (
+            f"train/{first}_F002",
+            "audio",
+            "import",
+            "not_finite",
+            "broken",
+            "1 of 4 numbers in the file are not finite in float32",
+        ),
+        (
+            f"train/{first}_M001",
+            "visual",
+            "import",
+            "not_finite",
+            "broken",
+            "3 of 3 numbers in the file are not finite in float32",
+        ),
         (f"train/{first}_F002", "visual", "import", "zero_vector", "absent", "all zeros in the file"),
     }
 
 
-def test_the_numbers_of_meld_become_splits_in_their_order(feature_files: Any, pickled: Pickled, shards: Callable[..., Path]) -> None:
+def test_the_numbers_of_meld_become_splits_in_their_order(
+    feature_files: Any, pickled: Pickled, shards: Callable[..., Path]
+) -> None:
     root = shards(pickled(feature_files.mmgcn_meld()))
-    assert {split: reader.read_split(root, split, ["dialogue_id"])["dialogue_id"].to_pylist() for split in reader.splits(root)} == {
+    assert {
+        split: reader.read_split(root, split, ["dialogue_id"])["dialogue_id"].to_pylist()
+        for split in reader.splits(root)
+    } == {
         "train": ["train/dia0", "train/dia61"],
         "dev": ["dev/dia0"],
         "test": ["test/dia1"],
@@ -126,15 +173,21 @@ def test_the_numbers_of_meld_become_splits_in_their_order(feature_files: Any, pi
     assert "Speakers are numbered within their dialogue." in reader.info(root)["source"]
 
 
-def test_the_order_of_dialogues_does_not_hang_on_that_of_the_file(feature_files: Any, pickled: Pickled, shards: Callable[..., Path]) -> None:
+def test_the_order_of_dialogues_does_not_hang_on_that_of_the_file(
+    feature_files: Any, pickled: Pickled, shards: Callable[..., Path]
+) -> None:
     content = feature_files.mmgcn_meld()
     turned = [dict(reversed(entry.items())) if isinstance(entry, dict) else entry[::-1] for entry in content]
-    one, other = (shards(pickled(each, f"{name}.pkl"), folder=name) for name, each in (("one", content), ("other", turned)))
+    one, other = (
+        shards(pickled(each, f"{name}.pkl"), folder=name) for name, each in (("one", content), ("other", turned))
+    )
     for split in ("train", "dev", "test"):
         assert reader.read_split(one, split).equals(reader.read_split(other, split))
 
 
-def test_the_same_file_gives_the_same_bytes(feature_files: Any, pickled: Pickled, shards: Callable[..., Path], folder_digest: Any) -> None:
+def test_the_same_file_gives_the_same_bytes(
+    feature_files: Any, pickled: Pickled, shards: Callable[..., Path], folder_digest: Any
+) -> None:
     path = pickled(feature_files.mmgcn())
     assert folder_digest(shards(path, folder="one")) == folder_digest(shards(path, folder="other"))
 
@@ -150,13 +203,27 @@ def test_the_same_file_gives_the_same_bytes(feature_files: Any, pickled: Pickled
     ],
 )
 def test_every_layout_becomes_shards_in_which_nothing_is_wrong(
-    feature_files: Any, pickled: Pickled, shards: Callable[..., Path], make: str, corpus: str, label_set_name: str, dims: dict[str, int]
+    feature_files: Any,
+    pickled: Pickled,
+    shards: Callable[..., Path],
+    make: str,
+    corpus: str,
+    label_set_name: str,
+    dims: dict[str, int],
 ) -> None:
     root = shards(pickled(getattr(feature_files, make)()))
     info = reader.info(root)
-    assert (info["corpus"], info["label_set"], info["dims"], info["splits"]) == (corpus, label_set_name, dims, ["train", "dev", "test"])
+    assert (info["corpus"], info["label_set"], info["dims"], info["splits"]) == (
+        corpus,
+        label_set_name,
+        dims,
+        ["train", "dev", "test"],
+    )
     of_roberta = make != "bc_lstm_meld"
-    assert ("tag" in info["encoders"]["text"], "roberta_layer" in info["encoders"]["text"]["settings"]) == (of_roberta, of_roberta)
+    assert ("tag" in info["encoders"]["text"], "roberta_layer" in info["encoders"]["text"]["settings"]) == (
+        of_roberta,
+        of_roberta,
+    )
     write_card(root)
     assert validate(root).problems.listed == []
 
@@ -169,13 +236,19 @@ def test_where_the_text_corpora_come_from_is_said(feature_files: Any, pickled: P
         assert "Sentiments" not in source
 
 
-def test_statistics_are_those_of_the_train_split(feature_files: Any, pickled: Pickled, shards: Callable[..., Path]) -> None:
+def test_statistics_are_those_of_the_train_split(
+    feature_files: Any, pickled: Pickled, shards: Callable[..., Path]
+) -> None:
     content = feature_files.mmgcn()
     stats = reader.stats(shards(pickled(content)))
-    np.testing.assert_allclose(stats["text"]["mean"], np.stack(content[3]["Ses01F_impro01"]).astype(np.float64).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(
+        stats["text"]["mean"], np.stack(content[3]["Ses01F_impro01"]).astype(np.float64).mean(axis=0), rtol=1e-12
+    )
 
 
-def test_counts_that_are_not_the_corpuss_are_recorded_and_told(feature_files: Any, pickled: Pickled, read: Read) -> None:
+def test_counts_that_are_not_the_corpuss_are_recorded_and_told(
+    feature_files: Any, pickled: Pickled, read: Read
+) -> None:
     content = feature_files.mmgcn_meld()
     content[8] = []
     imported = read(pickled(content))
@@ -217,14 +290,19 @@ def test_an_utterance_twice_is_refused(feature_files: Any, pickled: Pickled, rea
 
 def test_the_whole_of_meld_comes_through_a_file_with_its_counts(real_data: Path, pickled: Pickled, read: Read) -> None:
     reader_of_meld = meld.Meld(meld.Meld.Config(reader="meld"))
-    dialogues = reader_of_meld.read(real_data / "meld", real_data, media=frozenset(), splits=("train", "dev", "test")).dialogues
+    dialogues = reader_of_meld.read(
+        real_data / "meld", real_data, media=frozenset(), splits=("train", "dev", "test")
+    ).dialogues
     offsets = {"train": 0, "dev": 1039, "test": 1153}
     keyed = {int(one.source_dialogue_id[3:]) + offsets[one.split]: one.utterances for one in dialogues}
     speakers = {key: sorted({one.speaker for one in row}) for key, row in keyed.items()}
     vectors = {key: np.ones((len(row), 2), np.float32) for key, row in keyed.items()}
     content = (
         {key: [int(one.source_utterance_id.partition("_utt")[2]) for one in row] for key, row in keyed.items()},
-        {key: [np.eye(9, dtype=int)[speakers[key].index(one.speaker)].tolist() for one in row] for key, row in keyed.items()},
+        {
+            key: [np.eye(9, dtype=int)[speakers[key].index(one.speaker)].tolist() for one in row]
+            for key, row in keyed.items()
+        },
         {key: [meld.EMOTIONS.index(one.emotion) for one in row] for key, row in keyed.items()},
         *[vectors] * 3,
         {key: [one.text for one in row] for key, row in keyed.items()},

@@ -53,7 +53,18 @@ def test_parts_by_modality_are_the_whole_again(sound: Path, tmp_path: Path, fold
     for folder in ("dialogues", "failures"):
         assert folder_digest(tmp_path / "whole" / folder) == folder_digest(sound / folder)
     info, was = reader.info(tmp_path / "whole"), reader.info(sound)
-    for key in ("corpus", "classes", "dims", "modalities", "counts", "splits", "source", "corpus_settings", "deviations", "encoders"):
+    for key in (
+        "corpus",
+        "classes",
+        "dims",
+        "modalities",
+        "counts",
+        "splits",
+        "source",
+        "corpus_settings",
+        "deviations",
+        "encoders",
+    ):
         assert info[key] == was[key], key
     assert [len(part["made_from"]) for part in info["made_from"]] == [1, 1]
     for modality, wanted in reader.stats(sound).items():
@@ -63,15 +74,22 @@ def test_parts_by_modality_are_the_whole_again(sound: Path, tmp_path: Path, fold
     assert {name: digest for name, digest in folder_digest(tmp_path).items() if not name.startswith("whole/")} == before
 
 
-def test_text_of_cosmic_stands_beside_sound_and_faces_of_mmgcn(feature_files: Any, imported: Callable[..., Path], tmp_path: Path) -> None:
+def test_text_of_cosmic_stands_beside_sound_and_faces_of_mmgcn(
+    feature_files: Any, imported: Callable[..., Path], tmp_path: Path
+) -> None:
     of_mmgcn, of_cosmic = feature_files.mmgcn(), feature_files.cosmic()
     of_cosmic[6] = {key: [f"{one} " for one in row] for key, row in of_cosmic[6].items()}
     mmgcn, cosmic = imported(of_mmgcn, "mmgcn"), imported(of_cosmic, "cosmic")
     notes = join_modalities(mmgcn, cosmic, tmp_path / "m3net", CONFIG, modalities=["text"])
-    assert notes[0].startswith("3 dialogues were matched by the order of their utterances, for one side has no ids of utterances: train/Ses01F_impro01, ")
+    assert notes[0].startswith(
+        "3 dialogues were matched by the order of their utterances, for one side has no ids of utterances:"
+        " train/Ses01F_impro01, "
+    )
     assert (
         notes[1]
-        == f"9 utterances have other texts; those of {mmgcn} were kept: " + ", ".join(f"train/Ses01F_impro01_{one}" for one in ("F000", "M001", "F002")) + ", …"
+        == f"9 utterances have other texts; those of {mmgcn} were kept: "
+        + ", ".join(f"train/Ses01F_impro01_{one}" for one in ("F000", "M001", "F002"))
+        + ", …"
     )
     row = reader.dialogue(tmp_path / "m3net", "dev/Ses01M_impro01").to_pylist()[0]
     assert row["utterance_ids"] == ["dev/Ses01M_impro01_F000", "dev/Ses01M_impro01_M001"]
@@ -88,11 +106,16 @@ def test_text_of_cosmic_stands_beside_sound_and_faces_of_mmgcn(feature_files: An
     assert validate(tmp_path / "m3net").problems.listed == []
 
 
-def test_the_other_way_round_the_other_ids_are_kept(feature_files: Any, imported: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_other_way_round_the_other_ids_are_kept(
+    feature_files: Any, imported: Callable[..., Path], tmp_path: Path
+) -> None:
     mmgcn, cosmic = imported(feature_files.mmgcn(), "mmgcn"), imported(feature_files.cosmic(), "cosmic")
     join_modalities(cosmic, mmgcn, tmp_path / "out", CONFIG)
     assert reader.info(tmp_path / "out")["modalities"] == ["text", "audio", "visual"]
-    assert reader.dialogue(tmp_path / "out", "dev/Ses01M_impro01")["utterance_ids"].to_pylist()[0][1] == "dev/Ses01M_impro01_turn1"
+    assert (
+        reader.dialogue(tmp_path / "out", "dev/Ses01M_impro01")["utterance_ids"].to_pylist()[0][1]
+        == "dev/Ses01M_impro01_turn1"
+    )
 
 
 def test_failure_rows_follow_their_vectors(extracted: Make, tmp_path: Path) -> None:
@@ -107,19 +130,30 @@ def test_failure_rows_follow_their_vectors(extracted: Make, tmp_path: Path) -> N
     repaired = ("train/dia0_utt0", "text", "text_repaired")
     join_modalities(one, other, tmp_path / "out", CONFIG, modalities=["visual", "text"])
     assert _failures(tmp_path / "out") == sorted(
-        [repaired, ("train/dia0_utt1", "audio", "silence"), ("train/dia0_utt2", "text", "no_text"), ("dev/dia0_utt0", "visual", "no_face")]
+        [
+            repaired,
+            ("train/dia0_utt1", "audio", "silence"),
+            ("train/dia0_utt2", "text", "no_text"),
+            ("dev/dia0_utt0", "visual", "no_face"),
+        ]
     )
     assert reader.info(tmp_path / "out")["counts"]["train"]["present"] == {"text": 5, "audio": 5, "visual": 6}
     assert validate(tmp_path / "out").problems.listed == []
 
 
-def test_utterances_in_another_order_find_their_vectors(feature_files: Any, imported: Callable[..., Path], tmp_path: Path) -> None:
+def test_utterances_in_another_order_find_their_vectors(
+    feature_files: Any, imported: Callable[..., Path], tmp_path: Path
+) -> None:
     content = feature_files.mmgcn()
     turned = [{key: row[::-1] for key, row in entry.items()} if isinstance(entry, dict) else entry for entry in content]
     one, other = imported(content, "one"), imported(turned, "other")
     assert join_modalities(one, other, tmp_path / "out", CONFIG, modalities=["audio"]) == []
     for split in ("train", "dev", "test"):
-        assert reader.read_split(tmp_path / "out", split).drop_columns(["corpus"]).equals(reader.read_split(one, split).drop_columns(["corpus"]))
+        assert (
+            reader.read_split(tmp_path / "out", split)
+            .drop_columns(["corpus"])
+            .equals(reader.read_split(one, split).drop_columns(["corpus"]))
+        )
 
 
 def test_dialogues_in_another_order_find_their_vectors(extracted: Make, tmp_path: Path, sound: Path) -> None:
@@ -132,7 +166,9 @@ def test_dialogues_in_another_order_find_their_vectors(extracted: Make, tmp_path
     assert reader.read_split(tmp_path / "out", "train")["audio"].to_pylist() == wanted
 
 
-def test_speakers_that_are_divided_otherwise_are_told(feature_files: Any, imported: Callable[..., Path], tmp_path: Path, pickled: Callable[..., Path]) -> None:
+def test_speakers_that_are_divided_otherwise_are_told(
+    feature_files: Any, imported: Callable[..., Path], tmp_path: Path, pickled: Callable[..., Path]
+) -> None:
     content = feature_files.mmgcn_meld()
     content[0] = feature_files.each(feature_files.meld, lambda _, turn: turn)
     content[2] = {0: [4, 2, 4], 61: [6, 0], 1039: [0, 3, 0, 3], 1154: [5]}
@@ -140,7 +176,10 @@ def test_speakers_that_are_divided_otherwise_are_told(feature_files: Any, import
     mmgcn = imported(content, "mmgcn")
     text = imported(feature_files.meld_baseline(), "text_glove_CNN_emotion", annotations=annotations)
     notes = join_modalities(mmgcn, text, tmp_path / "out", CONFIG, modalities=["text"])
-    assert f"3 dialogues have their utterances divided otherwise among speakers; those of {mmgcn} were kept: train/dia0, train/dia61, dev/dia0" in notes
+    assert (
+        f"3 dialogues have their utterances divided otherwise among speakers; those of {mmgcn} were kept: train/dia0,"
+        " train/dia61, dev/dia0" in notes
+    )
     assert reader.info(tmp_path / "out")["dims"] == {"text": 4, "audio": 4, "visual": 3}
 
 
@@ -172,7 +211,13 @@ def _more(content: list[Any]) -> None:
     [
         (_labels, "\n  1 utterances have other labels: train/Ses01F_impro01_M001"),
         (_fewer, "\n  1 dialogues have other utterances in .*cosmic/iemocap/shards: test/Ses05F_impro01 .4 and 3."),
-        (_split, "\n  2 dialogues are in another split in .*--validation of the import decides.: train/Ses01F_impro01 is dev/Ses01F_impro01, dev/"),
+        (
+            _split,
+            (
+                "\n  2 dialogues are in another split in .*--validation of the import decides.: train/Ses01F_impro01 is"
+                " dev/Ses01F_impro01, dev/"
+            ),
+        ),
         (_without, "\n  1 dialogues are in .*mmgcn/iemocap/shards alone: test/Ses05F_impro01"),
         (_more, "\n  1 dialogues are in .*cosmic/iemocap/shards alone: test/Ses05M_impro02"),
     ],
@@ -189,7 +234,9 @@ def test_what_does_not_fit_is_listed_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(("changed", "told"), [(1, True), (2, False)])
-def test_a_label_in_a_hundred_may_differ_where_ids_match(extracted: Make, tmp_path: Path, changed: int, told: bool) -> None:
+def test_a_label_in_a_hundred_may_differ_where_ids_match(
+    extracted: Make, tmp_path: Path, changed: int, told: bool
+) -> None:
     one, other = (extracted({"train": (60, 60)}, folder=folder).build() for folder in ("one", "other"))
     path = other / "dialogues" / "train-00000-of-00001.parquet"
     table = pq.read_table(path)
@@ -200,7 +247,9 @@ def test_a_label_in_a_hundred_may_differ_where_ids_match(extracted: Make, tmp_pa
     if told:
         notes = join_modalities(one, other, tmp_path / "out", CONFIG, modalities=["text"])
         assert notes == [f"1 utterances have other labels; those of {one} were kept: train/dia0_utt0"]
-        assert reader.read_split(tmp_path / "out", "train")["emotion_index"].equals(reader.read_split(one, "train")["emotion_index"])
+        assert reader.read_split(tmp_path / "out", "train")["emotion_index"].equals(
+            reader.read_split(one, "train")["emotion_index"]
+        )
     else:
         with pytest.raises(BadTable, match="\n  2 utterances have other labels: train/dia0_utt0, train/dia0_utt1"):
             join_modalities(one, other, tmp_path / "out", CONFIG, modalities=["text"])
@@ -226,7 +275,10 @@ def test_another_corpus_label_set_or_modality_is_refused(sound: Path, tmp_path: 
     other_labels = {"label_set": "mine", "classes": ["a", "b"]}
     for counts in info["counts"].values():
         counts["labels"] |= {"a": 0, "b": 0}
-    for change, what in (({"corpus": "small"}, "different corpora: .*tiny, .*small"), (other_labels, "different label sets")):
+    for change, what in (
+        ({"corpus": "small"}, "different corpora: .*tiny, .*small"),
+        (other_labels, "different label sets"),
+    ):
         files.write_json(tmp_path / "other" / "meta" / "info.json", {**info, **change})
         with pytest.raises(BadSettings, match=what):
             join_modalities(sound, tmp_path / "other", tmp_path / "out", CONFIG, modalities=["text"])

@@ -24,7 +24,9 @@ from merc.shards.circulation import layouts
     ],
 )
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_a_layout_is_found_by_its_structure(feature_files: Any, make: str, layout: str, has_dev: bool, kind: type) -> None:
+def test_a_layout_is_found_by_its_structure(
+    feature_files: Any, make: str, layout: str, has_dev: bool, kind: type
+) -> None:
     found = layouts.read(kind(getattr(feature_files, make)()))
     assert (found.layout, found.has_dev) == (layout, has_dev)
 
@@ -32,7 +34,9 @@ def test_a_layout_is_found_by_its_structure(feature_files: Any, make: str, layou
 def test_the_dictionaries_of_idcl_are_found(feature_files: Any) -> None:
     found = layouts.read(feature_files.idcl())
     assert (found.layout, found.has_dev) == ("idcl", True)
-    assert [(one.key, one.split) for one in found.conversations] == list(zip(feature_files.iemocap, ("train", "dev", "test"), strict=True))
+    assert [(one.key, one.split) for one in found.conversations] == list(
+        zip(feature_files.iemocap, ("train", "dev", "test"), strict=True)
+    )
 
 
 def test_every_entry_of_a_dialogue_is_read(feature_files: Any) -> None:
@@ -49,20 +53,40 @@ def test_the_text_of_cosmic_is_the_mean_of_its_layers_or_one_of_them(feature_fil
     content = feature_files.cosmic()
     key = feature_files.iemocap[0]
     layer = [np.stack(content[entry][key]).astype(np.float64) for entry in range(2, 6)]
-    np.testing.assert_allclose(layouts.read(content).conversations[0].vectors["text"], (layer[0] + layer[1] + layer[2] + layer[3]) / 4, rtol=1e-12)
+    np.testing.assert_allclose(
+        layouts.read(content).conversations[0].vectors["text"],
+        (layer[0] + layer[1] + layer[2] + layer[3]) / 4,
+        rtol=1e-12,
+    )
     np.testing.assert_array_equal(layouts.read(content, "3").conversations[0].vectors["text"], layer[2])
 
 
 def test_the_sentiments_of_cosmic_for_meld_are_read(feature_files: Any) -> None:
     meld = feature_files.mmgcn_meld()
-    content = [meld[1], meld[2], meld[9], *(feature_files.vectors(feature_files.meld, 6) for _ in range(4)), meld[6], [0, 61], [1154], [1039]]
+    content = [
+        meld[1],
+        meld[2],
+        meld[9],
+        *(feature_files.vectors(feature_files.meld, 6) for _ in range(4)),
+        meld[6],
+        [0, 61],
+        [1154],
+        [1039],
+    ]
     found = layouts.read(content)
     assert found.layout == "cosmic_meld"
-    assert [(one.key, one.split) for one in found.conversations] == [(0, "train"), (61, "train"), (1039, "dev"), (1154, "test")]
+    assert [(one.key, one.split) for one in found.conversations] == [
+        (0, "train"),
+        (61, "train"),
+        (1039, "dev"),
+        (1154, "test"),
+    ]
     assert found.conversations[2].sentiments == (0, 1, 2, 2)
 
 
-@pytest.mark.parametrize("extra", [None, {}, {0: "something else"}, [1, 2], {0: [0, 1, 2]}, {0: [0], 61: [0], 1039: [0], 1154: [0]}])
+@pytest.mark.parametrize(
+    "extra", [None, {}, {0: "something else"}, [1, 2], {0: [0, 1, 2]}, {0: [0], 61: [0], 1039: [0], 1154: [0]}]
+)
 def test_an_unknown_last_entry_of_mmgcn_is_passed_over(feature_files: Any, extra: Any) -> None:
     content = feature_files.mmgcn_meld()
     content[9] = extra
@@ -71,7 +95,8 @@ def test_an_unknown_last_entry_of_mmgcn_is_passed_over(feature_files: Any, extra
 
 def test_numbers_written_as_text_are_the_same_ids(feature_files: Any) -> None:
     content = [
-        {str(key): value for key, value in entry.items()} if isinstance(entry, dict) else [str(key) for key in entry] for entry in feature_files.mmgcn_meld()
+        {str(key): value for key, value in entry.items()} if isinstance(entry, dict) else [str(key) for key in entry]
+        for entry in feature_files.mmgcn_meld()
     ]
     assert {one.key for one in layouts.read(content).conversations} == set(feature_files.meld)
 
@@ -108,7 +133,10 @@ FIRST = "Ses01F_impro01"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set(3, FIRST, [np.zeros(5)] * 2), "differ in length: ids 3, speakers 3, labels 3, sentences 3, text 2, audio 3, visual 3"),
+        (
+            _set(3, FIRST, [np.zeros(5)] * 2),
+            "differ in length: ids 3, speakers 3, labels 3, sentences 3, text 2, audio 3, visual 3",
+        ),
         (_set(2, FIRST, [1]), "differ in length: .*labels 1"),
         (_set(6, FIRST, ["a"] * 4), "differ in length: .*sentences 4"),
         (_set(3, FIRST, [np.zeros(5), np.zeros(4), np.zeros(5)]), "text: its rows differ in length"),
@@ -129,13 +157,27 @@ FIRST = "Ses01F_impro01"
         (_entry(8, [FIRST]), "in two splits"),
         (_entry(7, "Ses01F_impro01"), r"train \(entry 8 of 9\) is a str instead of a list"),
         (_entry(7, [None]), "the id of a dialogue is 'None'"),
-        (_entry(4, [1, 2]), r"mmgcn comes closest, but audio \(entry 5 of 9\) is a list instead of vectors by dialogue; layouts that can be read"),
-        (_entry(2, {}), "no labels where they should be: mmgcn has them in entry 3 and bc_lstm_meld has them in entry 3; layouts that can be read"),
+        (
+            _entry(4, [1, 2]),
+            (
+                r"mmgcn comes closest, but audio \(entry 5 of 9\) is a list instead of vectors by dialogue; layouts"
+                r" that can be read"
+            ),
+        ),
+        (
+            _entry(2, {}),
+            (
+                "no labels where they should be: mmgcn has them in entry 3 and bc_lstm_meld has them in entry 3;"
+                " layouts that can be read"
+            ),
+        ),
         (lambda content: content.pop(), "8 entries"),
         (lambda content: (content.__setitem__(7, []), content.__setitem__(8, [])), "the file holds no dialogue"),
     ],
 )
-def test_a_file_that_contradicts_itself_is_refused(feature_files: Any, change: Callable[[list[Any]], Any], message: str) -> None:
+def test_a_file_that_contradicts_itself_is_refused(
+    feature_files: Any, change: Callable[[list[Any]], Any], message: str
+) -> None:
     content = feature_files.mmgcn()
     change(content)
     with pytest.raises(BadTable, match=message):
@@ -152,19 +194,43 @@ def _swap(one: int, other: int) -> Callable[[list[Any]], None]:
 @pytest.mark.parametrize(
     ("make", "change", "message"),
     [
-        ("sdt", _swap(6, 9), r"sdt comes closest, but roberta4 \(entry 7 of 12\) is text by dialogue .*; sentences \(entry 10 of 12\) is vectors by dialogue"),
+        (
+            "sdt",
+            _swap(6, 9),
+            (
+                r"sdt comes closest, but roberta4 \(entry 7 of 12\) is text by dialogue .*; sentences \(entry 10 of"
+                r" 12\) is vectors by dialogue"
+            ),
+        ),
         ("sdt", _swap(2, 3), "12 entries, and no labels where they should be: sdt has them in entry 3"),
         ("sdt", _set(7, FIRST, [np.zeros(4)] * 2), "'Ses01F_impro01': its entries differ in length: .*audio 2"),
         ("sdt", _set(5, FIRST, [np.zeros(7)] * 3), "the layers of RoBERTa differ in shape"),
         ("sdt_meld", _entry(11, [9999]), "the dialogue 9999 is in test, but not in ids"),
-        ("sdt_meld", lambda content: content.append({}), "the file holds 14 entries; layouts that can be read: .*sdt_meld .13 entries."),
+        (
+            "sdt_meld",
+            lambda content: content.append({}),
+            "the file holds 14 entries; layouts that can be read: .*sdt_meld .13 entries.",
+        ),
         ("bc_lstm_meld", _swap(4, 5), r"bc_lstm_meld comes closest, but audio \(entry 5 of 9\) is text by dialogue"),
         ("bc_lstm_meld", _set(5, 0, ["a"] * 2), "dialogue 0: its entries differ in length: .*sentences 2"),
-        ("cosmic_emorynlp", _swap(1, 6), "10 entries, and no labels where they should be: mmgcn_meld has them in entry 3 and cosmic has them in entry 2"),
-        ("cosmic_dailydialog", _set(0, "tr_c0", ["0", "1", "2"]), "the speaker '2' is neither M nor F, neither 0 nor 1"),
+        (
+            "cosmic_emorynlp",
+            _swap(1, 6),
+            (
+                "10 entries, and no labels where they should be: mmgcn_meld has them in entry 3 and cosmic has them in"
+                " entry 2"
+            ),
+        ),
+        (
+            "cosmic_dailydialog",
+            _set(0, "tr_c0", ["0", "1", "2"]),
+            "the speaker '2' is neither M nor F, neither 0 nor 1",
+        ),
     ],
 )
-def test_entries_that_do_not_fit_are_told_by_name_and_place(feature_files: Any, make: str, change: Callable[[list[Any]], Any], message: str) -> None:
+def test_entries_that_do_not_fit_are_told_by_name_and_place(
+    feature_files: Any, make: str, change: Callable[[list[Any]], Any], message: str
+) -> None:
     content = getattr(feature_files, make)()
     change(content)
     with pytest.raises(BadTable, match=message):
@@ -183,7 +249,10 @@ def test_bc_lstms_nine_entries_are_not_mmgcns(feature_files: Any) -> None:
 def test_the_text_of_sdt_is_its_first_layer_unless_another_is_asked_for(feature_files: Any, make: str) -> None:
     content = getattr(feature_files, make)()
     key = next(iter(content[0]))
-    one, mean, third = (next(each for each in layouts.read(content, layer).conversations if each.key == key) for layer in (None, "mean", "3"))
+    one, mean, third = (
+        next(each for each in layouts.read(content, layer).conversations if each.key == key)
+        for layer in (None, "mean", "3")
+    )
     layer = [np.stack(content[entry][key]).astype(np.float64) for entry in range(3, 7)]
     np.testing.assert_array_equal(one.vectors["text"], layer[0])
     np.testing.assert_allclose(mean.vectors["text"], sum(layer) / 4, rtol=1e-12)
@@ -194,7 +263,13 @@ def test_the_text_of_sdt_is_its_first_layer_unless_another_is_asked_for(feature_
 
 def test_a_layer_of_a_file_without_layers_is_refused(feature_files: Any) -> None:
     for content in (feature_files.mmgcn(), feature_files.idcl()):
-        with pytest.raises(BadSettings, match=r"--roberta 2: the file is of the layout (mmgcn|idcl), which has no layers of RoBERTa; cosmic, cosmic_meld, sdt"):
+        with pytest.raises(
+            BadSettings,
+            match=(
+                r"--roberta 2: the file is of the layout (mmgcn|idcl), which has no layers of RoBERTa; cosmic,"
+                r" cosmic_meld, sdt"
+            ),
+        ):
             layouts.read(content, "2")
 
 

@@ -1,4 +1,6 @@
-"""The pickles of MELD's own baseline: vectors by utterance or by dialogue, put to the labels and texts of another file."""
+"""The pickles of MELD's own baseline: vectors by utterance or by dialogue, put to the labels and texts of another
+file.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,12 +35,16 @@ def test_each_vector_finds_its_label_and_text(feature_files: Any, make: str) -> 
     ]
     dev = file.conversations[2]
     assert (dev.labels, dev.sentences[3]) == ((0, 3, 0, 3), "line 3 of 0")
-    wanted = content[1]["0"][:4] if make.endswith("dialogues") else np.stack([content[1][f"0_{turn}"] for turn in range(4)])
+    wanted = (
+        content[1]["0"][:4] if make.endswith("dialogues") else np.stack([content[1][f"0_{turn}"] for turn in range(4)])
+    )
     np.testing.assert_array_equal(dev.vectors["text"], wanted)
     assert "labels of the train split" in file.learnt["text"]
 
 
-def test_the_files_become_shards_with_the_ids_of_meld(feature_files: Any, pickled: Pickled, read: Read, tmp_path: Path) -> None:
+def test_the_files_become_shards_with_the_ids_of_meld(
+    feature_files: Any, pickled: Pickled, read: Read, tmp_path: Path
+) -> None:
     annotations = pickled(feature_files.data_emotion(), "data_emotion.p")
     content = feature_files.meld_baseline()
     del content[0]["0_1"]
@@ -46,7 +52,11 @@ def test_the_files_become_shards_with_the_ids_of_meld(feature_files: Any, pickle
     layout = Layout(tmp_path / "out", tmp_path / "out", imported.corpus)
     build(imported, Config(), layout)
     row = reader.dialogue(layout.shards, "train/dia0").to_pylist()[0]
-    assert (row["utterance_ids"][1], row["emotions"], row["audio_present"]) == ("train/dia0_utt1", ["joy", "fear", "joy"], [True, False, True])
+    assert (row["utterance_ids"][1], row["emotions"], row["audio_present"]) == (
+        "train/dia0_utt1",
+        ["joy", "fear", "joy"],
+        [True, False, True],
+    )
     assert set(row["speakers"]) == {"speaker_unknown"}
     info = reader.info(layout.shards)
     assert (info["corpus"], info["dims"], info["encoders"]["audio"]["tag"]) == ("meld", {"audio": 4}, "adapted")
@@ -57,17 +67,26 @@ def test_the_files_become_shards_with_the_ids_of_meld(feature_files: Any, pickle
 
 
 def test_averages_of_word_vectors_were_made_without_labels(feature_files: Any) -> None:
-    assert meld_baseline.read(feature_files.meld_baseline(), feature_files.data_emotion(), "text_glove_average_emotion.pkl").learnt == {}
+    assert (
+        meld_baseline.read(
+            feature_files.meld_baseline(), feature_files.data_emotion(), "text_glove_average_emotion.pkl"
+        ).learnt
+        == {}
+    )
 
 
 def test_the_modality_is_the_first_word_of_the_name_or_said(feature_files: Any) -> None:
     assert meld_baseline.modality_of("audio_emotion.pkl", None) == "audio"
     assert meld_baseline.modality_of("mine.pkl", "visual") == "visual"
-    with pytest.raises(BadSettings, match=r"--modality: the file does not say of which modality.*valid: audio, text, visual"):
+    with pytest.raises(
+        BadSettings, match=r"--modality: the file does not say of which modality.*valid: audio, text, visual"
+    ):
         meld_baseline.read(feature_files.meld_baseline(), feature_files.data_emotion(), "bimodal_emotion.pkl")
 
 
-def test_annotations_are_asked_for_and_belong_to_these_files_alone(feature_files: Any, pickled: Pickled, read: Read) -> None:
+def test_annotations_are_asked_for_and_belong_to_these_files_alone(
+    feature_files: Any, pickled: Pickled, read: Read
+) -> None:
     path = pickled(feature_files.meld_baseline(), NAME)
     with pytest.raises(BadSettings, match=f"{NAME} holds vectors alone.*name their data_emotion.p.*with --annotations"):
         read(path)
@@ -99,7 +118,9 @@ def _vector(key: str, value: Any) -> Callable[[list[Any]], None]:
         (lambda content: content.__setitem__(2, {"1_0": np.ones(9)}), "text has 9 features|text has 4 features"),
     ],
 )
-def test_vectors_that_do_not_fit_the_annotations_are_refused(feature_files: Any, change: Callable[[list[Any]], Any], message: str) -> None:
+def test_vectors_that_do_not_fit_the_annotations_are_refused(
+    feature_files: Any, change: Callable[[list[Any]], Any], message: str
+) -> None:
     content = feature_files.meld_baseline()
     change(content)
     with pytest.raises(BadTable, match=message):
@@ -109,14 +130,20 @@ def test_vectors_that_do_not_fit_the_annotations_are_refused(feature_files: Any,
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("y", "positive", "has the label 'positive'; in data_emotion.p they are neutral, .*data_sentiment.p has others"),
+        (
+            "y",
+            "positive",
+            "has the label 'positive'; in data_emotion.p they are neutral, .*data_sentiment.p has others",
+        ),
         ("split", "dev", "is in the split 'dev'; in data_emotion.p they are train, val, test"),
         ("text", None, "utterance 9 is no dictionary of dialog, split, text, utterance, y"),
         ("utterance", "1", "utterance 1 of dialogue 0 is twice in train"),
         ("dialog", "zero", "'zero' is not a number"),
     ],
 )
-def test_annotations_that_contradict_themselves_are_refused(feature_files: Any, field: str, value: Any, message: str) -> None:
+def test_annotations_that_contradict_themselves_are_refused(
+    feature_files: Any, field: str, value: Any, message: str
+) -> None:
     annotations = feature_files.data_emotion()
     annotations[0][9][field] = value  # the first utterance of train, for the list is turned round
     with pytest.raises(BadTable, match=message):

@@ -26,8 +26,12 @@ def test_the_text_corpora_of_cosmic_are_told_by_scenes_and_by_speakers(feature_f
 
 def test_ids_that_tell_nothing_are_of_the_corpus_that_the_label_set_names(feature_files: Any) -> None:
     file = layouts.read(feature_files.cosmic_emorynlp())
-    numbered = replace(file, conversations=tuple(replace(one, key=index) for index, one in enumerate(file.conversations)))
-    with pytest.raises(BadTable, match=r"the dialogue 0 is of no corpus that is known here: .*--label-set emorynlp or dailydialog"):
+    numbered = replace(
+        file, conversations=tuple(replace(one, key=index) for index, one in enumerate(file.conversations))
+    )
+    with pytest.raises(
+        BadTable, match=r"the dialogue 0 is of no corpus that is known here: .*--label-set emorynlp or dailydialog"
+    ):
         naming.corpus_of(numbered)  # not MELD, of which COSMIC's file has another layout
     assert naming.corpus_of(numbered, "emorynlp") == "emorynlp"
     other = layouts.read(feature_files.cosmic())
@@ -43,12 +47,16 @@ def test_ids_that_tell_nothing_are_of_the_corpus_that_the_label_set_names(featur
         ("cosmic_dailydialog", ["speaker_0", "speaker_1", "speaker_0"], ["neutral", "happiness", "disgust"]),
     ],
 )
-def test_labels_are_counted_as_cosmic_counts_them(feature_files: Any, make: str, speakers: list[str], emotions: list[str]) -> None:
+def test_labels_are_counted_as_cosmic_counts_them(
+    feature_files: Any, make: str, speakers: list[str], emotions: list[str]
+) -> None:
     one = layouts.read(getattr(feature_files, make)()).conversations[0]
     corpus = make.removeprefix("cosmic_")
     dialogue = naming.dialogue_of(one, "train", label_set(corpus), corpus)
     assert dialogue.dialogue_id == f"train/{one.key}"
-    assert [utterance.source_utterance_id for utterance in dialogue.utterances] == [f"{one.key}_turn{turn}" for turn in range(3)]
+    assert [utterance.source_utterance_id for utterance in dialogue.utterances] == [
+        f"{one.key}_turn{turn}" for turn in range(3)
+    ]
     assert [utterance.speaker for utterance in dialogue.utterances] == speakers
     assert [utterance.emotion for utterance in dialogue.utterances] == emotions
 
@@ -82,7 +90,12 @@ def test_other_ids_are_refused(feature_files: Any) -> None:
 def test_the_label_set_follows_from_the_highest_label_and_may_be_named(feature_files: Any) -> None:
     file = layouts.read(feature_files.mmgcn())  # has a 5
     assert naming.label_set_of(file, "iemocap", None).name == "iemocap6"
-    four = replace(file, conversations=tuple(replace(one, labels=tuple(min(label, 3) for label in one.labels)) for one in file.conversations))
+    four = replace(
+        file,
+        conversations=tuple(
+            replace(one, labels=tuple(min(label, 3) for label in one.labels)) for one in file.conversations
+        ),
+    )
     assert naming.label_set_of(four, "iemocap", None).name == "iemocap4"
     assert naming.label_set_of(four, "iemocap", "iemocap6").name == "iemocap6"
     assert naming.label_set_of(layouts.read(feature_files.mmgcn_meld()), "meld", None).name == "meld7"
@@ -90,7 +103,9 @@ def test_the_label_set_follows_from_the_highest_label_and_may_be_named(feature_f
 
 def test_a_label_set_that_does_not_fit_is_refused(feature_files: Any) -> None:
     file = layouts.read(feature_files.mmgcn())
-    with pytest.raises(BadSettings, match=r"--label-set: 'meld7' does not fit a file of iemocap; .*valid: iemocap4, iemocap6"):
+    with pytest.raises(
+        BadSettings, match=r"--label-set: 'meld7' does not fit a file of iemocap; .*valid: iemocap4, iemocap6"
+    ):
         naming.label_set_of(file, "iemocap", "meld7")
     with pytest.raises(BadTable, match="label 5 is outside of iemocap4, which has 0 to 3: happy, sad, neutral, angry"):
         naming.label_set_of(file, "iemocap", "iemocap4")
@@ -110,14 +125,24 @@ def test_the_splits_of_iemocap_are_the_files_and_dev_is_drawn_from_train(feature
 
 def test_a_file_that_has_dev_keeps_it(feature_files: Any) -> None:
     file = layouts.read(feature_files.cosmic())
-    swapped = replace(file, conversations=tuple(replace(one, split={"train": "dev", "dev": "train"}.get(one.split, one.split)) for one in file.conversations))
-    by_key = dict(zip([one.key for one in swapped.conversations], naming.splits_of(swapped, "iemocap", "val12", 0), strict=True))
+    swapped = replace(
+        file,
+        conversations=tuple(
+            replace(one, split={"train": "dev", "dev": "train"}.get(one.split, one.split)) for one in file.conversations
+        ),
+    )
+    by_key = dict(
+        zip([one.key for one in swapped.conversations], naming.splits_of(swapped, "iemocap", "val12", 0), strict=True)
+    )
     assert by_key == {"Ses01F_impro01": "dev", "Ses01M_impro01": "train", "Ses05F_impro01": "test"}
 
 
 def test_the_numbers_of_meld_tell_dev_from_train(feature_files: Any) -> None:
     file = layouts.read(feature_files.mmgcn_meld())
-    found = {one.key: split for one, split in zip(file.conversations, naming.splits_of(file, "meld", "val12", 0), strict=True)}
+    found = {
+        one.key: split
+        for one, split in zip(file.conversations, naming.splits_of(file, "meld", "val12", 0), strict=True)
+    }
     assert found == {0: "train", 61: "train", 1039: "dev", 1154: "test"}
 
 
@@ -141,8 +166,18 @@ def test_a_dialogue_of_meld_gets_its_own_number_back(feature_files: Any) -> None
     one = next(one for one in file.conversations if one.key == 1039)
     dialogue = naming.dialogue_of(one, "dev", label_set("meld7"), "meld")
     assert (dialogue.dialogue_id, dialogue.scenario) == ("dev/dia0", "")
-    assert [utterance.source_utterance_id for utterance in dialogue.utterances] == ["dia0_utt0", "dia0_utt1", "dia0_utt4", "dia0_utt5"]
-    assert [utterance.speaker for utterance in dialogue.utterances] == ["speaker_1", "speaker_2", "speaker_0", "speaker_1"]
+    assert [utterance.source_utterance_id for utterance in dialogue.utterances] == [
+        "dia0_utt0",
+        "dia0_utt1",
+        "dia0_utt4",
+        "dia0_utt5",
+    ]
+    assert [utterance.speaker for utterance in dialogue.utterances] == [
+        "speaker_1",
+        "speaker_2",
+        "speaker_0",
+        "speaker_1",
+    ]
     assert [utterance.emotion for utterance in dialogue.utterances] == ["neutral", "joy", "anger", "surprise"]
     assert [utterance.sentiment for utterance in dialogue.utterances] == ["neutral", "positive", "negative", "negative"]
 
@@ -151,7 +186,9 @@ def test_a_dialogue_of_iemocap_has_actors_and_a_scenario(feature_files: Any) -> 
     file = layouts.read(feature_files.cosmic())
     dialogue = naming.dialogue_of(file.conversations[0], "train", label_set("iemocap6"), "iemocap")
     assert (dialogue.dialogue_id, dialogue.scenario) == ("train/Ses01F_impro01", "impro01")
-    assert [utterance.source_utterance_id for utterance in dialogue.utterances] == [f"Ses01F_impro01_turn{turn}" for turn in range(3)]
+    assert [utterance.source_utterance_id for utterance in dialogue.utterances] == [
+        f"Ses01F_impro01_turn{turn}" for turn in range(3)
+    ]
     assert [utterance.speaker for utterance in dialogue.utterances] == ["Ses01_F", "Ses01_M", "Ses01_F"]
     assert [utterance.emotion for utterance in dialogue.utterances] == ["frustrated", "happy", "neutral"]
     assert {(utterance.start_seconds, utterance.end_seconds) for utterance in dialogue.utterances} == {(0.0, 0.0)}
@@ -159,7 +196,12 @@ def test_a_dialogue_of_iemocap_has_actors_and_a_scenario(feature_files: Any) -> 
 
 def test_a_third_speaker_of_iemocap_is_refused(feature_files: Any) -> None:
     one = layouts.read(feature_files.cosmic()).conversations[0]
-    assert naming.dialogue_of(replace(one, speakers=(0, 1, 0)), "train", label_set("iemocap6"), "iemocap").utterances[1].speaker == "Ses01_F"
+    assert (
+        naming.dialogue_of(replace(one, speakers=(0, 1, 0)), "train", label_set("iemocap6"), "iemocap")
+        .utterances[1]
+        .speaker
+        == "Ses01_F"
+    )
     with pytest.raises(BadTable, match="'Ses01F_impro01': a speaker in slot 2; IEMOCAP's are M and F"):
         naming.dialogue_of(replace(one, speakers=(0, 1, 2)), "train", label_set("iemocap6"), "iemocap")
 
@@ -169,11 +211,16 @@ def test_sentiments_that_cannot_be_melds_are_left_out(feature_files: Any, sentim
     file = layouts.read(feature_files.mmgcn_meld())
     assert naming.without_other_sentiments(file) is file
     # labels are neutral, joy, anger, surprise
-    odd = replace(file, conversations=(next(replace(one, sentiments=sentiments) for one in file.conversations if one.key == 1039),))
+    odd = replace(
+        file,
+        conversations=(next(replace(one, sentiments=sentiments) for one in file.conversations if one.key == 1039),),
+    )
     assert naming.without_other_sentiments(odd).conversations[0].sentiments == ()
 
 
-def _dialogues(counts: dict[str, dict[str, int]], dialogues: dict[str, int], names: dict[str, list[str]] | None = None) -> list[Dialogue]:
+def _dialogues(
+    counts: dict[str, dict[str, int]], dialogues: dict[str, int], names: dict[str, list[str]] | None = None
+) -> list[Dialogue]:
     """So many dialogues of each split that hold the emotions together."""
     made = []
     for split, emotions in counts.items():
@@ -183,7 +230,13 @@ def _dialogues(counts: dict[str, dict[str, int]], dialogues: dict[str, int], nam
                 Utterance(source_utterance_id="", speaker="", text="", emotion=emotion, start_seconds=0, end_seconds=0)
                 for emotion in spoken[index :: dialogues[split]]
             )
-            made.append(Dialogue(split=split, source_dialogue_id=names[split][index] if names else f"dia{index}", utterances=utterances))
+            made.append(
+                Dialogue(
+                    split=split,
+                    source_dialogue_id=names[split][index] if names else f"dia{index}",
+                    utterances=utterances,
+                )
+            )
     return made
 
 

@@ -19,7 +19,11 @@ from ...shared_hub import Repo, SharedHub
 NAME = "ann/tiny"
 TRAIN = "dialogues/train-00000-of-00001.parquet"
 RECORDS = {"README.md", "croissant.json", "meta/info.json", "meta/stats.json", "meta/manifest.json"}
-TABLES = {f"{table}/{split}-00000-of-00001.parquet" for table in ("dialogues", "trajectories", "failures") for split in ("train", "dev", "test")}
+TABLES = {
+    f"{table}/{split}-00000-of-00001.parquet"
+    for table in ("dialogues", "trajectories", "failures")
+    for split in ("train", "dev", "test")
+}
 
 
 def _run(*arguments: object) -> Result:
@@ -48,10 +52,14 @@ def dataset(shared_hub: SharedHub, free: Path) -> Repo:
 
 
 def _content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
-def test_what_is_pushed_comes_back_byte_by_byte_from_the_commit_that_was_printed(shared_hub: SharedHub, free: Path, tmp_path: Path) -> None:
+def test_what_is_pushed_comes_back_byte_by_byte_from_the_commit_that_was_printed(
+    shared_hub: SharedHub, free: Path, tmp_path: Path
+) -> None:
     (free / "notes.txt").write_text("private")
     pushed = _push(free)
     assert pushed.exit_code == 0, pushed.output
@@ -63,7 +71,10 @@ def test_what_is_pushed_comes_back_byte_by_byte_from_the_commit_that_was_printed
     (free / "notes.txt").unlink()
     pulled = _run("pull", NAME, tmp_path / "here", "--revision", repo.sha(-1))
     assert pulled.exit_code == 0, pulled.output
-    assert pulled.stdout.splitlines() == [f"{tmp_path / 'here'}: 6 dialogues, 12 utterances, 14 files, nothing wrong", f"{NAME} at {repo.sha(-1)}"]
+    assert pulled.stdout.splitlines() == [
+        f"{tmp_path / 'here'}: 6 dialogues, 12 utterances, 14 files, nothing wrong",
+        f"{NAME} at {repo.sha(-1)}",
+    ]
     assert _content(tmp_path / "here") == _content(free)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".here") and path.is_dir()] == []
 
@@ -81,7 +92,9 @@ def test_a_push_replaces_what_is_ours_and_leaves_other_files_there(dataset: Repo
     assert set(dataset.commits[-1]) == {".gitattributes", "paper.pdf", *RECORDS, *TABLES}
 
 
-def test_an_interrupted_push_is_not_seen_and_the_next_one_sends_only_the_rest(shared_hub: SharedHub, free: Path) -> None:
+def test_an_interrupted_push_is_not_seen_and_the_next_one_sends_only_the_rest(
+    shared_hub: SharedHub, free: Path
+) -> None:
     shared_hub.fault = lambda method, _path: "drop" if method == "PUT" and shared_hub.uploads else None
     broken = _push(free)
     assert broken.exit_code == 6
@@ -111,7 +124,9 @@ def test_an_interrupted_push_is_not_seen_and_the_next_one_sends_only_the_rest(sh
         (503, "later"),
     ],
 )
-def test_a_hub_that_refuses_a_push_is_told_with_its_own_words_and_what_to_do(shared_hub: SharedHub, free: Path, status: int, words: str) -> None:
+def test_a_hub_that_refuses_a_push_is_told_with_its_own_words_and_what_to_do(
+    shared_hub: SharedHub, free: Path, status: int, words: str
+) -> None:
     shared_hub.fault = lambda _method, path: status if path.endswith("/commit/main") else None
     refused = _push(free)
     assert refused.exit_code == 6, refused.output
@@ -120,7 +135,9 @@ def test_a_hub_that_refuses_a_push_is_told_with_its_own_words_and_what_to_do(sha
     assert "It says: as the test has it" in refused.stderr
 
 
-def test_without_a_token_and_to_another_owner_nothing_is_pushed(shared_hub: SharedHub, free: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_token_and_to_another_owner_nothing_is_pushed(
+    shared_hub: SharedHub, free: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = _run("push", free, "bob/tiny")
     assert other.exit_code == 6
     assert 'rights to create a repository under the namespace "bob"' in other.stderr
@@ -132,14 +149,18 @@ def test_without_a_token_and_to_another_owner_nothing_is_pushed(shared_hub: Shar
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
-def test_a_hub_that_refuses_a_pull_leaves_nothing(shared_hub: SharedHub, dataset: Repo, tmp_path: Path, status: int) -> None:
+def test_a_hub_that_refuses_a_pull_leaves_nothing(
+    shared_hub: SharedHub, dataset: Repo, tmp_path: Path, status: int
+) -> None:
     shared_hub.fault = lambda _method, path: status if "/tree/" in path else None
     refused = _run("pull", NAME, tmp_path / "here")
     assert (refused.exit_code, (tmp_path / "here").exists()) == (6, False)
     assert f"pull from {NAME}: the hub refuses ({status})" in refused.stderr
 
 
-def test_an_interrupted_pull_resumes_with_the_files_that_are_not_here(shared_hub: SharedHub, dataset: Repo, tmp_path: Path) -> None:
+def test_an_interrupted_pull_resumes_with_the_files_that_are_not_here(
+    shared_hub: SharedHub, dataset: Repo, tmp_path: Path
+) -> None:
     shared_hub.fault = lambda method, path: "drop" if method == "GET" and path.endswith(TRAIN) else None
     broken = _run("pull", NAME, tmp_path / "here")
     assert (broken.exit_code, (tmp_path / "here").exists()) == (6, False)
@@ -148,7 +169,11 @@ def test_an_interrupted_pull_resumes_with_the_files_that_are_not_here(shared_hub
     before = dict(shared_hub.asked)
     assert _run("pull", NAME, tmp_path / "here").exit_code == 0
     place = f"/datasets/{NAME}/resolve/{dataset.sha(-1)}/"
-    fetched = {path.removeprefix(place) for (method, path), times in shared_hub.asked.items() if method == "GET" and times > before.get((method, path), 0)}
+    fetched = {
+        path.removeprefix(place)
+        for (method, path), times in shared_hub.asked.items()
+        if method == "GET" and times > before.get((method, path), 0)
+    }
     assert TRAIN in fetched
     assert "meta/info.json" not in fetched
 
@@ -156,11 +181,17 @@ def test_an_interrupted_pull_resumes_with_the_files_that_are_not_here(shared_hub
 def test_an_unknown_repository_or_revision_is_said_to_be_unknown(dataset: Repo, tmp_path: Path) -> None:
     assert "no such repository or revision, or it is private" in _run("pull", "ann/other", tmp_path / "here").stderr
     assert "no such repository or revision" in _run("pull", NAME, tmp_path / "here", "--revision", "v9").stderr
-    for wrong in (["pull", "tiny", "here"], ["pull", "../../etc", "here"], ["pull", NAME, "here", "--revision", "../../x"]):
+    for wrong in (
+        ["pull", "tiny", "here"],
+        ["pull", "../../etc", "here"],
+        ["pull", NAME, "here", "--revision", "../../x"],
+    ):
         assert _run(*wrong).exit_code == 2
 
 
-def test_a_hub_that_is_not_there_or_must_not_be_asked_ends_with_one_sentence(free: Path, monkeypatch: pytest.MonkeyPatch, hub_cache: Path) -> None:
+def test_a_hub_that_is_not_there_or_must_not_be_asked_ends_with_one_sentence(
+    free: Path, monkeypatch: pytest.MonkeyPatch, hub_cache: Path
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     silent = _push(free)
@@ -173,7 +204,9 @@ def test_a_hub_that_is_not_there_or_must_not_be_asked_ends_with_one_sentence(fre
 # What must not be passed on.
 
 
-def test_shards_that_must_not_be_passed_on_go_nowhere_without_a_word_of_the_user(shared_hub: SharedHub, sound: Path) -> None:
+def test_shards_that_must_not_be_passed_on_go_nowhere_without_a_word_of_the_user(
+    shared_hub: SharedHub, sound: Path
+) -> None:
     refused = _push(sound)
     assert refused.exit_code == 2
     assert "Do not redistribute this folder" in refused.stderr
@@ -184,7 +217,9 @@ def test_shards_that_must_not_be_passed_on_go_nowhere_without_a_word_of_the_user
     assert not shared_hub.asked
 
 
-def test_confirmed_they_go_to_a_private_repository_and_never_to_one_that_is_public(shared_hub: SharedHub, sound: Path) -> None:
+def test_confirmed_they_go_to_a_private_repository_and_never_to_one_that_is_public(
+    shared_hub: SharedHub, sound: Path
+) -> None:
     assert _push(sound, "--yes-i-may").exit_code == 0
     assert shared_hub.repos["dataset", NAME].private
     shared_hub.repos["dataset", NAME] = Repo(private=False)
@@ -196,7 +231,9 @@ def test_confirmed_they_go_to_a_private_repository_and_never_to_one_that_is_publ
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 2)])
-def test_on_a_terminal_the_user_is_asked(shared_hub: SharedHub, sound: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int) -> None:
+def test_on_a_terminal_the_user_is_asked(
+    shared_hub: SharedHub, sound: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
     monkeypatch.setattr("merc.commands.sharing._on_a_terminal", lambda: True)
     asked = CliRunner().invoke(main, ["push", str(sound), NAME], input=answer)
     assert asked.exit_code == code
@@ -242,8 +279,19 @@ def test_shards_without_a_card_are_not_pushed(shared_hub: SharedHub, free: Path)
 # A hostile repository.
 
 
-def test_paths_out_of_the_folder_and_foreign_files_are_neither_fetched_nor_written(shared_hub: SharedHub, dataset: Repo, tmp_path: Path) -> None:
-    evil = ["../../evil.json", "/etc/evil", "meta/../../evil.json", "dialogues/../evil.parquet", "weights.bin", "load.py", "meta/info.json\n", "..\\evil.json"]
+def test_paths_out_of_the_folder_and_foreign_files_are_neither_fetched_nor_written(
+    shared_hub: SharedHub, dataset: Repo, tmp_path: Path
+) -> None:
+    evil = [
+        "../../evil.json",
+        "/etc/evil",
+        "meta/../../evil.json",
+        "dialogues/../evil.parquet",
+        "weights.bin",
+        "load.py",
+        "meta/info.json\n",
+        "..\\evil.json",
+    ]
     dataset.commit({**dataset.commits[-1], **dict.fromkeys(evil, b"evil")})
     pulled = _run("pull", NAME, tmp_path / "deep" / "er" / "here")
     assert pulled.exit_code == 0, pulled.output
@@ -254,7 +302,9 @@ def test_paths_out_of_the_folder_and_foreign_files_are_neither_fetched_nor_writt
 
 
 def _changed(name: str, how: Callable[[bytes], bytes]) -> Callable[[SharedHub, Repo], None]:
-    return lambda _hub, repo: setattr(repo, "commits", [*repo.commits, {**repo.commits[-1], name: how(repo.commits[-1][name])}])
+    return lambda _hub, repo: setattr(
+        repo, "commits", [*repo.commits, {**repo.commits[-1], name: how(repo.commits[-1][name])}]
+    )
 
 
 def _listed(name: str, **facts: Any) -> Callable[[SharedHub, Repo], None]:
@@ -262,24 +312,38 @@ def _listed(name: str, **facts: Any) -> Callable[[SharedHub, Repo], None]:
 
 
 def _without(name: str) -> Callable[[SharedHub, Repo], None]:
-    return lambda _hub, repo: setattr(repo, "commits", [{key: data for key, data in repo.commits[-1].items() if key != name}])
+    return lambda _hub, repo: setattr(
+        repo, "commits", [{key: data for key, data in repo.commits[-1].items() if key != name}]
+    )
 
 
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        (_changed(TRAIN, lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]), "another sha256: its content was changed"),
+        (
+            _changed(TRAIN, lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]),
+            "another sha256: its content was changed",
+        ),
         (_changed(TRAIN, lambda data: data[: len(data) // 2]), "bytes instead of"),
         (_changed(TRAIN, lambda _data: b"PAR1" * 9), "problems"),
         (_changed("meta/info.json", lambda _data: b"{}"), "meta/info.json"),
         (_changed("meta/info.json", lambda _data: b"[" * 100_000), "meta/info.json"),
-        (_changed("meta/manifest.json", lambda data: data.replace(b'"README', b'"x').replace(b"croissant.json", b"../croissant.js")), "not a plain path"),
+        (
+            _changed(
+                "meta/manifest.json",
+                lambda data: data.replace(b'"README', b'"x').replace(b"croissant.json", b"../croissant.js"),
+            ),
+            "not a plain path",
+        ),
         (_without("meta/stats.json"), "meta/stats.json"),
         (_without(TRAIN), "problems, those of `merc-shards validate`"),
         (_listed(TRAIN, size=3), "bytes came instead of the 3 that are listed"),
         (_listed(TRAIN, lfs={"oid": "0" * 64, "size": 1, "pointerSize": 130}), "its content has the hash"),
         (_listed("meta/info.json", oid="0" * 40), "its content has the hash"),
-        (lambda _hub, repo: repo.commit({"model.safetensors": b"x", "load.py": b"y"}), "none of its files are of the kind that is pulled here"),
+        (
+            lambda _hub, repo: repo.commit({"model.safetensors": b"x", "load.py": b"y"}),
+            "none of its files are of the kind that is pulled here",
+        ),
     ],
 )
 def test_a_repository_that_is_not_what_it_says_is_refused_and_what_is_here_stays(
@@ -321,6 +385,15 @@ def test_what_is_here_is_replaced_only_if_that_is_asked_for(dataset: Repo, free:
 
 def test_only_names_that_shards_have_are_ours() -> None:
     ours = [*RECORDS, *TABLES]
-    others = ["", "readme.md", "dialogues/train.parquet", "dialogues/all-00000-of-00001.parquet", "meta/x.json", "x/README.md", "README.md/", f"{TRAIN}\n"]
+    others = [
+        "",
+        "readme.md",
+        "dialogues/train.parquet",
+        "dialogues/all-00000-of-00001.parquet",
+        "meta/x.json",
+        "x/README.md",
+        "README.md/",
+        f"{TRAIN}\n",
+    ]
     assert all(map(sharing.is_ours, ours))
     assert not any(map(sharing.is_ours, others))

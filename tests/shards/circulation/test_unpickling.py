@@ -1,4 +1,6 @@
-"""The unpickler: what it admits comes out as it went in; what else a file asks for is refused by name, and nothing runs."""
+"""The unpickler: what it admits comes out as it went in; what else a file asks for is refused by name, and nothing
+runs.
+"""
 
 import io
 import os
@@ -33,7 +35,9 @@ class _Sample:
 
 
 def _global(name: str, arguments: bytes = b"") -> bytes:
-    """A pickle of protocol 0 that calls ``module name`` with a string, written by hand: the names need not exist here."""
+    """A pickle of protocol 0 that calls ``module name`` with a string, written by hand: the names need not exist
+    here.
+    """
     module, _, function = name.rpartition(".")
     return b"c" + module.encode() + b"\n" + function.encode() + b"\n(" + arguments + b"tR."
 
@@ -49,7 +53,9 @@ def test_containers_numbers_and_arrays_come_out_as_they_went_in(pickled: Pickled
         np.array([b"x", b"yz"]),
         np.zeros((0, 4), dtype="f2"),
     ]
-    path = pickled({"arrays": arrays, 3: (None, True, 1.5, -(2**70), "é", b"\x80\x00", {1, 2}, frozenset("a"))}, protocol=protocol)
+    path = pickled(
+        {"arrays": arrays, 3: (None, True, 1.5, -(2**70), "é", b"\x80\x00", {1, 2}, frozenset("a"))}, protocol=protocol
+    )
     content = unpickling.load_here(path)
     assert content[3] == (None, True, 1.5, -(2**70), "é", b"\x80\x00", {1, 2}, frozenset("a"))
     for found, array in zip(content["arrays"], arrays, strict=True):
@@ -61,7 +67,15 @@ def test_odd_dictionaries_scalars_and_rows_of_objects_become_plain_ones(pickled:
     counted: defaultdict[str, list[int]] = defaultdict(list)
     counted["a"].append(1)
     path = pickled(
-        [OrderedDict(b=1), counted, np.float32(0.5), np.int64(7), np.bool_(True), np.array(["x", None, np.arange(2)], dtype=object), bytearray(b"q")]
+        [
+            OrderedDict(b=1),
+            counted,
+            np.float32(0.5),
+            np.int64(7),
+            np.bool_(True),
+            np.array(["x", None, np.arange(2)], dtype=object),
+            bytearray(b"q"),
+        ]
     )
     ordered, default, *scalars, objects, raw = unpickling.load_here(path)
     assert (type(ordered), ordered, type(default), default) == (dict, {"b": 1}, dict, {"a": [1]})
@@ -117,13 +131,22 @@ def test_parts_that_occur_twice_are_one_object(pickled: Pickled) -> None:
 def test_any_other_name_is_refused_and_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / "hostile.pkl"
     path.write_bytes(_global(name, b"Vwhoami\n"))
-    with pytest.raises(BadTable, match=f"hostile.pkl: refused: it asks for {name.replace('.', '[.]')}, .*Nothing of it was run"):
+    with pytest.raises(
+        BadTable, match=f"hostile.pkl: refused: it asks for {name.replace('.', '[.]')}, .*Nothing of it was run"
+    ):
         unpickling.load_here(path)
 
 
 def test_a_hostile_pickle_runs_nothing(pickled: Pickled, tmp_path: Path) -> None:
     mark = tmp_path / "owned"
-    hostile = {"labels": {"a": [1]}, "text": [_Calls(os.system, f"touch {mark}"), _Calls(eval, f"open({str(mark)!r}, 'w')"), _Calls(Path.touch, mark)]}
+    hostile = {
+        "labels": {"a": [1]},
+        "text": [
+            _Calls(os.system, f"touch {mark}"),
+            _Calls(eval, f"open({str(mark)!r}, 'w')"),
+            _Calls(Path.touch, mark),
+        ],
+    }
     for protocol in range(6):
         path = pickled(hostile, protocol=protocol)
         pickle.loads(path.read_bytes())  # noqa: S301 - it would
@@ -149,11 +172,19 @@ def test_a_stack_global_that_reaches_into_a_module_is_refused(tmp_path: Path) ->
 
 def _array(*, shape: Any = (2,), dtype: Any = None, raw: Any = b"\0" * 8, subtype: Any = np.ndarray) -> _Calls:
     """An array with a state of one's choice."""
-    return _Calls(np.empty(0).__reduce__()[0], subtype, (0,), b"b", state=(1, shape, np.dtype("f4") if dtype is None else dtype, False, raw))
+    return _Calls(
+        np.empty(0).__reduce__()[0],
+        subtype,
+        (0,),
+        b"b",
+        state=(1, shape, np.dtype("f4") if dtype is None else dtype, False, raw),
+    )
 
 
 class _TamperedDType:
-    """The dtype of a record that holds pointers, whose flags say that it does not: numpy would take the array's bytes for addresses."""
+    """The dtype of a record that holds pointers, whose flags say that it does not: numpy would take the array's bytes
+    for addresses.
+    """
 
     def __reduce__(self) -> Any:
         return np.dtype, ("V8", False, True), (3, "|", None, ("f",), {"f": (np.dtype("O"), 0)}, 8, 1, 0)
@@ -186,7 +217,10 @@ def test_what_numpy_would_trust_is_checked(pickled: Pickled, content: Any, messa
         unpickling.load_here(pickled(content))
 
 
-@pytest.mark.parametrize("name", ["numpy\nndarray", "numpy\ndtype", "numpy.core.multiarray\n_reconstruct", "_codecs\nencode", "builtins\nlist"])
+@pytest.mark.parametrize(
+    "name",
+    ["numpy\nndarray", "numpy\ndtype", "numpy.core.multiarray\n_reconstruct", "_codecs\nencode", "builtins\nlist"],
+)
 @pytest.mark.parametrize("state", [b"(dVplain\nI1\ns", b"(N(dV__defaults__\n(I1\ntstt", b"I1\n"])
 def test_what_is_admitted_cannot_be_changed(tmp_path: Path, pickled: Pickled, name: str, state: bytes) -> None:
     # "b" gives a state to what lies before it, which for a function or a class would be for good.
@@ -217,7 +251,9 @@ def test_buffers_beside_the_file_are_refused(tmp_path: Path) -> None:
         unpickling.load_here(path)
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x80\x02(lp0", b"garbage", b"\x80\x02]" * 3, b"\x8e" + b"\xff" * 8])
+@pytest.mark.parametrize(
+    "data", [b"", b"PK\x03\x04", b"\x80\x02(lp0", b"garbage", b"\x80\x02]" * 3, b"\x8e" + b"\xff" * 8]
+)
 def test_what_is_no_whole_pickle_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "odd.pkl"
     path.write_bytes(data)
@@ -252,9 +288,16 @@ def _nested_key(depth: int) -> bytes:
 
 
 def _shared(depth: int, *, key: bool) -> bytes:
-    """A pair of twice the same pair, and so on: 2^depth parts in a file of a few bytes; as a key, it is hashed part by part."""
+    """A pair of twice the same pair, and so on: 2^depth parts in a file of a few bytes; as a key, it is hashed part by
+    part.
+    """
     pairs = (
-        b")q\x000" + b"".join(b"h" + bytes([one]) + b"h" + bytes([one]) + b"\x86q" + bytes([one + 1]) + b"0" for one in range(depth)) + b"h" + bytes([depth])
+        b")q\x000"
+        + b"".join(
+            b"h" + bytes([one]) + b"h" + bytes([one]) + b"\x86q" + bytes([one + 1]) + b"0" for one in range(depth)
+        )
+        + b"h"
+        + bytes([depth])
     )
     return b"\x80\x02}" + pairs + b"K\x01s." if key else b"\x80\x02" + pairs + b"."
 

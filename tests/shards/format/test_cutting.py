@@ -16,7 +16,9 @@ from merc.shards.format.cutting import file_name, plan_files
         ([1, 500, 1], [(0, 1), (1, 2), (2, 3)]),
     ],
 )
-def test_a_file_ends_before_the_dialogue_that_would_exceed_the_limit(sizes: list[int], spans: list[tuple[int, int]]) -> None:
+def test_a_file_ends_before_the_dialogue_that_would_exceed_the_limit(
+    sizes: list[int], spans: list[tuple[int, int]]
+) -> None:
     assert plan_files(sizes, 100) == spans
 
 

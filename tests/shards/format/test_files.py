@@ -58,7 +58,9 @@ def test_another_schema_version_is_refused_by_every_way_of_reading(path: Path) -
     facts = {**json.loads(table.schema.metadata[b"merc"]), "schema_version": "1"}
     pq.write_table(table.replace_schema_metadata({"merc": json.dumps(facts)}), path)
     for read in _read_in_every_way(path.parents[1]):
-        with pytest.raises(BadTable, match=r"train-00000-of-00001\.parquet: schema version '1', this program reads '2'"):
+        with pytest.raises(
+            BadTable, match=r"train-00000-of-00001\.parquet: schema version '1', this program reads '2'"
+        ):
             read()
 
 
@@ -66,14 +68,19 @@ def test_a_missing_file_of_a_split_is_named(extracted: Make) -> None:
     root = extracted().build(max_file_bytes=1)
     (root / "dialogues" / "train-00001-of-00003.parquet").unlink()
     for read in [lambda: splits(root), *_read_in_every_way(root)]:
-        with pytest.raises(BadTable, match=r"files of train are missing: train-00001-of-00003\.parquet; and some are of another making: none"):
+        with pytest.raises(
+            BadTable,
+            match=r"files of train are missing: train-00001-of-00003\.parquet; and some are of another making: none",
+        ):
             read()
 
 
 def test_files_of_two_makings_are_refused(extracted: Make) -> None:
     root = extracted().build(max_file_bytes=1)
     (root / "dialogues" / "train-00000-of-00001.parquet").write_bytes(b"")
-    with pytest.raises(BadTable, match=r"missing: none; and some are of another making: train-00000-of-00003.*, train-00001"):
+    with pytest.raises(
+        BadTable, match=r"missing: none; and some are of another making: train-00000-of-00003.*, train-00001"
+    ):
         read_split(root, "train")
 
 
@@ -91,7 +98,10 @@ def test_one_row_group_of_many_is_read_to_find_a_dialogue(extracted: Make) -> No
 
 def test_a_split_without_rows_is_read_as_none(path: Path) -> None:
     parquet.write(path, pq.read_table(path).slice(0, 0))
-    assert (read_split(path.parents[1], "train", ["text"]).num_rows, read_split(path.parents[1], "train").schema) == (0, pq.read_schema(path))
+    assert (read_split(path.parents[1], "train", ["text"]).num_rows, read_split(path.parents[1], "train").schema) == (
+        0,
+        pq.read_schema(path),
+    )
     assert list(Dialogues(path.parents[1], "train").batches(2, seed=0)) == []
 
 

@@ -6,7 +6,9 @@ from merc.shards.format.moments import RunningMoments
 
 
 def test_pieces_give_the_moments_of_the_whole_also_far_from_zero() -> None:
-    values_ND = (np.random.default_rng(1).normal(size=(1000, 5)) * [1, 10, 0.1, 0, 1] + [0, 1e4, 5, 3, -1e3]).astype(np.float32)
+    values_ND = (np.random.default_rng(1).normal(size=(1000, 5)) * [1, 10, 0.1, 0, 1] + [0, 1e4, 5, 3, -1e3]).astype(
+        np.float32
+    )
     moments = RunningMoments(5)
     for piece in np.array_split(values_ND, [0, 1, 17, 400]):
         moments.add(piece)

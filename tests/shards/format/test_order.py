@@ -29,7 +29,10 @@ def test_the_spans_of_all_ranks_and_workers_are_the_whole_order_without_overlap(
     assert sorted(whole) == [(group, row) for group, count in enumerate(groups) for row in range(count)]
     spans = [[Part(rank, ranks, worker, workers).span(total) for worker in range(workers)] for rank in range(ranks)]
     assert [one for of_rank in spans for span in of_rank for one in _positions(groups, span, seed, width)] == whole
-    for sizes in ([of_rank[-1][1] - of_rank[0][0] for of_rank in spans], *([stop - start for start, stop in of_rank] for of_rank in spans)):
+    for sizes in (
+        [of_rank[-1][1] - of_rank[0][0] for of_rank in spans],
+        *([stop - start for start, stop in of_rank] for of_rank in spans),
+    ):
         assert sizes == sorted(sizes, reverse=True)
         assert sizes[0] - sizes[-1] <= 1
 
@@ -65,9 +68,16 @@ def test_other_seeds_give_other_orders_and_the_same_seed_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("rank", "ranks", "worker", "workers", "message"),
-    [(2, 2, 0, 1, "rank 2 of 2; valid: 0 to 1"), (-1, 2, 0, 1, "rank -1 of 2"), (0, 1, 3, 3, "worker 3 of 3; valid: 0 to 2"), (0, 0, 0, 1, "rank 0 of 0")],
+    [
+        (2, 2, 0, 1, "rank 2 of 2; valid: 0 to 1"),
+        (-1, 2, 0, 1, "rank -1 of 2"),
+        (0, 1, 3, 3, "worker 3 of 3; valid: 0 to 2"),
+        (0, 0, 0, 1, "rank 0 of 0"),
+    ],
 )
-def test_ranks_and_workers_that_are_not_there_are_refused(rank: int, ranks: int, worker: int, workers: int, message: str) -> None:
+def test_ranks_and_workers_that_are_not_there_are_refused(
+    rank: int, ranks: int, worker: int, workers: int, message: str
+) -> None:
     with pytest.raises(BadSettings, match=message):
         Part(rank, ranks, worker, workers)
 

@@ -40,7 +40,10 @@ def test_a_dialogue_is_found_in_any_file_of_its_split(extracted: Make) -> None:
     assert offsets.tolist() == [0, 2]
 
 
-@pytest.mark.parametrize(("name", "message"), [("train/dia7", "no dialogue 'train/dia7'; did you mean 'train/dia"), ("../../x", "no dialogue '../../x'")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("train/dia7", "no dialogue 'train/dia7'; did you mean 'train/dia"), ("../../x", "no dialogue '../../x'")],
+)
 def test_an_unknown_dialogue_is_refused_with_the_nearest(extracted: Make, name: str, message: str) -> None:
     with pytest.raises(BadTable, match=message):
         reader.dialogue(extracted().build(), name)
@@ -86,7 +89,9 @@ def test_another_schema_version_is_named(extracted: Make) -> None:
     pq.write_table(table.replace_schema_metadata({"merc": json.dumps(facts)}), path)
     with pytest.raises(BadTable, match=r"dev-00000-of-00001\.parquet: schema version '9', this program reads '2'"):
         reader.read_split(root, "dev")
-    files.write_json(root / "meta" / "info.json", {**files.read_json(root / "meta" / "info.json"), "schema_version": "9"})
+    files.write_json(
+        root / "meta" / "info.json", {**files.read_json(root / "meta" / "info.json"), "schema_version": "9"}
+    )
     with pytest.raises(BadTable, match=r"info.json: schema version '9'"):
         reader.info(root)
 

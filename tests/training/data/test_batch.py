@@ -13,7 +13,13 @@ import torch
         ({"lengths": torch.ones(3, dtype=torch.long)}, "lengths are"),
         ({"dialogue_ids": ("one",)}, "1 ids"),
         ({"sequences": {"text": torch.zeros(6, 3, 5)}}, "sequences of text"),
-        ({"sequences": {"text": torch.zeros(6, 3, 5)}, "sequence_mask": {"text": torch.zeros(6, 2, dtype=torch.bool)}}, "sequences of text"),
+        (
+            {
+                "sequences": {"text": torch.zeros(6, 3, 5)},
+                "sequence_mask": {"text": torch.zeros(6, 2, dtype=torch.bool)},
+            },
+            "sequences of text",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_together_are_refused(make_batch, change, words):

@@ -20,7 +20,10 @@ def test_a_batch_is_its_dialogues_padded(split):
         start, length = int(split.starts[index]), int(split.lengths[index])
         rows = slice(start, start + length)
         assert batch.dialogue_ids[place] == split.dialogue_ids[index]
-        assert batch.utterance_index[place].tolist() == [*range(start, start + length), *[-1] * (batch.utterance_mask.shape[1] - length)]
+        assert batch.utterance_index[place].tolist() == [
+            *range(start, start + length),
+            *[-1] * (batch.utterance_mask.shape[1] - length),
+        ]
         assert torch.equal(batch.labels[place, :length], split.labels[rows])
         assert torch.equal(batch.speakers[place, :length], split.speakers[rows])
         for name in ("text", "audio"):
@@ -40,24 +43,44 @@ def test_padding_is_zero_absent_and_unlabelled(split):
 
 def test_an_epoch_holds_every_dialogue_once_and_the_seed_decides_the_order(split):
     def order(seed):
-        return [one for batch in shuffled_batches(split, 7, torch.Generator().manual_seed(seed)) for one in batch.dialogue_ids]
+        return [
+            one
+            for batch in shuffled_batches(split, 7, torch.Generator().manual_seed(seed))
+            for one in batch.dialogue_ids
+        ]
 
     assert sorted(order(0)) == sorted(split.dialogue_ids)
     assert order(0) == order(0) != order(1)
-    assert sorted(one for batch in evaluation_batches(split) for one in batch.dialogue_ids) == sorted(split.dialogue_ids)
+    assert sorted(one for batch in evaluation_batches(split) for one in batch.dialogue_ids) == sorted(
+        split.dialogue_ids
+    )
 
 
 def test_a_batch_moves_with_all_its_tensors(split):
     batch = collate(split, torch.arange(3)).to("meta")
-    assert {tensor.device.type for tensor in (batch.labels, batch.utterance_index, batch.lengths, *batch.features.values(), *batch.modality_mask.values())} == {
-        "meta"
-    }
+    assert {
+        tensor.device.type
+        for tensor in (
+            batch.labels,
+            batch.utterance_index,
+            batch.lengths,
+            *batch.features.values(),
+            *batch.modality_mask.values(),
+        )
+    } == {"meta"}
 
 
 def test_what_a_batch_knows_on_the_host_is_what_it_would_work_out(make_shards):
     split = read_split(make_shards(labels=lambda label: label - 1).shards, "train", ["text"], classes=3)
     batch = collate(split, torch.tensor([5, 0, 9]))
-    known = ("real_positions", "labelled_positions", "lengths_cpu", "speakers_cpu", "dialogue_index_cpu", "utterance_index_cpu")
+    known = (
+        "real_positions",
+        "labelled_positions",
+        "lengths_cpu",
+        "speakers_cpu",
+        "dialogue_index_cpu",
+        "utterance_index_cpu",
+    )
     assert set(known) <= vars(batch).keys()
     worked_out = replace(batch)
     for name in known:

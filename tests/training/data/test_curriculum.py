@@ -21,7 +21,10 @@ SPEAKERS = [[0, 1, 0, 1], [0, 0, 0, 0], [0], [0, 0, 0, 0, 0, 0], [0, 0, 0, 0], [
 
 def slowly(emotions, speakers):
     """A dialogue's difficulty, by the formula, with a list for each speaker."""
-    said = {speaker: [emotion for emotion, who in zip(emotions, speakers, strict=True) if who == speaker and emotion >= 0] for speaker in speakers}
+    said = {
+        speaker: [emotion for emotion, who in zip(emotions, speakers, strict=True) if who == speaker and emotion >= 0]
+        for speaker in speakers
+    }
     shifts = sum(one != other for own in said.values() for one, other in itertools.pairwise(own))
     return (shifts + len(said)) / (sum(map(len, said.values())) + len(said))
 
@@ -36,7 +39,9 @@ def test_the_difficulty_of_a_few_dialogues(make_split):
 def test_it_is_the_formula_for_any_dialogues(make_split, seed):
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, 9, (12,), generator=generator).tolist()
-    emotions, speakers = [[torch.randint(low, 3, (length,), generator=generator).tolist() for length in lengths] for low in (-1, 0)]
+    emotions, speakers = [
+        [torch.randint(low, 3, (length,), generator=generator).tolist() for length in lengths] for low in (-1, 0)
+    ]
     expected = [slowly(*pair) for pair in zip(emotions, speakers, strict=True)]
     assert difficulty(make_split(emotions, speakers=speakers)).tolist() == pytest.approx(expected)
 
@@ -55,7 +60,11 @@ def test_each_epoch_adds_a_bucket_until_all_are_in(make_split):
 
 
 @pytest.mark.parametrize(
-    ("emotions", "words"), [([[0], [1], [2], [1]], "all 4 train dialogues have one utterance"), ([[0, 1], [1, 2], [0, 2]], "difficulty 0.667")]
+    ("emotions", "words"),
+    [
+        ([[0], [1], [2], [1]], "all 4 train dialogues have one utterance"),
+        ([[0, 1], [1, 2], [0, 2]], "difficulty 0.667"),
+    ],
 )
 def test_a_curriculum_over_dialogues_that_are_equally_hard_is_refused(make_split, emotions, words):
     with pytest.raises(BadSettings, match=words):
@@ -73,7 +82,10 @@ def test_more_buckets_than_dialogues_are_refused(make_split):
         ({"curriculum": {"buckets": 1}}, r"recipes\.all\.curriculum\.buckets"),
         ({"curriculum": {"bucket": 4}}, r"curriculum\.bucket; did you mean 'buckets'"),
         ({"curriculum": {"buckets": 6}}, "buckets is 6, and after 5 epochs"),
-        ({"curriculum": {"buckets": 2}, "neighbours": {"similarity": "path", "per_dialogue": 2}}, "one of them must go"),
+        (
+            {"curriculum": {"buckets": 2}, "neighbours": {"similarity": "path", "per_dialogue": 2}},
+            "one of them must go",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_be_is_told_so(tree, change, words):
@@ -137,5 +149,10 @@ def test_train_dialogues_of_one_utterance_end_a_run_before_it_begins(make_shards
 
     tree["recipes"]["text"]["curriculum"] = {"buckets": 2}
     with pytest.raises(BadSettings, match="all 24 train dialogues have one utterance; leave"):
-        train(resolve(Params(tree), "text"), make_shards(change=shortened), RunOptions(device="cpu"), runs=tmp_path / "runs")
+        train(
+            resolve(Params(tree), "text"),
+            make_shards(change=shortened),
+            RunOptions(device="cpu"),
+            runs=tmp_path / "runs",
+        )
     assert not list((tmp_path / "runs").rglob("*.safetensors"))

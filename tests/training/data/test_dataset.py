@@ -25,7 +25,12 @@ def test_a_split_holds_the_shards_row_after_row(make_shards):
 
 def test_the_last_row_is_padding(make_shards):
     split = read_split(make_shards().shards, "dev", ["text"], classes=3)
-    assert (split.labels[-1], split.speakers[-1], split.present["text"][-1], split.features["text"][-1].abs().sum()) == (-1, 0, False, 0)
+    assert (
+        split.labels[-1],
+        split.speakers[-1],
+        split.present["text"][-1],
+        split.features["text"][-1].abs().sum(),
+    ) == (-1, 0, False, 0)
 
 
 def test_present_train_features_are_standardised_and_absent_ones_stay_zero(make_shards):
@@ -66,7 +71,13 @@ def test_vectors_of_several_row_groups_are_those_of_the_table_and_standardising_
     split = read_split(layout.shards, "train", ["audio"], classes=3)
     np.testing.assert_array_equal(split.features["audio"][:-1].numpy(), np.concatenate(whole["audio"].to_pylist()))
     before = split.features["audio"].data_ptr()
-    assert Standardisation.from_stats(reader.stats(layout.shards), ["audio"], limit=4.0).apply_(split).features["audio"].data_ptr() == before
+    assert (
+        Standardisation.from_stats(reader.stats(layout.shards), ["audio"], limit=4.0)
+        .apply_(split)
+        .features["audio"]
+        .data_ptr()
+        == before
+    )
 
 
 def break_label(rows):
@@ -77,7 +88,10 @@ def break_vector(rows):
     rows[1]["text"][0][2] = float("nan")
 
 
-@pytest.mark.parametrize(("fault", "words"), [(break_length, "entries in speaker_index"), (break_label, "emotion_index 3"), (break_vector, "not finite")])
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [(break_length, "entries in speaker_index"), (break_label, "emotion_index 3"), (break_vector, "not finite")],
+)
 def test_faulty_shards_are_refused_naming_the_dialogue(make_shards, fault, words):
     layout = make_shards(change=lambda split, rows: fault(rows) if split == "train" else None)
     with pytest.raises(BadTable, match=words) as raised:

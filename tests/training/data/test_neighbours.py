@@ -28,7 +28,11 @@ def write_index(layout, nearest, similarity="path"):
         for number, others in reversed(nearest.items())
     ]
     schema = pa.schema(
-        [("dialogue_id", pa.string()), (f"neighbours_{similarity}", pa.list_(pa.string())), (f"similarity_{similarity}", pa.list_(pa.float32()))]
+        [
+            ("dialogue_id", pa.string()),
+            (f"neighbours_{similarity}", pa.list_(pa.string())),
+            (f"similarity_{similarity}", pa.list_(pa.float32())),
+        ]
     )
     folder = layout.shards / "trajectories"
     folder.mkdir(exist_ok=True)
@@ -49,7 +53,14 @@ def split(layout):
 
 def test_neighbours_are_places_in_the_split_and_minus_one_where_there_are_fewer(split):
     assert split.neighbours.tolist() == [[1, 2], [0, 2], [1, 0], [-1, -1], [0, -1], [4, 3]]
-    assert split.neighbour_similarity.tolist() == [[1.0, 0.75], [1.0, 0.75], [1.0, 0.75], [0.0, 0.0], [1.0, 0.0], [1.0, 0.75]]
+    assert split.neighbour_similarity.tolist() == [
+        [1.0, 0.75],
+        [1.0, 0.75],
+        [1.0, 0.75],
+        [0.0, 0.0],
+        [1.0, 0.0],
+        [1.0, 0.75],
+    ]
 
 
 def test_a_batch_has_its_dialogues_neighbours(split):
@@ -120,7 +131,12 @@ def test_a_recipe_trains_on_neighbours_and_is_stale_when_they_change(layout, tre
         return forward(self, output, batch, **state)
 
     monkeypatch.setattr(CrossEntropy, "forward", noted)
-    tree["recipes"]["text"] |= {"neighbours": {"similarity": "path", "per_dialogue": 2}, "batch_dialogues": 1, "epochs": 1, "seeds": [0]}
+    tree["recipes"]["text"] |= {
+        "neighbours": {"similarity": "path", "per_dialogue": 2},
+        "batch_dialogues": 1,
+        "epochs": 1,
+        "seeds": [0],
+    }
     run = RunOptions(device="cpu")
     made = train(resolve(Params(tree), "text"), layout, run, runs=tmp_path / "runs")
     assert sorted(seen) == [(1, 2), (2, 2), (3, 2), (3, 2), (3, 2), (3, 2)]

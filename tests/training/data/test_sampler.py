@@ -24,7 +24,9 @@ def renamed(speakers):
 
 
 def slow(emotions, speakers, scenarios, window, *, exclude_same_scenario, match_speakers):
-    """Row of the utterance → its distance, and all windows at that distance as lists of rows, the latest utterance first."""
+    """Row of the utterance → its distance, and all windows at that distance as lists of rows, the latest utterance
+    first.
+    """
     starts = np.cumsum([0, *map(len, emotions)])
     found = {}
     for own, dialogue in enumerate(emotions):
@@ -34,23 +36,37 @@ def slow(emotions, speakers, scenarios, window, *, exclude_same_scenario, match_
             turns = renamed(speakers[own][position - width : position])
             at = {}
             for other, candidates in enumerate(emotions):
-                same_scenario = exclude_same_scenario and scenarios is not None and scenarios[own] and scenarios[own] == scenarios[other]
+                same_scenario = (
+                    exclude_same_scenario
+                    and scenarios is not None
+                    and scenarios[own]
+                    and scenarios[own] == scenarios[other]
+                )
                 if other == own or same_scenario or not width:
                     continue
                 for start in range(len(candidates) - width + 1):
                     if match_speakers and renamed(speakers[other][start : start + width]) != turns:
                         continue
-                    distance = sum(one != two for one, two in zip(wanted, candidates[start : start + width], strict=True))
+                    distance = sum(
+                        one != two for one, two in zip(wanted, candidates[start : start + width], strict=True)
+                    )
                     rows = [int(starts[other]) + start + step for step in reversed(range(width))]
                     at.setdefault(distance, []).append(rows)
             found[int(starts[own]) + position] = (min(at), at[min(at)]) if at else (-1, [])
     return found
 
 
-corpora = st.lists(st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 2)), min_size=1, max_size=7), min_size=1, max_size=6)
+corpora = st.lists(
+    st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 2)), min_size=1, max_size=7), min_size=1, max_size=6
+)
 
 
-@given(corpus=corpora, window=st.integers(1, 5), scenarios=st.sampled_from([None, "aabbab", ["", "", "a", "a", "", "b"]]), switches=st.integers(0, 3))
+@given(
+    corpus=corpora,
+    window=st.integers(1, 5),
+    scenarios=st.sampled_from([None, "aabbab", ["", "", "a", "a", "", "b"]]),
+    switches=st.integers(0, 3),
+)
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_exactly_the_nearest_windows_are_drawn(make_split, corpus, window, scenarios, switches):
     emotions = [[label for label, _ in dialogue] for dialogue in corpus]
@@ -89,7 +105,8 @@ def test_windows_relax_from_the_exact_one_as_little_as_possible(make_split):
 
 
 def test_windows_at_the_smallest_distance_are_equally_likely(make_split):
-    # Before the last utterance of the first dialogue: joy fear. At distance 1 elsewhere, of two patterns: joy joy at 4, 5; sad fear at 7, 10, 13.
+    # Before the last utterance of the first dialogue: joy fear. At distance 1 elsewhere, of two patterns: joy joy at 4,
+    # 5; sad fear at 7, 10, 13.
     emotions = [[JOY, FEAR, SAD], [SAD, JOY, JOY], [SAD, FEAR], [SAD], [SAD, FEAR], [SAD], [SAD, FEAR]]
     sampler = EmotionWindowSampler(make_split(emotions), 2, exclude_same_scenario=False, match_speakers=False)
     generator = torch.Generator().manual_seed(4)
@@ -139,7 +156,9 @@ def meld_emotions(real_data):
 def test_on_meld_nearly_every_window_of_four_has_an_exact_twin(make_split, meld_emotions):
     names = sorted({name for dialogue in meld_emotions for name in dialogue})
     emotions = [[names.index(name) for name in dialogue] for dialogue in meld_emotions]
-    sampler = EmotionWindowSampler(make_split(emotions, modalities=[]), 4, exclude_same_scenario=True, match_speakers=False)
+    sampler = EmotionWindowSampler(
+        make_split(emotions, modalities=[]), 4, exclude_same_scenario=True, match_speakers=False
+    )
     homes = {}  # pattern → dialogues that have it
     for number, dialogue in enumerate(emotions):
         for start in range(len(dialogue) - 3):
@@ -157,9 +176,14 @@ def test_on_meld_nearly_every_window_of_four_has_an_exact_twin(make_split, meld_
     assert sampler.distances[positions >= 4].tolist() == expected
     assert Counter(expected) == {0: 5796, 1: 424, 2: 1}  # 93.2 %, and all but "anger fear sadness disgust" within 1
     rows = sampler.draw(torch.Generator().manual_seed(0)).numpy()
-    labels, owners = np.concatenate(emotions), np.repeat(np.arange(len(emotions)), [len(dialogue) for dialogue in emotions])
+    labels, owners = (
+        np.concatenate(emotions),
+        np.repeat(np.arange(len(emotions)), [len(dialogue) for dialogue in emotions]),
+    )
     full = np.flatnonzero(positions >= 4)
-    assert np.array_equal((labels[rows[full]] != labels[full[:, None] - np.arange(1, 5)]).sum(axis=1), sampler.distances[full])
+    assert np.array_equal(
+        (labels[rows[full]] != labels[full[:, None] - np.arange(1, 5)]).sum(axis=1), sampler.distances[full]
+    )
     assert (owners[rows[full]] != owners[full][:, None]).all()
     assert (np.diff(rows[full], axis=1) == -1).all()  # consecutive, and in one dialogue
     assert (owners[rows[full]] == owners[rows[full][:, :1]]).all()

@@ -24,19 +24,26 @@ def layout(make_shards, keep_frames):
 
 
 def read(layout, split="train", longest=4):
-    return with_sequences(read_split(layout.shards, split, MODALITIES, 3), layout.shards, reader.info(layout.shards), longest)
+    return with_sequences(
+        read_split(layout.shards, split, MODALITIES, 3), layout.shards, reader.info(layout.shards), longest
+    )
 
 
 def kept(layout, name):
     """utterance id → its frames, as the extraction gives them."""
-    return {utterance_id: vectors for utterance_id, vectors, _ in sequences.read(layout.features(name, f"{name}-encoder"))}
+    return {
+        utterance_id: vectors for utterance_id, vectors, _ in sequences.read(layout.features(name, f"{name}-encoder"))
+    }
 
 
 def shortened(vectors, longest):
     """Means of equal parts, part by part."""
     if len(vectors) <= longest:
         return vectors
-    parts = [vectors[part * len(vectors) // longest : (part + 1) * len(vectors) // longest].astype(np.float64) for part in range(longest)]
+    parts = [
+        vectors[part * len(vectors) // longest : (part + 1) * len(vectors) // longest].astype(np.float64)
+        for part in range(longest)
+    ]
     return np.stack([part.mean(axis=0) for part in parts])
 
 
@@ -44,7 +51,11 @@ def shortened(vectors, longest):
 def test_a_batch_has_the_frames_of_its_utterances_in_order(layout, split):
     found, chosen = read(layout, split), torch.tensor([5, 0, 7])
     batch = collate(found, chosen)
-    ids = [found.utterance_ids[int(found.starts[index]) + step] for index in chosen for step in range(int(found.lengths[index]))]
+    ids = [
+        found.utterance_ids[int(found.starts[index]) + step]
+        for index in chosen
+        for step in range(int(found.lengths[index]))
+    ]
     for name in MODALITIES:
         expected = [shortened(kept(layout, name)[one], 4) for one in ids]
         values, mask = batch.sequences[name], batch.sequence_mask[name]
@@ -58,8 +69,14 @@ def test_a_batch_has_the_frames_of_its_utterances_in_order(layout, split):
 
 
 def test_splits_that_are_joined_find_their_frames(layout):
-    info, parts = reader.info(layout.shards), [read_split(layout.shards, split, MODALITIES, 3) for split in ("dev", "train")]
-    joined, apart = with_sequences(concatenated(parts), layout.shards, info, 4), [with_sequences(part, layout.shards, info, 4) for part in parts]
+    info, parts = (
+        reader.info(layout.shards),
+        [read_split(layout.shards, split, MODALITIES, 3) for split in ("dev", "train")],
+    )
+    joined, apart = (
+        with_sequences(concatenated(parts), layout.shards, info, 4),
+        [with_sequences(part, layout.shards, info, 4) for part in parts],
+    )
     for name in MODALITIES:
         found, _ = joined.sequences[name].gathered(torch.arange(joined.utterances))
         expected = torch.cat([part.sequences[name].gathered(torch.arange(part.utterances))[0] for part in apart])

@@ -1,4 +1,6 @@
-"""Stand-ins for DVCLive and TensorBoard, with the part of their interface that is used; each notes its calls in a file, also in a worker process."""
+"""Stand-ins for DVCLive and TensorBoard, with the part of their interface that is used; each notes its calls in a file,
+also in a worker process.
+"""
 
 import json
 import sys

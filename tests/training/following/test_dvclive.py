@@ -1,4 +1,6 @@
-"""What DVCLive receives; the real one, where it is installed, leaves metrics that DVC finds, and the project's dvc.yaml as it was."""
+"""What DVCLive receives; the real one, where it is installed, leaves metrics that DVC finds, and the project's dvc.yaml
+as it was.
+"""
 
 import json
 import subprocess
@@ -38,10 +40,19 @@ def test_a_repository_without_a_commit_is_one_sentence_and_nothing_is_trained(ma
 
     monkeypatch.setattr(dvclive.Live, "__init__", refuse)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    where = [f"--params={tmp_path / 'params.yaml'}", f"--out={make_shards().out}", f"--runs={tmp_path / 'runs'}", "--device=cpu", "--dataset=tiny"]
+    where = [
+        f"--params={tmp_path / 'params.yaml'}",
+        f"--out={make_shards().out}",
+        f"--runs={tmp_path / 'runs'}",
+        "--device=cpu",
+        "--dataset=tiny",
+    ]
     found = CliRunner().invoke(main, [*where, "--recipe=text", "--follow=dvclive"])
     assert found.exit_code == 2
-    assert "dvclive needs a Git repository with a commit (Empty git repo): commit something, or leave out --follow dvclive" in found.stderr
+    assert (
+        "dvclive needs a Git repository with a commit (Empty git repo): commit something, or leave out --follow dvclive"
+        in found.stderr
+    )
     assert not (tmp_path / "runs" / "tiny" / "text").exists()
 
 
@@ -58,7 +69,12 @@ def test_the_real_one_leaves_metrics_that_dvc_finds_in_a_project_whose_own_file_
     for step, row in enumerate(ROWS, start=1):
         live.epoch(step, row)
     live.end()
-    shown = json.loads(subprocess.run(["dvc", "metrics", "show", "--json"], check=True, capture_output=True, text=True).stdout)
+    shown = json.loads(
+        subprocess.run(["dvc", "metrics", "show", "--json"], check=True, capture_output=True, text=True).stdout
+    )
     assert [one["data"] for one in shown[""]["data"].values()] == [{**ROWS[-1], "step": 2}]
     assert (tmp_path / "dvc.yaml").read_text() == "stages: {}\n"
-    assert subprocess.run(["git", "rev-list", "--all", "--count"], check=True, capture_output=True, text=True).stdout == "1\n"  # no experiment was saved
+    assert (
+        subprocess.run(["git", "rev-list", "--all", "--count"], check=True, capture_output=True, text=True).stdout
+        == "1\n"
+    )  # no experiment was saved

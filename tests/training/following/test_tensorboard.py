@@ -48,5 +48,9 @@ def test_the_real_one_reads_what_was_written(tmp_path):
         board.epoch(step, row)
     board.end()
     (path,) = tmp_path.iterdir()
-    values = [(event.step, one.tag, one.tensor.float_val[0]) for event in EventFileLoader(str(path)).Load() for one in event.summary.value]
+    values = [
+        (event.step, one.tag, one.tensor.float_val[0])
+        for event in EventFileLoader(str(path)).Load()
+        for one in event.summary.value
+    ]
     assert values == [(step, name, value) for step, row in enumerate(ROWS, start=1) for name, value in row.items()]

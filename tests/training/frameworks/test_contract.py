@@ -1,4 +1,6 @@
-"""What every framework promises: a new file in ``pipeline/merc/training/frameworks`` is tested here without being named."""
+"""What every framework promises: a new file in ``pipeline/merc/training/frameworks`` is tested here without being
+named.
+"""
 
 from dataclasses import replace
 
@@ -36,8 +38,13 @@ def test_its_output_has_the_shapes_that_it_says(make_batch, name, modalities):
     output = framework(make_batch([3, 5], modalities=modalities))
     assert output.logits.shape == (2, 5, framework.classes)
     assert output.hidden.shape == (2, 5, framework.gives.hidden)
-    assert {one: tuple(value.shape) for one, value in output.unimodal.items()} == {one: (2, 5, framework.gives.unimodal[one]) for one in modalities}
-    assert {one: tuple(value.shape) for one, value in output.unimodal_logits.items()} in ({}, dict.fromkeys(modalities, (2, 5, 3)))
+    assert {one: tuple(value.shape) for one, value in output.unimodal.items()} == {
+        one: (2, 5, framework.gives.unimodal[one]) for one in modalities
+    }
+    assert {one: tuple(value.shape) for one, value in output.unimodal_logits.items()} in (
+        {},
+        dict.fromkeys(modalities, (2, 5, 3)),
+    )
     assert (None if output.context is None else output.context.shape[-1]) == framework.gives.context
 
 
@@ -58,7 +65,9 @@ def test_it_sees_the_future_only_if_it_says_so(make_batch, name, model):
     framework, batch = build(name, model=model), make_batch([7])
     later = {one: torch.cat([value[:, :4], value[:, 4:] + 1], dim=1) for one, value in batch.features.items()}
     here = {one: torch.ones_like(mask) for one, mask in batch.modality_mask.items()}
-    before, after = (framework(replace(batch, features=features, modality_mask=here)).logits for features in (batch.features, later))
+    before, after = (
+        framework(replace(batch, features=features, modality_mask=here)).logits for features in (batch.features, later)
+    )
     assert torch.equal(before[:, :4], after[:, :4]) is framework.causal
     assert not torch.equal(before[:, 4:], after[:, 4:])
 
@@ -68,4 +77,6 @@ def test_the_weights_of_a_modality_are_those_of_the_model(name):
     framework = build(name)
     assert framework.branch("text") == framework.model.branch("text")
     own = {key for key, _ in framework.named_parameters() if not key.startswith("model.")}
-    assert {key.removeprefix("model.") for key, _ in framework.named_parameters()} - own == {key for key, _ in framework.model.named_parameters()}
+    assert {key.removeprefix("model.") for key, _ in framework.named_parameters()} - own == {
+        key for key, _ in framework.model.named_parameters()
+    }

@@ -29,7 +29,9 @@ def build(model="context_gru", modalities=tuple(DIMS), **settings):
     """DCLF around a model with its default settings, shrunk; absent vectors are as after some training."""
     torch.manual_seed(3)
     kind = plugins.load(MODELS, model, MERCModel)
-    small = {key: min(value, LARGEST) if type(value) is int else value for key, value in kind.Config().model_dump().items()}
+    small = {
+        key: min(value, LARGEST) if type(value) is int else value for key, value in kind.Config().model_dump().items()
+    }
     wrapped = DCLF(DCLF.Config(**settings), kind(kind.Config(**small), {name: DIMS[name] for name in modalities}, 3))
     for absent in wrapped.absent.values():
         torch.nn.init.normal_(absent)  # absence is something
@@ -51,7 +53,9 @@ def test_around_any_model_the_output_has_the_shapes_of_the_contract(make_split, 
     wrapped, batch = build(model), collate(make_split(EMOTIONS), torch.arange(5))
     output, own = wrapped(batch), wrapped.model(batch)
     assert output.logits.shape == (5, 6, 3)
-    assert {name: tuple(logits.shape) for name, logits in output.unimodal_logits.items()} == dict.fromkeys(wrapped.gives.unimodal, (5, 6, 3))
+    assert {name: tuple(logits.shape) for name, logits in output.unimodal_logits.items()} == dict.fromkeys(
+        wrapped.gives.unimodal, (5, 6, 3)
+    )
     assert output.hidden.shape[-1] == wrapped.gives.hidden
     assert torch.equal(output.hidden, own.hidden)
     assert {name: vectors.shape[-1] for name, vectors in output.unimodal.items()} == wrapped.gives.unimodal
@@ -63,7 +67,10 @@ def test_logits_are_one_linear_map_of_the_hidden_and_the_unimodal_vectors(make_s
     wrapped, batch = build(), collate(make_split(EMOTIONS), torch.arange(5))
     output = wrapped(batch)
     for row, step in [(0, 0), (1, 3), (4, 5)]:
-        beside = [output.unimodal[name][row, step] if batch.modality_mask[name][row, step] else wrapped.absent[name] for name in DIMS]
+        beside = [
+            output.unimodal[name][row, step] if batch.modality_mask[name][row, step] else wrapped.absent[name]
+            for name in DIMS
+        ]
         expected = wrapped.decoder.weight @ torch.cat([output.hidden[row, step], *beside]) + wrapped.decoder.bias
         torch.testing.assert_close(output.logits[row, step], expected)
         for name in DIMS:
@@ -77,7 +84,10 @@ def test_what_the_decoder_sees_beside_the_hidden_vector_is_dropped_as_that_was(m
     seen = []
     wrapped.decoder.register_forward_hook(lambda _, given, __: seen.append(given[0][batch.utterance_mask]))
     unimodal = wrapped(batch).unimodal
-    whole = [torch.where(batch.modality_mask[name][..., None], unimodal[name], wrapped.absent[name])[batch.utterance_mask] for name in DIMS]
+    whole = [
+        torch.where(batch.modality_mask[name][..., None], unimodal[name], wrapped.absent[name])[batch.utterance_mask]
+        for name in DIMS
+    ]
     beside = seen[0][:, wrapped.gives.hidden :]
     kept = beside != 0
     assert (0.3 < 1 - kept.float().mean() < 0.5) if rate else kept.all()
@@ -170,10 +180,15 @@ def test_the_recipes_of_the_paper_and_its_ablations(addition, losses, concatenat
     assert plan.recipe.batch_dialogues == (16 if iemocap else 8)
     assert plan.framework.name == "dclf"
     assert plan.framework.config.independent_concatenation is concatenation
-    assert {found[name].config.denominator for name in ("context_aware", "modality_contribution") if name in found} == {"all"}
+    assert {found[name].config.denominator for name in ("context_aware", "modality_contribution") if name in found} == {
+        "all"
+    }
     if extract is not None:
         assert found["context_aware"].config.contextual_extract is extract
-        assert (found["context_aware"].config.window, found["context_aware"].config.temperature) == (10 if iemocap else 4, 0.07)
+        assert (found["context_aware"].config.window, found["context_aware"].config.temperature) == (
+            10 if iemocap else 4,
+            0.07,
+        )
 
 
 def test_printed_the_negatives_are_alone_below_the_line():
@@ -202,7 +217,15 @@ def test_a_fold_without_a_modality_or_a_class_is_trained_on(make_split, fold):
 
 
 @pytest.mark.parametrize(
-    "recipe", ["all+dclf", "text+dclf", "all+dclf+without_context", "all+dclf+without_extraction", "all+dclf+without_modality", "all+dclf+without_independent"]
+    "recipe",
+    [
+        "all+dclf",
+        "text+dclf",
+        "all+dclf+without_context",
+        "all+dclf+without_extraction",
+        "all+dclf+without_modality",
+        "all+dclf+without_independent",
+    ],
 )
 def test_it_trains_and_what_is_read_back_scores_as_what_was_trained(make_shards, tree, tmp_path, recipe):
     layout, plan = make_shards(), resolve(Params(tree), recipe)
@@ -225,4 +248,6 @@ def test_it_trains_and_what_is_read_back_scores_as_what_was_trained(make_shards,
         version=plan.model.VERSION,
     )
     checkpoint.save(tmp_path / "model.safetensors", trained.model, standardisation, header)
-    torch.testing.assert_close(predict(checkpoint.load(tmp_path / "model.safetensors").model, data.test), predict(trained.model, data.test))
+    torch.testing.assert_close(
+        predict(checkpoint.load(tmp_path / "model.safetensors").model, data.test), predict(trained.model, data.test)
+    )

@@ -43,13 +43,19 @@ def test_a_model_that_is_read_back_scores_as_the_trained_one(make_shards, params
     layout = make_shards()
     made = train(resolve(params, "all"), layout, RunOptions(device="cpu"), runs=tmp_path / "runs")
     loaded = checkpoint.load(made / "models" / "seed-1" / "model.safetensors")
-    split = loaded.standardisation.apply_(read_split(layout.shards, "test", loaded.model.modalities, len(loaded.header.classes)))
+    split = loaded.standardisation.apply_(
+        read_split(layout.shards, "test", loaded.model.modalities, len(loaded.header.classes))
+    )
     rows = pq.read_table(made / "predictions.parquet", filters=[("seed", "=", 1), ("split", "=", "test")])
     expected = torch.tensor(rows["probabilities"].to_pylist())
     torch.testing.assert_close(predict(loaded.model, split).softmax(dim=1), expected, atol=1e-6, rtol=0)
     assert loaded.header.classes == ("neutral", "joy", "anger")
     assert loaded.header.dims == {"text": 6, "audio": 5, "visual": 4}
-    assert (loaded.header.seed, loaded.header.recipe["name"], loaded.header.encoders["audio"]) == (1, "all", "audio-encoder")
+    assert (loaded.header.seed, loaded.header.recipe["name"], loaded.header.encoders["audio"]) == (
+        1,
+        "all",
+        "audio-encoder",
+    )
 
 
 def test_equal_weights_give_equal_bytes(model_file, tmp_path):
@@ -73,17 +79,37 @@ def changed(path, tmp_path, change):
         (lambda tensors, header: header.update(model="../../evil"), BadSettings, "evil"),
         (lambda tensors, header: header.update(model_settings={"hidden_units": 8, "layer": 1}), BadSettings, "layers"),
         (lambda tensors, header: header.update(extra=1), BadTable, "not a trained model"),
-        (lambda tensors, header: header.update(version=1), BadTable, "trained as version 1 of context_gru, which is now 2"),
+        (
+            lambda tensors, header: header.update(version=1),
+            BadTable,
+            "trained as version 1 of context_gru, which is now 2",
+        ),
         (lambda tensors, header: header.update(dims={"text": 6}), BadTable, "do not fit"),
         (lambda tensors, header: tensors.pop("standardisation.text.mean"), BadTable, "do not fit"),
         (lambda tensors, header: tensors.pop("model.branches.text.absent_H"), BadTable, "absent_H"),
-        (lambda tensors, header: tensors["model.branches.text.absent_H"].fill_(float("nan")), BadTable, "absent_H holds a value that is not finite"),
-        (lambda tensors, header: tensors["standardisation.text.std"].fill_(float("inf")), BadTable, "text.std holds a value that is not finite"),
-        (lambda tensors, header: header["dims"].update(text=10**9), BadTable, "the mean of text has the shape .6., and 1000000000 numbers are expected"),
+        (
+            lambda tensors, header: tensors["model.branches.text.absent_H"].fill_(float("nan")),
+            BadTable,
+            "absent_H holds a value that is not finite",
+        ),
+        (
+            lambda tensors, header: tensors["standardisation.text.std"].fill_(float("inf")),
+            BadTable,
+            "text.std holds a value that is not finite",
+        ),
+        (
+            lambda tensors, header: header["dims"].update(text=10**9),
+            BadTable,
+            "the mean of text has the shape .6., and 1000000000 numbers are expected",
+        ),
         (lambda tensors, header: header["dims"].update(text=-6), BadTable, "dims.text"),
         (lambda tensors, header: header["dims"].update(text=0), BadTable, "dims.text"),
         (lambda tensors, header: header.pop("dims"), BadTable, "dims"),
-        (lambda tensors, header: header["model_settings"].update(hidden_units=10**9), BadTable, "do not fit context_gru"),
+        (
+            lambda tensors, header: header["model_settings"].update(hidden_units=10**9),
+            BadTable,
+            "do not fit context_gru",
+        ),
         (lambda tensors, header: header["model_settings"].update(layers=10**9), BadSettings, "layers"),
     ],
 )
@@ -113,6 +139,10 @@ def test_a_model_inside_a_framework_is_read_back_with_it(make_shards, params, tm
     made = train(resolve(params, "all+toy"), layout, RunOptions(device="cpu"), runs=tmp_path / "runs")
     loaded = checkpoint.load(made / "models" / "seed-0" / "model.safetensors")
     assert (loaded.header.framework, loaded.header.framework_settings) == ("toy", {"scale": 0.5})
-    split = loaded.standardisation.apply_(read_split(layout.shards, "test", loaded.model.modalities, len(loaded.header.classes)))
+    split = loaded.standardisation.apply_(
+        read_split(layout.shards, "test", loaded.model.modalities, len(loaded.header.classes))
+    )
     rows = pq.read_table(made / "predictions.parquet", filters=[("seed", "=", 0), ("split", "=", "test")])
-    torch.testing.assert_close(predict(loaded.model, split).softmax(dim=1), torch.tensor(rows["probabilities"].to_pylist()), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        predict(loaded.model, split).softmax(dim=1), torch.tensor(rows["probabilities"].to_pylist()), atol=1e-6, rtol=0
+    )

@@ -30,7 +30,9 @@ CE: dict[str, dict[str, object]] = {"cross_entropy": {}}
 
 @pytest.fixture
 def staged(tree):
-    """The small settings with a recipe ``kdc`` of three phases; a teacher's loss differs from the recipe's, and so do the students' epochs and optimiser."""
+    """The small settings with a recipe ``kdc`` of three phases; a teacher's loss differs from the recipe's, and so do
+    the students' epochs and optimiser.
+    """
     small = {"hidden_units": 8, "heads": 2, "feedforward_units": 8, "dropout": 0.1}
     tree["models"]["merc_kdc"] = small
     tree["recipes"]["kdc"] = {
@@ -74,7 +76,11 @@ def test_each_phase_changes_the_weights_of_its_branches_alone(loaded, tmp_path, 
     plan, data = loaded()
     after, write = [], Finished.write
     monkeypatch.setattr(
-        Finished, "write", lambda self, path, model: after.append({k: v.clone() for k, v in model.state_dict().items()}) or write(self, path, model)
+        Finished,
+        "write",
+        lambda self, path, model: (
+            after.append({k: v.clone() for k, v in model.state_dict().items()}) or write(self, path, model)
+        ),
     )
     train_seed(plan, data, 0, CPU, kept=tmp_path / "phases.safetensors")
     with torch.random.fork_rng():
@@ -94,8 +100,12 @@ def test_other_branches_than_those_in_training_are_in_eval_mode_without_gradient
         predict(model, data.dev)
         training.epoch(2)
         assert {branch_of(key) for key, weight in model.named_parameters() if weight.requires_grad} == set(phase.trains)
-        assert {branch_of(key) for key, weight in model.named_parameters() if weight.grad is not None} == set(phase.trains)
-        assert {branch_of(key) for key, module in model.named_modules() if module.training and not list(module.children())} == set(phase.trains)
+        assert {branch_of(key) for key, weight in model.named_parameters() if weight.grad is not None} == set(
+            phase.trains
+        )
+        assert {
+            branch_of(key) for key, module in model.named_modules() if module.training and not list(module.children())
+        } == set(phase.trains)
 
 
 def test_the_losses_of_a_branch_see_it_as_the_model_and_what_was_trained_before(loaded):
@@ -103,11 +113,21 @@ def test_the_losses_of_a_branch_see_it_as_the_model_and_what_was_trained_before(
     model = plan.build(data.dims, 3)
     output = model(collate(data.train, torch.arange(4)))
     teacher, audio, visual, fusion = (view for phase in plan.phases for view in views(model, phase))
-    assert [set(view.of(output).unimodal) for view in (teacher, audio, visual, fusion)] == [{"text"}, {"text", "audio"}, {"text", "visual"}, set(data.dims)]
+    assert [set(view.of(output).unimodal) for view in (teacher, audio, visual, fusion)] == [
+        {"text"},
+        {"text", "audio"},
+        {"text", "visual"},
+        set(data.dims),
+    ]
     for view, name in ((teacher, "text"), (audio, "audio"), (visual, "visual")):
         assert torch.equal(view.of(output).logits, output.unimodal_logits[name])
         assert torch.equal(view.of(output).hidden, output.unimodal[name])
-        assert set(view.of(output).unimodal_logits) == set(view.of(output).pooled) == set(view.gives.unimodal) == set(view.of(output).unimodal)
+        assert (
+            set(view.of(output).unimodal_logits)
+            == set(view.of(output).pooled)
+            == set(view.gives.unimodal)
+            == set(view.of(output).unimodal)
+        )
         assert view.gives.hidden == model.gives.unimodal[name]
     assert torch.equal(fusion.of(output).logits, output.logits)
     assert torch.equal(fusion.of(output).hidden, output.hidden)
@@ -119,7 +139,10 @@ def test_a_step_of_the_students_costs_what_is_written_out(loaded):
     for module in model.modules():
         if hasattr(module, "p"):
             module.p = 0.0
-    training, batch = _Training(plan.phases[1], model, data.train, data.classes, 0, CPU), collate(data.train, torch.arange(8))
+    training, batch = (
+        _Training(plan.phases[1], model, data.train, data.classes, 0, CPU),
+        collate(data.train, torch.arange(8)),
+    )
     with torch.no_grad():
         output = model(batch)
     expected = torch.zeros(2)
@@ -128,8 +151,12 @@ def test_a_step_of_the_students_costs_what_is_written_out(loaded):
         both = (batch.modality_mask[name] & batch.modality_mask["text"])[real]
         logits, teacher = output.unimodal_logits[name], output.unimodal_logits["text"]
         response = DistillationLoss(kind="dist", temperature=2.0)(logits[real], teacher=teacher[real], mask=both)
-        feature = FeatureDistillationLoss()(output.unimodal[name][real], teacher=output.unimodal["text"][real], mask=both)
-        expected += torch.stack([torch.nn.functional.cross_entropy(logits[labelled], batch.labels[labelled]), response + feature])
+        feature = FeatureDistillationLoss()(
+            output.unimodal[name][real], teacher=output.unimodal["text"][real], mask=both
+        )
+        expected += torch.stack(
+            [torch.nn.functional.cross_entropy(logits[labelled], batch.labels[labelled]), response + feature]
+        )
     torch.testing.assert_close(training.step(batch, 1), expected)
     assert training.weights_L.tolist() == [1.0, 0.5]
 
@@ -142,11 +169,16 @@ def test_a_phase_selects_on_dev_by_what_its_own_branches_say(loaded, tmp_path):
         dev = [one["dev_weighted_f1"] for one in trained.history if one["phase"] == row["phase"]]
         assert (row["epoch"], row["dev_weighted_f1"]) == (1 + dev.index(max(dev)), max(dev))
         # A branch is frozen once it is trained, so that the finished model's says the same.
-        own = [scores(labels, predict(BranchView(trained.model, branch, data.dims), data.dev), 3)["weighted_f1"] for branch in branches]
+        own = [
+            scores(labels, predict(BranchView(trained.model, branch, data.dims), data.dev), 3)["weighted_f1"]
+            for branch in branches
+        ]
         assert row["dev_weighted_f1"] == pytest.approx(sum(own) / len(own), abs=1e-12)
     assert trained.epoch == trained.phases[-1]["epoch"]
     assert trained.dev["weighted_f1"] == trained.phases[-1]["dev_weighted_f1"]
-    assert trained.best_test["weighted_f1"] == max(row["test_weighted_f1_not_used"] for row in trained.history if row["phase"] == "fusion")
+    assert trained.best_test["weighted_f1"] == max(
+        row["test_weighted_f1_not_used"] for row in trained.history if row["phase"] == "fusion"
+    )
 
 
 def test_it_learns(loaded, staged):
@@ -163,7 +195,8 @@ def test_a_phase_has_its_own_losses_epochs_and_optimiser_or_the_recipes(loaded):
     ]  # fmt: skip
     assert [phase.losses[0].config.label_smoothing for phase in (teacher, students, fusion)] == [0.1, 0.0, 0.0]
     assert [phase.recipe.epochs for phase in (teacher, students, fusion)] == [3, 4, 3]
-    assert [(phase.recipe.optimizer.name, phase.recipe.optimizer.learning_rate) for phase in (teacher, students, fusion)] == [
+    assert [(phase.recipe.optimizer.name, phase.recipe.optimizer.learning_rate) for phase in (teacher, students,
+    fusion)] == [
         ("adamw", 0.02), ("adam", 0.01), ("adamw", 0.02),
     ]  # fmt: skip
 
@@ -190,7 +223,9 @@ def test_the_run_tells_the_phase_of_each_epoch(make_shards, staged, tmp_path):
     of_seed = json.loads((made / "results.json").read_text())["seeds"]["1"]
     best = {}
     for row in rows:
-        if row["seed"] == "1" and float(row["dev_weighted_f1"]) > best.get(row["phase"], {}).get("dev_weighted_f1", -1.0):
+        if row["seed"] == "1" and float(row["dev_weighted_f1"]) > best.get(row["phase"], {}).get(
+            "dev_weighted_f1", -1.0
+        ):
             best[row["phase"]] = {"epoch": int(row["epoch"]), "dev_weighted_f1": float(row["dev_weighted_f1"])}
     assert of_seed["phases"] == best
     assert of_seed["epoch"] == best["fusion"]["epoch"]
@@ -225,7 +260,10 @@ def _kill_and_go_on(plan, layout, runs, monkeypatch, last):
     train(plan, layout, RUN, runs=runs)
     # Whole phases were not trained again; the one that was cut short began anew.
     ran_before = {"teacher": min(last, 3), "students": max(0, min(last - 3, 4)), "fusion": max(0, last - 7)}
-    again = {name: 0 if ran_before[name] == whole else whole for name, whole in {"teacher": 3, "students": 4, "fusion": 3}.items()}
+    again = {
+        name: 0 if ran_before[name] == whole else whole
+        for name, whole in {"teacher": 3, "students": 4, "fusion": 3}.items()
+    }
     assert Counter(trained) == Counter({name: ran_before[name] + again[name] for name in again})
 
 
@@ -250,7 +288,10 @@ def test_stages_draw_random_numbers_of_their_own(loaded):
     ("recipe", "expected"),
     [
         ("kdc@text", [("teacher", ("text",), ()), ("fusion", (FUSION,), ("text",))]),
-        ("kdc@text-audio", [("teacher", ("text",), ()), ("students", ("audio",), ("text",)), ("fusion", (FUSION,), ("text", "audio"))]),
+        (
+            "kdc@text-audio",
+            [("teacher", ("text",), ()), ("students", ("audio",), ("text",)), ("fusion", (FUSION,), ("text", "audio"))],
+        ),
     ],
 )
 def test_of_fewer_modalities_the_phases_train_those_there_are(loaded, recipe, expected):
@@ -265,23 +306,40 @@ def changed(tree, change):
 
 
 def without(*names):
-    return lambda recipe: recipe.update(phases={name: phase for name, phase in recipe["phases"].items() if name not in names})
+    return lambda recipe: recipe.update(
+        phases={name: phase for name, phase in recipe["phases"].items() if name not in names}
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (without("teacher"), r"recipes\.kdc\.phases: no phase trains text; each of text, audio, visual, fusion needs one"),
+        (
+            without("teacher"),
+            r"recipes\.kdc\.phases: no phase trains text; each of text, audio, visual, fusion needs one",
+        ),
         (without("students", "fusion"), "no phase trains audio, visual, fusion"),
         (lambda recipe: recipe.update(phases={}), r"recipes\.kdc\.phases: .*at least 1 item"),
-        (lambda recipe: recipe.update(phases=dict(reversed(recipe["phases"].items()))), r"the last phase, teacher, trains text; it has to train the fusion"),
-        (lambda recipe: recipe["phases"]["teacher"].update(trains=["txt"]), r"recipes\.kdc\.phases\.teacher\.trains: .*no branch 'txt'; did you mean 'text'"),
+        (
+            lambda recipe: recipe.update(phases=dict(reversed(recipe["phases"].items()))),
+            r"the last phase, teacher, trains text; it has to train the fusion",
+        ),
+        (
+            lambda recipe: recipe["phases"]["teacher"].update(trains=["txt"]),
+            r"recipes\.kdc\.phases\.teacher\.trains: .*no branch 'txt'; did you mean 'text'",
+        ),
         (lambda recipe: recipe["phases"]["teacher"].update(trains=["text", "text"]), "a branch is named twice"),
         (lambda recipe: recipe["phases"]["teacher"].update(trains=[]), r"recipes\.kdc\.phases\.teacher\.trains"),
-        (lambda recipe: recipe["phases"]["teacher"].update(epoch=3), r"unknown key recipes\.kdc\.phases\.teacher\.epoch; did you mean 'epochs'"),
+        (
+            lambda recipe: recipe["phases"]["teacher"].update(epoch=3),
+            r"unknown key recipes\.kdc\.phases\.teacher\.epoch; did you mean 'epochs'",
+        ),
         (lambda recipe: recipe["phases"].update({"The end": {"trains": ["fusion"]}}), "a phase is named 'The end'"),
         (lambda recipe: recipe["phases"]["students"].update(losses={}), "at least one loss is needed"),
-        (lambda recipe: recipe["phases"]["students"].update(losses={"distilation": {}}), "'distilation'.*did you mean 'distillation'"),
+        (
+            lambda recipe: recipe["phases"]["students"].update(losses={"distilation": {}}),
+            "'distilation'.*did you mean 'distillation'",
+        ),
     ],
 )
 def test_stages_that_cannot_be_are_refused(staged, change, words):
@@ -295,11 +353,16 @@ def test_stages_that_cannot_be_are_refused(staged, change, words):
         (
             "kdc@audio-visual",
             lambda recipe: None,
-            r"phases\.students: audio, with nothing trained before: losses\.distillation\.teacher 'text' needs to be one of",
+            (
+                r"phases\.students: audio, with nothing trained before: losses\.distillation\.teacher 'text' needs to"
+                r" be one of"
+            ),
         ),
         (
             "kdc",
-            lambda recipe: recipe.update(phases={name: recipe["phases"][name] for name in ("students", "teacher", "fusion")}),
+            lambda recipe: recipe.update(
+                phases={name: recipe["phases"][name] for name in ("students", "teacher", "fusion")}
+            ),
             r"kdc\.phases\.students: audio, with nothing trained before: losses\.distillation\.teacher 'text'",
         ),
         (
@@ -307,10 +370,16 @@ def test_stages_that_cannot_be_are_refused(staged, change, words):
             lambda recipe: recipe["phases"]["teacher"].update(losses={**CE, "distillation": {}}),
             r"kdc\.phases\.teacher: text, with nothing trained before",
         ),
-        ("kdc", lambda recipe: recipe.update(model="context_gru"), "context_gru names no weights that are those of text alone"),
+        (
+            "kdc",
+            lambda recipe: recipe.update(model="context_gru"),
+            "context_gru names no weights that are those of text alone",
+        ),
     ],
 )
-def test_students_without_their_teacher_are_refused_before_anything_is_trained(make_shards, staged, tmp_path, recipe, change, words):
+def test_students_without_their_teacher_are_refused_before_anything_is_trained(
+    make_shards, staged, tmp_path, recipe, change, words
+):
     with pytest.raises(BadSettings, match=words):
         train(resolve(changed(staged, change), recipe), make_shards(), RUN, runs=tmp_path / "runs")
     assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
@@ -332,13 +401,25 @@ def test_the_losses_of_every_phase_are_among_the_settings_that_decide(staged):
     before = resolve(Params(staged), "kdc").settings()
     staged["losses"]["distillation"] = {"kind": "hinton"}
     after = resolve(Params(staged), "kdc").settings()
-    assert (before["phases"]["students"]["losses"]["distillation"]["kind"], after["phases"]["students"]["losses"]["distillation"]["kind"]) == ("dist", "hinton")
+    assert (
+        before["phases"]["students"]["losses"]["distillation"]["kind"],
+        after["phases"]["students"]["losses"]["distillation"]["kind"],
+    ) == ("dist", "hinton")
     assert before["phases"]["teacher"]["losses"]["cross_entropy"]["label_smoothing"] == 0.1
     assert before["losses"]["cross_entropy"]["label_smoothing"] == 0.0
 
 
 @pytest.mark.parametrize(
-    "recipe", ["kdc+supcon", "kdc+idcl", "kdc+at_once+idcl", "kdc+dclf@text", "kdc+dclf", "kdc+at_once+dclf@text", "kdc+at_once@audio-visual"]
+    "recipe",
+    [
+        "kdc+supcon",
+        "kdc+idcl",
+        "kdc+at_once+idcl",
+        "kdc+dclf@text",
+        "kdc+dclf",
+        "kdc+at_once+dclf@text",
+        "kdc+at_once@audio-visual",
+    ],
 )
 def test_frameworks_and_further_losses_go_over_it_in_phases_and_at_once(loaded, staged, recipe):
     staged["recipes"]["kdc"]["epochs"] = 1
@@ -384,5 +465,7 @@ def test_the_cross_entropy_of_a_phase_is_called_for_each_of_its_branches(loaded,
 
     monkeypatch.setattr(CrossEntropy, "forward", noted)
     for phase in plan.phases:
-        _Training(phase, plan.build(data.dims, 3), data.train, data.classes, 0, CPU).step(collate(data.train, torch.arange(4)), 1)
+        _Training(phase, plan.build(data.dims, 3), data.train, data.classes, 0, CPU).step(
+            collate(data.train, torch.arange(4)), 1
+        )
     assert calls == Counter({1: 1, 2: 2, 3: 1})

@@ -19,7 +19,9 @@ from merc.training.stage import train
 def model_file(made_once, make_shards, tree, tmp_path):
     """The model of a run that is trained once, and copied."""
     tree["recipes"]["all"] |= {"seeds": [3], "epochs": 12, "patience_epochs": 12}
-    trained = made_once("trained", lambda runs: train(resolve(Params(tree), "all"), make_shards(), RunOptions(device="cpu"), runs=runs))
+    trained = made_once(
+        "trained", lambda runs: train(resolve(Params(tree), "all"), make_shards(), RunOptions(device="cpu"), runs=runs)
+    )
     shutil.copytree(trained, tmp_path / "runs")
     return tmp_path / "runs" / "tiny" / "all" / "models" / "seed-3" / "model.safetensors"
 
@@ -46,7 +48,9 @@ def test_dialogues_without_labels_are_labelled_as_those_with(model_file, make_sh
     assert set(table["label"].to_pylist()) == {-1}
     assert set(table["seed"].to_pylist()) == {3}
     assert table["split"].to_pylist() == [split for split, labels in truth.items() for _ in labels]
-    assert table["emotion"].to_pylist() == [("neutral", "joy", "anger")[index] for index in table["predicted"].to_pylist()]
+    assert table["emotion"].to_pylist() == [
+        ("neutral", "joy", "anger")[index] for index in table["predicted"].to_pylist()
+    ]
     assert np.mean(table["predicted"].to_numpy() == np.concatenate(list(truth.values()))) > 0.8
 
 
@@ -64,7 +68,9 @@ def test_a_dialogue_longer_than_any_seen_is_labelled(model_file, make_shards, tm
         row["utterance_ids"] = [f"{split}/long_{position}" for position in range(len(row["texts"]))]
         row["n_utterances"] = len(row["texts"])
 
-    made = label(model_file, make_shards(change=long, splits={"test": 1}, dataset="long").shards, tmp_path / "labels.parquet")
+    made = label(
+        model_file, make_shards(change=long, splits={"test": 1}, dataset="long").shards, tmp_path / "labels.parquet"
+    )
     assert len(made) >= 300
     assert np.isfinite(np.array(made["probabilities"].to_pylist())).all()
 
@@ -83,7 +89,11 @@ def test_labels_of_another_label_set_are_not_passed_off_as_the_models(model_file
     ("made", "change", "words"),
     [
         ({"modalities": ["text", "audio"]}, lambda info: None, "the model wants visual, which the shards"),
-        ({}, lambda info: info["encoders"]["audio"].update(name="wav2vec2"), "audio vectors of the encoder audio-encoder.*are of wav2vec2"),
+        (
+            {},
+            lambda info: info["encoders"]["audio"].update(name="wav2vec2"),
+            "audio vectors of the encoder audio-encoder.*are of wav2vec2",
+        ),
         ({}, lambda info: info["dims"].update(text=7), "text vectors of 6 numbers.* have 7"),
     ],
 )
@@ -106,7 +116,9 @@ def test_an_unknown_split_is_named_with_those_there_are(model_file, make_shards,
 
 def test_the_command_labels(model_file, make_shards, tmp_path):
     shards, out = make_shards().shards, tmp_path / "labels.parquet"
-    done = CliRunner().invoke(main, ["--predict", str(model_file), "--shards", str(shards), "--split", "dev", "--predictions", str(out)])
+    done = CliRunner().invoke(
+        main, ["--predict", str(model_file), "--shards", str(shards), "--split", "dev", "--predictions", str(out)]
+    )
     assert (done.exit_code, done.stdout) == (0, f"{out}\n")
     assert set(pq.read_table(out)["split"].to_pylist()) == {"dev"}
 
@@ -119,7 +131,16 @@ def test_the_command_explains_a_file_that_is_no_model(model_file, make_shards, t
     assert CliRunner().invoke(main, ["--predict", str(bad), "--shards", str(make_shards().shards)]).exit_code == 4
 
 
-@pytest.mark.parametrize("options", [[], ["--dataset", "x"], ["--predict", "x"], ["--shards", "x"], ["--predict", "x", "--shards", "y", "--recipe", "z"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--dataset", "x"],
+        ["--predict", "x"],
+        ["--shards", "x"],
+        ["--predict", "x", "--shards", "y", "--recipe", "z"],
+    ],
+)
 def test_the_command_wants_something_to_train_or_to_label(options):
     done = CliRunner().invoke(main, options)
     assert done.exit_code == 2

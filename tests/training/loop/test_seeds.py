@@ -23,7 +23,9 @@ def _always_at_once(monkeypatch):
 
 @pytest.fixture
 def deadly_loss(tree, tmp_path_factory, monkeypatch):
-    """A loss ``deadly`` whose line of code each seed's process runs in its second epoch; the function sets it for seed 1."""
+    """A loss ``deadly`` whose line of code each seed's process runs in its second epoch; the function sets it for seed
+    1.
+    """
     folder = tmp_path_factory.mktemp("path")
     package = f"deadly_losses_{folder.name}"
     (folder / package).mkdir()
@@ -61,8 +63,12 @@ def test_little_work_is_not_worth_a_process(make_shards, params, tmp_path, monke
     train(resolve(params, "text"), make_shards(), TWO, runs=tmp_path / "runs")
 
 
-def test_a_seed_that_fails_ends_the_run_with_an_error_that_comes_whole_out_of_a_process(make_shards, deadly_loss, tmp_path):
-    """That a process's error is raised here and ends the others, and that Ctrl-C does, is tested in ``tests/compute/test_pool.py``."""
+def test_a_seed_that_fails_ends_the_run_with_an_error_that_comes_whole_out_of_a_process(
+    make_shards, deadly_loss, tmp_path
+):
+    """That a process's error is raised here and ends the others, and that Ctrl-C does, is tested in
+    ``tests/compute/test_pool.py``.
+    """
     with pytest.raises(LossNotFinite, match=r"seed 1, epoch 2: .*deadly nan.*train/dia") as raised:
         train(resolve(deadly_loss("value = value * float('nan')"), "text"), make_shards(), ONE, runs=tmp_path / "runs")
     sent = pickle.loads(pickle.dumps(raised.value))  # noqa: S301

@@ -83,7 +83,10 @@ def test_test_labels_decide_nothing_but_the_test_scores(make_shards, tree):
         data, _ = load_data(plan, reader.info(layout.shards), layout)
         found.append(train_seed(plan, data, 0, CPU))
     assert found[0].epoch == found[1].epoch
-    assert all(torch.equal(one, other) for one, other in zip(found[0].model.state_dict().values(), found[1].model.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(found[0].model.state_dict().values(), found[1].model.state_dict().values(), strict=True)
+    )
     assert found[0].test != found[1].test
 
 
@@ -93,23 +96,41 @@ def test_training_stops_when_dev_no_longer_gets_better(trained):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"), [("constant", [0.1, 0.1, 0.1, 0.1]), ("linear", [0.1, 0.075, 0.05, 0.025]), ("cosine", [0.1, 0.0853553, 0.05, 0.0146447])]
+    ("schedule", "expected"),
+    [
+        ("constant", [0.1, 0.1, 0.1, 0.1]),
+        ("linear", [0.1, 0.075, 0.05, 0.025]),
+        ("cosine", [0.1, 0.0853553, 0.05, 0.0146447]),
+    ],
 )
 def test_the_learning_rate_follows_its_schedule(trained, schedule, expected):
-    result, _ = trained("text", schedule=schedule, epochs=4, optimizer={"name": "adam", "learning_rate": 0.1, "weight_decay": 0.0})
+    result, _ = trained(
+        "text", schedule=schedule, epochs=4, optimizer={"name": "adam", "learning_rate": 0.1, "weight_decay": 0.0}
+    )
     assert [row["learning_rate"] for row in result.history] == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_first_steps_have_a_growing_learning_rate(make_shards, tree, monkeypatch):
-    tree["recipes"]["text"] |= {"schedule": "linear", "epochs": 2, "warmup_steps": 4, "optimizer": {"name": "adam", "learning_rate": 0.1, "weight_decay": 0.0}}
+    tree["recipes"]["text"] |= {
+        "schedule": "linear",
+        "epochs": 2,
+        "warmup_steps": 4,
+        "optimizer": {"name": "adam", "learning_rate": 0.1, "weight_decay": 0.0},
+    }
     plan, layout, rates = resolve(Params(tree), "text"), make_shards(), []
     data, _ = load_data(plan, reader.info(layout.shards), layout)
     training = _Training(plan.phases[0], plan.build(data.dims, 3).to(CPU), data.train, data.classes, 0, CPU)
     step = training.optimizer.step
-    monkeypatch.setattr(training.optimizer, "step", lambda *given, **more: rates.append(training.optimizer.param_groups[0]["lr"]) or step(*given, **more))
+    monkeypatch.setattr(
+        training.optimizer,
+        "step",
+        lambda *given, **more: rates.append(training.optimizer.param_groups[0]["lr"]) or step(*given, **more),
+    )
     training.epoch(1)
     training.epoch(2)
-    assert rates == pytest.approx([0.025, 0.05, 0.075, 0.05, 0.05, 0.05])  # three steps of an epoch; half the rate in the second
+    assert rates == pytest.approx(
+        [0.025, 0.05, 0.075, 0.05, 0.05, 0.05]
+    )  # three steps of an epoch; half the rate in the second
 
 
 def test_the_optimiser_has_the_settings_of_the_recipe(make_shards, tree):
@@ -119,7 +140,9 @@ def test_the_optimiser_has_the_settings_of_the_recipe(make_shards, tree):
         tree["recipes"]["text"]["optimizer"] = optimizer
         plan = resolve(Params(tree), "text")
         data, _ = load_data(plan, reader.info(layout.shards), layout)
-        group = _Training(plan.phases[0], plan.build(data.dims, 3).to(CPU), data.train, data.classes, 0, CPU).optimizer.param_groups[0]
+        group = _Training(
+            plan.phases[0], plan.build(data.dims, 3).to(CPU), data.train, data.classes, 0, CPU
+        ).optimizer.param_groups[0]
         found.append((group["lr"], group["weight_decay"], group["betas"], group["eps"]))
     assert found == [(0.1, 0.2, (0.9, 0.999), 1e-8), (0.1, 0.2, (0.8, 0.84), 1e-7)]
 
@@ -140,7 +163,10 @@ def test_few_dialogues_are_cut_into_smaller_batches(trained, monkeypatch, least,
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(trained):
     first, second, other = (trained(seed=seed)[0] for seed in (3, 3, 4))
     assert json.dumps(first.history) == json.dumps(second.history) != json.dumps(other.history)
-    assert all(torch.equal(one, two) for one, two in zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(one, two)
+        for one, two in zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True)
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_naming_the_dialogues(trained, monkeypatch):
@@ -204,7 +230,9 @@ class Smooth(CrossEntropy):
         return output.logits.flatten(0, 1)[batch.labelled_positions].logsumexp(dim=-1).mean()
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": {"name": "adam", "learning_rate": 0.01, "weight_decay": 0.1}, "gradient_clip": None}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": {"name": "adam", "learning_rate": 0.01, "weight_decay": 0.1}, "gradient_clip": None}]
+)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_no_step_waits_for_a_number(make_shards, tree, settings, precision):
     tree["recipes"]["all"] |= {**settings, "precision": precision}

@@ -1,4 +1,6 @@
-"""What the tests of the losses share: an output for a batch, facts, and a watch over operations that make the host wait for a GPU."""
+"""What the tests of the losses share: an output for a batch, facts, and a watch over operations that make the host wait
+for a GPU.
+"""
 
 import contextlib
 
@@ -11,13 +13,23 @@ from merc.training.losses.engine.base import TrainingFacts
 from merc.training.models.engine.base import Gives, MERCOutput
 
 # What has to know values, or the number of Trues, before it can go on.
-WAITING = {"aten::nonzero", "aten::_local_scalar_dense", "aten::item", "aten::masked_select", "aten::unique_dim", "aten::_unique2", "aten::equal"}
+WAITING = {
+    "aten::nonzero",
+    "aten::_local_scalar_dense",
+    "aten::item",
+    "aten::masked_select",
+    "aten::unique_dim",
+    "aten::_unique2",
+    "aten::equal",
+}
 
 
 class _Watch(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         name = operation.name().split(".")[0]
-        indexed_by_bools = name in ("aten::index", "aten::index_put_") and any(index is not None and index.dtype == torch.bool for index in args[1])
+        indexed_by_bools = name in ("aten::index", "aten::index_put_") and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
         assert name not in WAITING, f"{name} makes the host wait for a GPU"
         assert not indexed_by_bools, f"{name} with bool tensors makes the host wait for a GPU"
         return operation(*args, **(kwargs or {}))
@@ -25,7 +37,9 @@ class _Watch(TorchDispatchMode):
 
 @pytest.fixture
 def no_waiting(monkeypatch):
-    """A context in which nothing may read a tensor's values on the host; given a batch, it first works out the batch's positions."""
+    """A context in which nothing may read a tensor's values on the host; given a batch, it first works out the batch's
+    positions.
+    """
 
     @contextlib.contextmanager
     def watch(batch=None):
@@ -40,12 +54,17 @@ def no_waiting(monkeypatch):
 
 @pytest.fixture
 def facts():
-    return TrainingFacts(class_counts=torch.tensor([60.0, 30.0, 10.0]), gives=Gives(hidden=6, unimodal={"text": 4, "audio": 5, "visual": 3}, aligned=4))
+    return TrainingFacts(
+        class_counts=torch.tensor([60.0, 30.0, 10.0]),
+        gives=Gives(hidden=6, unimodal={"text": 4, "audio": 5, "visual": 3}, aligned=4),
+    )
 
 
 @pytest.fixture
 def make_output(facts):
-    """What a model might give for a batch: random, the same for an utterance however the batch is padded; float32 leaves that want gradients."""
+    """What a model might give for a batch: random, the same for an utterance however the batch is padded; float32
+    leaves that want gradients.
+    """
 
     def make(batch, seed=0):
         generator = torch.Generator().manual_seed(seed)
@@ -62,7 +81,11 @@ def make_output(facts):
             unimodal={name: leaf(dim) for name, dim in facts.gives.unimodal.items()},
             unimodal_logits={name: leaf(3) for name in facts.gives.unimodal},
             aligned={name: leaf(facts.gives.aligned) for name in facts.gives.unimodal},
-            extras={"confidence": {name: leaf(1).detach().squeeze(-1).sigmoid().requires_grad_() for name in facts.gives.unimodal}},
+            extras={
+                "confidence": {
+                    name: leaf(1).detach().squeeze(-1).sigmoid().requires_grad_() for name in facts.gives.unimodal
+                }
+            },
         )
 
     return make

@@ -60,12 +60,19 @@ def problem(seed, anchors=4, positives=3, negatives=5, share=0.6):
 @settings(max_examples=50, deadline=None)
 def test_it_is_the_equation_written_with_loops(seed, denominator, share):
     h, pos, neg, pos_mask, neg_mask = problem(seed, share=share)
-    expected = [equation(h[row].tolist(), pos[row, pos_mask[row]].tolist(), neg[row, neg_mask[row]].tolist(), 0.3, denominator) for row in range(len(h))]
+    expected = [
+        equation(h[row].tolist(), pos[row, pos_mask[row]].tolist(), neg[row, neg_mask[row]].tolist(), 0.3, denominator)
+        for row in range(len(h))
+    ]
     vectors = {"pos": pos, "neg": neg, "pos_mask": pos_mask, "neg_mask": neg_mask}
     each = ContextAwareLoss(temperature=0.3, denominator=denominator, reduction="none")(h, **vectors)
     assert each.tolist() == pytest.approx([value or 0.0 for value in expected], abs=1e-9)
-    assert ContextAwareLoss(temperature=0.3, denominator=denominator)(h, **vectors).item() == pytest.approx(mean(expected), abs=1e-9)
-    assert ContextAwareLoss(temperature=0.3, denominator=denominator, reduction="sum")(h, **vectors).item() == pytest.approx(each.sum().item(), abs=1e-9)
+    assert ContextAwareLoss(temperature=0.3, denominator=denominator)(h, **vectors).item() == pytest.approx(
+        mean(expected), abs=1e-9
+    )
+    assert ContextAwareLoss(temperature=0.3, denominator=denominator, reduction="sum")(
+        h, **vectors
+    ).item() == pytest.approx(each.sum().item(), abs=1e-9)
 
 
 @given(seed=st.integers(0, 10**6), denominator=st.sampled_from(["neg", "all"]))
@@ -86,7 +93,13 @@ def test_order_length_rotation_and_absent_vectors_change_nothing(seed, denominat
         value(h, pos[:, window], neg, pos_mask[:, window], neg_mask),
         value(h @ rotation, pos @ rotation, neg @ rotation, pos_mask, neg_mask),
         value(h * longer[:, 0], pos * longer, neg * 7.0, pos_mask, neg_mask),
-        value(h, pos.masked_fill(~pos_mask[..., None], float("nan")), neg.masked_fill(~neg_mask[..., None], -8.0), pos_mask, neg_mask),
+        value(
+            h,
+            pos.masked_fill(~pos_mask[..., None], float("nan")),
+            neg.masked_fill(~neg_mask[..., None], -8.0),
+            pos_mask,
+            neg_mask,
+        ),
     ]
     torch.testing.assert_close(torch.stack(others), expected.expand(5))
 
@@ -108,16 +121,22 @@ def test_gradients_agree_with_finite_differences(denominator):
     h, pos, neg, pos_mask, neg_mask = problem(5)
     loss = ContextAwareLoss(temperature=0.3, denominator=denominator)
     inputs = tuple(one.requires_grad_() for one in (h, pos, neg))
-    assert torch.autograd.gradcheck(lambda z, pos, neg: loss(z, pos=pos, neg=neg, pos_mask=pos_mask, neg_mask=neg_mask), inputs)
+    assert torch.autograd.gradcheck(
+        lambda z, pos, neg: loss(z, pos=pos, neg=neg, pos_mask=pos_mask, neg_mask=neg_mask), inputs
+    )
 
 
 @pytest.mark.parametrize("denominator", ["neg", "all"])
 @pytest.mark.parametrize("absent", ["anchors", "positives", "negatives", "width"])
 def test_without_a_pair_the_loss_is_exactly_zero_and_backward_runs(denominator, absent):
     anchors, width = 0 if absent == "anchors" else 2, 0 if absent == "width" else 3
-    h, pos, neg = (torch.randn(size, requires_grad=True) for size in [(anchors, 4), (anchors, width, 4), (anchors, width, 4)])
+    h, pos, neg = (
+        torch.randn(size, requires_grad=True) for size in [(anchors, 4), (anchors, width, 4), (anchors, width, 4)]
+    )
     pos_mask, neg_mask = (torch.full((anchors, width), absent != one) for one in ("positives", "negatives"))
-    loss = ContextAwareLoss(temperature=0.1, denominator=denominator)(h, pos=pos, neg=neg, pos_mask=pos_mask, neg_mask=neg_mask)
+    loss = ContextAwareLoss(temperature=0.1, denominator=denominator)(
+        h, pos=pos, neg=neg, pos_mask=pos_mask, neg_mask=neg_mask
+    )
     loss.backward()
     assert loss.item() == 0.0
     assert not any(vectors.grad.any() for vectors in (h, pos, neg))
@@ -125,7 +144,11 @@ def test_without_a_pair_the_loss_is_exactly_zero_and_backward_runs(denominator, 
 
 def test_zero_and_equal_vectors_stay_finite_at_a_tiny_temperature():
     for h in (torch.zeros(2, 4), torch.ones(2, 4)):
-        vectors = [h.clone().requires_grad_(), torch.ones(2, 3, 4, requires_grad=True), torch.zeros(2, 3, 4, requires_grad=True)]
+        vectors = [
+            h.clone().requires_grad_(),
+            torch.ones(2, 3, 4, requires_grad=True),
+            torch.zeros(2, 3, 4, requires_grad=True),
+        ]
         loss = ContextAwareLoss(temperature=1e-3)(vectors[0], pos=vectors[1], neg=vectors[2])
         loss.backward()
         assert torch.isfinite(loss)
@@ -175,7 +198,12 @@ DIM = 4
 def build(split, context_width=None, **settings):
     torch.manual_seed(7)
     config = ContextAware.Config(**{"window": 3, "temperature": 0.3, **settings})
-    return ContextAware(config, TrainingFacts(class_counts=torch.ones(3), gives=Gives(hidden=DIM, unimodal={}, context=context_width), train=split))
+    return ContextAware(
+        config,
+        TrainingFacts(
+            class_counts=torch.ones(3), gives=Gives(hidden=DIM, unimodal={}, context=context_width), train=split
+        ),
+    )
 
 
 class Model(torch.nn.Module):
@@ -191,7 +219,9 @@ class Model(torch.nn.Module):
     def forward(self, batch):
         self.asked += 1
         hidden = self.vectors[batch.utterance_index]
-        return MERCOutput(logits=hidden, hidden=hidden, context=self.contexts[batch.utterance_index] if self.context_width else None)
+        return MERCOutput(
+            logits=hidden, hidden=hidden, context=self.contexts[batch.utterance_index] if self.context_width else None
+        )
 
 
 def started(split, seed=0, epoch=0, context_width=None, **settings):
@@ -203,9 +233,13 @@ def started(split, seed=0, epoch=0, context_width=None, **settings):
 
 @pytest.mark.parametrize("context_width", [None, 2])
 @pytest.mark.parametrize(("contextual_extract", "denominator"), [(True, "all"), (True, "neg"), (False, "all")])
-def test_a_batch_is_the_equation_over_its_labelled_utterances_with_history(make_split, contextual_extract, denominator, context_width):
+def test_a_batch_is_the_equation_over_its_labelled_utterances_with_history(
+    make_split, contextual_extract, denominator, context_width
+):
     split = make_split(EMOTIONS)
-    loss, model = started(split, contextual_extract=contextual_extract, context_width=context_width, denominator=denominator)
+    loss, model = started(
+        split, contextual_extract=contextual_extract, context_width=context_width, denominator=denominator
+    )
     batch = collate(split, torch.tensor([4, 2, 3, 0]))
     output = model(batch)
     pooled = HistoryPooling(DIM)
@@ -247,7 +281,12 @@ def test_a_projection_stands_before_all_that_the_loss_does_with_the_vectors(make
     narrow, _ = started(split)
     batch = collate(split, torch.tensor([4, 2, 3, 0]))
     output = model(batch)
-    narrow.project, narrow.of_utterance, narrow.extract, narrow.of_context = torch.nn.Identity(), loss.of_utterance, loss.extract, loss.of_context
+    narrow.project, narrow.of_utterance, narrow.extract, narrow.of_context = (
+        torch.nn.Identity(),
+        loss.of_utterance,
+        loss.extract,
+        loss.of_context,
+    )
     narrow.bank.rows = loss.project(loss.bank.rows)
     assert loss.of_utterance.weight.shape == (2, 2)
     expected = narrow.eval()(replace(output, hidden=loss.project(output.hidden)), batch)
@@ -279,7 +318,10 @@ def test_gradient_reaches_all_weights_and_the_utterances_but_not_through_the_ban
 
 
 def test_weights_without_the_extract_are_those_of_one_map(make_split):
-    assert [name for name, _ in build(make_split(EMOTIONS), contextual_extract=False).named_parameters()] == ["of_utterance.weight", "of_utterance.bias"]
+    assert [name for name, _ in build(make_split(EMOTIONS), contextual_extract=False).named_parameters()] == [
+        "of_utterance.weight",
+        "of_utterance.bias",
+    ]
 
 
 def test_the_bank_is_filled_once_and_overwritten_by_each_batch_in_training(make_split):

@@ -16,7 +16,10 @@ COUNTS = torch.tensor([60.0, 30.0, 10.0])
 
 def build(counts=COUNTS, **settings):
     config = fill({"effective_beta": 0.9, **settings}, CrossEntropy.Config, where="losses.cross_entropy")
-    return CrossEntropy(config, TrainingFacts(class_counts=counts, gives=Gives(hidden=4, unimodal={}), classes=("neutral", "joy", "anger")))
+    return CrossEntropy(
+        config,
+        TrainingFacts(class_counts=counts, gives=Gives(hidden=4, unimodal={}), classes=("neutral", "joy", "anger")),
+    )
 
 
 def scored(batch):
@@ -42,14 +45,22 @@ def test_it_is_the_mean_over_labelled_utterances(make_batch, scheme, smoothing):
 
 
 def _by_hand(logits, batch, mask):
-    chosen = [(row, step) for row in range(len(batch.lengths)) for step in range(int(batch.lengths[row])) if batch.labels[row, step] >= 0 and mask[row, step]]
+    chosen = [
+        (row, step)
+        for row in range(len(batch.lengths))
+        for step in range(int(batch.lengths[row]))
+        if batch.labels[row, step] >= 0 and mask[row, step]
+    ]
     return sum(-logits[row, step].log_softmax(dim=-1)[batch.labels[row, step]] for row, step in chosen) / len(chosen)
 
 
 def test_the_unimodal_term_is_the_mean_over_modalities_where_they_are_present(make_batch):
     batch = make_batch([4, 7, 1], pad_to=9)
     logits, output = scored(batch)
-    own = {name: torch.randn(*batch.labels.shape, 3, generator=torch.Generator().manual_seed(seed)) for seed, name in enumerate(batch.features)}
+    own = {
+        name: torch.randn(*batch.labels.shape, 3, generator=torch.Generator().manual_seed(seed))
+        for seed, name in enumerate(batch.features)
+    }
     assert len(own) > 1
     terms = [_by_hand(own[name], batch, batch.modality_mask[name]) for name in own]
     expected = _by_hand(logits, batch, batch.utterance_mask) + 0.5 * sum(terms) / len(terms)
@@ -70,7 +81,10 @@ def test_a_model_without_unimodal_logits_has_no_such_term_and_one_with_a_single_
 def test_the_logits_that_predict_weigh_as_much_as_is_said_where_there_are_others(make_batch, fused):
     batch = make_batch([4, 7, 1], pad_to=9)
     logits, output = scored(batch)
-    own = {name: torch.randn(*batch.labels.shape, 3, generator=torch.Generator().manual_seed(seed)) for seed, name in enumerate(batch.features)}
+    own = {
+        name: torch.randn(*batch.labels.shape, 3, generator=torch.Generator().manual_seed(seed))
+        for seed, name in enumerate(batch.features)
+    }
     terms = [_by_hand(own[name], batch, batch.modality_mask[name]) for name in own]
     expected = fused * _by_hand(logits, batch, batch.utterance_mask) + sum(terms) / len(terms)
     loss = build(fused_weight=fused, unimodal_weight=1.0)
@@ -99,12 +113,16 @@ def test_weights_are_the_tabulated_ones_and_have_mean_one(scheme, expected):
     assert float((weights * COUNTS).sum() / COUNTS.sum()) == pytest.approx(1.0)
 
 
-# Counts 60, 30, 10. 1, 1.3, 1.3 have the mean 1.12 over the utterances; 100 / 180, 1.3 · 100 / 90, 1.3 · 100 / 30 the mean 1.2.
+# Counts 60, 30, 10. 1, 1.3, 1.3 have the mean 1.12 over the utterances; 100 / 180, 1.3 · 100 / 90, 1.3 · 100 / 30 the
+# mean 1.2.
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({"weight_by_class": {"neutral": 1.0}, "other_weight": 1.3}, [1 / 1.12, 1.3 / 1.12, 1.3 / 1.12]),
-        ({"weight_by_class": {"neutral": 1.0}, "other_weight": 1.3, "class_weights": "inverse"}, [1 / 2.16, 1.3 / 1.08, 1.3 / 0.36]),
+        (
+            {"weight_by_class": {"neutral": 1.0}, "other_weight": 1.3, "class_weights": "inverse"},
+            [1 / 2.16, 1.3 / 1.08, 1.3 / 0.36],
+        ),
         ({"weight_by_class": {"anger": 0.0}}, [1 / 0.9, 1 / 0.9, 0.0]),
         ({"weight_by_class": {}, "other_weight": 1.3}, [1.0, 1.0, 1.0]),
     ],
@@ -114,7 +132,13 @@ def test_factors_by_emotion_change_the_weights_and_not_their_mean(settings, expe
 
 
 def test_a_factor_for_no_emotion_of_the_label_set_is_refused():
-    with pytest.raises(BadSettings, match=r"weight_by_class: no emotion 'neutrl' in the label set; did you mean 'neutral'\? valid: anger, joy, neutral"):
+    with pytest.raises(
+        BadSettings,
+        match=(
+            r"weight_by_class: no emotion 'neutrl' in the label set; did you mean 'neutral'\? valid: anger, joy,"
+            r" neutral"
+        ),
+    ):
         build(weight_by_class={"neutrl": 1.0})
     with pytest.raises(BadSettings, match=r"losses\.cross_entropy\.weight_by_class\.joy: .*given: -1\.0"):
         build(weight_by_class={"joy": -1.0})

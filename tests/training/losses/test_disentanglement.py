@@ -24,7 +24,11 @@ def slow(views, present, level, temperature):
     rows = [(name, i, z[i].detach()) for name, z in views.items() for i in range(len(z)) if present[name][i]]
     terms = []
     for name, i, row in rows:
-        scores = {(n, j): float(row @ other / row.norm() / other.norm() / temperature) for n, j, other in rows if (n, j) != (name, i)}
+        scores = {
+            (n, j): float(row @ other / row.norm() / other.norm() / temperature)
+            for n, j, other in rows
+            if (n, j) != (name, i)
+        }
         positives = [score for (n, j), score in scores.items() if (n == name if level == "modality" else j == i)]
         if positives:
             terms.append(math.log(sum(math.exp(score) for score in scores.values())) - sum(positives) / len(positives))
@@ -34,12 +38,21 @@ def slow(views, present, level, temperature):
 # Before the multiplication with τ.
 @pytest.mark.parametrize(
     ("level", "temperature", "expected"),
-    [("modality", 1.0, 1.24053974), ("utterance", 1.0, 2.04053974), ("modality", 0.5, 1.13428959), ("utterance", 0.5, 2.73428959)],
+    [
+        ("modality", 1.0, 1.24053974),
+        ("utterance", 1.0, 2.04053974),
+        ("modality", 0.5, 1.13428959),
+        ("utterance", 0.5, 2.73428959),
+    ],
 )
 def test_the_tabulated_numbers(level, temperature, expected):
-    assert DisentanglementLoss(level, temperature=temperature)(views=VIEWS).item() == pytest.approx(temperature * expected, abs=1e-6)
+    assert DisentanglementLoss(level, temperature=temperature)(views=VIEWS).item() == pytest.approx(
+        temperature * expected, abs=1e-6
+    )
     floats = {name: z.float() for name, z in VIEWS.items()}
-    assert DisentanglementLoss(level, temperature=temperature)(views=floats).item() == pytest.approx(temperature * expected, abs=1e-5)
+    assert DisentanglementLoss(level, temperature=temperature)(views=floats).item() == pytest.approx(
+        temperature * expected, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("level", ["modality", "utterance"])
@@ -65,7 +78,9 @@ def test_where_no_row_has_a_positive_it_costs_exactly_nothing(rows):
 @pytest.mark.parametrize("level", ["modality", "utterance"])
 def test_gradients_agree_with_finite_differences(level):
     inputs = tuple(z.clone().requires_grad_() for z in VIEWS.values())
-    assert torch.autograd.gradcheck(lambda *z: DisentanglementLoss(level, temperature=0.5)(views=dict(zip(VIEWS, z, strict=True))), inputs)
+    assert torch.autograd.gradcheck(
+        lambda *z: DisentanglementLoss(level, temperature=0.5)(views=dict(zip(VIEWS, z, strict=True))), inputs
+    )
 
 
 def test_what_cannot_be_is_refused(facts):
@@ -88,7 +103,10 @@ def given_levels(output, seed=1):
     """The output with both levels, as from a model that disentangles."""
     generator = torch.Generator().manual_seed(seed)
     shape = (*output.logits.shape[:2], 3)
-    first, second = ({name: torch.randn(shape, generator=generator, requires_grad=True) for name in output.unimodal} for _ in range(2))
+    first, second = (
+        {name: torch.randn(shape, generator=generator, requires_grad=True) for name in output.unimodal}
+        for _ in range(2)
+    )
     return replace(output, extras={"of_modality": first, "of_utterance": second})
 
 
@@ -98,7 +116,9 @@ def test_the_levels_of_a_model_that_disentangles_are_taken_as_they_are(make_batc
     term = build(replace(facts, gives=replace(facts.gives, extras=LEVELS)))
     present = {name: batch.modality_mask[name][real] for name in output.unimodal}
     levels = {"modality": output.extras["of_modality"], "utterance": output.extras["of_utterance"]}
-    expected = sum(slow({name: z[real] for name, z in views.items()}, present, level, 0.5) for level, views in levels.items())
+    expected = sum(
+        slow({name: z[real] for name, z in views.items()}, present, level, 0.5) for level, views in levels.items()
+    )
     value = term(output, batch)
     assert value.item() == pytest.approx(expected, abs=1e-4)
     assert list(term.parameters()) == []
@@ -107,7 +127,9 @@ def test_the_levels_of_a_model_that_disentangles_are_taken_as_they_are(make_batc
     assert all(z.grad is None for z in output.unimodal.values())
 
 
-def test_one_modality_of_a_model_that_disentangles_costs_exactly_nothing_and_backward_runs(make_batch, make_output, facts):
+def test_one_modality_of_a_model_that_disentangles_costs_exactly_nothing_and_backward_runs(
+    make_batch, make_output, facts
+):
     batch = make_batch([5, 3], modalities=("text",))
     output = given_levels(make_output(batch))
     output = replace(output, extras={level: {"text": views["text"]} for level, views in output.extras.items()})

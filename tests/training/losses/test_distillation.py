@@ -23,12 +23,15 @@ def response(student, teacher, **settings):
 
 
 @pytest.mark.parametrize(
-    ("kind", "temperature", "expected"), [("dist", 1.0, 0.37698893), ("dist", 4.0, 7.44610780), ("hinton", 1.0, 0.19496956), ("hinton", 4.0, 0.35721081)]
+    ("kind", "temperature", "expected"),
+    [("dist", 1.0, 0.37698893), ("dist", 4.0, 7.44610780), ("hinton", 1.0, 0.19496956), ("hinton", 4.0, 0.35721081)],
 )
 def test_the_tabulated_numbers(kind, temperature, expected):
     assert response(STUDENT, TEACHER, kind=kind, temperature=temperature).item() == pytest.approx(expected, abs=1e-6)
     # τ² and the mean correlation's distance from 1 lose a digit in float32.
-    assert response(STUDENT.float(), TEACHER.float(), kind=kind, temperature=temperature).item() == pytest.approx(expected, abs=1e-4)
+    assert response(STUDENT.float(), TEACHER.float(), kind=kind, temperature=temperature).item() == pytest.approx(
+        expected, abs=1e-4
+    )
 
 
 def test_the_tabulated_number_of_representations():
@@ -43,14 +46,18 @@ def test_dist_is_numpys_correlation_of_rows_and_classes(seed):
     s, t = ((x / 2).softmax(dim=1).numpy() for x in (student, teacher))
     rows = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(s, t, strict=True)])
     classes = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(s.T, t.T, strict=True)])
-    assert response(student, teacher, temperature=2.0).item() == pytest.approx(4 * (2 - rows - classes), abs=1e-4)  # the 1e-8 that keeps it finite
+    assert response(student, teacher, temperature=2.0).item() == pytest.approx(
+        4 * (2 - rows - classes), abs=1e-4
+    )  # the 1e-8 that keeps it finite
 
 
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=20, deadline=None)
 def test_hinton_is_torchs_divergence(seed):
     student, teacher = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    expected = 9 * torch.nn.functional.kl_div((student / 3).log_softmax(1), (teacher / 3).softmax(1), reduction="batchmean")
+    expected = 9 * torch.nn.functional.kl_div(
+        (student / 3).log_softmax(1), (teacher / 3).softmax(1), reduction="batchmean"
+    )
     torch.testing.assert_close(response(student, teacher, kind="hinton", temperature=3.0), expected)
 
 
@@ -59,7 +66,9 @@ def test_hinton_is_torchs_divergence(seed):
 def test_likeness_of_rows_is_torchs_divergence(seed):
     student, teacher = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     s, t = torch.nn.functional.normalize(student), torch.nn.functional.normalize(teacher)
-    expected = torch.nn.functional.kl_div((t @ s.T / 0.5).log_softmax(1), (t @ t.T / 0.5).softmax(1), reduction="batchmean")
+    expected = torch.nn.functional.kl_div(
+        (t @ s.T / 0.5).log_softmax(1), (t @ t.T / 0.5).softmax(1), reduction="batchmean"
+    )
     torch.testing.assert_close(FeatureDistillationLoss(temperature=0.5)(student, teacher=teacher), expected)
 
 
@@ -126,7 +135,9 @@ def test_what_cannot_be_is_refused(facts):
     for loss in LOSSES.values():
         with pytest.raises(ValueError, match=r"\(2, 3\) and \(1, 3\)"):
             loss(STUDENT, teacher=TEACHER[:1])
-    with pytest.raises(BadSettings, match="'txt' needs to be one of at least two modalities, or fused; did you mean 'text'"):
+    with pytest.raises(
+        BadSettings, match="'txt' needs to be one of at least two modalities, or fused; did you mean 'text'"
+    ):
         build(facts, teacher="txt")
     with pytest.raises(BadSettings, match="did you mean 'fused'"):
         build(facts, teacher="fussed")
@@ -135,7 +146,11 @@ def test_what_cannot_be_is_refused(facts):
     with pytest.raises(BadSettings, match="at least two"):
         build(TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=4, unimodal={})), teacher="fused")
     with pytest.raises(BadSettings, match=r"'fused': 6.*feature_weight must be 0"):
-        build(TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=6, unimodal={"text": 4})), teacher="fused", feature_weight=1.0)
+        build(
+            TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=6, unimodal={"text": 4})),
+            teacher="fused",
+            feature_weight=1.0,
+        )
     with pytest.raises(BadSettings, match="feature_weight must be 0"):
         build(facts, feature_weight=1.0)
 
@@ -150,7 +165,9 @@ def test_the_term_is_the_mean_over_students_where_both_modalities_are_present(ma
     terms = []
     for name in ("audio", "visual"):
         both = batch.modality_mask[name] & batch.modality_mask["text"]
-        terms.append(response(output.unimodal_logits[name][both], output.unimodal_logits["text"][both], temperature=2.0))
+        terms.append(
+            response(output.unimodal_logits[name][both], output.unimodal_logits["text"][both], temperature=2.0)
+        )
     torch.testing.assert_close(build(facts)(output, batch), sum(terms) / 2)
     output.unimodal_logits.clear()
     with pytest.raises(BadSettings, match="logits of each modality"):
@@ -162,23 +179,31 @@ def test_representations_of_one_width_are_compared_too(make_batch, make_output, 
     output = make_output(batch)
     for name in output.unimodal:
         output.unimodal[name] = torch.randn(*batch.labels.shape, 4)
-    same = TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=6, unimodal=dict.fromkeys(output.unimodal, 4)))
+    same = TrainingFacts(
+        class_counts=facts.class_counts, gives=Gives(hidden=6, unimodal=dict.fromkeys(output.unimodal, 4))
+    )
     feature = []
     for name in ("audio", "visual"):
         both = batch.modality_mask[name] & batch.modality_mask["text"]
         feature.append(FeatureDistillationLoss()(output.unimodal[name][both], teacher=output.unimodal["text"][both]))
-    torch.testing.assert_close(build(same, feature_weight=0.5)(output, batch), build(same)(output, batch) + 0.5 * sum(feature) / 2)
+    torch.testing.assert_close(
+        build(same, feature_weight=0.5)(output, batch), build(same)(output, batch) + 0.5 * sum(feature) / 2
+    )
 
 
 @pytest.mark.parametrize("temperature", [1.0, 8.0])
 def test_with_the_fused_teacher_it_is_the_self_distillation_of_sdt(make_batch, make_output, facts, temperature):
-    """Ma et al., IEEE TMM 2024: the divergences of the three students from the whole model are added up, over the utterances of the batch."""
+    """Ma et al., IEEE TMM 2024: the divergences of the three students from the whole model are added up, over the
+    utterances of the batch.
+    """
     batch = make_batch([5, 3, 6], pad_to=8)
     batch = replace(batch, modality_mask=dict.fromkeys(batch.modality_mask, batch.utterance_mask))
     output = make_output(batch)
     teacher_N = (output.logits[batch.utterance_mask].double() / temperature).softmax(dim=1)
     expected = sum(
-        torch.nn.functional.kl_div((logits[batch.utterance_mask].double() / temperature).log_softmax(dim=1), teacher_N, reduction="batchmean")
+        torch.nn.functional.kl_div(
+            (logits[batch.utterance_mask].double() / temperature).log_softmax(dim=1), teacher_N, reduction="batchmean"
+        )
         for logits in output.unimodal_logits.values()
     )
     term = build(facts, teacher="fused", kind="hinton", temperature=temperature)
@@ -206,7 +231,9 @@ def test_a_model_of_one_modality_is_its_own_teacher(make_batch, make_output, fac
     batch = make_batch([4, 2], modalities=("text",))
     output = make_output(batch)
     output.unimodal_logits.clear()
-    term = build(replace(facts, gives=replace(facts.gives, unimodal={"text": 4})), teacher="fused", kind="hinton")(output, batch)
+    term = build(replace(facts, gives=replace(facts.gives, unimodal={"text": 4})), teacher="fused", kind="hinton")(
+        output, batch
+    )
     term.backward()
     assert term.item() == 0.0
     with pytest.raises(BadSettings, match="logits of each modality"):

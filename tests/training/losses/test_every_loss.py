@@ -55,13 +55,18 @@ USES = {
 GIVEN_BY = {"aligned": "df_erc", "confidence": "df_erc"}
 
 USUALLY = [pytest.param(name, NEEDS.get(name, set()), id=name) for name in NAMES]
-FURTHER = [pytest.param(name, NEEDS.get(name, set()) | parts, id=f"{name}-{'-'.join(sorted(parts))}") for name, parts in USES.items()]
+FURTHER = [
+    pytest.param(name, NEEDS.get(name, set()) | parts, id=f"{name}-{'-'.join(sorted(parts))}")
+    for name, parts in USES.items()
+]
 every_loss = pytest.mark.parametrize("name", NAMES)
 every_case = pytest.mark.parametrize(("name", "parts"), USUALLY + FURTHER)
 
 
 class Table(MERCModel):
-    """A model whose output for an utterance is rows of its weights, in whatever batch; at padding it is the last row."""
+    """A model whose output for an utterance is rows of its weights, in whatever batch; at padding it is the last
+    row.
+    """
 
     causal = True
 
@@ -291,7 +296,9 @@ def test_it_trains_a_model_that_comes_with_the_pipeline(name, split):
     kind = plugins.load("merc.training.models", model_name, MERCModel)
     block = Params.load(Path(__file__).resolve().parents[3] / "params.yaml").read(f"models.{model_name}").tree
     torch.manual_seed(0)
-    model = kind(fill({**block, "hidden_units": 4}, kind.Config, where=f"models.{model_name}"), split.dims, len(CLASSES))
+    model = kind(
+        fill({**block, "hidden_units": 4}, kind.Config, where=f"models.{model_name}"), split.dims, len(CLASSES)
+    )
     term = begun(name, split, model)
     step(term, model, collate(split, EVERY))
     assert any(gradient.any() for gradient in gradients(model))

@@ -13,7 +13,9 @@ from merc.training.losses.focal import Focal, FocalLoss
 
 def drawn(seed, rows=8):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, 3, generator=generator, dtype=torch.float64) * 3, torch.randint(-1, 3, (rows,), generator=generator)
+    return torch.randn(rows, 3, generator=generator, dtype=torch.float64) * 3, torch.randint(
+        -1, 3, (rows,), generator=generator
+    )
 
 
 def slow(logits, labels, gamma, weights=(1.0, 1.0, 1.0), legacy=False):
@@ -37,20 +39,26 @@ def slow(logits, labels, gamma, weights=(1.0, 1.0, 1.0), legacy=False):
 def test_it_is_the_formula_utterance_by_utterance(legacy, seed, gamma):
     logits, labels = drawn(seed)
     weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    assert FocalLoss(gamma=gamma, legacy_focal=legacy)(logits, labels=labels).item() == pytest.approx(slow(logits, labels, gamma, legacy=legacy), abs=1e-9)
+    assert FocalLoss(gamma=gamma, legacy_focal=legacy)(logits, labels=labels).item() == pytest.approx(
+        slow(logits, labels, gamma, legacy=legacy), abs=1e-9
+    )
     weighted = FocalLoss(gamma=gamma, legacy_focal=legacy, class_weights=weights)(logits, labels=labels)
     assert weighted.item() == pytest.approx(slow(logits, labels, gamma, weights.tolist(), legacy), abs=1e-9)
 
 
 def test_without_focus_it_is_the_cross_entropy():
     logits, labels = drawn(1)
-    torch.testing.assert_close(FocalLoss(gamma=0.0)(logits, labels=labels), torch.nn.functional.cross_entropy(logits, labels, ignore_index=-1))
+    torch.testing.assert_close(
+        FocalLoss(gamma=0.0)(logits, labels=labels), torch.nn.functional.cross_entropy(logits, labels, ignore_index=-1)
+    )
 
 
 def test_the_surer_the_model_the_more_it_is_below_the_cross_entropy():
     logits = torch.tensor([[0.0, 0.0], [2.0, 0.0], [6.0, 0.0]])
     labels = torch.zeros(3, dtype=torch.long)
-    shares = FocalLoss(gamma=2.0, reduction="none")(logits, labels=labels) / FocalLoss(gamma=0.0, reduction="none")(logits, labels=labels)
+    shares = FocalLoss(gamma=2.0, reduction="none")(logits, labels=labels) / FocalLoss(gamma=0.0, reduction="none")(
+        logits, labels=labels
+    )
     torch.testing.assert_close(shares, (1 - logits.softmax(dim=1)[:, 0]) ** 2)
     assert shares[0] > shares[1] > shares[2]
 
@@ -76,7 +84,9 @@ def test_a_certain_prediction_has_a_finite_gradient(gamma):
 @pytest.mark.parametrize("legacy", [False, True])
 def test_gradients_agree_with_finite_differences(legacy):
     logits, labels = drawn(4)
-    assert torch.autograd.gradcheck(lambda x: FocalLoss(gamma=1.5, legacy_focal=legacy)(x, labels=labels), logits.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda x: FocalLoss(gamma=1.5, legacy_focal=legacy)(x, labels=labels), logits.requires_grad_()
+    )
 
 
 @pytest.mark.parametrize("legacy", [False, True])

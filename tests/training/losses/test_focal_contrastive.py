@@ -26,7 +26,9 @@ TABLE = {
 @pytest.mark.parametrize(("gamma", "alpha"), TABLE)
 def test_the_tabulated_numbers(gamma, alpha, dtype, atol):
     per_anchor, mean = TABLE[gamma, alpha]
-    values = FocalContrastiveLoss(gamma=gamma, alpha=alpha, temperature=0.5, reduction="none")(Z.to(dtype), labels=LABELS, class_counts=COUNTS)
+    values = FocalContrastiveLoss(gamma=gamma, alpha=alpha, temperature=0.5, reduction="none")(
+        Z.to(dtype), labels=LABELS, class_counts=COUNTS
+    )
     assert values.tolist() == pytest.approx([*per_anchor, 0.0], abs=atol)
     loss = FocalContrastiveLoss(gamma=gamma, alpha=alpha, temperature=0.5)
     assert loss(Z.to(dtype), labels=LABELS, class_counts=COUNTS).item() == pytest.approx(mean, abs=atol)
@@ -36,7 +38,10 @@ def test_the_tabulated_numbers(gamma, alpha, dtype, atol):
 @settings(max_examples=20, deadline=None)
 def test_it_is_the_loop_over_pairs(seed, gamma):
     generator = torch.Generator().manual_seed(seed)
-    z, labels = torch.randn(7, 3, generator=generator, dtype=torch.float64), torch.randint(-1, 3, (7,), generator=generator)
+    z, labels = (
+        torch.randn(7, 3, generator=generator, dtype=torch.float64),
+        torch.randint(-1, 3, (7,), generator=generator),
+    )
     rows = [i for i in range(7) if labels[i] >= 0]
     terms = []
     for i in rows:

@@ -30,7 +30,9 @@ def slow(a, b, temperature):
 def test_the_tabulated_numbers(dtype, atol):
     views = A.to(dtype), B.to(dtype)
     one_way = InfoNCELoss(temperature=0.5, symmetric=False, reduction="none")(views=views)
-    torch.testing.assert_close(one_way, torch.tensor([1.02712306, 0.99092359, 3.73712607], dtype=dtype), atol=atol, rtol=0)
+    torch.testing.assert_close(
+        one_way, torch.tensor([1.02712306, 0.99092359, 3.73712607], dtype=dtype), atol=atol, rtol=0
+    )
     assert InfoNCELoss(temperature=0.5, symmetric=False)(views=views).item() == pytest.approx(1.91839090, abs=atol)
     assert InfoNCELoss(temperature=0.5)(views=views).item() == pytest.approx(1.88843405, abs=atol)
 
@@ -45,7 +47,9 @@ def test_it_is_the_loop_over_rows_and_blind_to_padding(seed, rows):
     assert loss(views=(a, b)).item() == pytest.approx(expected, abs=1e-9)
     padding = torch.full((2, 3), float("nan"), dtype=torch.float64)
     mask = torch.tensor([True] * rows + [False] * 2)
-    assert loss(views=(torch.cat([a, padding]), torch.cat([b, padding])), mask=mask).item() == pytest.approx(expected, abs=1e-9)
+    assert loss(views=(torch.cat([a, padding]), torch.cat([b, padding])), mask=mask).item() == pytest.approx(
+        expected, abs=1e-9
+    )
     assert loss.valid.tolist() == mask.tolist()
 
 
@@ -79,7 +83,10 @@ def test_equal_and_zero_rows_stay_finite_at_a_tiny_temperature():
 
 
 def test_gradients_agree_with_finite_differences():
-    assert torch.autograd.gradcheck(lambda a, b: InfoNCELoss(temperature=0.5)(views=(a, b)), (A.clone().requires_grad_(), B.clone().requires_grad_()))
+    assert torch.autograd.gradcheck(
+        lambda a, b: InfoNCELoss(temperature=0.5)(views=(a, b)),
+        (A.clone().requires_grad_(), B.clone().requires_grad_()),
+    )
 
 
 def test_views_of_different_shapes_are_refused():

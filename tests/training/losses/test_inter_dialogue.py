@@ -41,7 +41,10 @@ def slow_neighbours(values, present, k, cap):
     there = [i for i in range(len(values)) if present[i]]
     if cap:
         k = min(k, (len(there) - 1) // 2)
-    return {i: set(sorted((j for j in there if j != i), key=lambda j, i=i: -cosine(values, i, j))[: max(k, 0)]) for i in there}
+    return {
+        i: set(sorted((j for j in there if j != i), key=lambda j, i=i: -cosine(values, i, j))[: max(k, 0)])
+        for i in there
+    }
 
 
 def slow_direction(values, present, neighbours, temperature, include_self=False):
@@ -62,7 +65,10 @@ def mean(values):
 
 def drawn(seed, dialogues=7):
     generator = torch.Generator().manual_seed(seed)
-    pooled = {name: torch.randn(dialogues, width, generator=generator, dtype=torch.float64) for name, width in {"text": 4, "audio": 3, "visual": 5}.items()}
+    pooled = {
+        name: torch.randn(dialogues, width, generator=generator, dtype=torch.float64)
+        for name, width in {"text": 4, "audio": 3, "visual": 5}.items()
+    }
     return pooled, {name: torch.rand(dialogues, generator=generator) < 0.8 for name in pooled}
 
 
@@ -91,12 +97,19 @@ def test_two_modalities_by_utterance_are_pooled_over_those_of_the_mask():
     audio, text = (torch.randn(5, 4, width, generator=generator, dtype=torch.float64) for width in (3, 6))
     mask = torch.arange(4) < torch.tensor([4, 1, 3, 2, 0])[:, None]  # the last dialogue is empty
     pooled = {"audio": audio, "text": text}
-    means = {name: torch.stack([values[row, : max(1, int(mask[row].sum()))].mean(dim=0) for row in range(4)]) for name, values in pooled.items()}
+    means = {
+        name: torch.stack([values[row, : max(1, int(mask[row].sum()))].mean(dim=0) for row in range(4)])
+        for name, values in pooled.items()
+    }
     loss = InterDialogueLoss(k=1, temperature=0.3)
-    wanted = mean(slow_direction(means["text"], [True] * 4, slow_neighbours(means["audio"], [True] * 4, 1, cap=True), 0.3))
+    wanted = mean(
+        slow_direction(means["text"], [True] * 4, slow_neighbours(means["audio"], [True] * 4, 1, cap=True), 0.3)
+    )
     assert loss(audio, text, mask=mask).item() == pytest.approx(wanted)
     noise = {name: values.masked_fill(~mask[..., None], float("nan")) for name, values in pooled.items()}
-    assert torch.equal(loss(noise["audio"], noise["text"], mask={"anchor": mask, "other": mask}), loss(audio, text, mask=mask))
+    assert torch.equal(
+        loss(noise["audio"], noise["text"], mask={"anchor": mask, "other": mask}), loss(audio, text, mask=mask)
+    )
     assert torch.equal(loss(pooled=pooled, mask=mask), loss(pooled=pooled, mask=dict.fromkeys(pooled, mask)))
 
 
@@ -109,7 +122,12 @@ def test_the_tabulated_neighbours_and_terms():
     assert members(two.nearest(AUDIO, everywhere)) == [{1, 2}, {0, 2}, {0, 1}, {0, 2}]
     assert members(two.nearest(TEXT, everywhere)) == [{1, 2}, {0, 2}, {1, 3}, {1, 2}]
     into_text = loss(pooled={"text": TEXT}, neighbours=loss.nearest(AUDIO, everywhere))
-    torch.testing.assert_close(into_text, torch.tensor([0.52822886, 0.81892472, 1.01892472, 1.92822886], dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        into_text,
+        torch.tensor([0.52822886, 0.81892472, 1.01892472, 1.92822886], dtype=torch.float64),
+        atol=1e-6,
+        rtol=0,
+    )
 
 
 @pytest.mark.parametrize("include_self", [False, True])
@@ -119,7 +137,10 @@ def test_the_tabulated_neighbours_and_terms():
 def test_it_is_the_loop_over_dialogues_and_ordered_pairs_of_modalities(k_cap, include_self, seed, k):
     pooled, present = drawn(seed)
     near = {name: slow_neighbours(values, present[name], k, k_cap) for name, values in pooled.items()}
-    terms = [mean(slow_direction(pooled[other], present[other], near[name], 0.3, include_self)) for name, other in permutations(pooled, 2)]
+    terms = [
+        mean(slow_direction(pooled[other], present[other], near[name], 0.3, include_self))
+        for name, other in permutations(pooled, 2)
+    ]
     assert len(terms) == 6
     loss = InterDialogueLoss(k=k, temperature=0.3, k_cap=k_cap, include_self=include_self)
     value = loss(pooled=pooled, mask=present)
@@ -155,10 +176,15 @@ def test_order_rotation_and_length_of_the_vectors_change_nothing(seed):
     order = torch.randperm(7, generator=generator)
     turned = {}
     for name, values in pooled.items():
-        turn = torch.linalg.qr(torch.randn(values.shape[1], values.shape[1], generator=generator, dtype=torch.float64))[0]
+        turn = torch.linalg.qr(torch.randn(values.shape[1], values.shape[1], generator=generator, dtype=torch.float64))[
+            0
+        ]
         turned[name] = (values @ turn * (torch.rand(7, 1, generator=generator) + 0.1))[order]
     loss = InterDialogueLoss(k=2)
-    torch.testing.assert_close(loss(pooled=turned, mask={name: there[order] for name, there in present.items()}), loss(pooled=pooled, mask=present))
+    torch.testing.assert_close(
+        loss(pooled=turned, mask={name: there[order] for name, there in present.items()}),
+        loss(pooled=pooled, mask=present),
+    )
 
 
 def test_dialogues_without_a_modality_change_nothing_there_whatever_is_in_them():
@@ -189,7 +215,9 @@ def test_small_temperatures_are_exact_and_keep_their_gradient():
     assert text.grad.abs().max() > 1
     near = {0: {1}, 1: {0}, 2: {1}, 3: {0}}
     expected = mean(slow_direction(TEXT, [True] * 4, near, 0.02))
-    assert loss(pooled={"text": TEXT}, neighbours=loss.nearest(AUDIO, torch.ones(4, dtype=torch.bool))).item() == pytest.approx(expected)
+    assert loss(
+        pooled={"text": TEXT}, neighbours=loss.nearest(AUDIO, torch.ones(4, dtype=torch.bool))
+    ).item() == pytest.approx(expected)
 
 
 def test_gradients_agree_with_finite_differences_and_none_comes_from_finding_neighbours():
@@ -198,7 +226,10 @@ def test_gradients_agree_with_finite_differences_and_none_comes_from_finding_nei
     near = {"audio": loss.nearest(AUDIO, everywhere), "text": loss.nearest(TEXT, everywhere)}
 
     def fixed(audio, text):
-        return (loss(pooled={"text": text}, neighbours=near["audio"]) + loss(pooled={"audio": audio}, neighbours=near["text"])) / 2
+        return (
+            loss(pooled={"text": text}, neighbours=near["audio"])
+            + loss(pooled={"audio": audio}, neighbours=near["text"])
+        ) / 2
 
     inputs = AUDIO.clone().requires_grad_(), TEXT.clone().requires_grad_()
     assert torch.autograd.gradcheck(fixed, inputs)
@@ -207,7 +238,9 @@ def test_gradients_agree_with_finite_differences_and_none_comes_from_finding_nei
 
 
 def test_pooling_leaves_padding_out_and_a_dialogue_without_utterances_is_zero():
-    features = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]], [[2.0, 0.0], [2.0, 2.0], [2.0, 4.0]], [[float("nan")] * 2] * 3])
+    features = torch.tensor(
+        [[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]], [[2.0, 0.0], [2.0, 2.0], [2.0, 4.0]], [[float("nan")] * 2] * 3]
+    )
     mask = torch.tensor([[True, True, False], [True, True, True], [False, False, False]])
     assert masked_mean(features, mask).tolist() == [[0.5, 0.5], [2.0, 2.0], [0.0, 0.0]]
 
@@ -231,7 +264,10 @@ def test_a_zero_vector_stays_finite_and_gets_no_gradient():
 
 def test_padded_dialogues_are_pooled():
     generator = torch.Generator().manual_seed(0)
-    features, mask = torch.randn(6, 4, 3, generator=generator), torch.arange(4) < torch.tensor([4, 2, 0, 1, 3, 4])[:, None]
+    features, mask = (
+        torch.randn(6, 4, 3, generator=generator),
+        torch.arange(4) < torch.tensor([4, 2, 0, 1, 3, 4])[:, None],
+    )
     expected = InterDialogueLoss(k=1)(pooled={"text": masked_mean(features, mask)}, mask={"text": mask.any(dim=1)})
     torch.testing.assert_close(InterDialogueLoss(k=1)(pooled={"text": features}, mask={"text": mask}), expected)
 
@@ -292,7 +328,9 @@ def test_the_term_pools_where_the_model_does_not(make_batch, make_output, facts)
     loss = InterDialogueLoss(k=2, temperature=0.5)
     torch.testing.assert_close(build(facts)(output, batch), loss(pooled=pooled, mask=present))
     own = {"text": torch.randn(7, 9), "audio": torch.randn(7, 2)}
-    torch.testing.assert_close(build(facts)(replace(output, pooled=own), batch), loss(pooled=own, mask={name: present[name] for name in own}))
+    torch.testing.assert_close(
+        build(facts)(replace(output, pooled=own), batch), loss(pooled=own, mask={name: present[name] for name in own})
+    )
 
 
 def test_neighbours_of_the_index_are_those_that_are_in_the_batch(make_batch, make_output, facts):
@@ -302,10 +340,14 @@ def test_neighbours_of_the_index_are_those_that_are_in_the_batch(make_batch, mak
     batch = replace(batch, dialogue_index=places, neighbours=index)
     own = {"text": torch.randn(4, 3), "audio": torch.randn(4, 3)}
     output = replace(make_output(batch), pooled=own)
-    expected = torch.tensor([[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0]], dtype=torch.bool)  # the two nearest of the index
+    expected = torch.tensor(
+        [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0]], dtype=torch.bool
+    )  # the two nearest of the index
     present = {name: batch.modality_mask[name].any(dim=1) for name in own}
     loss = InterDialogueLoss(temperature=0.5)
-    torch.testing.assert_close(build(facts, neighbours_from="trajectory")(output, batch), loss(pooled=own, mask=present, neighbours=expected))
+    torch.testing.assert_close(
+        build(facts, neighbours_from="trajectory")(output, batch), loss(pooled=own, mask=present, neighbours=expected)
+    )
 
 
 def test_an_epoch_in_which_no_neighbours_met_is_warned_of_once(make_batch, make_output, facts, caplog):
@@ -335,7 +377,9 @@ def test_what_is_seen_of_an_epoch_is_how_far_equal_length_makes_dialogues_alike(
     term, lengths = build(facts), [1, 2, 5, 10, 12]  # no two pairs differ equally
     batch = everywhere(make_batch(lengths))
     angles = torch.tensor(lengths) / 10
-    by_length = torch.stack([angles.cos(), angles.sin()], dim=1)  # the cosine of two falls with the difference of their lengths
+    by_length = torch.stack(
+        [angles.cos(), angles.sin()], dim=1
+    )  # the cosine of two falls with the difference of their lengths
     assert term.observed() == {}
     for pooled, expected in ((by_length, pytest.approx(1.0)), (torch.ones(5, 2), None)):
         term.begin_epoch(0, None, None)
@@ -351,5 +395,7 @@ def test_the_correlation_with_length_is_that_of_scipy_among_dialogues_with_the_m
     term = build(facts)
     term(replace(make_output(batch), pooled={"text": vectors}), batch)
     pairs = [(i, j) for i in range(7) for j in range(i) if 5 not in (i, j)]
-    expected = stats.spearmanr([cosine(vectors, i, j) for i, j in pairs], [-abs(lengths[i] - lengths[j]) for i, j in pairs]).statistic
+    expected = stats.spearmanr(
+        [cosine(vectors, i, j) for i, j in pairs], [-abs(lengths[i] - lengths[j]) for i, j in pairs]
+    ).statistic
     assert term.observed()["length_correlation"] == pytest.approx(expected, abs=1e-6)

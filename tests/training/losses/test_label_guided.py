@@ -19,8 +19,12 @@ ANCHORS = torch.tensor([[0.8, 0.6], [-0.6, 0.8], [0.0, -1.0]], dtype=torch.float
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-6), (torch.float32, 1e-5)])
 def test_the_tabulated_numbers(dtype, atol):
     values = LabelGuidedLoss(temperature=0.5, reduction="none")(Z.to(dtype), labels=LABELS, anchors=ANCHORS.to(dtype))
-    assert values.tolist() == pytest.approx([0.23325750, 0.25173895, 0.52924127, 0.12035785, 0.30895735, 0.06586819], abs=atol)
-    assert LabelGuidedLoss(temperature=0.5)(Z.to(dtype), labels=LABELS, anchors=ANCHORS.to(dtype)).item() == pytest.approx(0.25157018, abs=atol)
+    assert values.tolist() == pytest.approx(
+        [0.23325750, 0.25173895, 0.52924127, 0.12035785, 0.30895735, 0.06586819], abs=atol
+    )
+    assert LabelGuidedLoss(temperature=0.5)(
+        Z.to(dtype), labels=LABELS, anchors=ANCHORS.to(dtype)
+    ).item() == pytest.approx(0.25157018, abs=atol)
 
 
 @given(seed=st.integers(0, 10**6))
@@ -31,7 +35,11 @@ def test_it_is_the_cross_entropy_of_cosines_plus_the_contrastive_loss_with_the_a
     labels = torch.randint(-1, 3, (7,), generator=generator)
     known = labels >= 0
     cosines = torch.nn.functional.cosine_similarity(z[known, None], anchors[None], dim=2)
-    expected = torch.nn.functional.cross_entropy(cosines / 0.5, labels[known]) if known.any() else torch.zeros((), dtype=torch.float64)
+    expected = (
+        torch.nn.functional.cross_entropy(cosines / 0.5, labels[known])
+        if known.any()
+        else torch.zeros((), dtype=torch.float64)
+    )
     torch.testing.assert_close(LabelGuidedLoss(temperature=0.5)(z, labels=labels, anchors=anchors), expected)
     rows, row_labels = torch.cat([z[known], anchors]), torch.cat([labels[known], torch.arange(3)])
     all_rows = SupConLoss(temperature=0.5, reduction="none")(rows, labels=row_labels)[:-3]
@@ -47,9 +55,13 @@ def test_with_focus_the_contrast_is_the_focal_contrastive_loss_with_the_anchors_
     labels, counts = torch.randint(-1, 3, (7,), generator=generator), torch.tensor([60.0, 30.0, 10.0])
     known = labels >= 0
     rows, row_labels = torch.cat([z[known], anchors]), torch.cat([labels[known], torch.arange(3)])
-    focal = FocalContrastiveLoss(temperature=0.5, gamma=2.0, alpha=1.1, reduction="none")(rows, labels=row_labels, class_counts=counts)[:-3]
+    focal = FocalContrastiveLoss(temperature=0.5, gamma=2.0, alpha=1.1, reduction="none")(
+        rows, labels=row_labels, class_counts=counts
+    )[:-3]
     to_anchors = LabelGuidedLoss(temperature=0.5)(z, labels=labels, anchors=anchors)
-    both = LabelGuidedLoss(temperature=0.5, supcon_weight=0.5, gamma=2.0, alpha=1.1)(z, labels=labels, anchors=anchors, class_counts=counts)
+    both = LabelGuidedLoss(temperature=0.5, supcon_weight=0.5, gamma=2.0, alpha=1.1)(
+        z, labels=labels, anchors=anchors, class_counts=counts
+    )
     torch.testing.assert_close(both, to_anchors + 0.5 * focal.sum() / max(int(known.sum()), 1))
 
 
@@ -85,10 +97,17 @@ def test_equal_anchors_have_a_finite_gradient_of_their_spread():
 def test_the_term_trains_its_anchors_and_spreads_them(make_batch, make_output, facts):
     batch = make_batch([5, 3, 6], pad_to=8)
     output = make_output(batch)
-    term = LabelGuided(LabelGuided.Config(temperature=0.5, gamma=2.0, alpha=1.0, spread_weight=0.3, projection_units=0), facts)
+    term = LabelGuided(
+        LabelGuided.Config(temperature=0.5, gamma=2.0, alpha=1.0, spread_weight=0.3, projection_units=0), facts
+    )
     value = term(output, batch)
     loss = LabelGuidedLoss(temperature=0.5, supcon_weight=1.0, gamma=2.0, alpha=1.0)
-    expected = loss(output.hidden[batch.labelled], labels=batch.labels[batch.labelled], anchors=term.anchors_CD, class_counts=facts.class_counts)
+    expected = loss(
+        output.hidden[batch.labelled],
+        labels=batch.labels[batch.labelled],
+        anchors=term.anchors_CD,
+        class_counts=facts.class_counts,
+    )
     torch.testing.assert_close(value, expected + 0.3 * anchor_spread(term.anchors_CD))
     value.backward()
     assert term.anchors_CD.grad.abs().sum() > 0

@@ -1,4 +1,6 @@
-"""The modality-contribution loss: the tabulated numbers, Algorithm 1 written with loops, and what must hold for any input."""
+"""The modality-contribution loss: the tabulated numbers, Algorithm 1 written with loops, and what must hold for any
+input.
+"""
 
 import math
 from dataclasses import replace
@@ -19,7 +21,8 @@ FEATURES = {
     "visual": [[0.0, -1.0], [1.0, 0.0], [0.6, 0.8], [0.0, 1.0]],
 }
 CORRECT = {"text": [1, 1, 0, 0], "audio": [1, 1, 1, 1], "visual": [1, 0, 0, 0]}
-# Computed from Algorithm 1 with plain numpy, temperature 0.5: sums over anchors. The first visual utterance has no positive.
+# Computed from Algorithm 1 with plain numpy, temperature 0.5: sums over anchors. The first visual utterance has no
+# positive.
 TABLE = {
     "neg": {"text": -0.86439704, "audio": 0.0, "visual": -6.88075692, "all": -7.74515396},
     "all": {"text": 2.67216081, "audio": 4.39444915, "visual": 2.33424444, "all": 9.40085441},
@@ -28,7 +31,9 @@ ANCHORS = {"neg": {"text": 4, "audio": 0, "visual": 3}, "all": {"text": 4, "audi
 
 
 def vectors(names, dtype=torch.float64):
-    return {name: torch.tensor(FEATURES[name], dtype=dtype) for name in names}, {name: torch.tensor(CORRECT[name]).bool() for name in names}
+    return {name: torch.tensor(FEATURES[name], dtype=dtype) for name in names}, {
+        name: torch.tensor(CORRECT[name]).bool() for name in names
+    }
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-6), (torch.float32, 1e-5)])
@@ -49,11 +54,17 @@ def algorithm(u, correct, there, labels, temperature, denominator):
     """Algorithm 1 for one modality: the terms of its anchors."""
 
     def f(one, two):
-        return math.exp(sum(x * y for x, y in zip(one, two, strict=True)) / math.hypot(*one) / math.hypot(*two) / temperature)
+        return math.exp(
+            sum(x * y for x, y in zip(one, two, strict=True)) / math.hypot(*one) / math.hypot(*two) / temperature
+        )
 
     terms, everyone = [], [index for index in range(len(u)) if there[index]]
     for i in everyone:
-        above = [f(u[i], u[j]) for j in everyone if j != i and correct[j] == correct[i] and (labels is None or labels[j] == labels[i])]
+        above = [
+            f(u[i], u[j])
+            for j in everyone
+            if j != i and correct[j] == correct[i] and (labels is None or labels[j] == labels[i])
+        ]
         below = [f(u[i], u[j]) for j in everyone if j != i and (denominator == "all" or correct[j] != correct[i])]
         if above and below:
             terms.append(-math.log(sum(above) / len(above) / sum(below)))
@@ -64,7 +75,10 @@ def problem(seed, modalities=2, anchors=6):
     """Features, pseudo-labels, masks and labels."""
     generator = torch.Generator().manual_seed(seed)
     names = list(FEATURES)[:modalities]
-    features = {name: torch.randn(anchors, 3 + place, generator=generator, dtype=torch.float64) for place, name in enumerate(names)}
+    features = {
+        name: torch.randn(anchors, 3 + place, generator=generator, dtype=torch.float64)
+        for place, name in enumerate(names)
+    }
     correct, mask = ({name: torch.rand(anchors, generator=generator) < share for name in names} for share in (0.5, 0.8))
     return features, correct, mask, torch.randint(0, 2, (anchors,), generator=generator)
 
@@ -75,13 +89,22 @@ def test_it_is_the_algorithm_written_with_loops(seed, denominator, same_emotion)
     features, correct, mask, labels = problem(seed)
     labels = labels if same_emotion else None
     each = [
-        algorithm(u.tolist(), correct[name].tolist(), mask[name].tolist(), None if labels is None else labels.tolist(), 0.3, denominator)
+        algorithm(
+            u.tolist(),
+            correct[name].tolist(),
+            mask[name].tolist(),
+            None if labels is None else labels.tolist(),
+            0.3,
+            denominator,
+        )
         for name, u in features.items()
     ]
     loss = ModalityContributionLoss(temperature=0.3, denominator=denominator, reduction="sum")
     summed = loss(features, correct, mask=mask, labels=labels)
     assert loss.valid.sum(dim=1).tolist() == list(map(len, each))
-    averaged = ModalityContributionLoss(temperature=0.3, denominator=denominator)(features, correct, mask=mask, labels=labels)
+    averaged = ModalityContributionLoss(temperature=0.3, denominator=denominator)(
+        features, correct, mask=mask, labels=labels
+    )
     assert summed.item() == pytest.approx(sum(map(sum, each)), abs=1e-9)
     assert averaged.item() == pytest.approx(sum(sum(terms) / max(1, len(terms)) for terms in each), abs=1e-9)
 
@@ -137,8 +160,16 @@ def test_modalities_are_added_up_and_one_that_is_nowhere_present_adds_nothing():
     loss = ModalityContributionLoss(temperature=0.3)
     each = [loss({name: features[name]}, {name: correct[name]}, mask={name: mask[name]}) for name in features]
     assert loss(features, correct, mask=mask).item() == pytest.approx(float(sum(each)))
-    empty = {"audio": torch.full((6, 4), float("nan"), dtype=torch.float64)}, {"audio": correct["audio"]}, {"audio": torch.zeros(6).bool()}
-    absent = loss({"text": features["text"], **empty[0]}, {"text": correct["text"], **empty[1]}, mask={"text": mask["text"], **empty[2]})
+    empty = (
+        {"audio": torch.full((6, 4), float("nan"), dtype=torch.float64)},
+        {"audio": correct["audio"]},
+        {"audio": torch.zeros(6).bool()},
+    )
+    absent = loss(
+        {"text": features["text"], **empty[0]},
+        {"text": correct["text"], **empty[1]},
+        mask={"text": mask["text"], **empty[2]},
+    )
     assert absent.item() == pytest.approx(each[list(features).index("text")].item())
 
 
@@ -146,7 +177,9 @@ def test_modalities_are_added_up_and_one_that_is_nowhere_present_adds_nothing():
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_without_pairs_the_loss_is_exactly_zero_and_backward_runs(anchors, reduction):
     u = torch.randn(anchors, 3, requires_grad=True)
-    loss = ModalityContributionLoss(temperature=0.07, reduction=reduction)({"text": u}, {"text": torch.ones(anchors).bool()})
+    loss = ModalityContributionLoss(temperature=0.07, reduction=reduction)(
+        {"text": u}, {"text": torch.ones(anchors).bool()}
+    )
     loss.backward()
     assert loss.item() == 0.0
     assert not u.grad.any()
@@ -155,7 +188,9 @@ def test_without_pairs_the_loss_is_exactly_zero_and_backward_runs(anchors, reduc
 def test_zero_and_equal_vectors_stay_finite_at_a_tiny_temperature():
     for u in (torch.zeros(4, 3), torch.ones(4, 3)):
         u.requires_grad_()
-        loss = ModalityContributionLoss(temperature=1e-3)({"text": u}, {"text": torch.tensor([True, True, False, False])})
+        loss = ModalityContributionLoss(temperature=1e-3)(
+            {"text": u}, {"text": torch.tensor([True, True, False, False])}
+        )
         loss.backward()
         assert torch.isfinite(loss)
         assert torch.isfinite(u.grad).all()
@@ -190,12 +225,17 @@ def test_what_makes_no_sense_is_refused():
 
 def build(**settings):
     config = ModalityContribution.Config(**{"temperature": 0.3, **settings})
-    return ModalityContribution(config, TrainingFacts(class_counts=torch.ones(3), gives=Gives(hidden=2, unimodal={"text": 4, "audio": 3})))
+    return ModalityContribution(
+        config, TrainingFacts(class_counts=torch.ones(3), gives=Gives(hidden=2, unimodal={"text": 4, "audio": 3}))
+    )
 
 
 def outputs(batch, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    unimodal = {name: torch.randn(*batch.labels.shape, dim, generator=generator, requires_grad=True) for name, dim in [("text", 4), ("audio", 3)]}
+    unimodal = {
+        name: torch.randn(*batch.labels.shape, dim, generator=generator, requires_grad=True)
+        for name, dim in [("text", 4), ("audio", 3)]
+    }
     logits = {name: torch.randn(*batch.labels.shape, 3, generator=generator, requires_grad=True) for name in unimodal}
     return MERCOutput(logits=logits["text"], hidden=unimodal["text"], unimodal=unimodal, unimodal_logits=logits)
 
@@ -206,11 +246,15 @@ def test_a_batch_is_the_algorithm_over_labelled_utterances_that_have_the_modalit
     output = outputs(batch)
     means = []
     for name in ("text", "audio"):
-        chosen = [(row, step) for row in range(3) for step in range(int(batch.lengths[row])) if batch.labels[row, step] >= 0]
+        chosen = [
+            (row, step) for row in range(3) for step in range(int(batch.lengths[row])) if batch.labels[row, step] >= 0
+        ]
         u = [output.unimodal[name][at].tolist() for at in chosen]
         correct = [int(output.unimodal_logits[name][at].argmax()) == int(batch.labels[at]) for at in chosen]
         there = [bool(batch.modality_mask[name][at]) for at in chosen]
-        terms = algorithm(u, correct, there, [int(batch.labels[at]) for at in chosen] if same_emotion_only else None, 0.3, "all")
+        terms = algorithm(
+            u, correct, there, [int(batch.labels[at]) for at in chosen] if same_emotion_only else None, 0.3, "all"
+        )
         assert 0 < len(terms) <= 14
         means.append(sum(terms) / len(terms))
     assert build(same_emotion_only=same_emotion_only)(output, batch).item() == pytest.approx(sum(means), abs=1e-5)

@@ -27,7 +27,9 @@ def slow(features, labels, prototypes, mask, margin):
     for name, rows in features.items():
         for row, label in enumerate(labels.tolist()):
             if label >= 0 and mask[name][row]:
-                distance = sum((float(a) - float(p)) ** 2 for a, p in zip(rows[row], prototypes[label], strict=True)) / len(rows[row])
+                distance = sum(
+                    (float(a) - float(p)) ** 2 for a, p in zip(rows[row], prototypes[label], strict=True)
+                ) / len(rows[row])
                 groups.setdefault((name, label), []).append(max(0.0, distance - margin))
     means = []
     for values in groups.values():
@@ -45,13 +47,16 @@ def test_it_is_the_loop_over_classes_and_modalities(seed, margin):
     assert value.item() == pytest.approx(slow(features, labels, prototypes, mask, margin), abs=1e-9)
 
 
-# Square distances of class 0: 1 and 0.05, of class 1: 4; margin 0.1. (0.9 + 3.9) / 2: what is near enough is not in the mean.
+# Square distances of class 0: 1 and 0.05, of class 1: 4; margin 0.1. (0.9 + 3.9) / 2: what is near enough is not in the
+# mean.
 def test_a_vector_that_is_near_enough_is_in_no_mean():
     a = {"text": torch.tensor([[1.0, 1.0], [0.0, 0.1**0.5], [3.0, 3.0]])}
     labels, prototypes = torch.tensor([0, 0, 1]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     assert PrototypeLoss(margin=0.1)(a, labels=labels, prototypes=prototypes).item() == pytest.approx(2.4, abs=1e-6)
     known = torch.tensor([True, False])
-    assert PrototypeLoss(margin=0.1)(a, labels=labels, prototypes=prototypes, known=known).item() == pytest.approx(0.9, abs=1e-6)
+    assert PrototypeLoss(margin=0.1)(a, labels=labels, prototypes=prototypes, known=known).item() == pytest.approx(
+        0.9, abs=1e-6
+    )
 
 
 def test_the_gradient_agrees_with_finite_differences_and_does_not_reach_the_prototypes():
@@ -60,7 +65,9 @@ def test_the_gradient_agrees_with_finite_differences_and_does_not_reach_the_prot
     inputs = tuple(features[name].requires_grad_() for name in NAMES)
 
     def loss(*vectors):
-        return PrototypeLoss(margin=0.5)(dict(zip(NAMES, vectors, strict=True)), labels=labels, prototypes=prototypes, mask=mask)
+        return PrototypeLoss(margin=0.5)(
+            dict(zip(NAMES, vectors, strict=True)), labels=labels, prototypes=prototypes, mask=mask
+        )
 
     assert torch.autograd.gradcheck(loss, inputs)
     loss(*inputs).backward()
@@ -113,14 +120,18 @@ def rows_of(output, batch):
     return features, batch.labels[chosen], {name: batch.modality_mask[name][chosen] for name in features}
 
 
-def test_in_training_a_batch_enters_the_prototypes_before_it_is_compared_and_otherwise_never(make_batch, make_output, facts):
+def test_in_training_a_batch_enters_the_prototypes_before_it_is_compared_and_otherwise_never(
+    make_batch, make_output, facts
+):
     term, expected = build(facts), RunningPrototypes(3, facts.gives.aligned, memory=0.5).double()
     for seed in range(3):
         batch = make_batch([5, 3], pad_to=6, seed=seed)
         output = make_output(batch, seed)
         features, labels, mask = rows_of(output, batch)
         expected.update(features, labels, mask)
-        assert term(output, batch).item() == pytest.approx(slow(features, labels, expected.means()[0], mask, 0.1), abs=1e-4)
+        assert term(output, batch).item() == pytest.approx(
+            slow(features, labels, expected.means()[0], mask, 0.1), abs=1e-4
+        )
     term.eval()
     before = [buffer.clone() for buffer in term.buffers()]
     batch = make_batch([4], seed=9)
@@ -130,13 +141,18 @@ def test_in_training_a_batch_enters_the_prototypes_before_it_is_compared_and_oth
     assert all(torch.equal(one, other) for one, other in zip(before, term.buffers(), strict=True))
 
 
-def test_a_lone_vector_of_its_emotion_is_compared_with_earlier_batches_and_not_with_itself(make_batch, make_output, facts):
+def test_a_lone_vector_of_its_emotion_is_compared_with_earlier_batches_and_not_with_itself(
+    make_batch, make_output, facts
+):
     """What the published code does not do: there such a vector costs nothing."""
     batch = make_batch([1], modalities=("text",))
     batch = replace(batch, labels=torch.tensor([[2]]), modality_mask={"text": torch.tensor([[True]])})
     for memory, nothing in [(0.0, True), (0.9, False)]:
         term = build(facts, memory=memory, margin=0.0)
-        outputs = [replace(make_output(batch, seed), aligned={"text": make_output(batch, seed).aligned["text"]}) for seed in (0, 1)]
+        outputs = [
+            replace(make_output(batch, seed), aligned={"text": make_output(batch, seed).aligned["text"]})
+            for seed in (0, 1)
+        ]
         term(outputs[0], batch)
         assert (term(outputs[1], batch).item() == 0.0) is nothing
 

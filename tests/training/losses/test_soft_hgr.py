@@ -79,7 +79,9 @@ def test_its_least_value_is_half_the_sum_of_squared_canonical_correlations():
     bases = [torch.linalg.qr(values - values.mean(dim=0)).Q for values in (x, y)]
     least = -0.5 * torch.linalg.svdvals(bases[0].T @ bases[1]).square().sum()
     maps = [torch.eye(3, dtype=torch.float64).requires_grad_() for _ in range(2)]
-    optimizer = torch.optim.LBFGS(maps, max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=1e-14)
+    optimizer = torch.optim.LBFGS(
+        maps, max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=1e-14
+    )
 
     def value():
         optimizer.zero_grad()
@@ -120,7 +122,9 @@ def test_the_term_compares_aligned_vectors_of_real_utterances_where_both_are_pre
     output = make_output(batch)
     assert not batch.labelled[batch.utterance_mask].all()
     real = batch.utterance_mask
-    features, mask = ({name: values[real] for name, values in part.items()} for part in (output.aligned, batch.modality_mask))
+    features, mask = (
+        {name: values[real] for name, values in part.items()} for part in (output.aligned, batch.modality_mask)
+    )
     torch.testing.assert_close(term(facts)(output, batch), SoftHGRLoss()(features, mask=mask))
 
 

@@ -28,7 +28,9 @@ def slow(z, labels, anchors, known, temperature):
         others = [j for j, one in enumerate(labels.tolist()) if one >= 0 and j != i]
         prototypes = [c for c in range(len(anchors)) if known[c]]
         everything = sum(weight(z[j]) for j in others) + sum(weight(anchors[c]) for c in prototypes)
-        positives = [weight(z[j]) for j in others if labels[j] == label] + [weight(anchors[c]) for c in prototypes if c == label]
+        positives = [weight(z[j]) for j in others if labels[j] == label] + [
+            weight(anchors[c]) for c in prototypes if c == label
+        ]
         if positives:
             values.append(math.log(everything / sum(positives) * len(positives)))
     return sum(values) / max(len(values), 1)
@@ -39,7 +41,9 @@ def test_the_tabulated_numbers(dtype, atol):
     loss = SPCLLoss(temperature=0.5, reduction="none")
     values = loss(Z.to(dtype), labels=LABELS, anchors=PROTOTYPES.to(dtype))
     torch.testing.assert_close(values, torch.tensor(PER_ANCHOR, dtype=dtype), atol=atol, rtol=0)
-    assert SPCLLoss(temperature=0.5)(Z.to(dtype), labels=LABELS, anchors=PROTOTYPES.to(dtype)).item() == pytest.approx(1.48422669, abs=atol)
+    assert SPCLLoss(temperature=0.5)(Z.to(dtype), labels=LABELS, anchors=PROTOTYPES.to(dtype)).item() == pytest.approx(
+        1.48422669, abs=atol
+    )
 
 
 @given(seed=st.integers(0, 10**6))
@@ -89,7 +93,8 @@ def test_prototypes_that_are_not_there_count_nowhere_whatever_they_hold():
 def test_gradients_agree_with_finite_differences():
     loss = SPCLLoss(temperature=0.5)
     assert torch.autograd.gradcheck(
-        lambda z, anchors: loss(z, labels=LABELS, anchors=anchors), (Z.clone().requires_grad_(), PROTOTYPES.clone().requires_grad_())
+        lambda z, anchors: loss(z, labels=LABELS, anchors=anchors),
+        (Z.clone().requires_grad_(), PROTOTYPES.clone().requires_grad_()),
     )
 
 
@@ -108,7 +113,9 @@ def test_the_queue_keeps_the_latest_of_each_class(seed):
                 lists[label] = [*lists[label], value][-4:]
         prototypes, known = queue.prototypes()
         assert known.tolist() == [bool(lists[label]) for label in range(3)]
-        assert prototypes[:, 0].tolist() == pytest.approx([sum(kept) / len(kept) if kept else 0.0 for kept in lists.values()])
+        assert prototypes[:, 0].tolist() == pytest.approx(
+            [sum(kept) / len(kept) if kept else 0.0 for kept in lists.values()]
+        )
 
 
 def test_a_prototype_is_the_mean_of_as_many_as_asked_drawn_by_the_generator():
@@ -121,7 +128,9 @@ def test_a_prototype_is_the_mean_of_as_many_as_asked_drawn_by_the_generator():
 
 
 def build(facts, **changes):
-    return SPCL(SPCL.Config(**{"temperature": 0.5, "queue_length": 8, "sampled": 8, "projection_units": 0, **changes}), facts)
+    return SPCL(
+        SPCL.Config(**{"temperature": 0.5, "queue_length": 8, "sampled": 8, "projection_units": 0, **changes}), facts
+    )
 
 
 def test_the_term_compares_with_prototypes_of_the_batches_before(make_batch, make_output, facts):
@@ -131,8 +140,12 @@ def test_the_term_compares_with_prototypes_of_the_batches_before(make_batch, mak
     term(outputs[0], first)
     seen, labels = outputs[0].hidden[first.labelled].detach(), first.labels[first.labelled]
     known = torch.stack([(labels == c).any() for c in range(3)])
-    prototypes = torch.stack([seen[labels == c].mean(dim=0) if known[c] else torch.zeros(facts.gives.hidden) for c in range(3)])
-    expected = SPCLLoss(temperature=0.5)(outputs[1].hidden[second.labelled], labels=second.labels[second.labelled], anchors=prototypes, known=known)
+    prototypes = torch.stack(
+        [seen[labels == c].mean(dim=0) if known[c] else torch.zeros(facts.gives.hidden) for c in range(3)]
+    )
+    expected = SPCLLoss(temperature=0.5)(
+        outputs[1].hidden[second.labelled], labels=second.labels[second.labelled], anchors=prototypes, known=known
+    )
     torch.testing.assert_close(term(outputs[1], second), expected)
 
 

@@ -49,7 +49,9 @@ def test_it_is_the_loop_over_pairs(form, candidates, class_balanced, seed, tempe
     z = torch.randn(7, 3, generator=generator, dtype=torch.float64)
     labels = torch.randint(-1, 3, (7,), generator=generator)
     loss = SupConLoss(temperature=temperature, form=form, candidates=candidates, class_balanced=class_balanced)
-    assert loss(z, labels=labels).item() == pytest.approx(slow(z, labels, temperature, form, candidates, class_balanced), abs=1e-9)
+    assert loss(z, labels=labels).item() == pytest.approx(
+        slow(z, labels, temperature, form, candidates, class_balanced), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,4 +123,6 @@ def test_a_projection_is_trained_and_takes_the_place_of_the_representation(make_
     assert all(weight.grad.abs().sum() > 0 for weight in term.parameters())
     projected = term.project(output.hidden[batch.labelled])
     assert projected.shape[1] == 2
-    torch.testing.assert_close(term(output, batch), SupConLoss(temperature=0.5)(projected, labels=batch.labels[batch.labelled]))
+    torch.testing.assert_close(
+        term(output, batch), SupConLoss(temperature=0.5)(projected, labels=batch.labels[batch.labelled])
+    )

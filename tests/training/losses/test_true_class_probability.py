@@ -31,7 +31,12 @@ def drawn(seed, rows=6):
     generator = torch.Generator().manual_seed(seed)
     confidence = {name: torch.rand(rows, generator=generator, dtype=torch.float64) for name in NAMES}
     logits = {name: torch.randn(rows, 3, generator=generator, dtype=torch.float64) for name in NAMES}
-    return confidence, logits, torch.randint(-1, 3, (rows,), generator=generator), {name: torch.rand(rows, generator=generator) < 0.7 for name in NAMES}
+    return (
+        confidence,
+        logits,
+        torch.randint(-1, 3, (rows,), generator=generator),
+        {name: torch.rand(rows, generator=generator) < 0.7 for name in NAMES},
+    )
 
 
 @given(seed=st.integers(0, 10**6), weight=st.sampled_from([0.0, 1.0, 0.3]))
@@ -44,7 +49,9 @@ def test_it_is_the_loop_over_utterances_and_modalities(seed, weight):
 
 # p = (1/2, 1/2): (3/4 - 1/2)² + ln 2 = 0.0625 + 0.6931.
 def test_the_value_by_hand():
-    value = TrueClassProbabilityLoss()({"text": torch.tensor([0.75])}, logits={"text": torch.zeros(1, 2)}, labels=torch.tensor([0]))
+    value = TrueClassProbabilityLoss()(
+        {"text": torch.tensor([0.75])}, logits={"text": torch.zeros(1, 2)}, labels=torch.tensor([0])
+    )
     assert value.item() == pytest.approx(0.7556, abs=1e-4)
 
 
@@ -86,4 +93,6 @@ def test_what_cannot_be_is_refused(make_batch, make_output, facts):
         with pytest.raises(BadSettings, match="gives confidence and logits of each modality, such as df_erc"):
             term(replace(make_output(batch), **lacking), batch)
     with pytest.raises(ValueError, match=r"text: confidence is \(3,\) and logits \(2, 2\) for labels of \(2,\)"):
-        TrueClassProbabilityLoss()({"text": torch.zeros(3)}, logits={"text": torch.zeros(2, 2)}, labels=torch.tensor([0, 1]))
+        TrueClassProbabilityLoss()(
+            {"text": torch.zeros(3)}, logits={"text": torch.zeros(2, 2)}, labels=torch.tensor([0, 1])
+        )

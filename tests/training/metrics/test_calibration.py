@@ -8,7 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merc.training.metrics.calibration import best_temperature, expected_calibration_error, negative_log_likelihood, reliability, tempered
+from merc.training.metrics.calibration import (
+    best_temperature,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability,
+    tempered,
+)
 
 
 def problem(seed=0, count=60, classes=4):
@@ -71,7 +77,9 @@ def test_the_temperature_undoes_what_made_the_logits_too_large_or_too_small(fact
 
 def test_probabilities_that_float32_rounded_to_zero_cost_much_and_not_everything():
     probabilities = np.array([[1.0, 0.0], [1.0, 0.0]])
-    assert negative_log_likelihood(np.array([1, 0]), probabilities) == pytest.approx(-math.log(np.finfo(np.float32).tiny) / 2)
+    assert negative_log_likelihood(np.array([1, 0]), probabilities) == pytest.approx(
+        -math.log(np.finfo(np.float32).tiny) / 2
+    )
     assert np.isfinite(tempered(probabilities, 3.0)).all()
     assert np.isfinite(best_temperature(np.array([1, 0]), probabilities))
 

@@ -37,12 +37,16 @@ def make_split(seed=0, dialogues=6, classes=3, unlabelled=True):
 
 
 def copies_of(split, kind, causal=False, seed=0):
-    """(original rows of the dialogue, target's row, source rows, copy's speakers, copy's labels) for every rebuilt dialogue, by target."""
+    """(original rows of the dialogue, target's row, source rows, copy's speakers, copy's labels) for every rebuilt
+    dialogue, by target.
+    """
     found = []
     for substituted, targets in substituted_splits(split, kind, causal=causal, seed=seed):
         assert len(substituted.lengths) == len(targets)
         for copy, target in enumerate(targets.tolist()):
-            place = next(k for k in range(len(split.starts)) if split.starts[k] <= target < split.starts[k] + split.lengths[k])
+            place = next(
+                k for k in range(len(split.starts)) if split.starts[k] <= target < split.starts[k] + split.lengths[k]
+            )
             own = list(range(int(split.starts[place]), int(split.starts[place] + split.lengths[place])))
             assert substituted.lengths[copy] == len(own)
             assert substituted.dialogue_ids[copy] == f"test/dia{place}/test/u{target}"
@@ -69,7 +73,11 @@ def test_the_target_and_the_speakers_stay_and_the_context_is_replaced_by_the_rul
         assert shown == [labels[row] if row == target else -1 for row in own]
         for row, source in zip(own, sources, strict=True):
             pool = [r for r in range(split.utterances) if r not in own and labels[r] >= 0]
-            fitting = {"eccs": [r for r in pool if labels[r] == labels[row]], "eics": [r for r in pool if labels[r] != labels[row]], "identity": []}[kind]
+            fitting = {
+                "eccs": [r for r in pool if labels[r] == labels[row]],
+                "eics": [r for r in pool if labels[r] != labels[row]],
+                "identity": [],
+            }[kind]
             replaced = row != target and not (causal and row > target) and labels[row] >= 0 and fitting
             assert source in fitting if replaced else source == row
     assert targets == [row for row in range(split.utterances) if labels[row] >= 0]
@@ -105,7 +113,14 @@ def context_model(split):
     for batch in evaluation_batches(split):
         values = batch.features["text"].masked_fill(~batch.utterance_mask[..., None], 0.0)
         mean = values.sum(dim=1, keepdim=True) / batch.lengths[:, None, None]
-        scores = torch.stack([values[..., 0].sin(), mean[..., 0].cos().expand_as(values[..., 0]), (values[..., 1] + batch.speakers).sin()], dim=-1)
+        scores = torch.stack(
+            [
+                values[..., 0].sin(),
+                mean[..., 0].cos().expand_as(values[..., 0]),
+                (values[..., 1] + batch.speakers).sin(),
+            ],
+            dim=-1,
+        )
         logits[batch.utterance_index[batch.utterance_mask]] = scores[batch.utterance_mask]
     return logits
 
@@ -162,7 +177,9 @@ def test_a_large_split_is_cut_into_several_and_each_target_comes_once(monkeypatc
     splits = list(substituted_splits(split, "eccs", causal=False, seed=0))
     assert len(splits) > 5
     assert max(one.utterances for one, _ in splits) < 20 + max(split.lengths.tolist())
-    assert sorted(np.concatenate([targets for _, targets in splits])) == [row for row in range(split.utterances) if split.labels[row] >= 0]
+    assert sorted(np.concatenate([targets for _, targets in splits])) == [
+        row for row in range(split.utterances) if split.labels[row] >= 0
+    ]
     assert torch.equal(said(split, context_model, "eccs"), whole)
 
 
@@ -171,7 +188,9 @@ def test_what_lies_below_an_utterance_comes_along_with_it():
     count = split.utterances
     values = torch.arange(count + 1, dtype=torch.float16)[:, None]  # entry r of utterance r - 1
     sequences = Sequences(values, torch.tensor([*range(1, count + 1), 0]), torch.tensor([1] * count + [0]))
-    split = dataclasses.replace(split, sequences={"text": sequences}, neighbours=torch.zeros(len(split.lengths), 2, dtype=torch.long))
+    split = dataclasses.replace(
+        split, sequences={"text": sequences}, neighbours=torch.zeros(len(split.lengths), 2, dtype=torch.long)
+    )
     for substituted, _ in substituted_splits(split, "eics", causal=False, seed=0):
         for batch in evaluation_batches(substituted):
             rows = batch.features["text"][batch.utterance_mask][:, 0]

@@ -1,6 +1,7 @@
 """What every metric promises: a new file in ``pipeline/merc/training/metrics`` is tested here without being named.
 
-The tables only add to what a metric is given. One that wants an argument of another name fails here until ``ARGUMENTS`` says what to give.
+The tables only add to what a metric is given. One that wants an argument of another name fails here until ``ARGUMENTS``
+says what to give.
 """
 
 import dataclasses
@@ -80,7 +81,11 @@ ARGUMENTS: dict[str, Any] = {
     "causal": False,
 }
 # Arguments that say what a model predicts → how, from a class for each utterance.
-PREDICTIONS = {"predicted": lambda guess: guess, "by_modality": lambda guess: {"text": guess, "audio": guess}, "otherwise": lambda guess: guess}
+PREDICTIONS = {
+    "predicted": lambda guess: guess,
+    "by_modality": lambda guess: {"text": guess, "audio": guess},
+    "otherwise": lambda guess: guess,
+}
 
 
 def functions():
@@ -98,12 +103,17 @@ every_score = pytest.mark.parametrize("function", SCORES)
 
 def arguments(function, **given):
     names = inspect.signature(function).parameters
-    return {name: given[name] if name in given else ARGUMENTS.get(f"{function.__name__}.{name}", ARGUMENTS.get(name, name)) for name in names}
+    return {
+        name: given[name] if name in given else ARGUMENTS.get(f"{function.__name__}.{name}", ARGUMENTS.get(name, name))
+        for name in names
+    }
 
 
 def scored(function, labels, guess, **given):
     """All scores, which are floats, and all counts, which are whole numbers, of a prediction."""
-    made = function(**arguments(function, labels=labels, **{name: make(guess) for name, make in PREDICTIONS.items()}, **given))
+    made = function(
+        **arguments(function, labels=labels, **{name: make(guess) for name, make in PREDICTIONS.items()}, **given)
+    )
     leaves = list(_leaves(json.loads(json.dumps(made))))
     return [leaf for leaf in leaves if isinstance(leaf, float)], [leaf for leaf in leaves if isinstance(leaf, int)]
 
@@ -136,7 +146,11 @@ def test_every_file_is_described_and_has_a_function(module):
 @every_function
 def test_every_function_is_described_and_its_arguments_are_known_here(function):
     assert function.__doc__
-    assert [name for name in inspect.signature(function).parameters if name not in ARGUMENTS and f"{function.__name__}.{name}" not in ARGUMENTS] == []
+    assert [
+        name
+        for name in inspect.signature(function).parameters
+        if name not in ARGUMENTS and f"{function.__name__}.{name}" not in ARGUMENTS
+    ] == []
 
 
 @every_function

@@ -51,7 +51,9 @@ def test_the_transcript_definition_is_that_of_the_trajectories(split):
     labels, speakers, lengths = split
     counts = [
         shifts(part.astype(np.int16), [f"S{one}" for one in names])
-        for part, names in zip(np.split(labels, lengths.cumsum()[:-1]), np.split(speakers, lengths.cumsum()[:-1]), strict=True)
+        for part, names in zip(
+            np.split(labels, lengths.cumsum()[:-1]), np.split(speakers, lengths.cumsum()[:-1]), strict=True
+        )
     ]
     shift, stay = shift_subsets(*split, "transcript")
     assert (shift.sum(), (shift | stay).sum()) == tuple(np.sum(counts, axis=0))
@@ -85,7 +87,11 @@ def test_a_subset_without_utterances_has_no_score():
 
 
 def test_the_order_of_dialogues_changes_nothing():
-    labels, speakers, predicted = np.array([0, 1, 1, 2, 2, 0]), np.array([0, 0, 0, 0, 0, 0]), np.array([0, 1, 0, 2, 2, 1])
+    labels, speakers, predicted = (
+        np.array([0, 1, 1, 2, 2, 0]),
+        np.array([0, 0, 0, 0, 0, 0]),
+        np.array([0, 1, 0, 2, 2, 1]),
+    )
     turned = np.array([4, 5, 0, 1, 2, 3])
     first = emotion_shift(labels, predicted, speakers, np.array([4, 2]), 3)
     assert emotion_shift(labels[turned], predicted[turned], speakers[turned], np.array([2, 4]), 3) == first

@@ -16,7 +16,10 @@ IEMOCAP4 = [144, 245, 384, 170]
 def test_saying_neutral_scores_what_the_closed_form_says(test_counts, train_majority, accuracy, weighted_f1):
     labels = np.repeat(np.arange(len(test_counts)), test_counts)
     found = majority(np.array([train_majority, train_majority, 1]), labels, len(test_counts))
-    assert {name: round(100 * value, 2) for name, value in found.items()} == {"accuracy": accuracy, "weighted_f1": weighted_f1}
+    assert {name: round(100 * value, 2) for name, value in found.items()} == {
+        "accuracy": accuracy,
+        "weighted_f1": weighted_f1,
+    }
 
 
 def test_the_majority_is_that_of_train_not_of_what_is_scored():

@@ -39,8 +39,12 @@ def test_a_modality_loses_the_same_utterances_whichever_others_lose_some(make_sp
     alone = without_modalities(split, {"visual": 0.5}, seed=2)
     together = without_modalities(split, {"text": 0.5, "visual": 0.5}, seed=2)
     assert torch.equal(alone.present["visual"], together.present["visual"])
-    assert not torch.equal(together.present["text"] | ~split.present["text"], together.present["visual"] | ~split.present["visual"])  # each by itself
-    assert not torch.equal(alone.present["visual"], without_modalities(split, {"visual": 0.5}, seed=3).present["visual"])
+    assert not torch.equal(
+        together.present["text"] | ~split.present["text"], together.present["visual"] | ~split.present["visual"]
+    )  # each by itself
+    assert not torch.equal(
+        alone.present["visual"], without_modalities(split, {"visual": 0.5}, seed=3).present["visual"]
+    )
 
 
 def test_what_lies_below_an_utterance_goes_with_it(make_split):

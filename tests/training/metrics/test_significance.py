@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from merc.training.metrics import significance
-from merc.training.metrics.significance import bootstrap_interval, cluster_bootstrap, holm, paired_t_test, resampled_weighted_f1, seeds_needed, significant
+from merc.training.metrics.significance import (
+    bootstrap_interval,
+    cluster_bootstrap,
+    holm,
+    paired_t_test,
+    resampled_weighted_f1,
+    seeds_needed,
+    significant,
+)
 from merc.training.metrics.weighted_f1 import weighted_f1
 
 OPTIONS = {"resamples": 60, "confidence": 0.95, "seed": 0}
@@ -75,7 +83,9 @@ def test_the_bootstrap_is_the_one_written_with_loops():
     times = np.random.default_rng(0).multinomial(9, np.full(9, 1 / 9), size=60)
 
     def mean_f1(predictions, drawn):
-        rows = np.concatenate([np.arange(starts[k], starts[k] + lengths[k]) for k, count in enumerate(drawn) for _ in range(count)])
+        rows = np.concatenate(
+            [np.arange(starts[k], starts[k] + lengths[k]) for k, count in enumerate(drawn) for _ in range(count)]
+        )
         rows = rows[labels[rows] >= 0]
         return np.mean([weighted_f1(labels[rows], one[rows], 3) for one in predictions])
 
@@ -88,7 +98,11 @@ def test_the_bootstrap_is_the_one_written_with_loops():
 
 def test_a_recipe_does_not_differ_from_itself():
     labels, first, _, lengths = problem()
-    assert cluster_bootstrap(labels, first, first, lengths, 3, **OPTIONS) == {"difference": 0.0, "low": 0.0, "high": 0.0}
+    assert cluster_bootstrap(labels, first, first, lengths, 3, **OPTIONS) == {
+        "difference": 0.0,
+        "low": 0.0,
+        "high": 0.0,
+    }
 
 
 def test_a_recipe_that_is_always_right_is_better_than_one_that_never_is():
@@ -119,7 +133,13 @@ def test_what_does_not_fit_is_refused():
 
 @pytest.mark.parametrize(
     ("p", "low", "high", "expected"),
-    [(0.01, 0.1, 0.2, True), (0.01, -0.2, -0.1, True), (0.06, 0.1, 0.2, False), (0.01, -0.1, 0.2, False), (0.01, 0.0, 0.2, False)],
+    [
+        (0.01, 0.1, 0.2, True),
+        (0.01, -0.2, -0.1, True),
+        (0.06, 0.1, 0.2, False),
+        (0.01, -0.1, 0.2, False),
+        (0.01, 0.0, 0.2, False),
+    ],
 )
 def test_significant_is_what_both_tests_say(p, low, high, expected):
     assert significant(p, low, high, level=0.05) is expected
@@ -140,7 +160,9 @@ def test_scores_kept_of_a_recipe_give_the_same_interval():
     assert bootstrap_interval(*kept, confidence=0.95) == cluster_bootstrap(labels, first, second, lengths, 3, **OPTIONS)
 
 
-@pytest.mark.parametrize(("effect", "level", "power"), [(0.6, 0.05, 0.8), (1.5, 0.05, 0.8), (1.0, 0.01, 0.9), (4.0, 0.05, 0.95)])
+@pytest.mark.parametrize(
+    ("effect", "level", "power"), [(0.6, 0.05, 0.8), (1.5, 0.05, 0.8), (1.0, 0.01, 0.9), (4.0, 0.05, 0.95)]
+)
 def test_the_seeds_needed_are_those_with_which_simulated_tests_find_the_difference(effect, level, power):
     spread = np.array([-1.0, 0.0, 1.0])  # deviation 1
     needed = seeds_needed(spread + effect, level=level, power=power)

@@ -3,7 +3,8 @@ import pytest
 
 from merc.training.metrics.weighted_f1 import weighted_f1
 
-# Actual 0 0 0 1 1 2, predicted 0 0 1 1 2 1. F1 of 0: 2·2/(2+3) = .8; of 1: 2·1/(3+2) = .4; of 2: 0; of 3, which occurs nowhere: 0.
+# Actual 0 0 0 1 1 2, predicted 0 0 1 1 2 1. F1 of 0: 2·2/(2+3) = .8; of 1: 2·1/(3+2) = .4; of 2: 0; of 3, which occurs
+# nowhere: 0.
 ACTUAL, PREDICTED = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 1])
 
 

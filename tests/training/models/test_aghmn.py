@@ -78,7 +78,10 @@ def test_nothing_before_the_window_matters(make_batch):
     batch = in_doubles(make_batch([8]))
     for name in DIMS:
         batch.modality_mask[name][:] = True
-    other = replace(batch, features={name: torch.cat([value[:, :1] + 3.0, value[:, 1:]], dim=1) for name, value in batch.features.items()})
+    other = replace(
+        batch,
+        features={name: torch.cat([value[:, :1] + 3.0, value[:, 1:]], dim=1) for name, value in batch.features.items()},
+    )
     before, after = (build()(one).logits[0] for one in (batch, other))
     changed = [not torch.allclose(one, another, atol=1e-9) for one, another in zip(before, after, strict=True)]
     assert changed == [True] * 4 + [False] * 4

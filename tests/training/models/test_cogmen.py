@@ -27,8 +27,14 @@ SMALL = {
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = COGMEN(fill({**SMALL, **settings}, COGMEN.Config, where="models.cogmen"), {name: DIMS[name] for name in modalities}, 3).eval()
-    for parameter in (*(projection.absent_H for projection in model.projections.values()), *model.norm.parameters(), model.norm.running_mean):
+    model = COGMEN(
+        fill({**SMALL, **settings}, COGMEN.Config, where="models.cogmen"), {name: DIMS[name] for name in modalities}, 3
+    ).eval()
+    for parameter in (
+        *(projection.absent_H for projection in model.projections.values()),
+        *model.norm.parameters(),
+        model.norm.running_mean,
+    ):
         nn.init.normal_(parameter)  # as after some training
     nn.init.uniform_(model.norm.running_var, 0.5, 2.0)
     return model
@@ -43,7 +49,11 @@ def transformed(model, inputs_TF):
     config = model.config
     for layer in model.transformer:
         width = layer.attended.in_features
-        reference = nn.TransformerEncoderLayer(width, config.heads, config.feedforward_units, dropout=0.0, batch_first=True).double().train()
+        reference = (
+            nn.TransformerEncoderLayer(width, config.heads, config.feedforward_units, dropout=0.0, batch_first=True)
+            .double()
+            .train()
+        )
         pairs = {
             "self_attn.in_proj_": layer.query_key_value,
             "self_attn.out_proj.": layer.attended,
@@ -52,7 +62,9 @@ def transformed(model, inputs_TF):
             "norm1.": layer.attention_norm,
             "norm2.": layer.feedforward_norm,
         }
-        reference.load_state_dict({prefix + kind: getattr(ours, kind) for prefix, ours in pairs.items() for kind in ("weight", "bias")})
+        reference.load_state_dict(
+            {prefix + kind: getattr(ours, kind) for prefix, ours in pairs.items() for kind in ("weight", "bias")}
+        )
         inputs_TF = reference(inputs_TF[None])[0]
     return inputs_TF
 
@@ -85,9 +97,13 @@ def attended(model, nodes):
         for head in range(heads):
             rows = slice(head * units, (head + 1) * units)
             query = layer.query.weight[rows] @ nodes[hearing] + layer.query.bias[rows]
-            scores = torch.stack([query @ (key_weights[rows] @ nodes[heard]) / math.sqrt(units) for heard in neighbours])
+            scores = torch.stack(
+                [query @ (key_weights[rows] @ nodes[heard]) / math.sqrt(units) for heard in neighbours]
+            )
             shares = scores.exp() / scores.exp().sum()
-            heard = sum(share * (value_weights[rows] @ nodes[heard]) for share, heard in zip(shares, neighbours, strict=True))
+            heard = sum(
+                share * (value_weights[rows] @ nodes[heard]) for share, heard in zip(shares, neighbours, strict=True)
+            )
             parts.append(own_weights[rows] @ nodes[hearing] + heard)
         given.append(torch.cat(parts))
     return given
@@ -115,7 +131,12 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings, tr
         inputs = []
         for name in modalities:
             there, projection = batch.modality_mask[name][index, :length].tolist(), model.projections[name]
-            vectors = torch.stack([projection.linear(batch.features[name][index, step]) if there[step] else projection.absent_H for step in range(length)])
+            vectors = torch.stack(
+                [
+                    projection.linear(batch.features[name][index, step]) if there[step] else projection.absent_H
+                    for step in range(length)
+                ]
+            )
             torch.testing.assert_close(output.unimodal[name][index, :length], vectors, atol=1e-10, rtol=0)
             inputs.append(vectors)
         nodes = list(model.enter(transformed(model, torch.cat(inputs, dim=1))))
@@ -169,9 +190,16 @@ def test_a_batch_of_one_utterance_is_trained_by_the_running_statistics(make_batc
 def test_what_is_dropped_are_sublayers_and_the_hidden_layer(make_batch, monkeypatch):
     model, batch, seen = build(layers=1, dropout=0.5).train(), make_batch([3, 2]), []
     layer = model.transformer[0]
-    dropouts = {"attended": layer.dropout, "inner": layer.feedforward[2], "outer": layer.feedforward[4], "hidden": model.dropout}
+    dropouts = {
+        "attended": layer.dropout,
+        "inner": layer.feedforward[2],
+        "outer": layer.feedforward[4],
+        "hidden": model.dropout,
+    }
     for name, dropout in dropouts.items():
-        monkeypatch.setattr(dropout, "forward", lambda values, name=name: seen.append((name, tuple(values.shape))) or values)
+        monkeypatch.setattr(
+            dropout, "forward", lambda values, name=name: seen.append((name, tuple(values.shape))) or values
+        )
     model(batch)
     assert seen == [("attended", (5, 24)), ("inner", (5, 12)), ("outer", (5, 24)), ("hidden", (5, 6))]
 

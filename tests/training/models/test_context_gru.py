@@ -1,4 +1,6 @@
-"""The context model: whom it listens to, and how its modalities vote. What all models promise is in test_contract.py."""
+"""The context model: whom it listens to, and how its modalities vote. What all models promise is in
+test_contract.py.
+"""
 
 from dataclasses import replace
 
@@ -58,7 +60,11 @@ def test_logits_are_summed_over_the_modalities_that_are_present_or_over_all_wher
 def test_probabilities_are_averaged_over_the_modalities_that_are_present(make_batch):
     output = build(fusion="probabilities")(one_two_and_no_modality(make_batch([3, 2])))
     own = {name: logits[0].softmax(dim=-1) for name, logits in output.unimodal_logits.items()}
-    expected = [own["text"][0], (own["text"][1] + own["audio"][1]) / 2, (own["text"][2] + own["audio"][2] + own["visual"][2]) / 3]
+    expected = [
+        own["text"][0],
+        (own["text"][1] + own["audio"][1]) / 2,
+        (own["text"][2] + own["audio"][2] + own["visual"][2]) / 3,
+    ]
     torch.testing.assert_close(output.logits[0].exp(), torch.stack(expected))
 
 
@@ -73,7 +79,12 @@ def trained_accuracy(train, test, modalities, fusion):
     for _ in range(30):
         output = model(train)
         each = [output.logits, *output.unimodal_logits.values()]
-        loss = sum(cross_entropy(logits.flatten(0, 1)[train.labelled_positions], train.labels.flatten()[train.labelled_positions]) for logits in each)
+        loss = sum(
+            cross_entropy(
+                logits.flatten(0, 1)[train.labelled_positions], train.labels.flatten()[train.labelled_positions]
+            )
+            for logits in each
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,4 +1,6 @@
-"""What every model promises, tested on all that there are: a new file in ``pipeline/merc/training/models`` is tested here without being named."""
+"""What every model promises, tested on all that there are: a new file in ``pipeline/merc/training/models`` is tested
+here without being named.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -11,7 +13,15 @@ from merc.training.models.engine.base import MERCModel
 
 PACKAGE = "merc.training.models"
 DIMS = {"text": 6, "audio": 5, "visual": 4}
-SUBSETS = [("text",), ("audio",), ("visual",), ("text", "audio"), ("text", "visual"), ("audio", "visual"), ("text", "audio", "visual")]
+SUBSETS = [
+    ("text",),
+    ("audio",),
+    ("visual",),
+    ("text", "audio"),
+    ("text", "visual"),
+    ("audio", "visual"),
+    ("text", "audio", "visual"),
+]
 CLASSES = 3
 LARGEST = 16  # whole numbers in the settings, shrunk; a multiple of all numbers of heads
 # Settings that change how utterances meet, beside the defaults.
@@ -49,16 +59,25 @@ TRAINED_BY = {
 
 NAMES = plugins.names(PACKAGE, MERCModel)
 ALL = [pytest.param(name, {}, id=name) for name in NAMES]
-ALL += [pytest.param(name, settings, id=f"{name}-" + "-".join(map(str, settings.values()))) for name, settings in VARIANTS]
+ALL += [
+    pytest.param(name, settings, id=f"{name}-" + "-".join(map(str, settings.values()))) for name, settings in VARIANTS
+]
 every_model = pytest.mark.parametrize(("name", "settings"), ALL)
 
 
 def build(name, modalities=tuple(DIMS), **settings):
-    """The model with its default settings, shrunk, in eval mode; absent vectors are as after some training, not zeros."""
+    """The model with its default settings, shrunk, in eval mode; absent vectors are as after some training, not
+    zeros.
+    """
     model_class = plugins.load(PACKAGE, name, MERCModel)
-    small = {key: min(value, LARGEST) if type(value) is int else value for key, value in model_class.Config().model_dump().items()}
+    small = {
+        key: min(value, LARGEST) if type(value) is int else value
+        for key, value in model_class.Config().model_dump().items()
+    }
     torch.manual_seed(3)
-    model = model_class(model_class.Config(**{**small, **settings}), {one: DIMS[one] for one in modalities}, CLASSES).eval()
+    model = model_class(
+        model_class.Config(**{**small, **settings}), {one: DIMS[one] for one in modalities}, CLASSES
+    ).eval()
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.endswith("absent_H"):
             torch.nn.init.normal_(parameter)
@@ -68,12 +87,16 @@ def build(name, modalities=tuple(DIMS), **settings):
 
 
 def with_sequences(batch):
-    """Below every vector one to three entries that follow from it, so that a test that changes vectors or masks changes these as well."""
+    """Below every vector one to three entries that follow from it, so that a test that changes vectors or masks changes
+    these as well.
+    """
     real, sequences, masks = batch.real_positions, {}, {}
     for name, values in batch.features.items():
         counts = (1 + batch.speakers % 3).where(batch.modality_mask[name], 0).flatten()[real]
         masks[name] = torch.arange(3) < counts[:, None]
-        entries = values.flatten(0, 1)[real][:, None] * torch.tensor([1.0, -0.5, 0.3])[:, None] + torch.arange(3.0)[:, None]
+        entries = (
+            values.flatten(0, 1)[real][:, None] * torch.tensor([1.0, -0.5, 0.3])[:, None] + torch.arange(3.0)[:, None]
+        )
         sequences[name] = torch.where(masks[name][..., None], entries, 0.0)
     return replace(batch, sequences=sequences, sequence_mask=masks)
 
@@ -81,7 +104,10 @@ def with_sequences(batch):
 def picked(batch, dialogues, steps=None):
     """Some dialogues of a batch, in that order, and of each the first ``steps`` utterances."""
     picked_B = torch.tensor(dialogues)
-    per_utterance = {name: getattr(batch, name)[picked_B, :steps] for name in ("utterance_mask", "speakers", "labels", "utterance_index")}
+    per_utterance = {
+        name: getattr(batch, name)[picked_B, :steps]
+        for name in ("utterance_mask", "speakers", "labels", "utterance_index")
+    }
     return replace(
         batch,
         features={name: value[picked_B, :steps] for name, value in batch.features.items()},
@@ -121,7 +147,10 @@ def test_every_model_is_built_from_its_default_settings(make_batch, name):
 @every_model
 def test_a_dialogue_comes_out_alike_alone_and_in_any_batch(make_batch, name, settings, modalities):
     model, lengths = build(name, modalities, **settings), [5, 1, 9, 3]
-    together, padded = make_batch(lengths, modalities=modalities), make_batch(lengths, modalities=modalities, pad_to=15, padding=1e3)
+    together, padded = (
+        make_batch(lengths, modalities=modalities),
+        make_batch(lengths, modalities=modalities, pad_to=15, padding=1e3),
+    )
     with torch.no_grad():
         near, far = model(together), model(padded)
     for index, length in enumerate(lengths):
@@ -140,20 +169,29 @@ def test_the_order_of_a_batch_changes_nothing(make_batch, name, settings):
     expected = {key: value[order] for key, value in given(model(batch)).items()}
     found = given(model(shuffled))
     for tensors in (expected, found):
-        tensors.update({key: value[shuffled.utterance_mask] for key, value in tensors.items() if not key.startswith("pooled")})
+        tensors.update(
+            {key: value[shuffled.utterance_mask] for key, value in tensors.items() if not key.startswith("pooled")}
+        )
     assert_alike(found, expected, atol=1e-5, rtol=0)
 
 
 @every_model
 def test_labels_are_not_looked_at(make_batch, name, settings):
     model, batch = build(name, **settings), make_batch([4, 2])
-    assert_alike(given(model(batch)), given(model(replace(batch, labels=torch.full_like(batch.labels, -1)))), atol=0, rtol=0)
+    assert_alike(
+        given(model(batch)), given(model(replace(batch, labels=torch.full_like(batch.labels, -1)))), atol=0, rtol=0
+    )
 
 
 @every_model
 def test_vectors_of_absent_utterances_are_not_looked_at(make_batch, name, settings):
     model, batch = build(name, **settings), make_batch([6, 4])
-    noisy = replace(batch, features={one: torch.where(batch.modality_mask[one][..., None], value, 77.0) for one, value in batch.features.items()})
+    noisy = replace(
+        batch,
+        features={
+            one: torch.where(batch.modality_mask[one][..., None], value, 77.0) for one, value in batch.features.items()
+        },
+    )
     mask = batch.utterance_mask
     assert_alike(given(model(noisy), at=mask), given(model(batch), at=mask), atol=0, rtol=0)
 
@@ -178,7 +216,9 @@ def test_what_nothing_is_known_of_gets_finite_scores_and_gradients(make_batch, n
     assert all(value.isfinite().all() for value in given(output).values())
     assert all((value[1:] == 0).all() for value in output.pooled.values())
     sum(value.square().sum() for value in given(output).values()).backward()
-    assert [key for key, weight in model.named_parameters() if weight.grad is not None and not weight.grad.isfinite().all()] == []
+    assert [
+        key for key, weight in model.named_parameters() if weight.grad is not None and not weight.grad.isfinite().all()
+    ] == []
 
 
 @pytest.mark.parametrize("length", [1, 300])  # the longest of IEMOCAP has 110
@@ -203,8 +243,13 @@ def test_the_output_has_the_shapes_of_the_contract(make_batch, name, settings):
     output = model(make_batch([3, 5]))
     assert output.logits.shape == (2, 5, CLASSES)
     assert output.hidden.shape == (2, 5, model.gives.hidden)
-    assert {one: tuple(value.shape) for one, value in output.unimodal.items()} == {one: (2, 5, model.gives.unimodal[one]) for one in DIMS}
-    assert {one: tuple(value.shape) for one, value in output.unimodal_logits.items()} in ({}, dict.fromkeys(DIMS, (2, 5, CLASSES)))
+    assert {one: tuple(value.shape) for one, value in output.unimodal.items()} == {
+        one: (2, 5, model.gives.unimodal[one]) for one in DIMS
+    }
+    assert {one: tuple(value.shape) for one, value in output.unimodal_logits.items()} in (
+        {},
+        dict.fromkeys(DIMS, (2, 5, CLASSES)),
+    )
     assert {one: tuple(value.shape) for one, value in output.aligned.items()} == (
         {} if model.gives.aligned is None else dict.fromkeys(DIMS, (2, 5, model.gives.aligned))
     )
@@ -215,7 +260,9 @@ def test_the_output_has_the_shapes_of_the_contract(make_batch, name, settings):
         assert len({value.shape for value in extra.values()}) == 1
     assert {value.shape[0] for value in output.pooled.values()} <= {2}
     assert output.pooled.keys() in (set(), set(DIMS))
-    assert (None if output.context is None else tuple(output.context.shape)) == (None if model.gives.context is None else (2, 5, model.gives.context))
+    assert (None if output.context is None else tuple(output.context.shape)) == (
+        None if model.gives.context is None else (2, 5, model.gives.context)
+    )
 
 
 @every_model
@@ -234,8 +281,15 @@ def test_vectors_that_losses_compare_have_not_passed_a_last_dropout_or_relu(make
 def test_every_weight_is_trained_by_what_is_meant_to_train_it(make_batch, name, settings):
     model, batch = build(name, **settings).train(), make_batch([6, 4, 5])
     output = model(batch)
-    exceptions = {key: part for prefix, part in TRAINED_BY.get(name, {}).items() for key, _ in model.named_parameters() if key.startswith(prefix)}
-    torch.nn.functional.cross_entropy(output.logits[batch.labelled], batch.labels[batch.labelled]).backward(retain_graph=True)
+    exceptions = {
+        key: part
+        for prefix, part in TRAINED_BY.get(name, {}).items()
+        for key, _ in model.named_parameters()
+        if key.startswith(prefix)
+    }
+    torch.nn.functional.cross_entropy(output.logits[batch.labelled], batch.labels[batch.labelled]).backward(
+        retain_graph=True
+    )
     untrained = {key for key, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()}
     assert untrained == exceptions.keys()
     for part in set(exceptions.values()):
@@ -250,7 +304,9 @@ def test_mixed_precision_gives_finite_scores_and_gradients(make_batch, name, set
         output = model(batch)
     output.logits.float().square().sum().backward()
     assert output.logits.isfinite().all()
-    assert [key for key, weight in model.named_parameters() if weight.grad is not None and not weight.grad.isfinite().all()] == []
+    assert [
+        key for key, weight in model.named_parameters() if weight.grad is not None and not weight.grad.isfinite().all()
+    ] == []
 
 
 @pytest.mark.parametrize("step", [0, 3, 5])
@@ -260,8 +316,14 @@ def test_causal_models_do_not_see_the_future(make_batch, name, settings, step):
     other = make_batch([7], seed=1)
     changed = replace(
         batch,
-        features={one: torch.cat([value[:, : step + 1], other.features[one][:, step + 1 :]], dim=1) for one, value in batch.features.items()},
-        modality_mask={one: torch.cat([value[:, : step + 1], other.modality_mask[one][:, step + 1 :]], dim=1) for one, value in batch.modality_mask.items()},
+        features={
+            one: torch.cat([value[:, : step + 1], other.features[one][:, step + 1 :]], dim=1)
+            for one, value in batch.features.items()
+        },
+        modality_mask={
+            one: torch.cat([value[:, : step + 1], other.modality_mask[one][:, step + 1 :]], dim=1)
+            for one, value in batch.modality_mask.items()
+        },
         speakers=torch.cat([batch.speakers[:, : step + 1], other.speakers[:, step + 1 :]], dim=1),
     )
     before, after = model(batch), model(changed)

@@ -78,9 +78,16 @@ def loops(model, batch, index):
             }.items():
                 one[key][name] = value
         total = sum(one["kappa"][name] for name in model.modalities if there[name])
-        by_confidence = sum((one["kappa"][name] / total * one["X"][name] for name in model.modalities if there[name]), torch.zeros_like(full))
+        by_confidence = sum(
+            (one["kappa"][name] / total * one["X"][name] for name in model.modalities if there[name]),
+            torch.zeros_like(full),
+        )
         one["F"] = torch.cat([0.9 * by_confidence, sum(one["X"].values())])
-        cosines = [cosine(one["a"][m], one["a"][n]) for m, n in itertools.combinations(model.modalities, 2) if there[m] and there[n]]
+        cosines = [
+            cosine(one["a"][m], one["a"][n])
+            for m, n in itertools.combinations(model.modalities, 2)
+            if there[m] and there[n]
+        ]
         one["s"] = sum(cosines) / len(cosines) if cosines else 0.0
         told.append(one)
     states = [one["F"] for one in told]
@@ -131,7 +138,13 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
 
 def test_agreement_is_that_of_the_modalities_that_are_there_and_none_where_they_have_no_pair():
     vectors_MA = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
-    cases = {(True, True, True): -1 / 3, (True, True, False): 0.6, (True, False, True): -1.0, (False, True, False): 0.0, (False, False, False): 0.0}
+    cases = {
+        (True, True, True): -1 / 3,
+        (True, True, False): 0.6,
+        (True, False, True): -1.0,
+        (False, True, False): 0.0,
+        (False, False, False): 0.0,
+    }
     present_MBT = torch.tensor(list(cases)).T[:, None]
     aligned_MBTA = (5 * vectors_MA)[:, None, None].expand(-1, 1, len(cases), -1)
     torch.testing.assert_close(agreement(aligned_MBTA, present_MBT), torch.tensor([list(cases.values())]))
@@ -160,7 +173,9 @@ def test_single_recurrent_weights_are_dropped_and_neither_rows_nor_columns(make_
     batch = make_batch([6, 5, 6, 4])
     assert not any(dropped.any() for dropped in untrained(model, batch, "weight_ih_l0"))
     for dropped in untrained(model, batch, "weight_hh_l0"):
-        assert dropped.float().mean().item() == pytest.approx(0.3, abs=0.05)  # of 1,600 weights: four standard errors are 0.046
+        assert dropped.float().mean().item() == pytest.approx(
+            0.3, abs=0.05
+        )  # of 1,600 weights: four standard errors are 0.046
         assert not dropped.all(dim=0).any()
         assert not dropped.all(dim=1).any()
 
@@ -176,7 +191,9 @@ def test_a_dialogue_lacks_the_same_input_features_in_all_its_utterances_and_anot
 def test_without_dropout_training_computes_what_eval_does(make_batch):
     """The operation below the LSTM's module, with which weights are dropped, is that of the module."""
     model, batch = build(dropout=0.0, input_dropout=0.0, weight_dropout=0.0), make_batch([4, 7, 1])
-    torch.testing.assert_close(model.train()(batch).logits[batch.utterance_mask], model.eval()(batch).logits[batch.utterance_mask])
+    torch.testing.assert_close(
+        model.train()(batch).logits[batch.utterance_mask], model.eval()(batch).logits[batch.utterance_mask]
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,16 +210,29 @@ def test_without_dropout_training_computes_what_eval_does(make_batch):
 )
 def test_its_recipe_trains_on_any_modalities_and_with_what_goes_over_any_model(make_shards, recipe, precision):
     small = [f"models.df_erc.{key}=8" for key in ("hidden_units", "aligned_units", "context_units")]
-    params = Params.load(Path(__file__).resolve().parents[3] / "params.yaml", (*small, f"recipes.df_erc.precision={precision}"))
+    params = Params.load(
+        Path(__file__).resolve().parents[3] / "params.yaml", (*small, f"recipes.df_erc.precision={precision}")
+    )
     plan = resolve(params, recipe)
     layout = make_shards()
     data, _ = load_data(plan, reader.info(layout.shards), layout)
-    training = _Training(plan.phases[0], plan.build(data.dims, len(data.classes)), data.train, data.classes, 0, torch.device("cpu"))
+    training = _Training(
+        plan.phases[0], plan.build(data.dims, len(data.classes)), data.train, data.classes, 0, torch.device("cpu")
+    )
     before = {name: weight.detach().clone() for name, weight in training.model.named_parameters()}
     row = training.epoch(1)
     weighed = {term.name: term.weight for term in plan.losses}
-    assert weighed.items() >= {"cross_entropy": 1.0, "disentanglement": 0.4, "true_class_probability": 1.0, "prototype": 0.7}.items()
-    assert {name for name in weighed if row[f"loss_{name}"] == 0} == ({"disentanglement"} if len(plan.recipe.modalities) == 1 else set())
-    changed = {name.removeprefix("model.").split(".")[0] for name, weight in training.model.named_parameters() if not torch.equal(weight, before[name])}
+    assert (
+        weighed.items()
+        >= {"cross_entropy": 1.0, "disentanglement": 0.4, "true_class_probability": 1.0, "prototype": 0.7}.items()
+    )
+    assert {name for name in weighed if row[f"loss_{name}"] == 0} == (
+        {"disentanglement"} if len(plan.recipe.modalities) == 1 else set()
+    )
+    changed = {
+        name.removeprefix("model.").split(".")[0]
+        for name, weight in training.model.named_parameters()
+        if not torch.equal(weight, before[name])
+    }
     assert changed >= {"projections", "of_modality", "of_utterance", "align", "confide", "context"}
     assert predict(training.model, data.dev).isfinite().all()

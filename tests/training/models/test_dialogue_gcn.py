@@ -38,13 +38,23 @@ def recurred(model, inputs):
 def convolved(model, nodes, speakers):
     """h' of one dialogue, edge by edge."""
     config, convolution, related, given = model.config, model.relations, [], []
-    windows = [[j for j in range(len(nodes)) if i - config.past <= j <= i + (0 if config.causal else config.future)] for i in range(len(nodes))]
+    windows = [
+        [j for j in range(len(nodes)) if i - config.past <= j <= i + (0 if config.causal else config.future)]
+        for i in range(len(nodes))
+    ]
     for i, window in enumerate(windows):
         scores = torch.stack([nodes[i] @ (model.edge.weight @ nodes[j]) for j in window])
         total = convolution.own(nodes[i])
         for share, j in zip(scores.exp() / scores.exp().sum(), window, strict=True):
-            pair = (speakers[j] % 9) * 9 + speakers[i] % 9 if config.speakers == "pairs" else int(speakers[i] != speakers[j])
-            weight = sum(mix * basis for mix, basis in zip(convolution.mixture_RP[2 * pair + int(j > i)], convolution.bases_PSH, strict=True))
+            pair = (
+                (speakers[j] % 9) * 9 + speakers[i] % 9
+                if config.speakers == "pairs"
+                else int(speakers[i] != speakers[j])
+            )
+            weight = sum(
+                mix * basis
+                for mix, basis in zip(convolution.mixture_RP[2 * pair + int(j > i)], convolution.bases_PSH, strict=True)
+            )
             total = total + share * (nodes[j] @ weight)
         related.append(total)
     for i, window in enumerate(windows):
@@ -74,13 +84,20 @@ def attended(model, nodes):
 def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
     model, lengths = build(modalities, **settings).double(), [4, 1, 7]
     batch = make_batch(lengths, modalities=modalities, pad_to=9, padding=1e3)
-    batch = replace(batch, features={name: value.double() for name, value in batch.features.items()}, speakers=batch.speakers * 2)  # some share a slot
+    batch = replace(
+        batch, features={name: value.double() for name, value in batch.features.items()}, speakers=batch.speakers * 2
+    )  # some share a slot
     output = model(batch)
     for index, length in enumerate(lengths):
         inputs = torch.zeros(length, model.config.sequential_units, dtype=torch.float64)
         for name in modalities:
             there, projection = batch.modality_mask[name][index, :length].tolist(), model.projections[name]
-            vectors = torch.stack([projection.linear(batch.features[name][index, step]) if there[step] else projection.absent_H for step in range(length)])
+            vectors = torch.stack(
+                [
+                    projection.linear(batch.features[name][index, step]) if there[step] else projection.absent_H
+                    for step in range(length)
+                ]
+            )
             torch.testing.assert_close(output.unimodal[name][index, :length], vectors, atol=1e-10, rtol=0)
             inputs = inputs + vectors
         sequential = recurred(model, inputs)
@@ -108,5 +125,7 @@ def test_names_of_speakers_mean_something_in_pairs_alone(make_batch):
 
 
 def test_an_odd_width_of_the_recurrence_is_refused():
-    with pytest.raises(BadSettings, match=r"models\.dialogue_gcn: .*sequential_units is 7, which two directions can't share"):
+    with pytest.raises(
+        BadSettings, match=r"models\.dialogue_gcn: .*sequential_units is 7, which two directions can't share"
+    ):
         build(sequential_units=7)

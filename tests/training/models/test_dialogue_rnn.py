@@ -1,4 +1,6 @@
-"""DialogueRNN against loops over dialogues and steps with torch's own cells, values and gradients; what all models promise is in test_contract.py."""
+"""DialogueRNN against loops over dialogues and steps with torch's own cells, values and gradients; what all models
+promise is in test_contract.py.
+"""
 
 from dataclasses import replace
 
@@ -48,7 +50,9 @@ def recurrence(net, direction, inputs, speakers, factors):
 
     def cell(name, x, state, factor, *inputs):
         of_input = torch.cat([own[one] for one in inputs])
-        return gru(x, state, of_input, own[f"input_bias_{name}"], own[f"state_{name}"], own[f"state_bias_{name}"]) * factor
+        return (
+            gru(x, state, of_input, own[f"input_bias_{name}"], own[f"state_{name}"], own[f"state_bias_{name}"]) * factor
+        )
 
     nothing = torch.zeros(units, dtype=torch.float64)
     party, history, e, given = {}, [], torch.zeros(emotions, dtype=torch.float64), []
@@ -56,8 +60,12 @@ def recurrence(net, direction, inputs, speakers, factors):
         q, g = party.get(speaker, nothing), history[-1] if history else nothing
         shares = torch.stack([x @ own["query"] @ earlier for earlier in history]).softmax(dim=0) if history else []
         c = sum((share * earlier for share, earlier in zip(shares, history, strict=True)), nothing)
-        history.append(cell("global", torch.cat([x, q]), g, factors("global", direction, step), "input_global", "party_global"))
-        party[speaker] = cell("party", torch.cat([x, c]), q, factors("party", direction, step), "input_party", "context_party")
+        history.append(
+            cell("global", torch.cat([x, q]), g, factors("global", direction, step), "input_global", "party_global")
+        )
+        party[speaker] = cell(
+            "party", torch.cat([x, c]), q, factors("party", direction, step), "input_party", "context_party"
+        )
         e = cell("emotion", party[speaker], e, factors("emotion", direction, step), "party_emotion")
         given.append((e, c))
     return given
@@ -71,13 +79,19 @@ def slow(model, batch, factors=lambda *_: 1.0):
         for name in model.modalities:
             for step in range(length):
                 there, projection = batch.modality_mask[name][index, step], model.projections[name]
-                inputs[step].append(projection.linear(batch.features[name][index, step]) if there else projection.absent_H)
+                inputs[step].append(
+                    projection.linear(batch.features[name][index, step]) if there else projection.absent_H
+                )
         inputs, speakers = [torch.cat(parts) for parts in inputs], batch.speakers[index, :length].tolist()
         emotions = [[] for _ in range(length)]
         for direction in range(model.directions):
             order = list(range(length))[:: -1 if direction else 1]
             given = recurrence(
-                model.networks, direction, [inputs[at] for at in order], [speakers[at] for at in order], lambda *of, index=index: factors(index, *of)
+                model.networks,
+                direction,
+                [inputs[at] for at in order],
+                [speakers[at] for at in order],
+                lambda *of, index=index: factors(index, *of),
             )
             for at, (e, _) in zip(order, given, strict=True):
                 emotions[at].append(e)
@@ -85,7 +99,9 @@ def slow(model, batch, factors=lambda *_: 1.0):
                 contexts = torch.stack([c for _, c in given])
         emotions = [torch.cat(parts) for parts in emotions]
         if model.query is not None:
-            shares = [torch.stack([model.query(here) @ there for there in emotions]).softmax(dim=0) for here in emotions]
+            shares = [
+                torch.stack([model.query(here) @ there for there in emotions]).softmax(dim=0) for here in emotions
+            ]
             emotions = [sum(share * there for share, there in zip(own, emotions, strict=True)) for own in shares]
         results.append((torch.stack([model.classifier(model.hidden(e)) for e in emotions]), contexts))
     return results
@@ -96,7 +112,10 @@ def assert_same_values_and_gradients(model, batch, output, expected):
     generator = torch.Generator().manual_seed(1)
     losses = [0.0, 0.0]
     for index, (logits, contexts) in enumerate(expected):
-        for found, wanted in [(output.logits[index, : len(logits)], logits), (output.context[index, : len(logits)], contexts)]:
+        for found, wanted in [
+            (output.logits[index, : len(logits)], logits),
+            (output.context[index, : len(logits)], contexts),
+        ]:
             torch.testing.assert_close(found, wanted, atol=1e-10, rtol=0)
             signs = torch.randn(wanted.shape, generator=generator, dtype=torch.float64)
             losses = [losses[0] + (found * signs).sum(), losses[1] + (wanted * signs).sum()]
@@ -109,7 +128,10 @@ def assert_same_values_and_gradients(model, batch, output, expected):
 @pytest.mark.parametrize("direction", ["forward", "both"])
 @pytest.mark.parametrize("modalities", [tuple(DIMS), ("visual", "text"), ("audio",)], ids="+".join)
 def test_it_computes_what_the_loops_compute(make_batch, modalities, direction):
-    model, batch = build(modalities, direction=direction), in_doubles(make_batch([4, 1, 7, 7], modalities=modalities, pad_to=9))
+    model, batch = (
+        build(modalities, direction=direction),
+        in_doubles(make_batch([4, 1, 7, 7], modalities=modalities, pad_to=9)),
+    )
     batch = replace(batch, speakers=batch.speakers % 3)
     assert_same_values_and_gradients(model, batch, model(batch), slow(model, batch))
 
@@ -151,7 +173,12 @@ def test_only_the_backward_direction_knows_what_comes(make_batch):
     batch = in_doubles(make_batch([6]))
     for name in DIMS:
         batch.modality_mask[name][:] = True
-    other = replace(batch, features={name: torch.cat([value[:, :-1], value[:, -1:] + 3.0], dim=1) for name, value in batch.features.items()})
+    other = replace(
+        batch,
+        features={
+            name: torch.cat([value[:, :-1], value[:, -1:] + 3.0], dim=1) for name, value in batch.features.items()
+        },
+    )
     for direction, same in {"forward": True, "both": False}.items():
         model = build(direction=direction)
         assert torch.equal(model(batch).logits[:, :-1], model(other).logits[:, :-1]) is same

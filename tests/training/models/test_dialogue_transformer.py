@@ -1,4 +1,6 @@
-"""The dialogue transformer against loops over dialogues, utterances and heads; what all models promise is in test_contract.py."""
+"""The dialogue transformer against loops over dialogues, utterances and heads; what all models promise is in
+test_contract.py.
+"""
 
 import math
 from dataclasses import replace
@@ -27,7 +29,9 @@ def build(dims=DIMS, classes=3, **settings):
 def code(position, units):
     """Position codes as the paper writes them: sine and cosine in turn, 10000^(2k/units) their wavelengths."""
     angles = [position / 10_000 ** (2 * (unit // 2) / units) for unit in range(units)]
-    return torch.tensor([math.cos(angle) if unit % 2 else math.sin(angle) for unit, angle in enumerate(angles)], dtype=torch.float64)
+    return torch.tensor(
+        [math.cos(angle) if unit % 2 else math.sin(angle) for unit, angle in enumerate(angles)], dtype=torch.float64
+    )
 
 
 def norm(vector, layer):
@@ -42,7 +46,10 @@ def gelu(vector):
 def encoded(encoder, stream, present):
     """One modality of one dialogue: a list of vectors in, a list of gated vectors out."""
     for layer in encoder.layers:
-        normed = [norm(vector, layer.attention_norm) if isinstance(layer.attention_norm, torch.nn.LayerNorm) else vector for vector in stream]
+        normed = [
+            norm(vector, layer.attention_norm) if isinstance(layer.attention_norm, torch.nn.LayerNorm) else vector
+            for vector in stream
+        ]
         projected = [layer.query_key_value.weight @ vector + layer.query_key_value.bias for vector in normed]
         width = len(stream[0]) // layer.heads
         streamed = []
@@ -50,12 +57,21 @@ def encoded(encoder, stream, present):
             keys = [step for step in range(len(stream)) if present[step] or step == here]
             heads = []
             for head in range(layer.heads):
-                query, key, value = (slice(part * len(vector) + head * width, part * len(vector) + (head + 1) * width) for part in range(3))
-                weights = torch.stack([projected[here][query] @ projected[step][key] / math.sqrt(width) for step in keys]).softmax(dim=0)
+                query, key, value = (
+                    slice(part * len(vector) + head * width, part * len(vector) + (head + 1) * width)
+                    for part in range(3)
+                )
+                weights = torch.stack(
+                    [projected[here][query] @ projected[step][key] / math.sqrt(width) for step in keys]
+                ).softmax(dim=0)
                 heads.append(sum(weight * projected[step][value] for weight, step in zip(weights, keys, strict=True)))
             between = vector + layer.attended.weight @ torch.cat(heads) + layer.attended.bias
             first, second = layer.feedforward[1], layer.feedforward[4]
-            streamed.append(between + second.weight @ gelu(first.weight @ norm(between, layer.feedforward[0]) + first.bias) + second.bias)
+            streamed.append(
+                between
+                + second.weight @ gelu(first.weight @ norm(between, layer.feedforward[0]) + first.bias)
+                + second.bias
+            )
         stream = streamed
     return [(encoder.gate.weight @ vector).sigmoid() * vector for vector in stream]
 
@@ -70,18 +86,30 @@ def test_it_computes_what_the_loops_compute(make_batch, settings):
         gated = {}
         for name in DIMS:
             projection, present = model.projections[name], batch.modality_mask[name][index, :length].tolist()
-            content = [projection.linear.weight @ batch.features[name][index, step] if present[step] else projection.absent_H for step in range(length)]
+            content = [
+                projection.linear.weight @ batch.features[name][index, step] if present[step] else projection.absent_H
+                for step in range(length)
+            ]
             if model.speaker_vectors is not None:
-                content = [vector + model.speaker_vectors.weight[batch.speakers[index, step] % 9] for step, vector in enumerate(content)]
-            gated[name] = encoded(model.encoders[name], [vector + code(step, 8) for step, vector in enumerate(content)], present)
+                content = [
+                    vector + model.speaker_vectors.weight[batch.speakers[index, step] % 9]
+                    for step, vector in enumerate(content)
+                ]
+            gated[name] = encoded(
+                model.encoders[name], [vector + code(step, 8) for step, vector in enumerate(content)], present
+            )
             pooled = gated[name] if model.pool_from == "gated" else encoded(model.encoders[name], content, present)
-            chosen = [vector for vector, there in zip(pooled, present, strict=True) if there] or [torch.zeros(8, dtype=torch.float64)]
+            chosen = [vector for vector, there in zip(pooled, present, strict=True) if there] or [
+                torch.zeros(8, dtype=torch.float64)
+            ]
             torch.testing.assert_close(output.pooled[name][index], sum(chosen) / len(chosen))
             torch.testing.assert_close(output.unimodal[name][index, :length], torch.stack(gated[name]))
         for step in range(length):
             hidden = model.fuse.weight @ torch.cat([gated[name][step] for name in DIMS])
             torch.testing.assert_close(output.hidden[index, step], hidden)
-            torch.testing.assert_close(output.logits[index, step], model.classifier.weight @ hidden + model.classifier.bias)
+            torch.testing.assert_close(
+                output.logits[index, step], model.classifier.weight @ hidden + model.classifier.bias
+            )
 
 
 def test_it_has_as_many_weights_as_the_published_one_uses():
@@ -97,7 +125,11 @@ def one_thing_said(length, make_batch):
     """A dialogue in which every utterance has the same vectors."""
     batch = make_batch([length])
     features = {name: torch.ones_like(value) for name, value in batch.features.items()}
-    return replace(batch, features=features, modality_mask={name: torch.ones_like(mask) for name, mask in batch.modality_mask.items()})
+    return replace(
+        batch,
+        features=features,
+        modality_mask={name: torch.ones_like(mask) for name, mask in batch.modality_mask.items()},
+    )
 
 
 @pytest.mark.parametrize(("pool_from", "alike"), [("content", True), ("gated", False)])
@@ -125,7 +157,11 @@ def test_contrast_of_whole_dialogues_trains_encoders_and_gates(make_batch):
     sum(vector.square().sum() for vector in model(make_batch([6, 4])).pooled.values()).backward()
     trained = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
     # An absent utterance is no part of the means, and no key for those that are.
-    assert trained == {name for name, _ in model.named_parameters() if name.startswith(("projections", "encoders")) and "absent" not in name}
+    assert trained == {
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith(("projections", "encoders")) and "absent" not in name
+    }
 
 
 @pytest.mark.parametrize("units", [1, 7, 8])

@@ -79,7 +79,12 @@ def attended(model, attention, nodes, present, speakers):
             for node, vector in edges:
                 value = heard_weight @ nodes[node] + heard_bias
                 total = value + hearing_weight @ nodes[kind, here] + hearing_bias + relation_weight @ vector
-                scores.append(sum(weight * (unit if unit > 0 else 0.2 * unit) for weight, unit in zip(attention.score_hH[head], total, strict=True)))
+                scores.append(
+                    sum(
+                        weight * (unit if unit > 0 else 0.2 * unit)
+                        for weight, unit in zip(attention.score_hH[head], total, strict=True)
+                    )
+                )
                 values.append(value)
             weights = torch.stack(scores).softmax(dim=0)
             by_head.append(sum(weight * value for weight, value in zip(weights, values, strict=True)))
@@ -98,7 +103,9 @@ def graph(model, layers, kinds, present, speakers):
             if len(layer.grus):
                 added = gru(layer.grus[0], vector, added) + gru(layer.grus[1], added, vector)
             between = normed(layer.attention_norm, vector + added)
-            after[node] = normed(layer.norm, between + affine(layer.feedforward[3], gelu(affine(layer.feedforward[0], between))))
+            after[node] = normed(
+                layer.norm, between + affine(layer.feedforward[3], gelu(affine(layer.feedforward[0], between)))
+            )
         nodes = after
     return [[nodes[kind, step] for step in range(len(vectors))] for kind, vectors in enumerate(kinds)]
 
@@ -135,13 +142,20 @@ def test_it_computes_what_the_loops_compute(make_batch, monkeypatch, modalities,
         for name in chain:
             present[name] = batch.modality_mask[name][index, :length].tolist()
             projection = model.projections[name]
-            rows = [affine(projection.linear, batch.features[name][index, step]) if there else projection.absent_H for step, there in enumerate(present[name])]
+            rows = [
+                affine(projection.linear, batch.features[name][index, step]) if there else projection.absent_H
+                for step, there in enumerate(present[name])
+            ]
             if name == "text" and model.text_context is not None:
                 context = model.text_context
-                rows = [affine(context.leave, state) for state in context.recurrence(torch.stack(rows)[:, None])[0][:, 0]]
+                rows = [
+                    affine(context.leave, state) for state in context.recurrence(torch.stack(rows)[:, None])[0][:, 0]
+                ]
             else:
                 rows = [row.tanh() for row in rows]
-            inputs[name] = [row + model.speaker_vectors.weight[speaker] for row, speaker in zip(rows, speakers, strict=True)]
+            inputs[name] = [
+                row + model.speaker_vectors.weight[speaker] for row, speaker in zip(rows, speakers, strict=True)
+            ]
             own[name] = [extracted(model.extractors[name], row) for row in inputs[name]]
             assert_are([one.unimodal[name][index] for one in outputs], own[name])
             logits = [affine(model.heads[name], vector) for vector in own[name]]
@@ -151,7 +165,12 @@ def test_it_computes_what_the_loops_compute(make_batch, monkeypatch, modalities,
             (fused,) = graph(model, model.graphs[0], [fused], [there], speakers)
         else:
             known = [any(present[name][step] for name in chain) for step in range(length)]
-            shared = [affine(model.share, torch.cat([extracted(model.shared_extractor, inputs[name][step]) for name in chain])) for step in range(length)]
+            shared = [
+                affine(
+                    model.share, torch.cat([extracted(model.shared_extractor, inputs[name][step]) for name in chain])
+                )
+                for step in range(length)
+            ]
             joining = [(own[name], present[name]) for name in chain[1:]] + [(shared, known)]
             assert len(model.graphs) == len(joining)
             for number, (vectors, ones) in enumerate(joining):
@@ -165,10 +184,19 @@ def test_it_computes_what_the_loops_compute(make_batch, monkeypatch, modalities,
 def test_edges_join_what_is_at_most_a_window_apart_in_one_dialogue(make_batch):
     batch = replace(make_batch([4, 1, 2], pad_to=5), speakers=torch.tensor([[0, 1, 0, 2, 0], [0] * 5, [0, 1, 0, 0, 0]]))
     edges = build_edges(batch, window=2)
-    assert list(zip(edges.first.tolist(), edges.second.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3), (5, 6)]
+    assert list(zip(edges.first.tolist(), edges.second.tolist(), strict=True)) == [
+        (0, 1),
+        (0, 2),
+        (1, 2),
+        (1, 3),
+        (2, 3),
+        (5, 6),
+    ]
     assert edges.between.tolist() == [1, 0, 1, 4, 3, 1]
     assert edges.within.tolist() == [0, 2, 0, 5, 0, 0, 2]
-    matrix = torch.zeros(3 * 5 * 6, dtype=torch.long).index_add(0, edges.places, torch.ones_like(edges.places)).view(3, 5, 6)
+    matrix = (
+        torch.zeros(3 * 5 * 6, dtype=torch.long).index_add(0, edges.places, torch.ones_like(edges.places)).view(3, 5, 6)
+    )
     assert matrix.tolist() == [
         [[1, 1, 1, 0, 0, 1], [1, 1, 1, 1, 0, 1], [1, 1, 1, 1, 0, 1], [0, 1, 1, 1, 0, 1], [0] * 6],
         [[1, 0, 0, 0, 0, 1], *[[0] * 6] * 4],
@@ -183,7 +211,9 @@ def test_gradients_of_the_scores_of_pairs_are_those_of_differences(make_batch, m
     edges, generator = build_edges(make_batch([4, 1, 2]), window=2), torch.Generator().manual_seed(2)
     shapes = [(7, kinds, 2, 6), (45, 6), (2, 3)]
     values = [torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True) for shape in shapes]
-    assert torch.autograd.gradcheck(lambda *given: graphcfc._PairScores.apply(*given, edges.first, edges.second, edges.between), values)
+    assert torch.autograd.gradcheck(
+        lambda *given: graphcfc._PairScores.apply(*given, edges.first, edges.second, edges.between), values
+    )
 
 
 def test_a_modality_of_its_own_knows_nothing_of_the_others_nor_of_other_utterances(make_batch):

@@ -1,4 +1,6 @@
-"""Joint vectors against loops over dialogues, utterances and heads, and what passes between the modalities; what all models promise is in test_contract.py."""
+"""Joint vectors against loops over dialogues, utterances and heads, and what passes between the modalities; what all
+models promise is in test_contract.py.
+"""
 
 import math
 from dataclasses import replace
@@ -23,7 +25,15 @@ from merc.training.stage import train
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 UNITS = 8
-SMALL = {"longest_sequence": 4, "hidden_units": UNITS, "blocks": 3, "joint_vectors": 2, "heads": 2, "feedforward_units": 6, "dropout": 0.5}
+SMALL = {
+    "longest_sequence": 4,
+    "hidden_units": UNITS,
+    "blocks": 3,
+    "joint_vectors": 2,
+    "heads": 2,
+    "feedforward_units": 6,
+    "dropout": 0.5,
+}
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]]
 
@@ -31,7 +41,12 @@ EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]]
 def build(dims=DIMS, **settings):
     torch.manual_seed(5)
     model = JointVector(fill({**SMALL, **settings}, JointVector.Config, where="models.joint_vector"), dims, 3).eval()
-    for name, weight in model.named_parameters():  # as after some training: no bias, no gain and no absent vector is left out by chance
+    for (
+        name,
+        weight,
+    ) in (
+        model.named_parameters()
+    ):  # as after some training: no bias, no gain and no absent vector is left out by chance
         if weight.ndim == 1:
             torch.nn.init.normal_(weight, mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=0.5)
     torch.nn.init.normal_(model.joint_KH)
@@ -62,7 +77,9 @@ def attended(attention, queries, entries):
     rows = {part: slice(number * UNITS, (number + 1) * UNITS) for number, part in enumerate(["query", "key", "value"])}
 
     def projected(vectors, part):
-        return [attention.in_proj_weight[rows[part]] @ vector + attention.in_proj_bias[rows[part]] for vector in vectors]
+        return [
+            attention.in_proj_weight[rows[part]] @ vector + attention.in_proj_bias[rows[part]] for vector in vectors
+        ]
 
     keys, values, found = projected(entries, "key"), projected(entries, "value"), []
     for query in projected(queries, "query"):
@@ -80,16 +97,23 @@ def encoded(encoder, entries, keys):
     normed = [norm(entry, encoder.norm1) for entry in entries]
     read = attended(encoder.self_attn, normed, [entry for entry, is_key in zip(normed, keys, strict=True) if is_key])
     between = [entry + own for entry, own in zip(entries, read, strict=True)]
-    return [entry + affine(gelu(affine(norm(entry, encoder.norm2), encoder.linear1)), encoder.linear2) for entry in between]
+    return [
+        entry + affine(gelu(affine(norm(entry, encoder.norm2), encoder.linear1)), encoder.linear2) for entry in between
+    ]
 
 
 def by_loops(model, features, present):
-    """Equations 1 to 6 of the reconstruction for one dialogue: logits, hidden, unimodal and the classifiers' logits, [T, …] each."""
+    """Equations 1 to 6 of the reconstruction for one dialogue: logits, hidden, unimodal and the classifiers' logits,
+    [T, …] each.
+    """
     steps = len(next(iter(present.values())))
     streams = {}
     for name in features:
         projection = model.source.projections[name]
-        chosen = [affine(features[name][step], projection.linear) if present[name][step] else projection.absent_H for step in range(steps)]
+        chosen = [
+            affine(features[name][step], projection.linear) if present[name][step] else projection.absent_H
+            for step in range(steps)
+        ]
         streams[name] = [vector + code(step) for step, vector in enumerate(chosen)]
     joints, unimodal = list(model.joint_KH), {}
     for number, block in enumerate(model.blocks):
@@ -100,7 +124,10 @@ def by_loops(model, features, present):
             updates.append(both[steps:])
         joints = [sum(vectors) / len(vectors) for vectors in zip(*updates, strict=True)]
         if number == 0:
-            unimodal = {name: torch.stack([vector - code(step) for step, vector in enumerate(stream)]) for name, stream in streams.items()}
+            unimodal = {
+                name: torch.stack([vector - code(step) for step, vector in enumerate(stream)])
+                for name, stream in streams.items()
+            }
     joints = [norm(vector, model.joint_norm) for vector in joints]
     logits, hidden, heads = [], [], {name: [] for name in features}
     for step in range(steps):
@@ -112,30 +139,45 @@ def by_loops(model, features, present):
         hidden.append(torch.cat([read, *own.values()]))
         for name, score in scores.items():
             heads[name].append(score)
-    return torch.stack(logits), torch.stack(hidden), unimodal, {name: torch.stack(scores) for name, scores in heads.items()}
+    return (
+        torch.stack(logits),
+        torch.stack(hidden),
+        unimodal,
+        {name: torch.stack(scores) for name, scores in heads.items()},
+    )
 
 
 @pytest.mark.parametrize(
     ("modalities", "settings"),
-    [(("text", "audio", "visual"), {}), (("text", "audio"), {"blocks": 1, "joint_vectors": 3}), (("visual",), {"blocks": 2, "joint_vectors": 1})],
+    [
+        (("text", "audio", "visual"), {}),
+        (("text", "audio"), {"blocks": 1, "joint_vectors": 3}),
+        (("visual",), {"blocks": 2, "joint_vectors": 1}),
+    ],
 )
 def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
     lengths, model = [4, 1, 6], build({name: DIMS[name] for name in modalities}, **settings).double()
     batch = make_batch(lengths, modalities=modalities)
     batch = replace(batch, features={name: value.double() for name, value in batch.features.items()})
     if len(modalities) > 1:  # an utterance of which nothing is known
-        batch = replace(batch, modality_mask={name: mask & (torch.arange(6) != 2) for name, mask in batch.modality_mask.items()})
+        batch = replace(
+            batch, modality_mask={name: mask & (torch.arange(6) != 2) for name, mask in batch.modality_mask.items()}
+        )
     output = model(batch)
     assert output.unimodal_logits.keys() == (set(modalities) if len(modalities) > 1 else set())
     for index, length in enumerate(lengths):
         features = {name: value[index, :length] for name, value in batch.features.items()}
         present = {name: mask[index, :length].tolist() for name, mask in batch.modality_mask.items()}
         logits, hidden, unimodal, heads = by_loops(model, features, present)
-        torch.testing.assert_close(output.logits[index, :length].double(), logits, atol=1e-6, rtol=0)  # log-probabilities are float32
+        torch.testing.assert_close(
+            output.logits[index, :length].double(), logits, atol=1e-6, rtol=0
+        )  # log-probabilities are float32
         torch.testing.assert_close(output.hidden[index, :length], hidden, atol=1e-9, rtol=0)
         for name in modalities:
             torch.testing.assert_close(output.unimodal[name][index, :length], unimodal[name], atol=1e-9, rtol=0)
-            chosen = [vector for vector, there in zip(unimodal[name], present[name], strict=True) if there] or [torch.zeros(UNITS, dtype=torch.float64)]
+            chosen = [vector for vector, there in zip(unimodal[name], present[name], strict=True) if there] or [
+                torch.zeros(UNITS, dtype=torch.float64)
+            ]
             torch.testing.assert_close(output.pooled[name][index], sum(chosen) / len(chosen), atol=1e-9, rtol=0)
         for name, scores in output.unimodal_logits.items():
             torch.testing.assert_close(scores[index, :length], heads[name], atol=1e-9, rtol=0)
@@ -156,14 +198,23 @@ def sequences_below(batch, longest=4):
 def test_over_tokens_it_computes_what_the_loops_compute(make_batch):
     model, batch = build(mode="token").double(), make_batch([4, 1, 6])
     mask = batch.utterance_mask & (torch.arange(6) != 2)  # of the third utterances nothing is known
-    batch = replace(batch, features={name: value.double() for name, value in batch.features.items()}, modality_mask=dict.fromkeys(DIMS, mask))
-    batch = sequences_below(replace(batch, modality_mask={**batch.modality_mask, "audio": mask & (torch.arange(6) != 0)}))
+    batch = replace(
+        batch,
+        features={name: value.double() for name, value in batch.features.items()},
+        modality_mask=dict.fromkeys(DIMS, mask),
+    )
+    batch = sequences_below(
+        replace(batch, modality_mask={**batch.modality_mask, "audio": mask & (torch.arange(6) != 0)})
+    )
     output = model(batch)
     for row, (index, step) in enumerate(batch.utterance_mask.nonzero().tolist()):
         streams, keys = {}, {}
         for name in DIMS:
             count, source = int(batch.sequence_mask[name][row].sum()), model.source
-            entries = [affine(norm(entry, source.norms[name]), source.projections[name].linear) for entry in batch.sequences[name][row, :count]]
+            entries = [
+                affine(norm(entry, source.norms[name]), source.projections[name].linear)
+                for entry in batch.sequences[name][row, :count]
+            ]
             streams[name], keys[name] = entries or [source.projections[name].absent_H], [bool(entries)] * max(1, count)
         joints = list(model.joint_KH)
         for number, block in enumerate(model.blocks):
@@ -175,9 +226,14 @@ def test_over_tokens_it_computes_what_the_loops_compute(make_batch):
             joints = [sum(vectors) / len(vectors) for vectors in zip(*updates, strict=True)]
             if number == 0:
                 for name, stream in streams.items():
-                    torch.testing.assert_close(output.unimodal[name][index, step], sum(stream) / len(stream), atol=1e-9, rtol=0)
+                    torch.testing.assert_close(
+                        output.unimodal[name][index, step], sum(stream) / len(stream), atol=1e-9, rtol=0
+                    )
         joint = sum(norm(vector, model.joint_norm) for vector in joints) / len(joints)
-        own = {name: sum(norm(vector, model.norms[name]) for vector in stream) / len(stream) for name, stream in streams.items()}
+        own = {
+            name: sum(norm(vector, model.norms[name]) for vector in stream) / len(stream)
+            for name, stream in streams.items()
+        }
         torch.testing.assert_close(output.hidden[index, step], torch.cat([joint, *own.values()]), atol=1e-9, rtol=0)
         scores = {name: affine(torch.cat([vector, joint]), model.classifiers[name]) for name, vector in own.items()}
         for name, score in scores.items():
@@ -189,7 +245,9 @@ def test_over_tokens_it_computes_what_the_loops_compute(make_batch):
 
 def test_over_tokens_no_utterance_knows_of_another_or_of_the_padding_of_sequences(make_batch):
     model, batch = build(mode="token"), sequences_below(make_batch([4, 6]))
-    changed = {name: torch.where(batch.sequence_mask[name][..., None], value, 77.0) for name, value in batch.sequences.items()}
+    changed = {
+        name: torch.where(batch.sequence_mask[name][..., None], value, 77.0) for name, value in batch.sequences.items()
+    }
     changed["text"][3, :, 0] += 1.0
     longer = {name: torch.nn.functional.pad(value, (0, 0, 0, 5), value=5.0) for name, value in changed.items()}
     masks = {name: torch.nn.functional.pad(mask, (0, 5)) for name, mask in batch.sequence_mask.items()}
@@ -207,12 +265,22 @@ def test_over_tokens_a_batch_without_sequences_is_refused(make_batch):
 
 @pytest.mark.usefixtures("toy_framework")
 @pytest.mark.parametrize("recipe", ["all", "all+toy"])
-def test_over_tokens_it_is_trained_on_what_the_extraction_kept_and_read_back(make_shards, keep_frames, tree, tmp_path, recipe):
+def test_over_tokens_it_is_trained_on_what_the_extraction_kept_and_read_back(
+    make_shards, keep_frames, tree, tmp_path, recipe
+):
     tree["models"] |= {"joint_vector": {**SMALL, "mode": "token", "blocks": 2, "dropout": 0.0}}
-    tree["recipes"]["all"] |= {"model": "joint_vector", "modalities": ["text", "audio"], "seeds": [0], "epochs": 8, "patience_epochs": 8}
+    tree["recipes"]["all"] |= {
+        "model": "joint_vector",
+        "modalities": ["text", "audio"],
+        "seeds": [0],
+        "epochs": 8,
+        "patience_epochs": 8,
+    }
     layout = keep_frames(make_shards(modalities=("text", "audio")))
     out = train(resolve(Params(tree), recipe), layout, RunOptions(device="cpu"), runs=tmp_path / "runs")
-    made = label(out / "models" / "seed-0" / "model.safetensors", layout.shards, tmp_path / "labels.parquet", split="test")
+    made = label(
+        out / "models" / "seed-0" / "model.safetensors", layout.shards, tmp_path / "labels.parquet", split="test"
+    )
     run = pq.read_table(out / "predictions.parquet", filters=[("split", "=", "test")])
     assert made["predicted"].equals(run["predicted"])
     assert np.mean(made["predicted"].to_numpy() == made["label"].to_numpy()) > 0.8
@@ -243,13 +311,19 @@ def test_one_modality_hears_of_another_from_the_second_block_on(make_batch):
     silent = replace(batch, features={**batch.features, "audio": torch.zeros_like(batch.features["audio"])})
     before, after = streams_after_each_block(model, batch), streams_after_each_block(model, silent)
     mask = batch.utterance_mask
-    assert [torch.equal(one["text"][mask], other["text"][mask]) for one, other in zip(before, after, strict=True)] == [True, False, False]
+    assert [torch.equal(one["text"][mask], other["text"][mask]) for one, other in zip(before, after, strict=True)] == [
+        True,
+        False,
+        False,
+    ]
     assert torch.equal(model(batch).unimodal["text"], model(silent).unimodal["text"])
     assert not torch.equal(model(batch).unimodal["audio"], model(silent).unimodal["audio"])
 
 
 def test_with_the_joint_vectors_cut_off_nothing_passes_between_the_modalities(make_batch):
-    """In every block the joint vectors are those of the beginning: what audio says then reaches text through nothing else."""
+    """In every block the joint vectors are those of the beginning: what audio says then reaches text through nothing
+    else.
+    """
     model, batch = build(), make_batch([4, 6])
     for block in model.blocks:
         block.register_forward_hook(lambda block, given, made: (made[0], given[2]))
@@ -276,7 +350,9 @@ def test_what_lies_in_the_padding_changes_nothing(make_batch):
     order = torch.cat([torch.arange(5), torch.arange(5, 11).flip(0)])
     permuted = replace(far, features={name: value[:, order] for name, value in far.features.items()})
     assert torch.equal(model(far).logits[:, :5], model(permuted).logits[:, :5])
-    torch.testing.assert_close(model(far).logits[:, :5][near.utterance_mask], model(near).logits[near.utterance_mask], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        model(far).logits[:, :5][near.utterance_mask], model(near).logits[near.utterance_mask], atol=1e-5, rtol=0
+    )
 
 
 def test_order_is_seen(make_batch):
@@ -293,7 +369,9 @@ def test_pooled_vectors_tell_less_of_a_dialogues_length_than_with_the_codes_of_i
     def pooled(length):
         batch = make_batch([length])
         same = {name: torch.ones_like(value) for name, value in batch.features.items()}
-        return model(replace(batch, features=same, modality_mask=dict.fromkeys(DIMS, batch.utterance_mask))).pooled["text"]
+        return model(replace(batch, features=same, modality_mask=dict.fromkeys(DIMS, batch.utterance_mask))).pooled[
+            "text"
+        ]
 
     codes = {length: position_codes(length, 64, torch.device("cpu")).mean(dim=0) for length in (3, 40)}
     without, within = pooled(3) - pooled(40), pooled(3) + codes[3] - pooled(40) - codes[40]
@@ -316,7 +394,10 @@ def step_of(recipe, split):
         loss.begin_epoch(0, model, torch.Generator().manual_seed(0))
     batch = collate(split, torch.arange(len(split.dialogue_ids)))
     output = model(batch)
-    terms = {term.name: loss(output, batch, epoch=0, generator=torch.Generator()) for term, loss in zip(plan.losses, losses, strict=True)}
+    terms = {
+        term.name: loss(output, batch, epoch=0, generator=torch.Generator())
+        for term, loss in zip(plan.losses, losses, strict=True)
+    }
     sum(term.weight * terms[term.name] for term in plan.losses).backward()
     return model, terms, output, batch
 
@@ -324,10 +405,14 @@ def step_of(recipe, split):
 def test_the_loss_is_the_mean_of_the_classifiers_cross_entropies(make_split):
     """Equation 6; and not the one of the mean of their log-probabilities, which is less the less they agree."""
     split = make_split(EMOTIONS)
-    split = replace(split, present={name: torch.arange(split.utterances + 1) < split.utterances for name in split.present})
+    split = replace(
+        split, present={name: torch.arange(split.utterances + 1) < split.utterances for name in split.present}
+    )
     _, terms, output, batch = step_of("joint_vector", split)
     labels = batch.labels[batch.labelled]
-    heads = [torch.nn.functional.cross_entropy(logits[batch.labelled], labels) for logits in output.unimodal_logits.values()]
+    heads = [
+        torch.nn.functional.cross_entropy(logits[batch.labelled], labels) for logits in output.unimodal_logits.values()
+    ]
     torch.testing.assert_close(terms["cross_entropy"], sum(heads) / len(heads))
     assert torch.nn.functional.cross_entropy(output.logits[batch.labelled], labels) < terms["cross_entropy"]
 
@@ -340,6 +425,8 @@ def test_dclf_trains_its_own_decoder():
 @pytest.mark.parametrize(("key", "values"), [("blocks", [1, 2, 3, 4, 5, 6]), ("joint_vectors", [1, 2, 4, 8, 16])])
 def test_the_two_sweeps_are_recipes(key, values):
     addition = key.removesuffix("_vectors")
-    found = [getattr(resolve(PARAMS, f"joint_vector+{addition}_{value}@text-audio").model_config, key) for value in values]
+    found = [
+        getattr(resolve(PARAMS, f"joint_vector+{addition}_{value}@text-audio").model_config, key) for value in values
+    ]
     assert found == values
     assert getattr(resolve(PARAMS, "joint_vector").model_config, key) in values

@@ -16,7 +16,9 @@ SMALL = {"hidden_units": 8, "low_layers": 2, "high_layers": 2, "dropout": 0.4}
 
 def build(modalities=tuple(DIMS), dims=DIMS, **settings):
     torch.manual_seed(5)
-    model = M3Net(fill({**SMALL, **settings}, M3Net.Config, where="models.m3net"), {name: dims[name] for name in modalities}, 3).eval()
+    model = M3Net(
+        fill({**SMALL, **settings}, M3Net.Config, where="models.m3net"), {name: dims[name] for name in modalities}, 3
+    ).eval()
     for parameter in (*(projection.absent_H for projection in model.projections.values()), *model.low.parameters()):
         nn.init.normal_(parameter)  # as after some training: absence is something, and the weights of edges differ
     return model
@@ -41,20 +43,30 @@ def low(model, nodes, present):
         for row in modalities:
             edges.append(({(row, step): 1.0 for step in steps if present[row, step]}, branch.log_rows_M[row].exp()))
         for step in steps:
-            edges.append(({(row, step): branch.log_nodes_M[row].exp() for row in modalities if present[row, step]}, branch.log_columns.exp()))
+            edges.append(
+                (
+                    {(row, step): branch.log_nodes_M[row].exp() for row in modalities if present[row, step]},
+                    branch.log_columns.exp(),
+                )
+            )
         told = {node: (torch.zeros_like(bias), 0.0) for node in nodes}
         for members, weight in edges:
             if members:
                 edge = sum(share * nodes[node] for node, share in members.items()) / sum(members.values())
                 for node in members:
                     told[node] = (told[node][0] + weight * edge, told[node][1] + weight)
-        nodes = {node: nn.functional.leaky_relu((total / weight if present[node] else total) + bias) for node, (total, weight) in told.items()}
+        nodes = {
+            node: nn.functional.leaky_relu((total / weight if present[node] else total) + bias)
+            for node, (total, weight) in told.items()
+        }
     return nodes
 
 
 def high(model, nodes, present):
     """The graph of one dialogue, its edges one by one."""
-    edges = [(i, j) for i in nodes for j in nodes if i != j and present[i] and present[j] and (i[0] == j[0] or i[1] == j[1])]
+    edges = [
+        (i, j) for i in nodes for j in nodes if i != j and present[i] and present[j] and (i[0] == j[0] or i[1] == j[1])
+    ]
     degree = {node: sum(i == node for i, _ in edges) for node in nodes}
     for layer in model.high:
         to, of = layer.gate.weight
@@ -81,7 +93,8 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
     model, lengths = build(modalities, {**DIMS, **wide}, **settings).double(), [4, 1, 6]
     batch = make_batch(lengths, modalities=modalities)
     features = {
-        name: torch.nn.functional.pad(value.double(), (0, wide.get(name, DIMS[name]) - DIMS[name]), value=0.3) for name, value in batch.features.items()
+        name: torch.nn.functional.pad(value.double(), (0, wide.get(name, DIMS[name]) - DIMS[name]), value=0.3)
+        for name, value in batch.features.items()
     }
     batch = replace(batch, features=features)
     output = model(batch)
@@ -89,7 +102,12 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
         nodes, present = {}, {}
         for row, name in enumerate(modalities):
             there, projection = batch.modality_mask[name][index, :length].tolist(), model.projections[name]
-            vectors = torch.stack([projection.linear(batch.features[name][index, step]) if there[step] else projection.absent_H for step in range(length)])
+            vectors = torch.stack(
+                [
+                    projection.linear(batch.features[name][index, step]) if there[step] else projection.absent_H
+                    for step in range(length)
+                ]
+            )
             if name == "text":
                 vectors = text_context(model, vectors)
             torch.testing.assert_close(output.unimodal[name][index, :length], vectors)
@@ -99,7 +117,9 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
             present |= {(row, step): there[step] for step in range(length)}
         common, different = low(model, nodes, present), high(model, nodes, present)
         for step in range(length):
-            hidden = torch.cat([branch[row, step] for row in range(len(modalities)) for branch in (common, different)]).relu()
+            hidden = torch.cat(
+                [branch[row, step] for row in range(len(modalities)) for branch in (common, different)]
+            ).relu()
             torch.testing.assert_close(output.hidden[index, step], hidden)
             torch.testing.assert_close(output.logits[index, step], model.classifier(hidden))
 
@@ -123,9 +143,13 @@ def test_a_model_without_text_knows_speakers_only_if_all_nodes_do(make_batch):
         assert torch.equal(model(batch).logits, model(others).logits) is same
 
 
-@pytest.mark.parametrize(("dim", "text_map", "mapped"), [(8, "where_needed", False), (6, "where_needed", True), (8, "always", True)])
+@pytest.mark.parametrize(
+    ("dim", "text_map", "mapped"), [(8, "where_needed", False), (6, "where_needed", True), (8, "always", True)]
+)
 def test_text_passes_no_map_only_if_that_is_asked_for_and_it_is_as_wide_as_a_node(dim, text_map, mapped):
-    assert bool(list(build(("text",), {"text": dim}, text_map=text_map).projections["text"].linear.parameters())) is mapped
+    assert (
+        bool(list(build(("text",), {"text": dim}, text_map=text_map).projections["text"].linear.parameters())) is mapped
+    )
 
 
 def test_an_odd_width_is_refused():

@@ -1,4 +1,6 @@
-"""MERC-KDC's fusion against loops over utterances, modalities and heads; its branch is tested as the dialogue transformer, its training in test_stages.py."""
+"""MERC-KDC's fusion against loops over utterances, modalities and heads; its branch is tested as the dialogue
+transformer, its training in test_stages.py.
+"""
 
 import math
 from dataclasses import replace
@@ -21,7 +23,11 @@ SMALL = {"hidden_units": 8, "heads": 2, "feedforward_units": 6, "dropout": 0.5, 
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = MercKDC(fill({**SMALL, **settings}, MercKDC.Config, where="models.merc_kdc"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = MercKDC(
+        fill({**SMALL, **settings}, MercKDC.Config, where="models.merc_kdc"),
+        {name: DIMS[name] for name in modalities},
+        3,
+    ).eval()
     for name, weight in model.named_parameters():
         if name.endswith(("absent_H", "norm.weight", "norm.bias")):  # as after some training
             torch.nn.init.normal_(weight)
@@ -38,12 +44,16 @@ def norm(vector, layer):
 
 
 def affine(layer, vector):
-    product = torch.stack([sum(weight * value for weight, value in zip(row, vector, strict=True)) for row in layer.weight])
+    product = torch.stack(
+        [sum(weight * value for weight, value in zip(row, vector, strict=True)) for row in layer.weight]
+    )
     return product if layer.bias is None else product + layer.bias
 
 
 def fused(model, own, present, eta):
-    """One utterance: vectors of the branches and whether each modality is there, by name; gives what the classifier sees."""
+    """One utterance: vectors of the branches and whether each modality is there, by name; gives what the classifier
+    sees.
+    """
     teacher, *helping = own
     t = own[teacher]
     if not helping:
@@ -56,19 +66,28 @@ def fused(model, own, present, eta):
         keys = [other for other in helping if present[other] or other == name]
         heads = []
         for head in range(shift.heads):
-            query, key, value = (slice(part * units + head * width, part * units + (head + 1) * width) for part in range(3))
-            weights = torch.stack([projected[name][query] @ projected[other][key] / math.sqrt(width) for other in keys]).softmax(dim=0)
+            query, key, value = (
+                slice(part * units + head * width, part * units + (head + 1) * width) for part in range(3)
+            )
+            weights = torch.stack(
+                [projected[name][query] @ projected[other][key] / math.sqrt(width) for other in keys]
+            ).softmax(dim=0)
             heads.append(sum(weight * projected[other][value] for weight, other in zip(weights, keys, strict=True)))
         vector = norm(own[name] + affine(shift.attended, torch.cat(heads)), shift.norm)
         q.append(vector if present[name] else torch.zeros_like(vector))
     q = torch.cat(q)
     gate = affine(shift.gate, torch.cat([q, t])).clamp(min=0)
     h = gate * affine(shift.displace, q)
-    longest, length = eta * math.sqrt(sum(value**2 for value in t.tolist())), math.sqrt(sum(value**2 for value in h.tolist()))
+    longest, length = (
+        eta * math.sqrt(sum(value**2 for value in t.tolist())),
+        math.sqrt(sum(value**2 for value in h.tolist())),
+    )
     return norm(t + (min(longest / length, 1.0) if length else 1.0) * h, model.norm)
 
 
-@pytest.mark.parametrize("modalities", [("text", "audio", "visual"), ("text", "visual"), ("audio", "visual"), ("audio",)], ids="+".join)
+@pytest.mark.parametrize(
+    "modalities", [("text", "audio", "visual"), ("text", "visual"), ("audio", "visual"), ("audio",)], ids="+".join
+)
 @pytest.mark.parametrize("eta", [0.1, 50.0])
 def test_it_computes_what_the_loops_compute(make_batch, modalities, eta):
     model, lengths = build(modalities, shift_limit=eta), [4, 1, 6]
@@ -118,7 +137,10 @@ def test_where_nobody_helps_the_teacher_stands_as_it_is(make_batch):
 
 def test_a_shift_of_nothing_has_finite_gradients():
     model = build()
-    teacher, helping = torch.zeros(2, 8, dtype=torch.float64, requires_grad=True), torch.randn(2, 2, 8, dtype=torch.float64, requires_grad=True)
+    teacher, helping = (
+        torch.zeros(2, 8, dtype=torch.float64, requires_grad=True),
+        torch.randn(2, 2, 8, dtype=torch.float64, requires_grad=True),
+    )
     model.shift(teacher, helping, torch.tensor([[False, False], [True, False]])).sum().backward()
     assert teacher.grad.isfinite().all()
     assert helping.grad.isfinite().all()
@@ -127,7 +149,9 @@ def test_a_shift_of_nothing_has_finite_gradients():
 def test_a_branch_holds_all_weights_of_its_modality_and_no_other():
     model = build()
     for key, weight in model.named_parameters():
-        owners = [name for name in DIMS if any(weight is own for module in model.branch(name) for own in module.parameters())]
+        owners = [
+            name for name in DIMS if any(weight is own for module in model.branch(name) for own in module.parameters())
+        ]
         assert owners == ([key.split(".")[1]] if key.startswith("branches.") else [])
 
 
@@ -136,16 +160,34 @@ def test_units_that_the_heads_do_not_divide_are_refused():
         build(heads=3)
 
 
-@pytest.mark.parametrize(("recipe", "tau", "eta", "gamma", "alpha"), [("merc_kdc", 4.0, 0.1, 2.0, 1.2), ("merc_kdc_iemocap", 2.0, 0.2, 2.4, 1.1)])
+@pytest.mark.parametrize(
+    ("recipe", "tau", "eta", "gamma", "alpha"),
+    [("merc_kdc", 4.0, 0.1, 2.0, 1.2), ("merc_kdc_iemocap", 2.0, 0.2, 2.4, 1.1)],
+)
 def test_the_recipes_have_the_settings_of_their_corpus(recipe, tau, eta, gamma, alpha):
     plan = resolve(PARAMS, recipe)
     assert plan.model_config.shift_limit == eta
-    assert [(stage.name, stage.trains) for stage in plan.phases] == [("teacher", ("text",)), ("students", ("audio", "visual")), ("fusion", (FUSION,))]
+    assert [(stage.name, stage.trains) for stage in plan.phases] == [
+        ("teacher", ("text",)),
+        ("students", ("audio", "visual")),
+        ("fusion", (FUSION,)),
+    ]
     teacher, students, fusion = ({term.name: term for term in stage.losses} for stage in plan.phases)
     assert list(teacher) == list(fusion) == ["cross_entropy", "focal_contrastive"]
     assert list(students) == ["cross_entropy", "distillation", "label_guided"]
     for term in (teacher["focal_contrastive"], fusion["focal_contrastive"], students["label_guided"]):
-        assert (term.weight, term.config.gamma, term.config.alpha, term.config.temperature, term.config.projection_units) == (0.4, gamma, alpha, 0.1, 128)
+        assert (
+            term.weight,
+            term.config.gamma,
+            term.config.alpha,
+            term.config.temperature,
+            term.config.projection_units,
+        ) == (0.4, gamma, alpha, 0.1, 128)
     distillation = students["distillation"].config
-    assert (distillation.teacher, distillation.kind, distillation.temperature, distillation.feature_weight) == ("text", "dist", tau, 1.0)
+    assert (distillation.teacher, distillation.kind, distillation.temperature, distillation.feature_weight) == (
+        "text",
+        "dist",
+        tau,
+        1.0,
+    )
     assert (students["distillation"].weight, distillation.feature_temperature) == (1.0, 1.0)

@@ -1,4 +1,6 @@
-"""MM-DFN against loops over dialogues, speakers, layers and pairs of nodes; what all models promise is in test_contract.py."""
+"""MM-DFN against loops over dialogues, speakers, layers and pairs of nodes; what all models promise is in
+test_contract.py.
+"""
 
 import math
 from dataclasses import replace
@@ -23,7 +25,9 @@ SMALL = {
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = MMDFN(fill({**SMALL, **settings}, MMDFN.Config, where="models.mm_dfn"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = MMDFN(
+        fill({**SMALL, **settings}, MMDFN.Config, where="models.mm_dfn"), {name: DIMS[name] for name in modalities}, 3
+    ).eval()
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)
     return model
@@ -38,7 +42,9 @@ def recurrent(rnn, inputs):
     for layer in range(2):
         outputs = [[] for _ in inputs]
         for suffix, order in (("", range(len(inputs))), ("_reverse", reversed(range(len(inputs))))):
-            weights = [getattr(rnn, f"{kind}_l{layer}{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            weights = [
+                getattr(rnn, f"{kind}_l{layer}{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            ]
             state = memory = torch.zeros(1, rnn.hidden_size, dtype=torch.float64)
             for at in order:
                 if isinstance(rnn, nn.GRU):
@@ -56,12 +62,17 @@ def nodes_of(model, batch, index, length):
     for name in model.modalities:
         projection = model.projections[name]
         there = batch.modality_mask[name][index, :length].tolist()
-        projected = [projection.linear(batch.features[name][index, step]) if there[step] else projection.absent_H for step in range(length)]
+        projected = [
+            projection.linear(batch.features[name][index, step]) if there[step] else projection.absent_H
+            for step in range(length)
+        ]
         nodes[name] = recurrent(model.text_context, projected) if name == "text" else list(projected)
         weight = getattr(model.config.party_weights, name)
         for speaker in set(batch.speakers[index, :length].tolist()) if weight else ():
             own = [step for step in range(length) if batch.speakers[index, step] == speaker]
-            for step, context in zip(own, recurrent(model.party_context, [projected[step] for step in own]), strict=True):
+            for step, context in zip(
+                own, recurrent(model.party_context, [projected[step] for step in own]), strict=True
+            ):
                 nodes[name][step] = nodes[name][step] + weight * context
     return nodes
 
@@ -75,7 +86,9 @@ def adjacency(nodes, present):
             if (name == other or step == at) and present[name][step] and present[other][at]:
                 x, y = nodes[name][step].detach(), nodes[other][at].detach()
                 matrix[row, column] = 1 - math.acos(0.99999 * float(x @ y / (x.norm() * y.norm()))) / math.pi
-    scale = torch.diag(torch.tensor([degree**-0.5 if degree else 0.0 for degree in matrix.sum(dim=1).tolist()], dtype=torch.float64))
+    scale = torch.diag(
+        torch.tensor([degree**-0.5 if degree else 0.0 for degree in matrix.sum(dim=1).tolist()], dtype=torch.float64)
+    )
     return scale @ matrix @ scale
 
 
@@ -87,7 +100,8 @@ def fused(fusion, config, stacked, normalised):
     cell = fusion.memory
     for layer, weight in enumerate(fusion.weights_L2HH, start=1):
         states = [
-            torch.lstm_cell(vector, state, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh) for vector, state in zip(hidden, states, strict=True)
+            torch.lstm_cell(vector, state, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+            for vector, state in zip(hidden, states, strict=True)
         ]
         gathered = normalised @ torch.cat([given for given, _ in states])
         theta, alpha = math.log(config.identity_decay / layer + 1), config.initial_share
@@ -101,7 +115,10 @@ def fused(fusion, config, stacked, normalised):
     ("modalities", "settings"),
     [
         (("text", "audio", "visual"), {}),
-        (("text", "audio", "visual"), {"recurrence": "lstm", "party_weights": {"text": 1.0, "audio": 3.0, "visual": -1.0}}),
+        (
+            ("text", "audio", "visual"),
+            {"recurrence": "lstm", "party_weights": {"text": 1.0, "audio": 3.0, "visual": -1.0}},
+        ),
         (("visual", "text"), {"initial_share": 0.4, "identity_decay": 1.5}),
         (("visual",), {"layers": 1}),
     ],
@@ -115,7 +132,9 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
         nodes = nodes_of(model, batch, index, length)
         present = {name: batch.modality_mask[name][index, :length].tolist() for name in modalities}
         for name in modalities:
-            torch.testing.assert_close(output.unimodal[name][index, :length], torch.stack(nodes[name]), atol=1e-10, rtol=0)
+            torch.testing.assert_close(
+                output.unimodal[name][index, :length], torch.stack(nodes[name]), atol=1e-10, rtol=0
+            )
         stacked = torch.cat([torch.stack(nodes[name]) for name in modalities])
         both = torch.cat([stacked, fused(model.fusion, model.config, stacked, adjacency(nodes, present))], dim=1)
         hidden = torch.cat(list(both.split(length)), dim=1).relu()
@@ -126,7 +145,9 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
 def test_what_is_dropped_are_nodes_what_enters_and_leaves_the_layers_and_the_hidden_layer(make_batch, monkeypatch):
     model, batch, seen = build().train(), make_batch([3, 2]), {"model": [], "fusion": []}
     for name, dropout in (("model", model.dropout), ("fusion", model.fusion.dropout)):
-        monkeypatch.setattr(dropout, "forward", lambda values, name=name: seen[name].append(tuple(values.shape)) or values)
+        monkeypatch.setattr(
+            dropout, "forward", lambda values, name=name: seen[name].append(tuple(values.shape)) or values
+        )
     model(batch)
     assert seen == {"model": [(3, 5, 8), (5, 3 * 13)], "fusion": [(3, 5, 5)] * 4}
     assert model.text_context.dropout == model.party_context.dropout == model.config.dropout
@@ -135,7 +156,10 @@ def test_what_is_dropped_are_nodes_what_enters_and_leaves_the_layers_and_the_hid
 def test_who_speaks_matters_only_where_a_weight_is_not_zero(make_batch):
     batch = make_batch([6])
     others = replace(batch, speakers=(batch.speakers % 3) + torch.arange(6) % 2 * 3)
-    for weights, same in [({"text": 0.0, "audio": 0.0, "visual": 0.0}, True), ({"text": 0.0, "audio": 0.0, "visual": 2.0}, False)]:
+    for weights, same in [
+        ({"text": 0.0, "audio": 0.0, "visual": 0.0}, True),
+        ({"text": 0.0, "audio": 0.0, "visual": 2.0}, False),
+    ]:
         model = build(party_weights=weights)
         assert torch.equal(model(batch).logits, model(others).logits) is same
         assert (model.party_context is None) is same
@@ -144,7 +168,9 @@ def test_who_speaks_matters_only_where_a_weight_is_not_zero(make_batch):
 def test_names_of_speakers_mean_nothing(make_batch):
     """Other than vectors per speaker: only which utterances are of the same one."""
     batch, model = make_batch([6, 4]), build()
-    torch.testing.assert_close(model(batch).logits, model(replace(batch, speakers=20 - batch.speakers)).logits, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        model(batch).logits, model(replace(batch, speakers=20 - batch.speakers)).logits, atol=1e-6, rtol=0
+    )
 
 
 def test_a_weight_that_is_left_out_has_its_default_and_an_unknown_one_is_named():

@@ -1,4 +1,6 @@
-"""MMGCN against loops over dialogues and pairs of nodes, with the graph as one matrix; what all models promise is in test_contract.py."""
+"""MMGCN against loops over dialogues and pairs of nodes, with the graph as one matrix; what all models promise is in
+test_contract.py.
+"""
 
 import math
 from dataclasses import replace
@@ -17,7 +19,9 @@ SMALL = {"node_units": 8, "hidden_units": 5, "layers": 3}
 
 def build(modalities=tuple(DIMS), **settings):
     torch.manual_seed(5)
-    model = MMGCN(fill({**SMALL, **settings}, MMGCN.Config, where="models.mmgcn"), {name: DIMS[name] for name in modalities}, 3).eval()
+    model = MMGCN(
+        fill({**SMALL, **settings}, MMGCN.Config, where="models.mmgcn"), {name: DIMS[name] for name in modalities}, 3
+    ).eval()
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)
     return model
@@ -30,7 +34,9 @@ def in_doubles(batch):
 def text_context(model, text_TD):
     """The LSTM of torch, in as many directions, over one dialogue without padding."""
     context = model.text_context
-    reference = nn.LSTM(8, context.ahead[0].hidden_size, num_layers=2, batch_first=True, bidirectional=not model.causal).double()
+    reference = nn.LSTM(
+        8, context.ahead[0].hidden_size, num_layers=2, batch_first=True, bidirectional=not model.causal
+    ).double()
     for lstms, suffix in ((context.ahead, ""), (context.back, "_reverse")):
         for number, lstm in enumerate(lstms):
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
@@ -43,7 +49,9 @@ def edge(x_D, y_D):
 
 
 def adjacency(nodes, present, causal):
-    """Modality → T vectors and whether they are there; gives the normalised matrix over all nodes, modality after modality."""
+    """Modality → T vectors and whether they are there; gives the normalised matrix over all nodes, modality after
+    modality.
+    """
     places = [(name, step) for name in nodes for step in range(len(nodes[name]))]
     matrix = torch.zeros(len(places), len(places), dtype=torch.float64)
     for row, (name, step) in enumerate(places):
@@ -75,7 +83,10 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
         for name in modalities:
             present[name] = batch.modality_mask[name][index, :length].tolist()
             projection = model.projections[name]
-            rows = [projection.linear(batch.features[name][index, step]) if present[name][step] else projection.absent_H for step in range(length)]
+            rows = [
+                projection.linear(batch.features[name][index, step]) if present[name][step] else projection.absent_H
+                for step in range(length)
+            ]
             recurrent = name == "text" and settings.get("text_context") != "none"
             nodes[name] = text_context(model, torch.stack(rows)) if recurrent else torch.stack(rows)
             torch.testing.assert_close(output.unimodal[name][index, :length], nodes[name])

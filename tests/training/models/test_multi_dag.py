@@ -1,4 +1,6 @@
-"""MultiDAG against loops over dialogues, layers, utterances and edges, with torch's GRU cells; what all models promise is in test_contract.py."""
+"""MultiDAG against loops over dialogues, layers, utterances and edges, with torch's GRU cells; what all models promise
+is in test_contract.py.
+"""
 
 from dataclasses import replace
 
@@ -23,7 +25,9 @@ def build(modalities=tuple(DIMS), layers=2, **settings):
 
 def cells(layer):
     """The layer's two GRUs as torch's: the first has the state below as input, the second as state."""
-    below, heard = ((linear.weight.split(3 * UNITS), linear.bias.split(3 * UNITS)) for linear in (layer.below, layer.heard))
+    below, heard = (
+        (linear.weight.split(3 * UNITS), linear.bias.split(3 * UNITS)) for linear in (layer.below, layer.heard)
+    )
     pair = []
     for number, (of_input, of_state) in enumerate([(below, heard), (heard, below)]):
         cell = nn.GRUCell(UNITS, UNITS).double()
@@ -54,26 +58,36 @@ def one_layer(layer, below, speakers):
         if heard:
             weights = torch.stack([states[earlier] @ layer.score[:, 0] for earlier in heard]).softmax(dim=0)
             for weight, earlier in zip(weights, heard, strict=True):
-                message = message + weight * (states[earlier] @ (to_same if speakers[earlier] == speakers[step] else to_others))
+                message = message + weight * (
+                    states[earlier] @ (to_same if speakers[earlier] == speakers[step] else to_others)
+                )
         messages.append(message)
         states.append(first(below[step][None], message[None])[0] + second(message[None], below[step][None])[0])
     return states, messages
 
 
-@pytest.mark.parametrize(("modalities", "layers", "hidden_layers"), [(("text", "audio", "visual"), 3, 2), (("visual", "text"), 1, 1), (("audio",), 2, 3)])
+@pytest.mark.parametrize(
+    ("modalities", "layers", "hidden_layers"),
+    [(("text", "audio", "visual"), 3, 2), (("visual", "text"), 1, 1), (("audio",), 2, 3)],
+)
 def test_it_computes_what_the_loops_compute(make_batch, modalities, layers, hidden_layers):
     model, lengths = build(modalities, layers, hidden_layers=hidden_layers).double(), [4, 1, 9, 6]
     linears = [layer for layer in model.hide if isinstance(layer, nn.Linear)]
     assert len(linears) == hidden_layers
     batch = make_batch(lengths, modalities=modalities, pad_to=11)
     # Three speakers, so that some come again soon, some late and some never.
-    batch = replace(batch, features={name: value.double() for name, value in batch.features.items()}, speakers=batch.speakers % 3)
+    batch = replace(
+        batch, features={name: value.double() for name, value in batch.features.items()}, speakers=batch.speakers % 3
+    )
     output = model(batch)
     for index, length in enumerate(lengths):
         speakers, sums = batch.speakers[index, :length].tolist(), torch.zeros(length, UNITS, dtype=torch.float64)
         for name in modalities:
             projection, present = model.projections[name], batch.modality_mask[name][index, :length].tolist()
-            rows = [projection.linear(batch.features[name][index, step]) if present[step] else projection.absent_H for step in range(length)]
+            rows = [
+                projection.linear(batch.features[name][index, step]) if present[step] else projection.absent_H
+                for step in range(length)
+            ]
             torch.testing.assert_close(output.unimodal[name][index, :length], torch.stack(rows))
             sums = sums + torch.stack(rows)
         states = [list(sums.relu())]
@@ -108,9 +122,13 @@ def test_gradients_agree_with_finite_differences(make_batch):
     """Those of the weights are collected over the steps; the dialogues end at different ones."""
     model, batch = build(layers=2).double(), make_batch([3, 1, 4])
     features = {name: value.double() for name, value in batch.features.items()}
-    names, weights = zip(*((name, weight) for name, weight in model.named_parameters() if name.startswith("layers")), strict=True)
+    names, weights = zip(
+        *((name, weight) for name, weight in model.named_parameters() if name.startswith("layers")), strict=True
+    )
 
     def hidden(*changed):
-        return torch.func.functional_call(model, dict(zip(names, changed, strict=True)), (replace(batch, features=features),)).hidden
+        return torch.func.functional_call(
+            model, dict(zip(names, changed, strict=True)), (replace(batch, features=features),)
+        ).hidden
 
     assert torch.autograd.gradcheck(hidden, weights, fast_mode=True)

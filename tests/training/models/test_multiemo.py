@@ -1,4 +1,6 @@
-"""MultiEMO against loops over dialogues, utterances, modalities and heads; what all models promise is in test_contract.py."""
+"""MultiEMO against loops over dialogues, utterances, modalities and heads; what all models promise is in
+test_contract.py.
+"""
 
 import math
 from dataclasses import replace
@@ -26,7 +28,11 @@ PUBLISHED = {"hidden_units": 256, "layers": 6, "heads": 4, "feedforward_units": 
 
 def build(modalities=tuple(DIMS), dims=None, classes=3, **settings):
     torch.manual_seed(5)
-    model = MultiEMO(fill({**SMALL, **settings}, MultiEMO.Config, where="models.multiemo"), {name: (dims or DIMS)[name] for name in modalities}, classes)
+    model = MultiEMO(
+        fill({**SMALL, **settings}, MultiEMO.Config, where="models.multiemo"),
+        {name: (dims or DIMS)[name] for name in modalities},
+        classes,
+    )
     for name, parameter in model.named_parameters():
         if name.endswith(("absent_H", "M1H")):
             nn.init.normal_(parameter)
@@ -34,14 +40,18 @@ def build(modalities=tuple(DIMS), dims=None, classes=3, **settings):
 
 
 def in_doubles(batch):
-    return replace(batch, features={name: value.double() for name, value in batch.features.items()}, speakers=batch.speakers % 3)
+    return replace(
+        batch, features={name: value.double() for name, value in batch.features.items()}, speakers=batch.speakers % 3
+    )
 
 
 def gru(own, name, x, state, *inputs):
     """torch's cell, whose gates lie in the order reset, update, new; here the input's begin with the new state."""
     new, reset, update = torch.cat([*(own[one] for one in inputs), own[f"input_bias_{name}"]]).chunk(3, dim=1)
     *weight, bias = torch.cat([reset, update, new], dim=1)
-    return torch.gru_cell(x[None], state[None], torch.stack(weight, dim=1), own[f"state_{name}"].T, bias, own[f"state_bias_{name}"][0])[0]
+    return torch.gru_cell(
+        x[None], state[None], torch.stack(weight, dim=1), own[f"state_{name}"].T, bias, own[f"state_bias_{name}"][0]
+    )[0]
 
 
 def recurrence(networks, place, inputs, speakers):
@@ -75,13 +85,21 @@ def attention(sublayer, asking, vector, others, there):
         return torch.zeros_like(vector)
     query = affine(sublayer.query, asking, vector).chunk(sublayer.heads)
     keys, values = zip(
-        *(affine(sublayer.key_value, asking, other).chunk(2) for other, present in zip(others, there, strict=True) if present),
+        *(
+            affine(sublayer.key_value, asking, other).chunk(2)
+            for other, present in zip(others, there, strict=True)
+            if present
+        ),
         strict=True,
     )
     found = []
     for head, asks in enumerate(query):
-        shares = torch.stack([asks @ key.chunk(sublayer.heads)[head] / math.sqrt(len(asks)) for key in keys]).softmax(dim=0)
-        found.append(sum(share * value.chunk(sublayer.heads)[head] for share, value in zip(shares, values, strict=True)))
+        shares = torch.stack([asks @ key.chunk(sublayer.heads)[head] / math.sqrt(len(asks)) for key in keys]).softmax(
+            dim=0
+        )
+        found.append(
+            sum(share * value.chunk(sublayer.heads)[head] for share, value in zip(shares, values, strict=True))
+        )
     return affine(sublayer.attended, asking, torch.cat(found))
 
 
@@ -114,10 +132,19 @@ def slow(model, batch, index, length):
         for asking, stream in enumerate(streams):
             others = [other for other in range(len(own)) if other != asking]
             for place, other in enumerate(others):
-                given = [attention(layer.attention[place], asking, vector, own[other], there[other]) for vector in stream]
-                stream = [normed(layer.norms[place], asking, vector + one) for vector, one in zip(stream, given, strict=True)]
+                given = [
+                    attention(layer.attention[place], asking, vector, own[other], there[other]) for vector in stream
+                ]
+                stream = [
+                    normed(layer.norms[place], asking, vector + one) for vector, one in zip(stream, given, strict=True)
+                ]
             inner = [affine(layer.leave, asking, affine(layer.enter, asking, vector).relu()) for vector in stream]
-            after.append([normed(layer.norms[len(others)], asking, vector + one) for vector, one in zip(stream, inner, strict=True)])
+            after.append(
+                [
+                    normed(layer.norms[len(others)], asking, vector + one)
+                    for vector, one in zip(stream, inner, strict=True)
+                ]
+            )
         streams = after
     hidden = [model.fuse(torch.cat([stream[step] for stream in streams])) for step in range(length)]
     first, _, last = model.classifier
@@ -143,16 +170,27 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
     checked = []
     for index, length in enumerate(lengths):
         own, streams, hidden, logits = slow(model, batch, index, length)
-        checked += [(output.unimodal[name][index, :length], torch.stack(rows)) for name, rows in zip(modalities, own, strict=True)]
-        checked += [(output.aligned[name][index, :length], torch.stack(rows)) for name, rows in zip(modalities, streams, strict=True)]
+        checked += [
+            (output.unimodal[name][index, :length], torch.stack(rows))
+            for name, rows in zip(modalities, own, strict=True)
+        ]
+        checked += [
+            (output.aligned[name][index, :length], torch.stack(rows))
+            for name, rows in zip(modalities, streams, strict=True)
+        ]
         checked += [(output.hidden[index, :length], hidden), (output.logits[index, :length], logits)]
         for name, rows in zip(modalities, own, strict=True):
             present = [row for row, there in zip(rows, batch.modality_mask[name][index, :length], strict=True) if there]
-            checked.append((output.pooled[name][index], sum(present, torch.zeros(8, dtype=torch.float64)) / max(1, len(present))))
+            checked.append(
+                (output.pooled[name][index], sum(present, torch.zeros(8, dtype=torch.float64)) / max(1, len(present)))
+            )
     for found, expected in checked:
         torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
     # The gradient of the recurrence is written out by hand, so it is compared as well.
-    signs = [torch.randn(expected.shape, generator=torch.Generator().manual_seed(number), dtype=torch.float64) for number, (_, expected) in enumerate(checked)]
+    signs = [
+        torch.randn(expected.shape, generator=torch.Generator().manual_seed(number), dtype=torch.float64)
+        for number, (_, expected) in enumerate(checked)
+    ]
     losses = [sum((pair[side] * sign).sum() for pair, sign in zip(checked, signs, strict=True)) for side in (0, 1)]
     names, weights = zip(*model.named_parameters(), strict=True)
     gradients = [torch.autograd.grad(loss, weights, materialize_grads=True) for loss in losses]
@@ -187,7 +225,10 @@ def test_a_dialogue_without_a_modality_is_not_told_what_vectors_stand_in_for_it(
 def test_with_one_modality_the_forward_direction_is_causal(make_batch, modality):
     batch = in_doubles(make_batch([6], modalities=(modality,)))
     batch.modality_mask[modality][:] = True
-    other = replace(batch, features={modality: torch.cat([batch.features[modality][:, :4], batch.features[modality][:, 4:] + 3.0], dim=1)})
+    other = replace(
+        batch,
+        features={modality: torch.cat([batch.features[modality][:, :4], batch.features[modality][:, 4:] + 3.0], dim=1)},
+    )
     for direction, same in {"forward": True, "both": False}.items():
         model = build((modality,), direction=direction, text_context=False)
         assert model.causal is same
@@ -216,7 +257,14 @@ def test_at_the_published_sizes_it_has_as_many_weights_as_the_published_one():
     context = [*cells, *cells, nn.Linear(512, 256)]
     attention = [nn.Linear(256, 64)] * 12 + [nn.Linear(256, 256), nn.LayerNorm(256)]
     layer = [*attention, *attention, nn.Linear(256, 1024), nn.Linear(1024, 256), nn.LayerNorm(256)]
-    outer = [nn.Linear(768, 256), nn.Linear(512, 256), nn.Linear(1000, 256), nn.Linear(768, 256), nn.Linear(256, 256), nn.Linear(256, 6)]
+    outer = [
+        nn.Linear(768, 256),
+        nn.Linear(512, 256),
+        nn.Linear(1000, 256),
+        nn.Linear(768, 256),
+        nn.Linear(256, 256),
+        nn.Linear(256, 6),
+    ]
 
     def count(*modules):
         return sum(weight.numel() for module in modules for weight in module.parameters())

@@ -15,8 +15,15 @@ def composed(name, base, **additions):
 
 def test_an_addition_overrides_single_keys_at_any_depth():
     base = {"model": "m", "optimizer": {"name": "adam", "learning_rate": 0.1}, "modalities": ["text", "audio"]}
-    made = composed("base+more", base, more={"optimizer": {"learning_rate": 0.2}, "modalities": ["text"], "framework": "f"})
-    assert made == {"model": "m", "optimizer": {"name": "adam", "learning_rate": 0.2}, "modalities": ["text"], "framework": "f"}
+    made = composed(
+        "base+more", base, more={"optimizer": {"learning_rate": 0.2}, "modalities": ["text"], "framework": "f"}
+    )
+    assert made == {
+        "model": "m",
+        "optimizer": {"name": "adam", "learning_rate": 0.2},
+        "modalities": ["text"],
+        "framework": "f",
+    }
     assert base["optimizer"]["learning_rate"] == 0.1
 
 
@@ -34,7 +41,14 @@ def test_losses_are_merged_by_name_appended_and_taken_away():
 
 
 def recipe_of(block):
-    return Recipe(model="m", optimizer={"name": "adam", "learning_rate": 1, "weight_decay": 0}, epochs=1, patience_epochs=1, batch_dialogues=1, **block)
+    return Recipe(
+        model="m",
+        optimizer={"name": "adam", "learning_rate": 1, "weight_decay": 0},
+        epochs=1,
+        patience_epochs=1,
+        batch_dialogues=1,
+        **block,
+    )
 
 
 def test_additions_apply_in_the_order_of_the_name():
@@ -48,7 +62,24 @@ def test_modalities_of_the_name_win_over_all():
     assert composed("base+a@text-audio", base, a={"modalities": ["visual"]})["modalities"] == ["text", "audio"]
 
 
-@pytest.mark.parametrize("name", ["", "+a", "a+", "a++b", "a@", "a@text@audio", "a@text+b", "a/../b", "a b", "@text", "a+b/c", "a@text/audio", "a\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "+a",
+        "a+",
+        "a++b",
+        "a@",
+        "a@text@audio",
+        "a@text+b",
+        "a/../b",
+        "a b",
+        "@text",
+        "a+b/c",
+        "a@text/audio",
+        "a\n",
+    ],
+)
 def test_a_name_of_another_form_is_refused(name):
     with pytest.raises(BadSettings, match="BASE\\+ADDITION"):
         RecipeName.parse(name)
@@ -60,7 +91,11 @@ def test_a_name_of_another_form_is_refused(name):
         ("al", {}, r"no recipe 'al'; did you mean 'all'"),
         ("all+supco", {"supcon": {}}, r"no addition 'supco'; did you mean 'supcon'"),
         ("all+more", {"more": {"epoch": 3}}, r"unknown key additions\.more\.epoch; did you mean 'epochs'"),
-        ("all+more", {"more": {"optimizer": {"learning_rat": 3}}}, r"recipes\.all\+more\.optimizer\.learning_rat; did you mean 'learning_rate'"),
+        (
+            "all+more",
+            {"more": {"optimizer": {"learning_rat": 3}}},
+            r"recipes\.all\+more\.optimizer\.learning_rat; did you mean 'learning_rate'",
+        ),
         ("all+more", {"more": {"framework": "nothing"}}, r"no Framework named 'nothing'"),
         ("all@smell", {}, r"no modality 'smell'"),
     ],
@@ -116,7 +151,12 @@ def test_what_a_user_lays_below_a_causal_recipe_is_told_to_have_no_effect():
 
 def test_only_versions_above_the_first_are_part_of_what_a_run_is_made_of():
     assert resolve(PARAMS, "mmgcn").versions() == {}
-    assert resolve(PARAMS, "ddin+dclf").versions() == {"ddin": 2, "context_aware": 2, "modality_contribution": 2, "dclf": 2}
+    assert resolve(PARAMS, "ddin+dclf").versions() == {
+        "ddin": 2,
+        "context_aware": 2,
+        "modality_contribution": 2,
+        "dclf": 2,
+    }
 
 
 def test_ddin_on_iemocap_has_class_weights_under_dclf_as_well():
@@ -127,4 +167,9 @@ def test_ddin_on_iemocap_has_class_weights_under_dclf_as_well():
 @pytest.mark.parametrize("name", ["mmgcn+official_code", "m3net+official_code_m3net"])
 def test_the_published_code_trains_with_its_own_loss_on_meld(name):
     (term,) = resolve(PARAMS, name).losses
-    assert (term.name, term.config.gamma, term.config.legacy_focal, term.config.class_weights) == ("focal", 2.5, True, "none")
+    assert (term.name, term.config.gamma, term.config.legacy_focal, term.config.class_weights) == (
+        "focal",
+        2.5,
+        True,
+        "none",
+    )

@@ -1,6 +1,8 @@
-"""What every recipe and every addition promises: a new file in ``pipeline/merc/training/recipes`` is tested here without being named.
+"""What every recipe and every addition promises: a new file in ``pipeline/merc/training/recipes`` is tested here
+without being named.
 
-That a step can be trained is in ``tests/training/test_steps_of_recipes.py``, how the files are written in ``tests/test_settings_files.py``.
+That a step can be trained is in ``tests/training/test_steps_of_recipes.py``, how the files are written in
+``tests/test_settings_files.py``.
 """
 
 import json
@@ -20,7 +22,8 @@ PARAMS = Params({})
 every_recipe = pytest.mark.parametrize("name", RECIPES.shipped())
 every_addition = pytest.mark.parametrize("name", ADDITIONS.shipped())
 every_file = pytest.mark.parametrize(
-    ("shelf", "name"), [pytest.param(shelf, name, id=f"{shelf.key}.{name}") for shelf in (RECIPES, ADDITIONS) for name in shelf.shipped()]
+    ("shelf", "name"),
+    [pytest.param(shelf, name, id=f"{shelf.key}.{name}") for shelf in (RECIPES, ADDITIONS) for name in shelf.shipped()],
 )
 
 
@@ -51,7 +54,11 @@ def test_it_resolves_by_itself_with_its_base_among_those_that_ship(name):
 @every_recipe
 def test_all_that_it_sets_is_in_force(name):
     origins = resolve(PARAMS, name).origins
-    unused = [key for key in flat(RECIPES._load(name)) if key not in ("base", "about") and f"recipes.{name}.{key}" not in origins]
+    unused = [
+        key
+        for key in flat(RECIPES._load(name))
+        if key not in ("base", "about") and f"recipes.{name}.{key}" not in origins
+    ]
     assert unused == []
 
 
@@ -82,8 +89,8 @@ def test_an_addition_fits_a_recipe_and_those_that_it_says_it_is_of(name):
 
 
 def fits(recipe, addition):
-    """Whether a recipe can be resolved with an addition all of which does something there: what it takes out was there, and so was a loss of which it names no
-    weight, and a framework where it has settings of one.
+    """Whether a recipe can be resolved with an addition all of which does something there: what it takes out was there,
+    and so was a loss of which it names no weight, and a framework where it has settings of one.
     """
     over = f"{recipe}+{addition}"
     try:
@@ -93,12 +100,20 @@ def fits(recipe, addition):
     tree = ADDITIONS._load(addition)
     there = {term.name for term in before.losses}
     needed = {loss for loss, term in tree.get("losses", {}).items() if term is None or "weight" not in term}
-    if not needed <= there or ("phases" in tree and before.recipe.phases is None) or ("framework_settings" in tree and after.framework is None):
+    if (
+        not needed <= there
+        or ("phases" in tree and before.recipe.phases is None)
+        or ("framework_settings" in tree and after.framework is None)
+    ):
         return False
-    assert not {loss for loss, term in tree.get("losses", {}).items() if term is None} & {term.name for term in after.losses}
+    assert not {loss for loss, term in tree.get("losses", {}).items() if term is None} & {
+        term.name for term in after.losses
+    }
     keys = [key for key in flat(tree) if key not in ("about", "base")]
     return all(after.origins[f"recipes.{over}.{key}"].words == ADDITIONS.path(addition) for key in keys)
 
 
 def test_the_names_in_this_folder_can_be_put_together():
-    assert all(RecipeName.parse(f"{recipe}+{'+'.join(ADDITIONS.shipped())}").base == recipe for recipe in RECIPES.shipped())
+    assert all(
+        RecipeName.parse(f"{recipe}+{'+'.join(ADDITIONS.shipped())}").base == recipe for recipe in RECIPES.shipped()
+    )

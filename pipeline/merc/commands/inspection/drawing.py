@@ -1,4 +1,6 @@
-"""Utterances decoded anew, with the media stage's own code and settings, and drawn: a picture each, or a page of a sample; what differs from finished media."""
+"""Utterances decoded anew, with the media stage's own code and settings, and drawn: a picture each, or a page of a
+sample; what differs from finished media.
+"""
 
 import difflib
 import hashlib
@@ -31,7 +33,16 @@ PAGE = "index.html"
 _NEAREST_IDS = 3
 # A file's name may have 255 bytes.
 _MOST_NAME_CHARACTERS = 100
-_OF_TOTALS = ["utterance_id", "audio_status", "visual_status", "face_coverage", "face_tracks", "face_choice_margin", "speaking_logit", "off_screen"]
+_OF_TOTALS = [
+    "utterance_id",
+    "audio_status",
+    "visual_status",
+    "face_coverage",
+    "face_tracks",
+    "face_choice_margin",
+    "speaking_logit",
+    "off_screen",
+]
 
 
 def draw(config: MediaConfig, layout: Layout, run: RunOptions, utterance_ids: Sequence[str], out: Path) -> list[Path]:
@@ -49,7 +60,8 @@ def draw(config: MediaConfig, layout: Layout, run: RunOptions, utterance_ids: Se
 
     Raises:
         RawDataMissing: if there is no manifest.
-        BadSettings: for an unknown id, naming the nearest ones; for several pictures in one file; for impossible settings.
+        BadSettings: for an unknown id, naming the nearest ones; for several pictures in one file; for impossible
+            settings.
     """
     table = manifest.read(layout.manifest)
     wanted = list(dict.fromkeys(utterance_ids))
@@ -72,7 +84,15 @@ def draw(config: MediaConfig, layout: Layout, run: RunOptions, utterance_ids: Se
 
 
 def make_page(
-    config: MediaConfig, layout: Layout, run: RunOptions, count: int, out: Path, *, seed: int = 0, splits: Sequence[str] = SPLITS, doubtful: bool = False
+    config: MediaConfig,
+    layout: Layout,
+    run: RunOptions,
+    count: int,
+    out: Path,
+    *,
+    seed: int = 0,
+    splits: Sequence[str] = SPLITS,
+    doubtful: bool = False,
 ) -> Path:
     """Makes the contact sheet of a sample.
 
@@ -84,7 +104,8 @@ def make_page(
         out: folder for ``index.html``, or a ``.html`` file.
         seed: which ones are drawn.
         splits: from which they are drawn.
-        doubtful: take those whose faces are the most doubtful in the finished media instead; those without a face are left out.
+        doubtful: take those whose faces are the most doubtful in the finished media instead; those without a face are
+            left out.
 
     Returns:
         The HTML file.
@@ -96,7 +117,9 @@ def make_page(
     table = manifest.read(layout.manifest)
     table = table.filter(pc.is_in(table["split"], pa.array(list(splits))))
     media = _media_rows(layout, _OF_TOTALS, table["utterance_id"].to_pylist())
-    wanted = _most_doubtful(media, count, layout) if doubtful else _drawn(table["utterance_id"].to_pylist(), count, seed)
+    wanted = (
+        _most_doubtful(media, count, layout) if doubtful else _drawn(table["utterance_id"].to_pylist(), count, seed)
+    )
     of = "" if set(splits) == set(SPLITS) else f" of {', '.join(splits)}"
     if not wanted:
         raise BadSettings(f"{layout.dataset}: no utterance{of} to show{' has a face' if doubtful else ''}")
@@ -104,11 +127,15 @@ def make_page(
     table = table.filter(pc.is_in(table["utterance_id"], pa.array(wanted)))
     seen = decode_anew(config, layout, run, table)
     general, of_each = compare(layout, config, seen)
-    entries = [sheet.Entry(seen[row["utterance_id"]], row, of_each.get(row["utterance_id"], [])) for row in table.to_pylist()]
+    entries = [
+        sheet.Entry(seen[row["utterance_id"]], row, of_each.get(row["utterance_id"], [])) for row in table.to_pylist()
+    ]
     columns = {"on this page": words.totals([entry.seen.columns for entry in entries])}
     if media:
         columns[f"finished media{of}"] = words.totals(media)
-    heading, drawn = _doubtful_words(layout.dataset, len(wanted)) if doubtful else _drawn_words(layout.dataset, len(wanted), seed)
+    heading, drawn = (
+        _doubtful_words(layout.dataset, len(wanted)) if doubtful else _drawn_words(layout.dataset, len(wanted), seed)
+    )
     path = out if out.suffix.lower() in (".html", ".htm") else out / PAGE
     sheet.write_sheet(path, heading, entries, config.choice, drawn.format(f"out of {whole}{of}"), columns, general)
     return path
@@ -116,7 +143,9 @@ def make_page(
 
 def _drawn_words(dataset: str, count: int, seed: int) -> tuple[str, str]:
     """The heading of a sheet, and how it was made, with a gap for out of how many."""
-    order = "The doubtful ones come first: those without a face, then those whose speaker is off screen, then the others"
+    order = (
+        "The doubtful ones come first: those without a face, then those whose speaker is off screen, then the others"
+    )
     return f"{dataset}: faces as decoded", f"{count} utterances drawn with seed {seed} {{}}. {order}"
 
 
@@ -143,12 +172,22 @@ def decode_anew(config: MediaConfig, layout: Layout, run: RunOptions, table: pa.
     networks.check(config, there, "cpu")
     tasks = [task for _, task in parts.tasks_of(table, layout, frozenset(STREAMS), config, there)]
     found: dict[str, Seen] = {}
-    with stoppable(), pool.Crew(observe, min(run.workers, len(tasks))) as crew, progress(table.num_rows, "decode", "utterance") as bar:
+    with (
+        stoppable(),
+        pool.Crew(observe, min(run.workers, len(tasks))) as crew,
+        progress(table.num_rows, "decode", "utterance") as bar,
+    ):
         for key, task in enumerate(tasks):
-            crew.submit(key, task, weight=task.seconds, limit_seconds=parts.time_limit_seconds(task, run.clip_timeout_seconds))
+            crew.submit(
+                key, task, weight=task.seconds, limit_seconds=parts.time_limit_seconds(task, run.clip_timeout_seconds)
+            )
         for _ in tasks:
             key, outcome = crew.next_outcome()
-            of_task = [Seen(*one) for one in parts.given_up(tasks[key], outcome)] if isinstance(outcome, pool.Lost) else outcome
+            of_task = (
+                [Seen(*one) for one in parts.given_up(tasks[key], outcome)]
+                if isinstance(outcome, pool.Lost)
+                else outcome
+            )
             found |= {one.utterance_id: one for one in of_task}
             bar.update(len(of_task))
     return found
@@ -166,19 +205,26 @@ def compare(layout: Layout, config: MediaConfig, seen: Mapping[str, Seen]) -> tu
     differing = differing_settings(files.read_json(record_path)["settings"], {"media": config.model_dump(mode="json")})
     if differing:
         return [f"The finished media in {layout.media} were made with other settings: {'; '.join(differing)}."], {}
-    there = {row["utterance_id"]: row for row in _media_rows(layout, [name for name in SCHEMA.names if name != "audio"], list(seen))}
+    there = {
+        row["utterance_id"]: row
+        for row in _media_rows(layout, [name for name in SCHEMA.names if name != "audio"], list(seen))
+    }
     of_each = {}
     for utterance_id, one in seen.items():
         if utterance_id not in there:
             of_each[utterance_id] = [f"not in the finished media in {layout.media}"]
             continue
-        # Media of one stream alone lack the rest for a good reason. Through Arrow and back, so that both have the table's precision.
+        # Media of one stream alone lack the rest for a good reason. Through Arrow and back, so that both have the
+        # table's precision.
         now = pa.Table.from_pylist([dict(one.columns)], schema=SCHEMA).to_pylist()[0]
         stored = there[utterance_id]
         comparable = all(stored[f"{stream}_status"] != NOT_DECODED for stream in STREAMS)
         names = [name for name, value in stored.items() if value != now[name]]
         if comparable and names:
-            of_each[utterance_id] = [f"the finished media in {layout.media} have other values here: {', '.join(names)}; merc-extract would decode again"]
+            of_each[utterance_id] = [
+                f"the finished media in {layout.media} have other values here: {', '.join(names)}; merc-extract would"
+                " decode again"
+            ]
     return [], of_each
 
 
@@ -209,7 +255,11 @@ def _media_rows(layout: Layout, columns: Sequence[str], utterance_ids: Sequence[
     if not (layout.media / RECORD).is_file():
         return []
     wanted = [("utterance_id", "in", list(utterance_ids))]
-    return [row for path in sorted(layout.media.glob("part-*.parquet")) for row in parquet.read(path, list(columns), filters=wanted).to_pylist()]
+    return [
+        row
+        for path in sorted(layout.media.glob("part-*.parquet"))
+        for row in parquet.read(path, list(columns), filters=wanted).to_pylist()
+    ]
 
 
 def _drawn(utterance_ids: Sequence[str], count: int, seed: int) -> list[str]:
@@ -219,6 +269,9 @@ def _drawn(utterance_ids: Sequence[str], count: int, seed: int) -> list[str]:
 
 def _most_doubtful(media: Sequence[Mapping[str, Any]], count: int, layout: Layout) -> list[str]:
     if not media:
-        raise BadSettings(f"--doubtful: there are no finished media in {layout.media} to choose from; run merc-extract first, or leave it out")
+        raise BadSettings(
+            f"--doubtful: there are no finished media in {layout.media} to choose from; run merc-extract first, or"
+            " leave it out"
+        )
     faces = sorted((row for row in media if row["visual_status"] == "ok"), key=doubt_of)
     return [row["utterance_id"] for row in faces[:count]]

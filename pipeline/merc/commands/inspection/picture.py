@@ -62,17 +62,23 @@ def shown(looks: Sequence[Look], most: int = _MAX_FRAMES) -> list[Look]:
 
 
 def frame_with_boxes(look: Look, chosen: int, width_pixels: int) -> Image:
-    """A frame in a given width with a box around every face, thick around the chosen person's, and the person's number at each."""
+    """A frame in a given width with a box around every face, thick around the chosen person's, and the person's number
+    at each.
+    """
     frame_HWC = decoded(look.frame)
     height = max(1, round(frame_HWC.shape[0] * width_pixels / frame_HWC.shape[1]))
     shrinks = width_pixels < frame_HWC.shape[1]
-    canvas_HWC = cv2.resize(frame_HWC, (width_pixels, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    canvas_HWC = cv2.resize(
+        frame_HWC, (width_pixels, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
     for face in sorted(look.found, key=lambda one: one.track == chosen):  # the chosen one's on top
         colour = _rgb(words.colour_of(face.track, chosen))
         is_chosen = face.track == chosen != NO_TRACK
         thickness = 3 if is_chosen else 1
         outline = _around(face.box, width_pixels, height, thickness)
-        _frame_in(canvas_HWC, _around(face.box, width_pixels, height, thickness + 1), (0, 0, 0), 1)  # seen on any background
+        _frame_in(
+            canvas_HWC, _around(face.box, width_pixels, height, thickness + 1), (0, 0, 0), 1
+        )  # seen on any background
         _frame_in(canvas_HWC, outline, colour, thickness)
         if face.track != NO_TRACK:
             _tag(canvas_HWC, str(face.track), outline[0], outline[1], colour)
@@ -80,7 +86,9 @@ def frame_with_boxes(look: Look, chosen: int, width_pixels: int) -> Image:
 
 
 def _around(box: tuple[float, float, float, float], width: int, height: int, by: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom in pixels, wider by some pixels on each side, so that a line drawn inside of it hides nothing of a small face."""
+    """Left, top, right, bottom in pixels, wider by some pixels on each side, so that a line drawn inside of it hides
+    nothing of a small face.
+    """
     x, y, w, h = box
     return round(x * width) - by, round(y * height) - by, round((x + w) * width) + by, round((y + h) * height) + by
 
@@ -95,7 +103,9 @@ def _tag(canvas_HWC: Any, text: str, left: int, bottom: int, colour: tuple[int, 
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
     left, top = max(0, left), max(0, bottom - height - 6)
     cv2.rectangle(canvas_HWC, (left, top), (left + width + 6, top + height + 6), colour, cv2.FILLED)
-    cv2.putText(canvas_HWC, text, (left + 3, top + height + 2), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(
+        canvas_HWC, text, (left + 3, top + height + 2), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA
+    )
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
@@ -117,14 +127,24 @@ def sound_png(seen: Seen, width_pixels: int, height_pixels: int) -> bytes:
         return _png(figure)
 
 
-def _inside(left: int, top: int, width: int, tall: int, whole_width: int, whole_height: int) -> tuple[float, float, float, float]:
-    """Where axes lie in a figure if they have, with their labels, this many pixels: left, bottom, width, height as shares of the figure."""
+def _inside(
+    left: int, top: int, width: int, tall: int, whole_width: int, whole_height: int
+) -> tuple[float, float, float, float]:
+    """Where axes lie in a figure if they have, with their labels, this many pixels: left, bottom, width, height as
+    shares of the figure.
+    """
     beside, above, below = 52, 18, 24
-    return (left + beside) / whole_width, 1 - (top + tall - below) / whole_height, (width - 2 * beside) / whole_width, (tall - above - below) / whole_height
+    return (
+        (left + beside) / whole_width,
+        1 - (top + tall - below) / whole_height,
+        (width - 2 * beside) / whole_width,
+        (tall - above - below) / whole_height,
+    )
 
 
 def _draw_sound(axes: Axes, seen: Seen) -> None:
-    """The waveform; over it the loudness, as the choice of the speaker follows it; below it a mark for each frame, filled where the chosen face is in it.
+    """The waveform; over it the loudness, as the choice of the speaker follows it; below it a mark for each frame,
+    filled where the chosen face is in it.
 
     Without sound it says why.
     """
@@ -132,11 +152,19 @@ def _draw_sound(axes: Axes, seen: Seen) -> None:
     peak = float(np.abs(waveform_S).max()) if len(waveform_S) else 1.0
     axes.set_xlim(0, _end(seen))
     axes.set_ylim(-1.3 * peak, 1.1 * peak)
-    axes.set_yticks([-peak, 0, peak] if len(waveform_S) else [], [f"{-peak:.2g}", "0", f"{peak:.2g}"] if len(waveform_S) else [])
+    axes.set_yticks(
+        [-peak, 0, peak] if len(waveform_S) else [], [f"{-peak:.2g}", "0", f"{peak:.2g}"] if len(waveform_S) else []
+    )
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
     if len(waveform_S):
         edges = np.linspace(0, len(waveform_S), min(_ENVELOPE_POINTS, len(waveform_S)) + 1).astype(np.intp)[:-1]
-        axes.fill_between(edges / SAMPLE_RATE_HZ, np.minimum.reduceat(waveform_S, edges), np.maximum.reduceat(waveform_S, edges), color=_WAVE, linewidth=0.5)
+        axes.fill_between(
+            edges / SAMPLE_RATE_HZ,
+            np.minimum.reduceat(waveform_S, edges),
+            np.maximum.reduceat(waveform_S, edges),
+            color=_WAVE,
+            linewidth=0.5,
+        )
         seconds = np.arange(0, len(waveform_S) / SAMPLE_RATE_HZ, _LOUDNESS_STEP_SECONDS)
         loud: Any = axes.twinx()
         loudness = speaker.loudness(waveform_S, seconds)
@@ -147,13 +175,33 @@ def _draw_sound(axes: Axes, seen: Seen) -> None:
         loud.tick_params(axis="y", colors=_LOUD)
         loud.spines[["top", "right"]].set_visible(False)
         axes.text(0.004, 1.02, "waveform", color=_SOFT, fontsize=9, transform=axes.transAxes)
-        axes.text(0.996, 1.02, "loudness (root of the RMS)", color=_LOUD, fontsize=9, ha="right", transform=axes.transAxes)
+        axes.text(
+            0.996, 1.02, "loudness (root of the RMS)", color=_LOUD, fontsize=9, ha="right", transform=axes.transAxes
+        )
     else:
-        axes.text(0.5, 0.55, f"no sound: {seen.columns['audio_status']}", color=_WARN, fontsize=12, ha="center", va="center", transform=axes.transAxes)
+        axes.text(
+            0.5,
+            0.55,
+            f"no sound: {seen.columns['audio_status']}",
+            color=_WARN,
+            fontsize=12,
+            ha="center",
+            va="center",
+            transform=axes.transAxes,
+        )
     for filled in (True, False):
         marks = [look.seconds for look in seen.looks if bool(look.crop) == filled]
         colour = words.CHOSEN_COLOUR if filled else "none"
-        axes.plot(marks, [-1.18 * peak] * len(marks), "^", markersize=8, markerfacecolor=colour, markeredgecolor=_INK, markeredgewidth=0.7, clip_on=False)
+        axes.plot(
+            marks,
+            [-1.18 * peak] * len(marks),
+            "^",
+            markersize=8,
+            markerfacecolor=colour,
+            markeredgecolor=_INK,
+            markeredgewidth=0.7,
+            clip_on=False,
+        )
 
 
 def scores_png(seen: Seen, width_pixels: int, height_pixels: int) -> bytes:
@@ -183,7 +231,14 @@ def _draw_scores(axes: Axes, seen: Seen) -> None:
                 axes.text(times[0], values[0], f" {number}", color=_INK, fontsize=8, ha="left", va="bottom")
     for cut in seen.cuts:
         axes.axvline(cut, color=_WARN, linewidth=1.2, linestyle="--")
-    axes.text(0.004, 1.02, "who speaks (logits; above 0: speaks; filled: the chosen one does)", color=_SOFT, fontsize=9, transform=axes.transAxes)
+    axes.text(
+        0.004,
+        1.02,
+        "who speaks (logits; above 0: speaks; filled: the chosen one does)",
+        color=_SOFT,
+        fontsize=9,
+        transform=axes.transAxes,
+    )
     if seen.cuts:
         axes.text(0.996, 1.02, "cuts", color=_WARN, fontsize=9, ha="right", transform=axes.transAxes)
 
@@ -225,7 +280,9 @@ def write_picture(path: Path, seen: Seen, utterance: Mapping[str, Any], choice: 
         drawing = _Drawing(_WIDTH)
         drawing.write(words.heading(utterance), 20, _INK, weight="bold")
         drawing.write(f"{utterance['utterance_id']} · {utterance['split']} · {words.origin(utterance)}", 11, _SOFT)
-        drawing.write(f"“{words.on_one_line(utterance['text'])}”" if utterance["text"].strip() else "(no text)", 15, _INK)
+        drawing.write(
+            f"“{words.on_one_line(utterance['text'])}”" if utterance["text"].strip() else "(no text)", 15, _INK
+        )
         drawing.space(8)
         _draw_looks(drawing, seen)
         if has_time(seen):
@@ -253,7 +310,9 @@ def _draw_looks(drawing: "_Drawing", seen: Seen) -> None:
     width = (_WIDTH - 2 * _MARGIN - (_COLUMNS - 1) * _GAP) // _COLUMNS
     for first in range(0, len(looks), _COLUMNS):
         row = looks[first : first + _COLUMNS]
-        frames = [_fitted(frame_with_boxes(look, chosen, width), width, round(width * _MAX_FRAME_ASPECT)) for look in row]
+        frames = [
+            _fitted(frame_with_boxes(look, chosen, width), width, round(width * _MAX_FRAME_ASPECT)) for look in row
+        ]
         crops = [decoded(look.crop) if look.crop else None for look in row]
         drawing.row(frames, [f"{look.seconds:.2f} s" for look in row], crops, width)
     if len(looks) < len(seen.looks):
@@ -316,9 +375,19 @@ class _Drawing:
         for left, top, image in self._images:
             figure.figimage(image, left, height - top - image.shape[0])
         for left, top, text, pixels, colour, weight in self._texts:
-            figure.text(left / self._width, 1 - top / height, text, fontsize=pixels * 72 / _DPI, color=colour, weight=weight, va="top")
+            figure.text(
+                left / self._width,
+                1 - top / height,
+                text,
+                fontsize=pixels * 72 / _DPI,
+                color=colour,
+                weight=weight,
+                va="top",
+            )
         for left, top, colour in self._swatches:
-            figure.text(left / self._width, 1 - (top - 2) / height, "■", fontsize=15 * 72 / _DPI, color=colour, va="top")
+            figure.text(
+                left / self._width, 1 - (top - 2) / height, "■", fontsize=15 * 72 / _DPI, color=colour, va="top"
+            )
         for top, tall, seen, draw in self._charts:
             draw(figure.add_axes(_inside(_MARGIN, top, self._width - 2 * _MARGIN, tall, self._width, height)), seen)
         return _png(figure)

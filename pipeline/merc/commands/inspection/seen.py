@@ -106,10 +106,12 @@ class Seen:
 
 
 def doubt_of(columns: Mapping[str, Any]) -> float:
-    """How far the face in a row of the media table is from being beyond doubt, which is 1: the smaller, the more doubtful.
+    """How far the face in a row of the media table is from being beyond doubt, which is 1: the smaller, the more
+    doubtful.
 
-    Without a face it is -2. Else it is the smallest of the coverage, of the lead over other persons, if there are any, and with ``active_speaker`` of the
-    probability that its logit stands for; less 1 where the speaker is off screen. A lead in logits counts from -1 to 1.
+    Without a face it is -2. Else it is the smallest of the coverage, of the lead over other persons, if there are any,
+    and with ``active_speaker`` of the probability that its logit stands for; less 1 where the speaker is off screen. A
+    lead in logits counts from -1 to 1.
     """
     if columns["visual_status"] != "ok":
         return -2.0
@@ -165,7 +167,9 @@ class _Notes:
         choice: Choice,
     ) -> None:
         several = len(persons) > 1 and self.config.choice == "speaking"
-        evidence = speaker.evidence(persons, looks, glimpses, waveform_S, self.config) if several else [None] * len(persons)
+        evidence = (
+            speaker.evidence(persons, looks, glimpses, waveform_S, self.config) if several else [None] * len(persons)
+        )
         self._chosen[utterance_id] = _Choosing(
             looks,
             tuple(Person(len(track.members), one) for track, one in zip(persons, evidence, strict=True)),
@@ -192,8 +196,21 @@ class _Notes:
         looks = []
         for picture in followed.searched:
             seconds = followed.seconds[picture]
-            looks.append(Look(seconds, self._frames[utterance_id, seconds], tuple(found.get(picture, ())), crops.get(max(0.0, seconds), b"")))
-        return Seen(columns, failures, tuple(looks), tuple(persons), tuple(followed.seconds[first] for first in followed.shots[1:]))
+            looks.append(
+                Look(
+                    seconds,
+                    self._frames[utterance_id, seconds],
+                    tuple(found.get(picture, ())),
+                    crops.get(max(0.0, seconds), b""),
+                )
+            )
+        return Seen(
+            columns,
+            failures,
+            tuple(looks),
+            tuple(persons),
+            tuple(followed.seconds[first] for first in followed.shots[1:]),
+        )
 
     def seen(self, columns: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> Seen:
         """What was taken down of an utterance, once it has its row."""
@@ -209,7 +226,9 @@ class _Notes:
             found = []
             for index, sighting in enumerate(sightings):
                 x, y, w, h = sighting.box
-                found.append(Face((x / width, y / height, w / width, h / height), choosing.owners.get((number, index), NO_TRACK)))
+                found.append(
+                    Face((x / width, y / height, w / width, h / height), choosing.owners.get((number, index), NO_TRACK))
+                )
             here = any(face.track == columns["face_track"] != NO_TRACK for face in found)
             looks.append(Look(seconds, self._frames[utterance_id, seconds], tuple(found), next(crops) if here else b""))
         return Seen(columns, failures, tuple(looks), choosing.persons)

@@ -1,4 +1,6 @@
-"""The contact sheet: many utterances on one HTML page that needs nothing else. All text is escaped, since it comes from corpora."""
+"""The contact sheet: many utterances on one HTML page that needs nothing else. All text is escaped, since it comes from
+corpora.
+"""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -57,7 +59,11 @@ def write_sheet(
         notes: more to say of all, as warnings.
     """
     environment = Environment(
-        loader=PackageLoader("merc.commands.inspection", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("merc.commands.inspection", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     ordered = sorted(entries, key=lambda entry: entry.seen.doubt)
     names = [name for name, _ in next(iter(columns.values()))]
@@ -88,7 +94,10 @@ def _card(entry: Entry, choice: str) -> dict[str, Any]:
         "doubts": words.doubts(seen),
         "frames": [
             {
-                "image": _inline(faces.jpeg(picture.frame_with_boxes(look, chosen, _FRAME_WIDTH_PIXELS), _FRAME_QUALITY_PERCENT), "image/jpeg"),
+                "image": _inline(
+                    faces.jpeg(picture.frame_with_boxes(look, chosen, _FRAME_WIDTH_PIXELS), _FRAME_QUALITY_PERCENT),
+                    "image/jpeg",
+                ),
                 "crop": _inline(look.crop, "image/jpeg") if look.crop else "",
                 "seconds": f"{look.seconds:.2f} s",
             }
@@ -98,7 +107,9 @@ def _card(entry: Entry, choice: str) -> dict[str, Any]:
         "no_picture": "" if looks else str(seen.columns["visual_status"]),
         "audio": _inline(seen.columns["audio"], "audio/flac") if seen.columns["audio"] else "",
         "sound": _inline(picture.sound_png(seen, *_SOUND_SIZE_PIXELS), "image/png") if picture.has_time(seen) else "",
-        "scores": _inline(picture.scores_png(seen, *_SCORES_SIZE_PIXELS), "image/png") if picture.has_scores(seen) else "",
+        "scores": _inline(picture.scores_png(seen, *_SCORES_SIZE_PIXELS), "image/png")
+        if picture.has_scores(seen)
+        else "",
         "facts": [words.face_facts(seen, choice), words.sound_facts(seen)],
         "persons": words.person_facts(seen),
         "remarks": words.remarks(seen),

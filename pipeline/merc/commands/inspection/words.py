@@ -33,7 +33,9 @@ def colour_of(track: int, chosen: int) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """Text from a corpus or a decoder without line breaks and control characters, which would tear a layout; of an endless one the beginning."""
+    """Text from a corpus or a decoder without line breaks and control characters, which would tear a layout; of an
+    endless one the beginning.
+    """
     line = re.sub(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text[:_MOST_CHARACTERS]).strip()
     return line if len(text) <= _MOST_CHARACTERS else f"{line} …"
 
@@ -48,12 +50,19 @@ def origin(utterance: Mapping[str, Any]) -> str:
     place = utterance["video_path"] or utterance["audio_path"] or "no file"
     region = "" if utterance["video_region"] == "full" else f", {utterance['video_region']} half"
     first = f"{place}{region}{_span(utterance['video_start_seconds'], utterance['video_end_seconds'])}"
-    further = [f"{one['video_path']}{_span(one['start_seconds'], one['end_seconds'])}" for one in utterance.get("further_spans") or ()]
+    further = [
+        f"{one['video_path']}{_span(one['start_seconds'], one['end_seconds'])}"
+        for one in utterance.get("further_spans") or ()
+    ]
     return on_one_line("; then ".join([first, *further]))
 
 
 def _span(start: float | None, end: float | None) -> str:
-    return "" if start is None and end is None else f", {start or 0.0:.2f} s to {'its end' if end is None else f'{end:.2f} s'}"
+    return (
+        ""
+        if start is None and end is None
+        else f", {start or 0.0:.2f} s to {'its end' if end is None else f'{end:.2f} s'}"
+    )
 
 
 def face_facts(seen: Seen, choice: str) -> str:
@@ -65,7 +74,9 @@ def face_facts(seen: Seen, choice: str) -> str:
     searched = f"{columns['faces_seen']} detections in {frames} frames"
     if not persons:
         return f"face: {columns['visual_status']} · {searched}"
-    covered = f"in {round(frames * columns['face_coverage'])} of {frames} frames ({100 * columns['face_coverage']:.0f} %)"
+    covered = (
+        f"in {round(frames * columns['face_coverage'])} of {frames} frames ({100 * columns['face_coverage']:.0f} %)"
+    )
     who = "one person" if persons == 1 else f"{persons} persons, number {chosen} chosen as {choice}"
     return " · ".join(filter(None, [f"face: {who}, {covered}", searched, _shots(columns["shots"]), _score(columns)]))
 
@@ -90,7 +101,8 @@ def sound_facts(seen: Seen) -> str:
     if not columns["audio_channels"]:
         return f"sound: {columns['audio_status']}"
     source = (
-        f"{columns['audio_channels']} channel{'s' * (columns['audio_channels'] > 1)} at {columns['sample_rate_source']} Hz, {columns['audio_channel_used']}"
+        f"{columns['audio_channels']} channel{'s' * (columns['audio_channels'] > 1)} at {columns['sample_rate_source']}"
+        f" Hz, {columns['audio_channel_used']}"
     )
     track = f" · track {columns['audio_track_used']}" if columns["audio_track_used"] else ""
     return f"sound: {columns['audio_status']} · {columns['duration_seconds']:.2f} s · {source}{track}"
@@ -107,9 +119,14 @@ def person_facts(seen: Seen) -> list[tuple[str, str]]:
         words = f"{number}{' (chosen)' * (number == chosen)}: in {person.frames} of {len(seen.looks)} frames"
         if person.evidence is not None:
             found = person.evidence
-            words += f" · mouth moves {found.motion:.2f} · in step with the sound {found.sync:.2f} · size {found.size:.2f}"
+            words += (
+                f" · mouth moves {found.motion:.2f} · in step with the sound {found.sync:.2f} · size {found.size:.2f}"
+            )
         if person.logits:
-            words += f" · logit {sum(person.logits) / len(person.logits):+.2f} · speaks {sum(one > 0 for one in person.logits) / FRAMES_PER_SECOND:.1f} s"
+            words += (
+                f" · logit {sum(person.logits) / len(person.logits):+.2f} · speaks"
+                f" {sum(one > 0 for one in person.logits) / FRAMES_PER_SECOND:.1f} s"
+            )
         elif any(one.logits for one in seen.persons):
             words += " · not judged: too small, seen too seldom or too briefly"
         lines.append((colour_of(number, chosen), words))
@@ -119,7 +136,10 @@ def person_facts(seen: Seen) -> list[tuple[str, str]]:
 def remarks(seen: Seen) -> list[Remark]:
     """The failure rows."""
     return [
-        Remark(on_one_line(f"{row['modality']}: {row['reason']} ({REASONS[row['reason']][1]}) {row['detail']}"), row["kind"] == "broken")
+        Remark(
+            on_one_line(f"{row['modality']}: {row['reason']} ({REASONS[row['reason']][1]}) {row['detail']}"),
+            row["kind"] == "broken",
+        )
         for row in seen.failures
     ]
 
@@ -141,10 +161,16 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         ("with a face", _share(len(faces), len(rows))),
         ("with sound", _share(sum(row["audio_status"] == OK for row in rows), len(rows))),
         ("coverage, median", f"{100 * _median(coverages):.0f} %" if coverages else "–"),
-        (f"coverage below {100 * LOW_COVERAGE:.0f} %", _share(sum(one < LOW_COVERAGE for one in coverages), len(faces))),
+        (
+            f"coverage below {100 * LOW_COVERAGE:.0f} %",
+            _share(sum(one < LOW_COVERAGE for one in coverages), len(faces)),
+        ),
         ("with several persons", _share(len(compared), len(rows))),
         ("their margin, median", f"{_median(margins):.2f}" if margins else "–"),
-        ("their margin low", _share(sum(row["face_choice_margin"] < low_margin(row) for row in compared), len(compared))),
+        (
+            "their margin low",
+            _share(sum(row["face_choice_margin"] < low_margin(row) for row in compared), len(compared)),
+        ),
         ("speaker off screen", _share(sum(bool(row["off_screen"]) for row in judged), len(judged))),
     ]
 

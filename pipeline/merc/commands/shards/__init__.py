@@ -1,4 +1,6 @@
-"""``merc-shards``: looks into shards, checks, compares, cuts, joins, imports, exports and shares them. Each file of this folder is one command."""
+"""``merc-shards``: looks into shards, checks, compares, cuts, joins, imports, exports and shares them. Each file of
+this folder is one command.
+"""
 
 import importlib
 import pkgutil
@@ -10,7 +12,9 @@ from merc.command_line import Group
 
 
 class _Folder(Group):
-    """The commands are the modules of this folder: each defines ``command``; a module named for a Python keyword ends in an underscore."""
+    """The commands are the modules of this folder: each defines ``command``; a module named for a Python keyword ends
+    in an underscore.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(module.name.rstrip("_") for module in pkgutil.iter_modules(__path__))

@@ -22,15 +22,21 @@ _WIDEST = 60
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("one", metavar="A", type=click.Path(path_type=Path))
 @click.argument("other", metavar="B", type=click.Path(path_type=Path))
-@click.option("--tolerance", type=click.FloatRange(min=0), default=0.0, show_default=True, help="A vector is changed if a number differs by more than this.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="A vector is changed if a number differs by more than this.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page instead: one file.")
 def command(one: Path, other: Path, tolerance: float, as_json: bool, page: Path | None) -> None:
     """Tell how the shards in B differ from those in A.
 
-    Compared are vectors (how many changed, and by how much), presence, labels, texts, speakers, failures, trajectories, encoders and settings. Dialogues
-    and utterances are found by their ids, so that neither their order nor where the files are cut matters. Library versions are shown, but make no
-    difference by themselves.
+    Compared are vectors (how many changed, and by how much), presence, labels, texts, speakers, failures, trajectories,
+    encoders and settings. Dialogues and utterances are found by their ids, so that neither their order nor where the
+    files are cut matters. Library versions are shown, but make no difference by themselves.
 
     \b
     Exit codes:

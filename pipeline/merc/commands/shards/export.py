@@ -14,14 +14,27 @@ from merc.shards.circulation.choices import FORMATS, Format
 @click.command()
 @click.argument("shards", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="mmgcn: the tuple of MMGCN, MM-DFN; cogmen: of COGMEN; idcl: of IDCL.")
-@click.option("--absent", type=click.Choice(["zeros", "nan"]), default="zeros", show_default=True, help="What stands for an absent vector.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    required=True,
+    help="mmgcn: the tuple of MMGCN, MM-DFN; cogmen: of COGMEN; idcl: of IDCL.",
+)
+@click.option(
+    "--absent",
+    type=click.Choice(["zeros", "nan"]),
+    default="zeros",
+    show_default=True,
+    help="What stands for an absent vector.",
+)
 @OVERWRITE
 def command(shards: Path, file: Path, form: Format, absent: Literal["zeros", "nan"], overwrite: bool) -> None:
     """Write SHARDS of MELD or IEMOCAP to FILE, a pickle in a layout in circulation.
 
-    The layouts have no place for utterances without a label of the set: these are left out and counted. Times, scenarios and valence, arousal and
-    dominance are not in them either. The training ids of mmgcn and cogmen hold dev as well, whose dialogues come first.
+    The layouts have no place for utterances without a label of the set: these are left out and counted. Times,
+    scenarios and valence, arousal and dominance are not in them either. The training ids of mmgcn and cogmen hold dev
+    as well, whose dialogues come first.
 
     \b
     Example:
@@ -39,4 +52,7 @@ def command(shards: Path, file: Path, form: Format, absent: Literal["zeros", "na
             if count:
                 echo(f"  {modality}: {count} absent vectors, written as {absent}")
         if done.unlabelled:
-            echo(f"  left out: {done.unlabelled} utterances without a label of the set, with them {done.emptied} dialogues")
+            echo(
+                f"  left out: {done.unlabelled} utterances without a label of the set, with them {done.emptied}"
+                " dialogues"
+            )

@@ -21,25 +21,37 @@ _MADE_OF = ".made_of"  # manifest and features, below the folder of the shards w
 @click.option(
     "--label-set",
     metavar="NAME",
-    help="iemocap6, iemocap4, meld7, emorynlp or dailydialog. Default: by the ids of the dialogues, and iemocap4 if no label is above 3.",
+    help=(
+        "iemocap6, iemocap4, meld7, emorynlp or dailydialog. Default: by the ids of the dialogues, and iemocap4 if no"
+        " label is above 3."
+    ),
 )
 @click.option(
     "--validation",
     type=click.Choice(["val12", "random20", "none"]),
-    help="Dev of IEMOCAP where the file does not tell it from train. Default: corpora.iemocap.validation in params.yaml.",
+    help=(
+        "Dev of IEMOCAP where the file does not tell it from train. Default: corpora.iemocap.validation in params.yaml."
+    ),
 )
 @click.option(
     "--roberta",
     "layer",
     type=click.Choice(get_args(RobertaLayer)),
-    help="Which of COSMIC's four layers is the text. Default: what the authors' code takes, COSMIC's the mean, SDT's the first.",
+    help=(
+        "Which of COSMIC's four layers is the text. Default: what the authors' code takes, COSMIC's the mean, SDT's the"
+        " first."
+    ),
 )
 @click.option(
     "--annotations",
     type=click.Path(path_type=Path, dir_okay=False),
     help="data_emotion.p of MELD's authors: labels and texts for their files of vectors.",
 )
-@click.option("--modality", type=click.Choice(MODALITIES), help="Of the vectors in those files. Default: the first word of the file's name.")
+@click.option(
+    "--modality",
+    type=click.Choice(MODALITIES),
+    help="Of the vectors in those files. Default: the first word of the file's name.",
+)
 @OVERWRITE
 @WAIT
 @PARAMS
@@ -57,11 +69,12 @@ def command(
 ) -> None:
     """Turn FILE, a pickle of features in circulation, into shards in OUT, with their trajectories.
 
-    Its layout is found by its structure: MMGCN and MM-DFN, DialogueGCN and COGMEN (IEMOCAP_features.pkl, MELD_features_raw1.pkl), bc-LSTM
-    (MELD_features_raw.pkl), COSMIC (..._features_roberta.pkl, also of EmoryNLP and DailyDialog), SDT (..._multimodal_features.pkl), IDCL
-    (data_iemocap.pkl), MELD's authors (text_glove_CNN_emotion.pkl and others). Nothing in the file is run: it may hold containers and numpy
-    arrays, and is refused otherwise. Vectors that are not finite, all zeros or missing are absent and have a row in the failure table. Counts
-    that are not the corpus's are printed and recorded.
+    Its layout is found by its structure: MMGCN and MM-DFN, DialogueGCN and COGMEN (IEMOCAP_features.pkl,
+    MELD_features_raw1.pkl), bc-LSTM (MELD_features_raw.pkl), COSMIC (..._features_roberta.pkl, also of EmoryNLP and
+    DailyDialog), SDT (..._multimodal_features.pkl), IDCL (data_iemocap.pkl), MELD's authors (text_glove_CNN_emotion.pkl
+    and others). Nothing in the file is run: it may hold containers and numpy arrays, and is refused otherwise. Vectors
+    that are not finite, all zeros or missing are absent and have a row in the failure table. Counts that are not the
+    corpus's are printed and recorded.
 
     \b
     Examples:
@@ -73,7 +86,7 @@ def command(
       0  done                                                  4  no such file, damaged, refused, or of another structure
       2  usage, or an option that does not fit the file        5  something is already at OUT
       1  unexpected, or OUT cannot be written                  7  another process writes to OUT
-    """
+    """  # noqa: E501
     log.set_up()
     with exiting():
         extras.need("report", "merc-shards import, which makes trajectories,")
@@ -97,9 +110,14 @@ def command(
             params.fill("trajectories", TrajectoriesConfig),
         )
         if not isinstance(iemocap, Iemocap.Config):
-            raise BadSettings(f"corpora.iemocap.reader is {iemocap.reader!r}; how dev of IEMOCAP is chosen is a setting of the reader iemocap")
+            raise BadSettings(
+                f"corpora.iemocap.reader is {iemocap.reader!r}; how dev of IEMOCAP is chosen is a setting of the reader"
+                " iemocap"
+            )
         with new_shards(out, [], overwrite=overwrite, wait=wait) as folder:
-            imported = importing.read_file(file, iemocap, importing.Wishes(label_set, validation, layer, annotations, modality))
+            imported = importing.read_file(
+                file, iemocap, importing.Wishes(label_set, validation, layer, annotations, modality)
+            )
             layout = Layout(folder / _MADE_OF, folder / _MADE_OF, imported.corpus)
             importing.build(imported, shards, layout)
             build_trajectories(trajectories, layout, RunOptions())

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def command(folder: Path, as_json: bool) -> None:
     """Tell what is inside the shards in FOLDER.
 
-    That is corpora, splits, labels, coverage, encoders, failures, and by what there are neighbours. Counts are those that the shards were written
-    with; `merc-shards validate` checks them.
+    That is corpora, splits, labels, coverage, encoders, failures, and by what there are neighbours. Counts are those
+    that the shards were written with; `merc-shards validate` checks them.
     """
     log.set_up()
     with exiting():
@@ -38,7 +38,10 @@ def command(folder: Path, as_json: bool) -> None:
 def table(found: "Overview") -> Iterator[str]:
     """The overview as lines of text, at most 120 columns unless names are longer."""
     texts = "with transcripts" if found.transcripts else "without transcripts"
-    yield f"{', '.join(found.corpora)}: labels {found.label_set}, {texts}, schema version {found.schema_version}, {found.files} files, {_size(found.bytes)}"
+    yield (
+        f"{', '.join(found.corpora)}: labels {found.label_set}, {texts}, schema version {found.schema_version},"
+        f" {found.files} files, {_size(found.bytes)}"
+    )
     yield ""
     yield _row("", found.splits)
     for what in ("dialogues", "utterances"):
@@ -50,13 +53,22 @@ def table(found: "Overview") -> Iterator[str]:
         yield _row(f"  {name}", [found.counts[split]["labels"][name] for split in found.splits])
     yield _row("  outside the labels", [found.counts[split]["unlabelled"] for split in found.splits])
     for modality in found.encoders:
-        yield _row(f"with {modality}", [_share(found.counts[split]["present"][modality], found.counts[split]["utterances"]) for split in found.splits])
+        yield _row(
+            f"with {modality}",
+            [
+                _share(found.counts[split]["present"][modality], found.counts[split]["utterances"])
+                for split in found.splits
+            ],
+        )
     yield ""
     yield f"{'':8} {'encoder':20} {'dim':>5}  {'revision':16} {'layer':>5}  {'licence':16} IEMOCAP, MELD seen"
     for modality, facts in found.encoders.items():
         shown = {key: "-" if value is None else str(value) for key, value in facts.items()}
         seen = shown["training_data_overlap"].replace(";", "(").replace(":", "(").split("(")[0].strip()
-        yield f"{modality:8} {shown['name']:20} {shown['dim']:>5}  {shown['revision'][:16]:16} {shown['layer']:>5}  {shown['licence'][:16]:16} {seen}"
+        yield (
+            f"{modality:8} {shown['name']:20} {shown['dim']:>5}  {shown['revision'][:16]:16} {shown['layer']:>5} "
+            f" {shown['licence'][:16]:16} {seen}"
+        )
     yield ""
     if found.failures:
         yield _row("failures", found.splits)

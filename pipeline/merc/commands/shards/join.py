@@ -11,17 +11,26 @@ from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("one", type=click.Path(path_type=Path))
 @click.argument("other", type=click.Path(path_type=Path))
-@click.option("--out", "target", required=True, metavar="TARGET", type=click.Path(path_type=Path), help="The new folder.")
-@click.option("--modalities", metavar="LIST", help="Which of OTHER's are taken, comma-separated; they replace those of ONE. Default: what ONE lacks.")
+@click.option(
+    "--out", "target", required=True, metavar="TARGET", type=click.Path(path_type=Path), help="The new folder."
+)
+@click.option(
+    "--modalities",
+    metavar="LIST",
+    help="Which of OTHER's are taken, comma-separated; they replace those of ONE. Default: what ONE lacks.",
+)
 @OVERWRITE
 @WAIT
 @PARAMS
-def command(one: Path, other: Path, target: Path, modalities: str | None, overwrite: bool, wait: bool, params_file: Path | None) -> None:
+def command(
+    one: Path, other: Path, target: Path, modalities: str | None, overwrite: bool, wait: bool, params_file: Path | None
+) -> None:
     """Write the shards in ONE to TARGET, with modalities of the shards in OTHER.
 
-    Both are of one corpus, with the same labels and the same dialogues in the same splits; utterances are matched by their ids, or by their order
-    where one of the two was imported from a file without ids. What differs is listed. Ids, speakers, labels, texts and times are those of ONE.
-    Failure rows and encoders come along with their vectors; counts, statistics, card and checksums are made anew. Trajectories are left out.
+    Both are of one corpus, with the same labels and the same dialogues in the same splits; utterances are matched by
+    their ids, or by their order where one of the two was imported from a file without ids. What differs is listed. Ids,
+    speakers, labels, texts and times are those of ONE. Failure rows and encoders come along with their vectors; counts,
+    statistics, card and checksums are made anew. Trajectories are left out.
 
     \b
     Examples (as M3NET trains; sound and faces of MMGCN beside our own text):
@@ -33,7 +42,7 @@ def command(one: Path, other: Path, target: Path, modalities: str | None, overwr
       0  done                                                  4  other dialogues, utterances or labels, with a list; no shards
       2  usage, another corpus or label set, no such modality  5  something is already at TARGET
                                                                7  another process writes to TARGET
-    """
+    """  # noqa: E501
     from merc.params import Params
     from merc.shards.circulation.joining import join_modalities
     from merc.shards.config import Config as ShardsConfig

@@ -10,15 +10,24 @@ from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", "target", required=True, metavar="TARGET", type=click.Path(path_type=Path), help="The new folder.")
-@click.option("--prefix", is_flag=True, help="Put the corpus into the ids, as in train/meld/dia0, where corpora use the same ones.")
+@click.option(
+    "--out", "target", required=True, metavar="TARGET", type=click.Path(path_type=Path), help="The new folder."
+)
+@click.option(
+    "--prefix",
+    is_flag=True,
+    help="Put the corpus into the ids, as in train/meld/dia0, where corpora use the same ones.",
+)
 @OVERWRITE
 @WAIT
 @PARAMS
-def command(folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bool, wait: bool, params_file: Path | None) -> None:
+def command(
+    folders: tuple[Path, ...], target: Path, prefix: bool, overwrite: bool, wait: bool, params_file: Path | None
+) -> None:
     """Write the shards in FOLDERS to TARGET as one.
 
-    They are splits of one corpus, or corpora with the same labels and encoders. Counts, statistics, card and checksums are made anew. Trajectories
+    They are splits of one corpus, or corpora with the same labels and encoders. Counts, statistics, card and checksums
+    are made anew. Trajectories
     are left out: their neighbours were found within each folder.
 
     \b

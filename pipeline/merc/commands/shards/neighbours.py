@@ -23,20 +23,44 @@ _CELL = 3
 
 @click.command()
 @click.argument("dialogue_id")
-@click.option("--shards", "root", type=click.Path(path_type=Path), help="Folder of the shards. Default: features/<dataset>/shards, if there is only one.")
 @click.option(
-    "--similarity", shell_complete=completion.similarities, help="By which neighbours are chosen. Default: path, or pooled where there are none by labels."
+    "--shards",
+    "root",
+    type=click.Path(path_type=Path),
+    help="Folder of the shards. Default: features/<dataset>/shards, if there is only one.",
+)
+@click.option(
+    "--similarity",
+    shell_complete=completion.similarities,
+    help="By which neighbours are chosen. Default: path, or pooled where there are none by labels.",
 )
 @click.option("--number", "-n", type=click.IntRange(min=1), default=5, show_default=True, help="How many of them.")
-@click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page instead: one file, texts on hover.")
-@click.option("--predictions", type=click.Path(path_type=Path, dir_okay=False), help="Neighbours by predicted labels: predictions.parquet of a run.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page instead: one file, texts on hover.",
+)
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Neighbours by predicted labels: predictions.parquet of a run.",
+)
 @click.option("--seed", type=int, help="Whose predictions. Default: the smallest seed.")
-def command(dialogue_id: str, root: Path | None, similarity: str | None, number: int, page: Path | None, predictions: Path | None, seed: int | None) -> None:
+def command(
+    dialogue_id: str,
+    root: Path | None,
+    similarity: str | None,
+    number: int,
+    page: Path | None,
+    predictions: Path | None,
+    seed: int | None,
+) -> None:
     """Show a dialogue next to its nearest, such as train/dia0.
 
-    Neighbours by labels are found for train dialogues alone; others have them by features, or with --predictions by what a model
-    takes their utterances for. The numbers are the similarity, from 0 to 1, and the order excess: 0 where the emotions' order adds
-    nothing to their counts, 1 where the dialogues are the same.
+    Neighbours by labels are found for train dialogues alone; others have them by features, or with --predictions by
+    what a model takes their utterances for. The numbers are the similarity, from 0 to 1, and the order excess: 0 where
+    the emotions' order adds nothing to their counts, 1 where the dialogues are the same.
     """
     log.set_up()
     with exiting():
@@ -59,7 +83,13 @@ def command(dialogue_id: str, root: Path | None, similarity: str | None, number:
 
 
 def _shown(
-    root: Path, dialogue_id: str, similarity: str | None, number: int, predictions: Path | None, seed: int | None, classes: Sequence[str]
+    root: Path,
+    dialogue_id: str,
+    similarity: str | None,
+    number: int,
+    predictions: Path | None,
+    seed: int | None,
+    classes: Sequence[str],
 ) -> tuple[str, list["Seen"]]:
     """The name of the similarity, and the dialogues to show."""
     from merc.trajectories import lookup
@@ -72,7 +102,10 @@ def _shown(
     from merc.trajectories.predicted import SUFFIX, predicted_table
 
     config = _settings(root, row["split"], similarity)
-    rows = {one["dialogue_id"]: one for one in predicted_table(root, predictions, config, classes, row["split"], seed).to_pylist()}
+    rows = {
+        one["dialogue_id"]: one
+        for one in predicted_table(root, predictions, config, classes, row["split"], seed).to_pylist()
+    }
     name = lookup.choose(rows[dialogue_id], similarity, SUFFIX) + SUFFIX
     labels = {one: found[f"trajectory{SUFFIX}"] for one, found in rows.items()}
     return name, lookup.with_neighbours(root, rows[dialogue_id], name, number, labels)
@@ -88,7 +121,9 @@ def _settings(root: Path, split: str, similarity: str | None) -> "Config":
     block = {key: made[key] for key in Config.model_fields if key in made}
     from_labels = [name for name in made.get("similarities", []) if name != POOLED]
     if similarity == POOLED:
-        raise BadSettings(f"{POOLED!r} looks at features, not at labels: leave --predictions out; {nearest(POOLED, from_labels)}")
+        raise BadSettings(
+            f"{POOLED!r} looks at features, not at labels: leave --predictions out; {nearest(POOLED, from_labels)}"
+        )
     first = DEFAULT if DEFAULT in from_labels or not from_labels else from_labels[0]
     return fill({**block, "similarities": [similarity or first]}, Config, where="trajectories")
 
@@ -109,7 +144,10 @@ def strips(shown: Sequence["Seen"], name: str, classes: Sequence[str], columns: 
     name, classes, names = visible(name), [visible(one) for one in classes], [visible(one.dialogue_id) for one in shown]
     short, colours = abbreviations(classes), emotion_colours(classes)
     ids = max(map(len, names))
-    heads = [f"{called:<{ids}} {len(one.labels):>4} {_number(one.similarity)} {_number(one.order_excess)} " for called, one in zip(names, shown, strict=True)]
+    heads = [
+        f"{called:<{ids}} {len(one.labels):>4} {_number(one.similarity)} {_number(one.order_excess)} "
+        for called, one in zip(names, shown, strict=True)
+    ]
     yield f"{'':<{ids}} {'utt.':>4} {'simil.':>6} {'order':>6}  by {name}"
     across = max(1, (columns - len(heads[0])) // _CELL)
     for one, head in zip(shown, heads, strict=True):
@@ -118,7 +156,10 @@ def strips(shown: Sequence["Seen"], name: str, classes: Sequence[str], columns: 
             note = "  same scenario" if one.same_scenario and begin + across >= len(cells) else ""
             yield (head if begin == 0 else " " * len(head)) + "".join(cells[begin : begin + across]) + note
     if len(shown) == 1:
-        yield f"no neighbours by {name}: it has no labels that may be looked at, or there is no other dialogue to compare it with"
+        yield (
+            f"no neighbours by {name}: it has no labels that may be looked at, or there is no other dialogue to compare"
+            " it with"
+        )
     yield ""
     yield "  ".join(f"{_cell(one, short, colours)} {one}" for one in classes) + f"  {_UNLABELLED} outside the label set"
 
@@ -126,7 +167,9 @@ def strips(shown: Sequence["Seen"], name: str, classes: Sequence[str], columns: 
 def _cell(emotion: str, short: Mapping[str, str], colours: Mapping[str, str]) -> str:
     from merc.reports.colours import ink_on
 
-    return click.style(f"{short[emotion][:_CELL]:<{_CELL}}", fg=_rgb(ink_on(colours[emotion])), bg=_rgb(colours[emotion]))
+    return click.style(
+        f"{short[emotion][:_CELL]:<{_CELL}}", fg=_rgb(ink_on(colours[emotion])), bg=_rgb(colours[emotion])
+    )
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

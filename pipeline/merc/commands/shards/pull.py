@@ -14,8 +14,9 @@ from merc.commands.sharing import pulled, pulling
 def command(repository: str, out: Path, revision: str | None, overwrite: bool, wait: bool) -> None:
     """Pull shards from the dataset OWNER/NAME on the Hugging Face hub into OUT.
 
-    Only files that shards have are fetched. Sizes and hashes are compared with what the hub lists and with meta/manifest.json, and the shards are checked as
-    `merc-shards validate` does; OUT appears, whole, only if nothing is wrong. An interrupted pull resumes with the same command.
+    Only files that shards have are fetched. Sizes and hashes are compared with what the hub lists and with
+    meta/manifest.json, and the shards are checked as `merc-shards validate` does; OUT appears, whole, only if nothing
+    is wrong. An interrupted pull resumes with the same command.
 
     \b
     Examples:
@@ -36,5 +37,8 @@ def command(repository: str, out: Path, revision: str | None, overwrite: bool, w
         from merc.shards.circulation.sharing import pull
 
         made, report = pull(Repository(repository, "dataset"), out, revision, overwrite=overwrite, wait=wait)
-        echo(f"{out}: {report.dialogues} dialogues, {report.utterances} utterances, {len(made.names)} files, nothing wrong")
+        echo(
+            f"{out}: {report.dialogues} dialogues, {report.utterances} utterances, {len(made.names)} files, nothing"
+            " wrong"
+        )
         echo(pulled(repository, made))

@@ -17,14 +17,18 @@ from merc.commands.sharing import REPOSITORY, confirm, pushed, pushing
 @click.option("--no-text", is_flag=True, help="Push a copy without the transcripts. The text vectors stay.")
 @pushing
 @PARAMS
-def command(folder: Path, repository: str, no_text: bool, private: bool | None, yes: bool, params_file: Path | None) -> None:
+def command(
+    folder: Path, repository: str, no_text: bool, private: bool | None, yes: bool, params_file: Path | None
+) -> None:
     """Push the shards in FOLDER to the dataset OWNER/NAME on the Hugging Face hub, with their card.
 
-    They are checked first, as `merc-shards validate` does. All goes up as one commit, which is printed: nobody sees a part. An interrupted push resumes with
-    the same command, and sends only what is missing. Files in FOLDER that are no part of shards are not sent.
+    They are checked first, as `merc-shards validate` does. All goes up as one commit, which is printed: nobody sees a
+    part. An interrupted push resumes with the same command, and sends only what is missing. Files in FOLDER that are no
+    part of shards are not sent.
 
-    What must not be passed on, as the card says, is refused, unless the repository is private and --yes-i-may confirms that all who see it may have it.
-    A copy without transcripts (--no-text) needs that confirmation, too. Log in with `hf auth login`, or set HF_TOKEN.
+    What must not be passed on, as the card says, is refused, unless the repository is private and --yes-i-may confirms
+    that all who see it may have it. A copy without transcripts (--no-text) needs that confirmation, too. Log in with
+    `hf auth login`, or set HF_TOKEN.
 
     \b
     Examples:
@@ -48,7 +52,12 @@ def command(folder: Path, repository: str, no_text: bool, private: bool | None, 
 
         to = Repository(repository, "dataset")
         info = reader.info(folder)
-        confirm(sharing.question({**info, "transcripts": info.get("transcripts", True) and not no_text}, folder, public=private is False), yes=yes)
+        confirm(
+            sharing.question(
+                {**info, "transcripts": info.get("transcripts", True) and not no_text}, folder, public=private is False
+            ),
+            yes=yes,
+        )
         if no_text and info.get("transcripts", True):
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="merc-push-")))
             folder = sharing.without_transcripts(folder, scratch, Params.load(params_file).fill("shards", Config))

@@ -16,8 +16,9 @@ from merc.command_line import echo, echo_json, exiting
 def command(folder: Path, as_json: bool) -> None:
     """Check the shards in FOLDER, and tell all that is wrong.
 
-    Looked at are columns and types, lengths of lists, ids, splits, speakers, labels, vectors (finite; absent if and only if all zeros and a failure
-    row says why), failure rows, trajectories and neighbours, statistics, and the hashes in meta/manifest.json.
+    Looked at are columns and types, lengths of lists, ids, splits, speakers, labels, vectors (finite; absent if and
+    only if all zeros and a failure row says why), failure rows, trajectories and neighbours, statistics, and the hashes
+    in meta/manifest.json.
 
     \b
     Exit codes:

@@ -1,4 +1,5 @@
-"""What a stage hands over, and whoever runs it: parts that do not know of each other, done here or on many machines, with byte-identical output.
+"""What a stage hands over, and whoever runs it: parts that do not know of each other, done here or on many machines,
+with byte-identical output.
 
     stage                          executor                        worker, one or many
     prepare ── work, parts ──►     map  ── work.open(share) ──►    loads what it works with
@@ -29,7 +30,8 @@ class Parts(Protocol):
         """The next part.
 
         Args:
-            wait: until there is one. Only a worker that has none under way may wait: it might be its own results that are waited for.
+            wait: until there is one. Only a worker that has none under way may wait: it might be its own results that
+                are waited for.
 
         Returns:
             None if there is none now, or with ``wait`` if none will come.
@@ -65,7 +67,8 @@ class Needs:
 
     Attributes:
         accelerated: a GPU, if there are any.
-        cores: ``one``; ``threads``, as many as torch has threads here, on a CPU; or ``processes``, one for each of as many as the settings allow.
+        cores: ``one``; ``threads``, as many as torch has threads here, on a CPU; or ``processes``, one for each of as
+            many as the settings allow.
         memory_bytes: of the worker, or of each of its processes.
         parts_at_once: that it has under way, so that it need not wait for the next one.
     """
@@ -80,7 +83,9 @@ class Opened(Protocol[Facts_co]):
     """A worker that has loaded what it works with."""
 
     def __call__(self, parts: Parts, advance: Advance, /) -> Generator[tuple[int, Facts_co], None, None]:
-        """Does part after part; gives the number of each that is done, its file and marker written, and what is to be known of it."""
+        """Does part after part; gives the number of each that is done, its file and marker written, and what is to be
+        known of it.
+        """
 
 
 class Work(Protocol[Facts_co]):
@@ -119,12 +124,14 @@ class Executor(Protocol):
         """Does all parts, in any order.
 
         Args:
-            work: what to do; opened before this returns, so that what is wrong with settings and models shows before anything is written.
+            work: what to do; opened before this returns, so that what is wrong with settings and models shows before
+                anything is written.
             parts: whose parts to do.
             advance: called with progress.
 
         Returns:
-            Gives the number and the facts of each part that is done. Closing it ends all workers; what they have finished stays.
+            Gives the number and the facts of each part that is done. Closing it ends all workers; what they have
+            finished stays.
 
         Raises:
             PipelineError: whatever the work raises.

@@ -1,4 +1,6 @@
-"""The executor of one machine: the work is opened in this process, and starts processes of its own where it computes in several."""
+"""The executor of one machine: the work is opened in this process, and starts processes of its own where it computes in
+several.
+"""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -38,7 +40,8 @@ def _run(opened: Opened[_Facts], parts: Parts, advance: Advance) -> Generator[tu
 def in_processes(
     function: Callable[[_Task], _Facts], task_of: Callable[[int], _Task], parts: Parts, processes: int
 ) -> Generator[tuple[int, _Facts], None, None]:
-    """Does each part as one task of a worker process; also a single one is a process of its own, so that one and many compute under the same conditions.
+    """Does each part as one task of a worker process; also a single one is a process of its own, so that one and many
+    compute under the same conditions.
 
     Args:
         function: a module's function; it and the tasks can be pickled.

@@ -1,4 +1,5 @@
-"""What runs on a node of a cluster: a look at whether it can do the work, and a worker that does it. Knows nothing of the engine that starts it.
+"""What runs on a node of a cluster: a look at whether it can do the work, and a worker that does it. Knows nothing of
+the engine that starts it.
 
 driver                 worker (this process)
 begin() ──────────►    thread: look, open the work, then
@@ -43,7 +44,8 @@ class Order:
         word: its content.
         folder: the driver's current folder, from which paths are relative.
         share: what the worker may use.
-        threads: of torch on the CPU; as many as the driver's, since sums over another number of threads differ in their last bits. 0: as they are.
+        threads: of torch on the CPU; as many as the driver's, since sums over another number of threads differ in their
+            last bits. 0: as they are.
     """
 
     work: bytes
@@ -78,14 +80,18 @@ class Answer:
 
 @cache
 def identity() -> dict[str, str]:
-    """What the bytes of a result depend on beside settings and inputs: versions of the libraries, and a digest of this package's sources."""
+    """What the bytes of a result depend on beside settings and inputs: versions of the libraries, and a digest of this
+    package's sources.
+    """
     folder = Path(merc.__file__).parent
     sources = {path.relative_to(folder).as_posix(): files.sha256(path) for path in sorted(folder.rglob("*.py"))}
     return {**provenance.versions(), "sources": files.digest(sources)[:12]}
 
 
 def look(order: Order) -> PipelineError | None:
-    """What is wrong with this machine: another version of the package, an output it does not see, files of the work that are not here; None if nothing is."""
+    """What is wrong with this machine: another version of the package, an output it does not see, files of the work
+    that are not here; None if nothing is.
+    """
     try:
         _check(order)
     except PipelineError as error:
@@ -96,15 +102,26 @@ def look(order: Order) -> PipelineError | None:
 def _check(order: Order) -> Any:
     """The work, ready to be opened. Raises ``PipelineError``."""
     here = identity()
-    differing = [f"{name} {here.get(name, 'missing')} instead of {wanted}" for name, wanted in order.identity.items() if here.get(name) != wanted]
+    differing = [
+        f"{name} {here.get(name, 'missing')} instead of {wanted}"
+        for name, wanted in order.identity.items()
+        if here.get(name) != wanted
+    ]
     if differing:
-        raise BadCluster(f"it has {', '.join(differing)}; install the same version of merc-pipeline and its libraries on all nodes")
+        raise BadCluster(
+            f"it has {', '.join(differing)}; install the same version of merc-pipeline and its libraries on all nodes"
+        )
     if not _reads(order.token, order.word):
-        raise BadCluster(f"it does not see the output: {order.token.parent} has to lie on a file system that all nodes share, under the same path")
+        raise BadCluster(
+            f"it does not see the output: {order.token.parent} has to lie on a file system that all nodes share, under"
+            " the same path"
+        )
     try:
         os.chdir(order.folder)
     except OSError as error:
-        raise BadCluster(f"it has no folder {order.folder}, in which the command was given: {error.strerror}") from error
+        raise BadCluster(
+            f"it has no folder {order.folder}, in which the command was given: {error.strerror}"
+        ) from error
     try:
         work = pickle.loads(order.work)  # noqa: S301  (the driver wrote it)
     except ImportError as error:
@@ -136,7 +153,9 @@ class Worker:
 
     def __init__(self, order: Order, node: Callable[[], str]) -> None:
         self._node = node()
-        vars(sys.modules["__main__"]).pop("__file__", None)  # processes that are started here would begin with importing the engine's main module
+        vars(sys.modules["__main__"]).pop(
+            "__file__", None
+        )  # processes that are started here would begin with importing the engine's main module
         self._order = order
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._ended = False

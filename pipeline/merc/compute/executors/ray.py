@@ -2,9 +2,11 @@
 
     driver: which parts are left ──► worker on a node, one per GPU or per N cores, some parts under way in each
             what is small        ◄── facts, progress, log
-                                     parts and markers go straight to the output, which lies on a file system that all nodes share
+                                     parts and markers go straight to the output, which lies on a file system that all
+                                     nodes share
 
-The parts of a worker that is lost with its node are done again, by others. Ray is imported here, and only when it is asked for.
+The parts of a worker that is lost with its node are done again, by others. Ray is imported here, and only when it is
+asked for.
 """
 
 import importlib
@@ -38,9 +40,11 @@ _LOOK_SECONDS = 600.0  # importing torch from a slow disk takes minutes
 _TICK_SECONDS = 1.0
 _SILENT_SECONDS = 30.0
 _FAREWELL_SECONDS = 10.0
-# How long a part that a node has written may be out of this machine's sight: an NFS client remembers for up to a minute that there was no such file.
+# How long a part that a node has written may be out of this machine's sight: an NFS client remembers for up to a minute
+# that there was no such file.
 _VISIBLE_SECONDS = 90.0
-# Workers that may be lost with the same part under way: a node may be taken away at any time, but some parts are too much for any.
+# Workers that may be lost with the same part under way: a node may be taken away at any time, but some parts are too
+# much for any.
 _LOSSES = 4
 # The first bytes of HTTP/2, which gRPC speaks, and its empty frame of settings; whoever speaks it answers with his own.
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -57,8 +61,8 @@ class OnRay:
     """Runs work on a cluster.
 
     Attributes:
-        address: ``auto`` (the cluster that this machine belongs to, or RAY_ADDRESS), ``HOST:PORT`` of a cluster's head, or ``local`` (a cluster of this
-            machine alone, for as long as this process lives).
+        address: ``auto`` (the cluster that this machine belongs to, or RAY_ADDRESS), ``HOST:PORT`` of a cluster's head,
+            or ``local`` (a cluster of this machine alone, for as long as this process lives).
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: cores of the cluster, where it is ``local``.
         cores_per_worker: of a worker that computes in several processes; at most those of the largest node.
@@ -72,8 +76,8 @@ class OnRay:
     gpus_per_worker: float
 
     def map(self, work: Work[_Facts], parts: Parts, advance: Advance) -> Generator[tuple[int, _Facts], None, None]:
-        """See :meth:`merc.compute.executors.base.Executor.map`. All nodes that hold a worker are looked at, and a worker
-        has opened the work, before this returns.
+        """See :meth:`merc.compute.executors.base.Executor.map`. All nodes that hold a worker are looked at, and a
+        worker has opened the work, before this returns.
 
         Raises:
             BadSettings: if Ray is not installed, or there are no GPUs where some were asked for.
@@ -98,7 +102,9 @@ class OnRay:
         gpus = needs.accelerated and self.device != "cpu" and any(one.gpus for one in nodes)
         if needs.accelerated and self.device.startswith("cuda"):
             if ":" in self.device:
-                raise BadSettings(f"--device {self.device} with --executor ray: the cluster chooses the GPU; valid: auto, cpu, cuda")
+                raise BadSettings(
+                    f"--device {self.device} with --executor ray: the cluster chooses the GPU; valid: auto, cpu, cuda"
+                )
             if not gpus:
                 raise BadSettings("--device cuda: no node of the cluster has a GPU; valid: auto, cpu")
         threads = _threads() if needs.cores == "threads" and not gpus else 0
@@ -145,7 +151,9 @@ def _nodes(ray: Any, *, alive: bool = True) -> list[_Node]:
         if one["Alive"] or not alive:
             given, host = one["Resources"], one["NodeManagerHostname"]
             name = one["NodeName"] if host in one["NodeName"] else f"{one['NodeName']} ({host})"
-            found.append(_Node(one["NodeID"], name, int(given.get("CPU", 0)), given.get("GPU", 0.0), int(given.get("memory", 0))))
+            found.append(
+                _Node(one["NodeID"], name, int(given.get("CPU", 0)), given.get("GPU", 0.0), int(given.get("memory", 0)))
+            )
     return found
 
 
@@ -171,12 +179,16 @@ def connect(address: str, cores: int) -> Any:
             try:
                 ray.init(address=given, log_to_driver=False, logging_level=logging.CRITICAL, **more)
             except Exception as error:  # of many kinds: no cluster here, another version, a machine that is no node
-                raise BadCluster(f"--address {given}: Ray cannot be reached: {str(error).strip().splitlines()[0]}") from error
+                raise BadCluster(
+                    f"--address {given}: Ray cannot be reached: {str(error).strip().splitlines()[0]}"
+                ) from error
     return ray
 
 
 def _unsaid(*_: object, **__: object) -> None:
-    """Stands in for what prints Ray's words about lost workers to stdout, whatever ``log_to_driver`` says; we say it ourselves."""
+    """Stands in for what prints Ray's words about lost workers to stdout, whatever ``log_to_driver`` says; we say it
+    ourselves.
+    """
 
 
 @contextmanager
@@ -193,7 +205,9 @@ def _own_signals() -> Iterator[None]:
 
 
 def _reach(address: str) -> None:
-    """Raises ``BadCluster`` unless something that speaks Ray's protocol listens there: Ray itself would try for two minutes."""
+    """Raises ``BadCluster`` unless something that speaks Ray's protocol listens there: Ray itself would try for two
+    minutes.
+    """
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS) as connection:
@@ -202,8 +216,14 @@ def _reach(address: str) -> None:
                 if not connection.recv(9):
                     raise ConnectionError("it closes the connection")
     except (OSError, OverflowError) as error:
-        words = f"no answer within {_ANSWER_SECONDS:.0f} s" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or error
-        raise BadCluster(f"--address {address}: no Ray cluster answers there ({words}); `ray status` on its head prints the address") from error
+        words = (
+            f"no answer within {_ANSWER_SECONDS:.0f} s"
+            if isinstance(error, TimeoutError)
+            else getattr(error, "strerror", None) or error
+        )
+        raise BadCluster(
+            f"--address {address}: no Ray cluster answers there ({words}); `ray status` on its head prints the address"
+        ) from error
 
 
 def _order(work: Work[Any], size: _Size) -> node.Order:
@@ -215,7 +235,15 @@ def _order(work: Work[Any], size: _Size) -> node.Order:
     token = home / f"{kind}{word}"
     with files.writing(token):
         token.write_text(word)
-    return node.Order(pickle.dumps(work), node.identity(), token, word, Path.cwd(), Share(size.cores, "cuda:0" if size.gpus else "cpu"), size.threads)
+    return node.Order(
+        pickle.dumps(work),
+        node.identity(),
+        token,
+        word,
+        Path.cwd(),
+        Share(size.cores, "cuda:0" if size.gpus else "cpu"),
+        size.threads,
+    )
 
 
 def _look_at_all(ray: Any, nodes: Sequence[_Node], order: node.Order) -> None:
@@ -224,14 +252,19 @@ def _look_at_all(ray: Any, nodes: Sequence[_Node], order: node.Order) -> None:
 
     look = ray.remote(num_cpus=0, max_retries=0)(node.look)
     sent = ray.put(order)
-    asked = [(one, look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(one.identifier, soft=False)).remote(sent)) for one in nodes]
+    asked = [
+        (one, look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(one.identifier, soft=False)).remote(sent))
+        for one in nodes
+    ]
     for one, answer in asked:
         try:
             found = ray.get(answer, timeout=_LOOK_SECONDS)
         except ray.exceptions.GetTimeoutError as error:
             raise BadCluster(f"node {one.name}: no process began there within {_LOOK_SECONDS:.0f} s") from error
         except ray.exceptions.RayTaskError as error:
-            raise BadCluster(f"node {one.name}: it cannot load merc-pipeline as it is here: {str(error).strip().splitlines()[-1]}") from error
+            raise BadCluster(
+                f"node {one.name}: it cannot load merc-pipeline as it is here: {str(error).strip().splitlines()[-1]}"
+            ) from error
         except ray.exceptions.RayError as error:
             if one.identifier not in {there.identifier for there in _nodes(ray)}:
                 continue  # it is gone
@@ -290,7 +323,8 @@ class _Fleet:
         while len(self.hands) < min(self.slots(), parts):
             actor = self._kind.options(
                 num_cpus=self._size.cores, num_gpus=self._size.gpus, memory=self._size.memory_bytes,
-                max_restarts=0, max_task_retries=0, max_concurrency=self.needs.parts_at_once + 2, scheduling_strategy="SPREAD",
+                max_restarts=0, max_task_retries=0, max_concurrency=self.needs.parts_at_once + 2,
+                scheduling_strategy="SPREAD",
             ).remote(self._sent, _node)  # fmt: skip
             hand = _Hand(actor)
             self.hands.append(hand)
@@ -301,7 +335,9 @@ class _Fleet:
         since = time.monotonic()
         while not any(hand.node for hand in self.hands):
             if since and time.monotonic() - since > _SILENT_SECONDS:
-                logger.info("%s: waiting for a worker (%s)", self.work.name, self._size, extra={"stage": self.work.name})
+                logger.info(
+                    "%s: waiting for a worker (%s)", self.work.name, self._size, extra={"stage": self.work.name}
+                )
                 since = 0.0
             self.grow(1)
             for _ in self.hear(deque()):
@@ -342,10 +378,23 @@ class _Fleet:
         self._lost.update(again)
         self._stillborn += not hand.node
         where = _name_of(hand.node, self._ray) if hand.node else "a node where it could not begin"
-        logger.warning("%s: a worker was lost on %s; %d parts are done again", self.work.name, where, len(again), extra={"stage": self.work.name})
+        logger.warning(
+            "%s: a worker was lost on %s; %d parts are done again",
+            self.work.name,
+            where,
+            len(again),
+            extra={"stage": self.work.name},
+        )
         if max(self._stillborn, *(self._lost[one] for one in again), 0) >= _LOSSES:
-            what = "as they began" if self._stillborn >= _LOSSES else f"with part {max(again, key=lambda one: self._lost[one])} under way"
-            raise BadCluster(f"{self.work.name}: {_LOSSES} workers were lost {what} (memory ran out, or a crash inside a library), the last one so:\n{error}")
+            what = (
+                "as they began"
+                if self._stillborn >= _LOSSES
+                else f"with part {max(again, key=lambda one: self._lost[one])} under way"
+            )
+            raise BadCluster(
+                f"{self.work.name}: {_LOSSES} workers were lost {what} (memory ran out, or a crash inside a library),"
+                f" the last one so:\n{error}"
+            )
         todo.extendleft(reversed(again))
 
     def finish(self) -> None:

@@ -1,4 +1,5 @@
-"""Writes the demonstration's recordings: H.264 with AAC in MP4, MPEG-4 with MP3 in AVI, and WAV; the same bytes every time.
+"""Writes the demonstration's recordings: H.264 with AAC in MP4, MPEG-4 with MP3 in AVI, and WAV; the same bytes every
+time.
 
 One thread per encoder and the bit-exact flags keep the bytes independent of the machine's load and free of time stamps.
 """
@@ -48,16 +49,24 @@ class _Kind:
 
 
 # As MELD has them. "fast" is the AAC encoder's quick coder: the default one takes longer than the pictures.
-_MELD = _Kind("mp4", "libx264", {"preset": "ultrafast", "crf": "27", "threads": "1"}, MELD_FPS, "aac", {"aac_coder": "fast"})
+_MELD = _Kind(
+    "mp4", "libx264", {"preset": "ultrafast", "crf": "27", "threads": "1"}, MELD_FPS, "aac", {"aac_coder": "fast"}
+)
 # As IEMOCAP has them.
 _IEMOCAP = _Kind(
-    "avi", "mpeg4", {"flags": "+qscale", "global_quality": str(8 * 118), "g": "60", "threads": "1"}, IEMOCAP_FPS, "libmp3lame", {"compression_level": "7"}
+    "avi",
+    "mpeg4",
+    {"flags": "+qscale", "global_quality": str(8 * 118), "g": "60", "threads": "1"},
+    IEMOCAP_FPS,
+    "libmp3lame",
+    {"compression_level": "7"},
 )
 _BITS_PER_SECOND = 96_000  # of a sound track, per two channels
 
 
 def write_mp4(path: Path, pictures: Iterable[Image] | None, sound: NDArray[np.float32]) -> None:
-    """Writes a clip as MELD has them: H.264 at 23.976 fps, AAC at 48 kHz, and the index (moov) at the end, so that a truncated file cannot be read.
+    """Writes a clip as MELD has them: H.264 at 23.976 fps, AAC at 48 kHz, and the index (moov) at the end, so that a
+    truncated file cannot be read.
 
     Args:
         path: of the file.
@@ -68,7 +77,9 @@ def write_mp4(path: Path, pictures: Iterable[Image] | None, sound: NDArray[np.fl
 
 
 def write_avi(path: Path, pictures: Iterable[Image], sound: NDArray[np.float32]) -> None:
-    """Writes a video as IEMOCAP has them: MPEG-4 part 2 marked as DivX at 29.97 fps, with sound at 48 kHz; arguments as :func:`write_mp4`."""
+    """Writes a video as IEMOCAP has them: MPEG-4 part 2 marked as DivX at 29.97 fps, with sound at 48 kHz; arguments as
+    :func:`write_mp4`.
+    """
     _write(path, _IEMOCAP, pictures, sound)
 
 
@@ -105,14 +116,18 @@ def _video_frames(pictures: Iterable[Image], fps: Fraction) -> Iterator[av.Video
     for index, picture in enumerate(pictures):
         if picture is not before:
             # OpenCV converts ten times faster than FFmpeg's scaler here.
-            frame = av.VideoFrame.from_ndarray(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), dtype=np.uint8), format="yuv420p")
+            frame = av.VideoFrame.from_ndarray(
+                np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), dtype=np.uint8), format="yuv420p"
+            )
             before = picture
         frame.pts, frame.time_base = index, 1 / fps
         yield frame
 
 
 def _audio_stream(container: Any, kind: _Kind, channels: int) -> Any:
-    stream = container.add_stream(kind.audio_codec, rate=CLIP_RATE_HZ, layout=_LAYOUTS[channels], options=kind.audio_options)
+    stream = container.add_stream(
+        kind.audio_codec, rate=CLIP_RATE_HZ, layout=_LAYOUTS[channels], options=kind.audio_options
+    )
     stream.bit_rate = _BITS_PER_SECOND * channels // 2
     stream.codec_context.flags |= Flags.bitexact
     return stream
@@ -123,7 +138,9 @@ def _audio_frames(sound: NDArray[np.float32], frame_samples: int) -> Iterator[av
     fast = np.ascontiguousarray(soxr.resample(sound.T, SAMPLE_RATE_HZ, CLIP_RATE_HZ).T, dtype=np.float32)
     step = frame_samples or 1024
     for begin in range(0, fast.shape[1], step):
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(fast[:, begin : begin + step]), format="fltp", layout=_LAYOUTS[len(sound)])
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(fast[:, begin : begin + step]), format="fltp", layout=_LAYOUTS[len(sound)]
+        )
         frame.sample_rate, frame.pts, frame.time_base = CLIP_RATE_HZ, begin, Fraction(1, CLIP_RATE_HZ)
         yield frame
 

@@ -62,7 +62,17 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 
 # How a conversation moves, as (who starts, who answers); a dialogue of n turns walks along both at even pace.
 # n neutral, j joy, s surprise, d sadness, a anger, f fear, g disgust; x excited, r frustrated (IEMOCAP alone).
-_LETTERS = {"n": "neutral", "j": "joy", "s": "surprise", "d": "sadness", "a": "anger", "f": "fear", "g": "disgust", "x": "excited", "r": "frustrated"}
+_LETTERS = {
+    "n": "neutral",
+    "j": "joy",
+    "s": "surprise",
+    "d": "sadness",
+    "a": "anger",
+    "f": "fear",
+    "g": "disgust",
+    "x": "excited",
+    "r": "frustrated",
+}
 MELD_TRAJECTORIES: dict[str, tuple[str, str]] = {
     "escalation": ("nsaaa", "nnnaa"),
     "consolation": ("dddjj", "nnnnj"),
@@ -88,10 +98,12 @@ IEMOCAP_TRAJECTORIES: dict[str, tuple[str, str]] = {
 def emotions(rng: np.random.Generator, trajectory: tuple[str, str], turns: int, unexpected: float) -> list[str]:
     """The emotion of each turn of a dialogue.
 
-    Each emotion's first turn is kept, so that a dialogue always has every emotion of its trajectory; of the others, a share
-    ``unexpected`` becomes neutral, or, where it was neutral, another emotion of the same trajectory.
+    Each emotion's first turn is kept, so that a dialogue always has every emotion of its trajectory; of the others, a
+    share ``unexpected`` becomes neutral, or, where it was neutral, another emotion of the same trajectory.
     """
-    walked = [_LETTERS[path[int(turn / turns * len(path))]] for turn in range(turns) for path in (trajectory[turn % 2],)]
+    walked = [
+        _LETTERS[path[int(turn / turns * len(path))]] for turn in range(turns) for path in (trajectory[turn % 2],)
+    ]
     others = sorted({emotion for emotion in walked if emotion != "neutral"}) or ["joy", "surprise"]
     result: list[str] = []
     for emotion in walked:
@@ -102,7 +114,9 @@ def emotions(rng: np.random.Generator, trajectory: tuple[str, str], turns: int, 
 
 
 def shown(rng: np.random.Generator, emotion: str, misleading: float, palette: Sequence[str]) -> str:
-    """What one modality shows: ``emotion``, or with probability ``misleading`` another of ``palette``, every second time a plain one."""
+    """What one modality shows: ``emotion``, or with probability ``misleading`` another of ``palette``, every second
+    time a plain one.
+    """
     if rng.random() >= misleading:
         return emotion
     if emotion != "neutral" and rng.random() < 0.5:
@@ -112,7 +126,13 @@ def shown(rng: np.random.Generator, emotion: str, misleading: float, palette: Se
 
 
 def turns(
-    rng: np.random.Generator, config: Config, felt: Sequence[str], speakers: Sequence[str], palette: Sequence[str], said: set[str], tag: bool = False
+    rng: np.random.Generator,
+    config: Config,
+    felt: Sequence[str],
+    speakers: Sequence[str],
+    palette: Sequence[str],
+    said: set[str],
+    tag: bool = False,
 ) -> list[Turn]:
     """Makes a conversation.
 

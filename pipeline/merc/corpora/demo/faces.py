@@ -1,8 +1,8 @@
 """Drawn faces whose expression follows an emotion, for the demonstration corpus.
 
-A head is a patch of 200 x 260 pixels: a still base per actor (skin, shading, hair) onto which brows, eyes and mouth are drawn
-for every picture, then turned, scaled and laid over the room. The shading is what a Haar cascade looks for: eye sockets darker
-than forehead and cheeks, a bright ridge of the nose, a dark mouth.
+A head is a patch of 200 x 260 pixels: a still base per actor (skin, shading, hair) onto which brows, eyes and mouth are
+drawn for every picture, then turned, scaled and laid over the room. The shading is what a Haar cascade looks for: eye
+sockets darker than forehead and cheeks, a bright ridge of the nose, a dark mouth.
 """
 
 import math
@@ -59,10 +59,16 @@ class Expression:
 
     def mixed(self, other: "Expression", share: float) -> "Expression":
         """This expression with ``share`` (0 to 1) of another."""
-        return Expression(**{part.name: (1 - share) * getattr(self, part.name) + share * getattr(other, part.name) for part in fields(self)})
+        return Expression(
+            **{
+                part.name: (1 - share) * getattr(self, part.name) + share * getattr(other, part.name)
+                for part in fields(self)
+            }
+        )
 
 
-# After the textbook descriptions of facial action: raised brows and open mouth for surprise, lowered ones for anger, and so on.
+# After the textbook descriptions of facial action: raised brows and open mouth for surprise, lowered ones for anger,
+# and so on.
 EXPRESSIONS = {
     "neutral": Expression(),
     "joy": Expression(2, 3, 0, 0.72, 14, 1.4, 7, 0, 1.0, 0.7, 0, 0, 1.2),
@@ -114,14 +120,18 @@ class Motion:
     def drawn(cls, rng: np.random.Generator, seconds: float) -> "Motion":
         """Draws a movement for a recording of this many seconds."""
         across, up, turn = rng.uniform(0, 2 * np.pi, 3)
-        return cls((float(across), float(up), float(turn)), float(rng.uniform(0, seconds)) if rng.random() < 0.5 else -1.0)
+        return cls(
+            (float(across), float(up), float(turn)), float(rng.uniform(0, seconds)) if rng.random() < 0.5 else -1.0
+        )
 
     def blinks(self, seconds: float) -> bool:
         """Whether the eyes are shut at a time; a blink takes a tenth of a second or two."""
         return 0 <= seconds - self.blink_seconds < 0.12 and self.blink_seconds >= 0
 
     def moved(self, pose: Pose, shown: Expression, seconds: float) -> Pose:
-        """Where the head is at a time: its place, the expression's nod and tilt, and a swing as lively as the expression."""
+        """Where the head is at a time: its place, the expression's nod and tilt, and a swing as lively as the
+        expression.
+        """
         across, up, turn = self.phases
         size = pose.scale * shown.motion
         return Pose(
@@ -203,7 +213,9 @@ def _base(who: Look) -> tuple[Image, Plane]:
     fringe = face * (1 - _filled_ellipse((x, y + 26), (half_width + 4, half_height + 2)))
     neck = np.zeros_like(face)
     neck[200:, 72:129] = 1
-    ears = np.maximum(_filled_ellipse((x - half_width - 2, y - 4), (7, 16)), _filled_ellipse((x + half_width + 2, y - 4), (7, 16)))
+    ears = np.maximum(
+        _filled_ellipse((x - half_width - 2, y - 4), (7, 16)), _filled_ellipse((x + half_width + 2, y - 4), (7, 16))
+    )
     colours = np.zeros((PATCH_HEIGHT, PATCH_WIDTH, 3), np.float32)
     for mask, paint in (
         (back, hair * strands),
@@ -229,14 +241,30 @@ def _draw_brows_and_eyes(patch: Image, who: Look, shown: Expression) -> None:
         inner = (eye_x - side * (19 - shown.brow_gap * 0.5), _BROW_Y + 3 - shown.brow_inner)
         middle = (eye_x + side * 2, _BROW_Y - 3 - 0.5 * (shown.brow_inner + shown.brow_outer))
         outer = (eye_x + side * 20, _BROW_Y + 2 - shown.brow_outer)
-        cv2.polylines(patch, [np.array([_fixed(*inner), _fixed(*middle), _fixed(*outer)])], False, dark, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.polylines(
+            patch,
+            [np.array([_fixed(*inner), _fixed(*middle), _fixed(*outer)])],
+            False,
+            dark,
+            thickness,
+            cv2.LINE_AA,
+            _SUBPIXEL_BITS,
+        )
         height = max(1.0, 8.0 * shown.eye_open)
         centre = _fixed(eye_x, _EYE_Y)
-        cv2.ellipse(patch, centre, _fixed(15, height), 0, 0, 360, _tint(who.skin, 0.92), -1, cv2.LINE_AA, _SUBPIXEL_BITS)
-        cv2.ellipse(patch, centre, _fixed(7, min(7.0, height)), 0, 0, 360, (70, 52, 40), -1, cv2.LINE_AA, _SUBPIXEL_BITS)
-        cv2.ellipse(patch, centre, _fixed(3, min(3.0, height)), 0, 0, 360, (12, 10, 10), -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.ellipse(
+            patch, centre, _fixed(15, height), 0, 0, 360, _tint(who.skin, 0.92), -1, cv2.LINE_AA, _SUBPIXEL_BITS
+        )
+        cv2.ellipse(
+            patch, centre, _fixed(7, min(7.0, height)), 0, 0, 360, (70, 52, 40), -1, cv2.LINE_AA, _SUBPIXEL_BITS
+        )
+        cv2.ellipse(
+            patch, centre, _fixed(3, min(3.0, height)), 0, 0, 360, (12, 10, 10), -1, cv2.LINE_AA, _SUBPIXEL_BITS
+        )
         cv2.ellipse(patch, centre, _fixed(16, height + 1), 0, 180, 360, (36, 26, 22), 3, cv2.LINE_AA, _SUBPIXEL_BITS)
-        cv2.ellipse(patch, centre, _fixed(15, height + 0.5), 0, 0, 180, _tint(who.skin, 0.5), 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.ellipse(
+            patch, centre, _fixed(15, height + 0.5), 0, 0, 180, _tint(who.skin, 0.5), 1, cv2.LINE_AA, _SUBPIXEL_BITS
+        )
 
 
 def _draw_creases(patch: Image, who: Look, depth: float) -> None:
@@ -248,7 +276,15 @@ def _draw_creases(patch: Image, who: Look, depth: float) -> None:
         points = [_fixed(_MIDDLE_X + side * across, down) for across, down in ((15, 160), (26, 169), (34, 183))]
         cv2.polylines(patch, [np.array(points)], False, colour, 2, cv2.LINE_AA, _SUBPIXEL_BITS)
         if depth > 0.8:  # a wrinkled nose
-            cv2.line(patch, _fixed(_MIDDLE_X + side * 3, 128), _fixed(_MIDDLE_X + side * 9, 136), colour, 2, cv2.LINE_AA, _SUBPIXEL_BITS)
+            cv2.line(
+                patch,
+                _fixed(_MIDDLE_X + side * 3, 128),
+                _fixed(_MIDDLE_X + side * 9, 136),
+                colour,
+                2,
+                cv2.LINE_AA,
+                _SUBPIXEL_BITS,
+            )
 
 
 def _draw_mouth(patch: Image, who: Look, shown: Expression, speech: float) -> None:
@@ -259,7 +295,10 @@ def _draw_mouth(patch: Image, who: Look, shown: Expression, speech: float) -> No
     middle = _MOUTH_Y + 0.4 * shown.mouth_curve - shown.mouth_curve * along**2
     raised = shown.lip_raise * np.exp(-(((along - 0.35) / 0.4) ** 2))
     inner_top, inner_bottom = middle - 0.35 * opening * arch - raised * 0.7, middle + 0.65 * opening * arch
-    outer_top, outer_bottom = inner_top - 4.5 * shown.lips * arch - 0.8 - raised * 0.3, inner_bottom + 6 * shown.lips * arch + 0.8
+    outer_top, outer_bottom = (
+        inner_top - 4.5 * shown.lips * arch - 0.8 - raised * 0.3,
+        inner_bottom + 6 * shown.lips * arch + 0.8,
+    )
     lips = (round(who.skin[0] * 0.66), round(who.skin[1] * 0.45), round(who.skin[2] * 0.45))
 
     def outline(top: NDArray[np.float64], bottom: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -270,7 +309,13 @@ def _draw_mouth(patch: Image, who: Look, shown: Expression, speech: float) -> No
     if opening > 1.5 or shown.lip_raise > 2:
         cv2.fillPoly(patch, [outline(inner_top, inner_bottom)], (48, 20, 22), cv2.LINE_AA, _SUBPIXEL_BITS)
         if opening > 4 and shown.mouth_width > 1.1:  # a wide mouth shows its upper teeth
-            cv2.fillPoly(patch, [outline(inner_top + 0.8, np.minimum(inner_top + 5.5, inner_bottom))], (224, 220, 212), cv2.LINE_AA, _SUBPIXEL_BITS)
+            cv2.fillPoly(
+                patch,
+                [outline(inner_top + 0.8, np.minimum(inner_top + 5.5, inner_bottom))],
+                (224, 220, 212),
+                cv2.LINE_AA,
+                _SUBPIXEL_BITS,
+            )
     else:
         line = np.rint(np.stack([xs, middle], 1) * 2**_SUBPIXEL_BITS).astype(np.int32)
         cv2.polylines(patch, [line], False, (74, 34, 34), 2, cv2.LINE_AA, _SUBPIXEL_BITS)
@@ -296,7 +341,9 @@ def draw(picture: Image, who: Look, shown: Expression, pose: Pose, speech: float
     turn = cv2.getRotationMatrix2D(FACE_CENTRE, pose.degrees, pose.scale)
     turn[:, 2] += np.array([pose.x - FACE_CENTRE[0], pose.y - FACE_CENTRE[1]])
     height, width = picture.shape[:2]
-    corners = turn @ np.array([[0, PATCH_WIDTH, 0, PATCH_WIDTH], [0, 0, PATCH_HEIGHT, PATCH_HEIGHT], [1, 1, 1, 1]], dtype=np.float64)
+    corners = turn @ np.array(
+        [[0, PATCH_WIDTH, 0, PATCH_WIDTH], [0, 0, PATCH_HEIGHT, PATCH_HEIGHT], [1, 1, 1, 1]], dtype=np.float64
+    )
     left, top = np.maximum(np.floor(corners.min(1)).astype(int), 0)
     right, bottom = np.minimum(np.ceil(corners.max(1)).astype(int), (width, height))
     turn[:, 2] -= np.array([left, top])
@@ -328,11 +375,20 @@ def room(rng: np.random.Generator, width: int, height: int) -> Image:
         (height, width, 3) uint8 RGB.
     """
     colour = rng.uniform(100, 160) * rng.uniform(0.82, 1.12, 3)
-    light = np.linspace(rng.uniform(0.85, 1.1), rng.uniform(0.6, 0.85), height)[:, None] * np.linspace(1.0, rng.uniform(0.8, 1.1), width)[None, :]
+    light = (
+        np.linspace(rng.uniform(0.85, 1.1), rng.uniform(0.6, 0.85), height)[:, None]
+        * np.linspace(1.0, rng.uniform(0.8, 1.1), width)[None, :]
+    )
     wall = (light[:, :, None] * colour).astype(np.float32)
     for _ in range(int(rng.integers(3, 6))):
         x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
         wide, high = int(rng.integers(40, 150)), int(rng.integers(40, 180))
-        cv2.rectangle(wall, (x, y), (x + wide, y + high), tuple(float(value) for value in colour * rng.uniform(0.6, 1.2) * rng.uniform(0.9, 1.1, 3)), -1)
+        cv2.rectangle(
+            wall,
+            (x, y),
+            (x + wide, y + high),
+            tuple(float(value) for value in colour * rng.uniform(0.6, 1.2) * rng.uniform(0.9, 1.1, 3)),
+            -1,
+        )
     grain = rng.normal(0, 2.5, (height, width, 1))
     return np.asarray(np.clip(cv2.GaussianBlur(wall, (0, 0), 7) + grain, 0, 255), dtype=np.uint8)

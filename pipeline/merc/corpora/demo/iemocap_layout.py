@@ -1,9 +1,9 @@
 """The demonstration's IEMOCAP: the raw layout of the release, with the oddities of its annotations.
 
-What is odd: one utterance counts as happy only by the speaker's own rating; one rating of attributes is broken; one line of a
-transcription ends in ``_MXX0`` and has neither sound nor label; two lines have no id; two turns overlap and stand in the
-transcription in the other order than they begin; one dialogue id ends in ``a``, one in ``b``; some utterances have no majority
-(``xxx``), some ratings are empty or double; files ``._…`` and ``*.anvil`` lie about.
+What is odd: one utterance counts as happy only by the speaker's own rating; one rating of attributes is broken; one
+line of a transcription ends in ``_MXX0`` and has neither sound nor label; two lines have no id; two turns overlap and
+stand in the transcription in the other order than they begin; one dialogue id ends in ``a``, one in ``b``; some
+utterances have no majority (``xxx``), some ratings are empty or double; files ``._…`` and ``*.anvil`` lie about.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,8 @@ NAME = "demo-iemocap"
 RELEASE = "IEMOCAP_full_release"
 WIDTH, HEIGHT, LETTERBOX = 720, 480, 60
 
-# Id and trajectory; the first six hold all sessions, a dialogue of the fixed validation set (Ses01M_impro01), and all that is odd.
+# Id and trajectory; the first six hold all sessions, a dialogue of the fixed validation set (Ses01M_impro01), and all
+# that is odd.
 DIALOGUES = (
     ("Ses01F_impro03", "wedding"),
     ("Ses01M_impro01", "making up"),
@@ -55,7 +56,14 @@ _LABELS = {
     "anger": ("ang", "Anger", (2, 4, 4)),
     "frustrated": ("fru", "Frustration", (2, 3, 3)),
 }
-_NEXT_TO = {"neutral": "frustrated", "joy": "excited", "excited": "joy", "sadness": "frustrated", "anger": "frustrated", "frustrated": "anger"}
+_NEXT_TO = {
+    "neutral": "frustrated",
+    "joy": "excited",
+    "excited": "joy",
+    "sadness": "frustrated",
+    "anger": "frustrated",
+    "frustrated": "anger",
+}
 
 
 @dataclass(frozen=True)
@@ -116,10 +124,14 @@ def script(config: Config) -> list[Recording]:
 
 def _recording(config: Config, dialogue_id: str, trajectory: str, said: set[str]) -> Recording:
     rng = demo_dialogues.generator(config.seed, NAME, dialogue_id)
-    felt = demo_dialogues.emotions(rng, demo_dialogues.IEMOCAP_TRAJECTORIES[trajectory], config.iemocap_turns, config.unexpected_turns)
+    felt = demo_dialogues.emotions(
+        rng, demo_dialogues.IEMOCAP_TRAJECTORIES[trajectory], config.iemocap_turns, config.unexpected_turns
+    )
     speakers = ("F", "M") if rng.random() < 0.5 else ("M", "F")
     turns = demo_dialogues.turns(rng, config, felt, speakers, PALETTE, said, tag=True)
-    happy = [index for index, emotion in enumerate(felt) if emotion == "joy"] if dialogue_id == _SELF_RATED_HAPPY_IN else []
+    happy = (
+        [index for index, emotion in enumerate(felt) if emotion == "joy"] if dialogue_id == _SELF_RATED_HAPPY_IN else []
+    )
     spoken: list[Spoken] = []
     clock = _LEAD_SECONDS
     counts = {"F": 0, "M": 0}
@@ -138,7 +150,9 @@ def _recording(config: Config, dialogue_id: str, trajectory: str, said: set[str]
     return Recording(dialogue_id, tuple(spoken))
 
 
-def _votes(rng: np.random.Generator, emotion: str, letter: str, *, self_rated: bool, undecided: bool) -> tuple[str, list[str]]:
+def _votes(
+    rng: np.random.Generator, emotion: str, letter: str, *, self_rated: bool, undecided: bool
+) -> tuple[str, list[str]]:
     """The official code, and the lines of three external raters and of the speaker."""
     code, word, _ = _LABELS[emotion]
     near = _LABELS[_NEXT_TO[emotion]][1]
@@ -152,10 +166,15 @@ def _votes(rng: np.random.Generator, emotion: str, letter: str, *, self_rated: b
         given = [f"{word};", f"{word};", third]
         own = ";" if rng.random() < 0.1 else own
     raters = ("E2", "E3", "E4")
-    return code, [*(f"C-{rater}:\t{words}\t()" for rater, words in zip(raters, given, strict=True)), f"C-{letter}1:\t{own}\t()"]
+    return code, [
+        *(f"C-{rater}:\t{words}\t()" for rater, words in zip(raters, given, strict=True)),
+        f"C-{letter}1:\t{own}\t()",
+    ]
 
 
-def _attributes(rng: np.random.Generator, turn: Turn, letter: str, *, broken: bool) -> tuple[tuple[float, float, float], list[str]]:
+def _attributes(
+    rng: np.random.Generator, turn: Turn, letter: str, *, broken: bool
+) -> tuple[tuple[float, float, float], list[str]]:
     """Means and lines of two external raters, and the speaker's own line."""
     typical = np.array(_LABELS[turn.emotion][2])
     given = np.clip(typical + rng.integers(-1, 2, (2, 3)) * (rng.random((2, 3)) < 0.4), 1, 5)
@@ -172,13 +191,20 @@ def write_annotations(root: Path, recordings: list[Recording]) -> None:
     """Writes ``EmoEvaluation`` and ``transcriptions`` of all dialogues, and the files that lie about."""
     for recording in recordings:
         dialogs = root / RELEASE / recording.session / "dialog"
-        evaluation, transcription = dialogs / "EmoEvaluation" / f"{recording.dialogue_id}.txt", dialogs / "transcriptions" / f"{recording.dialogue_id}.txt"
+        evaluation, transcription = (
+            dialogs / "EmoEvaluation" / f"{recording.dialogue_id}.txt",
+            dialogs / "transcriptions" / f"{recording.dialogue_id}.txt",
+        )
         for path, text in ((evaluation, _evaluation(recording)), (transcription, _transcription(recording))):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text.encode("ascii"))
         categorical = dialogs / "EmoEvaluation" / "Categorical" / f"{recording.dialogue_id}_e2_cat.txt"
         categorical.parent.mkdir(exist_ok=True)
-        categorical.write_bytes("".join(f"{one.utterance_id} :{one.rating[0].split(chr(9))[1]} ()\n" for one in recording.spoken).encode("ascii"))
+        categorical.write_bytes(
+            "".join(f"{one.utterance_id} :{one.rating[0].split(chr(9))[1]} ()\n" for one in recording.spoken).encode(
+                "ascii"
+            )
+        )
         for stray in (evaluation.with_name(f"._{evaluation.name}"), evaluation.with_suffix(".anvil")):
             stray.write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00")
 
@@ -187,17 +213,27 @@ def _evaluation(recording: Recording) -> str:
     blocks = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n"]
     for one in sorted(recording.spoken, key=lambda one: one.utterance_id):
         means = ", ".join(f"{value:.4f}" for value in one.attributes)
-        lines = [f"[{one.start_seconds:.4f} - {one.end_seconds:.4f}]\t{one.utterance_id}\t{one.code}\t[{means}]", *one.rating]
+        lines = [
+            f"[{one.start_seconds:.4f} - {one.end_seconds:.4f}]\t{one.utterance_id}\t{one.code}\t[{means}]",
+            *one.rating,
+        ]
         blocks.append("".join(f"{line}\n" for line in lines))
     return "\n".join([*blocks, ""])
 
 
 def _transcription(recording: Recording) -> str:
-    lines = [f"{one.utterance_id} [{one.start_seconds:08.4f}-{one.end_seconds:08.4f}]: {one.turn.text}" for one in recording.spoken]
+    lines = [
+        f"{one.utterance_id} [{one.start_seconds:08.4f}-{one.end_seconds:08.4f}]: {one.turn.text}"
+        for one in recording.spoken
+    ]
     # The transcribers wrote down the interruption first.
     lines[_OVERLAP_AT - 1 : _OVERLAP_AT + 1] = lines[_OVERLAP_AT - 1 : _OVERLAP_AT + 1][::-1]
     if recording.dialogue_id == _WITHOUT_EVALUATION_IN:
-        lines.insert(3, f"{recording.dialogue_id}_MXX0 [{recording.spoken[2].end_seconds:08.4f}-{recording.spoken[3].start_seconds:08.4f}]: Mm-hm.")
+        lines.insert(
+            3,
+            f"{recording.dialogue_id}_MXX0"
+            f" [{recording.spoken[2].end_seconds:08.4f}-{recording.spoken[3].start_seconds:08.4f}]: Mm-hm.",
+        )
     if recording.dialogue_id == _WITHOUT_ID_IN:
         lines[2:2] = ["M: Yeah.", "F:[LAUGHTER]"]
     return "".join(f"{line}\r\n" for line in lines)
@@ -211,7 +247,9 @@ def write_recording(root: Path, seed: int, recording: Recording) -> None:
     samples = round(recording.seconds * SAMPLE_RATE_HZ)
     alone = np.zeros((2, samples), np.float32)
     for one in recording.spoken:
-        sound = demo_voices.speak(rng, actors[one.turn.speaker].voice, demo_dialogues.manner(one.turn), one.turn.seconds)
+        sound = demo_voices.speak(
+            rng, actors[one.turn.speaker].voice, demo_dialogues.manner(one.turn), one.turn.seconds
+        )
         begin = one.span.start
         alone[order.index(one.turn.speaker), begin : begin + len(sound)] += sound[: samples - begin]
     channels = alone + np.float32(_CROSSTALK) * alone[::-1]
@@ -230,7 +268,11 @@ def _actor(seed: int, recording: Recording, letter: str) -> demo_dialogues.Actor
 
 
 def _pictures(
-    rng: np.random.Generator, recording: Recording, actors: list[demo_dialogues.Actor], letters: tuple[str, str], alone: NDArray[np.float32]
+    rng: np.random.Generator,
+    recording: Recording,
+    actors: list[demo_dialogues.Actor],
+    letters: tuple[str, str],
+    alone: NDArray[np.float32],
 ) -> Iterator[demo_faces.Image]:
     """Both actors side by side, the marked one on the left, black bars above and below; who is silent looks plain."""
     rate = float(demo_clips.IEMOCAP_FPS)
@@ -241,7 +283,9 @@ def _pictures(
     for index, actor in enumerate(actors):
         view = still[LETTERBOX : HEIGHT - LETTERBOX, index * half : (index + 1) * half]
         view[...] = demo_faces.room(rng, half, high)
-        pose = demo_faces.Pose(half / 2 + rng.uniform(-15, 15), high / 2 + rng.uniform(0, 12), rng.uniform(0.78, 0.92), rng.uniform(-2, 2))
+        pose = demo_faces.Pose(
+            half / 2 + rng.uniform(-15, 15), high / 2 + rng.uniform(0, 12), rng.uniform(0.78, 0.92), rng.uniform(-2, 2)
+        )
         demo_faces.draw_shoulders(view, actor.look, pose)
         motion = demo_faces.Motion.drawn(rng, recording.seconds)
         halves.append((actor, letters[index], pose, motion, demo_voices.openness(alone[index], count, rate)))
@@ -252,7 +296,14 @@ def _pictures(
             for index, (actor, letter, pose, motion, speech) in enumerate(halves):
                 shown = _expression_at(recording, letter, seconds)
                 view = picture[LETTERBOX : HEIGHT - LETTERBOX, index * half : (index + 1) * half]
-                demo_faces.draw(view, actor.look, shown, motion.moved(pose, shown, seconds), float(speech[number]), blink=motion.blinks(seconds))
+                demo_faces.draw(
+                    view,
+                    actor.look,
+                    shown,
+                    motion.moved(pose, shown, seconds),
+                    float(speech[number]),
+                    blink=motion.blinks(seconds),
+                )
         yield picture
 
 

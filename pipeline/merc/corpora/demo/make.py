@@ -1,4 +1,5 @@
-"""A small corpus made by code, in the raw layouts of MELD and of IEMOCAP, so that everything runs without either of them.
+"""A small corpus made by code, in the raw layouts of MELD and of IEMOCAP, so that everything runs without either of
+them.
 
     raw/demo-meld/      three CSV files, three folders of clips             see meld_layout.py
     raw/demo-iemocap/   IEMOCAP_full_release/Session1 … Session5            see iemocap_layout.py
@@ -37,8 +38,8 @@ _Job = tuple[Callable[..., None], Path, int, meld_layout.Clip | iemocap_layout.R
 def make(raw: Path, config: Config, *, workers: int = _WORKERS) -> None:
     """Writes ``raw/demo-meld`` and ``raw/demo-iemocap``, replacing what is there.
 
-    Both are made in a temporary folder beside them and renamed when they are whole, so that a killed run leaves no half corpus, and
-    two runs at a time do not mix.
+    Both are made in a temporary folder beside them and renamed when they are whole, so that a killed run leaves no half
+    corpus, and two runs at a time do not mix.
 
     Args:
         raw: the folder of the corpora.
@@ -65,7 +66,9 @@ def _remove_leftovers(raw: Path) -> None:
 
 
 def _put(folder: Path, target: Path, *, replace: bool) -> None:
-    """Renames ``folder``; where ``target`` came into being meanwhile, another run made it, and whoever asked for that one may be reading it."""
+    """Renames ``folder``; where ``target`` came into being meanwhile, another run made it, and whoever asked for that
+    one may be reading it.
+    """
     if replace:
         files.replace_folder(folder, target)
         return

@@ -12,8 +12,10 @@ What is odd, by split, dialogue (in order of the file) and utterance (position),
 - test 0/2 has a faulty clip, merged with the next utterance, and the replacement ``final_videos_testdia…``;
 - test 1/1 has a clip that goes on after its annotation has ended;
 - test 1/3 has an annotation that ends where it begins;
-- train holds a file ``._dia0_utt0.mp4`` as archives made on a Mac do; its dialogue 2 does not exist, its second dialogue lacks Utterance_ID 3;
-- three train texts are damaged as in older copies, one of them in the encoding of its line; the second ``Sr No.`` of train stands twice.
+- train holds a file ``._dia0_utt0.mp4`` as archives made on a Mac do; its dialogue 2 does not exist, its second
+  dialogue lacks Utterance_ID 3;
+- three train texts are damaged as in older copies, one of them in the encoding of its line; the second ``Sr No.`` of
+  train stands twice.
 """
 
 import csv
@@ -38,18 +40,31 @@ from merc.records.media import SAMPLE_RATE_HZ
 NAME = "demo-meld"
 WIDTH, HEIGHT = 640, 360
 FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
-COLUMNS = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime".split(",")
+COLUMNS = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime".split(
+    ","
+)
 
 # Name → is a woman. The first six are in most dialogues, like a series' main cast; the others are guests.
-CAST = {"Nora": True, "Felix": False, "Ida": True, "Tom": False, "Priya": True, "Hugo": False, "Mina": True, "Oskar": False}
+CAST = {
+    "Nora": True,
+    "Felix": False,
+    "Ida": True,
+    "Tom": False,
+    "Priya": True,
+    "Hugo": False,
+    "Mina": True,
+    "Oskar": False,
+}
 _MAIN_CAST = 6
-# Trajectories in the order of the dialogues, from the first again when they are used up; dev and test have all emotions, too.
+# Trajectories in the order of the dialogues, from the first again when they are used up; dev and test have all
+# emotions, too.
 _PLAYED = {
     "train": tuple(demo_dialogues.MELD_TRAJECTORIES),
     "dev": ("escalation", "bad meal", "dread", "consolation"),
     "test": ("dread", "bickering", "consolation", "bad meal", "surprise", "bad news"),
 }
-# Turns of the dialogues of a split, in order, from the start given here. Nine numbers against ten trajectories, so that length does not tell the trajectory.
+# Turns of the dialogues of a split, in order, from the start given here. Nine numbers against ten trajectories, so that
+# length does not tell the trajectory.
 _TURNS = (9, 12, 8, 7, 10, 11, 5, 9, 6)
 _FIRST_TURNS = {"train": 4, "dev": 3, "test": 0}
 _ODD = {
@@ -123,7 +138,10 @@ def script(config: Config) -> dict[str, list[Line]]:
     """Split → its utterances, in order."""
     said: set[str] = set()
     sizes = {"train": config.meld_train_dialogues, "dev": config.meld_dev_dialogues, "test": config.meld_test_dialogues}
-    return {split: [line for ordinal in range(count) for line in _dialogue(config, split, ordinal, said)] for split, count in sizes.items()}
+    return {
+        split: [line for ordinal in range(count) for line in _dialogue(config, split, ordinal, said)]
+        for split, count in sizes.items()
+    }
 
 
 def _dialogue(config: Config, split: str, ordinal: int, said: set[str]) -> Iterator[Line]:
@@ -144,7 +162,18 @@ def _dialogue(config: Config, split: str, ordinal: int, said: set[str]) -> Itera
         odd = _ODD.get((split, ordinal, position), "")
         length = round(turn.seconds * 1000)
         utterance_id = position + ((split, ordinal) == _SKIPPED_UTTERANCE[:2] and position >= _SKIPPED_UTTERANCE[2])
-        yield Line(split, dialogue_id, utterance_id, turn, listener, season, episode, clock, clock + (0 if odd == "zero_duration" else length), odd)
+        yield Line(
+            split,
+            dialogue_id,
+            utterance_id,
+            turn,
+            listener,
+            season,
+            episode,
+            clock,
+            clock + (0 if odd == "zero_duration" else length),
+            odd,
+        )
         clock += length + int(rng.integers(40, 900))
 
 
@@ -173,9 +202,23 @@ def write_annotations(root: Path, script_by_split: dict[str, list[Line]]) -> Non
             serial = number - 1 if split == "train" and number == 3 else number
             turn = line.turn
             # Both forms of hours occur in every file.
-            times = [_clock(milliseconds, two_digits=line.dialogue_id % 2 == 0) for milliseconds in (line.start_ms, line.end_ms)]
+            times = [
+                _clock(milliseconds, two_digits=line.dialogue_id % 2 == 0)
+                for milliseconds in (line.start_ms, line.end_ms)
+            ]
             writer.writerow(
-                [serial, words, turn.speaker, turn.emotion, _sentiment(turn), line.dialogue_id, line.utterance_id, line.season, line.episode, *times]
+                [
+                    serial,
+                    words,
+                    turn.speaker,
+                    turn.emotion,
+                    _sentiment(turn),
+                    line.dialogue_id,
+                    line.utterance_id,
+                    line.season,
+                    line.episode,
+                    *times,
+                ]
             )
         data = text.getvalue().encode("utf-8").replace(_CP1252_MARK.encode("utf-8"), "’".encode("cp1252"))
         (root / f"{split}_sent_emo.csv").write_bytes(data)
@@ -249,7 +292,9 @@ def _sound(rng: np.random.Generator, clip: Clip, voice: demo_voices.Wave) -> NDA
     return np.stack([share * voice + demo_voices.background(rng, len(voice)) for share in pan]).astype(np.float32)
 
 
-def _pictures(rng: np.random.Generator, seed: int, clip: Clip, voices: list[demo_voices.Wave]) -> Iterator[demo_faces.Image]:
+def _pictures(
+    rng: np.random.Generator, seed: int, clip: Clip, voices: list[demo_voices.Wave]
+) -> Iterator[demo_faces.Image]:
     """The clip's pictures: each speaker in a close-up, sometimes with a smaller silent listener at the side."""
     place = demo_faces.room(demo_dialogues.generator(seed, NAME, "room", clip.room), WIDTH, HEIGHT)
     ends = np.cumsum([len(voice) for voice in voices]) / SAMPLE_RATE_HZ
@@ -262,7 +307,15 @@ def _pictures(rng: np.random.Generator, seed: int, clip: Clip, voices: list[demo
             continue
         turn = clip.turns[min(index, len(clip.turns) - 1)]
         shown = demo_dialogues.expression(turn) if index < len(clip.turns) else demo_faces.EXPRESSIONS["neutral"]
-        yield from _close_up(rng, place, _actor(seed, turn.speaker), shown, _actor(seed, clip.listener) if clip.listener else None, voice, count)
+        yield from _close_up(
+            rng,
+            place,
+            _actor(seed, turn.speaker),
+            shown,
+            _actor(seed, clip.listener) if clip.listener else None,
+            voice,
+            count,
+        )
 
 
 def _close_up(
@@ -277,10 +330,14 @@ def _close_up(
     speech = demo_voices.openness(voice, count, float(demo_clips.MELD_FPS))
     side = 1 if rng.random() < 0.5 else -1
     middle = WIDTH / 2 - side * (60 if listener else 0)
-    pose = demo_faces.Pose(middle + rng.uniform(-40, 40), rng.uniform(180, 192), rng.uniform(0.8, 0.98), rng.uniform(-2, 2))
+    pose = demo_faces.Pose(
+        middle + rng.uniform(-40, 40), rng.uniform(180, 192), rng.uniform(0.8, 0.98), rng.uniform(-2, 2)
+    )
     still = place.copy()
     if listener:
-        aside = demo_faces.Pose(WIDTH / 2 + side * rng.uniform(200, 235), rng.uniform(170, 200), rng.uniform(0.42, 0.5), rng.uniform(-3, 3))
+        aside = demo_faces.Pose(
+            WIDTH / 2 + side * rng.uniform(200, 235), rng.uniform(170, 200), rng.uniform(0.42, 0.5), rng.uniform(-3, 3)
+        )
         demo_faces.draw_shoulders(still, listener.look, aside)
         demo_faces.draw(still, listener.look, demo_faces.EXPRESSIONS["neutral"], aside)
     demo_faces.draw_shoulders(still, speaker.look, pose)
@@ -290,7 +347,14 @@ def _close_up(
         if index % demo_clips.PICTURES_PER_DRAWING == 0:
             picture = still.copy()
             seconds = index / float(demo_clips.MELD_FPS)
-            demo_faces.draw(picture, speaker.look, shown, motion.moved(pose, shown, seconds), float(speech[index]), blink=motion.blinks(seconds))
+            demo_faces.draw(
+                picture,
+                speaker.look,
+                shown,
+                motion.moved(pose, shown, seconds),
+                float(speech[index]),
+                blink=motion.blinks(seconds),
+            )
         yield picture
 
 

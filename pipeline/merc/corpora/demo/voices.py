@@ -1,7 +1,8 @@
 """Synthetic voices whose pitch, loudness, tempo and timbre follow an emotion, for the demonstration corpus.
 
-A source-filter model, computed as a sum of harmonics: the fundamental follows a contour, each harmonic is weighted by the
-spectral tilt of the voice and by the formants of the vowel that is being said, and breath is noise through the same formants.
+A source-filter model, computed as a sum of harmonics: the fundamental follows a contour, each harmonic is weighted by
+the spectral tilt of the voice and by the formants of the vowel that is being said, and breath is noise through the same
+formants.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from merc.records.media import SAMPLE_RATE_HZ
 
-_STEP_SECONDS = 0.01  # the control rate: formants, tilt and loudness change this often, in between they are interpolated
+_STEP_SECONDS = (
+    0.01  # the control rate: formants, tilt and loudness change this often, in between they are interpolated
+)
 _HIGHEST_HZ = 5_500.0
 
 Wave = NDArray[np.float32]
@@ -50,7 +53,8 @@ class Manner:
         return Manner(*((1 - share) * mine + share * its for mine, its in pairs))
 
 
-# Directions after the acoustic profiles of Banse & Scherer (1996), Juslin & Laukka (2003); sizes are the demonstration's own.
+# Directions after the acoustic profiles of Banse & Scherer (1996), Juslin & Laukka (2003); sizes are the
+# demonstration's own.
 MANNERS = {
     "neutral": Manner(1.00, 2.5, -2, 0, 4.3, -12, 0.05, 0.05, 0.0),
     "joy": Manner(1.30, 6.0, 1, 3, 5.2, -9, 0.05, 0.02, 0.0),
@@ -64,7 +68,18 @@ MANNERS = {
 }
 
 # First three formants in Hz of a male adult; Peterson & Barney (1952), rounded.
-_VOWELS = np.array([(730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240), (660, 1720, 2410), (500, 1500, 2500)], float)
+_VOWELS = np.array(
+    [
+        (730, 1090, 2440),
+        (530, 1840, 2480),
+        (270, 2290, 3010),
+        (570, 840, 2410),
+        (300, 870, 2240),
+        (660, 1720, 2410),
+        (500, 1500, 2500),
+    ],
+    float,
+)
 _BANDWIDTHS_HZ = np.array([80.0, 100.0, 140.0])
 
 
@@ -85,7 +100,9 @@ def voice(rng: np.random.Generator, *, female: bool) -> Voice:
 
 
 def _syllables(rng: np.random.Generator, manner: Manner, seconds: float) -> tuple[Track, Track, NDArray[np.float64]]:
-    """Per control step: which syllable it is (fractional), loudness from 0 to 1, and per syllable its vowel's formants."""
+    """Per control step: which syllable it is (fractional), loudness from 0 to 1, and per syllable its vowel's
+    formants.
+    """
     count = max(2, round(manner.syllables_per_second * seconds))
     weights = rng.uniform(0.75, 1.25, count)
     edges = np.concatenate([[0], np.cumsum(weights)]) / weights.sum() * seconds
@@ -105,11 +122,16 @@ def _melody(rng: np.random.Generator, manner: Manner, position: Track, seconds: 
     along = position / position.max()
     semitones = np.interp(position, np.arange(count + 1), accents) + manner.slope_semitones * (along - 0.5)
     steps = np.arange(len(position)) * _STEP_SECONDS
-    return np.asarray(semitones + manner.tremor_semitones * np.sin(2 * np.pi * 6 * steps) + 12 * np.log2(manner.pitch), dtype=np.float64)
+    return np.asarray(
+        semitones + manner.tremor_semitones * np.sin(2 * np.pi * 6 * steps) + 12 * np.log2(manner.pitch),
+        dtype=np.float64,
+    )
 
 
 def _formant_gain(hertz: Track, formants: Track) -> Track:
-    """(steps, frequencies) gain of a cascade of resonances; ``hertz`` (steps or 1, frequencies), ``formants`` (steps, 3)."""
+    """(steps, frequencies) gain of a cascade of resonances; ``hertz`` (steps or 1, frequencies), ``formants`` (steps,
+    3).
+    """
     gain = np.ones((len(formants), hertz.shape[1]))
     for index, bandwidth in enumerate(_BANDWIDTHS_HZ):
         centre = formants[:, index : index + 1]
@@ -180,7 +202,9 @@ def background(rng: np.random.Generator, samples: int, level_db: float = -58.0) 
 
 
 def openness(sound: Wave, instants: int, rate_hz: float) -> Track:
-    """How far the mouth is open, 0 to 1, at each of ``instants`` pictures of a recording with ``rate_hz`` pictures a second."""
+    """How far the mouth is open, 0 to 1, at each of ``instants`` pictures of a recording with ``rate_hz`` pictures a
+    second.
+    """
     window = SAMPLE_RATE_HZ // 20
     power = np.convolve(sound.astype(np.float64) ** 2, np.ones(window) / window, mode="same")
     at = np.minimum((np.arange(instants) / rate_hz * SAMPLE_RATE_HZ).astype(int), len(power) - 1)

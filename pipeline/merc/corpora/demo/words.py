@@ -20,10 +20,28 @@ _SLOTS: dict[str, tuple[str, ...]] = {
         "the exam",
         "the boat",
     ),
-    "who": ("my sister", "the neighbour", "your brother", "the landlord", "our teacher", "the doctor", "my boss", "the plumber", "your aunt"),
+    "who": (
+        "my sister",
+        "the neighbour",
+        "your brother",
+        "the landlord",
+        "our teacher",
+        "the doctor",
+        "my boss",
+        "the plumber",
+        "your aunt",
+    ),
     "later": ("today", "tomorrow", "on Monday", "at noon", "after work", "next week", "tonight"),
     "before": ("last night", "on Sunday", "this morning", "yesterday", "at lunch", "last week"),
-    "where": ("at the station", "in the kitchen", "downstairs", "at the office", "by the lake", "in the hall", "across the street"),
+    "where": (
+        "at the station",
+        "in the kitchen",
+        "downstairs",
+        "at the office",
+        "by the lake",
+        "in the hall",
+        "across the street",
+    ),
     "glad": ("happy", "so glad", "delighted"),
     "good": ("wonderful", "great", "lovely"),
     "sorry": ("sad", "lonely", "heartbroken"),
@@ -135,7 +153,9 @@ def sentence(rng: np.random.Generator, emotion: str) -> str:
         emotion: a key of :data:`merc.corpora.demo.faces.EXPRESSIONS`.
     """
     templates = _SENTENCES[emotion]
-    filled = templates[rng.integers(len(templates))].format_map({name: words[rng.integers(len(words))] for name, words in _SLOTS.items()})
+    filled = templates[rng.integers(len(templates))].format_map(
+        {name: words[rng.integers(len(words))] for name, words in _SLOTS.items()}
+    )
     return _BEGIN.sub(lambda begin: begin.group().upper(), filled)
 
 
@@ -154,11 +174,20 @@ def new_sentence(rng: np.random.Generator, emotion: str, said: set[str]) -> str:
 
 
 # Marks that transcribers set before or after a text, by what the words sound like.
-_TAGS = {"joy": "[LAUGHTER]", "excited": "[LAUGHTER]", "sadness": "[BREATHING]", "frustrated": "[breathing]", "neutral": "[LIPSMACK]", "anger": "[GARBAGE]"}
+_TAGS = {
+    "joy": "[LAUGHTER]",
+    "excited": "[LAUGHTER]",
+    "sadness": "[BREATHING]",
+    "frustrated": "[breathing]",
+    "neutral": "[LIPSMACK]",
+    "anger": "[GARBAGE]",
+}
 
 
 def tagged(rng: np.random.Generator, text: str, emotion: str) -> str:
-    """Sets a transcriber's mark to about one text in six, as IEMOCAP's transcripts have them; apostrophes become ASCII there."""
+    """Sets a transcriber's mark to about one text in six, as IEMOCAP's transcripts have them; apostrophes become ASCII
+    there.
+    """
     plain = text.replace("’", "'").replace("…", "...")
     tag = _TAGS.get(emotion)
     if tag is None or rng.random() > 1 / 6:

@@ -27,16 +27,22 @@ class CorpusConfig(Settings):
     check_counts: bool = True
     """Whether the counts are compared with those of the official distribution, and a deviation is reported."""
     encoding: str = UTF_8
-    """Encoding of the annotations, where they are text files: ``gbk``, ``cp1251``, ``utf-16``, …; of UTF-8, single lines may be cp1252."""
+    """Encoding of the annotations, where they are text files: ``gbk``, ``cp1251``, ``utf-16``, …; of UTF-8, single
+    lines may be cp1252.
+    """
     links: Literal["follow", "refuse"] = "follow"
-    """``follow`` symbolic links that lead out of the corpus's folder, as the caches of DVC and git-annex and splits on another disk do; ``refuse`` them
-    in a corpus that strangers packed."""
+    """``follow`` symbolic links that lead out of the corpus's folder, as the caches of DVC and git-annex and splits on
+    another disk do; ``refuse`` them in a corpus that strangers packed.
+    """
     redistribution: str = ""
-    """Terms under which what is made of the corpus may be passed on, in words for the dataset card (a licence); empty: it must not be. Set it for a corpus
-    of your own."""
+    """Terms under which what is made of the corpus may be passed on, in words for the dataset card (a licence); empty:
+    it must not be. Set it for a corpus of your own.
+    """
     made_by: str = ""
-    """Module ``FOLDER.NAME`` below ``merc.corpora`` (``demo.make``) whose ``make(raw, config)`` makes the corpus when it is not
-    there, with the ``Config`` of ``FOLDER/config.py``, filled with the block ``FOLDER``; empty for a real one."""
+    """Module ``FOLDER.NAME`` below ``merc.corpora`` (``demo.make``) whose ``make(raw, config)`` makes the corpus when
+    it is not there, with the ``Config`` of ``FOLDER/config.py``, filled with the block ``FOLDER``; empty for a real
+    one.
+    """
 
     @field_validator("encoding")
     @classmethod
@@ -44,7 +50,10 @@ class CorpusConfig(Settings):
         try:
             bytes(4).decode(encoding)
         except (LookupError, ValueError) as error:
-            raise ValueError("the name of an encoding is expected, as Python has it: utf-8, utf-16, gbk, big5, shift_jis, cp1251, cp1252, …") from error
+            raise ValueError(
+                "the name of an encoding is expected, as Python has it: utf-8, utf-16, gbk, big5, shift_jis, cp1251,"
+                " cp1252, …"
+            ) from error
         return encoding
 
 
@@ -58,8 +67,10 @@ class Reading:
         deviations: one line per expected count that is not met, and per setting that the data speak against.
         checks: JSON-able facts on how far the data confirm the settings; they go into the manifest's record.
         labels: the label set, where the corpus brings its own; None: the one that the settings name.
-        source: what the corpus was read with next to itself, and where that is available; goes behind :attr:`CorpusReader.SOURCE`.
-        missing: modality → utterance id → path of the file that is not there, of the media that will be decoded; ``--max-failed`` says how many may be.
+        source: what the corpus was read with next to itself, and where that is available; goes behind
+            :attr:`CorpusReader.SOURCE`.
+        missing: modality → utterance id → path of the file that is not there, of the media that will be decoded;
+            ``--max-failed`` says how many may be.
     """
 
     dialogues: list[Dialogue]
@@ -99,7 +110,9 @@ class CorpusReader(ABC):
         return Encoding(self.config.encoding, f"{self.key}.encoding")
 
     def others_in(self, root: Path, raw: Path) -> frozenset[str]:
-        """Folders that are not looked into for the corpus: those of other datasets, where all of them share ``root``."""
+        """Folders that are not looked into for the corpus: those of other datasets, where all of them share
+        ``root``.
+        """
         return self._others if root == raw else frozenset()
 
     @abstractmethod
@@ -113,7 +126,7 @@ class CorpusReader(ABC):
             splits: the splits that are wanted, a subset of train, dev, test.
 
         Raises:
-            RawDataMissing: if annotations are missing or of another shape, or not one file is there of media that are needed;
-                the message holds the expected tree, what of it was found, and where the corpus is asked for. Where some are there,
-                the others are :attr:`Reading.missing`.
+            RawDataMissing: if annotations are missing or of another shape, or not one file is there of media that are
+                needed; the message holds the expected tree, what of it was found, and where the corpus is asked for.
+                Where some are there, the others are :attr:`Reading.missing`.
         """

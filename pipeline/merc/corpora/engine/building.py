@@ -10,12 +10,20 @@ from merc.records import manifest
 from merc.records.dialogue import Dialogue
 
 _FROM_UTTERANCE = (
-    "source_utterance_id speaker text emotion sentiment valence arousal dominance start_seconds end_seconds video_path audio_path video_region "
-    "video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds audio_channel expected_seconds"
+    "source_utterance_id speaker text emotion sentiment valence arousal dominance start_seconds end_seconds video_path"
+    " audio_path video_region video_start_seconds video_end_seconds audio_start_seconds audio_end_seconds audio_channel"
+    " expected_seconds"
 ).split()
 
 
-def build(corpus: str, dialogues: Iterable[Dialogue], labels: LabelSet, *, drop_unlabelled: bool = False, links: str = "follow") -> pa.Table:
+def build(
+    corpus: str,
+    dialogues: Iterable[Dialogue],
+    labels: LabelSet,
+    *,
+    drop_unlabelled: bool = False,
+    links: str = "follow",
+) -> pa.Table:
     """Turns dialogues into the manifest table.
 
     Args:
@@ -31,7 +39,11 @@ def build(corpus: str, dialogues: Iterable[Dialogue], labels: LabelSet, *, drop_
     columns: dict[str, list[object]] = {name: [] for name in manifest.SCHEMA.names}
     further: list[object] = []
     for dialogue in dialogues:
-        kept = [utterance for utterance in dialogue.utterances if not drop_unlabelled or labels.index(utterance.emotion) >= 0]
+        kept = [
+            utterance
+            for utterance in dialogue.utterances
+            if not drop_unlabelled or labels.index(utterance.emotion) >= 0
+        ]
         speakers: dict[str, int] = {}
         for position, utterance in enumerate(kept):
             columns["corpus"].append(corpus)
@@ -47,7 +59,11 @@ def build(corpus: str, dialogues: Iterable[Dialogue], labels: LabelSet, *, drop_
             for name in _FROM_UTTERANCE:
                 columns[name].append(getattr(utterance, name))
             further.append([asdict(span) for span in utterance.further_spans] or None)
-    metadata = {"schema_version": manifest.SCHEMA_VERSION, "label_set": labels.name, "classes": ",".join(labels.classes)}
+    metadata = {
+        "schema_version": manifest.SCHEMA_VERSION,
+        "label_set": labels.name,
+        "classes": ",".join(labels.classes),
+    }
     schema = manifest.SCHEMA
     if any(further):
         schema, columns = schema.append(manifest.FURTHER_SPANS), columns | {manifest.FURTHER_SPANS.name: further}

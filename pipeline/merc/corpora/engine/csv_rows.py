@@ -1,4 +1,6 @@
-"""Rows of a CSV file as found in the wild: with or without a byte order mark, any line ends, cp1252 in places, each with its line number."""
+"""Rows of a CSV file as found in the wild: with or without a byte order mark, any line ends, cp1252 in places, each
+with its line number.
+"""
 
 import csv
 import re
@@ -26,7 +28,9 @@ class CsvConfig(CorpusConfig):
     """Settings of a corpus whose annotations are CSV files."""
 
     delimiter: str = ","
-    """What stands between two columns of a CSV file: one character, or its name: ``comma``, ``semicolon``, ``tab``, ``pipe``."""
+    """What stands between two columns of a CSV file: one character, or its name: ``comma``, ``semicolon``, ``tab``,
+    ``pipe``.
+    """
 
     @field_validator("delimiter")
     @classmethod
@@ -79,7 +83,9 @@ class CsvRow:
         return int(cell)
 
 
-def read_rows(path: Path, columns: Sequence[str], form: CsvForm | None = None, *, may_lack: Collection[str] = ()) -> list[CsvRow]:
+def read_rows(
+    path: Path, columns: Sequence[str], form: CsvForm | None = None, *, may_lack: Collection[str] = ()
+) -> list[CsvRow]:
     """Reads a CSV file with a header; empty lines and lines of commas alone are passed over.
 
     Args:
@@ -89,9 +95,10 @@ def read_rows(path: Path, columns: Sequence[str], form: CsvForm | None = None, *
         may_lack: further names that are read if the header holds them.
 
     Raises:
-        RawDataMissing: if the file cannot be opened, has another encoding or delimiter, or columns are missing; the message names them.
-        BadTable: if a column that is read is there twice, a line has too few or too many cells, a quoted cell does not end or a cell is beyond
-            :data:`LARGEST_CELL`; the message names file and line.
+        RawDataMissing: if the file cannot be opened, has another encoding or delimiter, or columns are missing; the
+            message names them.
+        BadTable: if a column that is read is there twice, a line has too few or too many cells, a quoted cell does not
+            end or a cell is beyond :data:`LARGEST_CELL`; the message names file and line.
     """
     form = form or CsvForm()
     decoded = read_lines(path, form.encoding)
@@ -126,7 +133,9 @@ def check_columns(names: Sequence[str], required: Sequence[str], may_lack: Colle
     for name, count in Counter(names).items():
         if count > 1 and name in {*required, *may_lack}:
             places = [str(place) for place, one in enumerate(names, start=1) if one == name]
-            raise BadTable(f"{path}: columns {' and '.join(places)} are both called {name!r}; rename the one that is not meant")
+            raise BadTable(
+                f"{path}: columns {' and '.join(places)} are both called {name!r}; rename the one that is not meant"
+            )
 
 
 def _check_delimiter(header: Sequence[str], columns: Sequence[str], form: CsvForm, path: Path) -> None:
@@ -137,7 +146,8 @@ def _check_delimiter(header: Sequence[str], columns: Sequence[str], form: CsvFor
         more = len(names & set(columns)) > len(set(header) & set(columns))
         if other != form.delimiter and (more or len(header) == 1 < len(names)):
             raise RawDataMissing(
-                f"{path}: the columns are separated by {_named(other)}, not by {_named(form.delimiter)}: set {form.key}={written}. The header is {line!r}"
+                f"{path}: the columns are separated by {_named(other)}, not by {_named(form.delimiter)}: set"
+                f" {form.key}={written}. The header is {line!r}"
             )
 
 

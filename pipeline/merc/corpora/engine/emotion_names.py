@@ -7,7 +7,8 @@ from merc.corpora.engine.speaker_names import most_frequent
 
 
 def plain(emotion: str) -> str:
-    """What the spellings of one emotion have in common: they differ in capitals, blanks or the composition of accents alone.
+    """What the spellings of one emotion have in common: they differ in capitals, blanks or the composition of accents
+    alone.
 
     >>> plain("  Very  HAPPY ")
     'very happy'
@@ -21,7 +22,8 @@ def one_spelling(counts: Mapping[str, int], known: Sequence[str], *, closed: boo
     Args:
         counts: emotion as written → utterances.
         known: spellings that are right.
-        closed: whether no other emotion is right, so that one stays as it is written, for whoever refuses it. If not, the most frequent spelling is right.
+        closed: whether no other emotion is right, so that one stays as it is written, for whoever refuses it. If not,
+            the most frequent spelling is right.
 
     >>> one_spelling({"Joy": 2, "joy": 1, "FEAR": 1}, ["fear"], closed=False)
     {'Joy': 'Joy', 'joy': 'Joy', 'FEAR': 'fear'}
@@ -39,13 +41,17 @@ def taken_for(counts: Mapping[str, int], spelling: Mapping[str, str]) -> list[st
     """One line per class that is written in several ways; capitals that are the same throughout are nothing to report.
 
     >>> taken_for({"Joy": 2, "joy": 1, "JOY": 1, "Fear": 3}, {"Joy": "Joy", "joy": "Joy", "JOY": "Joy", "Fear": "fear"})
-    ["the emotion 'Joy' is written in 3 ways: 'JOY' (1 utterance), 'Joy' (2 utterances), 'joy' (1 utterance) were taken for one"]
+    ["the emotion 'Joy' is written in 3 ways: 'JOY' (1 utterance), 'Joy' (2 utterances), 'joy' (1 utterance) were taken
+    for one"]
     """
     written: dict[str, list[str]] = {}
     for name in sorted(counts):
         written.setdefault(spelling[name], []).append(f"{name!r} ({counted(counts[name], 'utterance')})")
     several = {name: ways for name, ways in written.items() if len(ways) > 1}
-    return [f"the emotion {name!r} is written in {len(ways)} ways: {', '.join(ways)} were taken for one" for name, ways in several.items()]
+    return [
+        f"the emotion {name!r} is written in {len(ways)} ways: {', '.join(ways)} were taken for one"
+        for name, ways in several.items()
+    ]
 
 
 def counted(count: int, what: str) -> str:

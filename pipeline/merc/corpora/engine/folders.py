@@ -1,4 +1,6 @@
-"""Where a corpus lies below the folder that it was unpacked into: archives hold a folder of their own, and who passes them on adds another."""
+"""Where a corpus lies below the folder that it was unpacked into: archives hold a folder of their own, and who passes
+them on adds another.
+"""
 
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -12,7 +14,8 @@ _ARCHIVER = "__MACOSX"
 
 
 def holder(root: Path, names: Collection[str], usual: Sequence[str], *, closed: Collection[str] = ()) -> Path | None:
-    """The folder that holds one of some files or folders: a usual one, else the nearest to ``root``, at most three levels below it.
+    """The folder that holds one of some files or folders: a usual one, else the nearest to ``root``, at most three
+    levels below it.
 
     Args:
         root: the corpus's folder.
@@ -52,9 +55,13 @@ def _folders(folder: Path, closed: Collection[str]) -> Iterator[Path]:
         return
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if is_folder(entry))
-    yield from (folder / name for name in names if name not in closed and name != _ARCHIVER and not name.startswith("."))
+    yield from (
+        folder / name for name in names if name not in closed and name != _ARCHIVER and not name.startswith(".")
+    )
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is a folder, links followed; a look at the disk only where it is a link, and False for links that lead nowhere or in a circle."""
+    """Whether an entry is a folder, links followed; a look at the disk only where it is a link, and False for links
+    that lead nowhere or in a circle.
+    """
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()

@@ -54,7 +54,8 @@ _SPOKEN = re.compile(rf"(?P<id>\S+)\s+\[(?P<start>{_TIME})-(?P<end>{_TIME})\]:(?
 _NO_EVALUATION = re.compile(r"Ses\S+_[FM]XX[0-9](?=\s|$)")
 _TAG = re.compile(r"\s*\[[A-Za-z][A-Za-z _-]*\]\s*")
 _TAG_BEFORE_A_STOP = re.compile(r"\s*\[[A-Za-z][A-Za-z _-]*\](?=[.,;:!?])")
-# The release is ASCII; in one or two lines of a file that are neither that nor UTF-8, a character came in through an editor on Windows.
+# The release is ASCII; in one or two lines of a file that are neither that nor UTF-8, a character came in through an
+# editor on Windows.
 _STRAY_LINES = 2
 _UTF_8 = Encoding()
 
@@ -131,7 +132,8 @@ def majority(votes: Sequence[str]) -> str:
     """The label that is more frequent than every other one and has at least two votes, else ``undecided``.
 
     Args:
-        votes: all labels that all raters of an utterance gave. Over the external raters this is the official label of all 10,039 utterances.
+        votes: all labels that all raters of an utterance gave. Over the external raters this is the official label of
+            all 10,039 utterances.
 
     >>> majority(["sad", "angry", "sad"]), majority(["sad", "angry"]), majority(["sad", "sad", "angry", "angry"])
     ('sad', 'undecided', 'undecided')
@@ -143,12 +145,17 @@ def majority(votes: Sequence[str]) -> str:
 
 
 def counts_as_happy(evaluation: Evaluation) -> bool:
-    """True for the 53 utterances that the 6-way benchmark counts as happy although the external raters reached no majority.
+    """True for the 53 utterances that the 6-way benchmark counts as happy although the external raters reached no
+    majority.
 
-    The rule, which finds exactly these: no official label, the self rating is Happiness and nothing else, and with that vote counted
-    Happiness has the majority.
+    The rule, which finds exactly these: no official label, the self rating is Happiness and nothing else, and with that
+    vote counted Happiness has the majority.
     """
-    return evaluation.official == UNDECIDED and evaluation.self_votes == ["happy"] and majority([*evaluation.votes, "happy"]) == "happy"
+    return (
+        evaluation.official == UNDECIDED
+        and evaluation.self_votes == ["happy"]
+        and majority([*evaluation.votes, "happy"]) == "happy"
+    )
 
 
 def read_evaluations(path: Path, encoding: Encoding = _UTF_8) -> dict[str, Evaluation]:
@@ -159,7 +166,8 @@ def read_evaluations(path: Path, encoding: Encoding = _UTF_8) -> dict[str, Evalu
 
     Raises:
         RawDataMissing: if the file has another encoding.
-        BadTable: if a block's first line cannot be read, its label code is unknown, its id repeats or belongs to another dialogue.
+        BadTable: if a block's first line cannot be read, its label code is unknown, its id repeats or belongs to
+            another dialogue.
     """
     evaluations: dict[str, Evaluation] = {}
     current: Evaluation | None = None
@@ -182,13 +190,18 @@ def read_evaluations(path: Path, encoding: Encoding = _UTF_8) -> dict[str, Evalu
 def _first_line(line: str, where: str) -> tuple[str, Evaluation]:
     match = _FIRST_LINE.fullmatch(line)
     if match is None:
-        raise BadTable(f"{where}: {line!r} is not of the form [start - end]<tab>utterance<tab>emotion<tab>[valence, arousal, dominance]")
+        raise BadTable(
+            f"{where}: {line!r} is not of the form [start - end]<tab>utterance<tab>emotion<tab>[valence, arousal,"
+            " dominance]"
+        )
     start, end, utterance_id, code, valence, arousal, dominance = match.groups()
     official = EMOTIONS.get(code) or label_synonyms.meant(code, tuple(EMOTIONS.values()))
     if official is None:
         raise BadTable(f"{where}: {utterance_id} has the emotion {code!r} instead of one of {', '.join(EMOTIONS)}")
     renamed = "" if code in EMOTIONS else code
-    return utterance_id, Evaluation(float(start), float(end), official, float(valence), float(arousal), float(dominance), renamed=renamed)
+    return utterance_id, Evaluation(
+        float(start), float(end), official, float(valence), float(arousal), float(dominance), renamed=renamed
+    )
 
 
 def _add_rating(evaluation: Evaluation, line: str) -> None:

@@ -1,8 +1,10 @@
-"""Whether IEMOCAP's speakers are where the settings put them: the louder channel of the dialogue's sound tells who speaks.
+"""Whether IEMOCAP's speakers are where the settings put them: the louder channel of the dialogue's sound tells who
+speaks.
 
-``dialog/wav`` has one channel per actor, and in it the left channel is usually the louder one while the actor on the left speaks.
-Each utterance therefore votes twice: is the louder channel the speaker's by ``marked_actor_channel``, and is it on the side of the half of
-the picture that is cut out for the speaker by ``marked_actor_side``?
+``dialog/wav`` has one channel per actor, and in it the left channel is usually the louder one while the actor on the
+left speaks.
+Each utterance therefore votes twice: is the louder channel the speaker's by ``marked_actor_channel``, and is it on the
+side of the half of the picture that is cut out for the speaker by ``marked_actor_side``?
 """
 
 import wave
@@ -16,7 +18,8 @@ from numpy.typing import NDArray
 
 from merc import files
 
-# Evenly chosen from a session's utterances: 40 MB to read for the five of them, and a majority of 60 is not left to chance.
+# Evenly chosen from a session's utterances: 40 MB to read for the five of them, and a majority of 60 is not left to
+# chance.
 VOTES_PER_SESSION = 60
 _SHORTEST_SECONDS = 0.5  # "Yeah." and the like are often said while the other one speaks
 _SIXTEEN_BITS = 2
@@ -73,7 +76,9 @@ class Votes:
         }
 
     def verdict(self, agrees: int) -> str:
-        """What follows from this many votes for a setting: ``confirmed`` or ``contradicted``, where coins would hardly fall like that, else ``undecided``."""
+        """What follows from this many votes for a setting: ``confirmed`` or ``contradicted``, where coins would hardly
+        fall like that, else ``undecided``.
+        """
         if not self.utterances:
             return "undecided"
         from scipy.stats import binomtest  # takes half a second to load, and every command would wait for it
@@ -84,13 +89,22 @@ class Votes:
         return "undecided"
 
     def contradictions(self, session: int) -> list[str]:
-        """One line per setting that most utterances speak against, whether or not they are enough to tell; also if none could be listened to."""
+        """One line per setting that most utterances speak against, whether or not they are enough to tell; also if none
+        could be listened to.
+        """
         if self.unreadable and not self.utterances:
-            return [f"session {session}: none of {len(self.unreadable)} files of dialog/wav is a wav of two channels; who sits where is not checked"]
+            return [
+                f"session {session}: none of {len(self.unreadable)} files of dialog/wav is a wav of two channels; who"
+                " sits where is not checked"
+            ]
         return [
-            f"session {session}: {setting} puts the speaker on the other side than the louder channel of dialog/wav in {self.utterances - agrees} of "
-            f"{self.utterances} utterances that were listened to; {_CONCLUSIONS[self.verdict(agrees)]}"
-            for setting, agrees in (("marked_actor_channel", self.channel_agrees), ("marked_actor_side", self.region_agrees))
+            f"session {session}: {setting} puts the speaker on the other side than the louder channel of dialog/wav in"
+            f" {self.utterances - agrees} of {self.utterances} utterances that were listened to;"
+            f" {_CONCLUSIONS[self.verdict(agrees)]}"
+            for setting, agrees in (
+                ("marked_actor_channel", self.channel_agrees),
+                ("marked_actor_side", self.region_agrees),
+            )
             if 2 * agrees < self.utterances
         ]
 
@@ -108,7 +122,10 @@ def listen(spoken: Iterable[Spoken]) -> Votes:
         except (OSError, EOFError, wave.Error, ValueError):
             votes.unreadable.add(one.path.name)
             continue
-        left, right = (float(np.sum((channel - channel.mean()) ** 2)) if len(channel) else 0.0 for channel in sound_SC.T.astype(np.float64))
+        left, right = (
+            float(np.sum((channel - channel.mean()) ** 2)) if len(channel) else 0.0
+            for channel in sound_SC.T.astype(np.float64)
+        )
         if left == right:
             continue
         louder = "left" if left > right else "right"
@@ -133,6 +150,9 @@ def _read(one: Spoken) -> NDArray[np.int16]:
     with wave.open(str(one.path), "rb") as file:
         if (file.getnchannels(), file.getsampwidth()) != (2, _SIXTEEN_BITS):
             raise ValueError(f"{file.getnchannels()} channels of {file.getsampwidth()} bytes")
-        begin, end = (min(round(seconds * file.getframerate()), file.getnframes()) for seconds in (one.start_seconds, one.end_seconds))
+        begin, end = (
+            min(round(seconds * file.getframerate()), file.getnframes())
+            for seconds in (one.start_seconds, one.end_seconds)
+        )
         file.setpos(begin)
         return np.frombuffer(file.readframes(end - begin), dtype="<i2").reshape(-1, 2)

@@ -19,7 +19,9 @@ _DIALOGUE = re.compile(r"Ses0(?P<session>[1-5])(?P<marked>[FM])_(?P<scenario>imp
 
 
 class MarkedActorSide(Settings):
-    """Half of the picture in which the actor with the markers sits, by session. Verified for session 1 alone; look at a few crops of the others."""
+    """Half of the picture in which the actor with the markers sits, by session. Verified for session 1 alone; look at a
+    few crops of the others.
+    """
 
     session1: Side = "left"
     """Half of the picture in session 1; verified."""
@@ -72,7 +74,9 @@ def scenario_of(dialogue_id: str) -> str:
 def _parts(dialogue_id: str) -> re.Match[str]:
     match = _DIALOGUE.fullmatch(dialogue_id)
     if match is None:
-        raise BadTable(f"{dialogue_id!r} is not the id of an IEMOCAP dialogue, such as Ses01F_impro01 or Ses05M_script01_1b")
+        raise BadTable(
+            f"{dialogue_id!r} is not the id of an IEMOCAP dialogue, such as Ses01F_impro01 or Ses05M_script01_1b"
+        )
     return match
 
 
@@ -83,7 +87,9 @@ def speaker_letter(utterance_id: str) -> str:
 
 @dataclass(frozen=True)
 class SessionFiles:
-    """The files of one session, listed once: dialogue id → name of the file, but for ``sentence_wavs``: utterance id → name."""
+    """The files of one session, listed once: dialogue id → name of the file, but for ``sentence_wavs``: utterance id →
+    name.
+    """
 
     exists: bool
     evaluations: Mapping[str, str]
@@ -94,9 +100,16 @@ class SessionFiles:
 
 
 def list_session(folder: Path, session: int) -> SessionFiles:
-    """Lists the files of a session folder without opening any; files of macOS archives (``._*``) and annotation tools are passed over."""
+    """Lists the files of a session folder without opening any; files of macOS archives (``._*``) and annotation tools
+    are passed over.
+    """
     dialogs, sentences = folder / "dialog", folder / "sentences" / "wav"
-    wavs = {name: file for one in _entries(sentences, folders=True) for name, file in _files(sentences / one, ".wav").items() if name.startswith(f"{one}_")}
+    wavs = {
+        name: file
+        for one in _entries(sentences, folders=True)
+        for name, file in _files(sentences / one, ".wav").items()
+        if name.startswith(f"{one}_")
+    }
     return SessionFiles(
         exists=folder.is_dir(),
         evaluations=_of_dialogues(dialogs / "EmoEvaluation", ".txt", session),
@@ -121,14 +134,18 @@ def _of_dialogues(folder: Path, suffix: str, session: int) -> dict[str, str]:
 def _files(folder: Path, suffix: str) -> dict[str, str]:
     """Name without its suffix, whose capitals do not matter → file."""
     names = [one for one in _entries(folder, folders=False) if one.lower().endswith(suffix)]
-    return {one[: -len(suffix)]: one for one in sorted(names, key=lambda one: one.endswith(suffix))}  # the release's spelling comes last and wins
+    return {
+        one[: -len(suffix)]: one for one in sorted(names, key=lambda one: one.endswith(suffix))
+    }  # the release's spelling comes last and wins
 
 
 def _entries(folder: Path, *, folders: bool) -> list[str]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if is_folder(entry) == folders and not entry.name.startswith("._"))
+        return sorted(
+            entry.name for entry in entries if is_folder(entry) == folders and not entry.name.startswith("._")
+        )
 
 
 def describe(base: Path, sessions: Mapping[int, SessionFiles]) -> str:
@@ -139,10 +156,12 @@ def describe(base: Path, sessions: Mapping[int, SessionFiles]) -> str:
         names = [*_entries(base, folders=True), *_entries(base, folders=False)]
         return f"  {', '.join(names[:10]) or 'nothing, the folder is empty'}{', …' if len(names) > 10 else ''}"
     return "\n".join(
-        f"  Session{number}: {len(files.evaluations)} EmoEvaluation, {len(files.transcriptions)} transcriptions, {len(files.videos)} avi, "
-        f"{len(files.sentence_wavs)} sentences/wav, {len(files.dialogue_wavs)} dialog/wav"
-        if files.exists
-        else f"  Session{number}: no such folder"
+        (
+            f"  Session{number}: {len(files.evaluations)} EmoEvaluation, {len(files.transcriptions)} transcriptions,"
+            f" {len(files.videos)} avi, {len(files.sentence_wavs)} sentences/wav, {len(files.dialogue_wavs)} dialog/wav"
+            if files.exists
+            else f"  Session{number}: no such folder"
+        )
         for number, files in sessions.items()
     )
 
@@ -150,8 +169,9 @@ def describe(base: Path, sessions: Mapping[int, SessionFiles]) -> str:
 class MediaPaths:
     """Where the media of an utterance lie, and whether they do.
 
-    The kind of sound is chosen once for the whole corpus: a mixture of both kinds would be a difference between utterances that is not theirs.
-    A file that is missing keeps its path, so that decoding records it, and so that a manifest made for text alone serves the media as well.
+    The kind of sound is chosen once for the whole corpus: a mixture of both kinds would be a difference between
+    utterances that is not theirs. A file that is missing keeps its path, so that decoding records it, and so that a
+    manifest made for text alone serves the media as well.
 
     Args:
         prefix: the corpus's folder relative to raw/.
@@ -163,7 +183,9 @@ class MediaPaths:
         whole_files: the sound of an utterance is a file of its own; if not, it is a span of the dialogue's.
     """
 
-    def __init__(self, prefix: str, sessions: Mapping[int, SessionFiles], sides: MarkedActorSide, channels: MarkedActorChannel) -> None:
+    def __init__(
+        self, prefix: str, sessions: Mapping[int, SessionFiles], sides: MarkedActorSide, channels: MarkedActorChannel
+    ) -> None:
         self._prefix, self._sessions, self._sides, self._channels = prefix, sessions, sides, channels
         has_sentences = any(files.sentence_wavs for files in sessions.values())
         has_dialogues = any(files.dialogue_wavs for files in sessions.values())
@@ -205,7 +227,9 @@ class MediaPaths:
         return dialogue_id in self.listed(dialogue_id).dialogue_wavs
 
     def there(self, paths: Iterable[str]) -> dict[str, bool]:
-        """Path → whether the file is there, each path once, in their order; answered from the listing, no file is looked at."""
+        """Path → whether the file is there, each path once, in their order; answered from the listing, no file is
+        looked at.
+        """
         names: set[str] = set()
         for files in self._sessions.values():
             names |= {*files.videos.values(), *files.dialogue_wavs.values(), *files.sentence_wavs.values()}

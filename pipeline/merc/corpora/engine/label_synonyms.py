@@ -1,4 +1,6 @@
-"""Other words for a label, as copies of the corpora that were passed on have them: ``happiness`` for ``joy``, ``ang`` for ``angry``."""
+"""Other words for a label, as copies of the corpora that were passed on have them: ``happiness`` for ``joy``, ``ang``
+for ``angry``.
+"""
 
 from collections.abc import Sequence
 

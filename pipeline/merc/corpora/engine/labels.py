@@ -1,4 +1,6 @@
-"""Label sets: which emotions a benchmark has, in the order of the field's feature files. One file each in ``corpora/label_sets/``."""
+"""Label sets: which emotions a benchmark has, in the order of the field's feature files. One file each in
+``corpora/label_sets/``.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,8 +1,9 @@
 """MELD realigned: where each utterance really is, as spans of the original clips.
 
-Paper: Carneiro, Weber and Wermter, "Whose emotion matters? Speaking activity localisation without prior knowledge", Neurocomputing 545 (2023), 126271,
-https://doi.org/10.1016/j.neucom.2023.126271
-Home: https://github.com/knowledgetechnologyuhh/MELD-FAIR, folder ``csvs`` (GPL-3.0); whoever wants it gets it from there.
+Paper: Carneiro, Weber and Wermter, "Whose emotion matters? Speaking activity localisation without prior knowledge",
+Neurocomputing 545 (2023), 126271, https://doi.org/10.1016/j.neucom.2023.126271
+Home: https://github.com/knowledgetechnologyuhh/MELD-FAIR, folder ``csvs`` (GPL-3.0); whoever wants it gets it from
+there.
 
 Two ways of counting a dialogue's utterances meet in these files:
 
@@ -10,13 +11,14 @@ Two ways of counting a dialogue's utterances meet in these files:
     MELD_video_realignment_timestamps.csv     train, Dialogue ID 446, Utterance ID 1                                 the same utterance is,
                                               Original Dialogue ID 446, Original Utterance ID 0, 0.162 to 0.282 s    first, here in dia446_utt0.mp4
 
-- ``Utterance ID`` of the time stamps is ``Utterance_ID`` of the realigned tables: without gaps and mostly by time. In 492 rows of train, 10 of dev and 18 of
-  test that is not MELD's own number, which is ``Original Utterance_ID`` there. Without these tables nobody can tell which utterance is meant, since
-  the same number often belongs to another one.
-- ``Original …`` of the time stamps names a clip, by MELD's own numbers: ``dia446_utt2.mp4`` as first cut, which is what was measured; not
-  ``final_videos_testdia…``, which is another cut.
-- The spans of an utterance stand in the order in which they are heard. In one clip they never overlap or go back, but 16 utterances go on in an earlier clip.
-"""
+- ``Utterance ID`` of the time stamps is ``Utterance_ID`` of the realigned tables: without gaps and mostly by time. In
+  492 rows of train, 10 of dev and 18 of test that is not MELD's own number, which is ``Original Utterance_ID`` there.
+  Without these tables nobody can tell which utterance is meant, since the same number often belongs to another one.
+- ``Original …`` of the time stamps names a clip, by MELD's own numbers: ``dia446_utt2.mp4`` as first cut, which is what
+  was measured; not ``final_videos_testdia…``, which is another cut.
+- The spans of an utterance stand in the order in which they are heard. In one clip they never overlap or go back, but
+  16 utterances go on in an earlier clip.
+"""  # noqa: E501
 
 import math
 from collections import Counter
@@ -37,7 +39,15 @@ SOURCE = (
     "https://github.com/knowledgetechnologyuhh/MELD-FAIR, folder csvs"
 )
 
-_COLUMNS = ("Split", "Dialogue ID", "Utterance ID", "Original Dialogue ID", "Original Utterance ID", "Start Time", "End Time")
+_COLUMNS = (
+    "Split",
+    "Dialogue ID",
+    "Utterance ID",
+    "Original Dialogue ID",
+    "Original Utterance ID",
+    "Start Time",
+    "End Time",
+)
 _TABLE_COLUMNS = ("Speaker", "Dialogue_ID", "Utterance_ID", "Original Utterance_ID")
 # Speakers of the published tables and of MELD differ in one row of 13,708; those of another corpus nearly everywhere.
 _MOST_OTHER_SPEAKERS = 0.1
@@ -93,8 +103,9 @@ class Realignment:
 
     Raises:
         RawDataMissing: if there is no such file, it lacks a column, holds no row or has another encoding or delimiter.
-        BadTable: naming the line, if a row has an id that is no number, a time that is none or that does not lie before its end, or a span that is there
-            twice, overlaps another one of the utterance in the same clip, or lies before it.
+        BadTable: naming the line, if a row has an id that is no number, a time that is none or that does not lie before
+            its end, or a span that is there twice, overlaps another one of the utterance in the same clip, or lies
+            before it.
     """
 
     def __init__(self, path: Path, form: CsvForm) -> None:
@@ -111,7 +122,9 @@ class Realignment:
         if split not in self._lines:
             raise BadTable(f"{self.file}, line {row.line}: Split is {split!r} instead of one of {', '.join(SPLITS)}")
         key = row.whole_number("Dialogue ID", self.file), row.whole_number("Utterance ID", self.file)
-        dialogue, number = (row.whole_number(column, self.file) for column in ("Original Dialogue ID", "Original Utterance ID"))
+        dialogue, number = (
+            row.whole_number(column, self.file) for column in ("Original Dialogue ID", "Original Utterance ID")
+        )
         start, end = (self._seconds(row, column) for column in ("Start Time", "End Time"))
         if start >= end:
             raise BadTable(f"{self.file}, line {row.line}: the span ends at {end:g} s, and begins at {start:g} s")
@@ -125,7 +138,9 @@ class Realignment:
         try:
             seconds = float(cell)
         except ValueError as error:
-            raise BadTable(f"{self.file}, line {row.line}: {column} is {cell!r} instead of seconds such as 1.25") from error
+            raise BadTable(
+                f"{self.file}, line {row.line}: {column} is {cell!r} instead of seconds such as 1.25"
+            ) from error
         if not (math.isfinite(seconds) and seconds >= 0):
             raise BadTable(f"{self.file}, line {row.line}: {column} is {cell!r} instead of seconds from 0")
         return seconds
@@ -137,8 +152,8 @@ class Realignment:
             return
         what = "is" if before.span == new.span else "overlaps or lies before"
         raise BadTable(
-            f"{self.file}, line {new.line}: the span {_words(new.span)} {what} that of line {before.line}, {_words(before.span)}; "
-            "the spans of an utterance stand in order, each once"
+            f"{self.file}, line {new.line}: the span {_words(new.span)} {what} that of line {before.line},"
+            f" {_words(before.span)}; the spans of an utterance stand in order, each once"
         )
 
     def of(self, split: str, speakers: Mapping[Key, str]) -> Placed:
@@ -149,7 +164,8 @@ class Realignment:
             speakers: MELD's own numbers → speaker, of all utterances of the split.
 
         Raises:
-            RawDataMissing: if the numbers are not MELD's, and the realigned table that says which are meant is not beside the file.
+            RawDataMissing: if the numbers are not MELD's, and the realigned table that says which are meant is not
+                beside the file.
             BadTable: if the realigned table contradicts itself or the time stamps, or is one of another corpus.
         """
         lines = self._lines[split]
@@ -161,7 +177,10 @@ class Realignment:
         spans = {own[key]: tuple(one.span for one in found) for key, found in lines.items()}
         unknown = sorted(key for key in spans if key not in speakers)
         if spans and len(unknown) == len(spans):
-            raise BadTable(f"{self.file}: not one of the {len(spans)} utterances of {split} is in MELD's own table; is the file one of another corpus?")
+            raise BadTable(
+                f"{self.file}: not one of the {len(spans)} utterances of {split} is in MELD's own table; is the file"
+                " one of another corpus?"
+            )
         return Placed({key: found for key, found in spans.items() if key in speakers}, unknown)
 
     def _unresolved(self, split: str, table: Path, key: Key, line: int) -> Exception:
@@ -169,8 +188,8 @@ class Realignment:
         if table.is_file():
             return BadTable(f"{where} is in no row of {table}; are the two of one release?")
         return RawDataMissing(
-            f"{where} does not exist in MELD's own numbers; the file counts as the realigned tables do, and {table.name}, "
-            f"which says which utterances are meant, is not next to it. It is a part of {SOURCE}"
+            f"{where} does not exist in MELD's own numbers; the file counts as the realigned tables do, and"
+            f" {table.name}, which says which utterances are meant, is not next to it. It is a part of {SOURCE}"
         )
 
     def _own_numbers(self, table: Path, speakers: Mapping[Key, str]) -> dict[Key, Key]:
@@ -180,16 +199,24 @@ class Realignment:
         others: list[str] = []
         for row in read_rows(table, _TABLE_COLUMNS, self._form):
             dialogue = row.whole_number("Dialogue_ID", table)
-            new, old = ((dialogue, row.whole_number(column, table)) for column in ("Utterance_ID", "Original Utterance_ID"))
+            new, old = (
+                (dialogue, row.whole_number(column, table)) for column in ("Utterance_ID", "Original Utterance_ID")
+            )
             for column, key in (("Utterance_ID", new), ("Original Utterance_ID", old)):
                 if (before := lines.setdefault((column, key), row.line)) != row.line:
-                    raise BadTable(f"{table}: Dialogue_ID {key[0]}, {column} {key[1]} stand in line {before} and again in line {row.line}")
+                    raise BadTable(
+                        f"{table}: Dialogue_ID {key[0]}, {column} {key[1]} stand in line {before} and again in line"
+                        f" {row.line}"
+                    )
             own[new] = old
             speaker = text_repair.repair(row.cells["Speaker"]).strip()
             if speakers.get(old, speaker) != speaker:
                 others.append(f"line {row.line} has {speaker!r}, and MELD's {_name(old)} {speakers[old]!r}")
         if len(others) > _MOST_OTHER_SPEAKERS * len(own):
-            raise BadTable(f"{table}: {len(others)} of {len(own)} speakers are not MELD's: {others[0]}; is the table one of another corpus?")
+            raise BadTable(
+                f"{table}: {len(others)} of {len(own)} speakers are not MELD's: {others[0]}; is the table one of"
+                " another corpus?"
+            )
         return own
 
 
@@ -217,9 +244,9 @@ def credit(file: str, counted: Iterable[Mapping[str, int]]) -> str:
     for one in counted:
         whole.update(one)
     return (
-        f"Realigned: sound and pictures of {whole['realigned']} of {whole['utterances']} utterances are the spans of the original clips that {file} names, "
-        f"{whole['spans']} in all; {whole['of_several_spans']} utterances lie in several, {whole['with_a_span_of_another_clip']} not in their own clip alone. "
-        f"It is a part of {SOURCE}."
+        f"Realigned: sound and pictures of {whole['realigned']} of {whole['utterances']} utterances are the spans of"
+        f" the original clips that {file} names, {whole['spans']} in all; {whole['of_several_spans']} utterances lie in"
+        f" several, {whole['with_a_span_of_another_clip']} not in their own clip alone. It is a part of {SOURCE}."
     )
 
 
@@ -228,7 +255,9 @@ def _find(path: Path) -> Path:
         return path
     folder = folders.holder(path, [TIMESTAMPS], (".", "csvs")) if path.is_dir() else None
     if folder is None:
-        raise RawDataMissing(f"realignment: {path} is neither a file, nor a folder with {TIMESTAMPS} in it. It is a part of {SOURCE}")
+        raise RawDataMissing(
+            f"realignment: {path} is neither a file, nor a folder with {TIMESTAMPS} in it. It is a part of {SOURCE}"
+        )
     return folder / TIMESTAMPS
 
 

@@ -1,4 +1,6 @@
-"""What is possible, but most likely a mistake in the table or in its settings: dialogues put together, classes that cannot be learned."""
+"""What is possible, but most likely a mistake in the table or in its settings: dialogues put together, classes that
+cannot be learned.
+"""
 
 import statistics
 from collections import Counter
@@ -8,8 +10,9 @@ from merc.corpora.engine.emotion_names import counted
 from merc.corpora.engine.labels import LabelSet
 from merc.records.dialogue import Dialogue
 
-# The longest dialogue has 33 utterances in MELD, 25 in EmoryNLP, 35 in DailyDialog and 110 in IEMOCAP, with medians of 9, 11, 7 and 66: none of them is long
-# by the rules below. EmoryNLP by the number of the scene alone has 20 "dialogues" of up to 751.
+# The longest dialogue has 33 utterances in MELD, 25 in EmoryNLP, 35 in DailyDialog and 110 in IEMOCAP, with medians of
+# 9, 11, 7 and 66: none of them is long by the rules below. EmoryNLP by the number of the scene alone has 20 "dialogues"
+# of up to 751.
 LONG_UTTERANCES = 150
 LONG_MEDIANS = 5
 NEVER_LONG_UTTERANCES = 40
@@ -34,9 +37,10 @@ def _long(dialogues: Sequence[Dialogue]) -> Iterator[str]:
     if long:
         longest = max(long, key=lengths.__getitem__)
         yield (
-            f"{counted(len(long), 'dialogue')} of {len(lengths)} with more than {limit:g} utterances, the longest is {longest} with {lengths[longest]} "
-            f"(the median is {median:g}): several dialogues may have been put together; where a table has several columns that make the id of a dialogue, "
-            "the setting columns.dialogue lists them all"
+            f"{counted(len(long), 'dialogue')} of {len(lengths)} with more than {limit:g} utterances, the longest is"
+            f" {longest} with {lengths[longest]} (the median is {median:g}): several dialogues may have been put"
+            " together; where a table has several columns that make the id of a dialogue, the setting columns.dialogue"
+            " lists them all"
         )
 
 
@@ -44,10 +48,16 @@ def _like_a_missing_cell(dialogues: Sequence[Dialogue], labels: LabelSet) -> Ite
     """Not taken for one: ``none`` may be an emotion's name, and Nan a person's."""
     emotions = Counter(one.emotion for dialogue in dialogues for one in dialogue.utterances)
     speakers = Counter(one.speaker for dialogue in dialogues for one in dialogue.utterances)
-    for what, counts in (("emotion", {name: emotions[name] for name in labels.classes if emotions[name]}), ("speaker", speakers)):
+    for what, counts in (
+        ("emotion", {name: emotions[name] for name in labels.classes if emotions[name]}),
+        ("speaker", speakers),
+    ):
         for name, count in counts.items():
             if name.casefold() in _MISSING_WORDS:
-                yield f"the {what} {name!r} (of {counted(count, 'utterance')}) looks like a missing cell; where it is one, leave the cell empty"
+                yield (
+                    f"the {what} {name!r} (of {counted(count, 'utterance')}) looks like a missing cell; where it is"
+                    " one, leave the cell empty"
+                )
 
 
 def _not_in_train(dialogues: Sequence[Dialogue], labels: LabelSet) -> Iterator[str]:
@@ -57,6 +67,10 @@ def _not_in_train(dialogues: Sequence[Dialogue], labels: LabelSet) -> Iterator[s
     if "train" not in counts:
         return
     for index, name in enumerate(labels.classes):
-        where = [f"{split} ({counted(of_split[index], 'utterance')})" for split, of_split in counts.items() if of_split[index]]
+        where = [
+            f"{split} ({counted(of_split[index], 'utterance')})"
+            for split, of_split in counts.items()
+            if of_split[index]
+        ]
         if where and not counts["train"][index]:
             yield f"the emotion {name!r} is in {' and '.join(where)}, but not in train: no model can learn it"

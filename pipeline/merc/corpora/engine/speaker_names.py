@@ -11,9 +11,9 @@ What is changed, in this order; nothing else, so that two persons are not taken 
 | several at a time, by alphabet | ``Ross and Joey``, ``Ross, Joey & Chandler`` | ``Joey and Ross``, ``Chandler, Joey and Ross`` |
 | names that differ in capitals alone | ``ROSS`` beside ``Ross`` | the more frequent one |
 
-"A" stays: in MELD's test/dia16 "A Waiter" and "The Waiter" speak, and the official counts of emotion shifts take them for two persons.
-The name as the corpus has it stays next to it (``source_speaker`` in the manifest).
-"""
+"A" stays: in MELD's test/dia16 "A Waiter" and "The Waiter" speak, and the official counts of emotion shifts take them
+for two persons. The name as the corpus has it stays next to it (``source_speaker`` in the manifest).
+"""  # noqa: E501
 
 import re
 import unicodedata
@@ -34,7 +34,7 @@ def normalised(name: str, spellings: Mapping[str, str]) -> str:
     Args:
         name: as the corpus has it.
         spellings: name → its usual spelling, both with single blanks.
-    """
+    """  # noqa: E501
     members = {_member(one, spellings) for one in _BETWEEN_NAMES.split(_plain(name)) if one}
     *others, last = sorted(members) or [_plain(name)]
     return f"{', '.join(others)} and {last}" if others else last
@@ -53,7 +53,8 @@ def one_spelling(names: Iterable[str], spellings: Mapping[str, str]) -> dict[str
     """Name as in the corpus → the spelling to use.
 
     Args:
-        names: of all utterances, each as often as it occurs: of spellings that differ in capitals alone the most frequent wins, then the first by alphabet.
+        names: of all utterances, each as often as it occurs: of spellings that differ in capitals alone the most
+            frequent wins, then the first by alphabet.
         spellings: see :func:`normalised`.
 
     >>> one_spelling(["Ross", "ROSS", "Ross", "The Waiter", "Waiter"], {})

@@ -18,7 +18,9 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]+(\.0)?")
 WHOLE = ("dialogue", "utterance", "speaker", "emotion", "sentiment", "split")
 """Roles whose cells are names, also where they look like numbers."""
 REPAIRED = ("speaker", "emotion", "sentiment")
-"""Roles in which a wrong decoding would make two names of one; that of a text is repaired by whoever keeps what it was."""
+"""Roles in which a wrong decoding would make two names of one; that of a text is repaired by whoever keeps what it
+was.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ class TableRow:
         """
         cell = self.cells[role]
         if not cell or any(one in "/\\" or not one.isprintable() for one in cell):
-            raise BadTable(f"{self.where}: the {role} is {cell!r}; a name is expected, without slashes and control characters")
+            raise BadTable(
+                f"{self.where}: the {role} is {cell!r}; a name is expected, without slashes and control characters"
+            )
         return cell
 
     def number(self, role: str) -> float | None:
@@ -75,7 +79,10 @@ class TableRow:
         if not cell:
             return ""
         if not is_plain_path(cell):
-            raise BadTable(f"{self.where}: the {role} {cell!r} leads out of the folder of media; a path below it is expected, with / between folders")
+            raise BadTable(
+                f"{self.where}: the {role} {cell!r} leads out of the folder of media; a path below it is expected, with"
+                " / between folders"
+            )
         return cell
 
 
@@ -89,20 +96,27 @@ def is_plain_path(path: str) -> bool:
     return bool(path) and not parts.is_absolute() and ".." not in parts.parts and not {"\0", "\\"} & set(path)
 
 
-def read_table(path: Path, columns: Mapping[str, str | Sequence[str]], may_lack: Collection[str] = (), form: CsvForm | None = None) -> list[TableRow]:
+def read_table(
+    path: Path, columns: Mapping[str, str | Sequence[str]], may_lack: Collection[str] = (), form: CsvForm | None = None
+) -> list[TableRow]:
     """Reads all rows; those in which every cell is missing are passed over.
 
-    Null and NaN are missing cells. Where a missing one has made a column of numbers decimal (``1.0``), those of :data:`WHOLE` become whole again.
+    Null and NaN are missing cells. Where a missing one has made a column of numbers decimal (``1.0``), those of
+    :data:`WHOLE` become whole again.
 
     Args:
-        path: a ``.csv``, ``.tsv`` or ``.txt`` file with a header (see :mod:`merc.corpora.engine.csv_rows`) or a ``.parquet`` file.
-        columns: role → name of its column, or of several whose cells make one, with ``_`` between them; empty for a role that the table has no column for.
+        path: a ``.csv``, ``.tsv`` or ``.txt`` file with a header (see :mod:`merc.corpora.engine.csv_rows`) or a
+            ``.parquet`` file.
+        columns: role → name of its column, or of several whose cells make one, with ``_`` between them; empty for a
+            role that the table has no column for.
         may_lack: roles whose columns need not be there, though they are named.
         form: how a CSV file is written; None: UTF-8 and commas.
 
     Raises:
-        RawDataMissing: if the file is not there, has another encoding or lacks a column; the message names those that are missing and those that are there.
-        BadTable: if the file is damaged or holds no row, a column is there twice or holds neither text nor numbers, or a cell made of several is ambiguous.
+        RawDataMissing: if the file is not there, has another encoding or lacks a column; the message names those that
+            are missing and those that are there.
+        BadTable: if the file is damaged or holds no row, a column is there twice or holds neither text nor numbers, or
+            a cell made of several is ambiguous.
     """
     wanted = {role: [names] if isinstance(names, str) else list(names) for role, names in columns.items() if names}
     suffix = path.suffix.lower()
@@ -110,13 +124,23 @@ def read_table(path: Path, columns: Mapping[str, str | Sequence[str]], may_lack:
         raise RawDataMissing(f"{path}: a table is a file whose name ends in {', '.join(_TEXT_SUFFIXES)} or .parquet")
     required = [name for role, names in wanted.items() if role not in may_lack for name in names]
     others = {name for role in may_lack for name in wanted.get(role, [])}
-    rows = _read_parquet(path, required, others) if suffix == ".parquet" else read_rows(path, required, form, may_lack=others)
+    rows = (
+        _read_parquet(path, required, others)
+        if suffix == ".parquet"
+        else read_rows(path, required, form, may_lack=others)
+    )
     if not rows:
         raise BadTable(f"{path}: holds no utterance")
     unit = "row" if suffix == ".parquet" else "line"
     where = [f"{path}, {unit} {row.line}" for row in rows]
-    cells = {role: _role(role, [[row.cells.get(name, "").strip() for row in rows] for name in wanted.get(role, [])], where) for role in columns}
-    return [_row(where[place], {role: cells[role][place] for role in columns}, row.recoded) for place, row in enumerate(rows)]
+    cells = {
+        role: _role(role, [[row.cells.get(name, "").strip() for row in rows] for name in wanted.get(role, [])], where)
+        for role in columns
+    }
+    return [
+        _row(where[place], {role: cells[role][place] for role in columns}, row.recoded)
+        for place, row in enumerate(rows)
+    ]
 
 
 def _row(where: str, cells: dict[str, str], recoded: bool) -> TableRow:
@@ -139,7 +163,11 @@ def _whole(cells: Sequence[str]) -> list[str]:
     >>> _whole(["1.0", "", "12"]), _whole(["1.0", "1.5"])
     (['1', '', '12'], ['1.0', '1.5'])
     """
-    return [cell.removesuffix(".0") for cell in cells] if all(_WHOLE_NUMBER.fullmatch(cell) for cell in cells if cell) else list(cells)
+    return (
+        [cell.removesuffix(".0") for cell in cells]
+        if all(_WHOLE_NUMBER.fullmatch(cell) for cell in cells if cell)
+        else list(cells)
+    )
 
 
 def _joined(role: str, cells: Sequence[tuple[str, ...]], where: Sequence[str]) -> list[str]:
@@ -149,7 +177,10 @@ def _joined(role: str, cells: Sequence[tuple[str, ...]], where: Sequence[str]) -
     for parts, place in zip(cells, where, strict=True):
         cell = "_".join(parts) if all(parts) else ""
         if cell and made_of.setdefault(cell, parts) != parts:
-            raise BadTable(f"{place}: the {role} {cell!r} is made of {parts} here, and of {made_of[cell]} elsewhere; leave out the _ at the end of a cell")
+            raise BadTable(
+                f"{place}: the {role} {cell!r} is made of {parts} here, and of {made_of[cell]} elsewhere; leave out the"
+                " _ at the end of a cell"
+            )
         joined.append(cell)
     return joined
 
@@ -164,10 +195,17 @@ def _read_parquet(path: Path, required: Sequence[str], others: Collection[str]) 
     for field in table.schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if not (
-            pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+            pa.types.is_string(kind)
+            or pa.types.is_large_string(kind)
+            or pa.types.is_integer(kind)
+            or pa.types.is_floating(kind)
+            or pa.types.is_null(kind)
         ):
             raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of text or numbers")
-    rows = [CsvRow(number, {name: _text(value) for name, value in row.items()}, recoded=False) for number, row in enumerate(table.to_pylist(), start=1)]
+    rows = [
+        CsvRow(number, {name: _text(value) for name, value in row.items()}, recoded=False)
+        for number, row in enumerate(table.to_pylist(), start=1)
+    ]
     for row in rows:
         if any(len(cell) > LARGEST_CELL for cell in row.cells.values()):
             raise BadTable(f"{path}, row {row.line}: a cell has more than {LARGEST_CELL:,} characters")

@@ -1,7 +1,8 @@
-"""The lines of a text file in the encoding that the settings name; where it is evidently another one, the question which.
+"""The lines of a text file in the encoding that the settings name; where it is evidently another one, the question
+which.
 
-UTF-8 is expected, and forgiving: single lines that are cp1252 are read as such, and marked. No encoding is guessed: what is Chinese in GBK is Greek letters in
-cp1253 and accents in cp1252, all of them without an error.
+UTF-8 is expected, and forgiving: single lines that are cp1252 are read as such, and marked. No encoding is guessed:
+what is Chinese in GBK is Greek letters in cp1253 and accents in cp1252, all of them without an error.
 """
 
 import codecs
@@ -19,7 +20,12 @@ from merc.files import stand_in
 UTF_8 = "utf-8"
 
 # Longest first: the mark of UTF-32 begins with that of UTF-16.
-_WIDE_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_WIDE_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 # Seven-bit encodings of e-mail, ASCII to all appearances but for the escape that begins another alphabet.
 _ESCAPES = ((b"\x1b$B", "iso2022_jp"), (b"\x1b$@", "iso2022_jp"), (b"\x1b$)C", "iso2022_kr"))
 _NO_TEXT = (
@@ -29,10 +35,12 @@ _NO_TEXT = (
     (b"PAR1", "a Parquet file; its name must end in .parquet"),
 )
 _SAMPLE_BYTES = 4096
-# Names and numbers of columns, commas and line ends are ASCII in any language: in UTF-16 far more than this share of all bytes is zero.
+# Names and numbers of columns, commas and line ends are ASCII in any language: in UTF-16 far more than this share of
+# all bytes is zero.
 _ZEROS_OF_WIDE_TEXT = 0.05
 _FEW_ZEROS = 3
-# Curly quotes, dashes, bullet and ellipsis: the same in all of Windows' code pages, and a line that holds no other foreign byte can only be that.
+# Curly quotes, dashes, bullet and ellipsis: the same in all of Windows' code pages, and a line that holds no other
+# foreign byte can only be that.
 _WINDOWS_PUNCTUATION = bytes([0x85, *range(0x91, 0x98)])
 # The strict ones first: a long file that can be read as GBK or Shift-JIS at all most likely is that.
 _CANDIDATES = ("gbk", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "cp1250", "cp1252")
@@ -61,13 +69,16 @@ def read_lines(path: Path, encoding: Encoding, *, stray: int = 0) -> list[tuple[
     Args:
         path: the file.
         encoding: of the whole file; where it is UTF-8, lines that are not are read as cp1252.
-        stray: how many lines may be neither ASCII nor UTF-8, whatever the others are, in a corpus that is known to be ASCII.
+        stray: how many lines may be neither ASCII nor UTF-8, whatever the others are, in a corpus that is known to be
+            ASCII.
 
     Returns:
-        Each line with its end (line feed, carriage return, or both; nothing else ends one), and whether it had to be read as cp1252.
+        Each line with its end (line feed, carriage return, or both; nothing else ends one), and whether it had to be
+        read as cp1252.
 
     Raises:
-        RawDataMissing: if the file cannot be opened, is no text or has another encoding; the message shows how each likely one would read it.
+        RawDataMissing: if the file cannot be opened, is no text or has another encoding; the message shows how each
+            likely one would read it.
     """
     try:
         files.check_kind(path)
@@ -88,7 +99,8 @@ def read_lines(path: Path, encoding: Encoding, *, stray: int = 0) -> list[tuple[
 
 
 def wide_encoding(content: bytes) -> str:
-    """The encoding of two or four bytes a character that a file has by its byte order mark, or by its zero bytes; empty for any other.
+    """The encoding of two or four bytes a character that a file has by its byte order mark, or by its zero bytes; empty
+    for any other.
 
     >>> [wide_encoding("a,b\\n".encode(name)) for name in ("utf-16", "utf-16-be", "utf-32-le", "utf-8")]
     ['utf-16', 'utf-16-be', 'utf-32-le', '']
@@ -108,15 +120,21 @@ def wide_encoding(content: bytes) -> str:
 
 
 def _decoded(content: bytes, path: Path, encoding: Encoding) -> list[str]:
-    """The lines of a file that is not UTF-8 by the settings; refused if it is all the same, since most encodings read anything."""
+    """The lines of a file that is not UTF-8 by the settings; refused if it is all the same, since most encodings read
+    anything.
+    """
     told = f"{encoding.key} is {encoding.name}"
     name = encoding.name
     if codecs.lookup(name).name.startswith(("utf-16", "utf-32")) and content.isascii() and not wide_encoding(content):
         name = "ascii"  # a file of the corpus that nobody touched; two of its letters would make a Chinese one
     others = [line for line in content.splitlines() if not line.isascii()]
-    no_chance = len(others) >= _LINES_THAT_ARE_NO_CHANCE or sum(map(len, _RUN.findall(content))) >= _BYTES_THAT_ARE_NO_CHANCE
+    no_chance = (
+        len(others) >= _LINES_THAT_ARE_NO_CHANCE or sum(map(len, _RUN.findall(content))) >= _BYTES_THAT_ARE_NO_CHANCE
+    )
     if content.startswith(codecs.BOM_UTF8) or (no_chance and all(_is_utf8(line) for line in others)):
-        raise RawDataMissing(f"{path} is UTF-8, but {told}: leave that setting out, or convert the files of the corpus to one encoding")
+        raise RawDataMissing(
+            f"{path} is UTF-8, but {told}: leave that setting out, or convert the files of the corpus to one encoding"
+        )
     try:
         text = content.decode(name)
     except UnicodeDecodeError as error:
@@ -132,10 +150,15 @@ def _check_that_it_is_utf8(lines: Sequence[bytes], path: Path, encoding: Encodin
         return
     first = foreign[0]
     readings = _readings(b"".join(lines), lines[first])
-    shown = f" Line {first + 1} would read:\n" + "\n".join(f"    {name}: {text}" for name, text in readings) if readings else ""
+    shown = (
+        f" Line {first + 1} would read:\n" + "\n".join(f"    {name}: {text}" for name, text in readings)
+        if readings
+        else ""
+    )
     raise RawDataMissing(
-        f"{path} is not UTF-8: {len(foreign)} of the {len(others)} lines that are not ASCII are in another encoding, the first is line {first + 1}. "
-        f"Name its encoding, for example {encoding.key}={readings[0][0].partition(',')[0] if readings else 'gbk'}.{shown}"
+        f"{path} is not UTF-8: {len(foreign)} of the {len(others)} lines that are not ASCII are in another encoding,"
+        f" the first is line {first + 1}. Name its encoding, for example"
+        f" {encoding.key}={readings[0][0].partition(',')[0] if readings else 'gbk'}.{shown}"
     )
 
 
@@ -152,9 +175,13 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _readings(content: bytes, line: bytes) -> list[tuple[str, str]]:
-    """Encodings in which the whole file can be read, the likely ones first, each with a piece of one line as it reads it."""
+    """Encodings in which the whole file can be read, the likely ones first, each with a piece of one line as it reads
+    it.
+    """
     runs = _RUN.findall(content)
-    accents = 2 * sum(len(run) == 1 for run in runs) > len(runs)  # single letters among ASCII, as nothing but European languages has them
+    accents = 2 * sum(len(run) == 1 for run in runs) > len(
+        runs
+    )  # single letters among ASCII, as nothing but European languages has them
     readings: dict[str, list[str]] = {}
     for name in reversed(_CANDIDATES) if accents else _CANDIDATES:
         try:

@@ -1,7 +1,7 @@
 """Repairs wrongly decoded text, and nothing else: curly quotes, dashes and accents stay as the corpus has them.
 
-Older copies of transcripts hold two kinds of damage: bytes of cp1252 in a file that is UTF-8 elsewhere, and text that was once decoded
-with the wrong code page (``donâ€™t``, or U+0092 where an apostrophe was).
+Older copies of transcripts hold two kinds of damage: bytes of cp1252 in a file that is UTF-8 elsewhere, and text that
+was once decoded with the wrong code page (``donâ€™t``, or U+0092 where an apostrophe was).
 """
 
 import ftfy
@@ -13,8 +13,8 @@ ftfy.bad_codecs.ok()  # its import registers the codec below; the call only says
 def decode(line: bytes) -> tuple[str, bool]:
     """Decodes one line: as UTF-8, else as cp1252.
 
-    The five bytes that cp1252 leaves undefined become the control characters of the same number, so that every line can be decoded
-    and no byte is lost.
+    The five bytes that cp1252 leaves undefined become the control characters of the same number, so that every line can
+    be decoded and no byte is lost.
 
     Returns:
         The text, and whether it had to be read as cp1252.
@@ -26,10 +26,12 @@ def decode(line: bytes) -> tuple[str, bool]:
 
 
 def repair(text: str) -> str:
-    """Undoes a wrong decoding; text without its traces comes back unchanged (all 13,708 utterances of MELD's current files do).
+    """Undoes a wrong decoding; text without its traces comes back unchanged (all 13,708 utterances of MELD's current
+    files do).
 
     >>> repair("Donâ€™t. You\\x92re “here”…")
     'Don’t. You’re “here”…'
     """
-    # replace_lossy_sequences would put U+FFFD where a byte is lost: that hides what was there instead of bringing it back.
+    # replace_lossy_sequences would put U+FFFD where a byte is lost: that hides what was there instead of bringing it
+    # back.
     return ftfy.fix_encoding(text, replace_lossy_sequences=False)

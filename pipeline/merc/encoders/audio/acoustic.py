@@ -129,10 +129,14 @@ class Acoustic(Encoder):
                 raise ValueError(f"pitch_min_hz {self.pitch_min_hz} is not below pitch_max_hz {self.pitch_max_hz}")
             if self.pitch_window_ms < 2000 / self.pitch_min_hz:
                 raise ValueError(
-                    f"pitch_window_ms {self.pitch_window_ms} does not hold two periods of pitch_min_hz {self.pitch_min_hz}, {2000 / self.pitch_min_hz:.1f} ms"
+                    f"pitch_window_ms {self.pitch_window_ms} does not hold two periods of pitch_min_hz"
+                    f" {self.pitch_min_hz}, {2000 / self.pitch_min_hz:.1f} ms"
                 )
             if self.minimum_seconds * 1000 < max(self.window_ms, self.hop_ms):
-                raise ValueError(f"minimum_seconds {self.minimum_seconds} holds no whole window of {self.window_ms} ms and hop of {self.hop_ms} ms")
+                raise ValueError(
+                    f"minimum_seconds {self.minimum_seconds} holds no whole window of {self.window_ms} ms and hop of"
+                    f" {self.hop_ms} ms"
+                )
             return self
 
         def samples(self, milliseconds: float) -> int:
@@ -143,7 +147,9 @@ class Acoustic(Encoder):
     config: Config
 
     def provenance(self) -> dict[str, Any]:
-        return self.rule_provenance(pooling="statistics over frames", sample_rate_hz=SAMPLE_RATE_HZ, feature_names=list(FEATURE_NAMES))
+        return self.rule_provenance(
+            pooling="statistics over frames", sample_rate_hz=SAMPLE_RATE_HZ, feature_names=list(FEATURE_NAMES)
+        )
 
     @property
     def dim(self) -> int:
@@ -184,7 +190,12 @@ class Acoustic(Encoder):
             return None, [("no_audio_samples", "the waveform holds no sample")]
         bad = int((~(np.abs(waveform) < BEYOND_ANY_SCALE)).sum())
         if bad:
-            return None, [("not_finite", f"{bad} of {waveform.size} samples are not finite, or {BEYOND_ANY_SCALE:g} times beyond full scale")]
+            return None, [
+                (
+                    "not_finite",
+                    f"{bad} of {waveform.size} samples are not finite, or {BEYOND_ANY_SCALE:g} times beyond full scale",
+                )
+            ]
         sound = _without_offset(waveform.astype(np.float32))
         if np.abs(sound).max() < HALF_A_STEP:
             return None, [("silence", f"none of {sound.size} samples is half a step of 16 bit away from the others")]
@@ -217,14 +228,28 @@ class Acoustic(Encoder):
         import librosa
 
         config = self.config
-        hop, window, pitch_window = config.samples(config.hop_ms), config.samples(config.window_ms), config.samples(config.pitch_window_ms)
-        energy = _db(librosa.feature.rms(y=sound, frame_length=window, hop_length=hop, pad_mode="constant")[0].astype(np.float64))
+        hop, window, pitch_window = (
+            config.samples(config.hop_ms),
+            config.samples(config.window_ms),
+            config.samples(config.pitch_window_ms),
+        )
+        energy = _db(
+            librosa.feature.rms(y=sound, frame_length=window, hop_length=hop, pad_mode="constant")[0].astype(np.float64)
+        )
         pitch_hz = librosa.yin(
-            sound, fmin=config.pitch_min_hz, fmax=config.pitch_max_hz, sr=SAMPLE_RATE_HZ, frame_length=pitch_window, hop_length=hop, pad_mode="constant"
+            sound,
+            fmin=config.pitch_min_hz,
+            fmax=config.pitch_max_hz,
+            sr=SAMPLE_RATE_HZ,
+            frame_length=pitch_window,
+            hop_length=hop,
+            pad_mode="constant",
         ).astype(np.float64)
         frames = min(len(energy), len(pitch_hz))
         energy, pitch_hz = energy[:frames], pitch_hz[:frames]
-        framed = librosa.util.frame(np.pad(sound, pitch_window // 2), frame_length=pitch_window, hop_length=hop)[:, :frames].T
+        framed = librosa.util.frame(np.pad(sound, pitch_window // 2), frame_length=pitch_window, hop_length=hop)[
+            :, :frames
+        ].T
         harmonicity = _autocorrelation(framed, np.rint(SAMPLE_RATE_HZ / pitch_hz).astype(np.int64))
         loud = energy > _loud_level(energy) - config.quiet_db
         pitch = 12 * np.log2(pitch_hz / REFERENCE_HZ)
@@ -236,7 +261,11 @@ class Acoustic(Encoder):
 
         config = self.config
         spectrum = librosa.stft(
-            sound, n_fft=self._n_fft, win_length=config.samples(config.window_ms), hop_length=config.samples(config.hop_ms), pad_mode="constant"
+            sound,
+            n_fft=self._n_fft,
+            win_length=config.samples(config.window_ms),
+            hop_length=config.samples(config.hop_ms),
+            pad_mode="constant",
         )
         magnitudes: Frames = np.abs(spectrum).astype(np.float64)
         return magnitudes
@@ -246,7 +275,9 @@ class Acoustic(Encoder):
         import librosa
 
         config = self.config
-        share = librosa.feature.zero_crossing_rate(sound, frame_length=config.samples(config.window_ms), hop_length=config.samples(config.hop_ms))[0]
+        share = librosa.feature.zero_crossing_rate(
+            sound, frame_length=config.samples(config.window_ms), hop_length=config.samples(config.hop_ms)
+        )[0]
         return np.asarray(share, dtype=np.float64) * SAMPLE_RATE_HZ / 1000
 
     def _cepstrum(self, sound: NDArray[np.float32], loud: NDArray[np.bool_]) -> list[float]:
@@ -273,7 +304,9 @@ class Acoustic(Encoder):
 
 
 def _without_offset(sound: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The sound less its recorder's constant offset: the mean after limiting the outermost hundredths, so that a click does not pull it aside."""
+    """The sound less its recorder's constant offset: the mean after limiting the outermost hundredths, so that a click
+    does not pull it aside.
+    """
     low, high = np.percentile(sound, (1, 99))
     return sound - np.float32(np.clip(sound, low, high).mean(dtype=np.float64))
 
@@ -282,11 +315,15 @@ def _without_offset(sound: NDArray[np.float32]) -> NDArray[np.float32]:
 def _one_process_at_a_time() -> Iterator[None]:
     """Holds a lock of this user on this machine.
 
-    numba compiles librosa's inner functions at their first use and keeps them in files. A process that reads such a file while
-    another writes it can crash (seen with two fresh processes in a new environment). Whoever has used each function once, inside
-    the lock, has them in memory and reads no file again.
+    numba compiles librosa's inner functions at their first use and keeps them in files. A process that reads such a
+    file while another writes it can crash (seen with two fresh processes in a new environment). Whoever has used each
+    function once, inside the lock, has them in memory and reads no file again.
     """
-    lock = os.open(Path(tempfile.gettempdir()) / f"merc-pipeline-numba-{os.getuid()}.lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    lock = os.open(
+        Path(tempfile.gettempdir()) / f"merc-pipeline-numba-{os.getuid()}.lock",
+        os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW,
+        0o600,
+    )
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -296,7 +333,9 @@ def _one_process_at_a_time() -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keeps torch on one thread inside: the work is spread over processes, and sums do not depend on the machine's cores."""
+    """Keeps torch on one thread inside: the work is spread over processes, and sums do not depend on the machine's
+    cores.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -313,7 +352,9 @@ def _db(amplitude: Frames) -> Frames:
 
 
 def _loud_level(energy: Frames) -> float:
-    """The clip's loudness in dB: the 95th percentile, which a bang does not move, unless next to nothing but the bang is there."""
+    """The clip's loudness in dB: the 95th percentile, which a bang does not move, unless next to nothing but the bang
+    is there.
+    """
     return max(float(np.percentile(energy, 95)), float(energy.max()) - 30)
 
 
@@ -335,7 +376,8 @@ def _autocorrelation(framed: NDArray[np.float32], lags: NDArray[np.int64]) -> Fr
         lag = lags[start : start + 512, None]
         later = np.take_along_axis(frames, np.minimum(places + lag, frames.shape[1] - 1), axis=1)
         products = np.where(places < frames.shape[1] - lag, frames * later, 0.0).sum(axis=1)
-        # By the power of the whole frame, not of the two stretches that overlap: a click near an edge lies in one of them alone.
+        # By the power of the whole frame, not of the two stretches that overlap: a click near an edge lies in one of
+        # them alone.
         power = (frames**2).sum(axis=1) * (1 - lag[:, 0] / frames.shape[1])
         found[start : start + 512] = products / np.maximum(power, 1e-12)
     return np.clip(found, 0.0, 1.0)
@@ -346,7 +388,13 @@ def _five(values: Frames, offset: float, scale: float) -> list[float]:
     if values.size == 0:
         return [0.0] * 5
     low, middle, high = np.percentile(values, (20, 50, 80))
-    return [(values.mean() - offset) / scale, values.std() / scale, (low - offset) / scale, (middle - offset) / scale, (high - offset) / scale]
+    return [
+        (values.mean() - offset) / scale,
+        values.std() / scale,
+        (low - offset) / scale,
+        (middle - offset) / scale,
+        (high - offset) / scale,
+    ]
 
 
 def _slope(values: Frames, places: NDArray[np.floating[Any]]) -> float:
@@ -399,8 +447,8 @@ def _spectrum(magnitudes: Frames, zero_crossings: Frames, loud: NDArray[np.bool_
     import librosa
 
     frames = min(magnitudes.shape[1], len(loud))
-    # Every measure is of the spectrum's form, not its level: the strongest bin counts as one, and what lies 80 dB under it
-    # is rounding noise.
+    # Every measure is of the spectrum's form, not its level: the strongest bin counts as one, and what lies 80 dB under
+    # it is rounding noise.
     peaks = magnitudes[:, :frames].max(axis=0, keepdims=True)
     form = np.maximum(magnitudes[:, :frames] / np.maximum(peaks, 1e-12), 1e-4)
     power = form**2
@@ -418,7 +466,9 @@ def _spectrum(magnitudes: Frames, zero_crossings: Frames, loud: NDArray[np.bool_
     }
     values: list[float] = []
     for name, (offset, scale) in _SPECTRAL.items():
-        mean, std, low, _, high = _five(np.asarray(measures[name], dtype=np.float64)[:frames][loud[:frames]], offset, scale)
+        mean, std, low, _, high = _five(
+            np.asarray(measures[name], dtype=np.float64)[:frames][loud[:frames]], offset, scale
+        )
         values += [mean, std, low, high]
     return values
 
@@ -444,12 +494,14 @@ def _ratio_db(upper: Frames, lower: Frames) -> Frames:
 def _rhythm(track: Track, seconds: float, frame_seconds: float) -> list[float]:
     import librosa
 
-    # Syllables: the highest point of the smoothed energy within a tenth of a second either way, if it stands 1.5 dB above
-    # the mean of a quarter of a second either way.
+    # Syllables: the highest point of the smoothed energy within a tenth of a second either way, if it stands 1.5 dB
+    # above the mean of a quarter of a second either way.
     width = round(0.05 / frame_seconds) // 2 * 2 + 1
     smooth = np.convolve(np.pad(track.energy, width // 2, mode="edge"), np.full(width, 1 / width), mode="valid")
     near, around = max(1, round(0.1 / frame_seconds)), max(1, round(0.25 / frame_seconds))
-    peaks = librosa.util.peak_pick(smooth, pre_max=near, post_max=near, pre_avg=around, post_avg=around, delta=1.5, wait=near)
+    peaks = librosa.util.peak_pick(
+        smooth, pre_max=near, post_max=near, pre_avg=around, post_avg=around, delta=1.5, wait=near
+    )
     syllables = int(track.loud[peaks].sum())
     voiced, quiet = _runs(track.voiced), _runs(~track.loud)
     length = len(track.energy) * frame_seconds

@@ -1,7 +1,10 @@
-"""Statistics of the voice by openSMILE: eGeMAPS, ComParE, emobase. An extra, since its licence forbids commercial products.
+"""Statistics of the voice by openSMILE: eGeMAPS, ComParE, emobase. An extra, since its licence forbids commercial
+products.
 
-openSMILE: Eyben, Wöllmer and Schuller 2010 (ACM Multimedia). eGeMAPS: Eyben et al. 2016 (IEEE Trans. Affective Computing 7(2)).
-ComParE 2016: Schuller et al. 2016 (Interspeech). emobase: the set of the openEAR toolkit, Eyben, Wöllmer and Schuller 2009.
+openSMILE: Eyben, Wöllmer and Schuller 2010 (ACM Multimedia). eGeMAPS: Eyben et al. 2016 (IEEE Trans. Affective
+Computing 7(2)).
+ComParE 2016: Schuller et al. 2016 (Interspeech). emobase: the set of the openEAR toolkit, Eyben, Wöllmer and Schuller
+2009.
 """
 
 from collections.abc import Sequence
@@ -84,10 +87,15 @@ class Functionals(Encoder):
         except ImportError as error:
             raise MissingExtra(f"{_how_to_get()} ({error})") from error
         self._smile = opensmile.Smile(
-            feature_set=opensmile.FeatureSet[self.config.feature_set], feature_level=opensmile.FeatureLevel.Functionals, num_workers=1
+            feature_set=opensmile.FeatureSet[self.config.feature_set],
+            feature_level=opensmile.FeatureLevel.Functionals,
+            num_workers=1,
         )
         if self._smile.num_features != self.dim:
-            raise RuntimeError(f"openSMILE's {self.config.feature_set} has {self._smile.num_features} numbers, {self.dim} were expected")
+            raise RuntimeError(
+                f"openSMILE's {self.config.feature_set} has {self._smile.num_features} numbers, {self.dim} were"
+                " expected"
+            )
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         return one_by_one(utterances, self.dim, self._encode_one)
@@ -105,7 +113,9 @@ class Functionals(Encoder):
         sound = np.clip(waveform, -1.0, LARGEST_SAMPLE)
         least = round(self.config.minimum_seconds * SAMPLE_RATE_HZ)
         if sound.size < least:
-            remarks.append(("padded", f"from {sound.size / SAMPLE_RATE_HZ:.4f} to {least / SAMPLE_RATE_HZ:.4f} s with zeros"))
+            remarks.append(
+                ("padded", f"from {sound.size / SAMPLE_RATE_HZ:.4f} to {least / SAMPLE_RATE_HZ:.4f} s with zeros")
+            )
             sound = np.pad(sound, (0, least - sound.size))
         vector = np.asarray(self._smile(sound, SAMPLE_RATE_HZ), dtype=np.float32).reshape(-1)
         known = np.isfinite(vector)
@@ -113,7 +123,15 @@ class Functionals(Encoder):
             return None, [("not_finite", f"none of openSMILE's {vector.size} numbers is finite")]
         if not known.all():
             first = self._smile.feature_names[int(np.flatnonzero(~known)[0])]
-            remarks.append(("partly_undefined", f"{int((~known).sum())} of {vector.size} numbers are not finite and set to zero, the first is {first}"))
+            remarks.append(
+                (
+                    "partly_undefined",
+                    (
+                        f"{int((~known).sum())} of {vector.size} numbers are not finite and set to zero, the first is"
+                        f" {first}"
+                    ),
+                )
+            )
         vector = np.where(known, vector, np.float32(0))
         if not vector.any():
             return None, [("zero_vector", f"all of openSMILE's {vector.size} numbers are zero")]
@@ -122,6 +140,6 @@ class Functionals(Encoder):
 
 def _how_to_get() -> str:
     return (
-        f"encoders of the family functionals need openSMILE, which is not installed: {extras.command('opensmile')}. Its licence, the "
-        f"{LICENCE}, is why it is never installed by default; the encoder acoustic needs nothing"
+        f"encoders of the family functionals need openSMILE, which is not installed: {extras.command('opensmile')}. Its"
+        f" licence, the {LICENCE}, is why it is never installed by default; the encoder acoustic needs nothing"
     )

@@ -4,12 +4,13 @@ Whisper: Radford et al. 2023 (ICML). AST, a vision transformer on the spectrogra
 
     clip ─► windows ─► log mel, padded to 30 s (Whisper), 10.24 s (AST) ─► transformer layers ─► mean over the positions over real sound
 
-Both have a table of positions and were trained on inputs of that one length, in which the padding is seen like any sound. So the length is part of
-what the model is, a clip's vector cannot depend on what is in its batch, and a clip of 3.1 s, MELD's mean, costs as much as one of 30 s: ten times what
-its sound alone would (AST: three times). Whisper's table would allow shorter inputs, which the model has never seen.
+Both have a table of positions and were trained on inputs of that one length, in which the padding is seen like any
+sound. So the length is part of what the model is, a clip's vector cannot depend on what is in its batch, and a clip of
+3.1 s, MELD's mean, costs as much as one of 30 s: ten times what its sound alone would (AST: three times). Whisper's
+table would allow shorter inputs, which the model has never seen.
 
 Legend: B windows, T positions, P positions in time and frequency, D features.
-"""
+"""  # noqa: E501
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,8 +84,10 @@ class Item:
 class Spectrogram(NeuralEncoder):
     """A frozen Whisper encoder or AST.
 
-    The spectrogram is that of the checkpoint's own preprocessor in transformers, for each window of a clip by itself. The entries
-    of a sequence are the positions in time: 20 ms of Whisper; of AST every 100 ms the mean over the patches of all frequencies.
+    The spectrogram is that of the checkpoint's own preprocessor in transformers, for each window of a clip by itself.
+    The entries
+    of a sequence are the positions in time: 20 ms of Whisper; of AST every 100 ms the mean over the patches of all
+    frequencies.
     """
 
     class Config(LayersConfig):
@@ -123,15 +126,19 @@ class Spectrogram(NeuralEncoder):
         model_type = configuration.get("model_type")
         if model_type not in GEOMETRIES:
             raise BadSettings(
-                f"{repo}: a model of the type {model_type!r}; the family spectrogram takes {', '.join(GEOMETRIES)}, and waveform wav2vec2 and its like"
+                f"{repo}: a model of the type {model_type!r}; the family spectrogram takes {', '.join(GEOMETRIES)}, and"
+                " waveform wav2vec2 and its like"
             )
         if model_type == "whisper" and config.pooling not in ("mean", "mean_std"):
-            raise BadSettings(f"{repo}: pooling {config.pooling}, but Whisper's encoder has no token of that kind; valid: mean, mean_std")
+            raise BadSettings(
+                f"{repo}: pooling {config.pooling}, but Whisper's encoder has no token of that kind; valid: mean,"
+                " mean_std"
+            )
         geometry = geometry_of(repo, configuration, self.checkpoint.preprocessor())
         if round(config.overlap_seconds * SAMPLE_RATE_HZ) > geometry.window // 2:
             raise BadSettings(
-                f"{repo}: overlap_seconds {config.overlap_seconds} is more than half of its input of {geometry.window / SAMPLE_RATE_HZ:.2f} s; "
-                f"valid: 0 to {geometry.window / 2 / SAMPLE_RATE_HZ:.2f}"
+                f"{repo}: overlap_seconds {config.overlap_seconds} is more than half of its input of"
+                f" {geometry.window / SAMPLE_RATE_HZ:.2f} s; valid: 0 to {geometry.window / 2 / SAMPLE_RATE_HZ:.2f}"
             )
         shares(config, geometry.layers)
 
@@ -197,26 +204,43 @@ class Spectrogram(NeuralEncoder):
                 remarks.append((index, *absent))
                 continue
             if waveform.size < LEAST_SAMPLES:
-                remarks.append((index, "padded", f"from {waveform.size / SAMPLE_RATE_HZ:.4f} to {LEAST_SAMPLES / SAMPLE_RATE_HZ:.4f} s with zeros"))
+                remarks.append(
+                    (
+                        index,
+                        "padded",
+                        (
+                            f"from {waveform.size / SAMPLE_RATE_HZ:.4f} to {LEAST_SAMPLES / SAMPLE_RATE_HZ:.4f} s with"
+                            " zeros"
+                        ),
+                    )
+                )
             items += self._items(index, waveform)
         means = np.zeros((len(items), self._at.dim), dtype=np.float32)
         variances = np.zeros_like(means)
         kept: list[NDArray[np.float16]] = [np.zeros((0, self._at.dim), dtype=np.float16)] * len(items)
 
-        def take(indices: NDArray[np.int64], mean_BD: "torch.Tensor", variance_BD: "torch.Tensor", *frames: "torch.Tensor") -> None:
+        def take(
+            indices: NDArray[np.int64], mean_BD: "torch.Tensor", variance_BD: "torch.Tensor", *frames: "torch.Tensor"
+        ) -> None:
             means[indices], variances[indices] = mean_BD.numpy(), variance_BD.numpy()
             for frames_BTD in frames:
                 for row, at in enumerate(indices):
                     kept[at] = frames_BTD[row, items[at].first : items[at].stop].numpy().copy()
 
         in_batches(
-            np.ones(len(items), dtype=np.int64), self.budget, self.device, lambda batch: self._prepare([items[at] for at in batch]), self._compute, take
+            np.ones(len(items), dtype=np.int64), self.budget, self.device,
+            lambda batch: self._prepare([items[at] for at in batch]), self._compute, take
         )  # fmt: skip
         clips, numbers = np.unique(np.array([item.clip for item in items], dtype=np.int64), return_inverse=True)
         mean, variance = combine(means, variances, [item.stop - item.first for item in items], numbers.tolist())
-        vectors = (np.concatenate([mean, np.sqrt(variance)], axis=1) if self.config.pooling == "mean_std" else mean).astype(np.float32)
+        vectors = (
+            np.concatenate([mean, np.sqrt(variance)], axis=1) if self.config.pooling == "mean_std" else mean
+        ).astype(np.float32)
         finite = np.isfinite(vectors).all(axis=1)
-        remarks += [(int(clip), "not_finite", f"the model's output in {self.config.dtype} is not finite") for clip in clips[~finite]]
+        remarks += [
+            (int(clip), "not_finite", f"the model's output in {self.config.dtype} is not finite")
+            for clip in clips[~finite]
+        ]
         encoded = scatter(vectors[finite], clips[finite].tolist(), len(utterances), remarks)
         if self.sequences:
             encoded.sequences = join_sequences([item.clip for item in items], kept, encoded.present, self._middles)
@@ -225,7 +249,8 @@ class Spectrogram(NeuralEncoder):
     def _items(self, clip: int, waveform: NDArray[np.float32]) -> list[Item]:
         """The windows of a clip."""
         at = self._at
-        # Behind the last position there may be sound that makes no further one (AST's patches): a neighbour has to begin before it.
+        # Behind the last position there may be sound that makes no further one (AST's patches): a neighbour has to
+        # begin before it.
         unseen = at.window - at.first_middle - at.positions * at.step
         overlap = max(round(self.config.overlap_seconds * SAMPLE_RATE_HZ), 2 * unseen)
         items = []
@@ -241,7 +266,11 @@ class Spectrogram(NeuralEncoder):
         spectrograms = [make(np.pad(item.sound, (0, max(0, LEAST_SAMPLES - item.sound.size)))) for item in items]
         numbers = np.arange(self._at.positions)
         first, stop = np.array([[item.first] for item in items]), np.array([[item.stop] for item in items])
-        return {"spectrograms": np.stack(spectrograms), "counts": (numbers >= first) & (numbers < stop), "last": int(stop.max())}
+        return {
+            "spectrograms": np.stack(spectrograms),
+            "counts": (numbers >= first) & (numbers < stop),
+            "last": int(stop.max()),
+        }
 
     def _log_mel_of_whisper(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
         return log_mel_of_whisper(self._extractor, sound, self._at)
@@ -264,8 +293,16 @@ class Spectrogram(NeuralEncoder):
             mean_BD = hidden_BPD[:, :_SPECIAL_TOKENS].float().mean(dim=1)
         else:
             mean_BD = pooling.masked_mean(frames_BTD, counts_BT)
-        variance_BD = pooling.masked_variance(frames_BTD, counts_BT, mean_BD) if self.config.pooling == "mean_std" else torch.zeros_like(mean_BD)
-        return (mean_BD, variance_BD, frames_BTD.clamp(-LARGEST_HALF, LARGEST_HALF).half()) if self.sequences else (mean_BD, variance_BD)
+        variance_BD = (
+            pooling.masked_variance(frames_BTD, counts_BT, mean_BD)
+            if self.config.pooling == "mean_std"
+            else torch.zeros_like(mean_BD)
+        )
+        return (
+            (mean_BD, variance_BD, frames_BTD.clamp(-LARGEST_HALF, LARGEST_HALF).half())
+            if self.sequences
+            else (mean_BD, variance_BD)
+        )
 
     def _hidden(self, spectrograms: "torch.Tensor") -> "torch.Tensor":
         """(B, P, D) of the chosen layers, special tokens first."""
@@ -283,7 +320,9 @@ class Spectrogram(NeuralEncoder):
         if self._whisper:
             return hidden_BPD
         batch, _, dim = hidden_BPD.shape
-        return hidden_BPD[:, _SPECIAL_TOKENS:].float().reshape(batch, self._at.rows, self._at.positions, dim).mean(dim=1)
+        return (
+            hidden_BPD[:, _SPECIAL_TOKENS:].float().reshape(batch, self._at.rows, self._at.positions, dim).mean(dim=1)
+        )
 
     def _middles(self, frames: int) -> NDArray[np.float32]:
         """(frames,) seconds from the clip's begin."""
@@ -302,19 +341,25 @@ def geometry_of(repo: str, configuration: Mapping[str, Any], preprocessor: Mappi
         BadSettings: if its spectrograms cannot be made of 16 kHz sound, or not twice the same.
     """
     if not preprocessor:
-        raise BadSettings(f"{repo}: has no preprocessor_config.json, so that it is not known how its spectrograms are made")
+        raise BadSettings(
+            f"{repo}: has no preprocessor_config.json, so that it is not known how its spectrograms are made"
+        )
     if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE_HZ:
         raise BadSettings(f"{repo}: takes sound of {rate} samples a second; the pipeline's is {SAMPLE_RATE_HZ}")
     if preprocessor.get("dither"):
-        raise BadSettings(f"{repo}: its preprocessor adds noise (dither: {preprocessor['dither']}), so that no run would give the same numbers twice")
+        raise BadSettings(
+            f"{repo}: its preprocessor adds noise (dither: {preprocessor['dither']}), so that no run would give the"
+            " same numbers twice"
+        )
     return GEOMETRIES[configuration["model_type"]](repo, configuration, preprocessor)
 
 
 def log_mel_of_whisper(extractor: Any, sound: NDArray[np.float32], at: Geometry) -> NDArray[np.float32]:
     """(mel, frames) as the checkpoint's preprocessor gives it.
 
-    It is given the sound with as much silence behind it as a column sees; the last column then sees silence alone, as all further ones would. That
-    takes a tenth of the time for a clip of 3 s, and gives the same but for the rounding of a matrix product.
+    It is given the sound with as much silence behind it as a column sees; the last column then sees silence alone, as
+    all further ones would. That takes a tenth of the time for a clip of 3 s, and gives the same but for the rounding of
+    a matrix product.
 
     Args:
         extractor: a ``WhisperFeatureExtractor`` of transformers.
@@ -328,22 +373,52 @@ def log_mel_of_whisper(extractor: Any, sound: NDArray[np.float32], at: Geometry)
 
 
 def _whisper(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Geometry:
-    """A position for every two columns, which are centred at multiples of the hop. What a file leaves out has transformers' default."""
+    """A position for every two columns, which are centred at multiples of the hop. What a file leaves out has
+    transformers' default.
+    """
     bands, hop = int(configuration.get("num_mel_bins", 80)), int(preprocessor.get("hop_length", 160))
     window = int(preprocessor.get("chunk_length", 30)) * SAMPLE_RATE_HZ
     positions = int(configuration.get("max_source_positions", 1500))
     _agree(repo, "mel bands", "num_mel_bins", bands, "feature_size", int(preprocessor.get("feature_size", 80)))
-    _agree(repo, "columns of the spectrogram", "twice max_source_positions", 2 * positions, "chunk_length over hop_length", window // hop)
-    return Geometry(window, 2 * hop, 0, positions, 1, 2 * positions, int(configuration.get("encoder_layers", 4)), int(configuration.get("d_model", 384)))
+    _agree(
+        repo,
+        "columns of the spectrogram",
+        "twice max_source_positions",
+        2 * positions,
+        "chunk_length over hop_length",
+        window // hop,
+    )
+    return Geometry(
+        window,
+        2 * hop,
+        0,
+        positions,
+        1,
+        2 * positions,
+        int(configuration.get("encoder_layers", 4)),
+        int(configuration.get("d_model", 384)),
+    )
 
 
 def _ast(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Geometry:
-    """Patches of this many columns of 25 ms, 10 ms apart (Kaldi's defaults). What a file leaves out has transformers' default."""
+    """Patches of this many columns of 25 ms, 10 ms apart (Kaldi's defaults). What a file leaves out has transformers'
+    default.
+    """
     bands, columns = int(configuration.get("num_mel_bins", 128)), int(configuration.get("max_length", 1024))
     side, hop, field = int(configuration.get("patch_size", 16)), SAMPLE_RATE_HZ // 100, SAMPLE_RATE_HZ // 40
-    time_stride, frequency_stride = int(configuration.get("time_stride", 10)), int(configuration.get("frequency_stride", 10))
+    time_stride, frequency_stride = (
+        int(configuration.get("time_stride", 10)),
+        int(configuration.get("frequency_stride", 10)),
+    )
     _agree(repo, "mel bands", "num_mel_bins", bands, "num_mel_bins", int(preprocessor.get("num_mel_bins", 128)))
-    _agree(repo, "columns of the spectrogram", "max_length", columns, "max_length", int(preprocessor.get("max_length", 1024)))
+    _agree(
+        repo,
+        "columns of the spectrogram",
+        "max_length",
+        columns,
+        "max_length",
+        int(preprocessor.get("max_length", 1024)),
+    )
     return Geometry(
         window=hop * (columns - 1) + field,
         step=hop * time_stride,
@@ -359,9 +434,12 @@ def _ast(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[str,
 def _agree(repo: str, what: str, model_key: str, of_model: int, preprocessor_key: str, of_preprocessor: int) -> None:
     if of_model != of_preprocessor:
         raise BadSettings(
-            f"{repo}: config.json and preprocessor_config.json disagree on the {what}: {model_key} is {of_model}, {preprocessor_key} {of_preprocessor}; "
-            "take both from one checkpoint"
+            f"{repo}: config.json and preprocessor_config.json disagree on the {what}: {model_key} is {of_model},"
+            f" {preprocessor_key} {of_preprocessor}; take both from one checkpoint"
         )
 
 
-GEOMETRIES: dict[str, Callable[[str, Mapping[str, Any], Mapping[str, Any]], Geometry]] = {"whisper": _whisper, "audio-spectrogram-transformer": _ast}
+GEOMETRIES: dict[str, Callable[[str, Mapping[str, Any], Mapping[str, Any]], Geometry]] = {
+    "whisper": _whisper,
+    "audio-spectrogram-transformer": _ast,
+}

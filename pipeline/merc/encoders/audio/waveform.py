@@ -2,16 +2,19 @@
 
     waveform ─► normalised, cut into windows ─► convolutions: a frame per 20 ms ─► positional convolution ─► transformer layers ─► mean over frames
 
-A clip's vector is the same alone and padded to the length of another. A mask over the frames suffices for the transformer layers;
-three kinds of module before them look across the end of a clip, and are given the batch's real lengths here:
+A clip's vector is the same alone and padded to the length of another. A mask over the frames suffices for the
+transformer layers; three kinds of module before them look across the end of a clip, and are given the batch's real
+lengths here:
 
-- the group norm of the first convolution (``feat_extract_norm: group``: wav2vec2-base, HuBERT-base, WavLM-base and their kin) takes mean and
-  variance over the whole row. With the mask alone, mean-pooled vectors of such models have a cosine of about 0.94;
-- data2vec's positional convolutions are a stack, which turns zeros behind the clip's end into other numbers after the first;
+- the group norm of the first convolution (``feat_extract_norm: group``: wav2vec2-base, HuBERT-base, WavLM-base and
+  their kin) takes mean and variance over the whole row. With the mask alone, mean-pooled vectors of such models have a
+  cosine of about 0.94;
+- data2vec's positional convolutions are a stack, which turns zeros behind the clip's end into other numbers after the
+  first;
 - so does the batch norm before the positional convolution of a few HuBERTs (``conv_pos_batch_norm``).
 
 Legend: B windows, N samples, T frames (both padded), C channels of the convolutions, D features.
-"""
+"""  # noqa: E501
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -61,8 +64,8 @@ class Item:
 class Waveform(TrainableEncoder):
     """A frozen wav2vec 2.0, HuBERT, WavLM or data2vec-audio.
 
-    Where the checkpoint's preprocessor says ``do_normalize``, a clip is brought to zero mean and unit variance as a whole, before it is padded or
-    cut into windows. The group norm of models that have one sees a window at a time.
+    Where the checkpoint's preprocessor says ``do_normalize``, a clip is brought to zero mean and unit variance as a
+    whole, before it is padded or cut into windows. The group norm of models that have one sees a window at a time.
     """
 
     class Config(LayersConfig):
@@ -92,9 +95,13 @@ class Waveform(TrainableEncoder):
         @model_validator(mode="after")
         def _agree(self) -> Self:
             if self.overlap_seconds > self.window_seconds / 2:
-                raise ValueError(f"overlap_seconds {self.overlap_seconds} is more than half of window_seconds {self.window_seconds}")
+                raise ValueError(
+                    f"overlap_seconds {self.overlap_seconds} is more than half of window_seconds {self.window_seconds}"
+                )
             if self.minimum_seconds > self.window_seconds:
-                raise ValueError(f"minimum_seconds {self.minimum_seconds} is more than window_seconds {self.window_seconds}")
+                raise ValueError(
+                    f"minimum_seconds {self.minimum_seconds} is more than window_seconds {self.window_seconds}"
+                )
             if self.samples_per_batch != "auto" and self.samples_per_batch < 1:
                 raise ValueError(f"samples_per_batch is {self.samples_per_batch}; a number from 1, or auto")
             return self
@@ -103,7 +110,8 @@ class Waveform(TrainableEncoder):
     HAS_SEQUENCES = True
     BUDGET_KEY = "samples_per_batch"
     UNIT = "samples"
-    # 1,200 s through 512 channels at a fifth of the sampling rate are 2.0e9 numbers, just within the 2^31 that cuDNN's kernels can count.
+    # 1,200 s through 512 channels at a fifth of the sampling rate are 2.0e9 numbers, just within the 2^31 that cuDNN's
+    # kernels can count.
     AUTOMATIC: ClassVar[dict[str, int]] = {"cpu": 30 * SAMPLE_RATE_HZ, "cuda": 1200 * SAMPLE_RATE_HZ}
     config: Config
 
@@ -112,17 +120,24 @@ class Waveform(TrainableEncoder):
         model_type = configuration.get("model_type")
         if model_type not in MODEL_TYPES:
             raise BadSettings(
-                f"{repo}: a model of the type {model_type!r}; the family waveform takes {', '.join(MODEL_TYPES)}, and spectrogram Whisper and AST"
+                f"{repo}: a model of the type {model_type!r}; the family waveform takes {', '.join(MODEL_TYPES)}, and"
+                " spectrogram Whisper and AST"
             )
         if configuration.get("add_adapter"):
-            raise BadSettings(f"{repo}: has convolutions behind its last layer (add_adapter), which this family does not run; choose a checkpoint without")
+            raise BadSettings(
+                f"{repo}: has convolutions behind its last layer (add_adapter), which this family does not run; choose"
+                " a checkpoint without"
+            )
         if model_type == "wavlm" and config.attention != "eager":
             raise BadSettings(f"{repo}: transformers has no attention: {config.attention} for WavLM; valid: eager")
         if "num_hidden_layers" in configuration:
             shares(config, int(configuration["num_hidden_layers"]))
         preprocessor = self.checkpoint.preprocessor()
         if not preprocessor:
-            raise BadSettings(f"{repo}: has no preprocessor_config.json, so that neither its sampling rate nor its normalisation is known")
+            raise BadSettings(
+                f"{repo}: has no preprocessor_config.json, so that neither its sampling rate nor its normalisation is"
+                " known"
+            )
         if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE_HZ:
             raise BadSettings(f"{repo}: takes sound of {rate} samples a second; the pipeline's is {SAMPLE_RATE_HZ}")
 
@@ -139,7 +154,9 @@ class Waveform(TrainableEncoder):
         }
 
     def _normalised(self) -> bool:
-        return bool(self.checkpoint.preprocessor().get("do_normalize", True))  # what Wav2Vec2FeatureExtractor takes where it is not said
+        return bool(
+            self.checkpoint.preprocessor().get("do_normalize", True)
+        )  # what Wav2Vec2FeatureExtractor takes where it is not said
 
     def load(self, device: str) -> None:
         from transformers import AutoModel
@@ -150,12 +167,15 @@ class Waveform(TrainableEncoder):
         self._convolutions = list(zip(settings.conv_kernel, settings.conv_stride, strict=True))
         self._hop = int(np.prod(settings.conv_stride))
         self._field = _receptive_field(self._convolutions)
-        self._longest, self._overlap = (round(seconds * SAMPLE_RATE_HZ) for seconds in (self.config.window_seconds, self.config.overlap_seconds))
+        self._longest, self._overlap = (
+            round(seconds * SAMPLE_RATE_HZ) for seconds in (self.config.window_seconds, self.config.overlap_seconds)
+        )
         # Else a frame that lies across the border of two windows would be in neither.
         if self._overlap < self._field or self._longest < self._overlap + self._hop:
             raise BadSettings(
-                f"{self.config.repo}: window_seconds {self.config.window_seconds}, overlap_seconds {self.config.overlap_seconds}; a frame is made of "
-                f"{self._field / SAMPLE_RATE_HZ} s, so the overlap must be at least that, and the window at least {self._hop / SAMPLE_RATE_HZ} s more"
+                f"{self.config.repo}: window_seconds {self.config.window_seconds}, overlap_seconds"
+                f" {self.config.overlap_seconds}; a frame is made of {self._field / SAMPLE_RATE_HZ} s, so the overlap"
+                f" must be at least that, and the window at least {self._hop / SAMPLE_RATE_HZ} s more"
             )
         self._least = max(self._field, round(self.config.minimum_seconds * SAMPLE_RATE_HZ))
         self._normalise = self._normalised()
@@ -187,12 +207,16 @@ class Waveform(TrainableEncoder):
                     kept[at] = sequences[row, items[at].own_begin : items[at].own_end].numpy().copy()
 
         in_batches(
-            [item.end - item.begin for item in items], self.budget, self.device, lambda batch: self._prepare([items[at] for at in batch], sounds),
+            [item.end - item.begin for item in items], self.budget, self.device,
+            lambda batch: self._prepare([items[at] for at in batch], sounds),
             self._compute, take,
         )  # fmt: skip
         clips, vectors = self._joined(items, pooled)
         finite = np.isfinite(vectors).all(axis=1)
-        remarks += [(int(clip), "not_finite", f"the model's output in {self.config.dtype} is not finite") for clip in clips[~finite]]
+        remarks += [
+            (int(clip), "not_finite", f"the model's output in {self.config.dtype} is not finite")
+            for clip in clips[~finite]
+        ]
         encoded = scatter(vectors[finite], clips[finite].tolist(), len(utterances), remarks)
         if self.sequences:
             encoded.sequences = join_sequences([item.clip for item in items], kept, encoded.present, self._middles)
@@ -202,8 +226,12 @@ class Waveform(TrainableEncoder):
         return self._model.feature_extractor
 
     def check_trainable(self) -> None:
-        if self.config.pooling != "mean":  # the slope of a standard deviation is infinite at 0, as in a clip of one frame
-            raise BadSettings(f"{self.config.repo}: an encoder with pooling {self.config.pooling} cannot be adapted; valid: mean")
+        if (
+            self.config.pooling != "mean"
+        ):  # the slope of a standard deviation is infinite at 0, as in a clip of one frame
+            raise BadSettings(
+                f"{self.config.repo}: an encoder with pooling {self.config.pooling} cannot be adapted; valid: mean"
+            )
 
     def training_items(self, utterances: Sequence[UtteranceInput]) -> TrainingItems:
         items, sounds, _ = self._all_items(utterances)
@@ -214,7 +242,9 @@ class Waveform(TrainableEncoder):
             vectors=lambda inputs: self._compute(inputs)[0],
         )
 
-    def _all_items(self, utterances: Sequence[UtteranceInput]) -> tuple[list[Item], dict[int, NDArray[np.float32]], list[tuple[int, str, str]]]:
+    def _all_items(
+        self, utterances: Sequence[UtteranceInput]
+    ) -> tuple[list[Item], dict[int, NDArray[np.float32]], list[tuple[int, str, str]]]:
         """The windows of all clips, the sound of each clip by its index, and remarks as in :class:`Encoded`."""
         remarks: list[tuple[int, str, str]] = []
         items: list[Item] = []
@@ -226,7 +256,16 @@ class Waveform(TrainableEncoder):
             sounds[index] = np.asarray(utterance.waveform, dtype=np.float32)
             samples = max(sounds[index].size, self._least)
             if sounds[index].size < samples:
-                remarks.append((index, "padded", f"from {sounds[index].size / SAMPLE_RATE_HZ:.4f} to {samples / SAMPLE_RATE_HZ:.4f} s with zeros"))
+                remarks.append(
+                    (
+                        index,
+                        "padded",
+                        (
+                            f"from {sounds[index].size / SAMPLE_RATE_HZ:.4f} to {samples / SAMPLE_RATE_HZ:.4f} s with"
+                            " zeros"
+                        ),
+                    )
+                )
             items += self._items(index, samples)
         return items, sounds, remarks
 
@@ -234,7 +273,9 @@ class Waveform(TrainableEncoder):
         """The windows of a clip of this many samples."""
         windows = cut(samples, self._longest, self._overlap, self._hop)
         # Also frames of the last window that end behind it are counted by their middles, hence the limit.
-        owns = [window.frames(self._field // 2, self._hop, self._frames(window.stop - window.start)) for window in windows]
+        owns = [
+            window.frames(self._field // 2, self._hop, self._frames(window.stop - window.start)) for window in windows
+        ]
         return [Item(clip, window.start, window.stop, *own) for window, own in zip(windows, owns, strict=True)]
 
     def _prepare(self, items: Sequence[Item], sounds: Mapping[int, NDArray[np.float32]]) -> Mapping[str, Any]:
@@ -245,8 +286,9 @@ class Waveform(TrainableEncoder):
             sounds: (samples,) of each clip, by its index.
 
         Returns:
-            ``waveforms`` (B, N) float32; ``real_frames`` (B, T) bool, or None if there is no padding; ``own_frames`` (B, T) bool, those to be pooled;
-            ``first_frames`` (B,) float32, real frames of the first convolution, and ``first_shortest``, the least of them.
+            ``waveforms`` (B, N) float32; ``real_frames`` (B, T) bool, or None if there is no padding; ``own_frames``
+            (B, T) bool, those to be pooled; ``first_frames`` (B,) float32, real frames of the first convolution, and
+            ``first_shortest``, the least of them.
         """
         lengths = [item.end - item.begin for item in items]
         frames = np.array([self._frames(length) for length in lengths])
@@ -287,7 +329,8 @@ class Waveform(TrainableEncoder):
     def _hidden(self, inputs: Mapping[str, Any]) -> "torch.Tensor":
         """(B, T, D) of the chosen layers; what stands in padded frames has no meaning.
 
-        The three parts of the model one by one: its own ``forward`` wants a mask over samples, 8 bytes each, to make the one over frames of it.
+        The three parts of the model one by one: its own ``forward`` wants a mask over samples, 8 bytes each, to make
+        the one over frames of it.
         The convolutions give no gradient, also in a training: they stay as they are.
         """
         import torch
@@ -302,11 +345,15 @@ class Waveform(TrainableEncoder):
         projected_BTD = projected[0] if isinstance(projected, tuple) else projected
         with warnings.catch_warnings():
             # WavLM gives torch a bool mask of keys next to its float bias of positions, which is what both mean.
-            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask is deprecated")
+            warnings.filterwarnings(
+                "ignore", message="Support for mismatched key_padding_mask and attn_mask is deprecated"
+            )
             last_BTD = model.encoder(projected_BTD, attention_mask=inputs["real_frames"]).last_hidden_state
         return self._mixture.of(last_BTD)
 
-    def _joined(self, items: Sequence[Item], pooled: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _joined(
+        self, items: Sequence[Item], pooled: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Windows become clips: every frame of a clip weighs the same.
 
         Returns:
@@ -342,7 +389,8 @@ class Edges:
         return hidden_BCT if self.padded_B1T is None else hidden_BCT.masked_fill_(self.padded_B1T, 0.0)
 
     def group_norm(self, norm: Any, hidden_BCT: "torch.Tensor") -> "torch.Tensor":
-        """Group norm with one channel per group over the real frames, in place (without a copy it is faster than torch's own on a CPU).
+        """Group norm with one channel per group over the real frames, in place (without a copy it is faster than
+        torch's own on a CPU).
 
         Args:
             norm: its weight, bias and epsilon.
@@ -370,7 +418,10 @@ def respect_edges(model: Any, edges: Edges) -> None:
         norm = getattr(convolution, "layer_norm", None)
         if isinstance(norm, nn.GroupNorm):
             if norm.num_groups != norm.num_channels:
-                raise BadSettings(f"a group norm of {norm.num_groups} groups over {norm.num_channels} channels; only one channel per group is known here")
+                raise BadSettings(
+                    f"a group norm of {norm.num_groups} groups over {norm.num_channels} channels; only one channel per"
+                    " group is known here"
+                )
             norm.forward = partial(edges.group_norm, norm)  # type: ignore[method-assign]
     positions = model.encoder.pos_conv_embed
     for layer in list(getattr(positions, "layers", []))[1:]:  # the first is given zeros by the encoder
@@ -380,7 +431,8 @@ def respect_edges(model: Any, edges: Edges) -> None:
 
 
 def gelu_in_place(model: Any) -> None:
-    """Spares the copies of all GELUs: each is the only reader of what it is given, and fresh memory costs a CPU more than the function.
+    """Spares the copies of all GELUs: each is the only reader of what it is given, and fresh memory costs a CPU more
+    than the function.
 
     Where gradients are wanted, a GELU needs what it was given later, and leaves it alone.
     """
@@ -388,7 +440,9 @@ def gelu_in_place(model: Any) -> None:
     from transformers.activations import GELUActivation
 
     def gelu(hidden: "torch.Tensor") -> "torch.Tensor":
-        found: torch.Tensor = torch.nn.functional.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden)
+        found: torch.Tensor = (
+            torch.nn.functional.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden)
+        )
         return found
 
     replacement: Any = gelu

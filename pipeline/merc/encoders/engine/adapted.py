@@ -1,7 +1,9 @@
-"""What a folder says of the fine-tuning that made it: ``record.json`` and ``seen.json`` beside the weights, as :mod:`merc.adaptation` writes them.
+"""What a folder says of the fine-tuning that made it: ``record.json`` and ``seen.json`` beside the weights, as
+:mod:`merc.adaptation` writes them.
 
-An encoder that was fine-tuned on emotion labels is one like any other, but for three things: it must be used with the settings it was trained with, its
-features carry the tag ``adapted``, and it must not encode dev or test utterances that it was trained on.
+An encoder that was fine-tuned on emotion labels is one like any other, but for three things: it must be used with the
+settings it was trained with, its features carry the tag ``adapted``, and it must not encode dev or test utterances that
+it was trained on.
 """
 
 import hashlib
@@ -65,17 +67,29 @@ class Adaptation:
         keys = ("corpus", "label_set", "base", "trained_with", "method", "seed", "dev_weighted_f1")
         missing = [key for key in keys if not isinstance(record, dict) or key not in record]
         if missing:
-            raise BadTable(f"{path}: no record of an adaptation: it lacks {', '.join(missing)}; make it again with merc-adapt")
+            raise BadTable(
+                f"{path}: no record of an adaptation: it lacks {', '.join(missing)}; make it again with merc-adapt"
+            )
         return cls(folder, **{key: record[key] for key in keys})
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Raises ``BadSettings`` unless the encoder's settings, by name, are those of the training: what is extracted must be what was trained."""
-        differing = [f"{key}: {value!r} in the training, {settings.get(key)!r} now" for key, value in self.trained_with.items() if settings.get(key) != value]
+        """Raises ``BadSettings`` unless the encoder's settings, by name, are those of the training: what is extracted
+        must be what was trained.
+        """
+        differing = [
+            f"{key}: {value!r} in the training, {settings.get(key)!r} now"
+            for key, value in self.trained_with.items()
+            if settings.get(key) != value
+        ]
         if differing:
-            raise BadSettings(f"{self.folder}: it was adapted with other settings; {'; '.join(differing)}. Give those of the training, or adapt it anew")
+            raise BadSettings(
+                f"{self.folder}: it was adapted with other settings; {'; '.join(differing)}. Give those of the"
+                " training, or adapt it anew"
+            )
 
     def check_unseen(self, manifest: pa.Table) -> None:
-        """Checks that no dev or test utterance took part in the training, whatever the corpus or the split was called then.
+        """Checks that no dev or test utterance took part in the training, whatever the corpus or the split was called
+        then.
 
         Args:
             manifest: of what is to be encoded.
@@ -85,7 +99,10 @@ class Adaptation:
             BadTable: if the record of what was seen is not there.
         """
         if not (self.folder / SEEN).is_file():
-            raise BadTable(f"{self.folder / SEEN}: not there, so that what the encoder has seen is unknown; make it again with merc-adapt")
+            raise BadTable(
+                f"{self.folder / SEEN}: not there, so that what the encoder has seen is unknown; make it again with"
+                " merc-adapt"
+            )
         seen = {split: set(found) for split, found in files.read_json(self.folder / SEEN).items()}
         keys = np.array(utterance_keys(manifest), dtype=object)
         splits = np.array(manifest["split"].to_pylist(), dtype=object)
@@ -94,8 +111,10 @@ class Adaptation:
                 leaking = [row for row in np.flatnonzero(splits == split).tolist() if keys[row] in seen[by]]
                 if leaking:
                     raise BadSettings(
-                        f"{self.folder}: {len(leaking)} {split} utterances, the first {manifest['utterance_id'][leaking[0]].as_py()!r}, were in the {by} split "
-                        f"of {self.corpus} on which it was adapted, so that scores on them would not be clean; adapt it on the train split of this division"
+                        f"{self.folder}: {len(leaking)} {split} utterances, the first"
+                        f" {manifest['utterance_id'][leaking[0]].as_py()!r}, were in the {by} split of {self.corpus} on"
+                        " which it was adapted, so that scores on them would not be clean; adapt it on the train split"
+                        " of this division"
                     )
 
     def provenance(self) -> dict[str, Any]:
@@ -104,22 +123,26 @@ class Adaptation:
         return {
             "encoder": f"{self.base['encoder']}, adapted",
             "tag": TAG,
-            "training_data_overlap": f"{self.corpus}: fine-tuned on the emotion labels of its train split, selected on dev; before that: {before}",
+            "training_data_overlap": f"{self.corpus}: fine-tuned on the emotion labels of its train split, selected on dev; before that: {before}",  # noqa: E501
             "adapted": {
-                "base": dict(self.base), "corpus": self.corpus, "label_set": self.label_set, "method": self.method, "seed": self.seed,
+                "base": dict(self.base), "corpus": self.corpus, "label_set": self.label_set, "method": self.method,
+                "seed": self.seed,
                 "dev_weighted_f1": self.dev_weighted_f1,
             },
         }  # fmt: skip
 
 
 def utterance_keys(manifest: pa.Table) -> list[str]:
-    """By which each utterance of a manifest is known again: a digest of its id in the corpus, its speaker and its text."""
+    """By which each utterance of a manifest is known again: a digest of its id in the corpus, its speaker and its
+    text.
+    """
     columns = [manifest[name].to_pylist() for name in KEY_COLUMNS]
     return [hashlib.sha256("\0".join(row).encode()).hexdigest()[:_KEY_DIGITS] for row in zip(*columns, strict=True)]
 
 
 def tag(encoders: Mapping[str, Mapping[str, Any]]) -> str:
-    """``adapted`` if one of the encoders was fine-tuned on emotion labels, else ``frozen``; scores of one are not to be ranked with those of the other.
+    """``adapted`` if one of the encoders was fine-tuned on emotion labels, else ``frozen``; scores of one are not to be
+    ranked with those of the other.
 
     Args:
         encoders: name → provenance.

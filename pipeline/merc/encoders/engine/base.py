@@ -1,9 +1,9 @@
 """What an encoder must offer: utterances in, one vector each out.
 
-A new family is one file in ``text/``, ``audio/`` or ``visual/``, and its test; an encoder of it that needs more than its
-defaults, such as a checkpoint, is a YAML file next to it, whose ``family`` names the file (:mod:`merc.encoders.engine.registry`).
-Heavy libraries are imported in :meth:`Encoder.load`, never at the file's head: ``--dry-run`` imports these files and must not
-wait for torch.
+A new family is one file in ``text/``, ``audio/`` or ``visual/``, and its test; an encoder of it that needs more than
+its defaults, such as a checkpoint, is a YAML file next to it, whose ``family`` names the file
+(:mod:`merc.encoders.engine.registry`). Heavy libraries are imported in :meth:`Encoder.load`, never at the file's head:
+``--dry-run`` imports these files and must not wait for torch.
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +26,8 @@ class UtteranceInput:
         utterance_id: for messages.
         text: the transcript.
         speaker: the speaker's name.
-        history: earlier turns of the dialogue as (speaker, text), oldest first; as many as :attr:`Encoder.history_turns`.
+        history: earlier turns of the dialogue as (speaker, text), oldest first; as many as
+            :attr:`Encoder.history_turns`.
         waveform: (samples,) float32 in [-1, 1], 16 kHz mono; None where there is no sound.
         faces: (frames, height, width, 3) uint8 RGB, square crops of one person; None where there is no face.
         face_seconds: (frames,) float32, from the utterance's begin.
@@ -48,7 +49,8 @@ class EncodedSequence:
     """What an utterance's vector was pooled from.
 
     Attributes:
-        vectors: (length, sequence_dim) float16: tokens, pieces of sound (20 ms for most models), face crops; in order, without padding.
+        vectors: (length, sequence_dim) float16: tokens, pieces of sound (20 ms for most models), face crops; in order,
+            without padding.
         seconds: (length,) float32, the middle of each, from the utterance's begin; empty for tokens.
     """
 
@@ -109,14 +111,16 @@ class Encoder(ABC):
     def __init__(self, config: EncoderConfig, *, offline: bool = False, sequences: bool = False) -> None:
         if sequences and not self.HAS_SEQUENCES:
             raise BadSettings(
-                f"encoders of the family {config.family} give one vector per utterance and no sequences; choose a neural one, or --level utterance"
+                f"encoders of the family {config.family} give one vector per utterance and no sequences; choose a"
+                " neural one, or --level utterance"
             )
         self.config = config
         self.offline = offline
         self.sequences = sequences
 
     def identity(self) -> dict[str, Any]:
-        """What decides the vectors: settings, and the revision or content hash of a checkpoint. JSON-able, no machine path.
+        """What decides the vectors: settings, and the revision or content hash of a checkpoint. JSON-able, no machine
+        path.
 
         Called before :meth:`load` and without importing torch.
 
@@ -127,7 +131,9 @@ class Encoder(ABC):
 
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
-        """For the shards' metadata: ``encoder, revision, layer, pooling, sample_rate_hz, licence, training_data_overlap``, and more where useful."""
+        """For the shards' metadata: ``encoder, revision, layer, pooling, sample_rate_hz, licence,
+        training_data_overlap``, and more where useful.
+        """
 
     def rule_provenance(self, *, pooling: str, sample_rate_hz: int | None = None, **more: Any) -> dict[str, Any]:
         """:meth:`provenance` of an encoder that is a fixed rule of this package, without a checkpoint.
@@ -149,7 +155,9 @@ class Encoder(ABC):
         }
 
     def terms(self) -> dict[str, str]:
-        """``licence`` and ``training_data_overlap`` of a rule of others, which are to be known before it is installed; empty for all other encoders."""
+        """``licence`` and ``training_data_overlap`` of a rule of others, which are to be known before it is installed;
+        empty for all other encoders.
+        """
         return {}
 
     @property
@@ -167,7 +175,8 @@ class Encoder(ABC):
         return None
 
     def missing(self) -> str | None:
-        """The command that fetches or installs what :meth:`load` needs and this machine lacks; None if nothing is missing. Never asks a hub.
+        """The command that fetches or installs what :meth:`load` needs and this machine lacks; None if nothing is
+        missing. Never asks a hub.
 
         Raises:
             BadSettings: if what is here is refused.

@@ -1,4 +1,5 @@
-"""Finding a model's files, on the disk or on the Hugging Face hub, and refusing those that are not whole or could run code.
+"""Finding a model's files, on the disk or on the Hugging Face hub, and refusing those that are not whole or could run
+code.
 
 Only safetensors are read (a ``.bin`` is a pickle and runs whatever its author put in), and never the author's own
 Python (``auto_map``). A hub name needs a commit: branches move.
@@ -22,7 +23,8 @@ _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _INDEX = "model.safetensors.index.json"
 # The names under which transformers looks for weights; others (a copy in another precision, an adapter) are not read.
 WEIGHTS = ("model.safetensors", "model-*.safetensors")
-# What is fetched and hashed: configuration, tokenizer, weights. Nothing that holds code or pickles, no folders (ONNX and the like).
+# What is fetched and hashed: configuration, tokenizer, weights. Nothing that holds code or pickles, no folders (ONNX
+# and the like).
 FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", *WEIGHTS)
 _NO_FOLDERS = "*/*"
 _WITH_CODE = (CONFIG, "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
@@ -38,7 +40,8 @@ class Checkpoint:
     """Where a model comes from.
 
     Args:
-        repo: a folder, or a name on the hub such as ``FacebookAI/roberta-base``; a folder of that path goes first. Links in a folder are followed.
+        repo: a folder, or a name on the hub such as ``FacebookAI/roberta-base``; a folder of that path goes first.
+            Links in a folder are followed.
         revision: the commit, 40 hex digits; not used for a folder.
         offline: never ask the hub.
         made_by: the command that makes the folder, if it is made here; then the hub is never asked.
@@ -61,7 +64,8 @@ class Checkpoint:
 
         Raises:
             ModelUnavailable: if the files are not here and must not or cannot be fetched, or are not whole.
-            BadSettings: if ``repo`` or ``revision`` is neither of the above, the hub does not have the revision, or the files are refused.
+            BadSettings: if ``repo`` or ``revision`` is neither of the above, the hub does not have the revision, or the
+                files are refused.
         """
         if self.is_folder:
             check(Path(self.repo))
@@ -74,7 +78,8 @@ class Checkpoint:
         return {"repo": self.repo, "revision": self.revision}
 
     def fetch(self) -> Path:
-        """The folder with the files; downloads what is missing unless offline; files that an interrupted run fetched are kept.
+        """The folder with the files; downloads what is missing unless offline; files that an interrupted run fetched
+        are kept.
 
         Raises:
             ModelUnavailable: as :meth:`identity`.
@@ -89,7 +94,9 @@ class Checkpoint:
         except ModelUnavailable as error:
             if not self.offline and not _weights(folder):  # the hub was asked, and what it has is here
                 raise BadSettings(self._no_safetensors()) from error
-            raise ModelUnavailable(f"{error}. With a network, this fetches it anew:\n  {self.command} --force-download") from error
+            raise ModelUnavailable(
+                f"{error}. With a network, this fetches it anew:\n  {self.command} --force-download"
+            ) from error
         return folder
 
     def is_here(self) -> bool:
@@ -110,18 +117,31 @@ class Checkpoint:
 
     def bytes_to_fetch(self) -> int:
         """Bytes that :meth:`fetch` would download; asks the hub. Raises as :meth:`identity`."""
-        return 0 if self.is_folder else sum(int(file.file_size) for file in self._ask_hub(FILES, dry_run=True) if file.will_download)
+        return (
+            0
+            if self.is_folder
+            else sum(int(file.file_size) for file in self._ask_hub(FILES, dry_run=True) if file.will_download)
+        )
 
     def configuration(self) -> dict[str, Any]:
         """The content of ``config.json``. Raises as :meth:`identity`."""
         return _read(self._settings_folder / CONFIG)
 
     def preprocessor(self) -> dict[str, Any]:
-        """What the checkpoint says of its input (sampling rate, size and mean of pictures); empty if nothing. Raises as :meth:`identity`."""
+        """What the checkpoint says of its input (sampling rate, size and mean of pictures); empty if nothing. Raises as
+        :meth:`identity`.
+        """
         for path in (self._settings_folder / name for name in _PREPROCESSORS):
             if path.is_file():
                 content = _read(path)
-                return next((content[key] for key in ("feature_extractor", "image_processor") if isinstance(content.get(key), dict)), content)
+                return next(
+                    (
+                        content[key]
+                        for key in ("feature_extractor", "image_processor")
+                        if isinstance(content.get(key), dict)
+                    ),
+                    content,
+                )
         return {}
 
     @property
@@ -159,10 +179,14 @@ class Checkpoint:
         if self.made_by:
             raise ModelUnavailable(f"there is no model folder {self.repo!r}; this makes it:\n  {self.made_by}")
         if not _HUB_NAME.fullmatch(self.repo):
-            raise BadSettings(f"there is no model folder {self.repo!r}, and it is no name on the hub such as 'FacebookAI/roberta-base' either")
+            raise BadSettings(
+                f"there is no model folder {self.repo!r}, and it is no name on the hub such as"
+                " 'FacebookAI/roberta-base' either"
+            )
         if not _COMMIT.fullmatch(self.revision):
             raise BadSettings(
-                f"{self.repo}: the revision is {self.revision!r}; a model from the hub needs its commit, 40 hex digits, since names of branches move"
+                f"{self.repo}: the revision is {self.revision!r}; a model from the hub needs its commit, 40 hex digits,"
+                " since names of branches move"
             )
         silence = "" if options.get("local_files_only") else merc_hub.silence()
         if silence and options.get("dry_run"):
@@ -170,7 +194,13 @@ class Checkpoint:
         try:
             options |= {"local_files_only": True} if silence else {}
             with merc_hub.progress(shown=patterns == FILES and not options.get("dry_run")):
-                return snapshot_download(self.repo, revision=self.revision, allow_patterns=list(patterns), ignore_patterns=[_NO_FOLDERS], **options)
+                return snapshot_download(
+                    self.repo,
+                    revision=self.revision,
+                    allow_patterns=list(patterns),
+                    ignore_patterns=[_NO_FOLDERS],
+                    **options,
+                )
         except hub.HFValidationError as error:
             raise BadSettings(f"{self.repo!r} is no name on the hub: {error}") from error
         except (hub.EntryNotFoundError, hub.HTTPError, hub.XetDownloadError, OSError) as error:  # type: ignore[attr-defined]
@@ -183,20 +213,23 @@ class Checkpoint:
             error = error.__cause__
         if isinstance(error, hub.RevisionNotFoundError):
             return BadSettings(
-                f"the hub has no revision {self.revision} of {self.repo}; its commits are listed at https://huggingface.co/{self.repo}/commits/main"
+                f"the hub has no revision {self.revision} of {self.repo}; its commits are listed at"
+                f" https://huggingface.co/{self.repo}/commits/main"
             )
         if isinstance(error, hub.GatedRepoError):
             return ModelUnavailable(
-                f"the model {self._name} is given only to those who accept its terms at https://huggingface.co/{self.repo}; "
-                f"after that:\n  hf auth login\n  {self.command}"
+                f"the model {self._name} is given only to those who accept its terms at"
+                f" https://huggingface.co/{self.repo}; after that:\n  hf auth login\n  {self.command}"
             )
         if isinstance(error, hub.RepositoryNotFoundError):
             return ModelUnavailable(
-                f"the hub shows no model {self.repo} (revision {self.revision}): its name is wrong, or it is private, and then this fetches it:\n"
-                f"  hf auth login\n  {self.command}"
+                f"the hub shows no model {self.repo} (revision {self.revision}): its name is wrong, or it is private,"
+                f" and then this fetches it:\n  hf auth login\n  {self.command}"
             )
         why = (
-            "it is not in the local cache, and --offline forbids asking the hub" if self.offline else f"the hub gave: {merc_hub.first_line(error).rstrip('.')}"
+            "it is not in the local cache, and --offline forbids asking the hub"
+            if self.offline
+            else f"the hub gave: {merc_hub.first_line(error).rstrip('.')}"
         )
         return self._unavailable(why)
 
@@ -208,9 +241,10 @@ class Checkpoint:
 
     def _no_safetensors(self) -> str:
         return (
-            f"{self._name}: has no {WEIGHTS[0]}, and weights in other formats can run code when read. Name a commit that has it "
-            f"(the hub's own conversion is often an open pull request at https://huggingface.co/{self.repo}/discussions), "
-            "or save the model as safetensors into a folder and name that folder as `repo`"
+            f"{self._name}: has no {WEIGHTS[0]}, and weights in other formats can run code when read. Name a commit"
+            " that has it (the hub's own conversion is often an open pull request at"
+            f" https://huggingface.co/{self.repo}/discussions), or save the model as safetensors into a folder and name"
+            " that folder as `repo`"
         )
 
 
@@ -222,13 +256,16 @@ def check(folder: Path, name: str = "") -> None:
         name: of the model in messages; without it the folder.
 
     Raises:
-        BadSettings: if it has no configuration, a broken one, only pickled weights, asks for its author's Python, or names files outside.
+        BadSettings: if it has no configuration, a broken one, only pickled weights, asks for its author's Python, or
+            names files outside.
         ModelUnavailable: if its weights are not there or not whole, or some that its index names are not there.
     """
     name = name or str(folder)
     refuse_code(folder, name)
     if (folder / "adapter_config.json").is_file():
-        raise BadSettings(f"{name}: holds an adapter, which would load another model under it; merge it into a whole model first")
+        raise BadSettings(
+            f"{name}: holds an adapter, which would load another model under it; merge it into a whole model first"
+        )
     for path in sorted(folder.glob("*.json")):
         _parsed(path)
     weights = _weights(folder)
@@ -258,20 +295,26 @@ def refuse_code(folder: Path, name: str = "") -> None:
     for path in (folder / file for file in _WITH_CODE):
         if path.is_file() and _read(path).get("auto_map"):
             raise BadSettings(
-                f"{path}: asks for code of its author (auto_map: {json.dumps(_read(path)['auto_map'])}), which is never run; choose a model of a known type"
+                f"{path}: asks for code of its author (auto_map: {json.dumps(_read(path)['auto_map'])}), which is never"
+                " run; choose a model of a known type"
             )
     named = _read(folder / CONFIG).get("transformers_weights")
     if named not in (None, WEIGHTS[0], _INDEX):
-        raise BadSettings(f"{folder / CONFIG}: transformers_weights is {named!r}; only {WEIGHTS[0]} and the files of {_INDEX} are read")
+        raise BadSettings(
+            f"{folder / CONFIG}: transformers_weights is {named!r}; only {WEIGHTS[0]} and the files of {_INDEX} are"
+            " read"
+        )
 
 
 def check_whole(path: Path) -> None:
-    """Compares a safetensors file with its own header: 8 bytes length, that many bytes of JSON, then the tensors up to the last byte.
+    """Compares a safetensors file with its own header: 8 bytes length, that many bytes of JSON, then the tensors up to
+    the last byte.
 
     Source: https://github.com/huggingface/safetensors#format
 
     Raises:
-        ModelUnavailable: if bytes are missing or too many, the header cannot be read, or the file is a pointer of Git LFS.
+        ModelUnavailable: if bytes are missing or too many, the header cannot be read, or the file is a pointer of Git
+            LFS.
     """
     if not path.is_file():
         raise ModelUnavailable(f"{path}: a link to a file that is not there; {_AGAIN}")
@@ -288,7 +331,9 @@ def check_whole(path: Path) -> None:
             header = json.loads(file.read(header_bytes))
             ends = [int(tensor["data_offsets"][1]) for key, tensor in header.items() if key != "__metadata__"]
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise ModelUnavailable(f"{path}: its header is broken ({type(error).__name__}: {merc_hub.first_line(error)}); {_AGAIN}") from error
+            raise ModelUnavailable(
+                f"{path}: its header is broken ({type(error).__name__}: {merc_hub.first_line(error)}); {_AGAIN}"
+            ) from error
     wanted = 8 + header_bytes + max(ends, default=0)
     if size != wanted:
         what = "half-written" if size < wanted else "damaged"
@@ -305,18 +350,24 @@ def _check_index(folder: Path, name: str) -> None:
         raise BadSettings(f"{index}: has no weight_map")
     strange = [file for file in named if not _is_weight(file)]
     if strange:
-        raise BadSettings(f"{index}: names {', '.join(strange)}; only files {' and '.join(WEIGHTS)} of the same folder are read")
+        raise BadSettings(
+            f"{index}: names {', '.join(strange)}; only files {' and '.join(WEIGHTS)} of the same folder are read"
+        )
     missing = [file for file in named if not (folder / file).is_file()]
     if missing:
         raise ModelUnavailable(f"{name}: {_INDEX} names files that are not there: {', '.join(missing)}; {_AGAIN}")
 
 
 def content_hash(folder: Path) -> str:
-    """Hex sha256 over the names and contents of a model's files; where the folder lies does not matter. Files that did not change are read once."""
+    """Hex sha256 over the names and contents of a model's files; where the folder lies does not matter. Files that did
+    not change are read once.
+    """
     total = hashlib.sha256()
     for path in _files(folder):
         state = path.stat()
-        total.update(f"{path.name}\0{_hash(path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)}\n".encode())
+        total.update(
+            f"{path.name}\0{_hash(path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)}\n".encode()  # noqa: E501
+        )
     return total.hexdigest()
 
 
@@ -327,7 +378,9 @@ def _hash(path: Path, *state: int) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()}, key=lambda path: path.name)
+    return sorted(
+        {path for pattern in FILES for path in folder.glob(pattern) if path.is_file()}, key=lambda path: path.name
+    )
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """From the vectors of face crops to one vector per utterance.
 
-Crops of all utterances stand in one row, those of an utterance side by side and in order, so that an utterance is a segment of it:
+Crops of all utterances stand in one row, those of an utterance side by side and in order, so that an utterance is a
+segment of it:
 
     crops      a0 a1 a2 │ b0 │ c0 c1 c2 c3
     starts     0          3    4
@@ -45,7 +46,9 @@ class Crops:
 
 def of(utterances: Sequence[UtteranceInput]) -> Crops:
     """All crops of some utterances."""
-    sequences = [() if utterance.faces is None or utterance.faces.size == 0 else utterance.faces for utterance in utterances]
+    sequences = [
+        () if utterance.faces is None or utterance.faces.size == 0 else utterance.faces for utterance in utterances
+    ]
     counts = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     ends = np.cumsum(counts)
     there = counts > 0
@@ -54,15 +57,18 @@ def of(utterances: Sequence[UtteranceInput]) -> Crops:
     return Crops(np.flatnonzero(there), (ends - counts)[there], ends[there], pictures, remarks)
 
 
-def pooled(vectors_ND: NDArray[np.float32], crops: Crops, pooling: Pooling, scores_N: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def pooled(
+    vectors_ND: NDArray[np.float32], crops: Crops, pooling: Pooling, scores_N: NDArray[np.float32], temperature: float
+) -> NDArray[np.float32]:
     """One vector per clip; what stands in one clip, NaN included, touches no other.
 
     Args:
         vectors_ND: of the crops.
         crops: whose they are.
-        pooling: ``mean``, over the crops; ``confidence``, the mean in which a crop weighs exp(s/t) for the detector's confidence s and the temperature
-            t, divided by the sum of these over the clip's crops (with equal confidences it is the mean); ``mean_std``, the mean and behind it the
-            standard deviation (of all crops, not estimated from a sample: a single crop has zeros).
+        pooling: ``mean``, over the crops; ``confidence``, the mean in which a crop weighs exp(s/t) for the detector's
+            confidence s and the temperature t, divided by the sum of these over the clip's crops (with equal
+            confidences it is the mean); ``mean_std``, the mean and behind it the standard deviation (of all crops, not
+            estimated from a sample: a single crop has zeros).
         scores_N: the detector's confidence in each crop; read for ``confidence`` alone.
         temperature: the less, the more the best crop outweighs the others; above 0.
 
@@ -78,7 +84,9 @@ def pooled(vectors_ND: NDArray[np.float32], crops: Crops, pooling: Pooling, scor
         logits_N = scores_N.astype(np.float64) / temperature
         weights_N = np.exp(logits_N - np.repeat(np.maximum.reduceat(logits_N, starts), counts_C))
     weights_N /= np.repeat(np.add.reduceat(weights_N, starts), counts_C)
-    with np.errstate(invalid="ignore", over="ignore"):  # a model's infinity becomes NaN here, and its clip is recorded as not finite
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # a model's infinity becomes NaN here, and its clip is recorded as not finite
         mean_CD = np.add.reduceat(weights_N[:, None] * exact_ND, starts)
         if pooling != "mean_std":
             return mean_CD.astype(np.float32)
@@ -88,7 +96,9 @@ def pooled(vectors_ND: NDArray[np.float32], crops: Crops, pooling: Pooling, scor
 
 
 def scores_of(utterances: Sequence[UtteranceInput], crops: Crops) -> NDArray[np.float32]:
-    """(N,) the detector's confidence in each crop; 0 for those of a clip without any, and for a confidence that is no number."""
+    """(N,) the detector's confidence in each crop; 0 for those of a clip without any, and for a confidence that is no
+    number.
+    """
     scores_N = np.zeros(len(crops), dtype=np.float32)
     for clip, start, end in zip(crops.clips, crops.starts, crops.ends, strict=True):
         scores = utterances[clip].face_scores
@@ -132,5 +142,7 @@ def encoded(
         for clip, begin, end in zip(crops.clips, crops.starts, crops.ends, strict=True):
             if result.present[clip]:
                 seconds = utterances[clip].face_seconds
-                result.sequences[clip] = EncodedSequence(half_ND[begin:end], np.zeros(0, dtype=np.float32) if seconds is None else seconds)
+                result.sequences[clip] = EncodedSequence(
+                    half_ND[begin:end], np.zeros(0, dtype=np.float32) if seconds is None else seconds
+                )
     return result

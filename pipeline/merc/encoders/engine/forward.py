@@ -1,4 +1,5 @@
-"""Items through a model on one device: batches by length, prepared ahead in threads, and smaller ones when the memory runs out.
+"""Items through a model on one device: batches by length, prepared ahead in threads, and smaller ones when the memory
+runs out.
 
     threads        prepare 3 │ prepare 4 │ prepare 5 │ …         decode, pad, pin
     main thread    compute 1 │ compute 2 │ compute 3 │ …         copies to the device and back are asynchronous
@@ -25,16 +26,26 @@ if TYPE_CHECKING:
     import torch
 
 Prepare = Callable[[NDArray[np.int64]], Mapping[str, Any]]
-"""Indices of a batch's items → its inputs by name: numpy arrays or CPU tensors become tensors on the device, all else stays as it is."""
+"""Indices of a batch's items → its inputs by name: numpy arrays or CPU tensors become tensors on the device, all else
+stays as it is.
+"""
 Compute = Callable[[Mapping[str, Any]], "torch.Tensor | tuple[torch.Tensor, ...]"]
 """A batch's inputs on the device → one tensor or several, first dimension the batch's items."""
 Take = Callable[..., None]
-"""Indices and results, ``take(indices, *tensors)`` with tensors on the CPU; called in the order of the batches, once for every item."""
+"""Indices and results, ``take(indices, *tensors)`` with tensors on the CPU; called in the order of the batches, once
+for every item.
+"""
 
 _THREADS = min(4, os.cpu_count() or 1)
 _BATCHES_AHEAD = _THREADS + 2
-# Words of errors that torch raises as a bare RuntimeError: the CPU's allocator, pinning, and libraries that allocate past torch's own allocator.
-_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# Words of errors that torch raises as a bare RuntimeError: the CPU's allocator, pinning, and libraries that allocate
+# past torch's own allocator.
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 class Budget:
@@ -63,7 +74,8 @@ class Budget:
         """
         if items == 1:
             raise PipelineError(
-                f"one item of {failed} {self.unit} does not fit the memory of {device}; free it, choose a smaller model or --device cpu"
+                f"one item of {failed} {self.unit} does not fit the memory of {device}; free it, choose a smaller model"
+                " or --device cpu"
             ) from cause
         self.units = max(1, min(self.units, failed) // 2)
         logger.warning(
@@ -72,17 +84,26 @@ class Budget:
         )  # fmt: skip
 
 
-def in_batches(lengths: Sequence[int] | NDArray[np.int64], budget: Budget, device: str, prepare: Prepare, compute: Compute, take: Take) -> None:
+def in_batches(
+    lengths: Sequence[int] | NDArray[np.int64],
+    budget: Budget,
+    device: str,
+    prepare: Prepare,
+    compute: Compute,
+    take: Take,
+) -> None:
     """Computes all items in batches of like length.
 
-    When the device's memory runs out, the budget halves and the same items are tried again; it stays so for what follows. An error of
-    ``prepare``, ``compute`` or ``take`` is raised here as it is; what was not taken by then is lost.
+    When the device's memory runs out, the budget halves and the same items are tried again; it stays so for what
+    follows. An error of ``prepare``, ``compute`` or ``take`` is raised here as it is; what was not taken by then is
+    lost.
 
     Args:
         lengths: units per item; items of one batch are padded to the longest of it.
         budget: see :class:`Budget`; shrunk in place.
         device: ``cpu``, ``cuda:0``, …
-        prepare: called in threads, ahead of the device by a few batches; a batch may be prepared again, smaller, after a lack of memory.
+        prepare: called in threads, ahead of the device by a few batches; a batch may be prepared again, smaller, after
+            a lack of memory.
         compute: called in this thread.
         take: called in this thread; all three run under ``torch.inference_mode``.
 
@@ -110,7 +131,12 @@ def in_batches(lengths: Sequence[int] | NDArray[np.int64], budget: Budget, devic
 
 
 def _until_memory_runs_out(
-    batches: Sequence[NDArray[np.int64]], device: str, prepare: Prepare, compute: Compute, take: Take, threads: ThreadPoolExecutor
+    batches: Sequence[NDArray[np.int64]],
+    device: str,
+    prepare: Prepare,
+    compute: Compute,
+    take: Take,
+    threads: ThreadPoolExecutor,
 ) -> tuple[int, BaseException | None]:
     """How many batches were computed and taken, and the error if it was not all of them."""
     rest = iter(batches)
@@ -144,22 +170,35 @@ def _prepared(prepare: Prepare, batch: NDArray[np.int64], device: str) -> Mappin
     import torch
 
     with torch.inference_mode():  # a setting of each thread
-        inputs = {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in prepare(batch).items()}
+        inputs = {
+            name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for name, value in prepare(batch).items()
+        }
         if device == "cpu":
             return inputs
-        return {name: value.pin_memory() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+        return {
+            name: value.pin_memory() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()
+        }
 
 
 def _computed(inputs: Mapping[str, Any], device: str, compute: Compute) -> tuple[tuple["torch.Tensor", ...], Any]:
     """Results in the CPU's memory, there once the event has come; no event on the CPU itself."""
     import torch
 
-    result = compute({name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()})
+    result = compute(
+        {
+            name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in inputs.items()
+        }
+    )
     results = (result,) if isinstance(result, torch.Tensor) else result
     if device == "cpu":
         return results, None
     arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    copies = tuple(torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True) for tensor in results)
+    copies = tuple(
+        torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+        for tensor in results
+    )
     arrived.record(torch.cuda.current_stream(torch.device(device)))
     return copies, arrived
 

@@ -23,7 +23,9 @@ class LayersConfig(NeuralConfig):
             if self.layer != -1:
                 raise ValueError("layer and layer_weights exclude each other; leave one out")
             if min(self.layer_weights, default=0) < 0 or not 0 < sum(self.layer_weights) < np.inf:
-                raise ValueError(f"layer_weights {list(self.layer_weights)}: must be finite, none below zero, and one above")
+                raise ValueError(
+                    f"layer_weights {list(self.layer_weights)}: must be finite, none below zero, and one above"
+                )
         return self
 
     @property
@@ -48,5 +50,8 @@ def shares(config: LayersConfig, layers: int) -> NDArray[np.float64]:
         one[check_layer(config.repo, config.layer, layers)] = 1.0
         return one
     if len(weights) != layers + 1:
-        raise BadSettings(f"{config.repo}: {len(weights)} layer_weights; the model has {layers} layers and takes {layers + 1}, the first for layer 0")
+        raise BadSettings(
+            f"{config.repo}: {len(weights)} layer_weights; the model has {layers} layers and takes {layers + 1}, the"
+            " first for layer 0"
+        )
     return np.array(weights) / sum(weights)

@@ -1,17 +1,22 @@
-"""Which library computes the linear layers of an encoder on a CPU in float32: the one that torch takes by itself, MKL, or oneDNN, which the same torch holds.
+"""Which library computes the linear layers of an encoder on a CPU in float32: the one that torch takes by itself, MKL,
+or oneDNN, which the same torch holds.
 
-Linear layers take most of an encoder's time. MKL uses AVX-512 on Intel's processors alone: on one AMD core it reached 101 GFLOP/s, and oneDNN 224. On an
-Intel core MKL is the faster of the two by a few percent, and where there is no AVX-512 it leaves nothing idle. So ``auto`` takes oneDNN where the processor
-has AVX-512 and is not Intel's. ``benchmarks/encode_linear_2026-11-29.md`` has what was measured here, ONNX Runtime next to it.
+Linear layers take most of an encoder's time. MKL uses AVX-512 on Intel's processors alone: on one AMD core it reached
+101 GFLOP/s, and oneDNN 224. On an Intel core MKL is the faster of the two by a few percent, and where there is no
+AVX-512 it leaves nothing idle. So ``auto`` takes oneDNN where the processor has AVX-512 and is not Intel's.
+``benchmarks/encode_linear_2026-11-29.md`` has what was measured here, ONNX Runtime next to it.
 
-That is a rule about the kind of processor, and no race at load. The two libraries round differently (cosine 0.9999999), and a race may end otherwise the next
-time: a resumed run would then not give the bytes of an undisturbed one, nor would ``dvc repro`` give those that are locked. How fast the
-two are is measured only after oneDNN was taken, for the log; it decides nothing.
+That is a rule about the kind of processor, and no race at load. The two libraries round differently (cosine 0.9999999),
+and a race may end otherwise the next
+time: a resumed run would then not give the bytes of an undisturbed one, nor would ``dvc repro`` give those that are
+locked. How fast the two are is measured only after oneDNN was taken, for the log; it decides nothing.
 
-What a run took is noted next to its unfinished parts (:meth:`merc.job.Job.note`), so that whoever resumes it takes the same, and stands in the provenance.
+What a run took is noted next to its unfinished parts (:meth:`merc.job.Job.note`), so that whoever resumes it takes the
+same, and stands in the provenance.
 Like the device, it is no part of the fingerprint: what was made on another machine stays valid.
 
-torch's own way stays in trainings (oneDNN's operator has no gradients), on a GPU and in 16 bits. Convolutions go to oneDNN in any case.
+torch's own way stays in trainings (oneDNN's operator has no gradients), on a GPU and in 16 bits. Convolutions go to
+oneDNN in any case.
 """
 
 import time
@@ -68,7 +73,8 @@ def _processor() -> tuple[str, frozenset[str]]:
 
 
 def hand_over(model: nn.Module, name: str) -> Library:
-    """Has oneDNN compute a model's linear layers, if this torch holds it and it gives what torch gives; if not, the log says why.
+    """Has oneDNN compute a model's linear layers, if this torch holds it and it gives what torch gives; if not, the log
+    says why.
 
     Args:
         model: on the CPU, in float32, not to be trained; changed in place.
@@ -83,10 +89,17 @@ def hand_over(model: nn.Module, name: str) -> Library:
             if type(child) is nn.Linear:
                 places.setdefault(child, []).append((parent, key))
     if objection := _objection(list(places)):
-        logger.warning("%s: oneDNN does not compute its linear layers: %s", name, objection, extra={"linear_layers": "torch"})
+        logger.warning(
+            "%s: oneDNN does not compute its linear layers: %s", name, objection, extra={"linear_layers": "torch"}
+        )
         return "torch"
     ratio = _times_as_fast(max(places, key=lambda layer: layer.weight.numel()))
-    logger.info("%s: linear layers by oneDNN, %.2f times as fast as by torch", name, ratio, extra={"linear_layers": "onednn", "times_as_fast": round(ratio, 2)})
+    logger.info(
+        "%s: linear layers by oneDNN, %.2f times as fast as by torch",
+        name,
+        ratio,
+        extra={"linear_layers": "onednn", "times_as_fast": round(ratio, 2)},
+    )
     while places:  # one by one, so that no more than one is in memory twice
         layer, found = places.popitem()
         packed = OneDnnLinear(layer)
@@ -97,7 +110,9 @@ def hand_over(model: nn.Module, name: str) -> Library:
 
 @torch.inference_mode()
 def _objection(layers: list[nn.Linear]) -> str:
-    """Why oneDNN must not compute the layers; empty if nothing speaks against it. One layer of each shape is tried: shapes choose the kernel."""
+    """Why oneDNN must not compute the layers; empty if nothing speaks against it. One layer of each shape is tried:
+    shapes choose the kernel.
+    """
     if not layers:
         return "it has none"
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):  # type: ignore[no-untyped-call]
@@ -118,7 +133,9 @@ def _objection(layers: list[nn.Linear]) -> str:
 
 @torch.inference_mode()
 def _times_as_fast(layer: nn.Linear) -> float:
-    """How many times as fast oneDNN computes a layer as torch. Of this thread's seconds, so that other work on the machine changes little."""
+    """How many times as fast oneDNN computes a layer as torch. Of this thread's seconds, so that other work on the
+    machine changes little.
+    """
     given = torch.ones(max(_ROWS), layer.in_features)
     ways = (layer, OneDnnLinear(layer))
     seconds: tuple[list[float], list[float]] = ([], [])

@@ -7,11 +7,14 @@ from typing import Any
 
 from merc.errors import BadSettings
 
-# Weights that a checkpoint may lack, since nothing reads what they give: a pooler (but see `pooler`), and the vector that masks sound in training.
+# Weights that a checkpoint may lack, since nothing reads what they give: a pooler (but see `pooler`), and the vector
+# that masks sound in training.
 _WITHOUT_INFLUENCE = re.compile(r"(^|\.)(pooler\.|masked_spec_embed$)")
 
 
-def load(name: str, folder: Path, auto_class: Any, *, dtype: str, attention: str = "sdpa", pooler: bool = False, **more: Any) -> tuple[Any, list[str]]:
+def load(
+    name: str, folder: Path, auto_class: Any, *, dtype: str, attention: str = "sdpa", pooler: bool = False, **more: Any
+) -> tuple[Any, list[str]]:
     """Loads a model, not training.
 
     Args:
@@ -24,7 +27,8 @@ def load(name: str, folder: Path, auto_class: Any, *, dtype: str, attention: str
         more: further arguments of ``from_pretrained``.
 
     Returns:
-        The model, and the names of its weights that the files lack, sorted, which transformers fills with random numbers.
+        The model, and the names of its weights that the files lack, sorted, which transformers fills with random
+        numbers.
 
     Raises:
         BadSettings: if transformers cannot load it, in its words, or the files lack weights that the model needs.
@@ -48,14 +52,16 @@ def load(name: str, folder: Path, auto_class: Any, *, dtype: str, attention: str
     missing = [one for one in lacking if pooler or not _WITHOUT_INFLUENCE.search(one)]
     if missing:
         raise BadSettings(
-            f"{name}: {len(missing)} of the weights of a {type(model).__name__} are not in its files, among them {missing[0]}; "
-            "copy or download it again, or choose another checkpoint"
+            f"{name}: {len(missing)} of the weights of a {type(model).__name__} are not in its files, among them"
+            f" {missing[0]}; copy or download it again, or choose another checkpoint"
         )
     return model.eval(), lacking
 
 
 def quietly(make: Callable[[], Any], what: str) -> Any:
-    """What ``make`` gives; transformers shows no progress, and warns of nothing meanwhile. Raises ``BadSettings`` with its words behind ``what``."""
+    """What ``make`` gives; transformers shows no progress, and warns of nothing meanwhile. Raises ``BadSettings`` with
+    its words behind ``what``.
+    """
     from safetensors import SafetensorError
     from transformers.utils import logging
 

@@ -1,7 +1,7 @@
 """What all encoders with a checkpoint share: settings, identity, provenance, and checks before anything is computed.
 
-A family adds what it takes of the checkpoint (:meth:`NeuralEncoder.check_configuration`), how it is loaded, and the encoding itself, for which
-:func:`merc.encoders.engine.forward.in_batches` makes the batches.
+A family adds what it takes of the checkpoint (:meth:`NeuralEncoder.check_configuration`), how it is loaded, and the
+encoding itself, for which :func:`merc.encoders.engine.forward.in_batches` makes the batches.
 """
 
 from abc import abstractmethod
@@ -18,9 +18,11 @@ from merc.encoders.engine.checkpoint import Checkpoint
 from merc.encoders.engine.forward import Budget
 from merc.errors import BadSettings
 
-# Words for the shards' metadata, figures for the list of models, and what changes speed alone: not part of what decides the vectors.
-# `repo` may be a path of this machine; what it holds is in the identity by its hash or its revision.
-NOT_DECISIVE = frozenset({"repo", "revision", "made_by", "linear_layers", "licence", "training_data_overlap", "dim", "megabytes"})
+# Words for the shards' metadata, figures for the list of models, and what changes speed alone: not part of what decides
+# the vectors. `repo` may be a path of this machine; what it holds is in the identity by its hash or its revision.
+NOT_DECISIVE = frozenset(
+    {"repo", "revision", "made_by", "linear_layers", "licence", "training_data_overlap", "dim", "megabytes"}
+)
 # What an adapted encoder may be used with other than it was trained with: rounding, and no more.
 _ROUNDING = frozenset({"dtype", "attention"})
 
@@ -42,8 +44,9 @@ class NeuralConfig(EncoderConfig):
     """Transformers' name of the implementation: ``eager`` for the few models that lack ``sdpa``, such as WavLM;
     ``flash_attention_2`` needs its own package, a GPU and a dtype of 16 bits."""
     linear_layers: Literal["auto", "torch", "onednn"] = "auto"
-    """What computes the linear layers on a CPU in float32: ``onednn``, ``torch`` (MKL), or whichever is faster on this kind of processor; changes speed and
-    the last bits of the vectors."""
+    """What computes the linear layers on a CPU in float32: ``onednn``, ``torch`` (MKL), or whichever is faster on this
+    kind of processor; changes speed and the last bits of the vectors.
+    """
     dim: int | None = Field(default=None, ge=1)
     """Length of the vectors, if it must be known before the checkpoint is here; checked when it is."""
     megabytes: float | None = Field(default=None, gt=0)
@@ -59,14 +62,20 @@ class NeuralEncoder(Encoder):
 
     ACCELERATED = True
     BUDGET_KEY: ClassVar[str]
-    """The setting with the size of a batch, such as ``tokens_per_batch``; it changes speed and memory, not the vectors."""
+    """The setting with the size of a batch, such as ``tokens_per_batch``; it changes speed and memory, not the
+    vectors.
+    """
     UNIT: ClassVar[str]
     """Plural word for what that setting counts."""
     AUTOMATIC: ClassVar[dict[str, int]]
-    """Units per batch where the setting is ``auto``, for ``cpu`` and ``cuda``. On a GPU a start, from which it halves until batches fit."""
+    """Units per batch where the setting is ``auto``, for ``cpu`` and ``cuda``. On a GPU a start, from which it halves
+    until batches fit.
+    """
     config: NeuralConfig
     not_in_checkpoint: list[str]
-    """Names of the model's weights that its files lack, which transformers fills with random numbers; known after :meth:`model_from`."""
+    """Names of the model's weights that its files lack, which transformers fills with random numbers; known after
+    :meth:`model_from`.
+    """
     linear_layers: str
     """What computes the model's linear layers, ``torch`` or ``onednn``; known after :meth:`load`."""
 
@@ -81,7 +90,9 @@ class NeuralEncoder(Encoder):
 
     @cached_property
     def adaptation(self) -> Adaptation | None:
-        """How the checkpoint was fine-tuned on emotion labels; None if it was not. Raises ``BadTable`` if the record of it is damaged."""
+        """How the checkpoint was fine-tuned on emotion labels; None if it was not. Raises ``BadTable`` if the record of
+        it is damaged.
+        """
         return Adaptation.of(Path(self.checkpoint.repo)) if self.checkpoint.is_folder else None
 
     def decisive_settings(self) -> dict[str, Any]:
@@ -103,7 +114,11 @@ class NeuralEncoder(Encoder):
         source, config = self.source, self.config
         folder = "sha256" in source
         return {
-            "encoder": f"folder with a {self.checkpoint.configuration().get('model_type', 'nameless')} model" if folder else source["repo"],
+            "encoder": (
+                f"folder with a {self.checkpoint.configuration().get('model_type', 'nameless')} model"
+                if folder
+                else source["repo"]
+            ),
             "revision": f"sha256:{source['sha256']}" if folder else source["revision"],
             "layer": config.layer,
             "licence": config.licence,
@@ -141,10 +156,15 @@ class NeuralEncoder(Encoder):
     def check_dim(self, dim: int) -> None:
         """Raises ``BadSettings`` if the settings state another length of the vectors than ``dim``."""
         if self.config.dim not in (None, dim):
-            raise BadSettings(f"{self.config.repo}: the settings state dim: {self.config.dim}, but its vectors have {dim} numbers; correct it, or leave it out")
+            raise BadSettings(
+                f"{self.config.repo}: the settings state dim: {self.config.dim}, but its vectors have {dim} numbers;"
+                " correct it, or leave it out"
+            )
 
     def placed(self, model: Any, device: str) -> Any:
-        """The model on the device, its linear layers computed by what the settings name; to be called in :meth:`load`, when the model is whole."""
+        """The model on the device, its linear layers computed by what the settings name; to be called in :meth:`load`,
+        when the model is whole.
+        """
         from merc.encoders.engine import linear
 
         self.linear_layers = "torch"
@@ -167,7 +187,9 @@ class NeuralEncoder(Encoder):
         self._dim = dim
         self.device = device
         given = getattr(self.config, self.BUDGET_KEY)
-        self.budget = Budget(self.AUTOMATIC["cpu" if device == "cpu" else "cuda"] if given == "auto" else given, self.UNIT)
+        self.budget = Budget(
+            self.AUTOMATIC["cpu" if device == "cpu" else "cuda"] if given == "auto" else given, self.UNIT
+        )
 
     def model_from(self, folder: Path, auto_class: Any, *, pooler: bool = False, **more: Any) -> Any:
         """Loads a model with transformers: safetensors alone, no remote code, no network, not training.
@@ -179,11 +201,17 @@ class NeuralEncoder(Encoder):
             more: further arguments of ``from_pretrained``.
 
         Raises:
-            BadSettings: if transformers cannot load it, in its words, or the files lack weights that the model needs (transformers would fill them
-                with random numbers).
+            BadSettings: if transformers cannot load it, in its words, or the files lack weights that the model needs
+                (transformers would fill them with random numbers).
         """
         model, self.not_in_checkpoint = loading.load(
-            self.config.repo, folder, auto_class, dtype=self.config.dtype, attention=self.config.attention, pooler=pooler, **more
+            self.config.repo,
+            folder,
+            auto_class,
+            dtype=self.config.dtype,
+            attention=self.config.attention,
+            pooler=pooler,
+            **more,
         )
         return model
 

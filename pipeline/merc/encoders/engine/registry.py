@@ -46,13 +46,16 @@ class ChosenEncoder:
         return self.kind(self.config, offline=offline, sequences=sequences)
 
 
-def choose(params: Params, modality: str, name: str, changed: dict[str, Any] | None = None, changed_by: str = "") -> ChosenEncoder:
+def choose(
+    params: Params, modality: str, name: str, changed: dict[str, Any] | None = None, changed_by: str = ""
+) -> ChosenEncoder:
     """Looks up an encoder.
 
     Args:
         params: what the user lays over the encoders that ship.
         modality: ``text``, ``audio`` or ``visual``.
-        name: a file of the modality's folder, a block under ``encoders.<modality>``, or a family that needs no more than its defaults.
+        name: a file of the modality's folder, a block under ``encoders.<modality>``, or a family that needs no more
+            than its defaults.
         changed: settings that lie over all of it.
         changed_by: the dotted key at which those stand.
 
@@ -67,7 +70,9 @@ def choose(params: Params, modality: str, name: str, changed: dict[str, Any] | N
 
 
 def family_of(params: Params, modality: str, name: str) -> tuple[str, type[Encoder]]:
-    """An encoder's family, and its class; of the encoder's other settings none is looked at. Raises ``BadSettings`` as :func:`choose`."""
+    """An encoder's family, and its class; of the encoder's other settings none is looked at. Raises ``BadSettings`` as
+    :func:`choose`.
+    """
     shelf = _shelf(modality)
     return _family(shelf, name, shelf.read(params, name))
 
@@ -90,7 +95,9 @@ def _shelf(modality: str) -> Shelf:
 
 
 def _family(shelf: Shelf, name: str, laid: Laid) -> tuple[str, type[Encoder]]:
-    """The family that ``laid`` names, and its class; the family of an encoder that has the name of one is added to it."""
+    """The family that ``laid`` names, and its class; the family of an encoder that has the name of one is added to
+    it.
+    """
     family = laid.at("family")
     if family is None and name in _families(shelf.package):
         family = name

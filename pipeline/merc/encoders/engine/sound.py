@@ -22,7 +22,10 @@ def why_absent(waveform: NDArray[np.float32] | None) -> tuple[str, str] | None:
     lowest, highest = float(waveform.min()), float(waveform.max())  # NaN if there is one
     if not -BEYOND_ANY_SCALE < lowest <= highest < BEYOND_ANY_SCALE:
         bad = int((~(np.abs(waveform) < BEYOND_ANY_SCALE)).sum())
-        return "not_finite", f"{bad} of {waveform.size} samples are not finite, or {BEYOND_ANY_SCALE:g} times beyond full scale"
+        return (
+            "not_finite",
+            f"{bad} of {waveform.size} samples are not finite, or {BEYOND_ANY_SCALE:g} times beyond full scale",
+        )
     if highest - lowest < HALF_A_STEP:
         return "silence", f"none of {waveform.size} samples is half a step of 16 bit away from the others"
     return None

@@ -1,6 +1,8 @@
-"""What an encoder must offer to be fine-tuned: batches and vectors as in :meth:`~merc.encoders.engine.base.Encoder.encode`, but with gradients.
+"""What an encoder must offer to be fine-tuned: batches and vectors as in
+:meth:`~merc.encoders.engine.base.Encoder.encode`, but with gradients.
 
-The training then sees exactly what the extraction will see: the same text before the utterance, the same windows, the same layer, the same pooling.
+The training then sees exactly what the extraction will see: the same text before the utterance, the same windows, the
+same layer, the same pooling.
 """
 
 from abc import abstractmethod
@@ -23,7 +25,8 @@ class TrainingItems:
     """What a model is trained on.
 
     Attributes:
-        utterances: (items,) int64, which utterance each belongs to; one that is absent has none, a long clip may have several.
+        utterances: (items,) int64, which utterance each belongs to; one that is absent has none, a long clip may have
+            several.
         lengths: (items,) int64, units (tokens, samples) of each.
         batch: indices of items → inputs by name, numpy arrays or None.
         vectors: the inputs, as tensors on the device → [B, dim] float32, with gradients.

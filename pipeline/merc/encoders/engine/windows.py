@@ -5,7 +5,8 @@
     window 2                                    │··┊──── counts ─────┤
                                └overlap┘
 
-In an overlap the first half belongs to the left window and the second to the right one: a frame that counts has sound on both sides of it.
+In an overlap the first half belongs to the left window and the second to the right one: a frame that counts has sound
+on both sides of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -64,7 +65,7 @@ def cut(samples: int, longest: int, overlap: int, step: int) -> list[Window]:
 
     >>> [(window.start, window.stop, window.own_start, window.own_stop) for window in cut(28, longest=16, overlap=8, step=4)]
     [(0, 16, 0, 10), (4, 20, 10, 16), (12, 28, 16, 28)]
-    """
+    """  # noqa: E501
     stride = (longest - overlap) // step * step
     if stride < step:
         raise ValueError(f"windows of {longest} samples with an overlap of {overlap} do not move by a step of {step}")
@@ -112,7 +113,10 @@ def _divide_up(number: int, by: int) -> int:
 
 
 def join_sequences(
-    clips: Sequence[int], pieces: Sequence[NDArray[np.float16]], present: NDArray[np.bool_], middles: Callable[[int], NDArray[np.float32]]
+    clips: Sequence[int],
+    pieces: Sequence[NDArray[np.float16]],
+    present: NDArray[np.bool_],
+    middles: Callable[[int], NDArray[np.float32]],
 ) -> list[EncodedSequence | None]:
     """The frames of each utterance, its windows put together.
 

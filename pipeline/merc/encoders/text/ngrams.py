@@ -20,13 +20,27 @@ NEGATED = "not_"
 ELONGATED = "<elongated>"
 CUE_NAMES = ("length", "capitals", "exclamation", "question", "ellipsis", "elongation", "negation", "tags")
 
-_SAME_SIGN = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201b": "'", "`": "'", "\u00b4": "'", "\u0092": "'", "\u201c": '"', "\u201d": '"', "\u2026": "..."})
+_SAME_SIGN = str.maketrans(
+    {
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201b": "'",
+        "`": "'",
+        "\u00b4": "'",
+        "\u0092": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2026": "...",
+    }
+)
 # In this order: a tag such as [LAUGHTER], a word with inner apostrophes, a run of one punctuation mark, any other sign.
 _TOKEN = re.compile(r"\[[^\W\d_]+\]|\w+(?:'\w+)*|([!?.])\1*|[^\w\s]")
 _TAG = re.compile(r"\[[^\W\d_]+\]")
 _RUN = re.compile(r"([^\W\d_])\1{2,}")
 _ENDS_NEGATION = frozenset(".,;:!?()\u2013\u2014")
-_NEGATORS = frozenset("no not never none nobody nothing neither nor nowhere cannot cant dont wont isnt didnt doesnt without hardly barely".split())
+_NEGATORS = frozenset(
+    "no not never none nobody nothing neither nor nowhere cannot cant dont wont isnt didnt doesnt without hardly barely".split()  # noqa: E501
+)
 
 
 class Ngrams(Encoder):
@@ -49,7 +63,9 @@ class Ngrams(Encoder):
             for name in ("word_ngrams", "char_ngrams"):
                 shortest, longest = getattr(self, name)
                 if not 1 <= shortest <= longest:
-                    raise ValueError(f"{name} is [{shortest}, {longest}], not [shortest, longest] with 1 <= shortest <= longest")
+                    raise ValueError(
+                        f"{name} is [{shortest}, {longest}], not [shortest, longest] with 1 <= shortest <= longest"
+                    )
             return self
 
     MODALITY = "text"
@@ -70,13 +86,25 @@ class Ngrams(Encoder):
 
         settings = self.config
         self._parts = (
-            HashingVectorizer(n_features=settings.word_dims, analyzer=lambda text: word_ngrams(text, *settings.word_ngrams), dtype=np.float64),
-            HashingVectorizer(n_features=settings.char_dims, analyzer=lambda text: char_ngrams(text, *settings.char_ngrams), dtype=np.float64),
+            HashingVectorizer(
+                n_features=settings.word_dims,
+                analyzer=lambda text: word_ngrams(text, *settings.word_ngrams),
+                dtype=np.float64,
+            ),
+            HashingVectorizer(
+                n_features=settings.char_dims,
+                analyzer=lambda text: char_ngrams(text, *settings.char_ngrams),
+                dtype=np.float64,
+            ),
         )
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         filled = [index for index, utterance in enumerate(utterances) if utterance.text.strip()]
-        remarks = [(index, "no_text", "the transcript is empty") for index, utterance in enumerate(utterances) if not utterance.text.strip()]
+        remarks = [
+            (index, "no_text", "the transcript is empty")
+            for index, utterance in enumerate(utterances)
+            if not utterance.text.strip()
+        ]
         if not filled:
             return scatter(np.zeros((0, self.dim), dtype=np.float32), filled, len(utterances), remarks)
         texts = [utterances[index].text for index in filled]
@@ -124,7 +152,9 @@ def word_ngrams(text: str, shortest: int, longest: int) -> list[str]:
     ['not', 'not_now', 'not not_now']
     """
     found = tokens(text)
-    return [" ".join(found[at : at + size]) for size in range(shortest, longest + 1) for at in range(len(found) - size + 1)]
+    return [
+        " ".join(found[at : at + size]) for size in range(shortest, longest + 1) for at in range(len(found) - size + 1)
+    ]
 
 
 def char_ngrams(text: str, shortest: int, longest: int) -> list[str]:
@@ -134,7 +164,12 @@ def char_ngrams(text: str, shortest: int, longest: int) -> list[str]:
     [' a', 'ah', 'h ', ' !', '! ', ' ah', 'ah ', ' ! ']
     """
     padded = [f" {match.group()} " for match in _TOKEN.finditer(normalised(text))]
-    return [word[at : at + size] for size in range(shortest, longest + 1) for word in padded for at in range(len(word) - size + 1)]
+    return [
+        word[at : at + size]
+        for size in range(shortest, longest + 1)
+        for word in padded
+        for at in range(len(word) - size + 1)
+    ]
 
 
 def cues(texts: Sequence[str]) -> NDArray[np.float64]:

@@ -1,4 +1,5 @@
-"""Any text encoder of Hugging Face transformers, frozen: the transcript, and on request speaker names and earlier turns.
+"""Any text encoder of Hugging Face transformers, frozen: the transcript, and on request speaker names and earlier
+turns.
 
 Legend: B utterances, T tokens (padded), D features, N tokens of all utterances one behind the other.
 """
@@ -24,10 +25,24 @@ if TYPE_CHECKING:
     import torch
 
 LAST_LAYERS = 4
-_LAYERS = ("encoder_layers", "num_hidden_layers", "n_layers", "n_layer", "num_layers")  # of BART, BERT, DistilBERT, GPT-2, T5 and their kin
+_LAYERS = (
+    "encoder_layers",
+    "num_hidden_layers",
+    "n_layers",
+    "n_layer",
+    "num_layers",
+)  # of BART, BERT, DistilBERT, GPT-2, T5 and their kin
 _WIDTH = ("hidden_size", "d_model", "dim", "n_embd")
 # What only models of pictures or sound have; some of them have a vocabulary, too, for the text that they give.
-_OTHER_MODALITY = ("vision_config", "audio_config", "image_size", "patch_size", "num_mel_bins", "conv_stride", "feat_extract_norm")
+_OTHER_MODALITY = (
+    "vision_config",
+    "audio_config",
+    "image_size",
+    "patch_size",
+    "num_mel_bins",
+    "conv_stride",
+    "feat_extract_norm",
+)
 _NO_LIMIT = 1_000_000  # tokens; tokenizers without a limit say 1e30
 _FLOAT16_MAX = 65_504.0
 
@@ -43,7 +58,8 @@ class Tokens:
         ids: (N,) int64, special tokens included.
         types: (N,) int64, the tokenizer's ``token_type_ids``.
         lengths: (B,) int64, tokens of each utterance; 0 for a text of which the tokenizer leaves nothing.
-        own_begin, own_end: (B,) int64, half-open range of the utterance's own tokens; all tokens where it has none but special ones.
+        own_begin, own_end: (B,) int64, half-open range of the utterance's own tokens; all tokens where it has none but
+            special ones.
         cut: (B,) int64, own tokens that were left out.
     """
 
@@ -62,7 +78,11 @@ class Tokens:
     def filled(self) -> "Tokens":
         """The utterances that have tokens."""
         with_tokens = self.lengths > 0
-        return Tokens(self.ids, self.types, *(array[with_tokens] for array in (self.lengths, self.own_begin, self.own_end, self.cut)))
+        return Tokens(
+            self.ids,
+            self.types,
+            *(array[with_tokens] for array in (self.lengths, self.own_begin, self.own_end, self.cut)),
+        )
 
     def own(self, batch: NDArray[np.int64], longest: int) -> NDArray[np.bool_]:
         """(len(batch), longest): which tokens of the utterances in ``batch`` are their own."""
@@ -126,7 +146,9 @@ class Transformer(TrainableEncoder):
         foreign = [key for key in _OTHER_MODALITY if key in configuration]
         if foreign or not isinstance(configuration.get("vocab_size"), int):
             why = f"its configuration has {', '.join(foreign)}" if foreign else "its configuration has no vocab_size"
-            raise BadSettings(f"{config.repo}: a {kind} model is no text encoder ({why}); choose one such as BERT, RoBERTa or DeBERTa")
+            raise BadSettings(
+                f"{config.repo}: a {kind} model is no text encoder ({why}); choose one such as BERT, RoBERTa or DeBERTa"
+            )
         layers = _first_number(configuration, _LAYERS)
         if layers is not None:
             self._check_layer(layers)
@@ -139,7 +161,12 @@ class Transformer(TrainableEncoder):
 
     def _check_layer(self, layers: int) -> int:
         config = self.config
-        return check_layer(f"{config.repo}, pooling {config.pooling}", config.layer, layers, LAST_LAYERS - 1 if config.pooling == "mean_last4" else 0)
+        return check_layer(
+            f"{config.repo}, pooling {config.pooling}",
+            config.layer,
+            layers,
+            LAST_LAYERS - 1 if config.pooling == "mean_last4" else 0,
+        )
 
     def load(self, device: str) -> None:
         from transformers import AutoModel, AutoTokenizer
@@ -151,7 +178,10 @@ class Transformer(TrainableEncoder):
         except (ValueError, OSError, KeyError, ImportError) as error:
             raise BadSettings(f"{self.config.repo}: transformers cannot load its tokenizer: {error}") from error
         if not getattr(self._tokenizer, "is_fast", False):
-            raise BadSettings(f"{self.config.repo}: its tokenizer gives no offsets (no tokenizer.json), which are needed to find an utterance's tokens")
+            raise BadSettings(
+                f"{self.config.repo}: its tokenizer gives no offsets (no tokenizer.json), which are needed to find an"
+                " utterance's tokens"
+            )
         # Some checkpoints, MiniLM among them, come with a cut and a padding of their own.
         self._tokenizer.backend_tokenizer.no_truncation()
         self._tokenizer.backend_tokenizer.no_padding()
@@ -159,7 +189,9 @@ class Transformer(TrainableEncoder):
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
         self._model = self.placed(model, device)
-        self._pad_id = next((known for known in (model.config.pad_token_id, self._tokenizer.pad_token_id) if known is not None), 0)
+        self._pad_id = next(
+            (known for known in (model.config.pad_token_id, self._tokenizer.pad_token_id) if known is not None), 0
+        )
         self._takes_types = "token_type_ids" in self._tokenizer.model_input_names
         self._layers = int(model.config.num_hidden_layers)
         self._layer = self._check_layer(self._layers)
@@ -176,21 +208,27 @@ class Transformer(TrainableEncoder):
             raise BadSettings(f"{config.repo}: max_tokens is {config.max_tokens}, the model takes at most {limit}")
         special = sum(self._tokenizer.backend_tokenizer.encode("a").special_tokens_mask)
         if config.max_tokens <= special:
-            raise BadSettings(f"{config.repo}: max_tokens is {config.max_tokens}, of which {special} are special tokens")
+            raise BadSettings(
+                f"{config.repo}: max_tokens is {config.max_tokens}, of which {special} are special tokens"
+            )
 
     def _check_first_token(self) -> None:
         """Raises BadSettings if the first token is none that stands for the whole text."""
         import torch
 
         if not self._tokenizer.backend_tokenizer.encode("a").special_tokens_mask[0]:
-            raise BadSettings(f"{self.config.repo}: pooling first, but its tokenizer puts no special token at the beginning; valid: mean, mean_last4")
+            raise BadSettings(
+                f"{self.config.repo}: pooling first, but its tokenizer puts no special token at the beginning; valid:"
+                " mean, mean_last4"
+            )
         first = self._tokenizer.backend_tokenizer.encode("a").ids[0]
         with torch.inference_mode():
             ids_BT = torch.tensor([[first, first], [first, 3 if first == 2 else 2]], device=self.device)
             one_D, other_D = self._hidden({"input_ids": ids_BT})[:, 0].float()
         if torch.dist(one_D, other_D) < 1e-4 * one_D.norm():  # a decoder looks back only, and layer 0 nowhere
             raise BadSettings(
-                f"{self.config.repo}: pooling first, but at layer {self.config.layer} the first token is the same whatever follows; valid: mean, mean_last4"
+                f"{self.config.repo}: pooling first, but at layer {self.config.layer} the first token is the same"
+                " whatever follows; valid: mean, mean_last4"
             )
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
@@ -200,20 +238,36 @@ class Transformer(TrainableEncoder):
         places = np.array(filled, dtype=np.int64)[with_tokens]
         left = set(places.tolist())
         remarks = [
-            (at, "no_text", "the tokenizer leaves nothing of it" if utterance.text.strip() else "the transcript is empty")
+            (
+                at,
+                "no_text",
+                "the tokenizer leaves nothing of it" if utterance.text.strip() else "the transcript is empty",
+            )
             for at, utterance in enumerate(utterances)
             if at not in left
         ]
         own = tokens.own_end - tokens.own_begin
         remarks += [
-            (filled[at], "truncated", f"{tokens.cut[at]} of {tokens.cut[at] + own[at]} tokens were cut; the model is given at most {self.config.max_tokens}")
+            (
+                filled[at],
+                "truncated",
+                (
+                    f"{tokens.cut[at]} of {tokens.cut[at] + own[at]} tokens were cut; the model is given at most"
+                    f" {self.config.max_tokens}"
+                ),
+            )
             for at in np.flatnonzero(tokens.cut)
         ]
         vectors, sequences = self._vectors(tokens)
         finite = np.isfinite(vectors).all(axis=1)
         if self.sequences:
-            finite &= np.array([one is not None and bool(np.isfinite(one.vectors).all()) for one in sequences], dtype=np.bool_)
-        remarks += [(int(places[at]), "not_finite", f"the model's output in {self.config.dtype} is not finite") for at in np.flatnonzero(~finite)]
+            finite &= np.array(
+                [one is not None and bool(np.isfinite(one.vectors).all()) for one in sequences], dtype=np.bool_
+            )
+        remarks += [
+            (int(places[at]), "not_finite", f"the model's output in {self.config.dtype} is not finite")
+            for at in np.flatnonzero(~finite)
+        ]
         encoded = scatter(vectors[finite], places[finite].tolist(), len(utterances), remarks)
         if self.sequences:
             encoded.sequences = [None] * len(utterances)
@@ -291,7 +345,11 @@ class Transformer(TrainableEncoder):
         """[B, D] float32: the vectors of a batch."""
         from merc.encoders.engine import pooling
 
-        return hidden_BTD[:, 0].float() if self.config.pooling == "first" else pooling.masked_mean(hidden_BTD, inputs["pooled_BT"])
+        return (
+            hidden_BTD[:, 0].float()
+            if self.config.pooling == "first"
+            else pooling.masked_mean(hidden_BTD, inputs["pooled_BT"])
+        )
 
     def _hidden(self, inputs: Mapping[str, Any]) -> "torch.Tensor":
         """[B, T, D]: what is pooled, of a batch's inputs on the device."""
@@ -316,11 +374,15 @@ class Transformer(TrainableEncoder):
         contexts = [self._context(utterance) for utterance in utterances]
         encodings = tokenizer.encode_batch([context + text for context, text in zip(contexts, texts, strict=True)])
         return cut_to_length(
-            encodings, [(len(context), len(context) + len(text)) for context, text in zip(contexts, texts, strict=True)], self.config.max_tokens
+            encodings,
+            [(len(context), len(context) + len(text)) for context, text in zip(contexts, texts, strict=True)],
+            self.config.max_tokens,
         )
 
     def _context(self, utterance: UtteranceInput) -> str:
-        """What stands before the utterance's text: earlier turns, divided by the separator token, and the speaker's name."""
+        """What stands before the utterance's text: earlier turns, divided by the separator token, and the speaker's
+        name.
+        """
         turn = self._tokenizer.sep_token or "\n"
         turns = utterance.history[-self.config.history_turns :] if self.config.history_turns else ()
         earlier = "".join(f"{self._name(speaker)}{text.strip()} {turn} " for speaker, text in turns)
@@ -345,7 +407,9 @@ def cut_to_length(encodings: Sequence[Any], spans: Sequence[tuple[int, int]] | N
     total = int(lengths.sum())
 
     def flat(name: str) -> NDArray[np.int64]:
-        return np.fromiter(chain.from_iterable(getattr(encoding, name) for encoding in encodings), dtype=np.int64, count=total)
+        return np.fromiter(
+            chain.from_iterable(getattr(encoding, name) for encoding in encodings), dtype=np.int64, count=total
+        )
 
     ids, types, special = flat("ids"), flat("type_ids"), flat("special_tokens_mask") != 0
     text = np.repeat(np.arange(len(lengths)), lengths)  # of each token, as `place`, its number within the text
@@ -353,21 +417,30 @@ def cut_to_length(encodings: Sequence[Any], spans: Sequence[tuple[int, int]] | N
 
     # Only the special tokens at the ends count as such; a transcript may hold "</s>" itself.
     inner = np.flatnonzero(~special)
-    body_begin, body_end = _first(text[inner], place[inner], lengths), _last(text[inner], place[inner], len(lengths)) + 1
+    body_begin, body_end = (
+        _first(text[inner], place[inner], lengths),
+        _last(text[inner], place[inner], len(lengths)) + 1,
+    )
     own_begin, own_end = body_begin, body_end
     if spans is not None:
-        found = np.array([_first_token(encoding, *span) for encoding, span in zip(encodings, spans, strict=True)], dtype=np.int64)
+        found = np.array(
+            [_first_token(encoding, *span) for encoding, span in zip(encodings, spans, strict=True)], dtype=np.int64
+        )
         own_begin = np.where(found < 0, np.maximum(body_end - 1, 0), found)
 
     room = max_tokens - (lengths - (body_end - body_begin))
     kept_own = np.minimum(own_end - own_begin, room)
     kept_begin = own_begin - np.minimum(own_begin - body_begin, room - kept_own)
     own_end = own_begin + kept_own
-    kept = (place < body_begin[text]) | ((place >= kept_begin[text]) & (place < own_end[text])) | (place >= body_end[text])
+    kept = (
+        (place < body_begin[text]) | ((place >= kept_begin[text]) & (place < own_end[text])) | (place >= body_end[text])
+    )
 
     left_out_before = kept_begin - body_begin
     cut = body_end - own_end
-    bare = body_end <= body_begin  # nothing that the tokenizer knows, not even as an unknown token: special tokens alone
+    bare = (
+        body_end <= body_begin
+    )  # nothing that the tokenizer knows, not even as an unknown token: special tokens alone
     kept_lengths = np.bincount(text[kept], minlength=len(lengths))
     return Tokens(
         ids[kept],
@@ -408,7 +481,11 @@ def _longest_input(model: Any, tokenizer: Any) -> int | None:
     RoBERTa and its kin number positions from ``padding_idx + 1``, so that many rows of the table are never used.
     """
     limits = [int(tokenizer.model_max_length)]
-    tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings") and hasattr(module, "num_embeddings")]
+    tables = [
+        module
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and hasattr(module, "num_embeddings")
+    ]
     for table in tables:
         limits.append(table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1))
     if not tables and (getattr(model.config, "max_position_embeddings", None) or -1) > 0:

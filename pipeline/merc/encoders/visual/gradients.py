@@ -37,7 +37,10 @@ class Gradients(Encoder):
             if self.size_px % self.cell_px:
                 raise ValueError(f"cell_px {self.cell_px} does not divide size_px {self.size_px}")
             if self.block_cells * self.cell_px > self.size_px:
-                raise ValueError(f"a block of {self.block_cells} cells of {self.cell_px} px is larger than the picture of {self.size_px} px")
+                raise ValueError(
+                    f"a block of {self.block_cells} cells of {self.cell_px} px is larger than the picture of"
+                    f" {self.size_px} px"
+                )
             return self
 
         @property
@@ -65,7 +68,10 @@ class Gradients(Encoder):
         size, cell, block = self.config.size_px, self.config.cell_px, self.config.block_cells * self.config.cell_px
         self._hog = cv2.HOGDescriptor((size, size), (block, block), (cell, cell), (cell, cell), self.config.bins)
         if self._hog.getDescriptorSize() != self.config.histogram_dims:
-            raise RuntimeError(f"OpenCV's descriptor has {self._hog.getDescriptorSize()} numbers, {self.config.histogram_dims} were expected")
+            raise RuntimeError(
+                f"OpenCV's descriptor has {self._hog.getDescriptorSize()} numbers, {self.config.histogram_dims} were"
+                " expected"
+            )
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         return one_by_one(utterances, self.dim, self._encode_one)
@@ -81,7 +87,9 @@ class Gradients(Encoder):
         return vector, []
 
     def _describe(self, face: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(histogram_dims,) descriptor of one crop, in grey and with its histogram levelled, so that light matters less."""
+        """(histogram_dims,) descriptor of one crop, in grey and with its histogram levelled, so that light matters
+        less.
+        """
         import cv2
 
         size = self.config.size_px

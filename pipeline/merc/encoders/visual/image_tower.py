@@ -1,4 +1,5 @@
-"""Any image tower of Hugging Face transformers, frozen, on the face crops: ViT, DeiT, BEiT, DINOv2, and the image halves of CLIP and SigLIP.
+"""Any image tower of Hugging Face transformers, frozen, on the face crops: ViT, DeiT, BEiT, DINOv2, and the image
+halves of CLIP and SigLIP.
 
     crops ─► resized, normalised as the checkpoint says ─► tower: a vector per crop ─► pooled over the clip's crops
 
@@ -91,7 +92,10 @@ class ImageTower(NeuralEncoder):
             if self.images_per_batch != "auto" and self.images_per_batch < 1:
                 raise ValueError(f"images_per_batch is {self.images_per_batch}; a number from 1, or auto")
             if self.frame_vector in ("pooler", "projection") and self.layer != -1:
-                raise ValueError(f"frame_vector {self.frame_vector} is made of the last layer; leave layer at -1, or choose first or mean")
+                raise ValueError(
+                    f"frame_vector {self.frame_vector} is made of the last layer; leave layer at -1, or choose first or"
+                    " mean"
+                )
             return self
 
     MODALITY = "visual"
@@ -105,14 +109,23 @@ class ImageTower(NeuralEncoder):
         repo, config = self.config.repo, self.config
         model_type = configuration.get("model_type")
         if model_type not in TOWERS:
-            raise BadSettings(f"{repo}: a model of the type {model_type!r} is no image tower that the family image_tower knows; valid: {', '.join(TOWERS)}")
+            raise BadSettings(
+                f"{repo}: a model of the type {model_type!r} is no image tower that the family image_tower knows;"
+                f" valid: {', '.join(TOWERS)}"
+            )
         tower = TOWERS[model_type]
         if config.frame_vector == "first" and not tower.special_tokens:
             raise BadSettings(f"{repo}: frame_vector first, but {model_type} has no class token; valid: mean, pooler")
         if config.frame_vector == "projection" and tower.with_projection is None:
-            raise BadSettings(f"{repo}: frame_vector projection, which CLIP alone has, not {model_type}; valid: first, mean, pooler")
+            raise BadSettings(
+                f"{repo}: frame_vector projection, which CLIP alone has, not {model_type}; valid: first, mean, pooler"
+            )
         if config.frame_vector == "pooler":
-            heads = [name for name in configuration.get("architectures") or [] if name.endswith(_HEADS_WITHOUT_POOLER) and model_type in ("vit", "deit")]
+            heads = [
+                name
+                for name in configuration.get("architectures") or []
+                if name.endswith(_HEADS_WITHOUT_POOLER) and model_type in ("vit", "deit")
+            ]
             if heads:
                 raise BadSettings(f"{repo}: frame_vector pooler, but a {heads[0]} has none; valid: first, mean")
             if _image_part(configuration).get("vision_use_head") is False:
@@ -121,7 +134,10 @@ class ImageTower(NeuralEncoder):
         if layers is not None:
             check_layer(repo, config.layer, int(layers))
         if not self.checkpoint.preprocessor():
-            raise BadSettings(f"{repo}: has no preprocessor_config.json, so that it is not known to what size pictures are brought and how they are normalised")
+            raise BadSettings(
+                f"{repo}: has no preprocessor_config.json, so that it is not known to what size pictures are brought"
+                " and how they are normalised"
+            )
 
     def planned_dim(self) -> int | None:
         if self.config.dim is not None:
@@ -132,7 +148,9 @@ class ImageTower(NeuralEncoder):
 
     def further_provenance(self) -> dict[str, Any]:
         config = self.config
-        temperature = {"confidence_temperature": config.confidence_temperature} if config.pooling == "confidence" else {}
+        temperature = (
+            {"confidence_temperature": config.confidence_temperature} if config.pooling == "confidence" else {}
+        )
         return {"pooling": config.pooling, "frame_vector": config.frame_vector, "sample_rate_hz": None, **temperature}
 
     @property
@@ -164,7 +182,9 @@ class ImageTower(NeuralEncoder):
         self._before_patches = tower.special_tokens + int(getattr(model.config, "num_register_tokens", 0))
         self._check_size(tower, model.config)
         self._model = self.placed(model, device)
-        self._sequence_dim = int(model.config.projection_dim if config.frame_vector == "projection" else model.config.hidden_size)
+        self._sequence_dim = int(
+            model.config.projection_dim if config.frame_vector == "projection" else model.config.hidden_size
+        )
         self.settle(self._sequence_dim * (2 if config.pooling == "mean_std" else 1), device)
 
     def _load_processor(self, folder: Any) -> Any:
@@ -177,17 +197,23 @@ class ImageTower(NeuralEncoder):
             )
         except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
             raise BadSettings(f"{self.config.repo}: transformers cannot load its image processor: {error}") from error
-        # `_normalised` takes the processor's steps for whole batches; the processor itself goes from picture to picture. Do both give the same?
+        # `_normalised` takes the processor's steps for whole batches; the processor itself goes from picture to
+        # picture. Do both give the same?
         picture_CHW = torch.arange(3 * 57 * 57).reshape(3, 57, 57).mul(7919).remainder(256).to(torch.uint8)
         try:
-            wanted_BCHW = processor(images=[picture_CHW], input_data_format="channels_first", return_tensors="pt")["pixel_values"]
+            wanted_BCHW = processor(images=[picture_CHW], input_data_format="channels_first", return_tensors="pt")[
+                "pixel_values"
+            ]
             same = torch.equal(_normalised(processor, picture_CHW[None]), wanted_BCHW)
         except (AttributeError, TypeError, ValueError, KeyError) as error:
-            raise BadSettings(f"{self.config.repo}: its image processor {type(processor).__name__} does not take a plain picture: {error}") from error
+            raise BadSettings(
+                f"{self.config.repo}: its image processor {type(processor).__name__} does not take a plain picture:"
+                f" {error}"
+            ) from error
         if not same:
             raise BadSettings(
-                f"{self.config.repo}: its image processor {type(processor).__name__} does more than resize, crop, rescale and normalise; "
-                "choose another checkpoint"
+                f"{self.config.repo}: its image processor {type(processor).__name__} does more than resize, crop,"
+                " rescale and normalise; choose another checkpoint"
             )
         return processor
 
@@ -195,12 +221,18 @@ class ImageTower(NeuralEncoder):
         """Raises ``BadSettings`` if the processor gives pictures of another size than the tower takes."""
         import torch
 
-        shapes = {tuple(_normalised(self._processor, torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[2:]) for side in _PROBES_PX}
+        shapes = {
+            tuple(_normalised(self._processor, torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[2:])
+            for side in _PROBES_PX
+        }
         size = settings.image_size
         wanted = (size, size) if isinstance(size, int) else tuple(size)
         if len(shapes) > 1 or (tower.fixed_size and shapes != {wanted}):
             given = " or ".join(f"{height}x{width}" for height, width in sorted(shapes))
-            raise BadSettings(f"{self.config.repo}: its image processor gives pictures of {given} pixels, its model takes {wanted[0]}x{wanted[1]}")
+            raise BadSettings(
+                f"{self.config.repo}: its image processor gives pictures of {given} pixels, its model takes"
+                f" {wanted[0]}x{wanted[1]}"
+            )
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         row = crops.of(utterances)
@@ -209,9 +241,17 @@ class ImageTower(NeuralEncoder):
         def take(indices: NDArray[np.int64], vectors: "torch.Tensor") -> None:
             vectors_ND[indices] = vectors.numpy()
 
-        in_batches(np.ones(len(row), dtype=np.int64), self.budget, self.device, lambda batch: _by_size([row.pictures[at] for at in batch]), self._compute, take)
+        in_batches(
+            np.ones(len(row), dtype=np.int64),
+            self.budget,
+            self.device,
+            lambda batch: _by_size([row.pictures[at] for at in batch]),
+            self._compute,
+            take,
+        )
         return crops.encoded(
-            vectors_ND, row, utterances, pooling=self.config.pooling, temperature=self.config.confidence_temperature, sequences=self.sequences,
+            vectors_ND, row, utterances, pooling=self.config.pooling, temperature=self.config.confidence_temperature,
+            sequences=self.sequences,
             what=f"the model in {self.config.dtype}",
         )  # fmt: skip
 
@@ -219,7 +259,10 @@ class ImageTower(NeuralEncoder):
         """(B, D) float32."""
         import torch
 
-        pixels = [_normalised(self._processor, pictures_BHWC.permute(0, 3, 1, 2).contiguous()) for pictures_BHWC in inputs.values()]
+        pixels = [
+            _normalised(self._processor, pictures_BHWC.permute(0, 3, 1, 2).contiguous())
+            for pictures_BHWC in inputs.values()
+        ]
         pixels_BCHW = pixels[0] if len(pixels) == 1 else torch.cat(pixels)
         output = self._model(pixel_values=pixels_BCHW.to(self._model.dtype))
         if self.config.frame_vector == "pooler":
@@ -240,13 +283,20 @@ def _by_size(pictures: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.uint
 
 
 def _normalised(processor: Any, pictures_BCHW: "torch.Tensor") -> "torch.Tensor":
-    """What a processor of transformers makes of uint8 pictures of one size: (B, 3, H, W) float32, on the device where they are."""
+    """What a processor of transformers makes of uint8 pictures of one size: (B, 3, H, W) float32, on the device where
+    they are.
+    """
     if processor.do_resize:
         pictures_BCHW = processor.resize(pictures_BCHW, size=processor.size, resample=processor.resample)
     if processor.do_center_crop:
         pictures_BCHW = processor.center_crop(pictures_BCHW, processor.crop_size)
     normalised: torch.Tensor = processor.rescale_and_normalize(
-        pictures_BCHW, processor.do_rescale, processor.rescale_factor, processor.do_normalize, processor.image_mean, processor.image_std
+        pictures_BCHW,
+        processor.do_rescale,
+        processor.rescale_factor,
+        processor.do_normalize,
+        processor.image_mean,
+        processor.image_std,
     )
     return normalised
 

@@ -1,7 +1,9 @@
-"""SFace: a small network that tells faces apart, through OpenCV's ``FaceRecognizerSF``; 128 numbers per face, on the CPU.
+"""SFace: a small network that tells faces apart, through OpenCV's ``FaceRecognizerSF``; 128 numbers per face, on the
+CPU.
 
-Model: Zhong, Deng, Hu, Zhao, Li and Wen 2021, "SFace: Sigmoid-Constrained Hypersphere Loss for Robust Face Recognition" (IEEE TIP 30);
-``face_recognition_sface_2021dec.onnx`` of https://github.com/opencv/opencv_zoo. The file is data: an ONNX graph holds no code.
+Model: Zhong, Deng, Hu, Zhao, Li and Wen 2021, "SFace: Sigmoid-Constrained Hypersphere Loss for Robust Face Recognition"
+(IEEE TIP 30); ``face_recognition_sface_2021dec.onnx`` of https://github.com/opencv/opencv_zoo. The file is data: an
+ONNX graph holds no code.
 """
 
 from collections.abc import Sequence
@@ -22,8 +24,8 @@ from merc.errors import BadSettings, ModelUnavailable
 from merc.records.media import EYE_DISTANCE_SHARE, EYE_HEIGHT_SHARE
 
 INPUT_PX = 112
-# Where the eyes are in the pictures that the network was trained on, in pixels: left and right as seen. From the five points that
-# OpenCV's `FaceRecognizerSF.alignCrop` aligns to, which are those of ArcFace.
+# Where the eyes are in the pictures that the network was trained on, in pixels: left and right as seen. From the five
+# points that OpenCV's `FaceRecognizerSF.alignCrop` aligns to, which are those of ArcFace.
 EYES_XY = np.array([[38.2946, 51.6963], [73.5318, 51.5014]])
 _POINTER = b"version https://git-lfs"
 _FIRST_FIELD = b"\x08"  # of an ONNX model: its ir_version, a number
@@ -56,7 +58,10 @@ class OnnxFile(Checkpoint):
             if self.is_folder:
                 raise ModelUnavailable(f"there is no {self.filename} in the folder {self.repo}")
             if self.offline:
-                raise ModelUnavailable(f"the model {self._name} is not in the local cache. With a network, this fetches it:\n  {self.command}")
+                raise ModelUnavailable(
+                    f"the model {self._name} is not in the local cache. With a network, this fetches it:\n "
+                    f" {self.command}"
+                )
             raise BadSettings(f"{self._name}: has no file {self.filename}")
         with path.open("rb") as file:
             first = file.read(len(_POINTER))
@@ -64,7 +69,8 @@ class OnnxFile(Checkpoint):
             raise ModelUnavailable(f"{path}: a pointer of Git LFS instead of the model; run `git lfs pull` there")
         if self.sha256 and (found := files.sha256(path)) != self.sha256:
             raise ModelUnavailable(
-                f"{path}: its sha256 is {found}, the settings state {self.sha256}; download it again, or state the one of this file if it is what you want"
+                f"{path}: its sha256 is {found}, the settings state {self.sha256}; download it again, or state the one"
+                " of this file if it is what you want"
             )
         if not first.startswith(_FIRST_FIELD):
             raise BadSettings(f"{path}: begins with {first[:8]!r}, which no ONNX model does")
@@ -74,7 +80,13 @@ class OnnxFile(Checkpoint):
         return replace(self, offline=True).fetch().stat().st_size if self.is_here() else 0
 
     def bytes_to_fetch(self) -> int:
-        return 0 if self.is_folder else sum(int(file.file_size) for file in self._ask_hub((self.filename,), dry_run=True) if file.will_download)
+        return (
+            0
+            if self.is_folder
+            else sum(
+                int(file.file_size) for file in self._ask_hub((self.filename,), dry_run=True) if file.will_download
+            )
+        )
 
     @property
     def command(self) -> str:
@@ -84,7 +96,8 @@ class OnnxFile(Checkpoint):
 class Sface(Encoder):
     """Faces as directions: each crop's vector is brought to length one before pooling.
 
-    OpenCV compares such vectors by their cosine; their length says how sharp a picture is rather than whose face it shows.
+    OpenCV compares such vectors by their cosine; their length says how sharp a picture is rather than whose face it
+    shows.
     """
 
     class Config(EncoderConfig):
@@ -96,7 +109,9 @@ class Sface(Encoder):
         """Commit of the repository, 40 hex digits; not used for a folder."""
         filename: str = "face_recognition_sface_2021dec.onnx"
         """Name of the ONNX file."""
-        sha256: str = Field(default="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79", pattern="^([0-9a-f]{64})?$")
+        sha256: str = Field(
+            default="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79", pattern="^([0-9a-f]{64})?$"
+        )
         """SHA-256 of the file, 64 hex digits; empty: whatever it is."""
         eye_distance_share: float = Field(default=EYE_DISTANCE_SHARE, gt=0, lt=1)
         """Share of a crop's side that lies between the eyes, as the media were made with (``media`` in params.yaml);
@@ -114,7 +129,8 @@ class Sface(Encoder):
         licence: str = "Apache-2.0"
         """Licence of the file."""
         training_data_overlap: str = (
-            "none known (its training data are not stated with the file; the paper trains on CASIA-WebFace, VGGFace2 and MS1MV2, faces of well-known people)"
+            "none known (its training data are not stated with the file; the paper trains on CASIA-WebFace, VGGFace2"
+            " and MS1MV2, faces of well-known people)"
         )
         """Whether the network has seen the corpora, in words, as of every encoder with a checkpoint."""
 
@@ -124,7 +140,9 @@ class Sface(Encoder):
 
     def __init__(self, config: EncoderConfig, *, offline: bool = False, sequences: bool = False) -> None:
         super().__init__(config, offline=offline, sequences=sequences)
-        self.checkpoint = OnnxFile(self.config.repo, self.config.revision, offline, self.config.filename, self.config.sha256)
+        self.checkpoint = OnnxFile(
+            self.config.repo, self.config.revision, offline, self.config.filename, self.config.sha256
+        )
 
     @cached_property
     def source(self) -> dict[str, str]:
@@ -132,7 +150,16 @@ class Sface(Encoder):
         return self.checkpoint.identity()
 
     def identity(self) -> dict[str, Any]:
-        not_decisive = {"repo", "revision", "filename", "sha256", "licence", "training_data_overlap", "dim", "megabytes"}
+        not_decisive = {
+            "repo",
+            "revision",
+            "filename",
+            "sha256",
+            "licence",
+            "training_data_overlap",
+            "dim",
+            "megabytes",
+        }
         settings = self.config.model_dump(mode="json", exclude=not_decisive)
         return {**settings, "version": self.VERSION, "checkpoint": self.source}
 
@@ -173,12 +200,17 @@ class Sface(Encoder):
             self._network = cv2.FaceRecognizerSF.create(str(path), "")
             probe = np.asarray(self._network.feature(np.zeros((INPUT_PX, INPUT_PX, 3), dtype=np.uint8)))
         except cv2.error as error:
-            raise BadSettings(f"{path}: OpenCV cannot run it as SFace, on pictures of {INPUT_PX} pixels: {error}") from error
+            raise BadSettings(
+                f"{path}: OpenCV cannot run it as SFace, on pictures of {INPUT_PX} pixels: {error}"
+            ) from error
         if probe.ndim != 2 or probe.shape[0] != 1:
             raise BadSettings(f"{path}: gives an array of shape {probe.shape} for a face, where SFace gives one row")
         self._sequence_dim = int(probe.shape[1])
         if self.config.dim not in (None, self.dim):
-            raise BadSettings(f"{path}: the settings state dim: {self.config.dim}, but its vectors have {self.dim} numbers; correct it, or set it to null")
+            raise BadSettings(
+                f"{path}: the settings state dim: {self.config.dim}, but its vectors have {self.dim} numbers; correct"
+                " it, or set it to null"
+            )
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         row = crops.of(utterances)
@@ -186,7 +218,13 @@ class Sface(Encoder):
         for at, picture in enumerate(row.pictures):
             vectors_ND[at] = self._vector(picture)
         return crops.encoded(
-            vectors_ND, row, utterances, pooling=self.config.pooling, temperature=self.config.confidence_temperature, sequences=self.sequences, what="SFace"
+            vectors_ND,
+            row,
+            utterances,
+            pooling=self.config.pooling,
+            temperature=self.config.confidence_temperature,
+            sequences=self.sequences,
+            what="SFace",
         )
 
     def _vector(self, crop_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -219,5 +257,11 @@ def align(crop_HWC: NDArray[np.uint8], eye_distance_share: float, eye_height_sha
     a = (after[1] - after[0]) / (before[1] - before[0])
     b = after[0] - a * before[0]
     matrix = np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
-    aligned = cv2.warpAffine(np.ascontiguousarray(crop_HWC), matrix, (INPUT_PX, INPUT_PX), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    aligned = cv2.warpAffine(
+        np.ascontiguousarray(crop_HWC),
+        matrix,
+        (INPUT_PX, INPUT_PX),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
     return np.asarray(aligned, dtype=np.uint8)

@@ -1,4 +1,5 @@
-"""Comparisons of all finished runs of a dataset, a file each. Every public class of the files here can be imported from this package.
+"""Comparisons of all finished runs of a dataset, a file each. Every public class of the files here can be imported from
+this package.
 
 from merc.evaluation.comparisons import Significance
 """

@@ -1,7 +1,7 @@
 """Which recipes differ, over seeds and over test dialogues (:mod:`merc.training.metrics.significance`).
 
-Recipes are compared within a table: those on the same shards, and so with the same labels and utterances, and with encoders of the same kind, frozen or
-adapted. Holm's correction holds within a table.
+Recipes are compared within a table: those on the same shards, and so with the same labels and utterances, and with
+encoders of the same kind, frozen or adapted. Holm's correction holds within a table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,9 +38,9 @@ _ROWS = pa.schema([("table", pa.int64()), *_COLUMNS.items()])
 class Significance(Comparison):
     """Significance of differences in test weighted F1: ``tables`` of pairs of recipes, also in ``pairs.parquet``.
 
-    A pair has its ``difference`` (first - second), ``t``, ``p`` and ``p_holm`` of the paired t-test over the seeds that both have, the interval ``low`` to
-    ``high`` of the bootstrap over dialogues, whether both agree (``significant``; None with fewer than two seeds in common), and ``seeds_needed`` to find a
-    difference of this size.
+    A pair has its ``difference`` (first - second), ``t``, ``p`` and ``p_holm`` of the paired t-test over the seeds that
+    both have, the interval ``low`` to ``high`` of the bootstrap over dialogues, whether both agree (``significant``;
+    None with fewer than two seeds in common), and ``seeds_needed`` to find a difference of this size.
     """
 
     class Config(Settings):
@@ -49,7 +49,9 @@ class Significance(Comparison):
         recipes: tuple[str, ...] = ()
         """Recipes that are compared; none: all finished ones."""
         reference: str | None = None
-        """A recipe that all others are compared with, which leaves fewer tests to correct for; null: every two are compared."""
+        """A recipe that all others are compared with, which leaves fewer tests to correct for; null: every two are
+        compared.
+        """
         level: float = Field(default=0.05, gt=0, lt=1)
         """Below which the corrected p has to lie; the interval holds the rest, 95 % of the resamples."""
         resamples: int = Field(default=10_000, ge=100)
@@ -66,25 +68,40 @@ class Significance(Comparison):
             tables.setdefault((run.shards, run.facts.label_set, run.classes, run.facts.tag), []).append(run)
         if len(tables) > 1:
             apart = "; ".join(", ".join(run.recipe for run in some) for some in tables.values())
-            logger.warning("not compared with each other, since shards, labels or the kind of encoder differ: %s", apart, extra={"tables": len(tables)})
+            logger.warning(
+                "not compared with each other, since shards, labels or the kind of encoder differ: %s",
+                apart,
+                extra={"tables": len(tables)},
+            )
         made = [self._table(some) for some in tables.values()]
         rows = [{"table": number, **pair} for number, table in enumerate(made) for pair in table["pairs"]]
-        return Found(scores={"split": "test", "score": "weighted_f1", "tables": made}, tables={"pairs": pa.Table.from_pylist(rows, schema=_ROWS)})
+        return Found(
+            scores={"split": "test", "score": "weighted_f1", "tables": made},
+            tables={"pairs": pa.Table.from_pylist(rows, schema=_ROWS)},
+        )
 
     def _wanted(self, runs: Sequence[Run]) -> list[Run]:
         there = {run.recipe: run for run in runs}
         named = self.config.recipes or tuple(there)
         for name in (*named, *([self.config.reference] if self.config.reference else [])):
             if name not in there:
-                raise BadSettings(f"evaluation.significance names {name!r}, of which there is no finished run; {nearest(name, list(there))}")
+                raise BadSettings(
+                    f"evaluation.significance names {name!r}, of which there is no finished run;"
+                    f" {nearest(name, list(there))}"
+                )
         return [run for name, run in there.items() if name in named or name == self.config.reference]
 
     def _table(self, runs: Sequence[Run]) -> dict[str, Any]:
         said = {run.recipe: run.predictions("test") for run in runs}
         first = said[runs[0].recipe]
         for run in runs:
-            if said[run.recipe].utterance_ids != first.utterance_ids or not np.array_equal(said[run.recipe].labels, first.labels):
-                raise BadTable(f"{run.folder}: its test utterances or labels are not those of {runs[0].folder}, on the same shards; train one of them again")
+            if said[run.recipe].utterance_ids != first.utterance_ids or not np.array_equal(
+                said[run.recipe].labels, first.labels
+            ):
+                raise BadTable(
+                    f"{run.folder}: its test utterances or labels are not those of {runs[0].folder}, on the same"
+                    " shards; train one of them again"
+                )
         names = [run.recipe for run in runs]
         tests = _Tests(self.config, said, len(runs[0].classes))
         found = [tests.pair(one, other) for one, other in self._pairs(names)]
@@ -93,7 +110,12 @@ class Significance(Comparison):
             pair["p_holm"] = p
             pair["significant"] = significance.significant(p, pair["low"], pair["high"], level=self.config.level)
         facts = runs[0].facts
-        about = {"label_set": facts.label_set, "classes": list(facts.classes), "encoders": facts.tag, "shards": runs[0].shards}
+        about = {
+            "label_set": facts.label_set,
+            "classes": list(facts.classes),
+            "encoders": facts.tag,
+            "shards": runs[0].shards,
+        }
         return {**about, "recipes": names, "pairs": found}
 
     def _pairs(self, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -121,7 +143,9 @@ class _Tests:
         scores = [[self._score(name, seed) for seed in seeds] for name in (first, second)]
         test = significance.paired_t_test(*scores)
         confidence = 1 - self.config.level
-        interval = significance.bootstrap_interval(self._resampled(first, seeds), self._resampled(second, seeds), confidence=confidence)
+        interval = significance.bootstrap_interval(
+            self._resampled(first, seeds), self._resampled(second, seeds), confidence=confidence
+        )
         differences = [of_first - of_second for of_first, of_second in zip(*scores, strict=True)]
         needed = significance.seeds_needed(differences, level=self.config.level, power=self.config.power)
         return found | {
@@ -144,5 +168,7 @@ class _Tests:
             said = self.said[name]
             predicted = np.stack([said.of(seed).argmax(axis=1) for seed in seeds])
             drawn = {"resamples": self.config.resamples, "seed": self.config.bootstrap_seed}
-            self.kept[name, seeds] = significance.resampled_weighted_f1(said.labels, predicted, said.lengths, self.classes, **drawn)
+            self.kept[name, seeds] = significance.resampled_weighted_f1(
+                said.labels, predicted, said.lengths, self.classes, **drawn
+            )
         return self.kept[name, seeds]

@@ -1,8 +1,8 @@
 """Whether dialogues that lie near each other in a model's space have similar emotion trajectories: TA@K and RSA.
 
-Both compare features of N dialogues with a similarity of their trajectories (:mod:`merc.trajectories`). Pairs of one scenario can be left out, since such
-dialogues of IEMOCAP share the very text; so can pairs of unlike length, since long dialogues may lie near each other for being long, and have similar
-trajectories for the same reason.
+Both compare features of N dialogues with a similarity of their trajectories (:mod:`merc.trajectories`). Pairs of one
+scenario can be left out, since such dialogues of IEMOCAP share the very text; so can pairs of unlike length, since long
+dialogues may lie near each other for being long, and have similar trajectories for the same reason.
 """
 
 import numpy as np
@@ -48,22 +48,25 @@ def like_length(sizes: NDArray[np.int64], share: float) -> Mask:
 
 
 def alignment_at_k(nearness: Matrix, similarity: Matrix, allowed: Mask, k: int) -> dict[str, float | None]:
-    """TA@K, the mean similarity of the K nearest dialogues, on a scale from that of all dialogues (0) to that of the K most similar ones (1).
+    """TA@K, the mean similarity of the K nearest dialogues, on a scale from that of all dialogues (0) to that of the K
+    most similar ones (1).
 
     Args:
         nearness: [N, N], such as :func:`cosines`; of equally near dialogues the first count.
         similarity: [N, N], of the trajectories.
-        allowed: [N, N], who may be whose neighbour, nobody his own. A dialogue with fewer than K has all of them, one with none is left out.
+        allowed: [N, N], who may be whose neighbour, nobody his own. A dialogue with fewer than K has all of them, one
+            with none is left out.
         k: K.
 
     Returns:
-        ``ta``, None where the two ends of the scale are the same, and ``found``, ``random`` and ``oracle``, None where there is no pair.
+        ``ta``, None where the two ends of the scale are the same, and ``found``, ``random`` and ``oracle``, None where
+        there is no pair.
 
     Example:
         >>> near, alike = np.array([[1, 0.9, 0.1], [0.9, 1, 0], [0.1, 0, 1]]), np.array([[1, 0.8, 0.2], [0.8, 1, 0.2], [0.2, 0.2, 1]])
         >>> alignment_at_k(near, alike, ~np.eye(3, dtype=bool), 1)["ta"]
         1.0
-    """
+    """  # noqa: E501
     some = allowed.any(axis=1)
     if not some.any():
         return dict.fromkeys(("ta", "found", "random", "oracle"))
@@ -75,7 +78,9 @@ def alignment_at_k(nearness: Matrix, similarity: Matrix, allowed: Mask, k: int) 
     return {"ta": (found - random) / room if room > 1e-12 else None, "found": found, "random": random, "oracle": oracle}
 
 
-def representational_similarity(nearness: Matrix, similarity: Matrix, allowed: Mask, sizes: NDArray[np.int64]) -> dict[str, float | None]:
+def representational_similarity(
+    nearness: Matrix, similarity: Matrix, allowed: Mask, sizes: NDArray[np.int64]
+) -> dict[str, float | None]:
     """RSA: the rank correlation of nearness and similarity over the pairs that are allowed.
 
     Args:
@@ -85,12 +90,16 @@ def representational_similarity(nearness: Matrix, similarity: Matrix, allowed: M
         sizes: [N], utterances of each dialogue.
 
     Returns:
-        ``rsa``, and ``rsa_given_length``, what is left of it once the difference in length is held fast; None where undefined.
+        ``rsa``, and ``rsa_given_length``, what is left of it once the difference in length is held fast; None where
+        undefined.
     """
     some, others = np.nonzero(np.triu(allowed, 1))
     near, alike, length = (values[some, others] for values in (nearness, similarity, length_nearness(sizes)))
     correlation = spearman(near, alike)
-    return {"rsa": correlation, "rsa_given_length": partial_correlation(correlation, spearman(near, length), spearman(alike, length))}
+    return {
+        "rsa": correlation,
+        "rsa_given_length": partial_correlation(correlation, spearman(near, length), spearman(alike, length)),
+    }
 
 
 def _order(by: Matrix, allowed: Mask) -> NDArray[np.int64]:

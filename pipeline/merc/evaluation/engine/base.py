@@ -1,4 +1,6 @@
-"""What an evaluation must offer: a new one is one file in ``protocols/`` or ``comparisons/``, with its settings as a nested ``Config``, and its test."""
+"""What an evaluation must offer: a new one is one file in ``protocols/`` or ``comparisons/``, with its settings as a
+nested ``Config``, and its test.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -54,7 +56,9 @@ class Protocol(_Evaluation):
     """One way to evaluate a finished run."""
 
     def lacks(self, run: Run) -> str:
-        """Why this cannot be done with a run, in a few words, as ``the recipe sees one modality``; empty if it can. Reads little."""
+        """Why this cannot be done with a run, in a few words, as ``the recipe sees one modality``; empty if it can.
+        Reads little.
+        """
         return ""
 
     def inputs(self, run: Run) -> dict[str, Any]:

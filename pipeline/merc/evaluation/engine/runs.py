@@ -1,4 +1,6 @@
-"""A finished run as evaluations see it: what it recorded, what it predicted, its models, and the dialogues that these are given."""
+"""A finished run as evaluations see it: what it recorded, what it predicted, its models, and the dialogues that these
+are given.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -87,12 +89,16 @@ class SeedModel:
         return self.loaded.model
 
     def split(self, name: str) -> DialogueSplit:
-        """A split of the run's shards, standardised as in the training and on the run's device. Raises as :meth:`Run.raw_split`."""
+        """A split of the run's shards, standardised as in the training and on the run's device. Raises as
+        :meth:`Run.raw_split`.
+        """
         return self.ready(self.run.raw_split(name))
 
     def ready(self, raw: DialogueSplit) -> DialogueSplit:
         """The same of :meth:`Run.raw_split`, perhaps with other vectors; it stays as it is."""
-        read = self.loaded.standardisation.apply_(replace(raw, features={modality: values_ND.clone() for modality, values_ND in raw.features.items()}))
+        read = self.loaded.standardisation.apply_(
+            replace(raw, features={modality: values_ND.clone() for modality, values_ND in raw.features.items()})
+        )
         shards = self.run.layout.shards
         return with_sequences(read, shards, reader.info(shards), self.loaded.longest_sequence).to(self.run.device)
 
@@ -127,10 +133,22 @@ class Run:
         made_of = files.read_record(folder / RECORD, Record, "the record of a training")
         facts = Facts.model_validate(files.read_record(folder / RESULTS, Facts, "the results of a run"))
         if (facts.dataset, facts.recipe) != (layout.dataset, folder.name):
-            raise BadTable(f"{folder / RESULTS}: of {facts.recipe} on {facts.dataset}, not of {folder.name} on {layout.dataset}, as its folder is called")
+            raise BadTable(
+                f"{folder / RESULTS}: of {facts.recipe} on {facts.dataset}, not of {folder.name} on {layout.dataset},"
+                " as its folder is called"
+            )
         if not facts.seeds or "shards" not in made_of["inputs"]:
-            raise BadTable(f"{folder}: names no seed, or not the shards that it was trained on; train it again with --overwrite")
-        return cls(folder=folder, layout=layout, facts=facts, fingerprint=made_of["fingerprint"], shards=made_of["inputs"]["shards"], device=device)
+            raise BadTable(
+                f"{folder}: names no seed, or not the shards that it was trained on; train it again with --overwrite"
+            )
+        return cls(
+            folder=folder,
+            layout=layout,
+            facts=facts,
+            fingerprint=made_of["fingerprint"],
+            shards=made_of["inputs"]["shards"],
+            device=device,
+        )
 
     def __str__(self) -> str:
         return f"{self.facts.recipe} on {self.facts.dataset}"
@@ -161,7 +179,10 @@ class Run:
         if name not in self._raw_splits:
             info = reader.info_of(self.layout)
             if info["fingerprint"] != self.shards:
-                raise BadTable(f"{self.layout.shards}: made again since {self} was trained; train it again:\n  merc-train {self._named} --overwrite")
+                raise BadTable(
+                    f"{self.layout.shards}: made again since {self} was trained; train it again:\n  merc-train"
+                    f" {self._named} --overwrite"
+                )
             self._raw_splits[name] = read_split(self.layout.shards, name, self.facts.modalities, len(self.classes))
         return self._raw_splits[name]
 
@@ -174,14 +195,26 @@ class Run:
         path = self.folder / PREDICTIONS
         if not path.is_file():
             raise BadTable(
-                f"{path}: there is no such file, and {self} is nothing to compare without its predictions; train it again:\n  merc-train {self._named}"
+                f"{path}: there is no such file, and {self} is nothing to compare without its predictions; train it"
+                f" again:\n  merc-train {self._named}"
             )
-        table = parquet.read(path, [field.name for field in results.predictions_schema(len(self.classes))], filters=pc.field("split") == split)
+        table = parquet.read(
+            path,
+            [field.name for field in results.predictions_schema(len(self.classes))],
+            filters=pc.field("split") == split,
+        )
         seeds = table["seed"].to_numpy()
         ids = np.array(table["utterance_id"].to_pylist(), dtype=object)
         first = ids[seeds == self.seeds[0]]
-        if not len(first) or any(ids[seeds == seed].tolist() != first.tolist() for seed in self.seeds) or len(ids) != len(first) * len(self.seeds):
-            raise BadTable(f"{path}: not one row for each of the seeds {', '.join(map(str, self.seeds))} and each utterance of the split {split}")
+        if (
+            not len(first)
+            or any(ids[seeds == seed].tolist() != first.tolist() for seed in self.seeds)
+            or len(ids) != len(first) * len(self.seeds)
+        ):
+            raise BadTable(
+                f"{path}: not one row for each of the seeds {', '.join(map(str, self.seeds))} and each utterance of the"
+                f" split {split}"
+            )
         width = table.schema.field("probabilities").type
         if width != vectors_type(len(self.classes)):
             raise BadTable(f"{path}: probabilities are {width}, and {RESULTS} names {len(self.classes)} classes")
@@ -198,12 +231,17 @@ class Run:
         )
 
     def models(self) -> Iterator[SeedModel]:
-        """Each seed's model, one in memory at a time. Raises ``BadTable`` if one is missing, damaged, or was trained on other classes."""
+        """Each seed's model, one in memory at a time. Raises ``BadTable`` if one is missing, damaged, or was trained on
+        other classes.
+        """
         for seed in self.seeds:
             path = results.weights(self.folder, seed)
             loaded = checkpoint.load(path)
             if loaded.header.classes != self.classes:
-                raise BadTable(f"{path}: of the classes {', '.join(loaded.header.classes)}, and {RESULTS} names {', '.join(self.classes)}")
+                raise BadTable(
+                    f"{path}: of the classes {', '.join(loaded.header.classes)}, and {RESULTS} names"
+                    f" {', '.join(self.classes)}"
+                )
             loaded.model.to(self.device)
             yield SeedModel(seed, loaded, self)
 
@@ -230,7 +268,10 @@ def chosen(runs: Path, dataset: str, recipes: tuple[str, ...] = ()) -> list[str]
     """
     there = finished(runs, dataset)
     if not there:
-        raise RawDataMissing(f"{runs} has no finished run on {dataset!r}; this makes one:\n  merc-train --dataset {dataset} --recipe NAME")
+        raise RawDataMissing(
+            f"{runs} has no finished run on {dataset!r}; this makes one:\n  merc-train --dataset {dataset} --recipe"
+            " NAME"
+        )
     for name in recipes:
         if name not in there:
             raise RawDataMissing(f"{runs / dataset} has no finished run of {name!r}; {nearest(name, there)}")

@@ -9,7 +9,8 @@ Tree = Mapping[str, Any]
 
 
 def over_seeds(found: Mapping[int, Tree]) -> dict[str, Any]:
-    """``seeds`` (seed → its scores), and ``mean`` and ``std`` (ddof 1; None for one seed) of the same form; None where a seed has no such score.
+    """``seeds`` (seed → its scores), and ``mean`` and ``std`` (ddof 1; None for one seed) of the same form; None where
+    a seed has no such score.
 
     Args:
         found: seed → its scores, all of one form.
@@ -19,7 +20,11 @@ def over_seeds(found: Mapping[int, Tree]) -> dict[str, Any]:
         {'f1': 0.625}
     """
     trees = list(found.values())
-    return {"seeds": {str(seed): tree for seed, tree in found.items()}, "mean": _leaf_by_leaf(trees, statistics.fmean), "std": _leaf_by_leaf(trees, _deviation)}
+    return {
+        "seeds": {str(seed): tree for seed, tree in found.items()},
+        "mean": _leaf_by_leaf(trees, statistics.fmean),
+        "std": _leaf_by_leaf(trees, _deviation),
+    }
 
 
 def _leaf_by_leaf(trees: Sequence[Any], of: Callable[[Sequence[float]], float | None]) -> Any:

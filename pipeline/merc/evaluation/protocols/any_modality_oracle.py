@@ -1,4 +1,6 @@
-"""What each modality says by itself, and how far a perfect choice among them would go (:mod:`merc.training.metrics.any_modality_oracle`)."""
+"""What each modality says by itself, and how far a perfect choice among them would go
+(:mod:`merc.training.metrics.any_modality_oracle`).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +23,11 @@ HEADS, ALONE = "heads of the model", "the other modalities dropped"
 
 
 class AnyModalityOracle(Protocol):
-    """Unimodal scores and the oracle on test: over the seeds, the scores ``fused``, of each modality and ``oracle``; ``unimodal.parquet`` has the predictions.
+    """Unimodal scores and the oracle on test: over the seeds, the scores ``fused``, of each modality and ``oracle``;
+    ``unimodal.parquet`` has the predictions.
 
-    A modality's prediction is that of the model's own head for it, where it has such heads, else what the model says when all other modalities are absent;
-    ``source`` says which.
+    A modality's prediction is that of the model's own head for it, where it has such heads, else what the model says
+    when all other modalities are absent; ``source`` says which.
     """
 
     class Config(Settings):
@@ -41,7 +44,10 @@ class AnyModalityOracle(Protocol):
             source, logits = _unimodal(one, split)
             found[one.seed] = _scores(one, split, logits)
             tables += [_table(one.seed, split, name, values_NC) for name, values_NC in logits.items()]
-        return Found(scores={"split": "test", "source": source, **over_seeds(found)}, tables={"unimodal": pa.concat_tables(tables)})
+        return Found(
+            scores={"split": "test", "source": source, **over_seeds(found)},
+            tables={"unimodal": pa.concat_tables(tables)},
+        )
 
 
 def _unimodal(one: SeedModel, split: DialogueSplit) -> tuple[str, Mapping[str, Any]]:
@@ -61,7 +67,11 @@ def _scores(one: SeedModel, split: DialogueSplit, logits: Mapping[str, Any]) -> 
     fused, labelled = predict(one.model, split), labels >= 0
     said = {name: values_NC.argmax(dim=1).numpy()[labelled] for name, values_NC in logits.items()}
     oracle = any_modality_oracle(labels[labelled], said, fused.argmax(dim=1).numpy()[labelled], classes)
-    return {"fused": scores(labels, fused, classes), **{name: scores(labels, values_NC, classes) for name, values_NC in logits.items()}, "oracle": oracle}
+    return {
+        "fused": scores(labels, fused, classes),
+        **{name: scores(labels, values_NC, classes) for name, values_NC in logits.items()},
+        "oracle": oracle,
+    }
 
 
 def _table(seed: int, split: DialogueSplit, modality: str, logits_NC: Any) -> pa.Table:

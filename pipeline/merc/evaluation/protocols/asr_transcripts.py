@@ -1,4 +1,6 @@
-"""A run's models on what a speech recogniser heard, in place of the transcripts (:mod:`merc.commands.heard` encodes it)."""
+"""A run's models on what a speech recogniser heard, in place of the transcripts (:mod:`merc.commands.heard` encodes
+it).
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -33,10 +35,12 @@ _ROWS = pa.schema(
 
 
 class AsrTranscripts(Protocol):
-    """ASR transcripts on test: over the seeds, the scores with the texts as ``written`` and as ``heard``, all else the same.
+    """ASR transcripts on test: over the seeds, the scores with the texts as ``written`` and as ``heard``, all else the
+    same.
 
-    ``utterances`` are those of the split, ``without_words`` those of which nothing was heard, so that they lack the modality, and ``mean_asr_error`` is their
-    mean character error rate, where it is known. ``predictions.parquet`` has both predictions of every utterance.
+    ``utterances`` are those of the split, ``without_words`` those of which nothing was heard, so that they lack the
+    modality, and ``mean_asr_error`` is their mean character error rate, where it is known. ``predictions.parquet`` has
+    both predictions of every utterance.
     """
 
     class Config(Settings):
@@ -59,7 +63,8 @@ class AsrTranscripts(Protocol):
         """Scores test twice.
 
         Raises:
-            BadTable: if the vectors of what is heard are damaged, or are not of the transcripts and the encoder that are there now.
+            BadTable: if the vectors of what is heard are damaged, or are not of the transcripts and the encoder that
+                are there now.
         """
         table = manifest.read(run.layout.manifest)
         raw = run.raw_split("test")
@@ -68,16 +73,27 @@ class AsrTranscripts(Protocol):
         errors = audits.read(run.layout, table).table["asr_error"].take(pa.array(rows))
         found, tables = {}, []
         for one in run.models():
-            logits = {name: predict(one.model, one.ready(split)) for name, split in (("written", raw), ("heard", heard))}
+            logits = {
+                name: predict(one.model, one.ready(split)) for name, split in (("written", raw), ("heard", heard))
+            }
             labels, classes = raw.labels_cpu[:-1].numpy(), one.model.classes
             found[one.seed] = {name: scores(labels, values_NC, classes) for name, values_NC in logits.items()}
             tables.append(_table(one, raw, logits, errors))
-        facts = {"utterances": raw.utterances, "without_words": int((~heard.present["text"][:-1]).sum()), "mean_asr_error": pc.mean(errors).as_py()}
-        return Found(scores={"split": "test", **facts, **over_seeds(found)}, tables={"predictions": pa.concat_tables(tables)})
+        facts = {
+            "utterances": raw.utterances,
+            "without_words": int((~heard.present["text"][:-1]).sum()),
+            "mean_asr_error": pc.mean(errors).as_py(),
+        }
+        return Found(
+            scores={"split": "test", **facts, **over_seeds(found)}, tables={"predictions": pa.concat_tables(tables)}
+        )
 
 
 def _command(run: Run) -> str:
-    return f"merc-extract heard --dataset {run.facts.dataset} --encoder {run.facts.encoders['text']} --out {run.layout.out}"
+    return (
+        f"merc-extract heard --dataset {run.facts.dataset} --encoder {run.facts.encoders['text']} --out"
+        f" {run.layout.out}"
+    )
 
 
 def _rows_of(table: pa.Table, split: DialogueSplit, run: Run) -> NDArray[np.int64]:
@@ -91,9 +107,14 @@ def _rows_of(table: pa.Table, split: DialogueSplit, run: Run) -> NDArray[np.int6
 
 def _features(run: Run, table: pa.Table) -> Features:
     name = run.facts.encoders["text"]
-    found = open_features(run.layout, audits.with_heard_text(run.layout, table), "text", name, run.layout.heard_text(name))
+    found = open_features(
+        run.layout, audits.with_heard_text(run.layout, table), "text", name, run.layout.heard_text(name)
+    )
     if found.info["settings"]["encoders"]["text"][name] != reader.info_of(run.layout)["encoders"]["text"]["settings"]:
-        raise BadTable(f"{found.folder}: encoded with other settings than the text in the shards; make it again:\n  {_command(run)} --overwrite")
+        raise BadTable(
+            f"{found.folder}: encoded with other settings than the text in the shards; make it again:\n "
+            f" {_command(run)} --overwrite"
+        )
     return found
 
 
@@ -101,7 +122,10 @@ def _with(split: DialogueSplit, heard: Features, rows: NDArray[np.int64]) -> Dia
     """The split with other vectors of the text; ``rows`` are the utterances' in the table of features."""
     first = int(rows.min())
     read = heard.read(first, int(rows.max()) + 1)
-    values_ND, present_N = (torch.from_numpy(np.concatenate([of_span[rows - first], np.zeros_like(of_span[:1])])) for of_span in (read.values, read.present))
+    values_ND, present_N = (
+        torch.from_numpy(np.concatenate([of_span[rows - first], np.zeros_like(of_span[:1])]))
+        for of_span in (read.values, read.present)
+    )
     return replace(split, features={**split.features, "text": values_ND}, present={**split.present, "text": present_N})
 
 

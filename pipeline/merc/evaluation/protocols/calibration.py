@@ -1,4 +1,6 @@
-"""Whether a run's models are right as often as they are sure, before and after one temperature that is chosen on dev."""
+"""Whether a run's models are right as often as they are sure, before and after one temperature that is chosen on
+dev.
+"""
 
 from typing import Any
 
@@ -11,7 +13,13 @@ from merc.evaluation.engine.base import Found, Protocol
 from merc.evaluation.engine.runs import Run
 from merc.evaluation.engine.summary import over_seeds
 from merc.params import Settings
-from merc.training.metrics.calibration import best_temperature, expected_calibration_error, negative_log_likelihood, reliability, tempered
+from merc.training.metrics.calibration import (
+    best_temperature,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability,
+    tempered,
+)
 
 _CURVE = pa.schema(
     [
@@ -25,7 +33,9 @@ _CURVE = pa.schema(
 
 
 class Calibration(Protocol):
-    """Calibration on test: ``temperature``, error and likelihood ``raw`` and ``tempered`` over the seeds; ``reliability.parquet`` has the curves."""
+    """Calibration on test: ``temperature``, error and likelihood ``raw`` and ``tempered`` over the seeds;
+    ``reliability.parquet`` has the curves.
+    """
 
     class Config(Settings):
         """Settings of calibration."""
@@ -40,12 +50,20 @@ class Calibration(Protocol):
         curves: list[dict[str, Any]] = []
         labels, kept = test.labels[test.labels >= 0], test.labels >= 0
         for seed in run.seeds:
-            temperature = best_temperature(dev.labels[dev.labels >= 0], dev.of(seed)[dev.labels >= 0].astype(np.float64))
+            temperature = best_temperature(
+                dev.labels[dev.labels >= 0], dev.of(seed)[dev.labels >= 0].astype(np.float64)
+            )
             raw = test.of(seed)[kept].astype(np.float64)
             given = {"raw": raw, "tempered": tempered(raw, temperature)}
-            found[seed] = {"temperature": temperature, **{name: self._scores(labels, one) for name, one in given.items()}}
+            found[seed] = {
+                "temperature": temperature,
+                **{name: self._scores(labels, one) for name, one in given.items()},
+            }
             for name, one in given.items():
-                curves += [{"seed": seed, "tempered": name == "tempered", **row} for row in reliability(labels, one, self.config.bins)]
+                curves += [
+                    {"seed": seed, "tempered": name == "tempered", **row}
+                    for row in reliability(labels, one, self.config.bins)
+                ]
         scores = {"split": "test", "temperature_chosen_on": "dev", "support": len(labels), **over_seeds(found)}
         return Found(scores=scores, tables={"reliability": pa.Table.from_pylist(curves, schema=_CURVE)})
 

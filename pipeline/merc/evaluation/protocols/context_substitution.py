@@ -25,7 +25,8 @@ _ROWS = pa.schema(
 
 
 class ContextSubstitution(Protocol):
-    """Context substitution on test: over the seeds, the scores ``raw`` and of each kind, means over the draws, which ``scores.parquet`` has one by one.
+    """Context substitution on test: over the seeds, the scores ``raw`` and of each kind, means over the draws, which
+    ``scores.parquet`` has one by one.
 
     In models that see no later utterances, earlier ones alone are replaced.
     """
@@ -34,7 +35,9 @@ class ContextSubstitution(Protocol):
         """Settings of context substitution."""
 
         kinds: tuple[Literal["eccs", "eics", "identity"], ...] = Field(default=("eccs", "eics"), min_length=1)
-        """What stands in for an utterance of the context: one of the same emotion (``eccs``), of another (``eics``), or itself (``identity``, a check)."""
+        """What stands in for an utterance of the context: one of the same emotion (``eccs``), of another (``eics``), or
+        itself (``identity``, a check).
+        """
         draw_seeds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
         """One replacement of all contexts each."""
 
@@ -42,7 +45,10 @@ class ContextSubstitution(Protocol):
         """Scores every labelled test utterance in a dialogue of its own, for each seed, kind and draw."""
         rows = [row for one in run.models() for row in self._rows(one)]
         found = {seed: _means([row for row in rows if row["seed"] == seed]) for seed in run.seeds}
-        facts = {"split": "test", "replaced": "earlier utterances" if run.facts.causal else "earlier and later utterances"}
+        facts = {
+            "split": "test",
+            "replaced": "earlier utterances" if run.facts.causal else "earlier and later utterances",
+        }
         return Found(scores={**facts, **over_seeds(found)}, tables={"scores": pa.Table.from_pylist(rows, schema=_ROWS)})
 
     def _rows(self, one: SeedModel) -> list[dict[str, Any]]:
@@ -51,7 +57,9 @@ class ContextSubstitution(Protocol):
         rows = [{"seed": one.seed, "kind": "raw", "draw": None, **scores(labels, predict(one.model, split), classes)}]
         for kind in self.config.kinds:
             for draw in self.config.draw_seeds:
-                logits = substituted_logits(split, partial(predict, one.model), kind, causal=one.model.causal, seed=draw)
+                logits = substituted_logits(
+                    split, partial(predict, one.model), kind, causal=one.model.causal, seed=draw
+                )
                 rows.append({"seed": one.seed, "kind": kind, "draw": draw, **scores(labels, logits, classes)})
         return rows
 
@@ -59,4 +67,10 @@ class ContextSubstitution(Protocol):
 def _means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Kind → score, mean over its draws."""
     kinds = dict.fromkeys(row["kind"] for row in rows)
-    return {kind: {name: fmean(row[name] for row in rows if row["kind"] == kind) for name in ("weighted_f1", "accuracy", "macro_f1")} for kind in kinds}
+    return {
+        kind: {
+            name: fmean(row[name] for row in rows if row["kind"] == kind)
+            for name in ("weighted_f1", "accuracy", "macro_f1")
+        }
+        for kind in kinds
+    }

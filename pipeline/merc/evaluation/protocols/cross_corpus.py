@@ -31,9 +31,11 @@ _SAME = {
 
 
 class CrossCorpus(Protocol):
-    """Cross-corpus scores: dataset → the ``shared`` emotions, how many utterances have one (``support``), and the scores on these over the seeds.
+    """Cross-corpus scores: dataset → the ``shared`` emotions, how many utterances have one (``support``), and the
+    scores on these over the seeds.
 
-    The run's own test split is among them, so that the two can be compared. Features are standardised as in the training.
+    The run's own test split is among them, so that the two can be compared. Features are standardised as in the
+    training.
     """
 
     class Config(Settings):
@@ -42,12 +44,18 @@ class CrossCorpus(Protocol):
         datasets: tuple[str, ...] = ()
         """Datasets that are scored, whose shards have vectors of the same encoders; none: there are no such scores."""
         same: dict[str, str] = _SAME
-        """Label → the emotion that it stands for; one that is not named here stands for itself. Labels of one emotion count as one."""
+        """Label → the emotion that it stands for; one that is not named here stands for itself. Labels of one emotion
+        count as one.
+        """
         shared_only: bool = True
         """Whether the model chooses among the shared emotions alone; if not, any other is wrong."""
 
     def lacks(self, run: Run) -> str:
-        return "" if set(self.config.datasets) - {run.facts.dataset} else "evaluation.cross_corpus.datasets names no other dataset"
+        return (
+            ""
+            if set(self.config.datasets) - {run.facts.dataset}
+            else "evaluation.cross_corpus.datasets names no other dataset"
+        )
 
     def inputs(self, run: Run) -> dict[str, Any]:
         """The fingerprints of the other datasets' shards."""
@@ -57,19 +65,27 @@ class CrossCorpus(Protocol):
         """Scores each of the datasets, and the run's own test split over the same emotions.
 
         Raises:
-            BadSettings: if the shards lack a modality, or their vectors are of another encoder or length, or no emotion is shared.
+            BadSettings: if the shards lack a modality, or their vectors are of another encoder or length, or no emotion
+                is shared.
             RawDataMissing: if a dataset has no shards.
             BadTable: if they lack a test split or are damaged.
         """
         others = self._others(run)
-        shared = {name: self._shared(run.classes, reader.info_of(layout)["classes"], name) for name, layout in others.items()}
+        shared = {
+            name: self._shared(run.classes, reader.info_of(layout)["classes"], name) for name, layout in others.items()
+        }
         there: dict[str, dict[int, Any]] = {name: {} for name in others}
         here: dict[str, dict[int, Any]] = {name: {} for name in others}
         for one in run.models():
             for name, layout in others.items():
-                there[name][one.seed] = self._scored(one, _split(one, layout), reader.info_of(layout)["classes"], shared[name])
+                there[name][one.seed] = self._scored(
+                    one, _split(one, layout), reader.info_of(layout)["classes"], shared[name]
+                )
                 here[name][one.seed] = self._scored(one, one.split("test"), run.classes, shared[name])
-        found = {name: {"shared": shared[name], "there": _summary(there[name]), "own_test": _summary(here[name])} for name in others}
+        found = {
+            name: {"shared": shared[name], "there": _summary(there[name]), "own_test": _summary(here[name])}
+            for name in others
+        }
         return Found(scores={"split": "test", "trained_on": run.facts.dataset, "datasets": found})
 
     def _others(self, run: Run) -> dict[str, Layout]:
@@ -88,23 +104,36 @@ class CrossCorpus(Protocol):
             raise BadSettings(f"evaluation.cross_corpus: {both}; say in evaluation.cross_corpus.same which are one")
         return shared
 
-    def _scored(self, one: SeedModel, split: DialogueSplit, classes: Sequence[str], shared: Sequence[str]) -> dict[str, Any]:
+    def _scored(
+        self, one: SeedModel, split: DialogueSplit, classes: Sequence[str], shared: Sequence[str]
+    ) -> dict[str, Any]:
         places = [shared.index(name) if name in shared else UNLABELLED for name in self._emotions(classes)]
         labels = np.array([*places, UNLABELLED])[split.labels_cpu[:-1].numpy()]
         kept = labels != UNLABELLED
         if not kept.any():
-            raise BadTable(f"no utterance of {split.name}, from {split.utterance_ids[0]} on, has one of the shared emotions {', '.join(shared)}")
+            raise BadTable(
+                f"no utterance of {split.name}, from {split.utterance_ids[0]} on, has one of the shared emotions"
+                f" {', '.join(shared)}"
+            )
         probabilities = predict(one.model, split).softmax(dim=1).numpy()
         true, said = labels[kept], self._said(probabilities, self._emotions(one.loaded.header.classes), shared)[kept]
         count = len(shared)
-        scores = {"weighted_f1": weighted_f1(true, said, count), "accuracy": accuracy(true, said), "macro_f1": macro_f1(true, said, count)}
+        scores = {
+            "weighted_f1": weighted_f1(true, said, count),
+            "accuracy": accuracy(true, said),
+            "macro_f1": macro_f1(true, said, count),
+        }
         return {"support": len(true), "scores": scores}
 
-    def _said(self, probabilities: NDArray[np.float32], emotions: Sequence[str], shared: Sequence[str]) -> NDArray[np.int64]:
+    def _said(
+        self, probabilities: NDArray[np.float32], emotions: Sequence[str], shared: Sequence[str]
+    ) -> NDArray[np.int64]:
         """[N], the place among the shared emotions of what is said; their number, where it is none of them."""
         every = [*shared, *dict.fromkeys(one for one in emotions if one not in shared)]
         sums = np.stack([probabilities[:, [name == one for name in emotions]].sum(axis=1) for one in every], axis=1)
-        said: NDArray[np.int64] = np.minimum(sums[:, : len(shared) if self.config.shared_only else None].argmax(axis=1), len(shared))
+        said: NDArray[np.int64] = np.minimum(
+            sums[:, : len(shared) if self.config.shared_only else None].argmax(axis=1), len(shared)
+        )
         return said
 
 
@@ -112,7 +141,9 @@ def _split(one: SeedModel, layout: Layout) -> DialogueSplit:
     """The test split of another dataset as the model is to be given it."""
     info = reader.info_of(layout)
     check_features(one.loaded.header, info, layout.shards, force=False)
-    read = one.loaded.standardisation.apply_(read_split(layout.shards, "test", list(one.loaded.header.dims), len(info["classes"])))
+    read = one.loaded.standardisation.apply_(
+        read_split(layout.shards, "test", list(one.loaded.header.dims), len(info["classes"]))
+    )
     return with_sequences(read, layout.shards, info, one.loaded.longest_sequence).to(one.run.device)
 
 

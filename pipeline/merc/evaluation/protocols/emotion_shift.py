@@ -1,4 +1,6 @@
-"""Scores where a speaker's emotion shifts and where it stays, by both definitions of :mod:`merc.training.metrics.emotion_shift`."""
+"""Scores where a speaker's emotion shifts and where it stays, by both definitions of
+:mod:`merc.training.metrics.emotion_shift`.
+"""
 
 from typing import Any
 
@@ -11,7 +13,9 @@ from merc.training.metrics.emotion_shift import emotion_shift
 
 
 class EmotionShift(Protocol):
-    """Emotion shift: ``scores.json`` has ``support`` and, over the seeds, the scores of ``shift`` and ``no_shift`` by each definition."""
+    """Emotion shift: ``scores.json`` has ``support`` and, over the seeds, the scores of ``shift`` and ``no_shift`` by
+    each definition.
+    """
 
     class Config(Settings):
         """There is nothing to choose: both definitions are reported."""
@@ -26,9 +30,20 @@ class EmotionShift(Protocol):
             seed: emotion_shift(said.labels, predicted, speakers, said.lengths, len(run.classes))
             for seed, predicted in zip(said.seeds, said.classes, strict=True)
         }
-        support = {name: {part: one["support"] for part, one in parts.items()} for name, parts in found[said.seeds[0]].items()}
-        return Found(scores={"split": "test", "support": support, **over_seeds({seed: _without_support(one) for seed, one in found.items()})})
+        support = {
+            name: {part: one["support"] for part, one in parts.items()} for name, parts in found[said.seeds[0]].items()
+        }
+        return Found(
+            scores={
+                "split": "test",
+                "support": support,
+                **over_seeds({seed: _without_support(one) for seed, one in found.items()}),
+            }
+        )
 
 
 def _without_support(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    return {name: {part: {key: value for key, value in one.items() if key != "support"} for part, one in parts.items()} for name, parts in found.items()}
+    return {
+        name: {part: {key: value for key, value in one.items() if key != "support"} for part, one in parts.items()}
+        for name, parts in found.items()
+    }

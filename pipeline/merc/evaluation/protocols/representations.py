@@ -29,11 +29,13 @@ _POINTS = pa.schema(
 
 
 class Representations(Protocol):
-    """Representations on test: over the seeds the ``silhouette`` of the emotions, of all and ``by_emotion``; ``points.parquet`` has a map of the first seed.
+    """Representations on test: over the seeds the ``silhouette`` of the emotions, of all and ``by_emotion``;
+    ``points.parquet`` has a map of the first seed.
 
-    A representation is what the classifier sees of an utterance, scaled to length one, as contrastive losses see it. The silhouette is 1 where each lies nearer
-    to its own emotion than to any other, below 0 where it is the other way round (Rousseeuw 1987). The map is t-SNE's (van der Maaten and Hinton 2008): who is
-    near whom means something in it, distances and sizes of clusters do not.
+    A representation is what the classifier sees of an utterance, scaled to length one, as contrastive losses see it.
+    The silhouette is 1 where each lies nearer to its own emotion than to any other, below 0 where it is the other way
+    round (Rousseeuw 1987). The map is t-SNE's (van der Maaten and Hinton 2008): who is near whom means something in it,
+    distances and sizes of clusters do not.
     """
 
     class Config(Settings):
@@ -54,7 +56,9 @@ class Representations(Protocol):
             split = one.split("test")
             places = self._places(split)
             labels = split.labels_cpu[places].numpy()
-            vectors_ND = normalize(outputs(one.model, split, lambda output: {"hidden": output.hidden})["hidden"].numpy()[places])
+            vectors_ND = normalize(
+                outputs(one.model, split, lambda output: {"hidden": output.hidden})["hidden"].numpy()[places]
+            )
             found[one.seed] = _silhouette(vectors_ND, labels, run.classes)
             facts["utterances"] = len(places)
             if one.seed == run.seeds[0]:
@@ -67,13 +71,17 @@ class Representations(Protocol):
         chosen: NDArray[np.int64] = labelled[np.arange(wanted) * len(labelled) // max(wanted, 1)]
         return chosen
 
-    def _map(self, one: SeedModel, ids: list[str], labels: NDArray[np.int64], vectors_ND: NDArray[np.float32]) -> pa.Table:
+    def _map(
+        self, one: SeedModel, ids: list[str], labels: NDArray[np.int64], vectors_ND: NDArray[np.float32]
+    ) -> pa.Table:
         if len(ids) < 4:  # nothing to place beside each other
             return _POINTS.empty_table()
         perplexity = min(self.config.perplexity, (len(ids) - 1) / 3)
         placed = TSNE(perplexity=perplexity, init="pca", random_state=self.config.map_seed).fit_transform(vectors_ND)
         columns = [np.full(len(ids), one.seed), ids, labels, placed[:, 0], placed[:, 1]]
-        return pa.table([pa.array(values, type=field.type) for values, field in zip(columns, _POINTS, strict=True)], schema=_POINTS)
+        return pa.table(
+            [pa.array(values, type=field.type) for values, field in zip(columns, _POINTS, strict=True)], schema=_POINTS
+        )
 
 
 def _silhouette(vectors_ND: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, Any]:
@@ -84,5 +92,7 @@ def _silhouette(vectors_ND: NDArray[np.float32], labels: NDArray[np.int64], clas
     each_N = silhouette_samples(vectors_ND, labels)
     return {
         "silhouette": float(each_N.mean()),
-        "by_emotion": {name: float(each_N[labels == at].mean()) if at in there else None for at, name in enumerate(classes)},
+        "by_emotion": {
+            name: float(each_N[labels == at].mean()) if at in there else None for at, name in enumerate(classes)
+        },
     }

@@ -1,4 +1,6 @@
-"""Scores where sound, faces or words are missing from a part of the utterances (:mod:`merc.training.metrics.modality_dropout`)."""
+"""Scores where sound, faces or words are missing from a part of the utterances
+(:mod:`merc.training.metrics.modality_dropout`).
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -27,28 +29,38 @@ _ROWS = pa.schema(
 
 
 class Robustness(Protocol):
-    """Robustness on test: ``dropped`` (as ``text+audio``) → rate → scores over the seeds, means over the draws, which ``scores.parquet`` has one by one."""
+    """Robustness on test: ``dropped`` (as ``text+audio``) → rate → scores over the seeds, means over the draws, which
+    ``scores.parquet`` has one by one.
+    """
 
     class Config(Settings):
         """Settings of robustness."""
 
-        rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(default=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), min_length=1)
+        rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+            default=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), min_length=1
+        )
         """Shares of the utterances having a modality that lose it."""
         draw_seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
         """One choice of the utterances each."""
         most_dropped: int = Field(default=3, ge=1, le=3)
-        """Modalities that are dropped at the same rate, at most; each by itself, so that an utterance may lose one and keep another."""
+        """Modalities that are dropped at the same rate, at most; each by itself, so that an utterance may lose one and
+        keep another.
+        """
 
     def evaluate(self, run: Run) -> Found:
         """Scores the test split at every rate, for each modality and several together."""
         rows = [row for one in run.models() for row in self._rows(one, run.facts.modalities)]
         found = {seed: _means([row for row in rows if row["seed"] == seed]) for seed in run.seeds}
-        return Found(scores={"split": "test", **over_seeds(found)}, tables={"scores": pa.Table.from_pylist(rows, schema=_ROWS)})
+        return Found(
+            scores={"split": "test", **over_seeds(found)}, tables={"scores": pa.Table.from_pylist(rows, schema=_ROWS)}
+        )
 
     def _rows(self, one: SeedModel, modalities: Sequence[str]) -> Iterator[dict[str, Any]]:
         split = one.split("test")
         labels = split.labels_cpu[:-1].numpy()
-        sets = [names for number in range(1, self.config.most_dropped + 1) for names in combinations(modalities, number)]
+        sets = [
+            names for number in range(1, self.config.most_dropped + 1) for names in combinations(modalities, number)
+        ]
         whole = scores(labels, predict(one.model, split), one.model.classes)
         for names in sets:
             for rate in self.config.rates:

@@ -1,4 +1,6 @@
-"""Whether training brings dialogues with similar emotion trajectories together (:mod:`merc.evaluation.engine.alignment`)."""
+"""Whether training brings dialogues with similar emotion trajectories together
+(:mod:`merc.evaluation.engine.alignment`).
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -9,7 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from merc.evaluation.engine.alignment import alignment_at_k, cosines, length_nearness, like_length, representational_similarity
+from merc.evaluation.engine.alignment import (
+    alignment_at_k,
+    cosines,
+    length_nearness,
+    like_length,
+    representational_similarity,
+)
 from merc.evaluation.engine.base import Found, Protocol
 from merc.evaluation.engine.runs import Run, SeedModel
 from merc.evaluation.engine.summary import over_seeds
@@ -33,12 +41,15 @@ _ROWS = pa.schema(
 
 
 class TrajectoryAlignment(Protocol):
-    """Trajectory alignment on test: similarity → control → features → ``before`` and ``after`` training → TA@K (``ta``) and RSA, over the seeds.
+    """Trajectory alignment on test: similarity → control → features → ``before`` and ``after`` training → TA@K (``ta``)
+    and RSA, over the seeds.
 
-    Features are a modality's, averaged over the dialogue: the vectors that the model is given, and what its extractor makes of them; ``fusion`` stands for all
-    vectors side by side, and what the classifier sees. Controls: ``raw``; ``order_excess``, what the order of the emotions adds to how often each occurs;
-    ``other_scenario``, without pairs of one script or task, where the corpus names them; ``like_length``, with neighbours of like length alone.
-    ``length_alone`` has similarity → control → what neighbours reach that are chosen by their length and nothing else.
+    Features are a modality's, averaged over the dialogue: the vectors that the model is given, and what its extractor
+    makes of them; ``fusion`` stands for all
+    vectors side by side, and what the classifier sees. Controls: ``raw``; ``order_excess``, what the order of the
+    emotions adds to how often each occurs; ``other_scenario``, without pairs of one script or task, where the corpus
+    names them; ``like_length``, with neighbours of like length alone. ``length_alone`` has similarity → control → what
+    neighbours reach that are chosen by their length and nothing else.
     """
 
     VERSION = 2
@@ -48,7 +59,9 @@ class TrajectoryAlignment(Protocol):
 
         k: int = Field(default=10, ge=1)
         """K, neighbours of a dialogue."""
-        similarities: tuple[Literal["histogram", "transition", "edit", "path", "dtw"], ...] = Field(default=("path", "edit"), min_length=1)
+        similarities: tuple[Literal["histogram", "transition", "edit", "path", "dtw"], ...] = Field(
+            default=("path", "edit"), min_length=1
+        )
         """Similarities of trajectories (:mod:`merc.trajectories.similarity`)."""
         path_bins: int = Field(default=8, ge=1, le=512)
         """Bins to which trajectories are stretched for ``path`` and ``dtw``."""
@@ -69,12 +82,17 @@ class TrajectoryAlignment(Protocol):
         targets = dict(self._targets([trajectories[place] for place in kept], run.classes))
         compare = partial(self._compared, targets, self._allowed(split, kept), split.lengths.numpy()[kept])
         rows = [row for one in run.models() for row in _rows(one, kept, compare)]
-        found = {seed: _tree([row for row in rows if row["seed"] == seed], ("similarity", "control", "features", "training")) for seed in run.seeds}
+        found = {
+            seed: _tree([row for row in rows if row["seed"] == seed], ("similarity", "control", "features", "training"))
+            for seed in run.seeds
+        }
         alone = _tree(list(compare(length_nearness(split.lengths.numpy()[kept]))), ("similarity", "control"))
         facts = {"split": "test", "k": self.config.k, "dialogues": len(kept), "length_alone": alone}
         return Found(scores={**facts, **over_seeds(found)}, tables={"scores": pa.Table.from_pylist(rows, schema=_ROWS)})
 
-    def _targets(self, trajectories: Sequence[NDArray[np.int16]], classes: Sequence[str]) -> Iterator[tuple[tuple[str, str], Matrix]]:
+    def _targets(
+        self, trajectories: Sequence[NDArray[np.int16]], classes: Sequence[str]
+    ) -> Iterator[tuple[tuple[str, str], Matrix]]:
         """(similarity, ``raw`` or ``order_excess``) → [N, N]."""
         pairs = np.triu_indices(len(trajectories), 1)
         for name in self.config.similarities:
@@ -86,26 +104,38 @@ class TrajectoryAlignment(Protocol):
             yield (name, "order_excess"), excess + excess.T
 
     def _compared(
-        self, targets: Mapping[tuple[str, str], Matrix], controls: Mapping[str, NDArray[np.bool_]], sizes: NDArray[np.int64], near: Matrix
+        self,
+        targets: Mapping[tuple[str, str], Matrix],
+        controls: Mapping[str, NDArray[np.bool_]],
+        sizes: NDArray[np.int64],
+        near: Matrix,
     ) -> Iterator[dict[str, Any]]:
         """Similarity and control, and the scores of one nearness [N, N] by them."""
         for (similarity, kind), target in targets.items():
             for control, allowed in controls.items():
                 if control == "raw" or kind == "raw":
-                    scores = {**alignment_at_k(near, target, allowed, self.config.k), **representational_similarity(near, target, allowed, sizes)}
+                    scores = {
+                        **alignment_at_k(near, target, allowed, self.config.k),
+                        **representational_similarity(near, target, allowed, sizes),
+                    }
                     yield {"similarity": similarity, "control": kind if control == "raw" else control, **scores}
 
     def _allowed(self, split: DialogueSplit, kept: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
         """Control → bool [N, N]: which pairs of the dialogues count."""
         different = ~np.eye(len(kept), dtype=np.bool_)
-        controls = {"raw": different, "like_length": different & like_length(split.lengths.numpy()[kept], self.config.like_length_share)}
+        controls = {
+            "raw": different,
+            "like_length": different & like_length(split.lengths.numpy()[kept], self.config.like_length_share),
+        }
         if split.scenario_ids is not None:
             scenarios = np.array(split.scenario_ids, dtype=object)[kept]
             controls["other_scenario"] = different & ~((scenarios[:, None] == scenarios) & (scenarios != ""))
         return controls
 
 
-def _rows(one: SeedModel, kept: NDArray[np.int64], compare: Callable[[Matrix], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+def _rows(
+    one: SeedModel, kept: NDArray[np.int64], compare: Callable[[Matrix], Iterator[dict[str, Any]]]
+) -> Iterator[dict[str, Any]]:
     split = one.split("test")
     for training, features in (("before", _before(split)), ("after", _after(one, split))):
         for name, means_KD in features.items():
@@ -118,13 +148,19 @@ def _by_dialogue(values: NDArray[Any], split: DialogueSplit) -> list[NDArray[Any
 
 
 def _before(split: DialogueSplit) -> dict[str, Matrix]:
-    """Modality → [K, D], mean vectors over the utterances that have it; ``fusion``: all side by side, each modality with the same weight."""
+    """Modality → [K, D], mean vectors over the utterances that have it; ``fusion``: all side by side, each modality
+    with the same weight.
+    """
     found = {}
     for name, values_ND in split.features.items():
         there_N = split.present[name][:-1].cpu().numpy()
-        sums = np.add.reduceat(values_ND[:-1].cpu().numpy().astype(np.float64), split.starts.numpy(), axis=0)  # zeros where absent
+        sums = np.add.reduceat(
+            values_ND[:-1].cpu().numpy().astype(np.float64), split.starts.numpy(), axis=0
+        )  # zeros where absent
         found[name] = sums / np.maximum(np.add.reduceat(there_N.astype(np.int64), split.starts.numpy()), 1)[:, None]
-    return found | {FUSION: np.concatenate([means_KD / np.sqrt(means_KD.shape[1]) for means_KD in found.values()], axis=1)}
+    return found | {
+        FUSION: np.concatenate([means_KD / np.sqrt(means_KD.shape[1]) for means_KD in found.values()], axis=1)
+    }
 
 
 def _after(one: SeedModel, split: DialogueSplit) -> dict[str, Matrix]:
@@ -135,7 +171,10 @@ def _after(one: SeedModel, split: DialogueSplit) -> dict[str, Matrix]:
 
     counts = split.lengths.numpy()[:, None]
     made = outputs(one.model, split, representations)
-    return {name: np.add.reduceat(values_ND.numpy().astype(np.float64), split.starts.numpy(), axis=0) / counts for name, values_ND in made.items()}
+    return {
+        name: np.add.reduceat(values_ND.numpy().astype(np.float64), split.starts.numpy(), axis=0) / counts
+        for name, values_ND in made.items()
+    }
 
 
 def _tree(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:

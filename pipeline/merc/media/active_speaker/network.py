@@ -1,23 +1,28 @@
 """Light-ASD, the network that says in which pictures a face speaks what is heard, for inference alone.
 
-Paper: Liao, Duan, Feng, Zhao, Yang, Chen 2023, "A Light Weight Model for Active Speaker Detection" (CVPR; arXiv:2303.04439).
+Paper: Liao, Duan, Feng, Zhao, Yang, Chen 2023, "A Light Weight Model for Active Speaker Detection" (CVPR;
+arXiv:2303.04439).
 Authors' code and weights: https://github.com/Junhua-Liao/Light-ASD (MIT).
 
-Faces and sound are encoded apart, by three blocks each. A block has two branches, with filters of 3 and of 5; in a branch, a filter within the picture (or
-over the cepstral coefficients) is followed by one over time. The branches are added, and mixed by a filter of 1. Both encodings are added and run through
-two recurrent layers, the second of which goes from the end to the start, and through a linear layer.
+Faces and sound are encoded apart, by three blocks each. A block has two branches, with filters of 3 and of 5; in a
+branch, a filter within the picture (or over the cepstral coefficients) is followed by one over time. The branches are
+added, and mixed by a filter of 1. Both encodings are added and run through two recurrent layers, the second of which
+goes from the end to the start, and through a linear layer.
 
-Two things make it fast on a CPU, neither of which changes what is computed (measured with one thread of a Xeon with AVX-512, per face and picture: 3D
-convolutions over whole runs 7 to 11 ms, as written here 3.5 to 4 ms):
+Two things make it fast on a CPU, neither of which changes what is computed (measured with one thread of a Xeon with
+AVX-512, per face and picture: 3D convolutions over whole runs 7 to 11 ms, as written here 3.5 to 4 ms):
 
-- Each 3D filter of the paper is one within pictures or over time, thus a 2D one: a sequence of pictures with the channels last in memory is, without a
-  copy, one wide picture of which time is the height.
-- Pictures go through all blocks a few at a time, so that what is between two filters stays in the processor's cache. A block keeps what the filters over
-  time need of the pictures before; nothing is computed twice, and memory does not grow with the length of a run.
+- Each 3D filter of the paper is one within pictures or over time, thus a 2D one: a sequence of pictures with the
+  channels last in memory is, without a copy, one wide picture of which time is the height.
+- Pictures go through all blocks a few at a time, so that what is between two filters stays in the processor's cache. A
+  block keeps what the filters over time need of the pictures before; nothing is computed twice, and memory does not
+  grow with the length of a run.
 
-In bfloat16 (:meth:`Network.faces_in`), the filters over faces take less than half of that where the processor multiplies bfloat16 by itself.
+In bfloat16 (:meth:`Network.faces_in`), the filters over faces take less than half of that where the processor
+multiplies bfloat16 by itself.
 
-Dimensions: T pictures, H x W pixels, C channels, F frames of sound (four per picture), K cepstral coefficients, B windows.
+Dimensions: T pictures, H x W pixels, C channels, F frames of sound (four per picture), K cepstral coefficients, B
+windows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +44,9 @@ _REACH = 2
 _NORM_EPSILON = 1e-3
 _GREY_MEAN, _GREY_DEVIATION = 0.4161, 0.1688
 _CHUNK_PICTURES = {"cpu": 32, "cuda": 512}
-"""Pictures that go through the blocks at a time. On a CPU 16 to 32 are fastest: 3.95 ms per picture in float32, 1.21 and 1.12 in bfloat16."""
+"""Pictures that go through the blocks at a time. On a CPU 16 to 32 are fastest: 3.95 ms per picture in float32, 1.21
+and 1.12 in bfloat16.
+"""
 _FILTERS = {"visual": ("s_3", "t_3", "s_5", "t_5", "last"), "audio": ("m_3", "t_3", "m_5", "t_5", "last")}
 
 
@@ -61,7 +68,9 @@ class Network(nn.Module):
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], widths: Sequence[int] = WIDTHS) -> "Network":
-        """The network with the authors' ``tensors``, which are those of :func:`shapes`, in their precision; ready for inference."""
+        """The network with the authors' ``tensors``, which are those of :func:`shapes`, in their precision; ready for
+        inference.
+        """
         network = cls(widths).to(tensors["lossAV.FC.weight"].dtype)
         with torch.no_grad():
             for kind, blocks in (("visual", network.faces), ("audio", network.sound)):
@@ -96,7 +105,8 @@ class Network(nn.Module):
         return x_1CKF.mean(2)[0].T
 
     def logits(self, encoded_TC: Tensor, windows: Sequence[slice]) -> list[Tensor]:
-        """How much a face speaks in each picture of each window, seen by itself: (pictures of the window,) each; above 0: it speaks.
+        """How much a face speaks in each picture of each window, seen by itself: (pictures of the window,) each; above
+        0: it speaks.
 
         Args:
             encoded_TC: the sum of what :meth:`encode_faces` and :meth:`encode_sound` give.
@@ -112,7 +122,8 @@ class Network(nn.Module):
 
     def _evened(self, faces_THW: Tensor) -> Tensor:
         grey_THW = (faces_THW.to(self.classifier.weight.dtype) / 255 - _GREY_MEAN) / _GREY_DEVIATION
-        # The one channel is the last in memory by its stride, too, which has the filters write theirs so; else all that they give is copied.
+        # The one channel is the last in memory by its stride, too, which has the filters write theirs so; else all that
+        # they give is copied.
         return grey_THW.to(next(self.faces.parameters()).dtype)[..., None].permute(0, 3, 1, 2)
 
 
@@ -127,7 +138,9 @@ class FaceBlock(nn.Module):
         self.last = nn.Conv2d(outputs, outputs, 1)
 
     def forward(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Gives the output (T', C, H', W') for consecutive pieces (T, c, H, W) of a run, in pieces of other lengths; what is not of the run is zero."""
+        """Gives the output (T', C, H', W') for consecutive pieces (T, c, H, W) of a run, in pieces of other lengths;
+        what is not of the run is zero.
+        """
         rows: list[Tensor] = []
         for chunk_TCHW in chunks:
             filtered = [_rectified(self.get_submodule(f"s_{size}"), chunk_TCHW) for size in _SIZES]
@@ -138,7 +151,9 @@ class FaceBlock(nn.Module):
         yield self._over_time([torch.cat((row, _nothing(row))) for row in rows])
 
     def _over_time(self, rows: Sequence[Tensor]) -> Tensor:
-        """What is to be said of all pictures of ``rows``, of each branch's, but for the first and the last ``_REACH``."""
+        """What is to be said of all pictures of ``rows``, of each branch's, but for the first and the last
+        ``_REACH``.
+        """
         three_1CTP, five_1CTP = (self._timed(size, row_TCHW) for size, row_TCHW in zip(_SIZES, rows, strict=True))
         mixed_1CTP = _rectified(self.last, three_1CTP.add_(five_1CTP))
         return mixed_1CTP.permute(0, 2, 3, 1).reshape(-1, *rows[0].shape[2:], mixed_1CTP.shape[1]).permute(0, 3, 1, 2)
@@ -159,7 +174,9 @@ class SoundBlock(nn.Module):
         self.last = nn.Conv2d(outputs, outputs, 1)
 
     def forward(self, x_1CKF: Tensor) -> Tensor:
-        three, five = (relu_(self.get_submodule(f"t_{size}")(relu_(self.get_submodule(f"m_{size}")(x_1CKF)))) for size in _SIZES)
+        three, five = (
+            relu_(self.get_submodule(f"t_{size}")(relu_(self.get_submodule(f"m_{size}")(x_1CKF)))) for size in _SIZES
+        )
         return relu_(self.last(three.add_(five)))
 
 
@@ -170,8 +187,14 @@ def shapes(widths: Sequence[int] = WIDTHS) -> dict[str, tuple[int, ...]]:
         for number, (inputs, outputs) in enumerate(zip((1, *widths), widths, strict=False), start=1):
             for name in _FILTERS[kind]:
                 block = f"model.{kind}Encoder.block{number}"
-                found[f"{block}.{name}.weight"] = (outputs, outputs if name[0] in "tl" else inputs, *_extent(kind, name))
-                found |= {f"{block}.bn_{name}.{one}": (outputs,) for one in ("weight", "bias", "running_mean", "running_var")}
+                found[f"{block}.{name}.weight"] = (
+                    outputs,
+                    outputs if name[0] in "tl" else inputs,
+                    *_extent(kind, name),
+                )
+                found |= {
+                    f"{block}.bn_{name}.{one}": (outputs,) for one in ("weight", "bias", "running_mean", "running_var")
+                }
     last = widths[-1]
     for way in ("forward", "backward"):
         found |= {f"model.GRU.gru_{way}.weight_{one}_l0": (3 * last, last) for one in ("ih", "hh")}
@@ -180,7 +203,9 @@ def shapes(widths: Sequence[int] = WIDTHS) -> dict[str, tuple[int, ...]]:
 
 
 def _extent(kind: str, name: str) -> tuple[int, ...]:
-    """Extent of a filter as the file has it: of faces over time, height and width, of sound over coefficients and time."""
+    """Extent of a filter as the file has it: of faces over time, height and width, of sound over coefficients and
+    time.
+    """
     size = 1 if name == "last" else int(name[-1])
     if kind == "visual":
         return (1, size, size) if name[0] == "s" else (size, 1, 1)
@@ -190,7 +215,9 @@ def _extent(kind: str, name: str) -> tuple[int, ...]:
 def _folded(tensors: Mapping[str, Tensor], block: str, name: str) -> tuple[Tensor, Tensor]:
     """Weight and bias of a filter that does what the filter without bias and the batch norm behind it do."""
     weight = tensors[f"{block}.{name}.weight"]
-    scale_C, shift_C, mean_C, variance_C = (tensors[f"{block}.bn_{name}.{one}"] for one in ("weight", "bias", "running_mean", "running_var"))
+    scale_C, shift_C, mean_C, variance_C = (
+        tensors[f"{block}.bn_{name}.{one}"] for one in ("weight", "bias", "running_mean", "running_var")
+    )
     factor_C = scale_C / torch.sqrt(variance_C + _NORM_EPSILON)
     return weight * factor_C.reshape(-1, *[1] * (weight.ndim - 1)), shift_C - mean_C * factor_C
 
@@ -202,12 +229,15 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _rectified(filters: nn.Module, x_NCHW: Tensor) -> Tensor:
     """The filters' output, zero where it is negative.
 
-    On a CPU in bfloat16 both are one step (the values are the same; apart, a fifth of the time goes into comparing with zero).
+    On a CPU in bfloat16 both are one step (the values are the same; apart, a fifth of the time goes into comparing with
+    zero).
     """
     if not (isinstance(filters, nn.Conv2d) and x_NCHW.dtype == torch.bfloat16 and x_NCHW.device.type == "cpu"):
         return relu_(filters(x_NCHW))
     places = (filters.padding, filters.stride, filters.dilation)
-    found: Tensor = torch.ops.mkldnn._convolution_pointwise(x_NCHW, filters.weight, filters.bias, *places, filters.groups, "relu", [], "")
+    found: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x_NCHW, filters.weight, filters.bias, *places, filters.groups, "relu", [], ""
+    )
     return found
 
 

@@ -1,26 +1,30 @@
 """How much each of several faces speaks what is heard, picture by picture.
 
-As the authors of Light-ASD apply it: sound and face are cut into windows of 1, 2, ... 6 seconds from a run's begin, each window is judged by itself, the
-judgements of a picture are averaged over the lengths, and then over the two pictures before and after. What differs:
+As the authors of Light-ASD apply it: sound and face are cut into windows of 1, 2, ... 6 seconds from a run's begin,
+each window is judged by itself, the judgements of a picture are averaged over the lengths, and then over the two
+pictures before and after. What differs:
 
-- The encoders see the whole run rather than each window, which costs a sixth. They look 6 pictures far, so that only what is near a window's border differs,
-  where the network would take what it does not see for zeros: on 14 real clips by 0.18 in the mean (AVA's weights: 0.06), by 1.1 at most, and in 0.3 % of the
-  pictures on another side of 0.
+- The encoders see the whole run rather than each window, which costs a sixth. They look 6 pictures far, so that only
+  what is near a window's border differs, where the network would take what it does not see for zeros: on 14 real clips
+  by 0.18 in the mean (AVA's weights: 0.06), by 1.1 at most, and in 0.3 % of the pictures on another side of 0.
 - The authors list some lengths twice or three times, but as a set, in which each counts once; so it does here.
 - Smoothing takes the last picture in, which theirs leaves out, and nothing is rounded to tenths.
-- They cut off what the sound or the picture has more than the other. Here every picture is judged, and sound that is missing is silence.
+- They cut off what the sound or the picture has more than the other. Here every picture is judged, and sound that is
+  missing is silence.
 
 Each run is computed by itself, so that its scores are the same to the bit, whatever other faces there are.
 
-What to expect, measured on eleven clips of people who speak to the camera (GRID corpus), with sound of their own, of another one who speaks, or none:
+What to expect, measured on eleven clips of people who speak to the camera (GRID corpus), with sound of their own, of
+another one who speaks, or none:
 
 | weights | own | another's | none | a still face with speech | faces in a noisy street |
 | --- | --- | --- | --- | --- | --- |
 | TalkSet | 2.7 to 5.4 | 2.5 to 5.1 | 2.6 to 4.7 | -2.2 to -1.2 | -0.8 to 2.6 |
 | AVA | 0.9 to 2.2 | 0.3 to 1.9 | -3.7 to -2.9 | -3.2 to -2.6 | -3.3 to -2.8 |
 
-So TalkSet's weights hardly listen: they tell who of several moves the mouth as one does to speak, and not whether this is who is heard. AVA's notice whether
-somebody speaks at all. Neither tells reliably that a mouth speaks other words than those heard.
+So TalkSet's weights hardly listen: they tell who of several moves the mouth as one does to speak, and not whether this
+is who is heard. AVA's notice whether somebody speaks at all. Neither tells reliably that a mouth speaks other words
+than those heard.
 """
 
 from collections.abc import Sequence
@@ -40,8 +44,8 @@ FRAMES_PER_SECOND = 25
 SIDE_PIXELS = 112
 WINDOW_SECONDS = (1, 2, 3, 4, 5, 6)
 _SMOOTHING_REACH = 2
-# The authors enlarge the box's larger side by 1.4, bring the square to 224 pixels and keep the 112 in the middle: 0.7 of the side. They place it
-# so that 0.15 of the side lies above the box's middle and 0.55 below.
+# The authors enlarge the box's larger side by 1.4, bring the square to 224 pixels and keep the 112 in the middle: 0.7
+# of the side. They place it so that 0.15 of the side lies above the box's middle and 0.55 below.
 _CROP_SHARE, _CROP_ABOVE_MIDDLE = 0.7, 0.15
 
 
@@ -63,7 +67,10 @@ class FaceRun:
     def __post_init__(self) -> None:
         shape, dtype = self.faces_THW.shape, self.faces_THW.dtype
         if shape[1:] != (SIDE_PIXELS, SIDE_PIXELS) or not shape[0] or dtype != np.uint8:
-            raise ValueError(f"(frames, {SIDE_PIXELS}, {SIDE_PIXELS}) of uint8 with at least one frame is expected, not {shape} of {dtype}")
+            raise ValueError(
+                f"(frames, {SIDE_PIXELS}, {SIDE_PIXELS}) of uint8 with at least one frame is expected, not {shape} of"
+                f" {dtype}"
+            )
 
 
 class Scorer:
@@ -71,11 +78,13 @@ class Scorer:
 
     Args:
         weights_file: see :func:`merc.media.active_speaker.weights.path`.
-        device: ``cpu`` or ``cuda:N``. How many threads the CPU may take is left to the caller: with one, a face and picture takes 4 ms.
+        device: ``cpu`` or ``cuda:N``. How many threads the CPU may take is left to the caller: with one, a face and
+            picture takes 4 ms.
         precision: see ``media.speaker_precision``.
 
     Raises:
-        BadSettings: as :func:`merc.media.active_speaker.weights.load`; also if the processor cannot do with the precision.
+        BadSettings: as :func:`merc.media.active_speaker.weights.load`; also if the processor cannot do with the
+            precision.
     """
 
     def __init__(self, weights_file: Path, device: str = "cpu", precision: SpeakerPrecision = "float32") -> None:
@@ -91,7 +100,8 @@ class Scorer:
 
         Args:
             runs: of one utterance; their faces may be seen at the same time or not.
-            waveform_S: the utterance's, (samples,) at 16 kHz, full scale 1; where a run has no sound there, it hears silence.
+            waveform_S: the utterance's, (samples,) at 16 kHz, full scale 1; where a run has no sound there, it hears
+                silence.
         """
         import torch
 
@@ -102,13 +112,20 @@ class Scorer:
         import torch
 
         frames = len(run.faces_THW)
-        faces_THW, mfcc_FK = (torch.tensor(np.ascontiguousarray(one), device=self._device) for one in (run.faces_THW, mfcc(heard(run, waveform_S))))
+        faces_THW, mfcc_FK = (
+            torch.tensor(np.ascontiguousarray(one), device=self._device)
+            for one in (run.faces_THW, mfcc(heard(run, waveform_S)))
+        )
         encoded_TC = self._network.encode_faces(faces_THW) + self._network.encode_sound(mfcc_FK)
         lengths = [windows(frames, seconds) for seconds in WINDOW_SECONDS]
         distinct = sorted({window for length in lengths for window in length})
         found = self._network.logits(encoded_TC, [slice(*window) for window in distinct])
         judged = dict(zip(distinct, (one.cpu().numpy() for one in found), strict=True))
-        return smoothed(np.mean([np.concatenate([judged[window] for window in length]) for length in lengths], axis=0, dtype=np.float64))
+        return smoothed(
+            np.mean(
+                [np.concatenate([judged[window] for window in length]) for length in lengths], axis=0, dtype=np.float64
+            )
+        )
 
 
 def crop_box(box: tuple[float, float, float, float]) -> tuple[float, float, float]:
@@ -120,7 +137,8 @@ def crop_box(box: tuple[float, float, float, float]) -> tuple[float, float, floa
         box: left, top, width, height in pixels.
 
     Returns:
-        left, top, side in pixels, to be brought to 112 x 112; it may reach over the picture's edge, where the authors put a grey of 110.
+        left, top, side in pixels, to be brought to 112 x 112; it may reach over the picture's edge, where the authors
+        put a grey of 110.
     """
     left, top, width, height = box
     larger = max(width, height)

@@ -1,7 +1,8 @@
-"""Mel-frequency cepstral coefficients as Light-ASD was trained on them: those of the package python_speech_features with its defaults.
+"""Mel-frequency cepstral coefficients as Light-ASD was trained on them: those of the package python_speech_features
+with its defaults.
 
-They differ in details from librosa's and torchaudio's: no window function, triangles between whole bins of the spectrum, samples on the scale of 16 bits,
-and the frame's logarithmic energy in place of the first coefficient.
+They differ in details from librosa's and torchaudio's: no window function, triangles between whole bins of the
+spectrum, samples on the scale of 16 bits, and the frame's logarithmic energy in place of the first coefficient.
 """
 
 from functools import cache
@@ -25,11 +26,13 @@ _EPSILON = np.finfo(np.float64).eps
 def mfcc(waveform_S: NDArray[np.float32]) -> NDArray[np.float32]:
     """Coefficients (frames, 13), 100 frames per second; the first is the logarithm of the frame's energy.
 
-    A frame has 25 ms, and the last one what is left: what is missing of it counts as zero. So there is one frame for up to 400 samples (also for none), and
-    one more for each 160, or part of them, beyond. Digital silence has finite values, too: energies of zero count as 2.2e-16.
+    A frame has 25 ms, and the last one what is left: what is missing of it counts as zero. So there is one frame for up
+    to 400 samples (also for none), and one more for each 160, or part of them, beyond. Digital silence has finite
+    values, too: energies of zero count as 2.2e-16.
 
     Args:
-        waveform_S: (samples,) at 16 kHz, full scale 1, finite. It is rounded to 16 bits, and what is beyond full scale is limited to it.
+        waveform_S: (samples,) at 16 kHz, full scale 1, finite. It is rounded to 16 bits, and what is beyond full scale
+            is limited to it.
     """
     sound_S = np.clip(np.round(waveform_S.astype(np.float64) * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1)
     sound_S[1:] -= _PRE_EMPHASIS * sound_S[:-1].copy()
@@ -51,7 +54,9 @@ def _above_zero(energies: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @cache
 def _triangles() -> NDArray[np.float64]:
-    """(26, 257): how much of each bin of the spectrum belongs to each filter; their corners are evenly spaced in mel from 0 to 8 kHz, on whole bins."""
+    """(26, 257): how much of each bin of the spectrum belongs to each filter; their corners are evenly spaced in mel
+    from 0 to 8 kHz, on whole bins.
+    """
     corners_mel = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE_HZ / 2 / 700), _FILTERS + 2)
     corners = np.floor((_FFT_SAMPLES + 1) * 700 * (10 ** (corners_mel / 2595) - 1) / SAMPLE_RATE_HZ)
     bins = np.arange(_FFT_SAMPLES // 2 + 1)

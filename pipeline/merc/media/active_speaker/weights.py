@@ -1,6 +1,7 @@
 """The file with the weights of Light-ASD: a local one, or the authors' at a pinned commit of their repository.
 
-Its content decides who speaks, so its sha256 is stated in the settings or taken from the file, and is part of the fingerprint. It is a pickle, which could
+Its content decides who speaks, so its sha256 is stated in the settings or taken from the file, and is part of the
+fingerprint. It is a pickle, which could
 run code: it is read by torch's reader that knows tensors alone, and what it holds is checked before it is used.
 """
 
@@ -28,8 +29,18 @@ _MOST_BYTES = 8 * _AUTHORS_BYTES
 _SHOWN = 3
 _NAME_IN_PICKLE = re.compile(r"GLOBAL (\S+)")
 _OF_TRAINING = re.compile(r"model\.\S+\.num_batches_tracked|lossV\.FC\.(weight|bias)")
-# What torch's reader raises on damaged files, beside what a pickle may not hold: it reads on until something doesn't fit.
-_TORCH_SAYS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, AssertionError, ArithmeticError)
+# What torch's reader raises on damaged files, beside what a pickle may not hold: it reads on until something doesn't
+# fit.
+_TORCH_SAYS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    AssertionError,
+    ArithmeticError,
+)
 
 
 def content(config: Config) -> str:
@@ -42,7 +53,8 @@ def content(config: Config) -> str:
 
 
 def path(config: Config, *, offline: bool) -> Path:
-    """The file. Fetches it if no local one is named and it is not in the cache, ``merc`` in huggingface_hub's folder (``HF_HOME``).
+    """The file. Fetches it if no local one is named and it is not in the cache, ``merc`` in huggingface_hub's folder
+    (``HF_HOME``).
 
     Raises:
         BadSettings: if there is no such local file.
@@ -58,7 +70,11 @@ def path(config: Config, *, offline: bool) -> Path:
     if found == config.speaker_sha256:
         return cached
     if offline or constants.HF_HUB_OFFLINE:
-        raise ModelUnavailable(_how_to_get(config, cached, f"the file in the cache has the sha256 {found}" if found else "it is not in the cache"))
+        raise ModelUnavailable(
+            _how_to_get(
+                config, cached, f"the file in the cache has the sha256 {found}" if found else "it is not in the cache"
+            )
+        )
     _fetch(config, cached)
     return cached
 
@@ -67,7 +83,8 @@ def load(weights_file: Path) -> "Network":
     """The network with the weights of a file, on the CPU, ready for inference.
 
     Raises:
-        BadSettings: if the file holds something else: code, another network, numbers that are not finite. The message names the file and what is wrong.
+        BadSettings: if the file holds something else: code, another network, numbers that are not finite. The message
+            names the file and what is wrong.
     """
     from merc.media.active_speaker.network import Network, shapes
 
@@ -79,7 +96,9 @@ def _local(config: Config) -> Path:
     there = Path(config.speaker_file).resolve()
     if not there.is_file():
         what = "is a folder" if there.is_dir() else "is not there"
-        raise BadSettings(f"media.speaker_file: {config.speaker_file!r} {what}; a file is expected, and empty takes the authors'")
+        raise BadSettings(
+            f"media.speaker_file: {config.speaker_file!r} {what}; a file is expected, and empty takes the authors'"
+        )
     return there
 
 
@@ -107,7 +126,11 @@ def _fetch(config: Config, cached: Path) -> None:
         raise ModelUnavailable(_how_to_get(config, cached, words.rstrip("."))) from error
     if (found := hashlib.sha256(data).hexdigest()) != config.speaker_sha256:
         raise ModelUnavailable(
-            _how_to_get(config, cached, f"the sha256 of what {address} sent is {found}, media.speaker_sha256 states {config.speaker_sha256}")
+            _how_to_get(
+                config,
+                cached,
+                f"the sha256 of what {address} sent is {found}, media.speaker_sha256 states {config.speaker_sha256}",
+            )
         )
     with files.replacing(cached) as temporary:
         temporary.write_bytes(data)
@@ -135,7 +158,9 @@ def _explained(weights_file: Path) -> Iterator[None]:
     except OSError as error:
         raise BadSettings(f"media.speaker_file: {weights_file} cannot be read: {error.strerror}") from error
     except _NotTheWeights as error:
-        raise BadSettings(f"media.speaker_file: {weights_file} does not hold the weights of Light-ASD: {error}") from error
+        raise BadSettings(
+            f"media.speaker_file: {weights_file} does not hold the weights of Light-ASD: {error}"
+        ) from error
 
 
 class _NotTheWeights(Exception):
@@ -151,7 +176,10 @@ def _tensors(weights_file: Path) -> Any:
         return torch.load(weights_file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         name = _NAME_IN_PICKLE.search(str(error))
-        raise _NotTheWeights(f"its pickle asks for {name[1] if name else 'more than tensors'}; this could be code, and nothing of it was run") from error
+        raise _NotTheWeights(
+            f"its pickle asks for {name[1] if name else 'more than tensors'}; this could be code, and nothing of it"
+            " was run"
+        ) from error
     except _TORCH_SAYS as error:
         raise _NotTheWeights(f"torch cannot read it: {(str(error) or type(error).__name__).splitlines()[0]}") from error
 
@@ -167,13 +195,17 @@ def _check_archive(weights_file: Path) -> None:
         with zipfile.ZipFile(weights_file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise _NotTheWeights(f"it is not an archive as torch.save writes them, or a part of one alone: {error}") from error
+        raise _NotTheWeights(
+            f"it is not an archive as torch.save writes them, or a part of one alone: {error}"
+        ) from error
     if any(one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in entries):
         raise _NotTheWeights("its archive is compressed, which torch.save does not do")
 
 
 def _checked(tensors: Any, shapes: Mapping[str, tuple[int, ...]]) -> "Mapping[str, torch.Tensor]":
-    """``tensors`` once it is certain that they are those of ``shapes``, and nothing else but what training left behind."""
+    """``tensors`` once it is certain that they are those of ``shapes``, and nothing else but what training left
+    behind.
+    """
     if not isinstance(tensors, Mapping) or not all(isinstance(name, str) for name in tensors):
         raise _NotTheWeights(f"it holds a {type(tensors).__name__}, where tensors by name are expected")
     if missing := [name for name in shapes if name not in tensors]:
@@ -187,7 +219,9 @@ def _checked(tensors: Any, shapes: Mapping[str, tuple[int, ...]]) -> "Mapping[st
 
 
 def _fault(tensor: Any, shape: tuple[int, ...], *, is_variance: bool) -> str:
-    """What is wrong with a tensor; empty if nothing is. Its numbers are looked at only if there are as many as expected."""
+    """What is wrong with a tensor; empty if nothing is. Its numbers are looked at only if there are as many as
+    expected.
+    """
     import torch
 
     if type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.device.type != "cpu":

@@ -53,15 +53,25 @@ def compare_data(
         home = None if evaluations is None else evaluations / "runs" / dataset / name
         of_each.append(
             _recipe(recipe, runs)
-            | {"group": groups.index((recipe.protocol, tuple(recipe.classes))), "point": name in points, "outdated": name in outdated}
+            | {
+                "group": groups.index((recipe.protocol, tuple(recipe.classes))),
+                "point": name in points,
+                "outdated": name in outdated,
+            }
             | {"settings": _settings(name, records.get(name, {})), "said": _said(said[name], lists)}
             | {"evaluated": evaluated.of_run(home, fingerprints[name]) if home else {}}
         )
     return {
         "dataset": dataset,
-        "groups": [{"label_set": protocol, "classes": list(classes), "colours": list(emotion_colours(classes).values())} for protocol, classes in groups],
+        "groups": [
+            {"label_set": protocol, "classes": list(classes), "colours": list(emotion_colours(classes).values())}
+            for protocol, classes in groups
+        ],
         "recipes": of_each,
-        "lists": [{"utterances": list(ids), "dialogues": _runs(dialogues), "labels": labels} for ids, dialogues, labels in lists],
+        "lists": [
+            {"utterances": list(ids), "dialogues": _runs(dialogues), "labels": labels}
+            for ids, dialogues, labels in lists
+        ],
         "pairs": [pair.model_dump() for pair in significance.pairs] if significance else [],
     }
 
@@ -77,7 +87,10 @@ def _recipe(recipe: Recipe, runs: Path) -> dict[str, Any]:
         "causal": recipe.causal,
         "parameters": recipe.parameters,
         "seeds": list(recipe.seeds),
-        **{split: {score: [number(getattr(getattr(seed, split), score)) for seed in seeds] for score in SCORES} for split in ("dev", "test")},
+        **{
+            split: {score: [number(getattr(getattr(seed, split), score)) for seed in seeds] for score in SCORES}
+            for split in ("dev", "test")
+        },
         "classes_f1": [[number(one.f1) for one in of_class] for of_class in of_classes],
         "support": [of_class[0].support for of_class in of_classes],
         "confusion": recipe.confusion,
@@ -86,24 +99,33 @@ def _recipe(recipe: Recipe, runs: Path) -> dict[str, Any]:
 
 
 def _history(recipe: Recipe, epochs: Sequence[Epoch]) -> list[dict[str, Any]]:
-    """Per seed: its losses and dev scores, epoch after epoch through all phases, and the place of the chosen one, None if it is not there."""
+    """Per seed: its losses and dev scores, epoch after epoch through all phases, and the place of the chosen one, None
+    if it is not there.
+    """
     curves = []
     for name, seed in recipe.seeds.items():
         own = [one for one in epochs if one.seed == name]
         chosen = [place for place, one in enumerate(own) if one.epoch == seed.epoch]
         if own:
-            curve = {"seed": name, "loss": [number(one.train_loss) for one in own], "dev": [number(one.dev_weighted_f1) for one in own]}
+            curve = {
+                "seed": name,
+                "loss": [number(one.train_loss) for one in own],
+                "dev": [number(one.dev_weighted_f1) for one in own],
+            }
             curves.append(curve | {"chosen": chosen[-1] if chosen else None})
     return curves
 
 
 def _settings(name: str, record: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted key → value, in words; the recipe's own keys stand under ``recipe``, since its name is another one in every recipe.
+    """Dotted key → value, in words; the recipe's own keys stand under ``recipe``, since its name is another one in
+    every recipe.
 
     What a recipe says of the settings of its losses is left out: all that holds stands under ``losses``.
     """
     inputs = {f"inputs.{key}": value for key, value in flat(record.get("inputs", {})).items()}
-    own = {key.replace(f"recipes.{name}.", "recipe.", 1): value for key, value in flat(record.get("settings", {})).items()}
+    own = {
+        key.replace(f"recipes.{name}.", "recipe.", 1): value for key, value in flat(record.get("settings", {})).items()
+    }
     return {key: _words(value) for key, value in sorted({**own, **inputs}.items()) if not _SAID_AGAIN.match(key)}
 
 
@@ -118,11 +140,17 @@ _List = tuple[tuple[str, ...], tuple[str, ...], str]
 
 def _lists(said: Mapping[str, Said | None]) -> list[_List]:
     """The different lists of test utterances, their dialogues and labels; recipes on the same shards share one."""
-    return list(dict.fromkeys((one.utterance_ids, one.dialogue_ids, one.labels) for one in said.values() if one is not None))
+    return list(
+        dict.fromkeys((one.utterance_ids, one.dialogue_ids, one.labels) for one in said.values() if one is not None)
+    )
 
 
 def _said(said: Said | None, lists: Sequence[_List]) -> dict[str, Any] | None:
-    return None if said is None else {"list": lists.index((said.utterance_ids, said.dialogue_ids, said.labels)), "classes": said.classes}
+    return (
+        None
+        if said is None
+        else {"list": lists.index((said.utterance_ids, said.dialogue_ids, said.labels)), "classes": said.classes}
+    )
 
 
 def _runs(values: Sequence[str]) -> list[list[Any]]:

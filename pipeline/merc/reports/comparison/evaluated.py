@@ -54,7 +54,10 @@ def _shift(path: Path, scores: dict[str, Any]) -> dict[str, Any]:
     first = next(iter(scores["seeds"].values()))
     return {
         definition: {
-            part: {"support": _at(path, scores, "support", definition, part), "values": _values(path, scores, definition, part, "weighted_f1")}
+            part: {
+                "support": _at(path, scores, "support", definition, part),
+                "values": _values(path, scores, definition, part, "weighted_f1"),
+            }
             for part in ("no_shift", "shift")
         }
         for definition in first
@@ -67,9 +70,13 @@ def _context(path: Path, scores: dict[str, Any]) -> dict[str, list[float | None]
 
 
 def _calibration(path: Path, scores: dict[str, Any]) -> dict[str, Any]:
-    """Error of each seed as it is and with the temperature, and the curve over the seeds: confidence, accuracy, utterances."""
+    """Error of each seed as it is and with the temperature, and the curve over the seeds: confidence, accuracy,
+    utterances.
+    """
     errors = {name: _values(path, scores, name, "expected_calibration_error") for name in ("raw", "tempered")}
-    table = parquet.read(path.with_name("reliability.parquet"), ["tempered", "low", "support", "confidence", "accuracy"])
+    table = parquet.read(
+        path.with_name("reliability.parquet"), ["tempered", "low", "support", "confidence", "accuracy"]
+    )
     return {**errors, "curve": _curve([row for row in table.to_pylist() if not row["tempered"] and row["support"]])}
 
 
@@ -89,7 +96,10 @@ def _robustness(path: Path, scores: dict[str, Any]) -> dict[str, list[list[float
     first = next(iter(scores["seeds"].values()))
     found: dict[str, list[list[float]]] = {}
     for dropped, rates in first.items():
-        values = {rate: [one for one in _values(path, scores, dropped, rate, "weighted_f1") if one is not None] for rate in rates}
+        values = {
+            rate: [one for one in _values(path, scores, dropped, rate, "weighted_f1") if one is not None]
+            for rate in rates
+        }
         found[dropped] = sorted([float(rate), round(fmean(of_rate), 5)] for rate, of_rate in values.items() if of_rate)
     return found
 
@@ -97,7 +107,11 @@ def _robustness(path: Path, scores: dict[str, Any]) -> dict[str, list[list[float
 def _representations(path: Path, scores: dict[str, Any]) -> dict[str, Any]:
     """Silhouette of each seed, and the map: label, x and y in thousandths of its larger side."""
     table = parquet.read(path.with_name("points.parquet"), ["label", "x", "y"])
-    return {"seed": scores.get("map_of_seed"), "silhouette": _values(path, scores, "silhouette"), "points": _points(table)}
+    return {
+        "seed": scores.get("map_of_seed"),
+        "silhouette": _values(path, scores, "silhouette"),
+        "points": _points(table),
+    }
 
 
 def _points(table: pa.Table) -> list[list[int]]:

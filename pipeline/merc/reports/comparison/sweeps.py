@@ -66,9 +66,15 @@ def read(recipes: Sequence[Recipe], records: Mapping[str, Mapping[str, Any]]) ->
     for recipe in recipes:
         base, swept = _swept(recipe.recipe, records.get(recipe.recipe, {}).get("settings", {}))
         if swept:
-            dev, test = recipe.over_seeds(lambda seed: seed.dev.weighted_f1), recipe.over_seeds(lambda seed: seed.test.weighted_f1)
+            dev, test = (
+                recipe.over_seeds(lambda seed: seed.dev.weighted_f1),
+                recipe.over_seeds(lambda seed: seed.test.weighted_f1),
+            )
             found.setdefault((base, tuple(swept)), []).append(Point(tuple(swept.values()), recipe.recipe, dev, test))
-    made = [Sweep(base, keys, _axes(points), sorted(points, key=lambda one: _order(one.values))) for (base, keys), points in sorted(found.items())]
+    made = [
+        Sweep(base, keys, _axes(points), sorted(points, key=lambda one: _order(one.values)))
+        for (base, keys), points in sorted(found.items())
+    ]
     return [sweep for sweep in made if len(sweep.points) > 1]
 
 
@@ -81,7 +87,12 @@ def _swept(name: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Value
     """A recipe's name without what was swept, and the settings that were."""
     named, at, modalities = name.partition("@")
     base, *additions = named.split("+")
-    there = {key.removeprefix(prefix): value for prefix in _prefixes(name, settings) for key, value in flat(settings).items() if key.startswith(prefix)}
+    there = {
+        key.removeprefix(prefix): value
+        for prefix in _prefixes(name, settings)
+        for key, value in flat(settings).items()
+        if key.startswith(prefix)
+    }
     kept, swept = [base], {}
     for addition in additions:
         found = _setting(addition, there)
@@ -94,7 +105,11 @@ def _swept(name: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Value
 
 def _prefixes(name: str, settings: Mapping[str, Any]) -> list[str]:
     """Where the settings that a grid can name stand in a record."""
-    return [f"recipes.{name}.", f"recipes.{name}.losses.", *(f"{block}." for block in ("losses", "models", "frameworks") if block in settings)]
+    return [
+        f"recipes.{name}.",
+        f"recipes.{name}.losses.",
+        *(f"{block}." for block in ("losses", "models", "frameworks") if block in settings),
+    ]
 
 
 def _setting(addition: str, there: Mapping[str, Any]) -> tuple[str, Value] | None:
@@ -122,11 +137,20 @@ def _same(word: str, value: Any) -> bool:
 
 
 def _value(value: Any) -> Value:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _axes(points: Sequence[Point]) -> tuple[tuple[Value, ...], ...]:
-    return tuple(tuple(sorted(set(values), key=lambda one: _order((one,)))) for values in zip(*(point.values for point in points), strict=True))
+    return tuple(
+        tuple(sorted(set(values), key=lambda one: _order((one,))))
+        for values in zip(*(point.values for point in points), strict=True)
+    )
 
 
 def _order(values: tuple[Value, ...]) -> tuple[tuple[bool, Value], ...]:

@@ -135,14 +135,22 @@ def read_failed(shards: Path, corpus: Corpus) -> Failed:
         BadTable: if a table is damaged, or holds a reason that the pipeline does not know.
     """
     paths = [path for split in corpus.splits for path in files_of(shards, "failures", split)]
-    table = pa.concat_tables([failures.SCHEMA.empty_table(), *(failures.checked(parquet.read(path), path) for path in paths)])
+    table = pa.concat_tables(
+        [failures.SCHEMA.empty_table(), *(failures.checked(parquet.read(path), path) for path in paths)]
+    )
     place_M = corpus.places(table["utterance_id"])
     rows = table.take(order_M := np.argsort(place_M, kind="stable")[np.count_nonzero(place_M < 0) :])
     found = {name: rows[name].to_pylist() for name in ("stage", "modality", "reason", "detail")}
     for reason in dict.fromkeys(found["reason"]):
         if reason not in REASONS:
             raise BadTable(f"{shards / 'failures'}: unknown reason {reason!r}; one of {', '.join(REASONS)}")
-    return Failed(utterance=place_M[order_M], stages=found["stage"], modalities=found["modality"], reasons=found["reason"], details=found["detail"])
+    return Failed(
+        utterance=place_M[order_M],
+        stages=found["stage"],
+        modalities=found["modality"],
+        reasons=found["reason"],
+        details=found["detail"],
+    )
 
 
 def read_neighbours(shards: Path, corpus: Corpus, number: int = NEIGHBOURS) -> dict[str, list[list[tuple[int, float]]]]:
@@ -154,8 +162,8 @@ def read_neighbours(shards: Path, corpus: Corpus, number: int = NEIGHBOURS) -> d
         number: of each dialogue's nearest, at most.
 
     Returns:
-        Similarity → for each of the K dialogues (index of a dialogue, similarity), best first; dialogues without neighbours have none. Empty where there are
-        no trajectories.
+        Similarity → for each of the K dialogues (index of a dialogue, similarity), best first; dialogues without
+        neighbours have none. Empty where there are no trajectories.
 
     Raises:
         BadTable: if a table is damaged, or names a dialogue that is not there.
@@ -174,7 +182,10 @@ def read_neighbours(shards: Path, corpus: Corpus, number: int = NEIGHBOURS) -> d
 
 
 def _nearest(table: pa.Table, name: str, number: int, corpus: Corpus, path: Path) -> list[list[tuple[int, float]]]:
-    ids, values = (pc.list_slice(table[column].combine_chunks(), 0, number) for column in (f"neighbours_{name}", f"similarity_{name}"))
+    ids, values = (
+        pc.list_slice(table[column].combine_chunks(), 0, number)
+        for column in (f"neighbours_{name}", f"similarity_{name}")
+    )
     lengths = pc.list_value_length(ids).fill_null(0)
     if not lengths.equals(pc.list_value_length(values).fill_null(0)):
         raise BadTable(f"{path}: not one similarity_{name} for each of neighbours_{name}")

@@ -1,7 +1,8 @@
-"""What the page's script is given, as values that JSON can hold: small for what filters look at, in parts for what is seen of an opened dialogue.
+"""What the page's script is given, as values that JSON can hold: small for what filters look at, in parts for what is
+seen of an opened dialogue.
 
-A class is one sign (:func:`signs`), a confidence two digits, so that the 20 recipes of a corpus like MELD are 300 kB. Strings of corpora and runs are as
-:func:`merc.shown.visible` makes them.
+A class is one sign (:func:`signs`), a confidence two digits, so that the 20 recipes of a corpus like MELD are 300 kB.
+Strings of corpora and runs are as :func:`merc.shown.visible` makes them.
 """
 
 import math
@@ -39,7 +40,9 @@ def two_digits(percent_N: NDArray[np.int64]) -> str:
     >>> two_digits(np.array([7, 99]))
     '0799'
     """
-    return np.stack([percent_N // 10, percent_N % 10], axis=1).astype(np.uint8).__add__(ord("0")).tobytes().decode("ascii")
+    return (
+        np.stack([percent_N // 10, percent_N % 10], axis=1).astype(np.uint8).__add__(ord("0")).tobytes().decode("ascii")
+    )
 
 
 def flags(set_N: NDArray[np.bool_]) -> str:
@@ -51,8 +54,8 @@ def index(corpus: Corpus, predicted: Sequence[Predicted], failed: Failed, media:
     """What the list and the filters need of all dialogues.
 
     Returns:
-        Per dialogue ``ids``, ``split`` and ``lengths``; per utterance ``labels``, ``speaker``, ``doubtful``; ``recipes``, each with what it says from the
-        utterance ``first`` on; ``failures``, reason → utterances.
+        Per dialogue ``ids``, ``split`` and ``lengths``; per utterance ``labels``, ``speaker``, ``doubtful``;
+        ``recipes``, each with what it says from the utterance ``first`` on; ``failures``, reason → utterances.
     """
     return {
         "part": PART_DIALOGUES,
@@ -67,14 +70,24 @@ def index(corpus: Corpus, predicted: Sequence[Predicted], failed: Failed, media:
         "speaker": corpus.speaker_of.tolist(),
         "doubtful": flags(np.isin(np.arange(corpus.utterances), list(media.doubts))),
         "recipes": [{"name": visible(one.recipe), "seeds": one.seeds, **_trimmed(one.fused)} for one in predicted],
-        "failures": {reason: np.unique(failed.utterance[np.array(failed.reasons) == reason]).tolist() for reason in dict.fromkeys(sorted(failed.reasons))},
+        "failures": {
+            reason: np.unique(failed.utterance[np.array(failed.reasons) == reason]).tolist()
+            for reason in dict.fromkeys(sorted(failed.reasons))
+        },
         "reasons": {reason: REASONS[reason][1] for reason in dict.fromkeys(sorted(failed.reasons))},
         "quality": {name: QUALITY.get(name.removeprefix(PREFIX), "") for name in corpus.quality},
     }
 
 
 def part(
-    corpus: Corpus, predicted: Sequence[Predicted], failed: Failed, media: Media, neighbours: Mapping[str, Sequence[Any]], dialogues: slice, *, details: bool
+    corpus: Corpus,
+    predicted: Sequence[Predicted],
+    failed: Failed,
+    media: Media,
+    neighbours: Mapping[str, Sequence[Any]],
+    dialogues: slice,
+    *,
+    details: bool,
 ) -> dict[str, Any]:
     """What is seen of some dialogues once they are opened.
 
@@ -85,8 +98,9 @@ def part(
         details: give the words of failures that may repeat a transcript.
 
     Returns:
-        Per utterance of these dialogues, counted from the first of them: ``utterances``, ``cells``, ``heard``, ``present``, ``quality``, ``unimodal``;
-        of some of them ``failures`` and ``doubts``; per dialogue ``neighbours``.
+        Per utterance of these dialogues, counted from the first of them: ``utterances``, ``cells``, ``heard``,
+        ``present``, ``quality``, ``unimodal``; of some of them ``failures`` and ``doubts``; per dialogue
+        ``neighbours``.
     """
     begin, end = (int(corpus.bounds[place]) for place in (dialogues.start, dialogues.stop))
     own = slice(begin, end)
@@ -126,7 +140,9 @@ def _rounded(values_N: NDArray[np.float32]) -> list[float | None]:
 
 
 def _failure(failed: Failed, row: int, begin: int, details: bool) -> list[Any]:
-    """Utterance, modality, reason and the words of who found it; what the corpora's readers and encoders of text say may hold a transcript."""
+    """Utterance, modality, reason and the words of who found it; what the corpora's readers and encoders of text say
+    may hold a transcript.
+    """
     quotes = failed.stages[row] == "manifest" or failed.modalities[row] == "text"
     return [
         int(failed.utterance[row]) - begin,

@@ -96,7 +96,9 @@ class _Copying:
         if doubts and row["visual_status"] == face_doubts.OK:
             self.found.doubts[place] = doubts
         if row.get("faces"):
-            self._crops.setdefault(dialogue, {})[place] = _small(row["faces"][len(row["faces"]) // 2], row["utterance_id"], path)
+            self._crops.setdefault(dialogue, {})[place] = _small(
+                row["faces"][len(row["faces"]) // 2], row["utterance_id"], path
+            )
         if row.get("audio"):
             _write(sound(self._home, place), row["audio"])
             self.found.heard[place] = True
@@ -115,7 +117,8 @@ def _row_groups(layout: Layout, columns: Sequence[str]) -> Iterator[tuple[Path, 
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise BadTable(
-                    f"{path}: no column {missing[0]!r}; these media are of another version, make them again: merc-extract --dataset {layout.dataset}"
+                    f"{path}: no column {missing[0]!r}; these media are of another version, make them again:"
+                    f" merc-extract --dataset {layout.dataset}"
                 )
             for group in range(file.num_row_groups):
                 yield path, file.read_row_group(group, columns=list(columns))
@@ -125,7 +128,9 @@ def _small(crop: bytes, utterance_id: str, path: Path) -> _Crop:
     """A crop, small and in OpenCV's order of colours."""
     read: Any = cv2.imdecode(np.frombuffer(crop, np.uint8), cv2.IMREAD_COLOR)
     if read is None:
-        raise BadTable(f"{path}: a face of {visible(utterance_id)} is no picture that can be read; make the media again")
+        raise BadTable(
+            f"{path}: a face of {visible(utterance_id)} is no picture that can be read; make the media again"
+        )
     small: _Crop = cv2.resize(read, (SIDE_PIXELS, SIDE_PIXELS), interpolation=cv2.INTER_AREA)
     return small
 

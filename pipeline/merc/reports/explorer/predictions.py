@@ -55,7 +55,9 @@ class Predicted:
     unimodal: Mapping[str, Said] = field(default_factory=dict)
 
 
-def read_predictions(runs: Path, evaluations: Path | None, recipes: Sequence[Recipe], corpus: Corpus) -> tuple[list[Predicted], list[str]]:
+def read_predictions(
+    runs: Path, evaluations: Path | None, recipes: Sequence[Recipe], corpus: Corpus
+) -> tuple[list[Predicted], list[str]]:
     """Reads what all finished recipes predict.
 
     Args:
@@ -75,7 +77,10 @@ def read_predictions(runs: Path, evaluations: Path | None, recipes: Sequence[Rec
         folder = runs / recipe.dataset / recipe.recipe
         strange = [name for name in recipe.classes if name not in corpus.classes]
         if strange:
-            left_out.append(f"{recipe.recipe} is not shown: it predicts {_listed(strange)}, and these shards have {_listed(corpus.classes)}.")
+            left_out.append(
+                f"{recipe.recipe} is not shown: it predicts {_listed(strange)}, and these shards have"
+                f" {_listed(corpus.classes)}."
+            )
         elif (folder / PREDICTIONS).is_file():
             fused = _said(predictions.read(folder / PREDICTIONS, len(recipe.classes))[1], recipe.classes, corpus)
             unimodal, why_not = _read_unimodal(runs, evaluations, recipe, corpus)
@@ -88,18 +93,26 @@ def read_predictions(runs: Path, evaluations: Path | None, recipes: Sequence[Rec
     return found, left_out
 
 
-def _read_unimodal(runs: Path, evaluations: Path | None, recipe: Recipe, corpus: Corpus) -> tuple[dict[str, Said], list[str]]:
+def _read_unimodal(
+    runs: Path, evaluations: Path | None, recipe: Recipe, corpus: Corpus
+) -> tuple[dict[str, Said], list[str]]:
     """What each modality says, and a sentence if that is not known any more."""
     home = None if evaluations is None else evaluations / "runs" / recipe.dataset / recipe.recipe
     if home is None or not (home / UNIMODAL).is_file():
         return {}, []
     if not is_of((home / UNIMODAL).parent, read_record(runs, recipe).get("fingerprint")):
         again = f"merc-evaluate --dataset {recipe.dataset} --recipe {recipe.recipe} --protocol any_modality_oracle"
-        return {}, [f"What each modality says in {recipe.recipe} is of an earlier training, and not shown; this asks again: {again}"]
+        return {}, [
+            f"What each modality says in {recipe.recipe} is of an earlier training, and not shown; this asks again:"
+            f" {again}"
+        ]
     table = parquet.read(home / UNIMODAL, [*predictions.COLUMNS, "modality"])
     names = pc.unique(table["modality"]).to_pylist()
     each = {name: table.filter(pc.equal(table["modality"], name)) for name in names}
-    return {name: _said(of_table(rows, len(recipe.classes), home / UNIMODAL), recipe.classes, corpus) for name, rows in each.items()}, []
+    return {
+        name: _said(of_table(rows, len(recipe.classes), home / UNIMODAL), recipe.classes, corpus)
+        for name, rows in each.items()
+    }, []
 
 
 def _said(found: Predictions, classes: Sequence[str], corpus: Corpus) -> Said:

@@ -47,7 +47,8 @@ def folder_of(dataset: str) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as it stands in paths and after ``#``: other signs than ASCII letters and digits are written by their number.
+    """A name as it stands in paths and after ``#``: other signs than ASCII letters and digits are written by their
+    number.
 
     >>> slug("mmgcn+dclf")
     'mmgcn_2bdclf'
@@ -91,7 +92,15 @@ class Report:
     versions: dict[str, str]
 
     def write(
-        self, target: str, template: str, title: str, *, links: Sequence[Link] = (), styles: Sequence[str] = (), scripts: Sequence[str] = (), **view: Any
+        self,
+        target: str,
+        template: str,
+        title: str,
+        *,
+        links: Sequence[Link] = (),
+        styles: Sequence[str] = (),
+        scripts: Sequence[str] = (),
+        **view: Any,
     ) -> None:
         """Makes a page.
 
@@ -107,11 +116,22 @@ class Report:
         root = "../" * target.count("/")
         page = _environment().get_template(template)
         sources = [root + one for one in scripts]
-        text = page.render(title=title, here=target, root=root, links=links, styles=styles, inlined="", scripts=sources, versions=self.versions, **view)
+        text = page.render(
+            title=title,
+            here=target,
+            root=root,
+            links=links,
+            styles=styles,
+            inlined="",
+            scripts=sources,
+            versions=self.versions,
+            **view,
+        )
         files.write_text(self.folder / target, visible(text))
 
     def write_data(self, target: str, name: str, value: Any) -> None:
-        """Writes data for a page's scripts, which find it as ``merc.data[name]``: a script, since a page from a disk may load nothing else.
+        """Writes data for a page's scripts, which find it as ``merc.data[name]``: a script, since a page from a disk
+        may load nothing else.
 
         Args:
             target: where, such as ``pages/meld/compare-data.js``.
@@ -119,7 +139,9 @@ class Report:
             value: what JSON can hold; keys stay in their order.
         """
         text = visible_json(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
-        for sign in "<>&\u2028\u2029":  # they stand in strings only; no page takes them for markup, wherever the text ends up
+        for (
+            sign
+        ) in "<>&\u2028\u2029":  # they stand in strings only; no page takes them for markup, wherever the text ends up
             text = text.replace(sign, f"\\u{ord(sign):04x}")
         files.write_text(self.folder / target, f"(window.merc ??= {{data: {{}}}}).data[{json.dumps(name)}] = {text};\n")
 
@@ -141,7 +163,11 @@ def standalone(template: str, title: str, versions: dict[str, str], **view: Any)
     """
     style = resources("merc.reports.pages").joinpath("assets", "style.css").read_text(encoding="utf-8")
     page = _environment().get_template(template)
-    return visible(page.render(title=title, here="", root="", links=(), styles=(), inlined=style, scripts=(), versions=versions, **view))
+    return visible(
+        page.render(
+            title=title, here="", root="", links=(), styles=(), inlined=style, scripts=(), versions=versions, **view
+        )
+    )
 
 
 def breakable(name: str) -> Markup:

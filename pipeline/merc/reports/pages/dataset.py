@@ -1,4 +1,6 @@
-"""The page of a dataset: the scores of what was trained on it, then what is in it, what could not be used, and what made it all."""
+"""The page of a dataset: the scores of what was trained on it, then what is in it, what could not be used, and what
+made it all.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +27,18 @@ from merc.shards.validate import Report as Validation
 
 # Facts of an encoder in the order of the page; whatever else its provenance holds comes after them.
 # Lists, such as the names of features, are left to meta/info.json.
-_ENCODER_FACTS = ("name", "encoder", "tag", "revision", "dim", "layer", "pooling", "sample_rate_hz", "licence", "training_data_overlap")
+_ENCODER_FACTS = (
+    "name",
+    "encoder",
+    "tag",
+    "revision",
+    "dim",
+    "layer",
+    "pooling",
+    "sample_rate_hz",
+    "licence",
+    "training_data_overlap",
+)
 # They stand among the settings, and at the foot of the page.
 _ELSEWHERE = ("settings", "settings_sha256", "fingerprint", "versions")
 _CONTENTS = {
@@ -116,7 +129,15 @@ def write(report: Report, dataset: DatasetReport) -> None:
     """
     target = f"{folder_of(dataset.name)}/index.html"
     contents = [Link(words, f"#{key}") for key, words in _CONTENTS.items() if key != "published" or dataset.published]
-    report.write(target, "dataset.html.j2", dataset.name, links=links_of(dataset.name), scripts=SCRIPTS, contents=contents, d=_view(dataset))
+    report.write(
+        target,
+        "dataset.html.j2",
+        dataset.name,
+        links=links_of(dataset.name),
+        scripts=SCRIPTS,
+        contents=contents,
+        d=_view(dataset),
+    )
 
 
 def _view(report: DatasetReport) -> dict[str, Any]:
@@ -133,7 +154,9 @@ def _view(report: DatasetReport) -> dict[str, Any]:
         "history_figure": _history_figure(report),
         "blocks": [score_tables.block_view(block, report.recipes) for block in report.evaluated.blocks],
         "pairs": score_tables.pair_rows(report.evaluated),
-        "published_evaluations": any(row.eccs or row.eics or row.shift or row.no_shift for group in report.published for row in group.rows),
+        "published_evaluations": any(
+            row.eccs or row.eics or row.shift or row.no_shift for group in report.published for row in group.rows
+        ),
         "coverage": _coverage_grid(contents.coverage),
         "emotions": list(dict.fromkeys(row.emotion for row in contents.labels)),
         "label_grid": label_grid,
@@ -160,7 +183,10 @@ def _label_grid(contents: Contents) -> dict[str, dict[str, tuple[int, float]]]:
     """Split → emotion → (utterances, share); every split has every emotion."""
     emotions = list(dict.fromkeys(row.emotion for row in contents.labels))
     found = {(row.split, row.emotion): (row.utterances, row.share) for row in contents.labels}
-    return {split.split: {emotion: found.get((split.split, emotion), (0, 0.0)) for emotion in emotions} for split in contents.splits}
+    return {
+        split.split: {emotion: found.get((split.split, emotion), (0, 0.0)) for emotion in emotions}
+        for split in contents.splits
+    }
 
 
 def _problems(validation: Validation | None) -> list[tuple[str, str, int, list[str]]]:
@@ -168,7 +194,11 @@ def _problems(validation: Validation | None) -> list[tuple[str, str, int, list[s
     if validation is None:
         return []
     counts, listed = validation.problems.counts, validation.problems.listed
-    return [(kind, meaning, counts[kind], [str(one) for one in listed if one.kind == kind]) for kind, meaning in KINDS.items() if counts[kind]]
+    return [
+        (kind, meaning, counts[kind], [str(one) for one in listed if one.kind == kind])
+        for kind, meaning in KINDS.items()
+        if counts[kind]
+    ]
 
 
 def _run(report: DatasetReport, recipe: Recipe) -> dict[str, Any]:
@@ -203,7 +233,14 @@ def _seed_rows(recipe: Recipe) -> list[list[str]]:
     for name, seed in recipe.seeds.items():
         scores = (seed.dev.weighted_f1, seed.test.weighted_f1, seed.test.accuracy)
         best = seed.best_test_epoch
-        rows.append([name, str(seed.epoch), *(f"{100 * score:.2f}" for score in scores), f"{100 * best.weighted_f1:.2f} (epoch {best.epoch})" if best else "–"])
+        rows.append(
+            [
+                name,
+                str(seed.epoch),
+                *(f"{100 * score:.2f}" for score in scores),
+                f"{100 * best.weighted_f1:.2f} (epoch {best.epoch})" if best else "–",
+            ]
+        )
     return rows
 
 
@@ -221,8 +258,20 @@ def _confusion(recipe: Recipe) -> list[tuple[str, list[_Confused], int]]:
     rows = []
     for name, counts in zip(recipe.classes, recipe.confusion, strict=True):
         total = sum(counts)
-        targets = [dialogues_where(recipe=recipe.recipe, split="test", emotion=name, predicted=other) for other in recipe.classes]
-        rows.append((name, [_Confused(count, count / total if total else 0.0, target) for count, target in zip(counts, targets, strict=True)], total))
+        targets = [
+            dialogues_where(recipe=recipe.recipe, split="test", emotion=name, predicted=other)
+            for other in recipe.classes
+        ]
+        rows.append(
+            (
+                name,
+                [
+                    _Confused(count, count / total if total else 0.0, target)
+                    for count, target in zip(counts, targets, strict=True)
+                ],
+                total,
+            )
+        )
     return rows
 
 
@@ -244,9 +293,16 @@ def _history_figure(report: DatasetReport) -> str | None:
 
 def _encoder_facts(encoders: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     """Per fact its value for each encoder; facts that no encoder has are left out."""
-    there = {name for provenance in encoders.values() for name, value in provenance.items() if value is not None and not isinstance(value, list | dict)}
+    there = {
+        name
+        for provenance in encoders.values()
+        for name, value in provenance.items()
+        if value is not None and not isinstance(value, list | dict)
+    }
     names = [*(name for name in _ENCODER_FACTS if name in there), *sorted(there - {*_ENCODER_FACTS, *_ELSEWHERE})]
-    return [(name.replace("_", " "), [_words(provenance.get(name)) for provenance in encoders.values()]) for name in names]
+    return [
+        (name.replace("_", " "), [_words(provenance.get(name)) for provenance in encoders.values()]) for name in names
+    ]
 
 
 def _words(value: Any) -> str:

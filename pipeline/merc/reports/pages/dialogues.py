@@ -1,4 +1,5 @@
-"""The page ``dialogues.html`` of a dataset: every dialogue with what the recipes predict, and beside it ``dialogues/`` with what the page loads.
+"""The page ``dialogues.html`` of a dataset: every dialogue with what the recipes predict, and beside it ``dialogues/``
+with what the page loads.
 
 dialogues/index.js          for the list and the filters, at once
 dialogues/texts.js          what is said, when it is searched or a dialogue is opened
@@ -6,9 +7,10 @@ dialogues/part-<n>.js       the rest about some dialogues, when one of them is o
 dialogues/faces/<n>.jpg     the chosen faces of a dialogue, likewise
 dialogues/sound/<n>.flac    of an utterance, when it is asked for
 
-The state of the page is behind the ``#`` of its address, so that other pages link to what they speak of: ``recipe=mmgcn%2Bdclf&emotion=joy&predicted=anger``
-(a cell of a confusion matrix), ``failure=no_face``, ``dialogue=test%2Fdia0``. The keys are ``q``, ``split``, ``emotion``, ``predicted``, ``speaker``,
-``recipe``, ``failure``, ``dialogue``, and ``wrong``, ``confident``, ``disagree`` and ``doubtful``, which ``1`` sets.
+The state of the page is behind the ``#`` of its address, so that other pages link to what they speak of:
+``recipe=mmgcn%2Bdclf&emotion=joy&predicted=anger`` (a cell of a confusion matrix), ``failure=no_face``,
+``dialogue=test%2Fdia0``. The keys are ``q``, ``split``, ``emotion``, ``predicted``, ``speaker``, ``recipe``,
+``failure``, ``dialogue``, and ``wrong``, ``confident``, ``disagree`` and ``doubtful``, which ``1`` sets.
 """
 
 from collections.abc import Sequence
@@ -29,7 +31,9 @@ from merc.reports.pages.dataset import DatasetReport
 from merc.reports.tables import UNLABELLED
 
 
-def write(report: Report, dataset: DatasetReport, config: Config, layout: Layout, runs: Path, evaluations: Path | None) -> None:
+def write(
+    report: Report, dataset: DatasetReport, config: Config, layout: Layout, runs: Path, evaluations: Path | None
+) -> None:
     """Writes the page.
 
     Args:
@@ -38,17 +42,21 @@ def write(report: Report, dataset: DatasetReport, config: Config, layout: Layout
         config: whether texts, faces and sound may be in it.
         layout: where the shards and the media of the dataset are.
         runs: the folder of the trained runs.
-        evaluations: the folder of the evaluations; None, or without what is looked for: nothing of single modalities is shown.
+        evaluations: the folder of the evaluations; None, or without what is looked for: nothing of single modalities is
+            shown.
 
     Raises:
-        BadTable: if shards, media or runs do not hold what they should, or a run was removed since ``dataset`` was read.
+        BadTable: if shards, media or runs do not hold what they should, or a run was removed since ``dataset`` was
+            read.
     """
     corpus = read_corpus(layout.shards, texts=config.text)
     predicted, left_out = read_predictions(runs, evaluations, dataset.recipes, corpus)
     failed = read_failed(layout.shards, corpus)
     home = f"{folder_of(dataset.name)}/dialogues"
     media = copy_media(layout, corpus, report.folder / home, faces=config.media, sounds=config.media and config.sound)
-    report.write_data(f"{home}/index.js", "dialogues/index", data.index(corpus, predicted, failed, media) | _labels(dataset.classes))
+    report.write_data(
+        f"{home}/index.js", "dialogues/index", data.index(corpus, predicted, failed, media) | _labels(dataset.classes)
+    )
     if corpus.texts is not None:
         report.write_data(f"{home}/texts.js", "dialogues/texts", data.texts(corpus))
     neighbours = read_neighbours(layout.shards, corpus)
@@ -73,10 +81,14 @@ def _labels(classes: Sequence[str]) -> dict[str, Any]:
 
 def _classes(names: Sequence[str]) -> list[dict[str, str]]:
     colours, short = emotion_colours(names), abbreviations(names)
-    return [{"name": name, "letters": short[name], "colour": colours[name], "ink": ink_on(colours[name])} for name in names]
+    return [
+        {"name": name, "letters": short[name], "colour": colours[name], "ink": ink_on(colours[name])} for name in names
+    ]
 
 
-def _view(dataset: DatasetReport, config: Config, corpus: Corpus, predicted: Sequence[Predicted], failed: Failed) -> dict[str, Any]:
+def _view(
+    dataset: DatasetReport, config: Config, corpus: Corpus, predicted: Sequence[Predicted], failed: Failed
+) -> dict[str, Any]:
     """What the filters offer."""
     return {
         "name": dataset.name,

@@ -17,7 +17,9 @@ SELECTIONS = {"dev weighted F1": "dev WF1"}
 
 @dataclass(frozen=True)
 class Cell:
-    """A score: ``mean`` and ``deviation`` as they are printed, and the number to sort by; None where there is no score."""
+    """A score: ``mean`` and ``deviation`` as they are printed, and the number to sort by; None where there is no
+    score.
+    """
 
     mean: str
     deviation: str = ""
@@ -61,7 +63,9 @@ def cell(value: Spread | Value | None, *, percent: bool = True) -> Cell:
     if value is None:
         return Cell("–")
     scale, digits = (100, 2) if percent else (1, 3)
-    return Cell(f"{scale * value.mean:.{digits}f}", "" if value.std is None else f"± {scale * value.std:.{digits}f}", value.mean)
+    return Cell(
+        f"{scale * value.mean:.{digits}f}", "" if value.std is None else f"± {scale * value.std:.{digits}f}", value.mean
+    )
 
 
 def board_view(board: Scoreboard, paces: Mapping[str, Pace]) -> dict[str, Any]:
@@ -73,7 +77,10 @@ def board_view(board: Scoreboard, paces: Mapping[str, Pace]) -> dict[str, Any]:
         "rows": rows,
         "paces": {recipe.recipe: paces.get(recipe.recipe, NOTHING) for recipe in board.recipes},
         "classes": board.recipes[0].classes,
-        "per_class": [_row(recipe, board, [cell(_class_f1(recipe, name)) for name in board.recipes[0].classes]) for recipe in board.recipes],
+        "per_class": [
+            _row(recipe, board, [cell(_class_f1(recipe, name)) for name in board.recipes[0].classes])
+            for recipe in board.recipes
+        ],
         "figure": figures.scores(board.recipes),
         "significance": significance_words(board),
         "selections": SELECTIONS,
@@ -81,12 +88,23 @@ def board_view(board: Scoreboard, paces: Mapping[str, Pace]) -> dict[str, Any]:
 
 
 def _row(recipe: Recipe, board: Scoreboard, cells: Sequence[Cell]) -> Row:
-    return Row(recipe.recipe, anchor(recipe.recipe), tags(recipe), cells, recipe is board.best, recipe.recipe in board.marked, recipe)
+    return Row(
+        recipe.recipe,
+        anchor(recipe.recipe),
+        tags(recipe),
+        cells,
+        recipe is board.best,
+        recipe.recipe in board.marked,
+        recipe,
+    )
 
 
 def _majority(recipe: Recipe) -> list[Cell]:
     dev, test = recipe.majority["dev"], recipe.majority["test"]
-    return [Cell(f"{100 * score:.2f}") if score is not None else Cell("–") for score in (test.weighted_f1, test.accuracy, test.macro_f1, dev.weighted_f1)]
+    return [
+        Cell(f"{100 * score:.2f}") if score is not None else Cell("–")
+        for score in (test.weighted_f1, test.accuracy, test.macro_f1, dev.weighted_f1)
+    ]
 
 
 def _class_f1(recipe: Recipe, name: str) -> Spread:
@@ -96,7 +114,12 @@ def _class_f1(recipe: Recipe, name: str) -> Spread:
 def block_view(block: Block, recipes: Sequence[Recipe]) -> dict[str, Any]:
     """An evaluation as a table of scores."""
     rows = [
-        Row(one.recipe, anchor(one.recipe), tags(one), [cell(block.rows[one.recipe].get(head), percent=block.percent) for head in block.columns])
+        Row(
+            one.recipe,
+            anchor(one.recipe),
+            tags(one),
+            [cell(block.rows[one.recipe].get(head), percent=block.percent) for head in block.columns],
+        )
         for one in recipes
         if one.recipe in block.rows
     ]

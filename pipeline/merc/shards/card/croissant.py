@@ -1,6 +1,8 @@
-"""``croissant.json``: the shards in the metadata format of MLCommons (Croissant 1.1), by which other tools find their way through them.
+"""``croissant.json``: the shards in the metadata format of MLCommons (Croissant 1.1), by which other tools find their
+way through them.
 
-A file per Parquet file with its sha256, a file set and a record set per table, a field per column. The specification also asks for a
+A file per Parquet file with its sha256, a file set and a record set per table, a field per column. The specification
+also asks for a
 page, an author and a date of publication: shards have none of them, since they must not be published.
 https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html
 """
@@ -107,7 +109,9 @@ _SCALARS = {
 }
 
 
-def write_croissant(root: Path, info: Mapping[str, Any], title: str, description: str, checksums: Mapping[str, Mapping[str, Any]]) -> None:
+def write_croissant(
+    root: Path, info: Mapping[str, Any], title: str, description: str, checksums: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Writes ``croissant.json`` of the shards in ``root``; the same shards give the same bytes.
 
     Args:
@@ -128,7 +132,10 @@ def write_croissant(root: Path, info: Mapping[str, Any], title: str, description
         "license": "other: that of the corpus, which forbids passing it on",
         **({"citeAs": visible(info["source"])} if info.get("source") else {}),
         "version": info["versions"]["merc-pipeline"],
-        "distribution": [_file(name, checksums[name]) for names in there.values() for name in names] + [_file_set(table) for table in there],
+        "distribution": (
+            [_file(name, checksums[name]) for names in there.values() for name in names]
+            + [_file_set(table) for table in there]
+        ),
         "recordSet": [_record_set(table, parquet.schema(root / names[0]), info) for table, names in there.items()],
     }
     files.write_json(root / NAME, metadata)
@@ -147,7 +154,13 @@ def _file(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _file_set(table: str) -> dict[str, Any]:
-    return {"@type": "cr:FileSet", "@id": f"{table}-files", "name": f"{table}-files", "encodingFormat": _PARQUET, "includes": f"{table}/*.parquet"}
+    return {
+        "@type": "cr:FileSet",
+        "@id": f"{table}-files",
+        "name": f"{table}-files",
+        "encodingFormat": _PARQUET,
+        "includes": f"{table}/*.parquet",
+    }
 
 
 def _record_set(table: str, schema: pa.Schema, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,7 +189,10 @@ def _fields(table: str, schema: pa.Schema, info: Mapping[str, Any]) -> Iterable[
 
 def _meaning(column: str, info: Mapping[str, Any]) -> str:
     if column in MODALITIES:
-        return f"a vector per utterance by {visible(str(info['encoders'][column].get('name', 'an encoder')))}; all zeros where {column}_present is false"
+        return (
+            f"a vector per utterance by {visible(str(info['encoders'][column].get('name', 'an encoder')))}; all zeros"
+            f" where {column}_present is false"
+        )
     if column.removeprefix(PREFIX) in QUALITY:
         return f"{QUALITY[column.removeprefix(PREFIX)]}; null where not known"
     if column.removesuffix("_present") in MODALITIES:

@@ -21,19 +21,23 @@ from merc.shards.format.row_groups import TABLES
 from merc.shown import code, markdown, visible
 
 _ABOUT = {
-    "dialogues": "one row per dialogue: ids, speakers,{texts} emotions, times, and one vector per utterance and modality",
-    "trajectories": "one row per dialogue: its sequence of emotions, and the dialogues with similar emotion trajectories",
+    "dialogues": (
+        "one row per dialogue: ids, speakers,{texts} emotions, times, and one vector per utterance and modality"
+    ),
+    "trajectories": (
+        "one row per dialogue: its sequence of emotions, and the dialogues with similar emotion trajectories"
+    ),
     "failures": "one row for everything that could not be used, or was cut or repaired",
 }
 # Printed in this order; anything else an encoder's provenance holds stands in meta/info.json.
 _ENCODER_FACTS = ("name", "encoder", "tag", "revision", "layer", "pooling", "sample_rate_hz", "dim")
 _WITH_TRANSCRIPTS = (
-    "Do not redistribute this folder: it holds transcripts, which must not be passed on, and vectors made from the recordings, of a corpus with its "
-    "own licence."
+    "Do not redistribute this folder: it holds transcripts, which must not be passed on, and vectors made from the"
+    " recordings, of a corpus with its own licence."
 )
 _WITHOUT_TRANSCRIPTS = (
-    "Do not redistribute this folder without leave: the transcripts were left out, but the vectors were made from them and from the recordings, "
-    "of a corpus with its own licence."
+    "Do not redistribute this folder without leave: the transcripts were left out, but the vectors were made from them"
+    " and from the recordings, of a corpus with its own licence."
 )
 
 
@@ -62,8 +66,9 @@ def _title(info: dict[str, Any]) -> str:
 
 def _made_by(info: dict[str, Any]) -> str:
     return (
-        f"Made by merc-pipeline {markdown(info['versions']['merc-pipeline'])} from the corpus *{markdown(info['corpus'])}*, "
-        f"label set *{markdown(info['label_set'])}*, schema version {info['schema_version']}."
+        f"Made by merc-pipeline {markdown(info['versions']['merc-pipeline'])} from the corpus"
+        f" *{markdown(info['corpus'])}*, label set *{markdown(info['label_set'])}*, schema version"
+        f" {info['schema_version']}."
     )
 
 
@@ -104,9 +109,13 @@ def _facts(path: Path) -> dict[str, Any]:
 def _front_matter(info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
     configs: list[dict[str, Any]] = []
     for table, counts in rows.items():
-        data_files = [{"split": split, "path": f"{table}/{split}-*.parquet"} for split, count in counts.items() if count]
+        data_files = [
+            {"split": split, "path": f"{table}/{split}-*.parquet"} for split, count in counts.items() if count
+        ]
         if data_files:
-            configs.append({"config_name": table, **({"default": True} if table == TABLES[0] else {}), "data_files": data_files})
+            configs.append(
+                {"config_name": table, **({"default": True} if table == TABLES[0] else {}), "data_files": data_files}
+            )
     matter: dict[str, Any] = {
         "license": "other",
         "pretty_name": markdown(_title(info)),
@@ -118,18 +127,27 @@ def _front_matter(info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
 def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> str:
     sections = [
         f"# {markdown(_title(info))}",
-        f"{_made_by(info)} Everything that decided the content is in `meta/info.json`; `croissant.json` describes every column.",
+        (
+            f"{_made_by(info)} Everything that decided the content is in `meta/info.json`; `croissant.json` describes"
+            " every column."
+        ),
         f"**{rights(info)}**",
         "## How to load it",
         _loading(rows),
         "## Tables",
         _markdown(
             ["table", "what it holds", *SPLITS],
-            [[f"`{table}/`", _about(table, info), *(counts.get(split, 0) for split in SPLITS)] for table, counts in rows.items()],
+            [
+                [f"`{table}/`", _about(table, info), *(counts.get(split, 0) for split in SPLITS)]
+                for table, counts in rows.items()
+            ],
         ),
-        "An embedding is never null. Where a modality is missing, its vector is all zeros, `<modality>_present` is false and the failure table says why: "
-        "use the flag, not the zeros. `emotion_index` is -1 for an emotion outside the label set. `meta/stats.json` holds mean and standard deviation "
-        "of every feature, from the train split alone.",
+        (
+            "An embedding is never null. Where a modality is missing, its vector is all zeros, `<modality>_present` is"
+            " false and the failure table says why: use the flag, not the zeros. `emotion_index` is -1 for an emotion"
+            " outside the label set. `meta/stats.json` holds mean and standard deviation of every feature, from the"
+            " train split alone."
+        ),
         "## Counts",
         _counts(info),
         "## Coverage",
@@ -143,7 +161,8 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
         "## What could not be used, was cut or repaired",
         _failures(root, list(rows.get("failures", ()))),
         "## How to get the corpus",
-        "\n\n".join(map(markdown, info.get("source", "").split("\n\n"))) or "The reader of this corpus names no source.",
+        "\n\n".join(map(markdown, info.get("source", "").split("\n\n")))
+        or "The reader of this corpus names no source.",
     ]
     if info.get("deviations"):
         sections += [
@@ -154,7 +173,11 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
 
 
 def _loading(rows: dict[str, dict[str, int]]) -> str:
-    others = "".join(f"\n{table} = load_dataset(folder, {table!r})" for table in rows if table != TABLES[0] and any(rows[table].values()))
+    others = "".join(
+        f"\n{table} = load_dataset(folder, {table!r})"
+        for table in rows
+        if table != TABLES[0] and any(rows[table].values())
+    )
     first = next(iter(rows.get(TABLES[0], {})), "*")
     return (
         "```python\nfrom datasets import load_dataset\n\n"
@@ -173,7 +196,9 @@ def _markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _counts(info: dict[str, Any]) -> str:
     splits, counts = info["splits"], info["counts"]
-    lines: list[list[object]] = [[what, *(counts[split][what] for split in splits)] for what in ("dialogues", "utterances")]
+    lines: list[list[object]] = [
+        [what, *(counts[split][what] for split in splits)] for what in ("dialogues", "utterances")
+    ]
     lines += [[f"*{markdown(name)}*", *(counts[split]["labels"][name] for split in splits)] for name in info["classes"]]
     lines.append(["outside the label set", *(counts[split]["unlabelled"] for split in splits)])
     return _markdown(["", *splits], lines)
@@ -192,17 +217,23 @@ def _coverage(info: dict[str, Any]) -> str:
 
 def _encoders(info: dict[str, Any]) -> str:
     keys = [key for key in _ENCODER_FACTS if any(key in facts for facts in info["encoders"].values())]
-    return _markdown(["column", *keys], [[modality, *(_cell(info["encoders"][modality].get(key)) for key in keys)] for modality in info["modalities"]])
+    return _markdown(
+        ["column", *keys],
+        [[modality, *(_cell(info["encoders"][modality].get(key)) for key in keys)] for modality in info["modalities"]],
+    )
 
 
 def _encoder_notes(info: dict[str, Any]) -> str:
-    """Licence of each encoder, and whether its training data hold this corpus: results on data that an encoder has seen are not clean."""
+    """Licence of each encoder, and whether its training data hold this corpus: results on data that an encoder has seen
+    are not clean.
+    """
     lines = []
     for modality in info["modalities"]:
         facts = info["encoders"][modality]
         licence, overlap = (markdown(facts.get(key) or "not recorded") for key in ("licence", "training_data_overlap"))
         lines.append(
-            f"- *{modality}*: {markdown(facts.get('name', 'encoder'))}, licence {licence}; overlap of its training data with IEMOCAP and MELD: {overlap}"
+            f"- *{modality}*: {markdown(facts.get('name', 'encoder'))}, licence {licence}; overlap of its training data"
+            f" with IEMOCAP and MELD: {overlap}"
         )
     return "\n".join(lines)
 
@@ -211,7 +242,10 @@ def _faces(facts: dict[str, Any]) -> str:
     """How faces were found, and whose was taken; empty where that is not known."""
     if "detector" not in facts or "choice" not in facts:
         return ""
-    words = f"Faces were found by *{markdown(facts['detector'])}*; where several persons were seen, *{markdown(facts['choice'])}* chose."
+    words = (
+        f"Faces were found by *{markdown(facts['detector'])}*; where several persons were seen,"
+        f" *{markdown(facts['choice'])}* chose."
+    )
     if "off_screen_utterances" not in facts:
         return words
     if not facts["judged_utterances"]:
@@ -229,18 +263,27 @@ def _quality(info: dict[str, Any]) -> list[str]:
     names = [name.removeprefix(PREFIX) for name in info["quality"]["columns"]]
     asr = info["quality"].get("settings", {}).get("audit", {}).get("asr") or {}
     model = asr.get("checkpoint", {})
-    told = " at revision ".join(filter(None, (model.get("repo"), model.get("revision")))) or (f"sha256:{model['sha256']}" if "sha256" in model else "")
+    told = " at revision ".join(filter(None, (model.get("repo"), model.get("revision")))) or (
+        f"sha256:{model['sha256']}" if "sha256" in model else ""
+    )
     return [
         "## Quality of each utterance",
         "Numbers of an audit, null where not known; nothing was dropped by them. "
         + (f"Speech was recognised by the Whisper *{markdown(told)}*." if told else "No speech was recognised."),
-        "\n".join(f"- {code(f'{PREFIX}{name}')}: {markdown(QUALITY.get(name, 'a number that this version does not know'))}" for name in names),
+        "\n".join(
+            f"- {code(f'{PREFIX}{name}')}: {markdown(QUALITY.get(name, 'a number that this version does not know'))}"
+            for name in names
+        ),
     ]
 
 
 def _selection(info: dict[str, Any]) -> list[str]:
     """How a subset was made by a condition."""
-    return ["## Selection", "\n".join(f"- {markdown(line)}" for line in info["selection"])] if info.get("selection") else []
+    return (
+        ["## Selection", "\n".join(f"- {markdown(line)}" for line in info["selection"])]
+        if info.get("selection")
+        else []
+    )
 
 
 def _about(table: str, info: dict[str, Any]) -> str:
@@ -258,12 +301,23 @@ def _failures(root: Path, splits: Sequence[str]) -> str:
         by_split[split] = Counter()
         for path in sorted((root / "failures").glob(f"{split}-*-of-*.parquet")):
             table = parquet.read(path, ["reason", "modality", "stage"])
-            by_split[split].update(zip(*(table[name].to_pylist() for name in ("reason", "modality", "stage")), strict=True))
+            by_split[split].update(
+                zip(*(table[name].to_pylist() for name in ("reason", "modality", "stage")), strict=True)
+            )
         counts.update(by_split[split])
     if not counts:
         return "Nothing."
     lines: list[list[object]] = []
     for reason, modality, stage in sorted(counts):
         kind, meaning = REASONS.get(reason, ("?", "a reason that this version does not know"))
-        lines.append([code(reason), kind, meaning, markdown(modality), markdown(stage), *(by_split[split][reason, modality, stage] for split in splits)])
+        lines.append(
+            [
+                code(reason),
+                kind,
+                meaning,
+                markdown(modality),
+                markdown(stage),
+                *(by_split[split][reason, modality, stage] for split in splits),
+            ]
+        )
     return _markdown(["reason", "kind", "meaning", "modality", "stage", *splits], lines)

@@ -1,4 +1,5 @@
-"""Checks of the dialogue tables, a row group at a time; what has to be compared over a whole split is kept in compact arrays.
+"""Checks of the dialogue tables, a row group at a time; what has to be compared over a whole split is kept in compact
+arrays.
 
 Legend: K dialogues, N utterances, D features.
 """
@@ -99,7 +100,9 @@ class DialogueCheck:
         try:
             wanted = self.facts.schema
         except UnicodeEncodeError:
-            self.problems.add("metadata", file, "meta/info.json has half characters in its names, which no Parquet file can hold")
+            self.problems.add(
+                "metadata", file, "meta/info.json has half characters in its names, which no Parquet file can hold"
+            )
             return False
         if found.equals(wanted, check_metadata=False):
             there, said = merc(found), merc(wanted)
@@ -146,7 +149,9 @@ class DialogueCheck:
         told.utterances("finite", ~finite_N, "not finite", column=modality)
         zeros_N = ~values_ND.any(axis=1)
         told.utterances("presence", present_N & zeros_N, "present, but its vector is all zeros", column=modality)
-        told.utterances("presence", ~present_N & ~zeros_N, "not present, but its vector is not all zeros", column=modality)
+        told.utterances(
+            "presence", ~present_N & ~zeros_N, "not present, but its vector is not all zeros", column=modality
+        )
         if train:
             self.moments[modality].add(values_ND[present_N])
         return present_N
@@ -162,7 +167,11 @@ class DialogueCheck:
                 wrong_K = found_K != lengths_K
                 told.dialogues("lengths", wrong_K, partial(_lengths_differ, found_K, lengths_K), column=name)
                 good_K &= ~wrong_K
-        return rows if good_K.all() and lengths_K.min(initial=1) > 0 else rows.filter(pa.array(good_K & (lengths_K > 0))).combine_chunks()
+        return (
+            rows
+            if good_K.all() and lengths_K.min(initial=1) > 0
+            else rows.filter(pa.array(good_K & (lengths_K > 0))).combine_chunks()
+        )
 
     def _check_ids(self, rows: pa.Table, split: str, told: "_Told") -> None:
         for name in ("dialogue_id", "utterance_ids"):
@@ -171,7 +180,12 @@ class DialogueCheck:
             wrong = pc.invert(pc.starts_with(flat, f"{split}/")).to_numpy(zero_copy_only=False)
             tell = told.utterances if pa.types.is_list(values.type) else told.dialogues
             tell("ids", wrong, f"does not begin with {split}/", column=name)
-        told.dialogues("splits", pc.not_equal(rows["split"], split).to_numpy(), f"a row of another split in a file of {split}", column="split")
+        told.dialogues(
+            "splits",
+            pc.not_equal(rows["split"], split).to_numpy(),
+            f"a row of another split in a file of {split}",
+            column="split",
+        )
 
     def _check_speakers(self, rows: pa.Table, told: "_Told") -> None:
         """The same index if and only if the same name, and ``n_speakers`` of them from 0."""
@@ -182,22 +196,36 @@ class DialogueCheck:
         for pair in (triple[:, :2], triple[:, ::2]):
             different, counts = np.unique(pair, axis=0, return_counts=True)
             wrong_K[different[counts > 1, 0]] = True
-        told.dialogues("speakers", wrong_K, "one name with two numbers, or one number with two names", column="speaker_index")
+        told.dialogues(
+            "speakers", wrong_K, "one name with two numbers, or one number with two names", column="speaker_index"
+        )
         most_K = np.full(len(told.ids), -1)
         np.maximum.at(most_K, triple[:, 0], triple[:, 2])
         number_K = np.bincount(triple[:, 0], minlength=len(told.ids))
         said_K = rows["n_speakers"].to_numpy()
         wrong_K = ~wrong_K & ((most_K + 1 != said_K) | (number_K != said_K))
-        told.dialogues("speakers", wrong_K, lambda row: f"{said_K[row]}, but there are {number_K[row]}, numbered up to {most_K[row]}", column="n_speakers")
+        told.dialogues(
+            "speakers",
+            wrong_K,
+            lambda row: f"{said_K[row]}, but there are {number_K[row]}, numbered up to {most_K[row]}",
+            column="n_speakers",
+        )
 
     def _check_labels(self, rows: pa.Table, told: "_Told") -> NDArray[np.int64]:
         labels = column(rows, "emotion_index").flatten()
         index_N: NDArray[np.int64] = labels.fill_null(-2).to_numpy()
         classes = len(self.facts.labels.classes)
         strange_N = (index_N < -1) | (index_N >= classes)
-        told.utterances("labels", strange_N, lambda row: f"{labels[row].as_py()}; valid: -1 to {classes - 1}", column="emotion_index")
+        told.utterances(
+            "labels",
+            strange_N,
+            lambda row: f"{labels[row].as_py()}; valid: -1 to {classes - 1}",
+            column="emotion_index",
+        )
         emotions = column(rows, "emotions").flatten().dictionary_encode()
-        wanted = np.array([self.facts.labels.index(emotion) for emotion in emotions.dictionary.to_pylist()], dtype=np.int64)
+        wanted = np.array(
+            [self.facts.labels.index(emotion) for emotion in emotions.dictionary.to_pylist()], dtype=np.int64
+        )
         wanted_N = wanted[emotions.indices.to_numpy()]
         told.utterances(
             "labels",
@@ -228,16 +256,22 @@ class _Told:
     ids: Sequence[str]
     owner: NDArray[np.int64]
 
-    def dialogues(self, kind: str, wrong_K: NDArray[np.bool_], words: str | Callable[[int], str], *, column: str) -> None:
+    def dialogues(
+        self, kind: str, wrong_K: NDArray[np.bool_], words: str | Callable[[int], str], *, column: str
+    ) -> None:
         rows = np.flatnonzero(wrong_K)
         found = [(self.ids[row], words if isinstance(words, str) else words(int(row))) for row in rows[:LISTED]]
         self.problems.add_rows(kind, self.file, found, column=column, times=len(rows))
 
-    def utterances(self, kind: str, wrong_N: NDArray[np.bool_], words: str | Callable[[int], str], *, column: str) -> None:
+    def utterances(
+        self, kind: str, wrong_N: NDArray[np.bool_], words: str | Callable[[int], str], *, column: str
+    ) -> None:
         """As :meth:`dialogues`, and says at which position in the dialogue."""
         rows = np.flatnonzero(wrong_N)
         found = []
         for row in rows[:LISTED].tolist():
             position = row - int(np.searchsorted(self.owner, self.owner[row]))
-            found.append((self.ids[self.owner[row]], f"utterance {position}: {words if isinstance(words, str) else words(row)}"))
+            found.append(
+                (self.ids[self.owner[row]], f"utterance {position}: {words if isinstance(words, str) else words(row)}")
+            )
         self.problems.add_rows(kind, self.file, found, column=column, times=len(rows))

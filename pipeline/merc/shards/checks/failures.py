@@ -1,4 +1,6 @@
-"""Checks of the failure tables: rows that can be read and are about something, and exactly one reason to be absent for what is absent."""
+"""Checks of the failure tables: rows that can be read and are about something, and exactly one reason to be absent for
+what is absent.
+"""
 
 from pathlib import Path
 
@@ -33,14 +35,26 @@ def check(root: Path, split: str, seen: SeenSplit, problems: Problems) -> int | 
         return None
     file = f"failures/{split}"
     if seen.complete:
-        _tell(problems, file, rows, pc.invert(pc.is_in(rows["utterance_id"], value_set=seen.utterances)), "there is no such utterance")
+        _tell(
+            problems,
+            file,
+            rows,
+            pc.invert(pc.is_in(rows["utterance_id"], value_set=seen.utterances)),
+            "there is no such utterance",
+        )
     for reason in pc.unique(rows["reason"]).to_pylist():
         of_reason = pc.equal(rows["reason"], reason)
         if reason not in REASONS:
             _tell(problems, file, rows, of_reason, f"unknown reason {reason!r}")
         else:
             kind = REASONS[reason][0]
-            _tell(problems, file, rows, pc.and_(of_reason, pc.not_equal(rows["kind"], kind)), f"{reason} is of kind {kind!r}")
+            _tell(
+                problems,
+                file,
+                rows,
+                pc.and_(of_reason, pc.not_equal(rows["kind"], kind)),
+                f"{reason} is of kind {kind!r}",
+            )
     serious = rows.filter(pc.not_equal(rows["kind"], "altered"))
     for modality, flags in seen.present.items():
         own = serious.filter(pc.equal(serious["modality"], modality))["utterance_id"]
@@ -51,7 +65,9 @@ def check(root: Path, split: str, seen: SeenSplit, problems: Problems) -> int | 
             (present_N & _is_in(seen.utterances, own), "present, but a failure row says that it is not"),
         ):
             found = np.flatnonzero(wrong_N)
-            listed = [(seen.dialogue_of(row), f"{seen.utterances[row].as_py()}: {what}") for row in found[:LISTED].tolist()]
+            listed = [
+                (seen.dialogue_of(row), f"{seen.utterances[row].as_py()}: {what}") for row in found[:LISTED].tolist()
+            ]
             problems.add_rows("presence", f"dialogues/{split}", listed, column=modality, times=len(found))
     return int(rows.num_rows)
 
@@ -66,13 +82,19 @@ def _read(root: Path, split: str, problems: Problems) -> pa.Table | None:
         try:
             with opened(path) as parquet:
                 if not parquet.schema_arrow.equals(SCHEMA, check_metadata=False):
-                    problems.add("schema", file, f"columns {', '.join(parquet.schema_arrow.names)} instead of {', '.join(SCHEMA.names)}")
+                    problems.add(
+                        "schema",
+                        file,
+                        f"columns {', '.join(parquet.schema_arrow.names)} instead of {', '.join(SCHEMA.names)}",
+                    )
                     return None
             groups += list(row_groups(path, _COLUMNS))
         except BadTable as error:
             problems.add(UNREADABLE, file, str(error).removeprefix(f"{path}: "))
             return None
-    return pa.concat_tables([SCHEMA.empty_table().select(_COLUMNS), *(group.replace_schema_metadata(None) for group in groups)])
+    return pa.concat_tables(
+        [SCHEMA.empty_table().select(_COLUMNS), *(group.replace_schema_metadata(None) for group in groups)]
+    )
 
 
 def _is_in(values: pa.ChunkedArray, known: pa.ChunkedArray) -> NDArray[np.bool_]:

@@ -69,8 +69,12 @@ class Problems:
             self.listed.append(Problem(kind, file, what, dialogue_id, column))
         self.counts[kind] += times
 
-    def add_rows(self, kind: str, file: str, found: Sequence[tuple[str, str]], *, column: str = "", times: int | None = None) -> None:
-        """Adds one problem per ``(dialogue id, words)``; ``times``: how many there are if ``found`` holds only the first of them."""
+    def add_rows(
+        self, kind: str, file: str, found: Sequence[tuple[str, str]], *, column: str = "", times: int | None = None
+    ) -> None:
+        """Adds one problem per ``(dialogue id, words)``; ``times``: how many there are if ``found`` holds only the
+        first of them.
+        """
         for dialogue_id, what in found:
             self.add(kind, file, what, dialogue_id=dialogue_id, column=column)
         self.counts[kind] += (len(found) if times is None else times) - len(found)

@@ -21,7 +21,9 @@ INFO, STATS, MANIFEST = "meta/info.json", "meta/stats.json", "meta/manifest.json
 _CLOSE = 1e-5  # of the deviation: sums in another order differ by less
 
 
-def check_info(info: Mapping[str, Any], seen: Mapping[str, SeenSplit], failures: Mapping[str, int | None], problems: Problems) -> None:
+def check_info(
+    info: Mapping[str, Any], seen: Mapping[str, SeenSplit], failures: Mapping[str, int | None], problems: Problems
+) -> None:
     """Compares the counts of ``meta/info.json`` with those of the tables.
 
     Args:
@@ -32,7 +34,9 @@ def check_info(info: Mapping[str, Any], seen: Mapping[str, SeenSplit], failures:
     """
     there = [split for split in SPLITS if split in seen]
     if list(info["splits"]) != there:
-        problems.add("info", INFO, f"splits {', '.join(info['splits'])}, there are files of {', '.join(there) or 'none'}")
+        problems.add(
+            "info", INFO, f"splits {', '.join(info['splits'])}, there are files of {', '.join(there) or 'none'}"
+        )
     for split in there:
         if not seen[split].complete:
             continue
@@ -42,7 +46,9 @@ def check_info(info: Mapping[str, Any], seen: Mapping[str, SeenSplit], failures:
             said["failures"] = None
         for key in sorted({*wanted, *said}):
             if said.get(key) != wanted.get(key):
-                problems.add("info", INFO, f"{said.get(key)} instead of {wanted.get(key)}", column=f"counts.{split}.{key}")
+                problems.add(
+                    "info", INFO, f"{said.get(key)} instead of {wanted.get(key)}", column=f"counts.{split}.{key}"
+                )
 
 
 def _counts(seen: SeenSplit, classes: list[str]) -> dict[str, Any]:
@@ -56,14 +62,16 @@ def _counts(seen: SeenSplit, classes: list[str]) -> dict[str, Any]:
     }
 
 
-def check_stats(root: Path, info: Mapping[str, Any], moments: Mapping[str, RunningMoments] | None, problems: Problems) -> None:
+def check_stats(
+    root: Path, info: Mapping[str, Any], moments: Mapping[str, RunningMoments] | None, problems: Problems
+) -> None:
     """Checks ``meta/stats.json``: one mean and deviation per feature, and those of the train split.
 
     Args:
         root: folder of the shards.
         info: content of ``meta/info.json``.
-        moments: of the train split's present vectors; None if there is no train split that could be read: the statistics may be those of
-            the train split of the shards that these were taken from.
+        moments: of the train split's present vectors; None if there is no train split that could be read: the
+            statistics may be those of the train split of the shards that these were taken from.
         problems: what is wrong is added to it.
     """
     if _read(root, STATS, problems) is None:
@@ -74,7 +82,9 @@ def check_stats(root: Path, info: Mapping[str, Any], moments: Mapping[str, Runni
         problems.add("stats", STATS, str(error).removeprefix(f"{root / STATS}: "))
         return
     if set(found) != set(info["dims"]):
-        problems.add("stats", STATS, f"of {', '.join(sorted(found)) or 'nothing'} instead of {', '.join(sorted(info['dims']))}")
+        problems.add(
+            "stats", STATS, f"of {', '.join(sorted(found)) or 'nothing'} instead of {', '.join(sorted(info['dims']))}"
+        )
     for modality in sorted(set(found) & set(info["dims"])):
         lengths = {key: len(found[modality].get(key, ())) for key in ("mean", "std")}
         if set(lengths.values()) != {info["dims"][modality]}:
@@ -87,18 +97,28 @@ def check_stats(root: Path, info: Mapping[str, Any], moments: Mapping[str, Runni
 
 def _compare_stats(said: Mapping[str, Any], wanted: Mapping[str, Any], modality: str, problems: Problems) -> None:
     if said.get("count") != wanted["count"]:
-        problems.add("stats", STATS, f"of {said.get('count')} vectors, but {wanted['count']} train utterances are present", column=modality)
+        problems.add(
+            "stats",
+            STATS,
+            f"of {said.get('count')} vectors, but {wanted['count']} train utterances are present",
+            column=modality,
+        )
         return
     scale_D = np.maximum(np.abs(wanted["mean"]), np.maximum(wanted["std"], 1e-6))
     for key in ("mean", "std"):
         wrong = np.flatnonzero(np.abs(np.array(said[key]) - np.array(wanted[key])) > _CLOSE * scale_D)
         if len(wrong):
-            told = f"{key} of feature {wrong[0]} is {said[key][wrong[0]]:g} instead of {wanted[key][wrong[0]]:g}; {len(wrong)} features like it"
+            told = (
+                f"{key} of feature {wrong[0]} is {said[key][wrong[0]]:g} instead of {wanted[key][wrong[0]]:g};"
+                f" {len(wrong)} features like it"
+            )
             problems.add("stats", STATS, told, column=modality)
 
 
 def check_manifest(root: Path, problems: Problems) -> None:
-    """Compares every file with ``meta/manifest.json``: there, listed, of that size, that number of rows and that content."""
+    """Compares every file with ``meta/manifest.json``: there, listed, of that size, that number of rows and that
+    content.
+    """
     manifest = _read(root, MANIFEST, problems)
     if manifest is None:
         return
@@ -138,7 +158,9 @@ def _check_rows(path: Path, name: str, wanted: int, problems: Problems) -> None:
 
 
 def check_names(root: Path, splits: list[str], problems: Problems) -> None:
-    """Checks that the files of each table are numbered without gaps, and that no table has a split without dialogues."""
+    """Checks that the files of each table are numbered without gaps, and that no table has a split without
+    dialogues.
+    """
     for table in TABLES:
         for split in (split for split in SPLITS if split not in splits and files_of(root, table, split)):
             problems.add("info", f"{table}/{split}", "a split without dialogues")
@@ -146,7 +168,11 @@ def check_names(root: Path, splits: list[str], problems: Problems) -> None:
             paths = files_of(root, table, split)
             names = [f"{split}-{index:05d}-of-{len(paths):05d}.parquet" for index in range(len(paths))]
             if [path.name for path in paths] != names:
-                problems.add("manifest", f"{table}/{split}", f"{len(paths)} files, but they are {', '.join(path.name for path in paths)}")
+                problems.add(
+                    "manifest",
+                    f"{table}/{split}",
+                    f"{len(paths)} files, but they are {', '.join(path.name for path in paths)}",
+                )
 
 
 def _read(root: Path, name: str, problems: Problems) -> dict[str, Any] | None:

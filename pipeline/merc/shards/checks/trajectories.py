@@ -1,7 +1,8 @@
-"""Checks of the trajectory tables: the labels of the dialogues, and neighbours that exist in the same split, best first.
+"""Checks of the trajectory tables: the labels of the dialogues, and neighbours that exist in the same split, best
+first.
 
-Columns are known by their names: to every ``neighbours_<s>`` belongs ``similarity_<s>``; any other list column that ends in ``_<s>``
-has one entry per neighbour, too.
+Columns are known by their names: to every ``neighbours_<s>`` belongs ``similarity_<s>``; any other list column that
+ends in ``_<s>`` has one entry per neighbour, too.
 """
 
 from pathlib import Path
@@ -67,7 +68,10 @@ class _Group:
         if self.seen.complete:
             self._tell("trajectories", self.index_K < 0, "there is no such dialogue", "dialogue_id")
         self._tell(
-            "splits", pc.not_equal(column(self.rows, "split"), split).to_numpy(zero_copy_only=False), f"a row of another split in a file of {split}", "split"
+            "splits",
+            pc.not_equal(column(self.rows, "split"), split).to_numpy(zero_copy_only=False),
+            f"a row of another split in a file of {split}",
+            "split",
         )
         self._check_labels()
         for name in self.rows.column_names:
@@ -101,12 +105,22 @@ class _Group:
         number_K = lists.value_lengths().to_numpy()
         for other in self.rows.column_names:
             if other != name and other.endswith(f"_{similarity}") and pa.types.is_list(self.rows[other].type):
-                self._tell("neighbours", column(self.rows, other).value_lengths().to_numpy() != number_K, "not one entry per neighbour", other)
+                self._tell(
+                    "neighbours",
+                    column(self.rows, other).value_lengths().to_numpy() != number_K,
+                    "not one entry per neighbour",
+                    other,
+                )
         owner_N = np.repeat(np.arange(len(number_K)), number_K)
         index_N = _index_in(lists.flatten(), self.seen.dialogues)
         if self.seen.complete:
             self._tell_of(owner_N, index_N < 0, "a neighbour that is no dialogue of this split", name)
-        self._tell_of(owner_N, (index_N >= 0) & (index_N == self.index_K[owner_N]), "the dialogue itself among its neighbours", name)
+        self._tell_of(
+            owner_N,
+            (index_N >= 0) & (index_N == self.index_K[owner_N]),
+            "the dialogue itself among its neighbours",
+            name,
+        )
         pairs, times = np.unique(np.stack([owner_N, index_N])[:, index_N >= 0], axis=1, return_counts=True)
         self._tell_of(pairs[0], times > 1, "a neighbour twice", name)
         values = column(self.rows, values_name)
@@ -123,10 +137,18 @@ class _Group:
 
     def _tell(self, kind: str, wrong_K: NDArray[np.bool_], what: str, name: str) -> None:
         rows = np.flatnonzero(wrong_K)
-        self.problems.add_rows(kind, self.file, [(self.ids[row].as_py(), what) for row in rows[:LISTED].tolist()], column=name, times=len(rows))
+        self.problems.add_rows(
+            kind,
+            self.file,
+            [(self.ids[row].as_py(), what) for row in rows[:LISTED].tolist()],
+            column=name,
+            times=len(rows),
+        )
 
 
 def _index_in(values: pa.Array, known: pa.ChunkedArray) -> NDArray[np.int64]:
     """Where each value stands in ``known``; -1 if nowhere."""
-    found: NDArray[np.int64] = pc.index_in(values, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    found: NDArray[np.int64] = (
+        pc.index_in(values, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
     return found

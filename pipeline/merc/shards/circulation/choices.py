@@ -1,4 +1,6 @@
-"""What a user may ask of an import or export; apart from the code that does them, which a command's --help need not load."""
+"""What a user may ask of an import or export; apart from the code that does them, which a command's --help need not
+load.
+"""
 
 from typing import Literal, get_args
 

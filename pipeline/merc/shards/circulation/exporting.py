@@ -52,9 +52,10 @@ class Exported:
 def export(root: Path, path: Path, form: Format, *, absent: Literal["zeros", "nan"] = "zeros") -> Exported:
     """Writes the shards of MELD, of IEMOCAP, or of another corpus with their ids and label sets, as a pickle.
 
-    ``mmgcn`` is the tuple that MMGCN and MM-DFN read; ``cogmen`` the same for IEMOCAP alone, as COGMEN's preprocessing reads it; ``idcl`` IDCL's
-    dictionary of splits. Vectors are lists of float32 arrays. Among the training ids of the tuples, which hold dev, too, those of dev come first:
-    code that validates on the first tenth, as COGMEN's and MMGCN's does, takes the dev dialogues where they are a tenth.
+    ``mmgcn`` is the tuple that MMGCN and MM-DFN read; ``cogmen`` the same for IEMOCAP alone, as COGMEN's preprocessing
+    reads it; ``idcl`` IDCL's dictionary of splits. Vectors are lists of float32 arrays. Among the training ids of the
+    tuples, which hold dev, too, those of dev come first: code that validates on the first tenth, as COGMEN's and
+    MMGCN's does, takes the dev dialogues where they are a tenth.
 
     Args:
         root: folder of the shards.
@@ -71,7 +72,9 @@ def export(root: Path, path: Path, form: Format, *, absent: Literal["zeros", "na
     corpus = _corpus(info, form)
     missing = [modality for modality in MODALITIES if modality not in info["modalities"]]
     if missing:
-        raise BadSettings(f"{root}: the layout {form} needs {', '.join(MODALITIES)}; these shards have no {' and no '.join(missing)}")
+        raise BadSettings(
+            f"{root}: the layout {form} needs {', '.join(MODALITIES)}; these shards have no {' and no '.join(missing)}"
+        )
     exported = Exported()
     by_split = {split: list(_samples(root, split, corpus, absent, exported)) for split in reader.splits(root)}
     content = _splits(by_split) if form == "idcl" else _tuple(by_split, corpus)
@@ -85,7 +88,10 @@ def _corpus(info: Mapping[str, Any], form: str) -> str:
         raise BadSettings(f"no format {form!r}; {nearest(form, list(FORMATS))}")
     corpus = _CORPORA.get(info["label_set"])
     if corpus is None:
-        raise BadSettings(f"the layouts hold labels of {', '.join(_CORPORA)}; these shards have {info['label_set']}: {', '.join(info['classes'])}")
+        raise BadSettings(
+            f"the layouts hold labels of {', '.join(_CORPORA)}; these shards have {info['label_set']}:"
+            f" {', '.join(info['classes'])}"
+        )
     if corpus == "meld" and form != "mmgcn":
         raise BadSettings(f"the layout {form} is of IEMOCAP alone; write MELD as mmgcn")
     return corpus
@@ -132,18 +138,32 @@ def _named(dialogue: Mapping[str, Any], split: str, corpus: str, kept_N: NDArray
             raise BadSettings(f"the layouts name dialogues as IEMOCAP does: {error}") from error
         letters = [one[-1:] for one in speakers]
         if not {"M", "F"}.issuperset(letters):
-            raise BadSettings(f"the layouts have the speakers M and F; {dialogue['dialogue_id']} has {', '.join(sorted(set(speakers)))}")
+            raise BadSettings(
+                f"the layouts have the speakers M and F; {dialogue['dialogue_id']} has"
+                f" {', '.join(sorted(set(speakers)))}"
+            )
         return {"key": name, "ids": ids, "speakers": letters}
     numbers = [_NUMBERED.fullmatch(one) for one in ids]
     if not re.fullmatch(r"dia[0-9]{1,18}", name) or not all(numbers):
-        raise BadSettings(f"the layout numbers dialogues and utterances as MELD does, dia0 and dia0_utt0; these shards hold {name!r} and {ids[0]!r}")
+        raise BadSettings(
+            f"the layout numbers dialogues and utterances as MELD does, dia0 and dia0_utt0; these shards hold {name!r}"
+            f" and {ids[0]!r}"
+        )
     found = [_SLOT.fullmatch(one) for one in speakers]
     # Imported shards keep the slots that they came with; other speakers are numbered as they appear.
-    slots = [int(one[1]) for one in found if one] if all(found) else [dialogue["speaker_index"][turn] for turn in kept_N]
+    slots = (
+        [int(one[1]) for one in found if one] if all(found) else [dialogue["speaker_index"][turn] for turn in kept_N]
+    )
     if max(slots) >= SPEAKER_SLOTS:
-        raise BadTable(f"{dialogue['dialogue_id']} has {max(slots) + 1} speakers; the layout has {SPEAKER_SLOTS} places")
+        raise BadTable(
+            f"{dialogue['dialogue_id']} has {max(slots) + 1} speakers; the layout has {SPEAKER_SLOTS} places"
+        )
     one_hot = np.eye(SPEAKER_SLOTS, dtype=int)[slots].tolist()
-    return {"key": int(name[3:]) + MELD_OFFSETS[split], "ids": [int(one[1]) for one in numbers if one], "speakers": one_hot}
+    return {
+        "key": int(name[3:]) + MELD_OFFSETS[split],
+        "ids": [int(one[1]) for one in numbers if one],
+        "speakers": one_hot,
+    }
 
 
 def _tuple(by_split: Mapping[str, list[dict[str, Any]]], corpus: str) -> tuple[Any, ...]:
@@ -151,7 +171,9 @@ def _tuple(by_split: Mapping[str, list[dict[str, Any]]], corpus: str) -> tuple[A
     keys = {split: [sample["key"] for sample in samples] for split, samples in by_split.items()}
     splits: dict[str, Any] = {"train": keys.get("dev", []) + keys.get("train", []), "test": keys.get("test", [])}
     samples = [sample for of_split in by_split.values() for sample in of_split]
-    entries = splits | {name: {sample["key"]: sample[name] for sample in samples} for name in SLOTS["mmgcn_meld"] if name not in splits}
+    entries = splits | {
+        name: {sample["key"]: sample[name] for sample in samples} for name in SLOTS["mmgcn_meld"] if name not in splits
+    }
     if any(one not in SENTIMENTS for row in entries["sentiments"].values() for one in row):
         entries["sentiments"] = {}
     entries["sentiments"] = {key: [SENTIMENTS.index(one) for one in row] for key, row in entries["sentiments"].items()}
@@ -160,11 +182,16 @@ def _tuple(by_split: Mapping[str, list[dict[str, Any]]], corpus: str) -> tuple[A
 
 def _splits(by_split: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
     """IDCL's dictionary, which has all three splits; its dialogues have no ids of utterances."""
-    return {split: [{theirs: sample[ours] for theirs, ours in IDCL_KEYS.items()} for sample in by_split.get(split, [])] for split in SPLITS}
+    return {
+        split: [{theirs: sample[ours] for theirs, ours in IDCL_KEYS.items()} for sample in by_split.get(split, [])]
+        for split in SPLITS
+    }
 
 
 def _portable(data: bytes) -> bytes:
-    """The pickle with numpy's functions under the names that they have had since long before numpy 2, and that numpy 2 still knows."""
+    """The pickle with numpy's functions under the names that they have had since long before numpy 2, and that numpy 2
+    still knows.
+    """
     pieces, end = [], 0
     for opcode, argument, position in pickletools.genops(io.BytesIO(data)):
         if opcode.name == "GLOBAL" and position is not None and str(argument).startswith("numpy._core."):

@@ -1,4 +1,6 @@
-"""A feature file in circulation becomes shards: the same tables as of an extraction, and from them the same stage builds the shards."""
+"""A feature file in circulation becomes shards: the same tables as of an extraction, and from them the same stage
+builds the shards.
+"""
 
 import sys
 from collections import Counter
@@ -47,7 +49,8 @@ class Wishes:
 
     Attributes:
         label_set: of the file; None: found by its labels.
-        validation: of IEMOCAP, where the file does not tell dev from train; None: that of the block ``corpora.iemocap``.
+        validation: of IEMOCAP, where the file does not tell dev from train; None: that of the block
+            ``corpora.iemocap``.
         layer: of COSMIC's four layers of RoBERTa; None: what the authors' code takes.
         annotations: ``data_emotion.p``, for the pickles of MELD's baseline.
         modality: of the vectors in those, where the file's name does not begin with it.
@@ -94,7 +97,8 @@ def read_file(path: Path, iemocap_config: iemocap.Iemocap.Config, wishes: Wishes
         wishes: what is wanted otherwise.
 
     Raises:
-        BadTable: if it is damaged, refused or of another structure, or its ids or labels cannot be those of a corpus that is known.
+        BadTable: if it is damaged, refused or of another structure, or its ids or labels cannot be those of a corpus
+            that is known.
         BadSettings: if a wish does not fit the file.
     """
     content = unpickling.load(path)
@@ -104,16 +108,28 @@ def read_file(path: Path, iemocap_config: iemocap.Iemocap.Config, wishes: Wishes
         labels = naming.label_set_of(file, corpus, wishes.label_set)
         validation = wishes.validation or iemocap_config.validation
         splits = naming.splits_of(file, corpus, validation, iemocap_config.validation_seed)
-        order = sorted(range(len(splits)), key=lambda index: (SPLITS.index(splits[index]), *_sorting(file.conversations[index].key)))
+        order = sorted(
+            range(len(splits)),
+            key=lambda index: (SPLITS.index(splits[index]), *_sorting(file.conversations[index].key)),
+        )
         conversations = [file.conversations[index] for index in order]
-        dialogues = [naming.dialogue_of(one, splits[index], labels, corpus) for index, one in zip(order, conversations, strict=True)]
+        dialogues = [
+            naming.dialogue_of(one, splits[index], labels, corpus)
+            for index, one in zip(order, conversations, strict=True)
+        ]
         table = building.build(corpus, dialogues, labels)
     except BadTable as error:
         raise BadTable(f"{path}: {error}") from error
     sha256 = files.sha256(path)
     vectors, absent = _vectors(conversations, table["utterance_id"].to_pylist())
     chosen = "file" if file.has_dev or corpus != "iemocap" else validation
-    settings = {"reader": ENCODER, "layout": file.layout, "sha256": sha256, "label_set": labels.name, "validation": chosen}
+    settings = {
+        "reader": ENCODER,
+        "layout": file.layout,
+        "sha256": sha256,
+        "label_set": labels.name,
+        "validation": chosen,
+    }
     if file.layer is not None:
         settings["roberta_layer"] = file.layer
     if wishes.annotations is not None:
@@ -137,13 +153,15 @@ def _understood(content: Any, path: Path, wishes: Wishes) -> FeatureFile:
     if meld_baseline.is_one(content):
         if wishes.annotations is None:
             raise BadSettings(
-                f"{path} holds vectors alone, a dictionary for each of train, val and test, as MELD's authors give them: name their data_emotion.p, "
-                "which has the labels and texts, with --annotations"
+                f"{path} holds vectors alone, a dictionary for each of train, val and test, as MELD's authors give"
+                " them: name their data_emotion.p, which has the labels and texts, with --annotations"
             )
         return meld_baseline.read(content, unpickling.load(wishes.annotations), path.name, wishes.modality)
     for option, value in (("--annotations", wishes.annotations), ("--modality", wishes.modality)):
         if value is not None:
-            raise BadSettings(f"{option} is for the three dictionaries of MELD's authors alone; {path} holds something else")
+            raise BadSettings(
+                f"{option} is for the three dictionaries of MELD's authors alone; {path} holds something else"
+            )
     return layouts.read(content, wishes.layer)
 
 
@@ -158,7 +176,12 @@ def build(imported: Imported, config: Config, layout: Layout) -> None:
     manifest.write(layout.manifest, imported.table)
     files.write_json(layout.folder / "manifest.json", imported.record)
     # In place of the media of an extraction, so that sound and face features are known to be those of this file.
-    media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": dict.fromkeys(imported.vectors, imported.sha256)}))
+    media = Job(
+        "media",
+        layout.media,
+        layout.scratch,
+        Fingerprint({}, {"streams": dict.fromkeys(imported.vectors, imported.sha256)}),
+    )
     media.start()
     parquet.write(media.folder / feature_tables.FAILURES, failures.table([]))
     media.finish({})
@@ -174,12 +197,19 @@ def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
     reasons = {row["utterance_id"]: row["reason"] for row in rows}
     ids = imported.table["utterance_id"].to_pylist()
     settings = {"family": ENCODER, **imported.record["settings"]["corpora"][imported.corpus]}
-    fingerprint = Fingerprint({"encoders": {modality: {ENCODER: settings}}}, input_hashes(layout.media, imported.table, modality))
+    fingerprint = Fingerprint(
+        {"encoders": {modality: {ENCODER: settings}}}, input_hashes(layout.media, imported.table, modality)
+    )
     job = Job(f"{modality}/{ENCODER}", layout.features(modality, ENCODER), layout.scratch, fingerprint)
     job.start()
     status = [reasons.get(one, feature_tables.OK) for one in ids]
     present = [one == feature_tables.OK for one in status]
-    parquet.write(job.part(0), pa.table([ids, feature_tables.vectors(values_ND), present, status], schema=feature_tables.schema(values_ND.shape[1])))
+    parquet.write(
+        job.part(0),
+        pa.table(
+            [ids, feature_tables.vectors(values_ND), present, status], schema=feature_tables.schema(values_ND.shape[1])
+        ),
+    )
     parquet.write(job.folder / feature_tables.FAILURES, failures.table(rows))
     job.finish(
         {
@@ -198,7 +228,9 @@ def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
     )
 
 
-def _vectors(conversations: Sequence[Conversation], utterance_ids: Sequence[str]) -> tuple[dict[str, NDArray[np.float32]], list[Failure]]:
+def _vectors(
+    conversations: Sequence[Conversation], utterance_ids: Sequence[str]
+) -> tuple[dict[str, NDArray[np.float32]], list[Failure]]:
     """All vectors of each modality; one that is not finite, or all zeros, is absent, with a failure that says so."""
     vectors: dict[str, NDArray[np.float32]] = {}
     absent: list[Failure] = []
@@ -211,9 +243,15 @@ def _vectors(conversations: Sequence[Conversation], utterance_ids: Sequence[str]
             absent.append(Failure(utterance_ids[row], "import", modality, "not_finite", told))
         values_ND[wrong_ND.any(axis=1)] = 0
         missing_N = _missing(conversations)
-        absent += [Failure(utterance_ids[row], "import", modality, "vector_missing", "not in the file") for row in np.flatnonzero(missing_N).tolist()]
+        absent += [
+            Failure(utterance_ids[row], "import", modality, "vector_missing", "not in the file")
+            for row in np.flatnonzero(missing_N).tolist()
+        ]
         zeros_N = ~values_ND.any(axis=1) & ~wrong_ND.any(axis=1) & ~missing_N
-        absent += [Failure(utterance_ids[row], "import", modality, "zero_vector", "all zeros in the file") for row in np.flatnonzero(zeros_N).tolist()]
+        absent += [
+            Failure(utterance_ids[row], "import", modality, "zero_vector", "all zeros in the file")
+            for row in np.flatnonzero(zeros_N).tolist()
+        ]
         vectors[modality] = values_ND
     return vectors, absent
 
@@ -227,7 +265,10 @@ def _missing(conversations: Sequence[Conversation]) -> NDArray[np.bool_]:
 def _source(path: Path, file: FeatureFile, corpus: str) -> str:
     """What the dataset card says of the corpus."""
     lines = [
-        f"Imported from the feature file `{path.name}`, layout *{file.layout}*. It holds no times: every utterance begins and ends at 0.",
+        (
+            f"Imported from the feature file `{path.name}`, layout *{file.layout}*. It holds no times: every utterance"
+            " begins and ends at 0."
+        ),
         "" if file.conversations[0].ids else "It holds no ids of utterances: `turn3` is the fourth of its dialogue.",
         _SPEAKERS[corpus == "iemocap", file.layout == meld_baseline.LAYOUT],
         "" if corpus != "meld" or file.conversations[0].sentiments else "Sentiments were not found in it.",
@@ -237,17 +278,33 @@ def _source(path: Path, file: FeatureFile, corpus: str) -> str:
 
 
 def _left_out(file: FeatureFile) -> list[str]:
-    return [f"{len(file.left_out)} dialogues of the file are in no split and were left out, the first is {file.left_out[0]!r}"] if file.left_out else []
+    return (
+        [
+            f"{len(file.left_out)} dialogues of the file are in no split and were left out, the first is"
+            f" {file.left_out[0]!r}"
+        ]
+        if file.left_out
+        else []
+    )
 
 
 def summary(imported: Imported, out: Path) -> list[str]:
-    """Lines on what was imported: layout, counts by split, absent vectors by reason, and each count that is not the corpus's."""
+    """Lines on what was imported: layout, counts by split, absent vectors by reason, and each count that is not the
+    corpus's.
+    """
     splits = imported.table["split"].to_pylist()
     starts = [splits[start] for start, _ in manifest.dialogue_bounds(imported.table)]
     lines = [f"{out}: {imported.corpus}, layout {imported.layout}"]
-    lines += [f"  {split}: {starts.count(split)} dialogues, {splits.count(split)} utterances" for split in SPLITS if split in starts]
+    lines += [
+        f"  {split}: {starts.count(split)} dialogues, {splits.count(split)} utterances"
+        for split in SPLITS
+        if split in starts
+    ]
     for modality, values_ND in imported.vectors.items():
         reasons = Counter(failure.reason for failure in imported.failures if failure.modality == modality)
         told = "".join(f"; {reason} {count}" for reason, count in sorted(reasons.items()))
-        lines.append(f"  {modality}: {len(values_ND) - reasons.total()} of {len(values_ND)} utterances, {values_ND.shape[1]} numbers each{told}")
+        lines.append(
+            f"  {modality}: {len(values_ND) - reasons.total()} of {len(values_ND)} utterances, {values_ND.shape[1]}"
+            f" numbers each{told}"
+        )
     return lines + [f"  differs: {line}" for line in imported.record["deviations"]]

@@ -1,8 +1,10 @@
-"""Modalities of two shards of one corpus side by side: M3NET takes its text from COSMIC's file, and its sound and faces from MMGCN's.
+"""Modalities of two shards of one corpus side by side: M3NET takes its text from COSMIC's file, and its sound and faces
+from MMGCN's.
 
-Utterances are matched by their ids. Files in circulation may lack them; the import numbers such utterances in their dialogue (``dia0_turn3``), and they
-are matched by their place, in dialogues of equal length, where every label has to be the same. Where ids match, some labels may differ: releases of one corpus
-differ so (MELD's ``data_emotion.p`` and its tables in one label).
+Utterances are matched by their ids. Files in circulation may lack them; the import numbers such utterances in their
+dialogue (``dia0_turn3``), and they are matched by their place, in dialogues of equal length, where every label has to
+be the same. Where ids match, some labels may differ: releases of one corpus differ so (MELD's ``data_emotion.p`` and
+its tables in one label).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +35,9 @@ from merc.shards.target import new_shards
 _COMPARED = ["dialogue_id", "utterance_ids", "source_utterance_ids", "speaker_index", "emotion_index"]
 _LABELS = "utterances have other labels"
 _SHOWN = 3  # examples of each kind of difference
-_OTHER_LABELS = 0.01  # share of utterances; more are no correction, but another annotation, or other utterances of the same ids
+_OTHER_LABELS = (
+    0.01  # share of utterances; more are no correction, but another annotation, or other utterances of the same ids
+)
 
 
 @dataclass(frozen=True)
@@ -72,30 +76,45 @@ class _Dialogue:
 
 @dataclass
 class _Differences:
-    """What was found to differ: kind, in words that follow a number → where; ``labels``: in which utterances that were matched by their ids."""
+    """What was found to differ: kind, in words that follow a number → where; ``labels``: in which utterances that were
+    matched by their ids.
+    """
 
     faults: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
 
     def told(self, kinds: Mapping[str, Sequence[str]]) -> list[str]:
-        return [f"{len(found)} {kind}: {', '.join(found[:_SHOWN])}{', …' if len(found) > _SHOWN else ''}" for kind, found in kinds.items() if found]
+        return [
+            f"{len(found)} {kind}: {', '.join(found[:_SHOWN])}{', …' if len(found) > _SHOWN else ''}"
+            for kind, found in kinds.items()
+            if found
+        ]
 
 
 def join_modalities(
-    one: Path, other: Path, target: Path, config: Config, *, modalities: Sequence[str] = (), overwrite: bool = False, wait: bool = False
+    one: Path,
+    other: Path,
+    target: Path,
+    config: Config,
+    *,
+    modalities: Sequence[str] = (),
+    overwrite: bool = False,
+    wait: bool = False,
 ) -> list[str]:
     """Writes the shards in ``one`` to ``target``, with modalities of the shards in ``other``.
 
-    Ids, splits, speakers, labels, texts and times are those of ``one``. Failure rows and encoders come along with their vectors; counts, statistics, card
-    and checksums are made anew. Trajectories are left out, for neighbours may have been found by vectors that are no longer there. The vectors that are
-    taken from ``other`` are in memory; all else is a row group at a time.
+    Ids, splits, speakers, labels, texts and times are those of ``one``. Failure rows and encoders come along with their
+    vectors; counts, statistics, card and checksums are made anew. Trajectories are left out, for neighbours may have
+    been found by vectors that are no longer there. The vectors that are taken from ``other`` are in memory; all else is
+    a row group at a time.
 
     Args:
         one, other: folders of shards of one corpus, with the same label set and the same dialogues in the same splits.
         target: the new folder.
         config: where files and row groups are cut.
-        modalities: which of ``other`` are taken; one that ``one`` has, too, is replaced. By default those that it lacks.
+        modalities: which of ``other`` are taken; one that ``one`` has, too, is replaced. By default those that it
+            lacks.
         overwrite: replace shards that are at ``target``.
         wait: until another process that writes there has finished.
 
@@ -120,8 +139,13 @@ def join_modalities(
     with new_shards(target, [one, other], overwrite=overwrite, wait=wait) as folder:
         writing = Rewriting(folder, whole, config)
         for split in first.splits:
-            writing.write_split(split, _rows(first, split, whole, vectors, places), _failures(first, second, split, taken, ids))
-        settings = {"shards": config.model_dump(mode="json", include={"row_group_dialogues", "max_file_bytes"}), "join": {"modalities": taken}}
+            writing.write_split(
+                split, _rows(first, split, whole, vectors, places), _failures(first, second, split, taken, ids)
+            )
+        settings = {
+            "shards": config.model_dump(mode="json", include={"row_group_dialogues", "max_file_bytes"}),
+            "join": {"modalities": taken},
+        }
         inputs = {"info": [files.digest(dict(side.info)) for side in (first, second)]}
         stats = {**reader.stats(one), **{modality: reader.stats(other)[modality] for modality in taken}}
         writing.finish(settings, inputs, _about(first, second) | {"notes": notes}, stats)
@@ -131,10 +155,16 @@ def join_modalities(
 def _check_fit(first: _Side, second: _Side) -> None:
     for what, found in (
         ("corpora", [side.facts.corpus for side in (first, second)]),
-        ("label sets", [f"{side.facts.labels.name} ({', '.join(side.facts.labels.classes)})" for side in (first, second)]),
+        (
+            "label sets",
+            [f"{side.facts.labels.name} ({', '.join(side.facts.labels.classes)})" for side in (first, second)],
+        ),
     ):
         if found[0] != found[1]:
-            raise BadSettings(f"different {what}: {first.root} has {found[0]}, {second.root} has {found[1]}; modalities are joined of one corpus alone")
+            raise BadSettings(
+                f"different {what}: {first.root} has {found[0]}, {second.root} has {found[1]}; modalities are joined of"
+                " one corpus alone"
+            )
 
 
 def _taken(first: _Side, second: _Side, wanted: Sequence[str]) -> list[str]:
@@ -145,12 +175,19 @@ def _taken(first: _Side, second: _Side, wanted: Sequence[str]) -> list[str]:
             raise BadSettings(f"--modalities: {second.root} has no {name!r}; {nearest(name, has)}")
     taken = [name for name in has if (name in wanted if wanted else name not in first.facts.dims)]
     if not taken:
-        raise BadSettings(f"{first.root} has all that {second.root} has ({', '.join(has)}); --modalities says which of these take the place of its own")
+        raise BadSettings(
+            f"{first.root} has all that {second.root} has ({', '.join(has)}); --modalities says which of these take the"
+            " place of its own"
+        )
     return taken
 
 
 def _together(first: Facts, second: Facts, taken: Sequence[str]) -> Facts:
-    source = {modality: second if modality in taken else first for modality in MODALITIES if modality in taken or modality in first.dims}
+    source = {
+        modality: second if modality in taken else first
+        for modality in MODALITIES
+        if modality in taken or modality in first.dims
+    }
     return replace(
         first,
         dims={modality: facts.dims[modality] for modality, facts in source.items()},
@@ -179,7 +216,9 @@ def _dialogues(side: _Side) -> Iterator[tuple[str, _Dialogue]]:
                 start += len(row["utterance_ids"])
 
 
-def _matched(first: _Side, second: _Side, ours: Mapping[str, _Dialogue], theirs: Mapping[str, _Dialogue]) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
+def _matched(
+    first: _Side, second: _Side, ours: Mapping[str, _Dialogue], theirs: Mapping[str, _Dialogue]
+) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
     """For each dialogue of the first, the places of its utterances among all of the second.
 
     Returns:
@@ -195,7 +234,9 @@ def _matched(first: _Side, second: _Side, ours: Mapping[str, _Dialogue], theirs:
         turns = _turns(name, ours[name], theirs[name])
         if turns is None:
             kind = f"dialogues have other utterances in {second.root}"
-            found.faults.setdefault(kind, []).append(f"{name} ({len(ours[name].labels)} and {len(theirs[name].labels)})")
+            found.faults.setdefault(kind, []).append(
+                f"{name} ({len(ours[name].labels)} and {len(theirs[name].labels)})"
+            )
             continue
         places[name] = theirs[name].start + turns
         _compare_utterances(found, first.root, ours[name], theirs[name], turns.tolist(), name)
@@ -208,7 +249,9 @@ def _matched(first: _Side, second: _Side, ours: Mapping[str, _Dialogue], theirs:
     return places, found.told(found.notes)
 
 
-def _compare_dialogues(found: _Differences, first: _Side, second: _Side, ours: Mapping[str, _Dialogue], theirs: Mapping[str, _Dialogue]) -> None:
+def _compare_dialogues(
+    found: _Differences, first: _Side, second: _Side, ours: Mapping[str, _Dialogue], theirs: Mapping[str, _Dialogue]
+) -> None:
     missing, strange = ([name for name in one if name not in other] for one, other in ((ours, theirs), (theirs, ours)))
     elsewhere = {name.partition("/")[2]: name for name in strange}
     moved = {name: elsewhere[name.partition("/")[2]] for name in missing if name.partition("/")[2] in elsewhere}
@@ -232,28 +275,40 @@ def _turns(dialogue_id: str, ours: _Dialogue, theirs: _Dialogue) -> NDArray[np.i
     return np.arange(len(ours.source_ids)) if ours.is_numbered(name) or theirs.is_numbered(name) else None
 
 
-def _compare_utterances(found: _Differences, root: Path, ours: _Dialogue, theirs: _Dialogue, turns: Sequence[int], name: str) -> None:
+def _compare_utterances(
+    found: _Differences, root: Path, ours: _Dialogue, theirs: _Dialogue, turns: Sequence[int], name: str
+) -> None:
     """Notes what differs in the utterances of one dialogue."""
     labels = [ours.utterance_ids[turn] for turn, there in enumerate(turns) if ours.labels[turn] != theirs.labels[there]]
     if ours.source_ids == [theirs.source_ids[turn] for turn in turns]:
         found.labels += labels
     else:
         found.faults.setdefault(_LABELS, []).extend(labels)
-        found.notes.setdefault("dialogues were matched by the order of their utterances, for one side has no ids of utterances", []).append(name)
+        found.notes.setdefault(
+            "dialogues were matched by the order of their utterances, for one side has no ids of utterances", []
+        ).append(name)
     if ours.texts is not None and theirs.texts is not None:
-        texts = [ours.utterance_ids[turn] for turn, there in enumerate(turns) if ours.texts[turn] != theirs.texts[there]]
+        texts = [
+            ours.utterance_ids[turn] for turn, there in enumerate(turns) if ours.texts[turn] != theirs.texts[there]
+        ]
         found.notes.setdefault(f"utterances have other texts; those of {root} were kept", []).extend(texts)
     if ours.speakers != _numbered([theirs.speakers[turn] for turn in turns]):
-        found.notes.setdefault(f"dialogues have their utterances divided otherwise among speakers; those of {root} were kept", []).append(name)
+        found.notes.setdefault(
+            f"dialogues have their utterances divided otherwise among speakers; those of {root} were kept", []
+        ).append(name)
 
 
 def _numbered(speakers: Sequence[int]) -> list[int]:
-    """Speakers numbered as they appear, as in every dialogue of shards; in another order of utterances they have to be numbered again."""
+    """Speakers numbered as they appear, as in every dialogue of shards; in another order of utterances they have to be
+    numbered again.
+    """
     order = list(dict.fromkeys(speakers))
     return [order.index(one) for one in speakers]
 
 
-def _renamed(ours: Mapping[str, _Dialogue], theirs: Mapping[str, _Dialogue], places: Mapping[str, NDArray[np.int64]]) -> dict[str, str]:
+def _renamed(
+    ours: Mapping[str, _Dialogue], theirs: Mapping[str, _Dialogue], places: Mapping[str, NDArray[np.int64]]
+) -> dict[str, str]:
     """The second's utterance ids → the first's."""
     return {
         theirs[name].utterance_ids[there]: ours[name].utterance_ids[turn]
@@ -269,27 +324,40 @@ def _vectors(side: _Side, modalities: Sequence[str]) -> dict[str, Vectors]:
     return {
         modality: Vectors(
             np.concatenate([reader.vectors_of(rows[modality])[0] for rows in pieces]),
-            np.concatenate([column(rows, f"{modality}_present").flatten().to_numpy(zero_copy_only=False) for rows in pieces]),
+            np.concatenate(
+                [column(rows, f"{modality}_present").flatten().to_numpy(zero_copy_only=False) for rows in pieces]
+            ),
         )
         for modality in modalities
     }
 
 
-def _rows(side: _Side, split: str, whole: Facts, vectors: Mapping[str, Vectors], places: Mapping[str, NDArray[np.int64]]) -> Iterator[pa.Table]:
+def _rows(
+    side: _Side, split: str, whole: Facts, vectors: Mapping[str, Vectors], places: Mapping[str, NDArray[np.int64]]
+) -> Iterator[pa.Table]:
     """The first's dialogues of a split, with the vectors of the second."""
     for rows in dialogue_rows(side.root, split, side.facts):
         picked_N = np.concatenate([places[name] for name in rows["dialogue_id"].to_pylist()])
         offsets = pa.array(np.r_[0, np.cumsum(rows["n_utterances"].to_numpy())].astype(np.int32))
         columns = {name: rows[name] for name in rows.column_names}
         for modality, found in vectors.items():
-            for name, values in ((modality, feature_tables.vectors(found.values[picked_N])), (f"{modality}_present", pa.array(found.present[picked_N]))):
+            for name, values in (
+                (modality, feature_tables.vectors(found.values[picked_N])),
+                (f"{modality}_present", pa.array(found.present[picked_N])),
+            ):
                 columns[name] = pa.ListArray.from_arrays(offsets, values, type=whole.schema.field(name).type)
         yield pa.table({name: columns[name] for name in whole.schema.names}).cast(whole.schema)
 
 
 def _failures(first: _Side, second: _Side, split: str, taken: Sequence[str], ids: Mapping[str, str]) -> pa.Table:
-    """The rows of both on the vectors that each gives, and the first's on the annotations; by utterance, the first's before the second's."""
-    own = [row for row in read_failures(first.root, split).to_pylist() if row["modality"] not in taken or _on_annotations(row)]
+    """The rows of both on the vectors that each gives, and the first's on the annotations; by utterance, the first's
+    before the second's.
+    """
+    own = [
+        row
+        for row in read_failures(first.root, split).to_pylist()
+        if row["modality"] not in taken or _on_annotations(row)
+    ]
     others = [
         {**row, "utterance_id": ids[row["utterance_id"]]}
         for row in read_failures(second.root, split).to_pylist()

@@ -12,11 +12,13 @@
 | ``idcl`` | IDCL: ``data_iemocap.pkl`` | split → list of dictionaries |
 | ``meld_baseline`` | MELD's authors: ``text_glove_CNN_emotion.pkl`` and others | see :mod:`merc.shards.circulation.meld_baseline` |
 
-The order of the entries is that in which the authors' code unpacks them: ``dataloader.py`` of butterfliesss/SDT and feiyuchen7/M3NET, and in
-declare-lab/conv-emotion ``COSMIC/erc-training/dataloader.py`` and ``bc-LSTM-pytorch/dataloader.py``.
+The order of the entries is that in which the authors' code unpacks them: ``dataloader.py`` of butterfliesss/SDT and
+feiyuchen7/M3NET, and in declare-lab/conv-emotion ``COSMIC/erc-training/dataloader.py`` and
+``bc-LSTM-pytorch/dataloader.py``.
 
-Entries are dictionaries by dialogue, but for the ids of the splits. No file is trusted: numbers of entries, lengths and types are checked here.
-"""
+Entries are dictionaries by dialogue, but for the ids of the splits. No file is trusted: numbers of entries, lengths and
+types are checked here.
+"""  # noqa: E501
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +45,15 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
     "sdt": _SDT,
     "sdt_meld": (*_SDT, "sentiments"),
 }
-IDCL_KEYS = {"vid": "key", "speakers": "speakers", "labels": "labels", "text": "text", "audio": "audio", "visual": "visual", "sentence": "sentences"}
+IDCL_KEYS = {
+    "vid": "key",
+    "speakers": "speakers",
+    "labels": "labels",
+    "text": "text",
+    "audio": "audio",
+    "visual": "visual",
+    "sentence": "sentences",
+}
 """What IDCL's dictionaries call the entries."""
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _ADVICE = (
@@ -63,7 +73,9 @@ _HOLDS: Mapping[str, tuple[str, ...]] = {
     "sentences": (_TEXTS,),
     **dict.fromkeys(("train", "dev", "test"), (_IDS,)),
 }
-"""What an entry holds, as far as its first row tells; of the sentiments nothing is asked, since code that does not use them leaves other things there."""
+"""What an entry holds, as far as its first row tells; of the sentiments nothing is asked, since code that does not use
+them leaves other things there.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,8 @@ class Conversation:
 
     Attributes:
         key: the file's own id: a name (IEMOCAP) or a number (MELD).
-        split: ``train``, ``dev``, ``test``; ``train`` may hold the dialogues of dev, where the file tells them not apart.
+        split: ``train``, ``dev``, ``test``; ``train`` may hold the dialogues of dev, where the file tells them not
+            apart.
         ids: of the utterances, names or numbers; empty where the file has none.
         speakers: ``M`` and ``F``, ``0`` and ``1`` (DailyDialog), or the number of a slot.
         labels: class indices.
@@ -119,7 +132,8 @@ def read(content: Any, layer: RobertaLayer | None = None) -> FeatureFile:
 
     Args:
         content: what :func:`merc.shards.circulation.unpickling.load` gave.
-        layer: of COSMIC's four layers of RoBERTa: one of them, or their mean; None: what the authors' code takes, COSMIC's the mean, SDT's the first.
+        layer: of COSMIC's four layers of RoBERTa: one of them, or their mean; None: what the authors' code takes,
+            COSMIC's the mean, SDT's the first.
 
     Raises:
         BadTable: if it has another structure, lengths disagree, or something is not of the type that it should be.
@@ -127,7 +141,10 @@ def read(content: Any, layer: RobertaLayer | None = None) -> FeatureFile:
     """
     layout = "idcl" if isinstance(content, dict) else _layout_of(content)
     if layer is not None and layout not in _LAYERS:
-        raise BadSettings(f"--roberta {layer}: the file is of the layout {layout}, which has no layers of RoBERTa; {', '.join(_LAYERS)} have")
+        raise BadSettings(
+            f"--roberta {layer}: the file is of the layout {layout}, which has no layers of RoBERTa;"
+            f" {', '.join(_LAYERS)} have"
+        )
     return _read_idcl(content) if layout == "idcl" else _read_slots(layout, content, layer or _LAYERS.get(layout))
 
 
@@ -137,7 +154,11 @@ def _read_slots(layout: str, content: Sequence[Any], layer: RobertaLayer | None)
     splits = {name: _keys(slots.pop(name)) for name in ("train", "dev", "test") if name in slots}
     if not _by_dialogue(slots.get("sentiments"), slots["labels"]):
         slots.pop("sentiments", None)
-    conversations = [_conversation(key, split, _values_of(key, split, slots), layer) for split, keys in splits.items() for key in keys]
+    conversations = [
+        _conversation(key, split, _values_of(key, split, slots), layer)
+        for split, keys in splits.items()
+        for key in keys
+    ]
     placed = {one.key for one in conversations}
     if len(placed) != len(conversations):
         raise BadTable("a dialogue is in two splits, or twice in one")
@@ -150,7 +171,8 @@ def _layout_of(content: Any) -> str:
     """The layout of a list or tuple: of those with as many entries the one that most of them fit.
 
     Raises:
-        BadTable: if no layout has this many, no labels stand where they should, or an entry holds something else than the layout has there.
+        BadTable: if no layout has this many, no labels stand where they should, or an entry holds something else than
+            the layout has there.
     """
     if not isinstance(content, list | tuple):
         raise BadTable(f"the file holds a {type(content).__name__}; {_ADVICE}")
@@ -160,10 +182,15 @@ def _layout_of(content: Any) -> str:
     with_labels = {layout: found for layout, found in misfits.items() if "labels" not in found}
     if not with_labels:
         places = " and ".join(f"{layout} has them in entry {SLOTS[layout].index('labels') + 1}" for layout in misfits)
-        raise BadTable(f"the file holds {len(content)} entries, and no labels where they should be: {places}; {_ADVICE}")
+        raise BadTable(
+            f"the file holds {len(content)} entries, and no labels where they should be: {places}; {_ADVICE}"
+        )
     layout = min(with_labels, key=lambda name: len(with_labels[name]))
     if with_labels[layout]:
-        raise BadTable(f"of the layouts with {len(content)} entries {layout} comes closest, but {'; '.join(with_labels[layout].values())}; {_ADVICE}")
+        raise BadTable(
+            f"of the layouts with {len(content)} entries {layout} comes closest, but"
+            f" {'; '.join(with_labels[layout].values())}; {_ADVICE}"
+        )
     return layout
 
 
@@ -188,8 +215,12 @@ def _held(entry: Any) -> str:
 
 
 def _by_dialogue(sentiments: Any, labels: Mapping[Any, Any]) -> bool:
-    """Whether an entry has as many numbers as there are labels. MMGCN's code passes over its last entry, so that other things may stand there."""
-    return _held(sentiments) == _NUMBERS and {key: len(row) for key, row in sentiments.items()} == {key: len(row) for key, row in labels.items()}
+    """Whether an entry has as many numbers as there are labels. MMGCN's code passes over its last entry, so that other
+    things may stand there.
+    """
+    return _held(sentiments) == _NUMBERS and {key: len(row) for key, row in sentiments.items()} == {
+        key: len(row) for key, row in labels.items()
+    }
 
 
 def _keys(value: Any) -> list[str | int]:
@@ -216,7 +247,10 @@ def _values_of(key: str | int, split: str, slots: Mapping[str, Mapping[Any, Any]
 
 def _read_idcl(content: Mapping[Any, Any]) -> FeatureFile:
     if set(content) != {"train", "dev", "test"}:
-        raise BadTable(f"the file holds a dictionary of {', '.join(str(key)[:20] for key in list(content)[:6]) or 'nothing'}; {_ADVICE}")
+        raise BadTable(
+            f"the file holds a dictionary of {', '.join(str(key)[:20] for key in list(content)[:6]) or 'nothing'};"
+            f" {_ADVICE}"
+        )
     conversations = []
     for split, samples in content.items():
         if not isinstance(samples, list | tuple):
@@ -235,16 +269,25 @@ def _conversation(key: str | int, split: str, values: dict[str, Any], layer: Rob
     """Checks one dialogue's entries against each other."""
     where = f"dialogue {key!r}"
     vectors = {name: _vectors(values[name], f"{where}: {name}") for name in (*MODALITIES, *_ROBERTA) if name in values}
-    rows = {name: _row(values[name], f"{where}: {name}") for name in ("ids", "speakers", "labels", "sentiments", "sentences") if name in values}
+    rows = {
+        name: _row(values[name], f"{where}: {name}")
+        for name in ("ids", "speakers", "labels", "sentiments", "sentences")
+        if name in values
+    }
     lengths = {name: len(rows[name]) for name in rows} | {name: len(vectors[name]) for name in vectors}
     if len(set(lengths.values())) != 1:
-        raise BadTable(f"{where}: its entries differ in length: {', '.join(f'{name} {length}' for name, length in lengths.items())}")
+        raise BadTable(
+            f"{where}: its entries differ in length:"
+            f" {', '.join(f'{name} {length}' for name, length in lengths.items())}"
+        )
     if not lengths["labels"]:
         raise BadTable(f"{where}: holds no utterance")
     if "roberta1" in vectors:
         layers = [vectors.pop(name) for name in _ROBERTA]
         if len({one.shape for one in layers}) != 1:
-            raise BadTable(f"{where}: the layers of RoBERTa differ in shape: {', '.join(str(one.shape) for one in layers)}")
+            raise BadTable(
+                f"{where}: the layers of RoBERTa differ in shape: {', '.join(str(one.shape) for one in layers)}"
+            )
         vectors["text"] = np.mean(layers, axis=0) if layer in (None, "mean") else layers[int(layer) - 1]
     for name in ("labels", "sentiments"):
         if not all(isinstance(one, int) and not isinstance(one, bool) for one in rows.get(name, ())):
@@ -281,7 +324,10 @@ def _speaker(value: Any, where: str) -> str | int:
     slots = np.asarray(value).tolist() if isinstance(value, list | tuple | np.ndarray) else []
     if sorted(slots, key=str) == [0] * (len(slots) - 1) + [1]:
         return slots.index(1)
-    raise BadTable(f"{where}: the speaker {str(value)[:80]!r} is neither M nor F, neither 0 nor 1 as text, nor a row of zeros with a single 1")
+    raise BadTable(
+        f"{where}: the speaker {str(value)[:80]!r} is neither M nor F, neither 0 nor 1 as text, nor a row of zeros with"
+        " a single 1"
+    )
 
 
 def _vectors(value: Any, where: str) -> NDArray[np.float64]:
@@ -291,7 +337,10 @@ def _vectors(value: Any, where: str) -> NDArray[np.float64]:
     except ValueError as error:
         raise BadTable(f"{where}: its rows differ in length") from error
     if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.shape[1]:
-        raise BadTable(f"{where} is an array of {values.dtype} of the shape {values.shape} instead of numbers [utterances, features]")
+        raise BadTable(
+            f"{where} is an array of {values.dtype} of the shape {values.shape} instead of numbers [utterances,"
+            " features]"
+        )
     return values.astype(np.float64)
 
 
@@ -300,7 +349,10 @@ def checked(file: FeatureFile) -> FeatureFile:
     if not file.conversations:
         raise BadTable("the file holds no dialogue")
     for modality, wrong in _of_other_length(file.conversations):
-        raise BadTable(f"dialogue {wrong.key!r}: {modality} has {wrong.vectors[modality].shape[1]} features, others have other numbers")
+        raise BadTable(
+            f"dialogue {wrong.key!r}: {modality} has {wrong.vectors[modality].shape[1]} features, others have other"
+            " numbers"
+        )
     return file
 
 

@@ -1,11 +1,15 @@
 """The pickles of MELD's own baseline (declare-lab/MELD, ``baseline/data_helpers.py``, and its README on pickle files).
 
-- ``text_glove_average_emotion.pkl``, ``text_glove_CNN_emotion.pkl``, ``audio_embeddings_feature_selection_emotion.pkl``: a dictionary for each of train,
-  val and test, ``<dialogue>_<utterance>`` → vector.
-- ``text_emotion.pkl``, ``audio_emotion.pkl``: the same by dialogue, with rows in the order of the utterances, padded to the longest dialogue.
-- ``data_emotion.p``: six entries, the first a list of dictionaries (``text, split, y, dialog, utterance``), the last label → index.
+- ``text_glove_average_emotion.pkl``, ``text_glove_CNN_emotion.pkl``,
+  ``audio_embeddings_feature_selection_emotion.pkl``: a dictionary for each of train, val and test,
+  ``<dialogue>_<utterance>`` → vector.
+- ``text_emotion.pkl``, ``audio_emotion.pkl``: the same by dialogue, with rows in the order of the utterances, padded to
+  the longest dialogue.
+- ``data_emotion.p``: six entries, the first a list of dictionaries (``text, split, y, dialog, utterance``), the last
+  label → index.
 
-The vectors come without anything else; labels and texts are those of ``data_emotion.p``. Speakers stand in none of them.
+The vectors come without anything else; labels and texts are those of ``data_emotion.p``. Speakers stand in none of
+them.
 """
 
 import re
@@ -32,7 +36,11 @@ _LEARNT = "made or chosen by models that MELD's authors trained on labels of the
 
 def is_one(content: Any) -> bool:
     """Whether a pickle holds three dictionaries, as MELD's features do."""
-    return isinstance(content, list | tuple) and len(content) == len(_SPLITS) and all(isinstance(one, dict) for one in content)
+    return (
+        isinstance(content, list | tuple)
+        and len(content) == len(_SPLITS)
+        and all(isinstance(one, dict) for one in content)
+    )
 
 
 def modality_of(file_name: str, wanted: str | None) -> str:
@@ -43,7 +51,10 @@ def modality_of(file_name: str, wanted: str | None) -> str:
     """
     name = wanted or file_name.partition("_")[0].lower()
     if name not in MODALITIES:
-        raise BadSettings(f"--modality: the file does not say of which modality its vectors are, nor does its name; {nearest(name, list(MODALITIES))}")
+        raise BadSettings(
+            "--modality: the file does not say of which modality its vectors are, nor does its name;"
+            f" {nearest(name, list(MODALITIES))}"
+        )
     return name
 
 
@@ -60,7 +71,8 @@ def read(content: Any, annotations: Any, file_name: str, wanted: str | None = No
         All utterances that ``annotations`` names; of those without a vector it says so.
 
     Raises:
-        BadTable: if one of the two has another structure, or there is a vector of an utterance or dialogue that is not in ``annotations``.
+        BadTable: if one of the two has another structure, or there is a vector of an utterance or dialogue that is not
+            in ``annotations``.
         BadSettings: if the modality is not told.
     """
     modality = modality_of(file_name, wanted)
@@ -73,11 +85,20 @@ def read(content: Any, annotations: Any, file_name: str, wanted: str | None = No
         dim = len(next(iter(vectors.values())))
         for dialogue, rows in sorted(annotated[split].items()):
             conversations.append(_conversation(split, dialogue, rows, modality, vectors, dim))
-    return checked(FeatureFile(LAYOUT, tuple(conversations), (), True, None, {} if file_name.startswith(_AVERAGES) else {modality: _LEARNT}))
+    return checked(
+        FeatureFile(
+            LAYOUT, tuple(conversations), (), True, None, {} if file_name.startswith(_AVERAGES) else {modality: _LEARNT}
+        )
+    )
 
 
 def _conversation(
-    split: str, dialogue: int, rows: Mapping[int, Mapping[str, Any]], modality: str, vectors: Mapping[tuple[int, int], Any], dim: int
+    split: str,
+    dialogue: int,
+    rows: Mapping[int, Mapping[str, Any]],
+    modality: str,
+    vectors: Mapping[tuple[int, int], Any],
+    dim: int,
 ) -> Conversation:
     turns = sorted(rows)
     values_ND = np.zeros((len(turns), dim))
@@ -101,7 +122,10 @@ def _conversation(
 def _annotated(content: Any) -> dict[str, dict[int, dict[int, Mapping[str, Any]]]]:
     """Split → dialogue → number of the utterance → its row of ``data_emotion.p``."""
     if not isinstance(content, list | tuple) or len(content) != _ENTRIES or not isinstance(content[0], list):
-        raise BadTable(f"--annotations: this is not data_emotion.p, which holds {_ENTRIES} entries, the first of them a list with a dictionary per utterance")
+        raise BadTable(
+            f"--annotations: this is not data_emotion.p, which holds {_ENTRIES} entries, the first of them a list with"
+            " a dictionary per utterance"
+        )
     found: dict[str, dict[int, dict[int, Mapping[str, Any]]]] = {split: defaultdict(dict) for split in _SPLITS.values()}
     classes = label_set("meld7").classes
     for number, row in enumerate(content[0]):
@@ -109,9 +133,14 @@ def _annotated(content: Any) -> dict[str, dict[int, dict[int, Mapping[str, Any]]
         if not isinstance(row, dict) or not row.keys() >= _FIELDS or not isinstance(row["text"], str):
             raise BadTable(f"{where} is no dictionary of {', '.join(sorted(_FIELDS))}")
         if row["y"] not in classes:
-            raise BadTable(f"{where} has the label {str(row['y'])[:40]!r}; in data_emotion.p they are {', '.join(classes)} (data_sentiment.p has others)")
+            raise BadTable(
+                f"{where} has the label {str(row['y'])[:40]!r}; in data_emotion.p they are {', '.join(classes)}"
+                " (data_sentiment.p has others)"
+            )
         if row["split"] not in _SPLITS:
-            raise BadTable(f"{where} is in the split {str(row['split'])[:40]!r}; in data_emotion.p they are {', '.join(_SPLITS)}")
+            raise BadTable(
+                f"{where} is in the split {str(row['split'])[:40]!r}; in data_emotion.p they are {', '.join(_SPLITS)}"
+            )
         dialogue, turn = _number(row["dialog"], where), _number(row["utterance"], where)
         if turn in found[_SPLITS[row["split"]]][dialogue]:
             raise BadTable(f"{where}: utterance {turn} of dialogue {dialogue} is twice in {row['split']}")
@@ -119,7 +148,9 @@ def _annotated(content: Any) -> dict[str, dict[int, dict[int, Mapping[str, Any]]
     return found
 
 
-def _by_utterance(split: str, table: Mapping[Any, Any], annotated: Mapping[int, Mapping[int, Any]]) -> dict[tuple[int, int], Any]:
+def _by_utterance(
+    split: str, table: Mapping[Any, Any], annotated: Mapping[int, Mapping[int, Any]]
+) -> dict[tuple[int, int], Any]:
     """Dialogue and utterance → vector of a split's dictionary, whichever of the two kinds it is."""
     found: dict[tuple[int, int], Any] = {}
     for key, value in table.items():
@@ -131,7 +162,9 @@ def _by_utterance(split: str, table: Mapping[Any, Any], annotated: Mapping[int, 
     return found
 
 
-def _vectors_of(where: str, key: Any, value: Any, annotated: Mapping[int, Mapping[int, Any]]) -> Iterator[tuple[tuple[int, int], Any]]:
+def _vectors_of(
+    where: str, key: Any, value: Any, annotated: Mapping[int, Mapping[int, Any]]
+) -> Iterator[tuple[tuple[int, int], Any]]:
     """The vectors under one key: one, or as many as the dialogue has utterances, behind which zeros may follow."""
     dialogue, _, turn = str(key).partition("_")
     number = _number(dialogue, where)
@@ -140,10 +173,15 @@ def _vectors_of(where: str, key: Any, value: Any, annotated: Mapping[int, Mappin
     except (TypeError, ValueError) as error:
         raise BadTable(f"{where} is no vector") from error
     if values.ndim != (1 if turn else 2) or not values.shape[-1]:
-        raise BadTable(f"{where} has the shape {values.shape} instead of {'one vector' if turn else 'a vector per utterance'}")
+        raise BadTable(
+            f"{where} has the shape {values.shape} instead of {'one vector' if turn else 'a vector per utterance'}"
+        )
     turns = sorted(annotated.get(number, ()))
     if not turns or (turn and _number(turn, where) not in turns):
-        raise BadTable(f"{where}: there is no such {'utterance' if turn else 'dialogue'} in data_emotion.p; are the two of one release?")
+        raise BadTable(
+            f"{where}: there is no such {'utterance' if turn else 'dialogue'} in data_emotion.p; are the two of one"
+            " release?"
+        )
     if turn:
         yield (number, _number(turn, where)), values
     elif len(values) < len(turns):

@@ -1,8 +1,10 @@
-"""Dialogues of files in circulation in the words of our corpora: ids, splits, speakers, emotions; and the other way round.
+"""Dialogues of files in circulation in the words of our corpora: ids, splits, speakers, emotions; and the other way
+round.
 
-IEMOCAP's dialogues are named (``Ses01F_impro01``). MELD's are numbered in one run: ``Dialogue_ID`` + 0, 1039 and 1153 for train, dev and test, so
-that the number tells dev from train, which MMGCN's file does not. EmoryNLP's are named by season, episode and scene (``4_4_11``); DailyDialog's are known
-by their speakers, ``0`` and ``1``. The order of the labels is that of :mod:`merc.corpora.engine.labels`.
+IEMOCAP's dialogues are named (``Ses01F_impro01``). MELD's are numbered in one run: ``Dialogue_ID`` + 0, 1039 and 1153
+for train, dev and test, so that the number tells dev from train, which MMGCN's file does not. EmoryNLP's are named by
+season, episode and scene (``4_4_11``); DailyDialog's are known by their speakers, ``0`` and ``1``. The order of the
+labels is that of :mod:`merc.corpora.engine.labels`.
 """
 
 import re
@@ -22,15 +24,23 @@ MELD_OFFSETS = {"train": 0, "dev": 1039, "test": 1153}
 SPEAKER_SLOTS = 9
 """Length of the speaker vectors of MELD's files; no dialogue of MELD has more speakers."""
 SENTIMENTS = ("neutral", "positive", "negative")
-"""In the order of the files; MELD's neutral emotion is always of neutral sentiment, its joy of positive, which tells whether a file keeps it."""
+"""In the order of the files; MELD's neutral emotion is always of neutral sentiment, its joy of positive, which tells
+whether a file keeps it.
+"""
 
-_LABEL_SETS = {"iemocap": ("iemocap6", "iemocap4"), "meld": ("meld7",), "emorynlp": ("emorynlp",), "dailydialog": ("dailydialog",)}
+_LABEL_SETS = {
+    "iemocap": ("iemocap6", "iemocap4"),
+    "meld": ("meld7",),
+    "emorynlp": ("emorynlp",),
+    "dailydialog": ("dailydialog",),
+}
 _SCENE = re.compile(r"[0-9]+_[0-9]+_[0-9]+")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def corpus_of(file: FeatureFile, label_set: str | None = None) -> str:
-    """``iemocap``, ``meld``, ``emorynlp`` or ``dailydialog``, by the ids of the dialogues and by the speakers; where they do not tell, that of ``label_set``.
+    """``iemocap``, ``meld``, ``emorynlp`` or ``dailydialog``, by the ids of the dialogues and by the speakers; where
+    they do not tell, that of ``label_set``.
 
     Raises:
         BadTable: if they are of none, or of several.
@@ -38,10 +48,13 @@ def corpus_of(file: FeatureFile, label_set: str | None = None) -> str:
     corpora = [*_fitting(file), *(corpus for corpus in text_corpora.SOURCES if label_set in _LABEL_SETS[corpus])]
     if corpora:
         return corpora[0]
-    strange = next(one.key for one in file.conversations if not isinstance(one.key, str) or not re.match("Ses", one.key))
+    strange = next(
+        one.key for one in file.conversations if not isinstance(one.key, str) or not re.match("Ses", one.key)
+    )
     raise BadTable(
-        f"the dialogue {strange!r} is of no corpus that is known here: IEMOCAP's are named as Ses01F_impro01, MELD's are numbered, EmoryNLP's are named as "
-        "4_4_11 (season, episode, scene), DailyDialog's have the speakers 0 and 1; --label-set emorynlp or dailydialog says that it is of those"
+        f"the dialogue {strange!r} is of no corpus that is known here: IEMOCAP's are named as Ses01F_impro01, MELD's"
+        " are numbered, EmoryNLP's are named as 4_4_11 (season, episode, scene), DailyDialog's have the speakers 0 and"
+        " 1; --label-set emorynlp or dailydialog says that it is of those"
     )
 
 
@@ -61,7 +74,8 @@ def _fitting(file: FeatureFile) -> Iterator[str]:
 
 
 def label_set_of(file: FeatureFile, corpus: str, wanted: str | None) -> LabelSet:
-    """The label set of a file: the one that is wanted, else by the corpus; of IEMOCAP ``iemocap4`` if no label is above 3.
+    """The label set of a file: the one that is wanted, else by the corpus; of IEMOCAP ``iemocap4`` if no label is above
+    3.
 
     Raises:
         BadSettings: if the wanted one is not the corpus's.
@@ -78,7 +92,8 @@ def label_set_of(file: FeatureFile, corpus: str, wanted: str | None) -> LabelSet
         strange = [label for label in one.labels if not 0 <= label < len(labels.classes)]
         if strange:
             raise BadTable(
-                f"dialogue {one.key!r}: label {strange[0]} is outside of {name}, which has 0 to {len(labels.classes) - 1}: {', '.join(labels.classes)}"
+                f"dialogue {one.key!r}: label {strange[0]} is outside of {name}, which has 0 to"
+                f" {len(labels.classes) - 1}: {', '.join(labels.classes)}"
             )
     return labels
 
@@ -89,7 +104,8 @@ def splits_of(file: FeatureFile, corpus: str, validation: str, seed: int) -> lis
     Args:
         file: says which are test; and which are dev, if it can.
         corpus: see :func:`corpus_of`.
-        validation: of IEMOCAP, which of the training dialogues are dev where the file does not say: ``val12``, ``random20`` or ``none``.
+        validation: of IEMOCAP, which of the training dialogues are dev where the file does not say: ``val12``,
+            ``random20`` or ``none``.
         seed: of ``random20``.
 
     Raises:
@@ -111,8 +127,8 @@ def _meld_split(one: Conversation, has_dev: bool) -> str:
         raise BadTable(f"the dialogue {number} is of no split: MELD's are numbered from 0 on")
     if one.split != ("train" if split == "dev" and not has_dev else split):
         raise BadTable(
-            f"dialogue {number} is in {one.split}, but that number is of {split}: MELD's are numbered from {MELD_OFFSETS['train']}, "
-            f"{MELD_OFFSETS['dev']} and {MELD_OFFSETS['test']} on"
+            f"dialogue {number} is in {one.split}, but that number is of {split}: MELD's are numbered from"
+            f" {MELD_OFFSETS['train']}, {MELD_OFFSETS['dev']} and {MELD_OFFSETS['test']} on"
         )
     return split
 
@@ -125,7 +141,9 @@ def dialogue_of(one: Conversation, split: str, labels: LabelSet, corpus: str) ->
     """
     name = f"dia{int(one.key) - MELD_OFFSETS[split]}" if corpus == "meld" else str(one.key)
     if not _PLAIN_NAME.fullmatch(name):
-        raise BadTable(f"the id of a dialogue is {name[:80]!r}; letters, digits, dots, dashes and underscores are expected")
+        raise BadTable(
+            f"the id of a dialogue is {name[:80]!r}; letters, digits, dots, dashes and underscores are expected"
+        )
     sentiments = [SENTIMENTS[index] for index in one.sentiments] or [""] * len(one.labels)
     return Dialogue(
         split=split,
@@ -141,13 +159,17 @@ def dialogue_of(one: Conversation, split: str, labels: LabelSet, corpus: str) ->
                 start_seconds=0.0,
                 end_seconds=0.0,
             )
-            for position, (speaker, sentence, label, sentiment) in enumerate(zip(one.speakers, one.sentences, one.labels, sentiments, strict=True))
+            for position, (speaker, sentence, label, sentiment) in enumerate(
+                zip(one.speakers, one.sentences, one.labels, sentiments, strict=True)
+            )
         ),
     )
 
 
 def _utterance_name(one: Conversation, dialogue: str, position: int) -> str:
-    """The corpus's own id, of which MELD's files hold the number; ``<dialogue>_turn<position>`` where the file has none."""
+    """The corpus's own id, of which MELD's files hold the number; ``<dialogue>_turn<position>`` where the file has
+    none.
+    """
     if not one.ids:
         return f"{dialogue}_turn{position}"
     name = str(one.ids[position])
@@ -168,7 +190,11 @@ def without_other_sentiments(file: FeatureFile) -> FeatureFile:
     """The file without its sentiments if they are not those of :data:`SENTIMENTS`."""
     neutral, joy = (meld.EMOTIONS.index(name) for name in ("neutral", "joy"))
     known = {neutral: 0, joy: 1}
-    pairs = [(label, sentiment) for one in file.conversations for label, sentiment in zip(one.labels, one.sentiments, strict=False)]
+    pairs = [
+        (label, sentiment)
+        for one in file.conversations
+        for label, sentiment in zip(one.labels, one.sentiments, strict=False)
+    ]
     if all(0 <= sentiment < len(SENTIMENTS) and known.get(label, sentiment) == sentiment for label, sentiment in pairs):
         return file
     return replace(file, conversations=tuple(replace(one, sentiments=()) for one in file.conversations))
@@ -186,19 +212,27 @@ def deviations(dialogues: Sequence[Dialogue], corpus: str, labels: LabelSet, val
     if corpus == "meld":
         expected = meld.EXPECTED
         return list(
-            _differences(dialogues, {split: one.dialogues for split, one in expected.items()}, {split: one.emotions for split, one in expected.items()})
+            _differences(
+                dialogues,
+                {split: one.dialogues for split, one in expected.items()},
+                {split: one.emotions for split, one in expected.items()},
+            )
         )
     if corpus != "iemocap":
         return list(_differences(dialogues, text_corpora.DIALOGUES[corpus], text_corpora.EMOTIONS[corpus]))
     if validation == "file":
         dialogues = [replace(one, split="train") if one.split == "dev" else one for one in dialogues]
         validation = "none"
-    config = iemocap.Iemocap.Config.model_validate({"reader": "iemocap", "label_set": labels.name, "validation": validation})
+    config = iemocap.Iemocap.Config.model_validate(
+        {"reader": "iemocap", "label_set": labels.name, "validation": validation}
+    )
     counts = iemocap.by_split(dialogues, config, set(SPLITS), train_whole=True)
     return [f"{what}: {expected} in the benchmark, {met} here" for what, expected, met in counts if expected != met]
 
 
-def _differences(dialogues: Sequence[Dialogue], sizes: Mapping[str, int], emotions: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+def _differences(
+    dialogues: Sequence[Dialogue], sizes: Mapping[str, int], emotions: Mapping[str, Mapping[str, int]]
+) -> Iterator[str]:
     for split, counts in emotions.items():
         there = [one for one in dialogues if one.split == split]
         found = Counter(utterance.emotion for one in there for utterance in one.utterances)

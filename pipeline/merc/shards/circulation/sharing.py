@@ -1,4 +1,6 @@
-"""Shards to the Hugging Face hub and back: only what keeps its contract goes up, and only that is put in place of what is here."""
+"""Shards to the Hugging Face hub and back: only what keeps its contract goes up, and only that is put in place of what
+is here.
+"""
 
 import re
 from pathlib import Path
@@ -46,12 +48,16 @@ def question(info: dict[str, Any], folder: Path, *, public: bool) -> str:
     if not info.get("transcripts", True):
         return f"{said} Do you have that leave, for all who will see the repository?"
     if public:
-        raise BadSettings(f"{said} They are not pushed to a public repository. Give --no-text to leave the transcripts out, or --private")
+        raise BadSettings(
+            f"{said} They are not pushed to a public repository. Give --no-text to leave the transcripts out, or"
+            " --private"
+        )
     return f"{said} May all who will see the private repository have this corpus?"
 
 
 def without_transcripts(folder: Path, scratch: Path, config: Config) -> Path:
-    """Shards without transcripts, in a folder below ``scratch``: equal shards give equal files, so that an interrupted push of them is resumed.
+    """Shards without transcripts, in a folder below ``scratch``: equal shards give equal files, so that an interrupted
+    push of them is resumed.
 
     Raises:
         BadTable: if something is wrong with those in ``folder``.
@@ -67,7 +73,8 @@ def push(folder: Path, repository: exchange.Repository, *, private: bool | None)
     Args:
         folder: of the shards. Other files in it stay where they are.
         repository: of the hub.
-        private: see :func:`merc.exchange.push`. Shards that must not be passed on never go to a public repository while they have transcripts.
+        private: see :func:`merc.exchange.push`. Shards that must not be passed on never go to a public repository while
+            they have transcripts.
 
     Raises:
         BadTable: if there are no shards, or something is wrong with them, or they have no card.
@@ -76,15 +83,26 @@ def push(folder: Path, repository: exchange.Repository, *, private: bool | None)
     info = reader.info(folder)
     _check(folder, str(folder), "nothing was pushed")
     if not (folder / "README.md").is_file():
-        raise BadTable(f"{folder}: there is no dataset card README.md; merc-extract, or merc-shards select, writes one. Nothing was pushed")
-    paths = [*(folder / name for name in _RECORDS), *(path for table in TABLES for path in (folder / table).glob("*.parquet"))]
+        raise BadTable(
+            f"{folder}: there is no dataset card README.md; merc-extract, or merc-shards select, writes one. Nothing"
+            " was pushed"
+        )
+    paths = [
+        *(folder / name for name in _RECORDS),
+        *(path for table in TABLES for path in (folder / table).glob("*.parquet")),
+    ]
     content = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
     never_public = not info.get("redistribution") and bool(info.get("transcripts", True))
-    message = f"{info['corpus']}: shards of merc-pipeline {info['versions'].get('merc-pipeline', '')}, fingerprint {info['fingerprint'][:16]}"
+    message = (
+        f"{info['corpus']}: shards of merc-pipeline {info['versions'].get('merc-pipeline', '')}, fingerprint"
+        f" {info['fingerprint'][:16]}"
+    )
     return exchange.push(repository, content, is_ours, message, private=private, never_public=never_public)
 
 
-def pull(repository: exchange.Repository, target: Path, revision: str | None, *, overwrite: bool, wait: bool) -> tuple[exchange.Exchanged, Report]:
+def pull(
+    repository: exchange.Repository, target: Path, revision: str | None, *, overwrite: bool, wait: bool
+) -> tuple[exchange.Exchanged, Report]:
     """Downloads shards, checks them as ``merc-shards validate`` does, and puts them into place.
 
     Args:

@@ -1,11 +1,13 @@
 """Reading pickles from strangers: builtin containers and numpy arrays, and nothing that the file says to run.
 
-A pickle is a program: it names functions, and loading it calls them. Here every name leads to a stand-in of this file or is refused. Not even
-numpy's own functions are reached, because numpy trusts the state that it is given: an array whose dtype was tampered with reads and frees
-memory at addresses of the file's choice. The stand-ins keep what they were given, check it, and build arrays of plain numbers and strings.
+A pickle is a program: it names functions, and loading it calls them. Here every name leads to a stand-in of this file
+or is refused. Not even numpy's own functions are reached, because numpy trusts the state that it is given: an array
+whose dtype was tampered with reads and frees memory at addresses of the file's choice. The stand-ins keep what they
+were given, check it, and build arrays of plain numbers and strings.
 
-A file can still be made to ask for more memory or time than there is, or, by a tuple nested a million deep that is the key of a dictionary, to end the
-process that reads it. So a process of its own reads it, with limits, and gives back only what is plain, flat and not larger than a corpus can be.
+A file can still be made to ask for more memory or time than there is, or, by a tuple nested a million deep that is the
+key of a dictionary, to end the process that reads it. So a process of its own reads it, with limits, and gives back
+only what is plain, flat and not larger than a corpus can be.
 """
 
 import math
@@ -46,7 +48,8 @@ def load(path: Path) -> Any:
     Args and Returns: those of :func:`load_here`.
 
     Raises:
-        BadTable: as :func:`load_here`; and if the process was ended by what it read, or needed more than ten minutes or the memory of ten such files.
+        BadTable: as :func:`load_here`; and if the process was ended by what it read, or needed more than ten minutes or
+            the memory of ten such files.
     """
     if not path.is_file():  # a named pipe, say, which would be waited for
         raise BadTable(f"{path}: {'no regular file' if path.exists() else 'there is no such file'}")
@@ -75,12 +78,13 @@ def load_here(path: Path) -> Any:
         path: the file.
 
     Returns:
-        Its content, of nothing but None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset and numpy arrays without objects. Ordered
-        and default dictionaries are plain ones, numpy scalars are numbers, arrays of objects are lists.
+        Its content, of nothing but None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset and numpy
+        arrays without objects. Ordered and default dictionaries are plain ones, numpy scalars are numbers, arrays of
+        objects are lists.
 
     Raises:
-        BadTable: if it cannot be opened, is cut off or no pickle, or names anything else, which the message says; or if it is nested deeper, holds more,
-            or has other keys than features in circulation do.
+        BadTable: if it cannot be opened, is cut off or no pickle, or names anything else, which the message says; or if
+            it is nested deeper, holds more, or has other keys than features in circulation do.
     """
     try:
         with path.open("rb") as file:
@@ -92,8 +96,20 @@ def load_here(path: Path) -> Any:
     except _Refused as error:
         raise BadTable(f"{path}: refused: {error}. {_ADVICE}") from error
     # All that the unpickler, and the building of an object from impossible parts, answer a damaged file with.
-    except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
-        raise BadTable(f"{path}: not a pickle, or a damaged one: {stand_in(path) or f'{type(error).__name__}: {error}'}") from error
+    except (
+        pickle.UnpicklingError,
+        ArithmeticError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise BadTable(
+            f"{path}: not a pickle, or a damaged one: {stand_in(path) or f'{type(error).__name__}: {error}'}"
+        ) from error
 
 
 class _Refused(Exception):
@@ -108,11 +124,15 @@ class _Unpickler(pickle.Unpickler):
         return stand_in
 
     def persistent_load(self, pid: Any) -> Any:
-        raise _Refused(f"it refers to something outside of the file, {str(pid)[:80]!r}, as files written by torch.save do")
+        raise _Refused(
+            f"it refers to something outside of the file, {str(pid)[:80]!r}, as files written by torch.save do"
+        )
 
 
 class _StandIn:
-    """What a name leads to: the file may call it, but not give it a state, by which it would change it for all files to come."""
+    """What a name leads to: the file may call it, but not give it a state, by which it would change it for all files to
+    come.
+    """
 
     __slots__ = ("_function",)
 
@@ -232,19 +252,27 @@ _ADMITTED: dict[tuple[str, str], _StandIn] = {
     **{(f"{core}.multiarray", "scalar"): _StandIn(_scalar) for core in _NUMPY_CORES},
     **{(f"{core}.numeric", "_frombuffer"): _StandIn(_frombuffer) for core in _NUMPY_CORES},
     # Python 3 and 2.
-    **{(builtins, kind.__name__): _StandIn(kind) for builtins in _BUILTINS for kind in (list, tuple, dict, set, frozenset)},
+    **{
+        (builtins, kind.__name__): _StandIn(kind)
+        for builtins in _BUILTINS
+        for kind in (list, tuple, dict, set, frozenset)
+    },
     **{(builtins, name): _StandIn(_bytes) for builtins in _BUILTINS for name in ("bytes", "bytearray")},
 }
 
 
 class _Measure:
-    """Depth and size of plain containers; what is shared counts each time, since whoever goes through it meets it each time."""
+    """Depth and size of plain containers; what is shared counts each time, since whoever goes through it meets it each
+    time.
+    """
 
     def __init__(self) -> None:
         self._sizes: dict[int, int] = {}  # 0: being measured
 
     def check(self, value: Any) -> None:
-        """Raises ``_Refused`` if ``value`` is too deep, too large, holds itself, or has a key that is neither text, a number nor a short tuple of these."""
+        """Raises ``_Refused`` if ``value`` is too deep, too large, holds itself, or has a key that is neither text, a
+        number nor a short tuple of these.
+        """
         if self._size(value, 0) > _MOST_PARTS:
             raise _Refused(f"it unfolds to more than {_MOST_PARTS} parts")
 
@@ -273,7 +301,9 @@ def _check_key(key: Any) -> None:
 
 
 def _resolved(value: Any, done: dict[int, Any]) -> Any:
-    """``value`` with arrays in place of their stand-ins; ``done`` holds what was resolved by its id, so that shared parts stay shared."""
+    """``value`` with arrays in place of their stand-ins; ``done`` holds what was resolved by its id, so that shared
+    parts stay shared.
+    """
     if isinstance(value, _Array):
         return value.values if isinstance(value.values, np.ndarray) else _resolved(value.values, done)
     if not isinstance(value, list | tuple | dict | set | frozenset):

@@ -20,7 +20,8 @@ def vectors_of(column: pa.ChunkedArray | pa.Array) -> tuple[NDArray[np.float32],
         column: list of fixed-size lists of float32, one entry per dialogue.
 
     Returns:
-        values: float32 [N, D], utterances of all dialogues in order; read-only, without a copy if the column is one chunk.
+        values: float32 [N, D], utterances of all dialogues in order; read-only, without a copy if the column is one
+        chunk.
         offsets: int64 [dialogues + 1]; dialogue i holds ``values[offsets[i] : offsets[i + 1]]``.
 
     Raises:
@@ -64,11 +65,16 @@ class DecodedGroup:
                 raise BadTable(f"{where}, column {name}: {error}") from error
             if not np.array_equal(offsets, self.offsets):
                 wrong = int(np.flatnonzero(np.diff(offsets) != lengths)[0])
-                raise BadTable(f"{where}: row {wrong} has {lengths[wrong]} utterances and {np.diff(offsets)[wrong]} entries in {name}")
+                raise BadTable(
+                    f"{where}: row {wrong} has {lengths[wrong]} utterances and {np.diff(offsets)[wrong]} entries in"
+                    f" {name}"
+                )
             self.lists[name] = values
 
     def row(self, index: int, columns: Sequence[str]) -> dict[str, Any]:
-        """One dialogue of T utterances: float32 [T, D] and [T] arrays (views of the row group), lists of T strings, strings and numbers."""
+        """One dialogue of T utterances: float32 [T, D] and [T] arrays (views of the row group), lists of T strings,
+        strings and numbers.
+        """
         span = slice(self.offsets[index], self.offsets[index + 1])
         return {name: self.lists[name][span] if name in self.lists else self.scalars[name][index] for name in columns}
 
@@ -80,8 +86,9 @@ def padded(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         rows: see :meth:`DecodedGroup.row`, ``n_utterances`` among the columns.
 
     Returns:
-        The same columns: vectors float32 [B, T, D] and numbers and flags [B, T], padded with zeros, ``emotion_index`` with -1; a list of B entries
-        where there are strings; numbers of a dialogue int64 [B]. In addition ``mask``, bool [B, T], true where there is an utterance.
+        The same columns: vectors float32 [B, T, D] and numbers and flags [B, T], padded with zeros, ``emotion_index``
+        with -1; a list of B entries where there are strings; numbers of a dialogue int64 [B]. In addition ``mask``,
+        bool [B, T], true where there is an utterance.
     """
     lengths_B = np.array([row[LENGTH] for row in rows], dtype=np.int64)
     longest = int(lengths_B.max())
@@ -92,7 +99,9 @@ def padded(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             for index, row in enumerate(rows):
                 batch[name][index, : lengths_B[index]] = row[name]
         else:
-            batch[name] = np.array([row[name] for row in rows]) if isinstance(first, int) else [row[name] for row in rows]
+            batch[name] = (
+                np.array([row[name] for row in rows]) if isinstance(first, int) else [row[name] for row in rows]
+            )
     batch["mask"] = np.arange(longest) < lengths_B[:, None]
     return batch
 
@@ -110,7 +119,11 @@ def _inner(column: pa.ListArray) -> tuple[pa.Array, NDArray[np.int64]]:
 
 
 def _holds_vectors(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) and pa.types.is_fixed_size_list(kind.value_type) and kind.value_type.value_type == pa.float32())
+    return bool(
+        pa.types.is_list(kind)
+        and pa.types.is_fixed_size_list(kind.value_type)
+        and kind.value_type.value_type == pa.float32()
+    )
 
 
 def _values(column: pa.ListArray) -> tuple[NDArray[Any] | list[str], NDArray[np.int64]]:

@@ -14,7 +14,8 @@ def plan_files(bytes_per_dialogue: Sequence[int], max_file_bytes: int) -> list[t
 
     Args:
         bytes_per_dialogue: size of each in memory, an upper bound of what it takes on disk.
-        max_file_bytes: a file ends before the dialogue that would exceed this; one that exceeds it alone has a file of its own.
+        max_file_bytes: a file ends before the dialogue that would exceed this; one that exceeds it alone has a file of
+            its own.
 
     Returns:
         Half-open spans of dialogues. Known before anything is written, since a file's name holds the number of files.
@@ -36,7 +37,9 @@ def plan_files(bytes_per_dialogue: Sequence[int], max_file_bytes: int) -> list[t
 
 
 def row_bytes(table: pa.Table, dims: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Bytes in memory of each utterance of the manifest ``table``, perhaps with columns of an audit, in a shard whose vectors have the lengths ``dims``."""
+    """Bytes in memory of each utterance of the manifest ``table``, perhaps with columns of an audit, in a shard whose
+    vectors have the lengths ``dims``.
+    """
     size_N = np.full(table.num_rows, sum(4 * dim + 1 for dim in dims), dtype=np.int64)
     for _, source, kind in per_utterance(transcripts=True, quality=quality_columns(table.column_names)):
         if pa.types.is_string(kind):

@@ -31,7 +31,9 @@ class ShardFile:
     metadata: parquet.FileMetaData
     schema: pa.Schema
 
-    def read(self, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None, *, threads: bool = True) -> pa.Table:
+    def read(
+        self, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None, *, threads: bool = True
+    ) -> pa.Table:
         """Rows of the file, from a memory map.
 
         Args:
@@ -54,7 +56,10 @@ class ShardFile:
 
     def _check_identity(self) -> None:
         if _identity(self.path) != self.identity:
-            raise BadTable(f"{self.path}: another file took its place since it was opened; open the shards again, so that two versions are not mixed")
+            raise BadTable(
+                f"{self.path}: another file took its place since it was opened; open the shards again, so that two"
+                " versions are not mixed"
+            )
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raises ``BadTable`` if the file lacks one of ``columns``; the message gives the nearest name."""
@@ -63,8 +68,12 @@ class ShardFile:
                 raise BadTable(f"{self.path}: no column {name!r}; {nearest(name, self.schema.names)}")
 
     def groups_that_may_hold(self, column: str, value: str) -> Iterator[int]:
-        """Row groups whose smallest and largest ``column`` enclose ``value``, or are not known; the column is one of strings without lists."""
-        position = self.schema.names.index(column)  # the columns before it are no lists either, so that each is one Parquet leaf
+        """Row groups whose smallest and largest ``column`` enclose ``value``, or are not known; the column is one of
+        strings without lists.
+        """
+        position = self.schema.names.index(
+            column
+        )  # the columns before it are no lists either, so that each is one Parquet leaf
         for group in range(self.metadata.num_row_groups):
             statistics = self.metadata.row_group(group).column(position).statistics
             if statistics is None or not statistics.has_min_max or statistics.min <= value <= statistics.max:
@@ -96,14 +105,24 @@ def find(root: Path, split: str) -> list[Path]:
     """The files of a split, in order; none if ``split`` is not the name of one.
 
     Raises:
-        BadTable: if one of those that the names count (``train-00000-of-00002.parquet``) is missing, or there are others.
+        BadTable: if one of those that the names count (``train-00000-of-00002.parquet``) is missing, or there are
+            others.
     """
     paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet")) if split in SPLITS else []
     if paths:
         counted = re.search(r"-of-(\d+)$", paths[0].stem)
-        wanted = [file_name(split, index, int(counted.group(1))) for index in range(int(counted.group(1)))] if counted else []
+        wanted = (
+            [file_name(split, index, int(counted.group(1))) for index in range(int(counted.group(1)))]
+            if counted
+            else []
+        )
         there = [path.name for path in paths]
         if there != wanted:
-            missing, strange = (", ".join(sorted(names)) or "none" for names in ({*wanted} - {*there}, {*there} - {*wanted}))
-            raise BadTable(f"{paths[0].parent}: going by {there[0]}, files of {split} are missing: {missing}; and some are of another making: {strange}")
+            missing, strange = (
+                ", ".join(sorted(names)) or "none" for names in ({*wanted} - {*there}, {*there} - {*wanted})
+            )
+            raise BadTable(
+                f"{paths[0].parent}: going by {there[0]}, files of {split} are missing: {missing}; and some are of"
+                f" another making: {strange}"
+            )
     return paths

@@ -71,7 +71,9 @@ class Info(BaseModel):
     def _agrees_with_itself(self) -> "Info":
         wanted = set(self.modalities)
         if not wanted <= set(MODALITIES) or set(self.dims) != wanted or set(self.encoders) != wanted:
-            raise ValueError(f"modalities {self.modalities}, dims of {sorted(self.dims)}, encoders of {sorted(self.encoders)}")
+            raise ValueError(
+                f"modalities {self.modalities}, dims of {sorted(self.dims)}, encoders of {sorted(self.encoders)}"
+            )
         if not set(self.splits) <= set(SPLITS) or not set(self.splits) <= set(self.counts):
             raise ValueError(f"splits {self.splits}, counts of {sorted(self.counts)}")
         if len(set(self.classes)) != len(self.classes):
@@ -79,7 +81,9 @@ class Info(BaseModel):
         for split in self.splits:
             counts = self.counts[split]
             if not set(self.classes) <= set(counts.labels) or not wanted <= set(counts.present):
-                raise ValueError(f"counts of {split} lack a class or a modality: {sorted(counts.labels)}, {sorted(counts.present)}")
+                raise ValueError(
+                    f"counts of {split} lack a class or a modality: {sorted(counts.labels)}, {sorted(counts.present)}"
+                )
         return self
 
 

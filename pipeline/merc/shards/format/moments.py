@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 class RunningMoments:
     """Mean and standard deviation per feature, in float64, over pieces of vectors.
 
-    Pieces are merged by their means and sums of squared deviations (Chan, Golub, LeVeque 1983, equation 2.1), which keeps the
-    digits that the difference of two large sums of squares loses.
+    Pieces are merged by their means and sums of squared deviations (Chan, Golub, LeVeque 1983, equation 2.1), which
+    keeps the digits that the difference of two large sums of squares loses.
 
     Args:
         dim: length of the vectors.

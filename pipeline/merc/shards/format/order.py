@@ -38,7 +38,8 @@ class Part:
                 raise BadSettings(f"{name} {index} of {count}; valid: 0 to {count - 1}")
 
     def span(self, total: int) -> tuple[int, int]:
-        """Half-open positions among ``total``. Ranks differ by one dialogue at most, so do the workers of a rank; none has more than one before it.
+        """Half-open positions among ``total``. Ranks differ by one dialogue at most, so do the workers of a rank; none
+        has more than one before it.
 
         Example:
             >>> [Part(rank=rank, ranks=2, worker=worker, workers=2).span(9) for rank in (0, 1) for worker in (0, 1)]
@@ -55,15 +56,18 @@ def _span(total: int, part: int, parts: int) -> tuple[int, int]:
     return start, start + size + (part < more)
 
 
-def windows(rows_per_group: Sequence[int], span: tuple[int, int], seed: int | None, groups_per_window: int) -> Iterator[NDArray[np.int64]]:
+def windows(
+    rows_per_group: Sequence[int], span: tuple[int, int], seed: int | None, groups_per_window: int
+) -> Iterator[NDArray[np.int64]]:
     """The dialogues at the positions ``span`` of an order, window by window.
 
     Args:
         rows_per_group: dialogues of each row group, in the order of the files.
         span: half-open; what lies before it costs nothing.
-        seed: None: the order of the files, and each row group is a window. Otherwise the row groups are shuffled, and the dialogues of each
-            ``groups_per_window`` of them. As long as row groups are of one size, every dialogue is equally likely at every position; but those of one
-            row group stay within one window. A split of no more than ``groups_per_window`` row groups is shuffled as a whole.
+        seed: None: the order of the files, and each row group is a window. Otherwise the row groups are shuffled, and
+            the dialogues of each ``groups_per_window`` of them. As long as row groups are of one size, every dialogue
+            is equally likely at every position; but those of one row group stay within one window. A split of no more
+            than ``groups_per_window`` row groups is shuffled as a whole.
         groups_per_window: how many row groups are in memory together.
 
     Yields:
@@ -74,14 +78,21 @@ def windows(rows_per_group: Sequence[int], span: tuple[int, int], seed: int | No
     """
     if groups_per_window < 1 or (seed is not None and seed < 0):
         raise BadSettings(f"a seed of {seed} and windows of {groups_per_window} row groups; valid: from 0, and from 1")
-    groups = np.arange(len(rows_per_group)) if seed is None else np.random.default_rng(seed).permutation(len(rows_per_group))
+    groups = (
+        np.arange(len(rows_per_group)) if seed is None else np.random.default_rng(seed).permutation(len(rows_per_group))
+    )
     width = 1 if seed is None else groups_per_window
     low = 0
     for number, first in enumerate(range(0, len(groups), width), start=1):
         together = groups[first : first + width]
         high = low + sum(rows_per_group[group] for group in together)
         if low < span[1] and high > span[0]:
-            picks_R2 = np.concatenate([np.stack([np.full(rows_per_group[group], group), np.arange(rows_per_group[group])], axis=1) for group in together])
+            picks_R2 = np.concatenate(
+                [
+                    np.stack([np.full(rows_per_group[group], group), np.arange(rows_per_group[group])], axis=1)
+                    for group in together
+                ]
+            )
             if seed is not None:
                 # A generator of its own for every window, so that those before the span need not be drawn.
                 picks_R2 = np.random.default_rng([seed, number]).permutation(picks_R2)

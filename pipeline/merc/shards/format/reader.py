@@ -6,7 +6,7 @@
             batch["text"], batch["text_present"], batch["emotion_index"], batch["mask"]  # [B, T, D] and three times [B, T]
 
 Torch's ``DataLoader`` reads the same through :mod:`merc.shards.torch_batches`.
-"""
+"""  # noqa: E501
 
 import difflib
 from collections import deque
@@ -53,7 +53,10 @@ def info_of(layout: Layout) -> dict[str, Any]:
         close = difflib.get_close_matches(layout.dataset, there, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
         known = f"{layout.out} has shards of {', '.join(there)}{hint}" if there else f"{layout.out} has none at all."
-        raise RawDataMissing(f"there are no shards of {layout.dataset!r}, and {known} This makes them:\n  merc-extract --dataset {layout.dataset}")
+        raise RawDataMissing(
+            f"there are no shards of {layout.dataset!r}, and {known} This makes them:\n  merc-extract --dataset"
+            f" {layout.dataset}"
+        )
     return info(layout.shards)
 
 
@@ -66,9 +69,12 @@ def read_split(root: Path, split: str, columns: Sequence[str] | None = None) -> 
         columns: only these; None for all.
 
     Raises:
-        BadTable: if there is no such split or column, or a file is missing, damaged, or no shard of this schema version.
+        BadTable: if there is no such split or column, or a file is missing, damaged, or no shard of this schema
+            version.
     """
-    return pa.concat_tables([with_equal_lists(without_nulls(file.read(columns), file.path), file.path) for file in _open(root, split)])
+    return pa.concat_tables(
+        [with_equal_lists(without_nulls(file.read(columns), file.path), file.path) for file in _open(root, split)]
+    )
 
 
 def row_groups(root: Path, split: str, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -96,15 +102,24 @@ def dialogue(root: Path, dialogue_id: str, columns: Sequence[str] | None = None)
             ids = file.read(["dialogue_id"], [group])["dialogue_id"].to_pylist()
             if dialogue_id in ids:
                 return file.read(columns, [group]).slice(ids.index(dialogue_id), 1)
-    known = [one for path in paths for one in without_nulls(shard_files.open_shard(path).read(["dialogue_id"]), path)["dialogue_id"].to_pylist()]
-    close = nearest(dialogue_id, known) if len(known) <= 20 else nearest(dialogue_id, known).partition("valid:")[0] + f"there are {len(known)} in {split}"
+    known = [
+        one
+        for path in paths
+        for one in without_nulls(shard_files.open_shard(path).read(["dialogue_id"]), path)["dialogue_id"].to_pylist()
+    ]
+    close = (
+        nearest(dialogue_id, known)
+        if len(known) <= 20
+        else nearest(dialogue_id, known).partition("valid:")[0] + f"there are {len(known)} in {split}"
+    )
     raise BadTable(f"{root}: no dialogue {dialogue_id!r}; {close}")
 
 
 class Dialogues:
     """A split, dialogue by dialogue or in padded batches, however large it is.
 
-    Row groups are decoded by threads a little ahead of their use: ``threads`` + 1 of them are in memory, while shuffling ``threads`` + ``window``.
+    Row groups are decoded by threads a little ahead of their use: ``threads`` + 1 of them are in memory, while
+    shuffling ``threads`` + ``window``.
 
     Args:
         root: folder of the shards.
@@ -114,11 +129,14 @@ class Dialogues:
         threads: how many decode.
 
     Raises:
-        BadTable: if there is no such split or column, or a file is missing, damaged, no shard of this schema version, or has other columns than the first.
+        BadTable: if there is no such split or column, or a file is missing, damaged, no shard of this schema version,
+            or has other columns than the first.
         BadSettings: if ``threads`` is below 1.
     """
 
-    def __init__(self, root: Path, split: str, columns: Sequence[str] | None = None, *, window: int = 8, threads: int = 4) -> None:
+    def __init__(
+        self, root: Path, split: str, columns: Sequence[str] | None = None, *, window: int = 8, threads: int = 4
+    ) -> None:
         if threads < 1:
             raise BadSettings(f"{threads} threads; valid: from 1")
         self.files = _open(root, split)
@@ -139,13 +157,15 @@ class Dialogues:
         """Dialogues, one after another.
 
         Args:
-            seed: shuffles, the same order for the same seed; take another for every epoch. None: the order of the files.
+            seed: shuffles, the same order for the same seed; take another for every epoch. None: the order of the
+                files.
             part: of which rank and worker; with the same seed, all of them together read every dialogue once.
             start: how many dialogues of this part to pass over, to go on where another run stopped; they are not read.
 
         Yields:
-            Column → value, for a dialogue of T utterances: float32 [T, D] for vectors, arrays [T] for numbers and flags (NaN where null), lists of T
-            strings, a string or a number. Arrays are read-only views of a whole row group: copy what is kept for long.
+            Column → value, for a dialogue of T utterances: float32 [T, D] for vectors, arrays [T] for numbers and flags
+            (NaN where null), lists of T strings, a string or a number. Arrays are read-only views of a whole row group:
+            copy what is kept for long.
 
         Raises:
             BadSettings: if ``seed`` or ``start`` is negative.
@@ -153,7 +173,9 @@ class Dialogues:
         """
         return self._iterate(self.columns, seed, part, start)
 
-    def batches(self, size: int, *, seed: int | None = None, part: Part = _WHOLE, start: int = 0) -> Iterator[dict[str, Any]]:
+    def batches(
+        self, size: int, *, seed: int | None = None, part: Part = _WHOLE, start: int = 0
+    ) -> Iterator[dict[str, Any]]:
         """Batches of ``size`` dialogues (the last may have fewer), padded to the longest of each.
 
         Args:
@@ -161,7 +183,8 @@ class Dialogues:
             seed, part, start: see :meth:`rows`; ``start`` counts dialogues here, too.
 
         Yields:
-            Column → value, see :func:`merc.shards.format.batches.padded`: vectors [B, T, D], numbers and flags [B, T], ``mask`` [B, T], ``n_utterances`` [B].
+            Column → value, see :func:`merc.shards.format.batches.padded`: vectors [B, T, D], numbers and flags [B, T],
+            ``mask`` [B, T], ``n_utterances`` [B].
 
         Raises:
             BadSettings, BadTable: see :meth:`rows`; and if ``size`` is below 1.
@@ -213,7 +236,8 @@ def info(root: Path) -> dict[str, Any]:
 
 
 def stats(root: Path) -> dict[str, Any]:
-    """``meta/stats.json``: modality → ``count``, ``mean``, ``std``; per feature, over the present utterances of the train split.
+    """``meta/stats.json``: modality → ``count``, ``mean``, ``std``; per feature, over the present utterances of the
+    train split.
 
     A feature that never varies has ``std`` 0; without a train split all are 0.
 
@@ -234,7 +258,9 @@ def _open(root: Path, split: str) -> list[shard_files.ShardFile]:
     return [shard_files.open_shard(path) for path in paths]
 
 
-def _ahead(decode: Callable[[int], DecodedGroup], groups: Iterable[int], threads: int) -> Generator[DecodedGroup, None, None]:
+def _ahead(
+    decode: Callable[[int], DecodedGroup], groups: Iterable[int], threads: int
+) -> Generator[DecodedGroup, None, None]:
     """The decoded groups in order, at most ``threads`` + 1 of them before they are asked for."""
     waiting: deque[Future[DecodedGroup]] = deque()
     pool = ThreadPoolExecutor(threads)

@@ -1,4 +1,6 @@
-"""Tables of the shards as a stream: the files of a split, and their rows one row group at a time, so that memory does not grow with the corpus."""
+"""Tables of the shards as a stream: the files of a split, and their rows one row group at a time, so that memory does
+not grow with the corpus.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +77,9 @@ def column(rows: pa.Table, name: str) -> pa.Array:
 
 
 def without_nulls(rows: pa.Table, path: Path) -> pa.Table:
-    """The same rows, once it is certain that nothing is null that may not be. Raises ``BadTable`` naming the file and the column."""
+    """The same rows, once it is certain that nothing is null that may not be. Raises ``BadTable`` naming the file and
+    the column.
+    """
     for name in (name for name in rows.column_names if not may_be_null(name)):
         found = rows[name]
         nulls = found.null_count + (pc.list_flatten(found).null_count if pa.types.is_list(found.type) else 0)
@@ -85,7 +89,8 @@ def without_nulls(rows: pa.Table, path: Path) -> pa.Table:
 
 
 def with_equal_lists(rows: pa.Table, path: Path) -> pa.Table:
-    """The same rows, once it is certain that the lists of each dialogue are of one length: what follows takes entries by position.
+    """The same rows, once it is certain that the lists of each dialogue are of one length: what follows takes entries
+    by position.
 
     Raises:
         BadTable: naming the file, the first dialogue (or its row in the row group) and the column.

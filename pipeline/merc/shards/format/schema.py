@@ -39,12 +39,19 @@ PER_UTTERANCE: tuple[tuple[str, str, pa.DataType], ...] = (
 _MAY_BE_NULL = ("valence", "arousal", "dominance")
 TRANSCRIPTS = "texts"  # the column that is left out where the words must not be passed on
 
-# Never null, but declared so, and int64: Hugging Face datasets 5.2 takes the class names from the file only if the column's
-# type is exactly that of its own ClassLabel. It accepts -1, the index of an emotion outside the label set.
+# Never null, but declared so, and int64: Hugging Face datasets 5.2 takes the class names from the file only if the
+# column's type is exactly that of its own ClassLabel. It accepts -1, the index of an emotion outside the label set.
 _CLASS_LABEL = "emotion_index"
 
 
-def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequence[str], *, transcripts: bool = True, quality: Sequence[str] = ()) -> pa.Schema:
+def schema(
+    dims: Mapping[str, int],
+    metadata: Mapping[str, Any],
+    classes: Sequence[str],
+    *,
+    transcripts: bool = True,
+    quality: Sequence[str] = (),
+) -> pa.Schema:
     """Columns of a dialogue shard.
 
     Args:
@@ -55,8 +62,9 @@ def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequen
         quality: columns from an audit, :func:`quality_columns`.
 
     Returns:
-        The schema; per modality m ``<m>`` (list of fixed-size lists of float32) and ``<m>_present`` (list of bool). Metadata:
-        ``merc`` (JSON), and ``huggingface``, by which ``datasets`` makes ``emotion_index`` a list of ClassLabel.
+        The schema; per modality m ``<m>`` (list of fixed-size lists of float32) and ``<m>_present`` (list of bool).
+        Metadata: ``merc`` (JSON), and ``huggingface``, by which ``datasets`` makes ``emotion_index`` a list of
+        ClassLabel.
     """
     fields = [
         pa.field("corpus", pa.string(), nullable=False),
@@ -68,23 +76,49 @@ def schema(dims: Mapping[str, int], metadata: Mapping[str, Any], classes: Sequen
     ]
     for name, _, kind in per_utterance(transcripts=transcripts, quality=quality):
         label = name == _CLASS_LABEL
-        fields.append(pa.field(name, pa.list_(pa.field("element", kind, nullable=label or may_be_null(name))), nullable=label))
+        fields.append(
+            pa.field(name, pa.list_(pa.field("element", kind, nullable=label or may_be_null(name))), nullable=label)
+        )
     for modality in MODALITIES:
         if modality in dims:
-            fields.append(pa.field(modality, pa.list_(pa.field("element", vectors_type(dims[modality]), nullable=False)), nullable=False))
-            fields.append(pa.field(f"{modality}_present", pa.list_(pa.field("element", pa.bool_(), nullable=False)), nullable=False))
+            fields.append(
+                pa.field(
+                    modality,
+                    pa.list_(pa.field("element", vectors_type(dims[modality]), nullable=False)),
+                    nullable=False,
+                )
+            )
+            fields.append(
+                pa.field(
+                    f"{modality}_present", pa.list_(pa.field("element", pa.bool_(), nullable=False)), nullable=False
+                )
+            )
     features = {field.name: _feature(field.type) for field in fields}
     features[_CLASS_LABEL] = {"feature": {"names": list(classes), "_type": "ClassLabel"}, "_type": "List"}
-    return pa.schema(fields, metadata={**merc_metadata({**metadata, "classes": list(classes)}), "huggingface": json.dumps({"info": {"features": features}})})
+    return pa.schema(
+        fields,
+        metadata={
+            **merc_metadata({**metadata, "classes": list(classes)}),
+            "huggingface": json.dumps({"info": {"features": features}}),
+        },
+    )
 
 
 def check_dialogues(found: pa.Schema, path: Path) -> None:
-    """Raises ``BadTable`` if a column of the dialogues in ``path`` is of another type than :func:`schema` has it; whether it may be null is not looked at."""
-    dims = {name: found.field(name).type.value_type.list_size for name in MODALITIES if name in found.names and _holds_vectors(found.field(name).type)}
+    """Raises ``BadTable`` if a column of the dialogues in ``path`` is of another type than :func:`schema` has it;
+    whether it may be null is not looked at.
+    """
+    dims = {
+        name: found.field(name).type.value_type.list_size
+        for name in MODALITIES
+        if name in found.names and _holds_vectors(found.field(name).type)
+    }
     wanted = schema(dims, {}, [], transcripts=TRANSCRIPTS in found.names, quality=quality_columns(found.names))
     for field in found:
         if field.name in wanted.names and not _alike(field.type, wanted.field(field.name).type):
-            raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of {wanted.field(field.name).type}")
+            raise BadTable(
+                f"{path}: the column {field.name} holds {field.type} instead of {wanted.field(field.name).type}"
+            )
         if field.name in MODALITIES and field.name not in dims:
             raise BadTable(f"{path}: the column {field.name} holds {field.type} instead of vectors")
 
@@ -112,7 +146,9 @@ _TRAJECTORIES: dict[str, Callable[[pa.DataType], bool]] = {
 
 
 def check_trajectories(found: pa.Schema, path: Path) -> None:
-    """Raises ``BadTable`` if a column of the trajectories in ``path`` is missing, or of another type than the stage writes it."""
+    """Raises ``BadTable`` if a column of the trajectories in ``path`` is missing, or of another type than the stage
+    writes it.
+    """
     for name in ("dialogue_id", "split", "trajectory"):
         if name not in found.names:
             raise BadTable(f"{path}: no trajectories: there is no column {name!r}")
@@ -128,12 +164,19 @@ def check_trajectories(found: pa.Schema, path: Path) -> None:
 
 
 def per_utterance(*, transcripts: bool, quality: Sequence[str] = ()) -> tuple[tuple[str, str, pa.DataType], ...]:
-    """:data:`PER_UTTERANCE`, without ``texts`` where there are no ``transcripts``, and with the columns of an audit behind."""
-    return (*(one for one in PER_UTTERANCE if transcripts or one[0] != TRANSCRIPTS), *((name, name, pa.float32()) for name in quality))
+    """:data:`PER_UTTERANCE`, without ``texts`` where there are no ``transcripts``, and with the columns of an audit
+    behind.
+    """
+    return (
+        *(one for one in PER_UTTERANCE if transcripts or one[0] != TRANSCRIPTS),
+        *((name, name, pa.float32()) for name in quality),
+    )
 
 
 def quality_columns(names: Iterable[str]) -> tuple[str, ...]:
-    """Those of the columns that come from an audit: ``quality_asr_error`` and the like (:data:`merc.records.audit.QUALITY`)."""
+    """Those of the columns that come from an audit: ``quality_asr_error`` and the like
+    (:data:`merc.records.audit.QUALITY`).
+    """
     return tuple(name for name in names if name.startswith(PREFIX))
 
 

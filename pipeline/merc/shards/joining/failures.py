@@ -38,20 +38,25 @@ class ManifestRecord(BaseModel):
     counts_compared: bool = True
 
 
-def collect(layout: Layout, table: pa.Table, encoders: Mapping[str, str], record: Mapping[str, Any]) -> tuple[pa.Table, NDArray[np.int64]]:
+def collect(
+    layout: Layout, table: pa.Table, encoders: Mapping[str, str], record: Mapping[str, Any]
+) -> tuple[pa.Table, NDArray[np.int64]]:
     """All failure rows, in manifest order; those of an utterance in the order of the stages.
 
     Args:
         layout: where the stages wrote theirs.
         table: the manifest.
-        encoders: modality → encoder; the media's rows on other modalities are left out, for another run may have decoded those.
+        encoders: modality → encoder; the media's rows on other modalities are left out, for another run may have
+            decoded those.
         record: content of ``manifest.json``, whose ``failures`` are the manifest's rows.
 
     Returns:
-        The rows (:data:`merc.records.failures.SCHEMA`), and int64 [rows]: of each, the row of its utterance in the manifest.
+        The rows (:data:`merc.records.failures.SCHEMA`), and int64 [rows]: of each, the row of its utterance in the
+        manifest.
 
     Raises:
-        BadTable: if a stage's table is missing or has other columns, or a row is about an utterance that is not in the manifest.
+        BadTable: if a stage's table is missing or has other columns, or a row is about an utterance that is not in the
+            manifest.
     """
     found = [failures.table(record["failures"])]
     if {"audio", "visual"} & set(encoders):
@@ -62,7 +67,10 @@ def collect(layout: Layout, table: pa.Table, encoders: Mapping[str, str], record
     position = pc.index_in(rows["utterance_id"], table["utterance_id"].combine_chunks())
     strange = rows["utterance_id"].filter(pc.is_null(position))
     if len(strange):
-        raise BadTable(f"{layout.folder}: {len(strange)} failure rows about utterances that are not in the manifest, the first about {strange[0].as_py()!r}")
+        raise BadTable(
+            f"{layout.folder}: {len(strange)} failure rows about utterances that are not in the manifest, the first"
+            f" about {strange[0].as_py()!r}"
+        )
     position_F = position.to_numpy().astype(np.int64)
     order_F = np.argsort(position_F, kind="stable")
     return rows.take(pa.array(order_F)), position_F[order_F]

@@ -35,18 +35,30 @@ def join(table: pa.Table, features: Mapping[str, Vectors], schema: pa.Schema) ->
     bounds = manifest.dialogue_bounds(table)
     starts = np.array([start for start, _ in bounds], dtype=np.int32)
     offsets = np.r_[starts, np.int32(table.num_rows)].astype(np.int32)
-    columns: dict[str, pa.Array] = {name: table[name].combine_chunks().take(pa.array(starts)) for name in ("corpus", "split", "dialogue_id", "scenario")}
+    columns: dict[str, pa.Array] = {
+        name: table[name].combine_chunks().take(pa.array(starts))
+        for name in ("corpus", "split", "dialogue_id", "scenario")
+    }
     columns["n_utterances"] = pa.array(np.diff(offsets))
-    columns["n_speakers"] = pa.array(np.maximum.reduceat(table["speaker_index"].to_numpy(), starts).astype(np.int32) + 1)
+    columns["n_speakers"] = pa.array(
+        np.maximum.reduceat(table["speaker_index"].to_numpy(), starts).astype(np.int32) + 1
+    )
     quality = shards_schema.quality_columns(schema.names)
-    for name, source, kind in shards_schema.per_utterance(transcripts=shards_schema.TRANSCRIPTS in schema.names, quality=quality):
+    for name, source, kind in shards_schema.per_utterance(
+        transcripts=shards_schema.TRANSCRIPTS in schema.names, quality=quality
+    ):
         columns[name] = _lists(offsets, table[source].combine_chunks().cast(kind), schema.field(name).type)
     for modality, found in features.items():
         dim = schema.field(modality).type.value_type.list_size
         if found.values.shape != (table.num_rows, dim) or found.present.shape != (table.num_rows,):
-            raise BadTable(f"{modality}: vectors {found.values.shape} and {len(found.present)} flags for {table.num_rows} utterances of dimension {dim}")
+            raise BadTable(
+                f"{modality}: vectors {found.values.shape} and {len(found.present)} flags for {table.num_rows}"
+                f" utterances of dimension {dim}"
+            )
         columns[modality] = _lists(offsets, vectors(found.values), schema.field(modality).type)
-        columns[f"{modality}_present"] = _lists(offsets, pa.array(found.present), schema.field(f"{modality}_present").type)
+        columns[f"{modality}_present"] = _lists(
+            offsets, pa.array(found.present), schema.field(f"{modality}_present").type
+        )
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 

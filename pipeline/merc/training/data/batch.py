@@ -1,4 +1,6 @@
-"""DialogueBatch: what every model and loss is given. Shape legend: B dialogues, T utterances (padded), D_m features of modality m."""
+"""DialogueBatch: what every model and loss is given. Shape legend: B dialogues, T utterances (padded), D_m features of
+modality m.
+"""
 
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -21,14 +23,15 @@ class DialogueBatch:
         labels: long [B, T]; -1 = unlabelled or padding.
         lengths: long [B], at least 1.
         dialogue_index: long [B]; the dialogue's place in its split, from 0. Neighbour tables are addressed with it.
-        utterance_index: long [B, T]; the utterance's place in its split, -1 at padding. Banks of representations are addressed with it.
+        utterance_index: long [B, T]; the utterance's place in its split, -1 at padding. Banks of representations are
+            addressed with it.
         dialogue_ids: B ids.
         scenario_ids: B scenarios (IEMOCAP), or None.
-        neighbours: long [B, K]; places in the split of each dialogue's nearest dialogues by trajectory, best first, -1 where there are fewer;
-            None if the recipe names no similarity.
+        neighbours: long [B, K]; places in the split of each dialogue's nearest dialogues by trajectory, best first, -1
+            where there are fewer; None if the recipe names no similarity.
         neighbour_similarity: float32 [B, K], of ``neighbours``; 0 where there are fewer.
-        sequences: modality → float32 [N, L_m, D_m], what lies below the vectors of the N real utterances, in order; zeros where absent or padding.
-            Empty, as the masks, if the model reads no sequences.
+        sequences: modality → float32 [N, L_m, D_m], what lies below the vectors of the N real utterances, in order;
+            zeros where absent or padding. Empty, as the masks, if the model reads no sequences.
         sequence_mask: modality → bool [N, L_m]; True = a real entry. An utterance that lacks the modality has none.
     """
 
@@ -49,18 +52,33 @@ class DialogueBatch:
 
     def __post_init__(self) -> None:
         shape = tuple(self.utterance_mask.shape)
-        flat = {"speakers": self.speakers, "labels": self.labels, "utterance_index": self.utterance_index, **self.modality_mask}
+        flat = {
+            "speakers": self.speakers,
+            "labels": self.labels,
+            "utterance_index": self.utterance_index,
+            **self.modality_mask,
+        }
         for name, tensor in flat.items():
             if tuple(tensor.shape) != shape:
                 raise ValueError(f"{name} is {tuple(tensor.shape)}, the utterance mask {shape}")
         for name, tensor in self.features.items():
             if tensor.ndim != 3 or tuple(tensor.shape[:2]) != shape or name not in self.modality_mask:
-                raise ValueError(f"features of {name} are {tuple(tensor.shape)}, the utterance mask {shape}, masks are there for {sorted(self.modality_mask)}")
+                raise ValueError(
+                    f"features of {name} are {tuple(tensor.shape)}, the utterance mask {shape}, masks are there for"
+                    f" {sorted(self.modality_mask)}"
+                )
         for name, tensor in self.sequences.items():
             mask = self.sequence_mask.get(name)
             if mask is None or tensor.ndim != 3 or mask.shape != tensor.shape[:2]:
-                raise ValueError(f"sequences of {name} are {tuple(tensor.shape)}, their mask is {None if mask is None else tuple(mask.shape)}")
-        if self.lengths.shape != shape[:1] or self.dialogue_index.shape != shape[:1] or len(self.dialogue_ids) != shape[0]:
+                raise ValueError(
+                    f"sequences of {name} are {tuple(tensor.shape)}, their mask is"
+                    f" {None if mask is None else tuple(mask.shape)}"
+                )
+        if (
+            self.lengths.shape != shape[:1]
+            or self.dialogue_index.shape != shape[:1]
+            or len(self.dialogue_ids) != shape[0]
+        ):
             raise ValueError(
                 f"lengths are {tuple(self.lengths.shape)}, dialogue indices {tuple(self.dialogue_index.shape)} "
                 f"and there are {len(self.dialogue_ids)} ids; the utterance mask is {shape}"
@@ -71,12 +89,15 @@ class DialogueBatch:
         """bool [B, T]: real utterances with a label; only these enter losses and metrics."""
         return self.utterance_mask & (self.labels != UNLABELLED)
 
-    # What has a data-dependent size, or is wanted on the host. Worked out once, on the host, by :func:`merc.training.data.collate.collate`, so
-    # that no step on a GPU waits for it; a batch made in another way, or by ``dataclasses.replace``, works it out when it is asked for.
+    # What has a data-dependent size, or is wanted on the host. Worked out once, on the host, by
+    # :func:`merc.training.data.collate.collate`, so that no step on a GPU waits for it; a batch made in another way, or
+    # by ``dataclasses.replace``, works it out when it is asked for.
 
     @cached_property
     def real_positions(self) -> Tensor:
-        """long [N]: where the real utterances lie in a flattened [B · T] tensor, in order; to gather with instead of a bool mask."""
+        """long [N]: where the real utterances lie in a flattened [B · T] tensor, in order; to gather with instead of a
+        bool mask.
+        """
         return self.utterance_mask.flatten().nonzero().squeeze(1)
 
     @cached_property
@@ -105,7 +126,9 @@ class DialogueBatch:
         return self.utterance_index.cpu()
 
     def knowing(self, **facts: Tensor) -> "DialogueBatch":
-        """This batch, told the values of cached properties: ``real_positions``, ``labelled_positions`` and those on the CPU."""
+        """This batch, told the values of cached properties: ``real_positions``, ``labelled_positions`` and those on the
+        CPU.
+        """
         vars(self).update(facts)
         return self
 
@@ -118,6 +141,11 @@ class DialogueBatch:
                 moved[attribute.name] = value.to(device, non_blocking=True)
             elif isinstance(value, dict):
                 moved[attribute.name] = {key: tensor.to(device, non_blocking=True) for key, tensor in value.items()}
-        positions = {name: getattr(self, name).to(device, non_blocking=True) for name in ("real_positions", "labelled_positions")}
-        on_host = {name: getattr(self, name) for name in ("lengths_cpu", "speakers_cpu", "dialogue_index_cpu", "utterance_index_cpu")}
+        positions = {
+            name: getattr(self, name).to(device, non_blocking=True) for name in ("real_positions", "labelled_positions")
+        }
+        on_host = {
+            name: getattr(self, name)
+            for name in ("lengths_cpu", "speakers_cpu", "dialogue_index_cpu", "utterance_index_cpu")
+        }
         return replace(self, **moved).knowing(**positions, **on_host)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Dialogues of a split → padded batches, by one gather per tensor and no loop over utterances.
 
-Which rows go where is worked out on the CPU, where the bounds of the dialogues and the labels are known; a GPU is sent the
-indices and gathers, and nobody waits for it.
+Which rows go where is worked out on the CPU, where the bounds of the dialogues and the labels are known; a GPU is sent
+the indices and gathers, and nobody waits for it.
 """
 
 from collections.abc import Iterator
@@ -32,8 +32,13 @@ def collate(split: DialogueSplit, chosen: Tensor) -> DialogueBatch:
     rows_BT = torch.where(mask_BT, split.starts[chosen, None] + steps_T, split.utterances)
     index_BT = rows_BT.masked_fill(~mask_BT, -1)
     labelled_BT = split.labels_cpu[rows_BT] != UNLABELLED
-    gathered = {name: sequences.gathered(rows_BT[mask_BT]) for name, sequences in split.sequences.items()}  # on the CPU, where they are mapped
-    there = {name: _sent(tensor, device) for name, tensor in {"rows": rows_BT, "index": index_BT, "lengths": lengths_B, "chosen": chosen}.items()}
+    gathered = {
+        name: sequences.gathered(rows_BT[mask_BT]) for name, sequences in split.sequences.items()
+    }  # on the CPU, where they are mapped
+    there = {
+        name: _sent(tensor, device)
+        for name, tensor in {"rows": rows_BT, "index": index_BT, "lengths": lengths_B, "chosen": chosen}.items()
+    }
     batch = DialogueBatch(
         features={name: values_ND[there["rows"]] for name, values_ND in split.features.items()},
         modality_mask={name: present_N[there["rows"]] for name, present_N in split.present.items()},
@@ -44,9 +49,13 @@ def collate(split: DialogueSplit, chosen: Tensor) -> DialogueBatch:
         dialogue_index=there["chosen"],
         utterance_index=there["index"],
         dialogue_ids=tuple(split.dialogue_ids[index] for index in chosen.tolist()),
-        scenario_ids=None if split.scenario_ids is None else tuple(split.scenario_ids[index] for index in chosen.tolist()),
+        scenario_ids=None
+        if split.scenario_ids is None
+        else tuple(split.scenario_ids[index] for index in chosen.tolist()),
         neighbours=None if split.neighbours is None else _sent(split.neighbours[chosen], device),
-        neighbour_similarity=None if split.neighbour_similarity is None else _sent(split.neighbour_similarity[chosen], device),
+        neighbour_similarity=None
+        if split.neighbour_similarity is None
+        else _sent(split.neighbour_similarity[chosen], device),
         sequences={name: _sent(values_NLD, device).float() for name, (values_NLD, _) in gathered.items()},
         sequence_mask={name: _sent(mask_NL, device) for name, (_, mask_NL) in gathered.items()},
     )
@@ -65,18 +74,26 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def shuffled_batches(split: DialogueSplit, batch_dialogues: int, generator: torch.Generator, places: Tensor | None = None) -> Iterator[DialogueBatch]:
-    """One epoch: every dialogue once, or those at some ``places``, in an order drawn from ``generator``; the last batch may be smaller."""
+def shuffled_batches(
+    split: DialogueSplit, batch_dialogues: int, generator: torch.Generator, places: Tensor | None = None
+) -> Iterator[DialogueBatch]:
+    """One epoch: every dialogue once, or those at some ``places``, in an order drawn from ``generator``; the last batch
+    may be smaller.
+    """
     order = torch.randperm(len(split.dialogue_ids) if places is None else len(places), generator=generator)
     for chosen in torch.split(order if places is None else places[order], batch_dialogues):
         yield collate(split, chosen)
 
 
-def neighbour_batches(split: DialogueSplit, batch_dialogues: int, per_dialogue: int, generator: torch.Generator) -> Iterator[DialogueBatch]:
-    """One epoch in which dialogues meet their neighbours: every dialogue is an anchor once, and brings some of its neighbours along.
+def neighbour_batches(
+    split: DialogueSplit, batch_dialogues: int, per_dialogue: int, generator: torch.Generator
+) -> Iterator[DialogueBatch]:
+    """One epoch in which dialogues meet their neighbours: every dialogue is an anchor once, and brings some of its
+    neighbours along.
 
-    A batch holds no dialogue twice: its anchors first, then those neighbours that are no anchors of it, in the order of the split. The losses
-    make no difference between them, so that a dialogue is trained on once for itself and again whenever it was drawn as a neighbour.
+    A batch holds no dialogue twice: its anchors first, then those neighbours that are no anchors of it, in the order of
+    the split. The losses make no difference between them, so that a dialogue is trained on once for itself and again
+    whenever it was drawn as a neighbour.
 
     Args:
         split: with its neighbours.

@@ -1,12 +1,12 @@
 """Train dialogues from easy to hard: a recipe's key ``curriculum``.
 
-Source: Nguyen et al., Curriculum Learning Meets Directed Acyclic Graph for Multimodal Emotion Recognition, LREC-COLING 2024, after Yang et al., Hybrid
-Curriculum Learning for Emotion Recognition in Conversation, AAAI 2022:
+Source: Nguyen et al., Curriculum Learning Meets Directed Acyclic Graph for Multimodal Emotion Recognition, LREC-COLING
+2024, after Yang et al., Hybrid Curriculum Learning for Emotion Recognition in Conversation, AAAI 2022:
 
     difficulty = (shifts + speakers) / (utterances + speakers)
 
-Sorted by it, dialogues are cut into as many buckets as are asked for. The first epoch trains on the easiest bucket, every further one on another bucket as
-well ("baby steps"), until all are in; within an epoch the order is drawn.
+Sorted by it, dialogues are cut into as many buckets as are asked for. The first epoch trains on the easiest bucket,
+every further one on another bucket as well ("baby steps"), until all are in; within an epoch the order is drawn.
 """
 
 from dataclasses import dataclass
@@ -34,8 +34,9 @@ class Curriculum(Settings):
 def difficulty(split: DialogueSplit) -> Tensor:
     """Of each dialogue, float64 [K], above 0 and at most 1.
 
-    A shift is a labelled utterance whose emotion differs from that of its speaker's labelled utterance before. Unlabelled utterances are
-    not counted, their speakers are; a dialogue without any label is thus as hard as can be and comes last.
+    A shift is a labelled utterance whose emotion differs from that of its speaker's labelled utterance before.
+    Unlabelled utterances are not counted, their speakers are; a dialogue without any label is thus as hard as can be
+    and comes last.
     """
     labels, speakers = split.labels_cpu[:-1], split.speakers[:-1].cpu()
     owners = torch.repeat_interleave(split.lengths)
@@ -68,17 +69,30 @@ class Lessons:
         """Sorts the dialogues of a split.
 
         Raises:
-            BadSettings: if there are fewer dialogues than buckets, or all are equally hard, as dialogues of one utterance are.
+            BadSettings: if there are fewer dialogues than buckets, or all are equally hard, as dialogues of one
+                utterance are.
         """
         if len(split.lengths) < settings.buckets:
-            raise BadSettings(f"curriculum.buckets is {settings.buckets}, and there are {len(split.lengths)} train dialogues; as many buckets at most")
+            raise BadSettings(
+                f"curriculum.buckets is {settings.buckets}, and there are {len(split.lengths)} train dialogues; as many"
+                " buckets at most"
+            )
         hard_K = difficulty(split)
         if bool((hard_K == hard_K[0]).all()):
-            what = "have one utterance" if bool((split.lengths == 1).all()) else f"have the difficulty {float(hard_K[0]):.3g}"
-            raise BadSettings(f"a curriculum goes from easy to hard, and all {len(hard_K)} train dialogues {what}; leave the recipe's curriculum out")
+            what = (
+                "have one utterance"
+                if bool((split.lengths == 1).all())
+                else f"have the difficulty {float(hard_K[0]):.3g}"
+            )
+            raise BadSettings(
+                f"a curriculum goes from easy to hard, and all {len(hard_K)} train dialogues {what}; leave the recipe's"
+                " curriculum out"
+            )
         return cls(hard_K.argsort(stable=True), settings.buckets)
 
     def places(self, epoch: int) -> Tensor:
         """The dialogues of an epoch, which counts from 1; long [at most K], easiest first."""
-        last = -(-len(self.easiest_first) * min(epoch, self.buckets) // self.buckets)  # rounded up, so that no bucket is empty
+        last = -(
+            -len(self.easiest_first) * min(epoch, self.buckets) // self.buckets
+        )  # rounded up, so that no bucket is empty
         return self.easiest_first[:last]

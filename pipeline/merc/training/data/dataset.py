@@ -36,14 +36,17 @@ class DialogueSplit:
         present: modality → bool [N + 1].
         labels: long [N + 1]; class index, -1 = unlabelled.
         speakers: long [N + 1]; index in the dialogue by first appearance.
-        starts: long [K], always on the CPU, where batches are put together; row of the first utterance of each dialogue.
+        starts: long [K], always on the CPU, where batches are put together; row of the first utterance of each
+            dialogue.
         lengths: long [K], always on the CPU; at least 1.
         dialogue_ids: K ids.
         scenario_ids: K scenarios, or None if the corpus has none.
         utterance_ids: N ids.
-        neighbours: long [K, n], on the CPU: places of each dialogue's nearest dialogues by trajectory, best first, -1 where there are fewer; or None.
+        neighbours: long [K, n], on the CPU: places of each dialogue's nearest dialogues by trajectory, best first, -1
+            where there are fewer; or None.
         neighbour_similarity: float32 [K, n], on the CPU; 0 where there are fewer.
-        sequences: modality → what lies below its vectors, always on the CPU, for models that read it; empty for all others.
+        sequences: modality → what lies below its vectors, always on the CPU, for models that read it; empty for all
+            others.
     """
 
     name: str
@@ -90,7 +93,9 @@ class DialogueSplit:
         return self.speakers.cpu()
 
     def to(self, device: torch.device | str) -> "DialogueSplit":
-        """The split with what batches are gathered from on ``device``; the whole of MELD with three modalities takes about 170 MB."""
+        """The split with what batches are gathered from on ``device``; the whole of MELD with three modalities takes
+        about 170 MB.
+        """
         moved = replace(
             self,
             features={name: tensor.to(device) for name, tensor in self.features.items()},
@@ -123,22 +128,33 @@ class Standardisation:
         mean = {name: torch.tensor(stats[name]["mean"], dtype=torch.float32) for name in modalities}
         std = {name: torch.tensor(stats[name]["std"], dtype=torch.float32) for name in modalities}
         # Below a millionth of the mean a spread is float32 rounding, not a signal.
-        std = {name: torch.where(value > 1e-6 * mean[name].abs().clamp(min=1e-6), value, torch.ones_like(value)) for name, value in std.items()}
+        std = {
+            name: torch.where(value > 1e-6 * mean[name].abs().clamp(min=1e-6), value, torch.ones_like(value))
+            for name, value in std.items()
+        }
         return cls(mean=mean, std=std, limit=limit)
 
     def apply_(self, split: DialogueSplit) -> DialogueSplit:
-        """Standardises the features of a split on the CPU, in place: a corpus may be too large for a copy. What is absent stays zero, which is now the mean."""
+        """Standardises the features of a split on the CPU, in place: a corpus may be too large for a copy. What is
+        absent stays zero, which is now the mean.
+        """
         for name, values_ND in split.features.items():
-            values_ND.sub_(self.mean[name]).div_(self.std[name]).clamp_(-self.limit, self.limit).masked_fill_(~split.present[name][:, None], 0.0)
+            values_ND.sub_(self.mean[name]).div_(self.std[name]).clamp_(-self.limit, self.limit).masked_fill_(
+                ~split.present[name][:, None], 0.0
+            )
         return split
 
 
 def check_modalities(wanted: Sequence[str], info: Mapping[str, Any], root: Path, who: str = "the recipe") -> None:
-    """Raises ``BadSettings`` if the shards lack a modality that a recipe, or ``who`` it is, asks for, naming those they have."""
+    """Raises ``BadSettings`` if the shards lack a modality that a recipe, or ``who`` it is, asks for, naming those they
+    have.
+    """
     there = list(info["dims"])
     missing = [name for name in wanted if name not in there]
     if missing:
-        raise BadSettings(f"{who} wants {', '.join(missing)}, which the shards at {root} do not have; {nearest(missing[0], there)}")
+        raise BadSettings(
+            f"{who} wants {', '.join(missing)}, which the shards at {root} do not have; {nearest(missing[0], there)}"
+        )
 
 
 def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) -> DialogueSplit:
@@ -151,7 +167,8 @@ def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) 
         classes: number of emotion classes; labels lie in -1 … classes - 1.
 
     Raises:
-        BadTable: if lists of one dialogue differ in length, a label is out of range or a vector is not finite; names the dialogue.
+        BadTable: if lists of one dialogue differ in length, a label is out of range or a vector is not finite; names
+            the dialogue.
     """
     columns = [*_COLUMNS, *(f"{name}_present" for name in modalities)]
     table = reader.read_split(root, split, columns=columns)
@@ -166,7 +183,10 @@ def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) 
     labels = _flat(table, "emotion_index").astype(np.int64)
     strange = np.flatnonzero((labels < UNLABELLED) | (labels >= classes))
     if len(strange):
-        raise BadTable(f"{where}: emotion_index {labels[strange[0]]} in dialogue {ids[owner[strange[0]]]}; valid: -1 to {classes - 1}")
+        raise BadTable(
+            f"{where}: emotion_index {labels[strange[0]]} in dialogue {ids[owner[strange[0]]]}; valid: -1 to"
+            f" {classes - 1}"
+        )
     features, present = {}, {}
     for name in modalities:
         present[name] = _padded(_flat(table, f"{name}_present"), False)
@@ -209,7 +229,9 @@ def concatenated(splits: Sequence[DialogueSplit]) -> DialogueSplit:
         starts=torch.cat([split.starts + rows for split, rows in zip(splits, before, strict=False)]),
         lengths=torch.cat([split.lengths for split in splits]),
         dialogue_ids=tuple(one for split in splits for one in split.dialogue_ids),
-        scenario_ids=tuple(one for some in scenarios for one in some) if any(split.scenario_ids for split in splits) else None,
+        scenario_ids=(
+            tuple(one for some in scenarios for one in some) if any(split.scenario_ids for split in splits) else None
+        ),
         utterance_ids=tuple(one for split in splits for one in split.utterance_ids),
     )
 
@@ -233,7 +255,10 @@ def _check_lengths(table: pa.Table, column: str, lengths: NDArray[np.int64], ids
     found = _list_array(table, column).value_lengths().to_numpy(zero_copy_only=False)
     wrong = np.flatnonzero(found != lengths)
     if len(wrong):
-        raise BadTable(f"{where}: dialogue {ids[wrong[0]]} has {lengths[wrong[0]]} utterances and {found[wrong[0]]} entries in {column}")
+        raise BadTable(
+            f"{where}: dialogue {ids[wrong[0]]} has {lengths[wrong[0]]} utterances and {found[wrong[0]]} entries in"
+            f" {column}"
+        )
 
 
 def _padded(values: NDArray[Any], padding: Any) -> Tensor:

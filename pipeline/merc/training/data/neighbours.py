@@ -22,8 +22,9 @@ class Neighbours(Settings):
 
     Attributes:
         similarity: whose neighbours; one of ``trajectories.similarities``.
-        per_dialogue: how many of a dialogue's neighbours come into its batch (:func:`merc.training.data.collate.neighbour_batches`);
-            0: none, batches are drawn as ever, and losses see only those neighbours that are there by chance.
+        per_dialogue: how many of a dialogue's neighbours come into its batch
+            (:func:`merc.training.data.collate.neighbour_batches`); 0: none, batches are drawn as ever, and losses see
+            only those neighbours that are there by chance.
     """
 
     similarity: str
@@ -38,7 +39,10 @@ def tables(shards: Path) -> list[Path]:
     """
     found = sorted((shards / "trajectories").glob("train-*-of-*.parquet"))
     if not found:
-        raise BadTable(f"{shards}: the recipe wants neighbours, and there is no trajectories/train-*.parquet; `merc-extract` makes it")
+        raise BadTable(
+            f"{shards}: the recipe wants neighbours, and there is no trajectories/train-*.parquet; `merc-extract`"
+            " makes it"
+        )
     return found
 
 
@@ -52,7 +56,9 @@ def with_neighbours(split: DialogueSplit, shards: Path, similarity: str) -> Dial
     paths = tables(shards)
     there = [name.removeprefix(_PREFIX) for name in parquet.schema(paths[0]).names if name.startswith(_PREFIX)]
     if similarity not in there:
-        raise BadSettings(f"neighbours.similarity: the trajectories at {shards} have no {similarity!r}; {nearest(similarity, there)}")
+        raise BadSettings(
+            f"neighbours.similarity: the trajectories at {shards} have no {similarity!r}; {nearest(similarity, there)}"
+        )
     columns = ["dialogue_id", f"{_PREFIX}{similarity}", f"similarity_{similarity}"]
     table = pa.concat_tables([parquet.read(path, columns) for path in paths]).combine_chunks()
     ids = pa.array(split.dialogue_ids, pa.string())
@@ -68,11 +74,16 @@ def with_neighbours(split: DialogueSplit, shards: Path, similarity: str) -> Dial
     return replace(split, neighbours=torch.from_numpy(places_DK), neighbour_similarity=torch.from_numpy(similarity_DK))
 
 
-def _places(wanted: pa.Array | pa.ChunkedArray, ids: pa.Array, shards: Path) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _places(
+    wanted: pa.Array | pa.ChunkedArray, ids: pa.Array, shards: Path
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Where each id stands in the split."""
     places = pc.index_in(wanted, value_set=ids)
     if places.null_count:
         unknown = wanted.filter(pc.is_null(places))[0].as_py()
-        raise BadTable(f"{shards}: the trajectories name a train dialogue that is not in the shards: {unknown}; make them again: merc-extract")
+        raise BadTable(
+            f"{shards}: the trajectories name a train dialogue that is not in the shards: {unknown}; make them again:"
+            " merc-extract"
+        )
     found: np.ndarray[tuple[int], np.dtype[np.int64]] = places.to_numpy(zero_copy_only=False).astype(np.int64)
     return found

@@ -1,17 +1,21 @@
-"""Which utterances of other dialogues copy the emotions before an utterance: the negatives of DCLF's context-aware loss.
+"""Which utterances of other dialogues copy the emotions before an utterance: the negatives of DCLF's context-aware
+loss.
 
-Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025: "consecutive utterances from
-different dialogues, aligned as closely as possible to the emotions of the window, gradually relaxing". Made precise here:
+Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025:
+"consecutive utterances from different dialogues, aligned as closely as possible to the emotions of the window,
+gradually relaxing". Made precise here:
 
     dialogue   u0  u1  u2  u3  [u4]            the window of u4, W = 3: u1 u2 u3 with emotions  joy  joy  fear
     another    v0  v1  v2  v3   v4  v5         windows of 3 consecutive utterances at a Hamming distance from it
                    joy joy fear                0: taken
                        joy fear sad            2: taken only where nobody has a nearer one
 
-The window of an utterance at position t (from 0) has w = min(W, t) utterances. Of all windows of w consecutive utterances in other
-dialogues of the same split, one is drawn evenly from those at the smallest distance. Utterances without a label have a symbol of their own.
+The window of an utterance at position t (from 0) has w = min(W, t) utterances. Of all windows of w consecutive
+utterances in other dialogues of the same split, one is drawn evenly from those at the smallest distance. Utterances
+without a label have a symbol of their own.
 
-Of the 6,221 full windows of 4 in MELD's train split 5,796 (93.2 %) have an exact twin elsewhere, 424 one at distance 1, and one at 2.
+Of the 6,221 full windows of 4 in MELD's train split 5,796 (93.2 %) have an exact twin elsewhere, 424 one at distance 1,
+and one at 2.
 """
 
 import numpy as np
@@ -31,15 +35,18 @@ _COMPARED_AT_ONCE = 1 << 22  # pairs of windows; 8 MB of distances
 class EmotionWindowSampler:
     """Draws for every utterance of a split a window of another dialogue that copies the emotions of its own.
 
-    All candidates are found at construction, and kept by pattern of emotions rather than utterance by utterance: windows lie
-    sorted by pattern and then by group, so that the windows which an utterance may not use are one block that a draw steps over.
+    All candidates are found at construction, and kept by pattern of emotions rather than utterance by utterance:
+    windows lie sorted by pattern and then by group, so that the windows which an utterance may not use are one block
+    that a draw steps over.
 
     Args:
         split: where utterances and windows come from; nothing of another split is ever drawn.
         window: W, the longest window, at least 1.
-        exclude_same_scenario: draw nothing from dialogues of the same scenario (IEMOCAP's pairs of actors play the same scripts,
-            whose sentences would be false negatives). Without scenarios, and for an empty one, only the own dialogue is left out.
-        match_speakers: draw only windows in which the speakers take turns alike; utterances without such a window get none.
+        exclude_same_scenario: draw nothing from dialogues of the same scenario (IEMOCAP's pairs of actors play the same
+            scripts, whose sentences would be false negatives). Without scenarios, and for an empty one, only the own
+            dialogue is left out.
+        match_speakers: draw only windows in which the speakers take turns alike; utterances without such a window get
+            none.
 
     Attributes:
         distances: int64 [N]; Hamming distance of what is drawn for an utterance, -1 where there is nothing to draw.
@@ -66,11 +73,14 @@ class EmotionWindowSampler:
         all_choices: list[Integers] = []
         for width in range(1, window + 1):
             ends = np.flatnonzero(positions >= width - 1)
-            # A window is the one without its last utterance, and that utterance. Numbering anew keeps the numbers below N.
+            # A window is the one without its last utterance, and that utterance. Numbering anew keeps the numbers below
+            # N.
             shorter = ends if width == 1 else ends - 1
             pattern[ends] = _numbered(pattern[shorter] * (emotions.max(initial=0) + 1) + emotions[ends])
             turns[ends] = _numbered(turns[shorter] * width + np.where(gaps[ends] < width, gaps[ends], 0))
-            candidates = _Candidates(width, ends, _numbered(pattern[ends] * len(owners) + turns[ends]), emotions, turns, groups)
+            candidates = _Candidates(
+                width, ends, _numbered(pattern[ends] * len(owners) + turns[ends]), emotions, turns, groups
+            )
             anchors = np.flatnonzero(self._widths == width)
             choices, self.distances[anchors] = candidates.nearest(anchors)
             choices[1] += sum(map(len, all_ends))  # places in the windows of all widths
@@ -78,7 +88,8 @@ class EmotionWindowSampler:
             all_ends.append(candidates.ends)
         self._ends = np.concatenate(all_ends)
         entries = np.concatenate(all_choices, axis=1)
-        # One long row of candidates, utterance after utterance: an even draw is a place in the utterance's stretch of it.
+        # One long row of candidates, utterance after utterance: an even draw is a place in the utterance's stretch of
+        # it.
         anchor, self._first, self._own_start, self._own_count, count = entries[:, np.argsort(entries[0], kind="stable")]
         self._before = np.cumsum(count) - count
         self._totals = np.zeros_like(owners)
@@ -91,8 +102,8 @@ class EmotionWindowSampler:
             generator: on the CPU; equal states give equal windows.
 
         Returns:
-            long [N, W] on the CPU, rows of the split: column p - 1 copies the emotion of the utterance p before; -1 beyond
-            the utterance's own window and where there is nothing to draw.
+            long [N, W] on the CPU, rows of the split: column p - 1 copies the emotion of the utterance p before; -1
+            beyond the utterance's own window and where there is nothing to draw.
         """
         served = np.flatnonzero(self._totals)
         share = torch.rand(len(served), generator=generator, dtype=torch.float64).numpy()
@@ -108,7 +119,8 @@ class EmotionWindowSampler:
 
 
 class _Candidates:
-    """The windows of one width, sorted by pattern and then by group. Legend: N utterances, V windows, U patterns, A anchors, E choices.
+    """The windows of one width, sorted by pattern and then by group. Legend: N utterances, V windows, U patterns, A
+    anchors, E choices.
 
     Args:
         width: utterances in a window.
@@ -119,7 +131,15 @@ class _Candidates:
         groups_N: the group of each utterance's dialogue.
     """
 
-    def __init__(self, width: int, ends_V: Integers, patterns_V: Integers, emotions_N: Integers, turns_N: Integers, groups_N: Integers) -> None:
+    def __init__(
+        self,
+        width: int,
+        ends_V: Integers,
+        patterns_V: Integers,
+        emotions_N: Integers,
+        turns_N: Integers,
+        groups_N: Integers,
+    ) -> None:
         order = np.lexsort((groups_N[ends_V], patterns_V))
         self.width, self.emotions_N, self.turns_N, self.groups_N = width, emotions_N, turns_N, groups_N
         self.ends = ends_V[order]
@@ -139,8 +159,9 @@ class _Candidates:
             anchors_A: rows of utterances with ``width`` or more before them.
 
         Returns:
-            [5, E], a column for each anchor and pattern, anchor after anchor: the anchor; the pattern's first place in ``ends``; where in the
-            pattern the anchor's own group begins and how many windows it has; how many are left. And [A] the distances, -1 without a pattern.
+            [5, E], a column for each anchor and pattern, anchor after anchor: the anchor; the pattern's first place in
+            ``ends``; where in the pattern the anchor's own group begins and how many windows it has; how many are left.
+            And [A] the distances, -1 without a pattern.
         """
         pattern_UW, pattern_turns_U = self._emotions(self.ends[self.starts_U]), self.turns_N[self.ends[self.starts_U]]
         pieces, distances = [np.empty((5, 0), dtype=np.int64)], [np.empty(0, dtype=np.int64)]
@@ -154,7 +175,11 @@ class _Candidates:
             least = unlike_AU.min(axis=1, initial=_FAR)
             anchor, pattern = np.nonzero((unlike_AU == least[:, None]) & (least < _FAR)[:, None])
             own_start, own_count = self._own_block(pattern, groups[anchor])
-            pieces.append(np.stack([anchors[anchor], self.starts_U[pattern], own_start, own_count, self.counts_U[pattern] - own_count]))
+            pieces.append(
+                np.stack(
+                    [anchors[anchor], self.starts_U[pattern], own_start, own_count, self.counts_U[pattern] - own_count]
+                )
+            )
             distances.append(np.where(least < _FAR, least, NOBODY))
         return np.concatenate(pieces, axis=1), np.concatenate(distances)
 
@@ -168,7 +193,9 @@ class _Candidates:
         key = pattern * self.group_count + group
         block = np.minimum(np.searchsorted(self.block_keys, key), len(self.block_keys) - 1)
         there = self.block_keys[block] == key
-        return np.where(there, self.block_starts[block] - self.starts_U[pattern], 0), np.where(there, self.block_counts[block], 0)
+        return np.where(there, self.block_starts[block] - self.starts_U[pattern], 0), np.where(
+            there, self.block_counts[block], 0
+        )
 
 
 def _numbered(keys: Integers) -> Integers:
@@ -181,7 +208,9 @@ def _groups(split: DialogueSplit, by_scenario: bool) -> Integers:
     """[K] number of each dialogue's group: its scenario's, or one of its own."""
     names = [f"dialogue {index}" for index in range(len(split.dialogue_ids))]
     if by_scenario and split.scenario_ids is not None:
-        names = [f"scenario {scenario}" if scenario else own for scenario, own in zip(split.scenario_ids, names, strict=True)]
+        names = [
+            f"scenario {scenario}" if scenario else own for scenario, own in zip(split.scenario_ids, names, strict=True)
+        ]
     numbers: Integers = np.unique(names, return_inverse=True)[1]
     return numbers
 

@@ -1,4 +1,5 @@
-"""Sequences below the utterance: tokens, pieces of sound, face crops. Of each modality one memory-mapped file, of which batches gather.
+"""Sequences below the utterance: tokens, pieces of sound, face crops. Of each modality one memory-mapped file, of which
+batches gather.
 
     features/<dataset>/audio/<encoder>/sequences/part-*.parquet                (extraction with --level sequences; float16)
         │  a row group at a time; a longer sequence becomes the means of ``longest`` equal parts of it
@@ -7,7 +8,7 @@
     DialogueSplit.sequences["audio"] ──► DialogueBatch.sequences["audio"]   [N, L, D], padded to the longest of the batch
 
 Legend: N utterances, L entries of a sequence, R entries of all sequences, D numbers of an entry.
-"""
+"""  # noqa: E501
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,18 +48,24 @@ class Sequences:
     counts: Tensor
 
     def gathered(self, rows_N: Tensor) -> tuple[Tensor, Tensor]:
-        """The sequences of some utterances, padded with zeros to the longest among them, at least one entry: float16 [N, L, D], bool [N, L]."""
+        """The sequences of some utterances, padded with zeros to the longest among them, at least one entry: float16
+        [N, L, D], bool [N, L].
+        """
         counts_N = self.counts[rows_N]
         steps_L = torch.arange(max(1, int(counts_N.max())))
         mask_NL = steps_L < counts_N[:, None]
         return self.values[torch.where(mask_NL, self.starts[rows_N, None] + steps_L, 0)], mask_NL
 
     def of(self, rows_N: Tensor) -> "Sequences":
-        """The sequences of some utterances, which may be repeated, in their order; the last row is to be that of padding."""
+        """The sequences of some utterances, which may be repeated, in their order; the last row is to be that of
+        padding.
+        """
         return Sequences(self.values, self.starts[rows_N], self.counts[rows_N])
 
 
-def read_sequences(shards: Path, info: Mapping[str, Any], modality: str, longest: int, utterance_ids: Sequence[str], present: Tensor) -> Sequences:
+def read_sequences(
+    shards: Path, info: Mapping[str, Any], modality: str, longest: int, utterance_ids: Sequence[str], present: Tensor
+) -> Sequences:
     """Finds the sequences of a split, and writes the file they are mapped from if it is not there.
 
     Args:
@@ -70,7 +77,8 @@ def read_sequences(shards: Path, info: Mapping[str, Any], modality: str, longest
         present: bool [N + 1] on the CPU, which of them have the modality.
 
     Raises:
-        BadTable: if no sequences were kept, they are not of the extraction that the shards were made of, or not there where a vector is.
+        BadTable: if no sequences were kept, they are not of the extraction that the shards were made of, or not there
+            where a vector is.
         BadSettings: if entries and vectors differ in length, as where a vector is a mean and a deviation.
         CannotWrite: if the file cannot be written.
     """
@@ -84,21 +92,31 @@ def read_sequences(shards: Path, info: Mapping[str, Any], modality: str, longest
         _write(folder, features, info["dims"][modality], longest)
     table = parquet.read(folder / _UTTERANCES)
     counts_of_all = table["entries"].to_numpy()
-    rows = np.asarray(pc.index_in(pa.array(utterance_ids, pa.string()), table["utterance_id"].combine_chunks()).fill_null(-1))
+    rows = np.asarray(
+        pc.index_in(pa.array(utterance_ids, pa.string()), table["utterance_id"].combine_chunks()).fill_null(-1)
+    )
     counts = np.where(rows < 0, 0, counts_of_all[rows])
     wrong = np.flatnonzero((counts > 0) != present[:-1].numpy())
     if len(wrong):
-        raise BadTable(f"{features}: {utterance_ids[wrong[0]]} has {counts[wrong[0]]} entries, which does not fit the vector in the shards; make them again")
+        raise BadTable(
+            f"{features}: {utterance_ids[wrong[0]]} has {counts[wrong[0]]} entries, which does not fit the vector in"
+            " the shards; make them again"
+        )
     starts = np.where(counts > 0, 1 + (np.cumsum(counts_of_all) - counts_of_all)[rows], 0)
     size = (1 + int(counts_of_all.sum()), info["dims"][modality])
-    values = torch.from_file(str(folder / _VALUES), shared=False, size=size[0] * size[1], dtype=torch.float16).view(size)
+    values = torch.from_file(str(folder / _VALUES), shared=False, size=size[0] * size[1], dtype=torch.float16).view(
+        size
+    )
     return Sequences(values, *(torch.from_numpy(np.append(column, 0).astype(np.int64)) for column in (starts, counts)))
 
 
 def _fingerprint(features: Path, info: Mapping[str, Any], modality: str) -> str:
     made_of = info["encoders"][modality].get("fingerprint")
     if made_of is None or not (features / sequences.FOLDER).is_dir():
-        raise BadTable(f"{features}: the recipe reads sequences, and no sequences were kept; run the extraction with --level sequences")
+        raise BadTable(
+            f"{features}: the recipe reads sequences, and no sequences were kept; run the extraction with --level"
+            " sequences"
+        )
     if finished_fingerprint(features) != made_of:
         raise BadTable(f"{features}: made again since the shards were; make the shards again, too")
     return str(made_of)
@@ -114,7 +132,10 @@ def _write(folder: Path, features: Path, dim: int, longest: int) -> None:
                 file.write(entries_LD.tobytes())
                 utterance_ids.append(utterance_id)
                 counts.append(len(entries_LD))
-        parquet.write(folder / _UTTERANCES, pa.table({"utterance_id": pa.array(utterance_ids, pa.string()), "entries": pa.array(counts, pa.int64())}))
+        parquet.write(
+            folder / _UTTERANCES,
+            pa.table({"utterance_id": pa.array(utterance_ids, pa.string()), "entries": pa.array(counts, pa.int64())}),
+        )
     except CannotWrite as error:
         raise CannotWrite(f"{error} It holds the sequences of {features} once more; make room there.") from error
 
@@ -123,14 +144,15 @@ def _condensed(features: Path, dim: int, longest: int) -> Iterator[tuple[str, ND
     for utterance_id, vectors_LD, _ in sequences.read(features):
         if vectors_LD.shape[1] != dim:
             raise BadSettings(
-                f"{features}: entries of {vectors_LD.shape[1]} numbers and vectors of {dim}; a model reads sequences whose vectors are means of them, "
-                "so give the encoder the pooling mean"
+                f"{features}: entries of {vectors_LD.shape[1]} numbers and vectors of {dim}; a model reads sequences"
+                " whose vectors are means of them, so give the encoder the pooling mean"
             )
         yield utterance_id, condensed(vectors_LD, longest)
 
 
 def condensed(vectors_LD: NDArray[np.float16], longest: int) -> NDArray[np.float16]:
-    """A sequence of at most ``longest`` entries; a longer one as the means of this many parts of it, equally long but for one entry.
+    """A sequence of at most ``longest`` entries; a longer one as the means of this many parts of it, equally long but
+    for one entry.
 
     Example:
         >>> condensed(np.array([[1], [3], [5], [7], [9]], dtype=np.float16), 2)[:, 0].tolist()

@@ -32,7 +32,9 @@ class TrainingData:
 
     def to(self, device: torch.device) -> "TrainingData":
         """The data with all tensors on ``device``."""
-        return TrainingData(train=self.train.to(device), dev=self.dev.to(device), test=self.test.to(device), classes=self.classes)
+        return TrainingData(
+            train=self.train.to(device), dev=self.dev.to(device), test=self.test.to(device), classes=self.classes
+        )
 
     @property
     def dims(self) -> dict[str, int]:
@@ -45,7 +47,9 @@ class TrainingData:
 
 
 def inputs(resolved: ResolvedRecipe, layout: Layout) -> dict[str, Any]:
-    """Hashes of what a training reads: the shards and, where the recipe uses neighbours, the index of trajectories; and the versions of what is trained."""
+    """Hashes of what a training reads: the shards and, where the recipe uses neighbours, the index of trajectories; and
+    the versions of what is trained.
+    """
     read: dict[str, Any] = {"shards": finished_fingerprint(layout.shards, "meta/info.json")}
     if resolved.recipe.neighbours is not None:
         read["neighbours"] = {path.name: files.sha256(path) for path in neighbours.tables(layout.shards)}
@@ -53,7 +57,9 @@ def inputs(resolved: ResolvedRecipe, layout: Layout) -> dict[str, Any]:
     return read | ({"versions": versions} if versions else {})
 
 
-def check_shards(resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout, splits: Sequence[str] = SPLITS) -> None:
+def check_shards(
+    resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout, splits: Sequence[str] = SPLITS
+) -> None:
     """Raises ``BadSettings`` if the shards lack a modality or a split that is needed."""
     check_modalities(resolved.recipe.modalities, info, layout.shards)
     there = reader.splits(layout.shards)
@@ -64,21 +70,31 @@ def check_shards(resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layo
             "for IEMOCAP set corpora.<name>.validation to val12 or random20"
         )
     if missing:
-        raise BadSettings(f"{layout.dataset}: the shards have no {', '.join(missing)} split; there: {', '.join(there) or 'none'}; make them without --split")
+        raise BadSettings(
+            f"{layout.dataset}: the shards have no {', '.join(missing)} split; there: {', '.join(there) or 'none'};"
+            " make them without --split"
+        )
 
 
-def load_data(resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout) -> tuple[TrainingData, Standardisation]:
+def load_data(
+    resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout
+) -> tuple[TrainingData, Standardisation]:
     """Reads the splits and standardises their features by the train split's statistics.
 
     Raises:
-        BadSettings: if the train split has fewer than two classes, or dev or test no labelled utterance, or there is no curriculum for the train split.
-        BadTable: see :func:`merc.training.data.dataset.read_split`, :func:`merc.training.data.neighbours.with_neighbours` and
+        BadSettings: if the train split has fewer than two classes, or dev or test no labelled utterance, or there is no
+            curriculum for the train split.
+        BadTable: see :func:`merc.training.data.dataset.read_split`,
+            :func:`merc.training.data.neighbours.with_neighbours` and
             :func:`merc.training.data.sequences.read_sequences`.
     """
     classes = tuple(info["classes"])
     standardisation = _standardisation(resolved, layout)
     longest = resolved.model.longest_sequence(resolved.model_config)
-    splits = {name: standardisation.apply_(read_split(layout.shards, name, resolved.recipe.modalities, len(classes))) for name in SPLITS}
+    splits = {
+        name: standardisation.apply_(read_split(layout.shards, name, resolved.recipe.modalities, len(classes)))
+        for name in SPLITS
+    }
     splits = {name: with_sequences(split, layout.shards, info, longest) for name, split in splits.items()}
     splits["train"] = _with_neighbours(resolved, splits["train"], layout)
     if resolved.recipe.curriculum is not None:
@@ -86,14 +102,22 @@ def load_data(resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout)
     data = TrainingData(**splits, classes=classes)
     counts = {name: int(count) for name, count in zip(classes, data.class_counts.tolist(), strict=True) if count}
     if len(counts) < 2:
-        raise BadSettings(f"{layout.dataset}: nothing to learn: the train split's labels are {counts or 'none'}, and {info['label_set']} has {classes}")
+        raise BadSettings(
+            f"{layout.dataset}: nothing to learn: the train split's labels are {counts or 'none'}, and"
+            f" {info['label_set']} has {classes}"
+        )
     for split in (data.dev, data.test):
         if not split.labelled.any():
-            raise BadSettings(f"{layout.dataset}: no utterance of the {split.name} split has a label of {info['label_set']}, so nothing can be scored on it")
+            raise BadSettings(
+                f"{layout.dataset}: no utterance of the {split.name} split has a label of {info['label_set']}, so"
+                " nothing can be scored on it"
+            )
     return data, standardisation
 
 
-def load_for_pretraining(resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout, splits: Sequence[str]) -> tuple[DialogueSplit, Standardisation]:
+def load_for_pretraining(
+    resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout, splits: Sequence[str]
+) -> tuple[DialogueSplit, Standardisation]:
     """Reads some splits as one, standardised by the train split's statistics.
 
     Raises:
@@ -101,7 +125,12 @@ def load_for_pretraining(resolved: ResolvedRecipe, info: Mapping[str, Any], layo
     """
     standardisation = _standardisation(resolved, layout)
     read = [read_split(layout.shards, name, resolved.recipe.modalities, len(info["classes"])) for name in splits]
-    joined = with_sequences(standardisation.apply_(concatenated(read)), layout.shards, info, resolved.model.longest_sequence(resolved.model_config))
+    joined = with_sequences(
+        standardisation.apply_(concatenated(read)),
+        layout.shards,
+        info,
+        resolved.model.longest_sequence(resolved.model_config),
+    )
     return _with_neighbours(resolved, joined, layout), standardisation
 
 
@@ -109,11 +138,19 @@ def with_sequences(split: DialogueSplit, shards: Path, info: Mapping[str, Any], 
     """A split on the CPU with the sequences of all its modalities, of ``longest`` entries at most; None: as it is."""
     if longest is None:
         return split
-    return replace(split, sequences={name: read_sequences(shards, info, name, longest, split.utterance_ids, there) for name, there in split.present.items()})
+    return replace(
+        split,
+        sequences={
+            name: read_sequences(shards, info, name, longest, split.utterance_ids, there)
+            for name, there in split.present.items()
+        },
+    )
 
 
 def _standardisation(resolved: ResolvedRecipe, layout: Layout) -> Standardisation:
-    return Standardisation.from_stats(reader.stats(layout.shards), resolved.recipe.modalities, resolved.recipe.feature_limit_std)
+    return Standardisation.from_stats(
+        reader.stats(layout.shards), resolved.recipe.modalities, resolved.recipe.feature_limit_std
+    )
 
 
 def _with_neighbours(resolved: ResolvedRecipe, split: DialogueSplit, layout: Layout) -> DialogueSplit:

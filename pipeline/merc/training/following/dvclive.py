@@ -8,9 +8,11 @@ from merc.training.following.engine.base import Followed, Follower
 
 
 class DVCLive(Follower):
-    """A folder of DVCLive beside a ``dvc.yaml`` that names its metrics and plots, so that the project's own stays as it is.
+    """A folder of DVCLive beside a ``dvc.yaml`` that names its metrics and plots, so that the project's own stays as it
+    is.
 
-    No experiment is saved: that would commit the whole workspace for every seed, also of seeds that are trained at once; ``dvc exp run`` does it for the run.
+    No experiment is saved: that would commit the whole workspace for every seed, also of seeds that are trained at
+    once; ``dvc exp run`` does it for the run.
 
     Raises:
         BadSettings: if DVCLive finds a Git repository here that it cannot use, as one without a commit.
@@ -21,9 +23,14 @@ class DVCLive(Follower):
         from scmrepo.exceptions import SCMError
 
         try:
-            self.live = Live(str(folder / "live"), dvcyaml=str(folder / "dvc.yaml"), save_dvc_exp=False, exp_message=str(followed))
+            self.live = Live(
+                str(folder / "live"), dvcyaml=str(folder / "dvc.yaml"), save_dvc_exp=False, exp_message=str(followed)
+            )
         except SCMError as error:
-            raise BadSettings(f"follow: dvclive needs a Git repository with a commit ({error}): commit something, or leave out --follow dvclive") from error
+            raise BadSettings(
+                f"follow: dvclive needs a Git repository with a commit ({error}): commit something, or leave out"
+                " --follow dvclive"
+            ) from error
 
     def epoch(self, step: int, values: Mapping[str, float]) -> None:
         """Passes them on as metrics of a step."""

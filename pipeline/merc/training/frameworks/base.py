@@ -12,8 +12,8 @@ from merc.training.models.engine.base import MERCModel
 class Framework(MERCModel):
     """A model around a model, for losses and metrics a model like any other.
 
-    As it stands the framework has what the wrapped model has: modalities, classes, ``gives``, and whether it is causal. A framework that
-    changes one of them (the width of ``hidden``, say) sets it in its constructor, after this one.
+    As it stands the framework has what the wrapped model has: modalities, classes, ``gives``, and whether it is causal.
+    A framework that changes one of them (the width of ``hidden``, say) sets it in its constructor, after this one.
 
     Args:
         config: an instance of the framework's ``Config``.

@@ -1,28 +1,32 @@
-"""DCLF: any model with a wider decoder and a head for each modality, for the losses ``context_aware`` and ``modality_contribution``.
+"""DCLF: any model with a wider decoder and a head for each modality, for the losses ``context_aware`` and
+``modality_contribution``.
 
-Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025. Legend: B dialogues,
-T utterances, d width of the model's ``hidden`` h, d_m width of its extractors' outputs u, C classes.
+Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025. Legend: B
+dialogues, T utterances, d width of the model's ``hidden`` h, d_m width of its extractors' outputs u, C classes.
 
     model ─┬─ h_BTd ──────────────────────────► [ h ; u_text ; u_audio ; u_visual ] ─ Linear ─► logits_BTC
            ├─ u_text, u_audio, u_visual ──┴──┐
            └─ context                        └─ one Linear each (U) ─► unimodal_logits
 
-The model's own classifier has no part in it and is not trained. The rest of the paper is in the losses, put together by the additions
-``dclf`` (MELD's settings) and ``dclf_iemocap``. To be named after one of them, the paper's ablations (its table 4):
+The model's own classifier has no part in it and is not trained. The rest of the paper is in the losses, put together by
+the additions ``dclf`` (MELD's settings) and ``dclf_iemocap``. To be named after one of them, the paper's ablations (its
+table 4):
 
     without_context       no context-aware loss
     without_extraction    that loss without the contextual extract ("w/o CE")
     without_modality      neither the modality-contribution loss nor the concatenation (the figures for "w/o MCCL" fit both being off)
     without_independent   the decoder sees h alone ("w/o ICA"); the modality-contribution loss stays
 
-In the paper's setting no utterance sees what comes after it: both additions make models causal that can be (``causal``). The losses as printed, with the
-negatives alone below the line, are the addition ``printed``.
+In the paper's setting no utterance sees what comes after it: both additions make models causal that can be
+(``causal``). The losses as printed, with the negatives alone below the line, are the addition ``printed``.
 
-Tried on IEMOCAP's real text and audio over MMGCN (``benchmarks/results_real.md``): on one session and seed, vectors from before dropout and ReLU
-mend a third of what both losses cost; projections before both cost more on two sessions; a gain was not reached.
+Tried on IEMOCAP's real text and audio over MMGCN (``benchmarks/results_real.md``): on one session and seed, vectors
+from before dropout and ReLU mend a third of what both losses cost; projections before both cost more on two sessions; a
+gain was not reached.
 
-The paper does not say how the heads are trained. Here it is by their cross-entropy, the mean over modalities, in the ablations as well.
-"""
+The paper does not say how the heads are trained. Here it is by their cross-entropy, the mean over modalities, in the
+ablations as well.
+"""  # noqa: E501
 
 from dataclasses import replace
 
@@ -39,7 +43,8 @@ from merc.training.models.engine.common import Dropout
 class DCLF(Framework):
     """A model with DCLF's decoder and unimodal heads. ``hidden``, ``unimodal`` and ``context`` are the model's.
 
-    In the decoder's input, a modality that an utterance lacks is a learned vector, and the modalities' vectors are dropped out at the rate at which h was.
+    In the decoder's input, a modality that an utterance lacks is a learned vector, and the modalities' vectors are
+    dropped out at the rate at which h was.
     """
 
     VERSION = 2
@@ -48,7 +53,9 @@ class DCLF(Framework):
         """Settings of the framework."""
 
         independent_concatenation: bool = True
-        """Whether the decoder sees the outputs of the modalities' extractors beside h (the paper's ICA), and not h alone."""
+        """Whether the decoder sees the outputs of the modalities' extractors beside h (the paper's ICA), and not h
+        alone.
+        """
         detach_unimodal: bool = False
         """Whether the heads' cross-entropy trains the heads alone and not the extractors below them."""
 
@@ -56,10 +63,16 @@ class DCLF(Framework):
         super().__init__(config, model)
         self.detach_unimodal = config.detach_unimodal
         self.heads = nn.ModuleDict({name: nn.Linear(dim, self.classes) for name, dim in self.gives.unimodal.items()})
-        self.beside = tuple(self.gives.unimodal) if config.independent_concatenation else ()  # a ParameterDict has an order of its own
-        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(self.gives.unimodal[name])) for name in self.beside})
+        self.beside = (
+            tuple(self.gives.unimodal) if config.independent_concatenation else ()
+        )  # a ParameterDict has an order of its own
+        self.absent = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(self.gives.unimodal[name])) for name in self.beside}
+        )
         self.dropout = Dropout(self.gives.hidden_dropout)
-        self.decoder = nn.Linear(self.gives.hidden + sum(self.gives.unimodal[name] for name in self.beside), self.classes)
+        self.decoder = nn.Linear(
+            self.gives.hidden + sum(self.gives.unimodal[name] for name in self.beside), self.classes
+        )
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
         """The model's, with the head that speaks for it here."""
@@ -68,7 +81,10 @@ class DCLF(Framework):
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         output: MERCOutput = self.model(batch)
-        beside = [self.dropout(torch.where(batch.modality_mask[name][..., None], output.unimodal[name], self.absent[name])) for name in self.beside]
+        beside = [
+            self.dropout(torch.where(batch.modality_mask[name][..., None], output.unimodal[name], self.absent[name]))
+            for name in self.beside
+        ]
         return replace(
             output,
             logits=self.decoder(torch.cat([output.hidden, *beside], dim=-1)),

@@ -1,4 +1,6 @@
-"""A trained model in one safetensors file: weights, standardisation, and in the header all that is needed to build it again."""
+"""A trained model in one safetensors file: weights, standardisation, and in the header all that is needed to build it
+again.
+"""
 
 import json
 from collections.abc import Mapping
@@ -74,7 +76,9 @@ class Loaded:
         return inner.longest_sequence(inner.config)
 
 
-def header(resolved: ResolvedRecipe, info: Mapping[str, Any], dims: Mapping[str, int], dataset: str, seed: int) -> Header:
+def header(
+    resolved: ResolvedRecipe, info: Mapping[str, Any], dims: Mapping[str, int], dataset: str, seed: int
+) -> Header:
     """The header of a recipe's model.
 
     Args:
@@ -109,17 +113,21 @@ def save(path: Path, model: MERCModel, standardisation: Standardisation, header:
         tensors[f"{_STANDARDISATION}{name}.std"] = standardisation.std[name]
     # Clones, since safetensors refuses tensors that share memory, as tied weights do.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    metadata = {_KEY: json.dumps(header.model_dump(mode="json"), ensure_ascii=False)}  # unsorted: the order of dims is the model's
+    metadata = {
+        _KEY: json.dumps(header.model_dump(mode="json"), ensure_ascii=False)
+    }  # unsorted: the order of dims is the model's
     with files.replacing(path) as temporary:
-        temporary.write_bytes(serialize(tensors, metadata=metadata))  # save_file would make a file that its owner alone may read
+        temporary.write_bytes(
+            serialize(tensors, metadata=metadata)
+        )  # save_file would make a file that its owner alone may read
 
 
 def load(path: Path) -> Loaded:
     """Reads a model that :func:`save` wrote.
 
     Raises:
-        BadTable: if there is no such file, it is no safetensors file, has no such header, its tensors do not fit the model it names, or hold a value
-            that is not finite, or it is of another version of the model.
+        BadTable: if there is no such file, it is no safetensors file, has no such header, its tensors do not fit the
+            model it names, or hold a value that is not finite, or it is of another version of the model.
         BadSettings: if it names a model or framework that is not there, or settings that it does not have.
     """
     try:
@@ -135,7 +143,10 @@ def load(path: Path) -> Loaded:
     weights, moments = _below(tensors, _MODEL), _below(tensors, _STANDARDISATION)
     for name, value in tensors.items():
         if not bool(value.isfinite().all()):
-            raise BadTable(f"{path}: {name} holds a value that is not finite; a model with such weights gives one label to everything")
+            raise BadTable(
+                f"{path}: {name} holds a value that is not finite; a model with such weights gives one label to"
+                " everything"
+            )
     try:
         _check_shapes(header, weights, moments, path.name)
     except (RuntimeError, KeyError) as error:
@@ -143,13 +154,19 @@ def load(path: Path) -> Loaded:
     model = _built(header, path.name)
     inner = model.model if isinstance(model, Framework) else model
     if header.version != inner.VERSION:
-        raise BadTable(f"{path}: trained as version {header.version} of {header.model}, which is now {inner.VERSION} and would score otherwise; train it again")
+        raise BadTable(
+            f"{path}: trained as version {header.version} of {header.model}, which is now {inner.VERSION} and would"
+            " score otherwise; train it again"
+        )
     model.load_state_dict(weights)
     return Loaded(model.eval(), _standardisation(moments, header), header)
 
 
-def _check_shapes(header: Header, weights: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor], where: str) -> None:
-    """Compares the tensors with what the header asks for, before any memory is taken for it: what is stated is not yet there.
+def _check_shapes(
+    header: Header, weights: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor], where: str
+) -> None:
+    """Compares the tensors with what the header asks for, before any memory is taken for it: what is stated is not yet
+    there.
 
     Raises:
         RuntimeError, KeyError: if they do not fit.
@@ -157,7 +174,10 @@ def _check_shapes(header: Header, weights: Mapping[str, torch.Tensor], moments: 
     for name, dim in header.dims.items():
         for part in ("mean", "std"):
             if moments[f"{name}.{part}"].shape != (dim,):
-                raise RuntimeError(f"the {part} of {name} has the shape {list(moments[f'{name}.{part}'].shape)}, and {dim} numbers are expected")
+                raise RuntimeError(
+                    f"the {part} of {name} has the shape {list(moments[f'{name}.{part}'].shape)}, and {dim} numbers are"
+                    " expected"
+                )
     with torch.device("meta"):
         model = _built(header, where)
     model.load_state_dict(dict(weights), assign=True)
@@ -165,7 +185,9 @@ def _check_shapes(header: Header, weights: Mapping[str, torch.Tensor], moments: 
 
 def _built(header: Header, where: str) -> MERCModel:
     kind = plugins.load(MODELS, header.model, MERCModel)  # type: ignore[type-abstract]
-    model = kind(fill(header.model_settings, kind.Config, where=f"{where}: {header.model}"), header.dims, len(header.classes))
+    model = kind(
+        fill(header.model_settings, kind.Config, where=f"{where}: {header.model}"), header.dims, len(header.classes)
+    )
     if header.framework is None:
         return model
     framework = plugins.load(FRAMEWORKS, header.framework, Framework)  # type: ignore[type-abstract]

@@ -16,8 +16,8 @@ class LossNotFinite(PipelineError):
 class Ledger:
     """Notes every step's terms and reads them once, so that no step on a GPU waits for a number.
 
-    A step that is not finite is thus found at the end of its epoch. Nothing is lost by that: the training stops, and the weights of
-    earlier epochs were copied before.
+    A step that is not finite is thus found at the end of its epoch. Nothing is lost by that: the training stops, and
+    the weights of earlier epochs were copied before.
 
     Args:
         names: of the terms.
@@ -51,11 +51,19 @@ class Ledger:
         totals_S = terms_SL @ torch.tensor(self._weights, dtype=torch.float64)
         odd = (~totals_S.isfinite()).nonzero().flatten().tolist()
         if odd:
-            each = ", ".join(f"{name} {value:g}" for name, value in zip(self._names, terms_SL[odd[0]].tolist(), strict=True))
-            raise LossNotFinite(f"{when}: the loss is not finite ({each}) in the batch of dialogues {', '.join(self._dialogues[odd[0]])}")
+            each = ", ".join(
+                f"{name} {value:g}" for name, value in zip(self._names, terms_SL[odd[0]].tolist(), strict=True)
+            )
+            raise LossNotFinite(
+                f"{when}: the loss is not finite ({each}) in the batch of dialogues"
+                f" {', '.join(self._dialogues[odd[0]])}"
+            )
         counts_S = torch.tensor(self._labelled, dtype=torch.float64)
         shares_S = counts_S / counts_S.sum() if counts_S.any() else torch.full_like(counts_S, 1 / len(counts_S))
-        means = {"train_loss": totals_S @ shares_S, **{f"loss_{name}": value for name, value in zip(self._names, shares_S @ terms_SL, strict=True)}}
+        means = {
+            "train_loss": totals_S @ shares_S,
+            **{f"loss_{name}": value for name, value in zip(self._names, shares_S @ terms_SL, strict=True)},
+        }
         return {name: float(value) for name, value in means.items()}
 
 
@@ -63,4 +71,6 @@ def check_weights(model: torch.nn.Module, when: str) -> None:
     """Raises ``LossNotFinite`` if a weight is not finite, as after a last step whose gradient was not."""
     for name, weight in model.named_parameters():
         if not bool(weight.detach().isfinite().all()):
-            raise LossNotFinite(f"{when}: the loss was finite and its gradient was not: weights of {name} are not finite")
+            raise LossNotFinite(
+                f"{when}: the loss was finite and its gradient was not: weights of {name} are not finite"
+            )

@@ -4,15 +4,19 @@
                                students: {trains: [audio, visual], losses: {…}}
                                fusion: {trains: [fusion]}
 
-A branch is a modality's (:meth:`merc.training.models.engine.base.MERCModel.branch`) or the fusion, all the rest. In a phase the losses see a branch as if
-it were a model: ``logits`` and ``hidden`` are the modality's own, and of the other modalities there are those that an earlier phase trained. So any loss can
-be put on any branch, and one that needs what is not trained yet, as a distillation without its teacher, is an error before anything is trained. The epoch is
-selected by the mean over the phase's branches of their weighted F1 on dev; its weights are restored and stay as they are, in eval mode, in all later phases
-that do not train them again.
+A branch is a modality's (:meth:`merc.training.models.engine.base.MERCModel.branch`) or the fusion, all the rest. In a
+phase the losses see a branch as if
+it were a model: ``logits`` and ``hidden`` are the modality's own, and of the other modalities there are those that an
+earlier phase trained. So any loss can be put on any branch, and one that needs what is not trained yet, as a
+distillation without its teacher, is an error before anything is trained. The epoch is selected by the mean over the
+phase's branches of their weighted F1 on dev; its weights are restored and stay as they are, in eval mode, in all later
+phases that do not train them again.
 
-A recipe that names no phases has one, in which every weight is trained, and losses and scores look at what the model gives as a whole.
+A recipe that names no phases has one, in which every weight is trained, and losses and scores look at what the model
+gives as a whole.
 
-Each named phase begins with random numbers of its own, so that one whose predecessors are read from the disk gives what it would have given after them.
+Each named phase begins with random numbers of its own, so that one whose predecessors are read from the disk gives what
+it would have given after them.
 """
 
 import json
@@ -46,7 +50,8 @@ class BranchView(Framework):
 
     Args:
         model: the whole of it.
-        named: a modality with a branch, whose own logits and representation stand in the places of the model's; or ``fusion``: the model's.
+        named: a modality with a branch, whose own logits and representation stand in the places of the model's; or
+            ``fusion``: the model's.
         known: the modalities that ``unimodal``, ``unimodal_logits`` and ``pooled`` may speak of.
     """
 
@@ -63,11 +68,15 @@ class BranchView(Framework):
 
     def of(self, output: MERCOutput) -> MERCOutput:
         """What the branch makes of what the model makes."""
-        unimodal, unimodal_logits, pooled = (self._known(by_modality) for by_modality in (output.unimodal, output.unimodal_logits, output.pooled))
+        unimodal, unimodal_logits, pooled = (
+            self._known(by_modality) for by_modality in (output.unimodal, output.unimodal_logits, output.pooled)
+        )
         known = replace(output, unimodal=unimodal, unimodal_logits=unimodal_logits, pooled=pooled)
         if self.named == FUSION:
             return known
-        return replace(known, logits=output.unimodal_logits[self.named], hidden=output.unimodal[self.named], context=None)
+        return replace(
+            known, logits=output.unimodal_logits[self.named], hidden=output.unimodal[self.named], context=None
+        )
 
     def _known(self, by_modality: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in by_modality.items() if name in self.known}
@@ -75,7 +84,10 @@ class BranchView(Framework):
 
 def views(model: MERCModel, phase: ResolvedPhase) -> list[BranchView]:
     """A phase's branches. Each sees itself and what was trained before; the fusion what is trained with it as well."""
-    return [BranchView(model, branch, (*phase.before, *(phase.trains if branch == FUSION else (branch,)))) for branch in phase.scored]
+    return [
+        BranchView(model, branch, (*phase.before, *(phase.trains if branch == FUSION else (branch,))))
+        for branch in phase.scored
+    ]
 
 
 def losses_of(phase: ResolvedPhase, view: MERCModel, train: DialogueSplit, classes: Sequence[str]) -> list[MERCLoss]:
@@ -85,7 +97,9 @@ def losses_of(phase: ResolvedPhase, view: MERCModel, train: DialogueSplit, class
 
 
 def check(resolved: ResolvedRecipe, train: DialogueSplit, classes: Sequence[str]) -> None:
-    """Raises ``BadSettings`` if a named phase does not fit the model or what was trained before it; nothing is trained."""
+    """Raises ``BadSettings`` if a named phase does not fit the model or what was trained before it; nothing is
+    trained.
+    """
     if resolved.recipe.phases is None:
         return
     with torch.random.fork_rng(devices=[]):
@@ -94,7 +108,10 @@ def check(resolved: ResolvedRecipe, train: DialogueSplit, classes: Sequence[str]
             where = f"recipes.{resolved.name}.phases.{phase.name}"
             for branch in phase.trains:
                 if branch != FUSION and not model.branch(branch):
-                    raise BadSettings(f"{where}: {resolved.recipe.model} names no weights that are those of {branch} alone, so it cannot be trained in phases")
+                    raise BadSettings(
+                        f"{where}: {resolved.recipe.model} names no weights that are those of {branch} alone, so it"
+                        " cannot be trained in phases"
+                    )
             for view in views(model, phase):
                 try:
                     losses_of(phase, view, train, classes)
@@ -118,7 +135,9 @@ def seed_of(seed: int, phase: ResolvedPhase) -> int:
 
 @contextmanager
 def randomness(seed: int, phase: ResolvedPhase, device: torch.device) -> Iterator[None]:
-    """The random numbers of a phase: its own if it has a name, else those of the seed, which go on from the initial weights."""
+    """The random numbers of a phase: its own if it has a name, else those of the seed, which go on from the initial
+    weights.
+    """
     if phase.name:
         with repeatable(seed_of(seed, phase), device):
             yield
@@ -142,7 +161,9 @@ class Finished:
         """Keeps weights and history, whole or not at all."""
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
         with files.replacing(path) as temporary:
-            temporary.write_bytes(serialize(tensors, metadata={_KEY: json.dumps({"selected": self.selected, "history": self.history})}))
+            temporary.write_bytes(
+                serialize(tensors, metadata={_KEY: json.dumps({"selected": self.selected, "history": self.history})})
+            )
 
     @classmethod
     def read(cls, path: Path | None, model: MERCModel) -> "Finished":

@@ -16,12 +16,15 @@ _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Precision:
-    """Forward and backward in the precision of a recipe. Scores are computed in float32 whatever it is, as by whoever loads the weights later.
+    """Forward and backward in the precision of a recipe. Scores are computed in float32 whatever it is, as by whoever
+    loads the weights later.
 
-    float16 has its gradients scaled, so that small ones do not vanish; a step whose gradients overflow is left out, and the scale halved.
+    float16 has its gradients scaled, so that small ones do not vanish; a step whose gradients overflow is left out, and
+    the scale halved.
 
     Args:
-        name: ``float32`` or, for products of matrices, ``bfloat16`` or ``float16``. The CPU obeys as well, though it seldom gains by it.
+        name: ``float32`` or, for products of matrices, ``bfloat16`` or ``float16``. The CPU obeys as well, though it
+            seldom gains by it.
         device: of the training.
     """
 
@@ -39,8 +42,16 @@ class Precision:
             output = model(batch)
         return _in_float32(output)
 
-    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], longest_gradient: float | None) -> None:
-        """Backward, gradients cut to a norm, and the optimiser's step; nothing of it waits for a GPU with a fused optimiser."""
+    def step(
+        self,
+        loss: Tensor,
+        optimizer: torch.optim.Optimizer,
+        parameters: Sequence[nn.Parameter],
+        longest_gradient: float | None,
+    ) -> None:
+        """Backward, gradients cut to a norm, and the optimiser's step; nothing of it waits for a GPU with a fused
+        optimiser.
+        """
         torch.autograd.backward(self._scaler.scale(loss))
         if longest_gradient is not None:
             self._scaler.unscale_(optimizer)

@@ -22,7 +22,9 @@ def labelled_schema(classes: int) -> pa.Schema:
     return predictions_schema(classes).append(pa.field("emotion", pa.string(), nullable=False))
 
 
-def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None, force: bool = False, device: str = "cpu") -> pa.Table:
+def label(
+    model_file: Path, shards: Path, out: Path, *, split: str | None = None, force: bool = False, device: str = "cpu"
+) -> pa.Table:
     """Labels the utterances of shards, and writes the table whole or not at all.
 
     Args:
@@ -34,11 +36,13 @@ def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None
         device: where the model runs.
 
     Returns:
-        The table, columns as in :func:`labelled_schema`. ``label`` is the shards' own where they have the model's classes, else -1.
+        The table, columns as in :func:`labelled_schema`. ``label`` is the shards' own where they have the model's
+        classes, else -1.
 
     Raises:
         BadTable: if the file is no trained model or fits none, there are no shards, or no such split.
-        BadSettings: if the shards lack a modality of the model, or their vectors are of another length or another encoder.
+        BadSettings: if the shards lack a modality of the model, or their vectors are of another length or another
+            encoder.
     """
     loaded = checkpoint.load(model_file)
     info = reader.info(shards)
@@ -55,25 +59,39 @@ def label(model_file: Path, shards: Path, out: Path, *, split: str | None = None
         probabilities_NC = predict(model, read.to(device)).softmax(dim=1).numpy()
         table = predictions(read, probabilities_NC, loaded.header.seed)
         if not known:
-            table = table.set_column(table.schema.get_field_index("label"), table.schema.field("label"), pa.array([UNLABELLED] * len(table), pa.int64()))
+            table = table.set_column(
+                table.schema.get_field_index("label"),
+                table.schema.field("label"),
+                pa.array([UNLABELLED] * len(table), pa.int64()),
+            )
         emotions = pa.array(loaded.header.classes, pa.string()).take(table["predicted"])
         tables.append(pa.table([*table.columns, emotions], schema=labelled_schema(len(loaded.header.classes))))
     made = pa.concat_tables(tables).combine_chunks()
     parquet.write(out, made, compression="zstd")
     counts = {one["values"]: one["counts"] for one in made["emotion"].value_counts().to_pylist()}
-    logger.info("%d utterances labelled: %s", len(made), ", ".join(f"{name} {count}" for name, count in sorted(counts.items())), extra={"counts": counts})
+    logger.info(
+        "%d utterances labelled: %s",
+        len(made),
+        ", ".join(f"{name} {count}" for name, count in sorted(counts.items())),
+        extra={"counts": counts},
+    )
     return made
 
 
 def check_features(header: checkpoint.Header, info: dict[str, Any], shards: Path, force: bool) -> None:
-    """Raises ``BadSettings`` if shards lack a modality of a model, or have vectors of another length or, unless ``force``, of another encoder."""
+    """Raises ``BadSettings`` if shards lack a modality of a model, or have vectors of another length or, unless
+    ``force``, of another encoder.
+    """
     check_modalities(list(header.dims), info, shards, who="the model")
     for name, dim in header.dims.items():
         if info["dims"][name] != dim:
-            raise BadSettings(f"the model was trained on {name} vectors of {dim} numbers, and those at {shards} have {info['dims'][name]}")
+            raise BadSettings(
+                f"the model was trained on {name} vectors of {dim} numbers, and those at {shards} have"
+                f" {info['dims'][name]}"
+            )
         encoder = info["encoders"][name]["name"]
         if encoder != header.encoders[name] and not force:
             raise BadSettings(
-                f"the model was trained on {name} vectors of the encoder {header.encoders[name]}, and those at {shards} are of {encoder}; "
-                "extract them with the former, or --force to label all the same"
+                f"the model was trained on {name} vectors of the encoder {header.encoders[name]}, and those at {shards}"
+                f" are of {encoder}; extract them with the former, or --force to label all the same"
             )

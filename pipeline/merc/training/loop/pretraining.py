@@ -5,9 +5,9 @@
                                                     │  every tensor of equal name and shape, heads left out
     features/iemocap/shards ──────────────────────► training ──► runs/iemocap/<recipe>/seed-0/
 
-Each seed of the second training begins where the same seed of the first ended, so that the spread over seeds is that of both. A finished
-pre-training is kept under the hash of all that decided it, and found again by every recipe that asks for the same; one that was killed
-begins again.
+Each seed of the second training begins where the same seed of the first ended, so that the spread over seeds is that of
+both. A finished pre-training is kept under the hash of all that decided it, and found again by every recipe that asks
+for the same; one that was killed begins again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,9 @@ class PreparedPretraining:
     folder: Path
 
     @classmethod
-    def of(cls, resolved: ResolvedRecipe, layout: Layout, classes: Sequence[str], runs: Path) -> "PreparedPretraining | None":
+    def of(
+        cls, resolved: ResolvedRecipe, layout: Layout, classes: Sequence[str], runs: Path
+    ) -> "PreparedPretraining | None":
         """The pre-training of a recipe; None if it has none.
 
         Args:
@@ -61,8 +63,8 @@ class PreparedPretraining:
             runs: the folder of all runs.
 
         Raises:
-            BadSettings: if the shards lack what is needed, held-out dialogues of the second training's own corpus would be seen, or a head
-                is to go over between label sets that differ.
+            BadSettings: if the shards lack what is needed, held-out dialogues of the second training's own corpus would
+                be seen, or a head is to go over between label sets that differ.
             BadTable: if there are no shards.
         """
         wanted = resolved.pretraining
@@ -70,20 +72,32 @@ class PreparedPretraining:
             return None
         held_out = [split for split in wanted.settings.splits if split != "train"]
         if held_out and wanted.settings.dataset == layout.dataset:
-            raise BadSettings(f"recipes.{resolved.name}.pretraining: trained on {', '.join(held_out)} of {layout.dataset}, the model could not be scored on it")
+            raise BadSettings(
+                f"recipes.{resolved.name}.pretraining: trained on {', '.join(held_out)} of {layout.dataset}, the model"
+                " could not be scored on it"
+            )
         layout = replace(layout, dataset=wanted.settings.dataset)
         info = reader.info_of(layout)
         splits.check_shards(wanted.resolved, info, layout, wanted.settings.splits)
         if wanted.settings.transfer_head and list(info["classes"]) != list(classes):
             raise BadSettings(
-                f"recipes.{resolved.name}.pretraining.transfer_head: the label sets of the two trainings differ, {list(info['classes'])} and {list(classes)}; "
-                "a head that says the one means nothing to the other"
+                f"recipes.{resolved.name}.pretraining.transfer_head: the label sets of the two trainings differ,"
+                f" {list(info['classes'])} and {list(classes)}; a head that says the one means nothing to the other"
             )
-        digest = files.digest({"settings": wanted.decides(), "splits": wanted.settings.splits, "inputs": splits.inputs(wanted.resolved, layout)})
-        return cls(wanted, layout, info, digest, runs / layout.dataset / FOLDER / f"{wanted.resolved.name}-{digest[:16]}")
+        digest = files.digest(
+            {
+                "settings": wanted.decides(),
+                "splits": wanted.settings.splits,
+                "inputs": splits.inputs(wanted.resolved, layout),
+            }
+        )
+        return cls(
+            wanted, layout, info, digest, runs / layout.dataset / FOLDER / f"{wanted.resolved.name}-{digest[:16]}"
+        )
 
     def model(self, seed: int, device: torch.device, line: int = 0) -> MERCModel:
-        """The pre-trained model of a seed, on the CPU; trained now if it is not there, with progress on a line of the terminal.
+        """The pre-trained model of a seed, on the CPU; trained now if it is not there, with progress on a line of the
+        terminal.
 
         Raises:
             LossNotFinite: as :func:`merc.training.loop.trainer.pretrain_seed`.
@@ -91,13 +105,25 @@ class PreparedPretraining:
         path = self.folder / f"seed-{seed}.safetensors"
         if not path.is_file():
             resolved, info = self.wanted.resolved, self.info
-            train, standardisation = splits.load_for_pretraining(resolved, info, self.layout, self.wanted.settings.splits)
+            train, standardisation = splits.load_for_pretraining(
+                resolved, info, self.layout, self.wanted.settings.splits
+            )
             model, history = pretrain_seed(resolved, train.to(device), info["classes"], seed, device, line)
             files.write_csv(path.with_suffix(".csv"), resolved.epoch_columns, history)
-            checkpoint.save(path, model, standardisation, checkpoint.header(resolved, info, train.dims, self.layout.dataset, seed))
+            checkpoint.save(
+                path, model, standardisation, checkpoint.header(resolved, info, train.dims, self.layout.dataset, seed)
+            )
         return checkpoint.load(path).model
 
-    def start(self, resolved: ResolvedRecipe, dims: Mapping[str, int], classes: int, seed: int, device: torch.device, line: int = 0) -> "Start":
+    def start(
+        self,
+        resolved: ResolvedRecipe,
+        dims: Mapping[str, int],
+        classes: int,
+        seed: int,
+        device: torch.device,
+        line: int = 0,
+    ) -> "Start":
         """Where a seed of the second training begins.
 
         Args:
@@ -116,7 +142,10 @@ class PreparedPretraining:
             target = resolved.build(dims, classes)
         start = fitting(self.model(seed, device, line), target, heads)
         if not start.tensors:
-            raise BadSettings(f"{resolved.name}: of the pre-training {self.wanted.resolved.name} on {self.layout.dataset} no tensor fits by name and shape")
+            raise BadSettings(
+                f"{resolved.name}: of the pre-training {self.wanted.resolved.name} on {self.layout.dataset} no tensor"
+                " fits by name and shape"
+            )
         return start
 
     def facts(self, start: "Start") -> dict[str, Any]:
@@ -146,7 +175,10 @@ class Start:
 
 def head_names(resolved: ResolvedRecipe, dims: Mapping[str, int], classes: int) -> set[str]:
     """The tensors of a recipe's model whose shape depends on the number of classes: they say something about labels."""
-    shapes, wider = ({name: value.shape for name, value in resolved.build(dims, count).state_dict().items()} for count in (classes, classes + 1))
+    shapes, wider = (
+        {name: value.shape for name, value in resolved.build(dims, count).state_dict().items()}
+        for count in (classes, classes + 1)
+    )
     return {name for name, shape in shapes.items() if wider[name] != shape}
 
 
@@ -161,5 +193,9 @@ def fitting(source: MERCModel, target: MERCModel, heads: set[str]) -> Start:
         prefix = "model." if isinstance(target, Framework) else ""
     there = {f"{prefix}{name}": value for name, value in source.state_dict().items()}
     wanted = target.state_dict()
-    tensors = {name: value for name, value in there.items() if name in wanted and name not in heads and wanted[name].shape == value.shape}
+    tensors = {
+        name: value
+        for name, value in there.items()
+        if name in wanted and name not in heads and wanted[name].shape == value.shape
+    }
     return Start(tensors, [name for name in wanted if name not in tensors])

@@ -4,13 +4,14 @@ models/seed-<n>/model.safetensors  :mod:`merc.training.loop.checkpoint`
 results.json                everything, per seed and over the seeds; what the report reads
 metrics.json                the few numbers for ``dvc metrics``
 history.csv                 one row per seed and epoch, with its phase if the recipe names phases: the loss and each of its terms, scores on
-                            dev, and one on test that decides nothing; in a phase that trains several branches of a model, sums of losses and means of scores
+                            dev, and one on test that decides nothing; in a phase that trains several branches of a
+                            model, sums of losses and means of scores
 confusion.csv               actual and predicted class of every labelled test utterance, of the seed with the best dev score
 predictions.parquet         one row per seed and utterance of dev and test
 
-While seeds are unfinished, ``models/seed-<n>/`` also holds ``seed.json`` and ``predictions.parquet``; ``seed.json`` is written last and
-says that the seed is done. Until then ``phases.safetensors`` keeps the phases that are.
-"""
+While seeds are unfinished, ``models/seed-<n>/`` also holds ``seed.json`` and ``predictions.parquet``; ``seed.json`` is
+written last and says that the seed is done. Until then ``phases.safetensors`` keeps the phases that are.
+"""  # noqa: E501
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,9 @@ _SCORES = ("weighted_f1", "accuracy", "macro_f1")
 
 
 def predictions_schema(classes: int) -> pa.Schema:
-    """Columns of ``predictions.parquet``; ``label`` is -1 for utterances outside the label set, which no score counts."""
+    """Columns of ``predictions.parquet``; ``label`` is -1 for utterances outside the label set, which no score
+    counts.
+    """
     return pa.schema(
         [
             pa.field("seed", pa.int64(), nullable=False),
@@ -76,9 +79,18 @@ def is_done(folder: Path, seed: int) -> bool:
 def write_seed(folder: Path, trained: Trained, data: TrainingData, facts: Mapping[str, Any]) -> None:
     """Writes a seed's predictions and, last, its scores and ``facts``; the weights must be there already."""
     target = _seed_folder(folder, trained.seed)
-    table = pa.concat_tables(predictions(split, trained.probabilities[split.name], trained.seed) for split in (data.dev, data.test))
+    table = pa.concat_tables(
+        predictions(split, trained.probabilities[split.name], trained.seed) for split in (data.dev, data.test)
+    )
     parquet.write(target / "predictions.parquet", table, compression="zstd")
-    files.write_json(target / "seed.json", {"scores": _seed_scores(trained, data), "history": trained.history, "facts": {**_model_facts(trained), **facts}})
+    files.write_json(
+        target / "seed.json",
+        {
+            "scores": _seed_scores(trained, data),
+            "history": trained.history,
+            "facts": {**_model_facts(trained), **facts},
+        },
+    )
 
 
 def predictions(split: DialogueSplit, probabilities_NC: NDArray[np.float32], seed: int) -> pa.Table:
@@ -100,7 +112,9 @@ def predictions(split: DialogueSplit, probabilities_NC: NDArray[np.float32], see
         "probabilities": vectors(probabilities_NC),
     }
     schema = predictions_schema(probabilities_NC.shape[1])
-    return pa.table({name: pa.array(values, type=schema.field(name).type) for name, values in columns.items()}, schema=schema)
+    return pa.table(
+        {name: pa.array(values, type=schema.field(name).type) for name, values in columns.items()}, schema=schema
+    )
 
 
 def combine(folder: Path, resolved: ResolvedRecipe, data: TrainingData, facts: Mapping[str, Any]) -> None:
@@ -121,18 +135,24 @@ def combine(folder: Path, resolved: ResolvedRecipe, data: TrainingData, facts: M
         "model": resolved.recipe.model,
         "modalities": list(resolved.recipe.modalities),
         "classes": list(data.classes),
-        "unlabelled_in_context": any(bool((split.labels_cpu[:-1] < 0).any()) for split in (data.train, data.dev, data.test)),
+        "unlabelled_in_context": any(
+            bool((split.labels_cpu[:-1] < 0).any()) for split in (data.train, data.dev, data.test)
+        ),
         **first["facts"],
         "selection": SELECTION[resolved.recipe.selection],
         "majority": {split: _majority(data, split) for split in SCORED},
         "seeds": {str(seed): found for seed, found in scores.items()},
-        "mean": {split: {name: statistics.fmean(_over_seeds(scores, split, name)) for name in _SCORES} for split in SCORED},
+        "mean": {
+            split: {name: statistics.fmean(_over_seeds(scores, split, name)) for name in _SCORES} for split in SCORED
+        },
         "std": {split: {name: _std(_over_seeds(scores, split, name)) for name in _SCORES} for split in SCORED},
     }
     table = pa.concat_tables(parquet.read(_seed_folder(folder, seed) / "predictions.parquet") for seed in seeds)
     best = max(seeds, key=lambda seed: scores[seed]["dev"]["weighted_f1"])  # of equal ones the first
     parquet.write(folder / "predictions.parquet", table, compression="zstd")
-    files.write_csv(folder / "history.csv", history_columns(resolved), [row for found in seeds.values() for row in found["history"]])
+    files.write_csv(
+        folder / "history.csv", history_columns(resolved), [row for found in seeds.values() for row in found["history"]]
+    )
     files.write_csv(folder / "confusion.csv", ("actual", "predicted"), _confusion_rows(table, best, data.classes))
     files.write_json(folder / "metrics.json", _metrics(results))
     files.write_json(folder / "results.json", results)
@@ -150,10 +170,16 @@ def _seed_scores(trained: Trained, data: TrainingData) -> dict[str, Any]:
     labels = data.test.labels_cpu[:-1].numpy()
     labelled = labels >= 0
     true, predicted = labels[labelled], trained.probabilities["test"].argmax(axis=1)[labelled]
-    test = {**trained.test, "per_class": per_class(true, predicted, data.classes), "confusion": confusion(true, predicted, len(data.classes))}
+    test = {
+        **trained.test,
+        "per_class": per_class(true, predicted, data.classes),
+        "confusion": confusion(true, predicted, len(data.classes)),
+    }
     found = {"epoch": trained.epoch, "dev": trained.dev, "test": test, "best_test_epoch": trained.best_test}
     if trained.phases:
-        found["phases"] = {row["phase"]: {"epoch": row["epoch"], "dev_weighted_f1": row["dev_weighted_f1"]} for row in trained.phases}
+        found["phases"] = {
+            row["phase"]: {"epoch": row["epoch"], "dev_weighted_f1": row["dev_weighted_f1"]} for row in trained.phases
+        }
     return found
 
 
@@ -177,7 +203,11 @@ def _std(values: Sequence[float]) -> float | None:
 
 def _metrics(results: Mapping[str, Any]) -> dict[str, Any]:
     def of(split: str, name: str) -> dict[str, float | None]:
-        return {"mean": results["mean"][split][name], "std": results["std"][split][name], "majority": results["majority"][split][name]}
+        return {
+            "mean": results["mean"][split][name],
+            "std": results["std"][split][name],
+            "majority": results["majority"][split][name],
+        }
 
     return {split: {name: of(split, name) for name in ("weighted_f1", "accuracy")} for split in SCORED}
 

@@ -1,4 +1,6 @@
-"""The seeds of a run: one after another, or several at once in processes of their own, with the same bytes either way."""
+"""The seeds of a run: one after another, or several at once in processes of their own, with the same bytes either
+way.
+"""
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -25,8 +27,9 @@ from merc.training.loop.pretraining import PreparedPretraining
 from merc.training.loop.trainer import train_seed
 from merc.training.recipes.resolution import ResolvedRecipe
 
-# Utterances times epochs, of all seeds together, from which on processes gain more than the four seconds that each takes to import torch,
-# measured on one core, where an epoch of the recurrent baseline on MELD's text (9,989 utterances) took 1.2.
+# Utterances times epochs, of all seeds together, from which on processes gain more than the four seconds that each
+# takes to import torch, measured on one core, where an epoch of the recurrent baseline on MELD's text (9,989
+# utterances) took 1.2.
 _WORTH_PROCESSES = 200_000
 # torch, the vectors of a corpus like MELD, a model of the dialogue.
 _SEED_BYTES = 2_000_000_000
@@ -62,11 +65,14 @@ class OneSeed:
         return f"seed {self.seed} of {self.resolved.name} on {self.layout.dataset}"
 
 
-def train_seeds(seeds: Sequence[OneSeed], data: TrainingData, standardisation: Standardisation, run: RunOptions) -> None:
+def train_seeds(
+    seeds: Sequence[OneSeed], data: TrainingData, standardisation: Standardisation, run: RunOptions
+) -> None:
     """Trains each seed and writes its model, predictions and scores.
 
-    On a CPU one seed takes one thread, so that as many are trained at once as there are workers, where there is enough to do. On a GPU they
-    go one after another; on a cluster each takes a core or a GPU. A seed that is done is on the disk, whatever becomes of the others.
+    On a CPU one seed takes one thread, so that as many are trained at once as there are workers, where there is enough
+    to do. On a GPU they go one after another; on a cluster each takes a core or a GPU. A seed that is done is on the
+    disk, whatever becomes of the others.
 
     Args:
         seeds: of one run, at least one.
@@ -89,14 +95,21 @@ def train_seeds(seeds: Sequence[OneSeed], data: TrainingData, standardisation: S
             _report(_train(one, data, standardisation), one)
         return
     seeds = [replace(one, line=line) for line, one in enumerate(seeds, start=1)]
-    with stoppable(), closing(pool.in_order(_train_alone, seeds, workers)) as done, progress(len(seeds), seeds[0].resolved.name, "seed") as bar:
+    with (
+        stoppable(),
+        closing(pool.in_order(_train_alone, seeds, workers)) as done,
+        progress(len(seeds), seeds[0].resolved.name, "seed") as bar,
+    ):
         for one, found in zip(seeds, done, strict=True):
             _report(found, one)
             bar.update()
 
 
 def _train_on(executor: Executor, seeds: Sequence[OneSeed]) -> None:
-    with progress(len(seeds), seeds[0].resolved.name, "seed") as bar, closing(executor.map(Seeds(seeds), Listed(range(len(seeds))), bar.update)) as done:
+    with (
+        progress(len(seeds), seeds[0].resolved.name, "seed") as bar,
+        closing(executor.map(Seeds(seeds), Listed(range(len(seeds))), bar.update)) as done,
+    ):
         for index, found in done:
             _report(found, seeds[index])
 
@@ -126,7 +139,9 @@ class Seeds:
         reader.info(self.seeds[0].layout.shards)
 
     def open(self, share: Share) -> Opened[dict[str, Any]]:
-        data, standardisation = load_data(self.seeds[0].resolved, reader.info(self.seeds[0].layout.shards), self.seeds[0].layout)
+        data, standardisation = load_data(
+            self.seeds[0].resolved, reader.info(self.seeds[0].layout.shards), self.seeds[0].layout
+        )
         return partial(self._make, share.device, data.to(torch.device(share.device)), standardisation)
 
     def _make(
@@ -152,7 +167,9 @@ def _train(one: OneSeed, data: TrainingData, standardisation: Standardisation) -
         start = first.start(one.resolved, data.dims, len(data.classes), one.seed, device, one.line)
         tensors, facts = start.tensors, {"pretraining": first.facts(start)}
     with following(one.follow, one.runs, Followed(one.layout.dataset, one.resolved.name, one.seed)) as tell:
-        trained = train_seed(one.resolved, data, one.seed, device, tensors, one.line, results.finished_phases(one.folder, one.seed), tell)
+        trained = train_seed(
+            one.resolved, data, one.seed, device, tensors, one.line, results.finished_phases(one.folder, one.seed), tell
+        )
     header = checkpoint.header(one.resolved, info, data.dims, one.layout.dataset, one.seed)
     checkpoint.save(results.weights(one.folder, one.seed), trained.model, standardisation, header)
     results.write_seed(one.folder, trained, data, facts)
@@ -171,7 +188,11 @@ def _write_times(one: OneSeed, watch: timing.Stopwatch, device: torch.device) ->
 
 def _report(found: dict[str, Any], one: OneSeed) -> None:
     first = found.get("pretraining")
-    begun = "" if first is None else f"; began with {len(first['transferred'])} tensors of {first['recipe']} on {first['dataset']}"
+    begun = (
+        ""
+        if first is None
+        else f"; began with {len(first['transferred'])} tensors of {first['recipe']} on {first['dataset']}"
+    )
     own = f", not with {', '.join(first['not_transferred'])}" if first is not None and first["not_transferred"] else ""
     logger.info(
         "seed %d: epoch %d of %d, dev weighted F1 %.4f%s%s",

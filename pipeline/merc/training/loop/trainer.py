@@ -1,8 +1,10 @@
-"""The training loop of one seed: step, score dev, keep the best epoch, stop early, score test once with the best weights.
+"""The training loop of one seed: step, score dev, keep the best epoch, stop early, score test once with the best
+weights.
 
 A recipe with phases goes through the loop once for each (:mod:`merc.training.loop.phases`).
 Selection sees the dev split alone. The test split is scored after every epoch as well, for one figure that is named for
-what it is: the best test epoch. Papers that select on test report that one; it is recorded beside ours and decides nothing.
+what it is: the best test epoch. Papers that select on test report that one; it is recorded beside ours and decides
+nothing.
 """
 
 import math
@@ -50,7 +52,8 @@ class Trained:
         epoch: the selected one, from 1; of the last phase.
         dev, test: ``weighted_f1``, ``accuracy``, ``macro_f1`` at that epoch.
         probabilities: split → float32 [N, C], in the split's order.
-        best_test: epoch and weighted F1 of the best test epoch, of the last phase; for comparison only, it decided nothing.
+        best_test: epoch and weighted F1 of the best test epoch, of the last phase; for comparison only, it decided
+            nothing.
         history: one row per epoch.
         phases: the selected epoch of each phase; empty if the recipe names none.
         watch: what the epochs took that were trained now; those of kept phases are not among them.
@@ -88,7 +91,8 @@ def train_seed(
         start: initial weights by name, in place of the model's own (:mod:`merc.training.loop.pretraining`).
         line: of the progress bar.
         kept: where finished phases are kept until the seed is done; what is there already is not trained again.
-        tell: is called with every row of the history as it comes (:mod:`merc.training.following`), those of phases that were kept first.
+        tell: is called with every row of the history as it comes (:mod:`merc.training.following`), those of phases that
+            were kept first.
 
     Raises:
         LossNotFinite: naming the dialogues of the batch.
@@ -100,7 +104,9 @@ def train_seed(
             tell(row)
         for phase in resolved.phases[len(done.selected) :]:
             with randomness(seed, phase, device):
-                best, history = _Selection(_Training(phase, model, data.train, data.classes, seed, device), data).run(line, tell, watch)
+                best, history = _Selection(_Training(phase, model, data.train, data.classes, seed, device), data).run(
+                    line, tell, watch
+                )
             done.selected.append(best)
             done.history += history
             if kept is not None and len(resolved.phases) > 1:
@@ -108,13 +114,21 @@ def train_seed(
         model.requires_grad_(True)
         last = [row for row in done.history if row.get("phase", "") == resolved.phases[-1].name]
         selected = done.selected if resolved.recipe.phases is not None else []
-        return replace(_trained(model, data, done.selected[-1], last), history=done.history, phases=selected, watch=watch)
+        return replace(
+            _trained(model, data, done.selected[-1], last), history=done.history, phases=selected, watch=watch
+        )
 
 
 def pretrain_seed(
-    resolved: ResolvedRecipe, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device, line: int = 0
+    resolved: ResolvedRecipe,
+    train: DialogueSplit,
+    classes: Sequence[str],
+    seed: int,
+    device: torch.device,
+    line: int = 0,
 ) -> tuple[MERCModel, list[Row]]:
-    """Trains for the recipe's number of epochs on one split, looks at no other; gives the model with the last weights, and a row for every epoch.
+    """Trains for the recipe's number of epochs on one split, looks at no other; gives the model with the last weights,
+    and a row for every epoch.
 
     Args:
         resolved: the resolved recipe of the pre-training.
@@ -140,7 +154,13 @@ def pretrain_seed(
         return model, history
 
 
-def _built(resolved: ResolvedRecipe, train: DialogueSplit, classes: int, device: torch.device, start: Mapping[str, Tensor] | None = None) -> MERCModel:
+def _built(
+    resolved: ResolvedRecipe,
+    train: DialogueSplit,
+    classes: int,
+    device: torch.device,
+    start: Mapping[str, Tensor] | None = None,
+) -> MERCModel:
     model = resolved.build(train.dims, classes).to(device)
     if start:
         model.load_state_dict({**model.state_dict(), **start})
@@ -150,7 +170,15 @@ def _built(resolved: ResolvedRecipe, train: DialogueSplit, classes: int, device:
 class _Training:
     """Losses and optimiser of one phase of a seed, which train a model epoch after epoch on one split."""
 
-    def __init__(self, phase: ResolvedPhase, model: MERCModel, train: DialogueSplit, classes: Sequence[str], seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        phase: ResolvedPhase,
+        model: MERCModel,
+        train: DialogueSplit,
+        classes: Sequence[str],
+        seed: int,
+        device: torch.device,
+    ) -> None:
         self.phase, self.recipe, self.model, self.train, self.seed = phase, phase.recipe, model, train, seed
         self.views = views(model, phase)
         enter_training(model, phase.trains)
@@ -158,12 +186,23 @@ class _Training:
         every_loss = [loss for losses in self.losses for loss in losses]
         self.model.pool(any(loss.needs_pooled for loss in every_loss))
         self.weights_L = torch.tensor([term.weight for term in phase.losses], device=device)
-        self.parameters = [weight for module in (self.model, *every_loss) for weight in module.parameters() if weight.requires_grad]
+        self.parameters = [
+            weight for module in (self.model, *every_loss) for weight in module.parameters() if weight.requires_grad
+        ]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.recipe.optimizer.name]
         wanted = self.recipe.optimizer
-        self.optimizer = kind(self.parameters, lr=wanted.learning_rate, weight_decay=wanted.weight_decay, betas=wanted.betas, eps=wanted.epsilon, fused=True)
+        self.optimizer = kind(
+            self.parameters,
+            lr=wanted.learning_rate,
+            weight_decay=wanted.weight_decay,
+            betas=wanted.betas,
+            eps=wanted.epsilon,
+            fused=True,
+        )
         self.precision = Precision(self.recipe.precision, device)
-        self.batch_dialogues = max(1, min(self.recipe.batch_dialogues, len(train.dialogue_ids) // self.recipe.min_steps_per_epoch))
+        self.batch_dialogues = max(
+            1, min(self.recipe.batch_dialogues, len(train.dialogue_ids) // self.recipe.min_steps_per_epoch)
+        )
         self.epochs_done = self.steps_done = 0
         self.generator = torch.Generator().manual_seed(seed_of(seed, phase))
         self.lessons = None if self.recipe.curriculum is None else Lessons.of(train, self.recipe.curriculum)
@@ -181,7 +220,9 @@ class _Training:
     def _learning_rate(self) -> float:
         """Of the next step."""
         done = self.epochs_done / self.recipe.epochs
-        scheduled = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[self.recipe.schedule]
+        scheduled = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[
+            self.recipe.schedule
+        ]
         warm = min(1.0, (self.steps_done + 1) / max(1, self.recipe.warmup_steps))
         return self.recipe.optimizer.learning_rate * scheduled * warm
 
@@ -226,20 +267,34 @@ class _Training:
         return {name: fmean(values) if values else None for name, values in seen.items()}
 
     def _with_values_dropped(self, batch: DialogueBatch) -> DialogueBatch:
-        shares = {name: share for name, share in self.recipe.feature_dropout.items() if share and name in batch.features}
+        shares = {
+            name: share for name, share in self.recipe.feature_dropout.items() if share and name in batch.features
+        }
         if not shares:
             return batch
-        return replace(batch, features={**batch.features, **{name: dropout(batch.features[name], share) for name, share in shares.items()}})
+        return replace(
+            batch,
+            features={
+                **batch.features,
+                **{name: dropout(batch.features[name], share) for name, share in shares.items()},
+            },
+        )
 
     def step(self, batch: DialogueBatch, epoch: int) -> Tensor:
-        """One update of the weights; gives the terms of the loss, summed over the branches in training, [L] on the device. Nothing in it waits for a GPU."""
+        """One update of the weights; gives the terms of the loss, summed over the branches in training, [L] on the
+        device. Nothing in it waits for a GPU.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.param_groups[0]["lr"] = self._learning_rate()
         output = self.precision.forward(self.model, self._with_values_dropped(batch))
         given = zip((view.of(output) for view in self.views), self.losses, strict=True)
         state = {"epoch": epoch - 1, "generator": self.generator}
-        terms_L = torch.stack([torch.stack([loss(of_branch, batch, **state) for loss in losses]) for of_branch, losses in given]).sum(dim=0)
-        self.precision.step((self.weights_L * terms_L).sum(), self.optimizer, self.parameters, self.recipe.gradient_clip)
+        terms_L = torch.stack(
+            [torch.stack([loss(of_branch, batch, **state) for loss in losses]) for of_branch, losses in given]
+        ).sum(dim=0)
+        self.precision.step(
+            (self.weights_L * terms_L).sum(), self.optimizer, self.parameters, self.recipe.gradient_clip
+        )
         self.steps_done += 1
         return terms_L.detach()
 
@@ -251,7 +306,9 @@ class _Selection:
         self.training, self.model, self.recipe, self.data = training, training.model, training.recipe, data
 
     def run(self, line: int, tell: Callable[[Row], None], watch: Stopwatch) -> tuple[Row, list[Row]]:
-        """Trains, showing progress on a line of the terminal, telling and timing each epoch; gives the selected one, whose weights are the model's, and all."""
+        """Trains, showing progress on a line of the terminal, telling and timing each epoch; gives the selected one,
+        whose weights are the model's, and all.
+        """
         history: list[Row] = []
         best: Row = {}
         weights: dict[str, Tensor] = {}
@@ -262,8 +319,13 @@ class _Selection:
                 history.append(row)
                 tell(row)
                 if not best or self.recipe.selection == "last" or row["dev_weighted_f1"] > best["dev_weighted_f1"]:
-                    best, weights = row, {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-                bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if name.startswith(("loss_", "dev_weighted"))})
+                    best, weights = (
+                        row,
+                        {name: value.detach().clone() for name, value in self.model.state_dict().items()},
+                    )
+                bar.set_postfix(
+                    {name: f"{value:.4f}" for name, value in row.items() if name.startswith(("loss_", "dev_weighted"))}
+                )
                 bar.update()
                 if epoch - max(best["epoch"], self.training.whole_from) >= self.recipe.patience_epochs:
                     break
@@ -273,7 +335,12 @@ class _Selection:
 
     def _with_scores(self, row: Row) -> Row:
         dev, test = self._scores(self.data.dev), self._scores(self.data.test)
-        return {**row, "dev_weighted_f1": dev["weighted_f1"], "dev_accuracy": dev["accuracy"], "test_weighted_f1_not_used": test["weighted_f1"]}
+        return {
+            **row,
+            "dev_weighted_f1": dev["weighted_f1"],
+            "dev_accuracy": dev["accuracy"],
+            "test_weighted_f1_not_used": test["weighted_f1"],
+        }
 
     def _scores(self, split: DialogueSplit) -> dict[str, float]:
         """The mean over the branches in training, of which there is but one if the recipe names no phases."""
@@ -307,7 +374,9 @@ def predict(model: MERCModel, split: DialogueSplit) -> Tensor:
 
 
 @torch.inference_mode()
-def outputs(model: MERCModel, split: DialogueSplit, of: Callable[[MERCOutput], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def outputs(
+    model: MERCModel, split: DialogueSplit, of: Callable[[MERCOutput], Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
     """What a model gives for all utterances of a split, without dropout.
 
     Args:
@@ -341,4 +410,8 @@ def scores(labels: Labels, logits_NC: Tensor, classes: int) -> dict[str, float]:
     labelled = labels >= 0
     predicted: Any = logits_NC.argmax(dim=1).numpy()
     true, guess = labels[labelled], predicted[labelled]
-    return {"weighted_f1": weighted_f1(true, guess, classes), "accuracy": accuracy(true, guess), "macro_f1": macro_f1(true, guess, classes)}
+    return {
+        "weighted_f1": weighted_f1(true, guess, classes),
+        "accuracy": accuracy(true, guess),
+        "macro_f1": macro_f1(true, guess, classes),
+    }

@@ -1,20 +1,25 @@
-"""DCLF's context-aware contrastive loss: an utterance is nearer to its own history than to another one with the same emotions.
+"""DCLF's context-aware contrastive loss: an utterance is nearer to its own history than to another one with the same
+emotions.
 
-Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025, eqs 6 to 10. Legend:
-B dialogues, T utterances, d width of ``hidden``, N anchors, W window, V negatives, D features.
+Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025, eqs 6 to
+10. Legend: B dialogues, T utterances, d width of ``hidden``, N anchors, W window, V negatives, D features.
 
     g_p = W_g [c_i ; h_{i-p}] + b_g,  p = 1 … W            c_i: contextual extract of what came before utterance i
     L   = - log( mean_p e^{cos(h_i, g_p)/τ} / Σ_n e^{cos(h_i, g_n)/τ} )
 
-The g_n are the same map of utterances of another dialogue whose emotions copy those of the window. What the paper leaves open:
+The g_n are the same map of utterances of another dialogue whose emotions copy those of the window. What the paper
+leaves open:
 
-- Which they are: see :mod:`merc.training.data.sampler`. They are drawn anew for each epoch, from the seed and the epoch alone,
-  and their h comes from a bank of detached representations, since a batch seldom holds a dialogue that fits.
-- As printed, the sum below the line has the negatives alone (``denominator: neg``, the addition ``printed``), so that the loss may be negative, down to
-  ln V - 2/τ, and never lets go of a pair. ``all``, the default, adds the positives, as the supervised contrast that the paper cites has it.
+- Which they are: see :mod:`merc.training.data.sampler`. They are drawn anew for each epoch, from the seed and the epoch
+  alone, and their h comes from a bank of detached representations, since a batch seldom holds a dialogue that fits.
+- As printed, the sum below the line has the negatives alone (``denominator: neg``, the addition ``printed``), so that
+  the loss may be negative, down to ln V - 2/τ, and never lets go of a pair. ``all``, the default, adds the positives,
+  as the supervised contrast that the paper cites has it.
 - h: what a model gives as ``bare`` where its ``hidden`` has passed a dropout and a ReLU (:attr:`MERCOutput.compared`).
-- The paper sums over utterances; here it is the mean over those that have a history and a negative, or its weight would depend on the batch.
-- c_i: what the model gives as ``context``, or else attention pooling over h_1 … h_{i-1} alone. Its weights are this loss's own.
+- The paper sums over utterances; here it is the mean over those that have a history and a negative, or its weight would
+  depend on the batch.
+- c_i: what the model gives as ``context``, or else attention pooling over h_1 … h_{i-1} alone. Its weights are this
+  loss's own.
 """
 
 import math
@@ -51,15 +56,19 @@ class ContextAwareLoss(ContrastiveLoss):
         >>> loss = ContextAwareLoss(temperature=0.5, denominator="neg")
         >>> loss(torch.tensor([[1.0, 0.0]]), pos=torch.tensor([[[0.8, 0.6], [0.0, 1.0]]]), neg=torch.tensor([[[-1.0, 0.0], [0.6, -0.8]]]))
         tensor(0.1492)
-    """
+    """  # noqa: E501
 
-    def __init__(self, *, temperature: float, denominator: Candidates = "all", reduction: Reduction = "mean", debug: bool = False) -> None:
+    def __init__(
+        self, *, temperature: float, denominator: Candidates = "all", reduction: Reduction = "mean", debug: bool = False
+    ) -> None:
         super().__init__(temperature=temperature, form="in_mean", reduction=reduction, debug=debug)
         if denominator not in get_args(Candidates):
             raise ValueError(f"no denominator named {denominator!r}; valid: all, neg")
         self.denominator = denominator
 
-    def forward(self, z: Tensor, *, pos: Tensor, neg: Tensor, pos_mask: Tensor | None = None, neg_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, *, pos: Tensor, neg: Tensor, pos_mask: Tensor | None = None, neg_mask: Tensor | None = None
+    ) -> Tensor:
         """The loss of a batch.
 
         Args:
@@ -90,7 +99,8 @@ class ContextAwareLoss(ContrastiveLoss):
 class ContextAware(MERCLoss):
     """The loss over the labelled utterances of a batch, with the map g, the bank and the negatives.
 
-    Unlabelled utterances are no anchors, but stand in windows like any other. :meth:`begin_epoch` must have been called.
+    Unlabelled utterances are no anchors, but stand in windows like any other. :meth:`begin_epoch` must have been
+    called.
 
     Raises:
         ValueError: if ``facts`` hold no train split.
@@ -100,15 +110,21 @@ class ContextAware(MERCLoss):
         """Settings of the context-aware loss."""
 
         window: int = Field(default=4, ge=1)
-        """W, maximum number of utterances of the history that are positives; the paper has 4 for MELD and 10 for IEMOCAP."""
+        """W, maximum number of utterances of the history that are positives; the paper has 4 for MELD and 10 for
+        IEMOCAP.
+        """
         temperature: float = Field(default=0.07, gt=0)
         """τ, by which the cosines of an utterance and g are divided."""
         denominator: Candidates = "all"
-        """What stands below the line: ``all``, positives and negatives; ``neg``, negatives alone, as the paper prints it."""
+        """What stands below the line: ``all``, positives and negatives; ``neg``, negatives alone, as the paper prints
+        it.
+        """
         contextual_extract: bool = True
         """Use c_i; without it, g_p = W'_g h_{i-p} + b_g, the paper's ablation "w/o CE"."""
         exclude_same_scenario: bool = True
-        """No negatives from dialogues of the same scenario: in IEMOCAP, another pair of actors who play the same script."""
+        """No negatives from dialogues of the same scenario: in IEMOCAP, another pair of actors who play the same
+        script.
+        """
         projection_units: int = Field(default=0, ge=0)
         """Width of a projection between h and all that the loss does with it; 0: none, as the paper has it."""
         match_speakers: bool = False
@@ -125,7 +141,10 @@ class ContextAware(MERCLoss):
         self.window = config.window
         self.loss = ContextAwareLoss(temperature=config.temperature, denominator=config.denominator)
         self.sampler = EmotionWindowSampler(
-            facts.train, config.window, exclude_same_scenario=config.exclude_same_scenario, match_speakers=config.match_speakers
+            facts.train,
+            config.window,
+            exclude_same_scenario=config.exclude_same_scenario,
+            match_speakers=config.match_speakers,
         )
         self.bank = UtteranceBank(facts.train.utterances, facts.gives.hidden)
         self.register_buffer("negatives", None, persistent=False)  # long [N of the split, W]
@@ -144,7 +163,8 @@ class ContextAware(MERCLoss):
         """Draws the negatives of this epoch, and fills the bank before the first one."""
         if not self.bank.filled:
             self.bank.fill(model, self.train_split)
-        # A generator of its own, so that neither the order of batches depends on this loss nor the negatives on what else is drawn.
+        # A generator of its own, so that neither the order of batches depends on this loss nor the negatives on what
+        # else is drawn.
         own = torch.Generator().manual_seed((generator.initial_seed() * 1_000_003 + epoch) % 2**63)
         self.negatives = self.sampler.draw(own).to(self.bank.rows.device)
 
@@ -163,13 +183,21 @@ class ContextAware(MERCLoss):
         before_NW = (anchors_N[:, None] - back_W).clamp(min=0)
         rows_NW = self.negatives.index_select(0, labelled_rows(batch.utterance_index, batch))
         context_N1d = self._context(output, hidden_BTd, batch)
-        pos_NWd = self.of_utterance(hidden_BTd).flatten(0, 1).index_select(0, before_NW.flatten()).unflatten(0, before_NW.shape) + context_N1d
+        pos_NWd = (
+            self.of_utterance(hidden_BTd)
+            .flatten(0, 1)
+            .index_select(0, before_NW.flatten())
+            .unflatten(0, before_NW.shape)
+            + context_N1d
+        )
         neg_NWd = self._of_bank(rows_NW) + context_N1d
         value: Tensor = self.loss(h_Nd, pos=pos_NWd, neg=neg_NWd, pos_mask=pos_mask_NW, neg_mask=rows_NW >= 0)
         return value
 
     def _of_bank(self, rows_NW: Tensor) -> Tensor:
-        """The half of g that comes from rows of the bank, [N, W, d]. Each is in many windows: with more windows than rows all rows are mapped, once."""
+        """The half of g that comes from rows of the bank, [N, W, d]. Each is in many windows: with more windows than
+        rows all rows are mapped, once.
+        """
         if rows_NW.numel() < len(self.bank.rows):
             mapped_NWd: Tensor = self.of_utterance(self.project(self.bank.read(rows_NW)))
             return mapped_NWd
@@ -191,7 +219,9 @@ class ContextAware(MERCLoss):
 
 
 def _cosines(z_ND: Tensor, g_NMD: Tensor) -> Tensor:
-    """Of each anchor with each of its own vectors, [N, M], as those of :func:`normalised`, which would copy all of g; not in half precision."""
+    """Of each anchor with each of its own vectors, [N, M], as those of :func:`normalised`, which would copy all of g;
+    not in half precision.
+    """
     with torch.autocast(z_ND.device.type, enabled=False):
         g_NMD = at_least_float32(g_NMD)
         norm_NM: Tensor = torch.linalg.vector_norm(g_NMD, dim=-1)
@@ -201,7 +231,9 @@ def _cosines(z_ND: Tensor, g_NMD: Tensor) -> Tensor:
 
 
 class HistoryPooling(nn.Module):
-    """Attention pooling over what came before: c_i = Σ_{j<i} softmax_j((Q h_i)·(K h_j) / √d) V h_j; zero for the first utterance."""
+    """Attention pooling over what came before: c_i = Σ_{j<i} softmax_j((Q h_i)·(K h_j) / √d) V h_j; zero for the first
+    utterance.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -212,7 +244,12 @@ class HistoryPooling(nn.Module):
         steps, dim = hidden_BTd.shape[1:]
         earlier_TT = torch.ones(steps, steps, dtype=torch.bool, device=hidden_BTd.device).tril(diagonal=-1)
         scores_BTT = self.query(hidden_BTd) @ self.key(hidden_BTd).transpose(1, 2) / math.sqrt(dim)
-        # The lowest finite number, not -inf: the first row has no j, and its softmax would be NaN before it is set to 0.
-        weights_BTT = scores_BTT.masked_fill(~earlier_TT, torch.finfo(scores_BTT.dtype).min).softmax(dim=-1).masked_fill(~earlier_TT, 0.0)
+        # The lowest finite number, not -inf: the first row has no j, and its softmax would be NaN before it is set to
+        # 0.
+        weights_BTT = (
+            scores_BTT.masked_fill(~earlier_TT, torch.finfo(scores_BTT.dtype).min)
+            .softmax(dim=-1)
+            .masked_fill(~earlier_TT, 0.0)
+        )
         pooled_BTd: Tensor = weights_BTT @ self.value(hidden_BTd)
         return pooled_BTd

@@ -25,8 +25,8 @@ ClassWeights = Literal["none", "inverse", "inverse_sqrt", "effective"]
 class CrossEntropy(MERCLoss):
     """Σ w(y) · CE over the batch's labelled utterances, divided by their number.
 
-    The weights have mean 1 over the train utterances, so that weighting changes no learning rate. Dividing by the number
-    and not by the weights in the batch keeps a rare class's weight where the batch holds nothing else.
+    The weights have mean 1 over the train utterances, so that weighting changes no learning rate. Dividing by the
+    number and not by the weights in the batch keeps a rare class's weight where the batch holds nothing else.
 
     A loss on the joint logits alone lets the modality that is learned fastest keep the others from learning (Wang, Tran
     and Feiszli, CVPR 2020), hence ``unimodal_weight``.
@@ -39,8 +39,9 @@ class CrossEntropy(MERCLoss):
         """Weights of the classes and of the two terms, one of which must be above 0."""
 
         class_weights: ClassWeights = "none"
-        """Weight of a class: ``none``, all 1; ``inverse`` of its share of the train split; ``inverse_sqrt``, the root of
-        that; ``effective`` number of samples."""
+        """Weight of a class: ``none``, all 1; ``inverse`` of its share of the train split; ``inverse_sqrt``, the root
+        of that; ``effective`` number of samples.
+        """
         effective_beta: float = Field(default=0.999, gt=0, lt=1)
         """β of ``effective``."""
         weight_by_class: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
@@ -50,11 +51,13 @@ class CrossEntropy(MERCLoss):
         label_smoothing: float = Field(default=0.0, ge=0, lt=1)
         """Share of the target that is spread evenly over all classes."""
         fused_weight: float = Field(default=1.0, ge=0)
-        """Weight of the loss on the logits that predict; 0 trains a model by its modalities' own logits, where those make
-        the others, and a model without unimodal logits always has the weight 1."""
+        """Weight of the loss on the logits that predict; 0 trains a model by its modalities' own logits, where those
+        make the others, and a model without unimodal logits always has the weight 1.
+        """
         unimodal_weight: float = Field(default=0.0, ge=0)
-        """Weight of the same loss on each modality's own logits, where the modality is present; a model without unimodal
-        logits has no such term."""
+        """Weight of the same loss on each modality's own logits, where the modality is present; a model without
+        unimodal logits has no such term.
+        """
 
         @model_validator(mode="after")
         def _something_is_trained(self) -> Self:
@@ -70,7 +73,9 @@ class CrossEntropy(MERCLoss):
         self.fused_weight = config.fused_weight
         self.unimodal_weight = config.unimodal_weight
         factors_C = _factors(config, facts)
-        self.register_buffer("class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta, factors_C))
+        self.register_buffer(
+            "class_weights", weights_of(facts.class_counts, config.class_weights, config.effective_beta, factors_C)
+        )
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         labels_N = labelled_rows(batch.labels, batch)
@@ -80,14 +85,21 @@ class CrossEntropy(MERCLoss):
         total = self.fused_weight * total
         if self.unimodal_weight:
             present = {name: labelled_rows(batch.modality_mask[name], batch) for name in output.unimodal_logits}
-            terms = [self._mean(logits_BTC, labels_N, present[name], batch) for name, logits_BTC in output.unimodal_logits.items()]
+            terms = [
+                self._mean(logits_BTC, labels_N, present[name], batch)
+                for name, logits_BTC in output.unimodal_logits.items()
+            ]
             total = total + self.unimodal_weight * torch.stack(terms).mean()
         return total
 
     def _mean(self, logits_BTC: Tensor, labels_N: Tensor, counted_N: Tensor, batch: DialogueBatch) -> Tensor:
-        """The weighted loss over the labelled utterances that count, divided by their number; exactly zero without any."""
+        """The weighted loss over the labelled utterances that count, divided by their number; exactly zero without
+        any.
+        """
         logits_NC = labelled_rows(logits_BTC, batch).float().masked_fill(~counted_N[:, None], 0.0)
-        values_N = functional.cross_entropy(logits_NC, labels_N, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="none")
+        values_N = functional.cross_entropy(
+            logits_NC, labels_N, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="none"
+        )
         return values_N.masked_fill(~counted_N, 0.0).sum() / counted_N.sum().clamp(min=1)
 
 
@@ -95,10 +107,15 @@ def _factors(config: CrossEntropy.Config, facts: TrainingFacts) -> Tensor | None
     """[C] float64, or None if no emotion is named."""
     for name in config.weight_by_class:
         if name not in facts.classes:
-            raise BadSettings(f"losses.cross_entropy.weight_by_class: no emotion {name!r} in the label set; {nearest(name, list(facts.classes))}")
+            raise BadSettings(
+                f"losses.cross_entropy.weight_by_class: no emotion {name!r} in the label set;"
+                f" {nearest(name, list(facts.classes))}"
+            )
     if not config.weight_by_class:
         return None
-    return torch.tensor([config.weight_by_class.get(name, config.other_weight) for name in facts.classes], dtype=torch.float64)
+    return torch.tensor(
+        [config.weight_by_class.get(name, config.other_weight) for name in facts.classes], dtype=torch.float64
+    )
 
 
 def weights_of(counts_C: Tensor, scheme: str, beta: float, factors_C: Tensor | None = None) -> Tensor:

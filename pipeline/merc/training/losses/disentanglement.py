@@ -1,9 +1,10 @@
 """Dual-level disentanglement (DDM): what a modality has in common, and what an utterance has in common.
 
-Li et al., Revisiting Disentanglement and Fusion on Modality and Context in Conversational Multimodal Emotion Recognition (DF-ERC), ACM MM 2023. Both levels are
-the supervised contrastive loss ``out`` times τ over one row per utterance and modality: on the first level rows of one modality belong together, on the second
-rows of one utterance. The authors' code gives NaN where no row has a positive; here it is 0. It also
-gives text and audio one label on the first level, so that only the face is told from them; here each modality is a kind of its own, as the paper says.
+Li et al., Revisiting Disentanglement and Fusion on Modality and Context in Conversational Multimodal Emotion
+Recognition (DF-ERC), ACM MM 2023. Both levels are the supervised contrastive loss ``out`` times τ over one row per
+utterance and modality: on the first level rows of one modality belong together, on the second rows of one utterance.
+The authors' code gives NaN where no row has a positive; here it is 0. It also gives text and audio one label on the
+first level, so that only the face is told from them; here each modality is a kind of its own, as the paper says.
 """
 
 from collections.abc import Mapping
@@ -69,19 +70,23 @@ class DisentanglementLoss(nn.Module):
         z_ND = torch.cat(list(views.values()))
         number_N = torch.arange(len(views) * rows, device=z_ND.device)
         labels_N = number_N // max(rows, 1) if self.level == "modality" else number_N % max(rows, 1)
-        value: Tensor = self.supcon(z_ND, labels=labels_N, mask=None if mask is None else torch.cat([mask[name] for name in views]))
+        value: Tensor = self.supcon(
+            z_ND, labels=labels_N, mask=None if mask is None else torch.cat([mask[name] for name in views])
+        )
         return value
 
 
 class Disentanglement(MERCLoss):
     """Sum of both levels over the batch's utterances, labelled or not, where the modalities are present.
 
-    A model that disentangles gives the rows of both levels, ``of_modality`` and ``of_utterance`` in :attr:`MERCOutput.extras`. For others the first level's
-    rows are a projection of each modality's own representation, the second's a projection of the first's; the projections belong to the loss.
+    A model that disentangles gives the rows of both levels, ``of_modality`` and ``of_utterance`` in
+    :attr:`MERCOutput.extras`. For others the first level's rows are a projection of each modality's own representation,
+    the second's a projection of the first's; the projections belong to the loss.
 
     Raises:
-        BadSettings: if there is but one modality. A model that disentangles may have one, as its recipe asks for this loss whatever it is given: the second
-            level, which has no pairs then, is 0, and so is the first, in which all rows would belong together.
+        BadSettings: if there is but one modality. A model that disentangles may have one, as its recipe asks for this
+            loss whatever it is given: the second level, which has no pairs then, is 0, and so is the first, in which
+                all rows would belong together.
     """
 
     class Config(Settings):
@@ -97,15 +102,24 @@ class Disentanglement(MERCLoss):
         disentangled = "of_modality" in facts.gives.extras
         dims = {} if disentangled else dict(facts.gives.unimodal)
         if len(dims) < 2 and not disentangled:
-            raise BadSettings(f"disentanglement compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out of the recipe")
-        self.of_modality = nn.ModuleDict({name: nn.Sequential(nn.Linear(dim, config.units), nn.GELU()) for name, dim in dims.items()})
-        self.of_utterance = nn.ModuleDict({name: nn.Sequential(nn.Linear(config.units, config.units), nn.GELU()) for name in dims})
+            raise BadSettings(
+                f"disentanglement compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out"
+                " of the recipe"
+            )
+        self.of_modality = nn.ModuleDict(
+            {name: nn.Sequential(nn.Linear(dim, config.units), nn.GELU()) for name, dim in dims.items()}
+        )
+        self.of_utterance = nn.ModuleDict(
+            {name: nn.Sequential(nn.Linear(config.units, config.units), nn.GELU()) for name in dims}
+        )
         self.modality = DisentanglementLoss("modality", temperature=config.temperature)
         self.utterance = DisentanglementLoss("utterance", temperature=config.temperature)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         if self.of_modality:
-            first = {name: project(real_rows(output.unimodal[name], batch)) for name, project in self.of_modality.items()}
+            first = {
+                name: project(real_rows(output.unimodal[name], batch)) for name, project in self.of_modality.items()
+            }
             second = {name: project(first[name]) for name, project in self.of_utterance.items()}
         else:
             first = {name: real_rows(z_BTD, batch) for name, z_BTD in output.extras["of_modality"].items()}

@@ -1,7 +1,8 @@
 """Knowledge distillation: weaker modalities learn from what a stronger one says.
 
-On scores, ``dist``: Huang et al., Knowledge Distillation from a Stronger Teacher, NeurIPS 2022, as TelME (Yun et al., NAACL 2024) uses it: the
-correlation of student and teacher in each row (over classes) and in each class (over rows). ``hinton``: Hinton et al., 2015, τ² KL(teacher ‖ student).
+On scores, ``dist``: Huang et al., Knowledge Distillation from a Stronger Teacher, NeurIPS 2022, as TelME (Yun et al.,
+NAACL 2024) uses it: the correlation of student and teacher in each row (over classes) and in each class (over rows).
+``hinton``: Hinton et al., 2015, τ² KL(teacher ‖ student).
 On representations: TelME's likeness of rows, KL(softmax_j(t_i · t_j / T) ‖ softmax_j(t_i · s_j / T)).
 """
 
@@ -30,8 +31,9 @@ class DistillationLoss(nn.Module):
     """Student scores against teacher scores; the teacher gets no gradient unless it is asked for.
 
     Args:
-        kind: ``dist``: τ² [(1 - mean over rows of ρ) + (1 - mean over classes of ρ)], ρ Pearson's correlation of the probabilities softened by τ, 0 where
-            one of the two is constant; ``hinton``: τ² KL(teacher ‖ student), mean over rows.
+        kind: ``dist``: τ² [(1 - mean over rows of ρ) + (1 - mean over classes of ρ)], ρ Pearson's correlation of the
+            probabilities softened by τ, 0 where one of the two is constant; ``hinton``: τ² KL(teacher ‖ student), mean
+            over rows.
         temperature: τ.
         detach_teacher: False: the teacher is drawn towards the student as well.
 
@@ -47,7 +49,9 @@ class DistillationLoss(nn.Module):
     def __init__(self, *, kind: Kind = "dist", temperature: float = 1.0, detach_teacher: bool = True) -> None:
         super().__init__()
         if kind not in ("dist", "hinton") or not temperature > 0:
-            raise ValueError(f"the kind must be dist or hinton and the temperature above 0, not {kind!r} and {temperature}")
+            raise ValueError(
+                f"the kind must be dist or hinton and the temperature above 0, not {kind!r} and {temperature}"
+            )
         self.kind = kind
         self.temperature = temperature
         self.detach_teacher = detach_teacher
@@ -67,7 +71,9 @@ class DistillationLoss(nn.Module):
             ValueError: if shapes do not fit.
         """
         if student.shape != teacher.shape:
-            raise ValueError(f"student and teacher must have one shape, not {tuple(student.shape)} and {tuple(teacher.shape)}")
+            raise ValueError(
+                f"student and teacher must have one shape, not {tuple(student.shape)} and {tuple(teacher.shape)}"
+            )
         student_NC, _, counted_N = counted_rows(student, mask)
         teacher_NC, _, _ = counted_rows(teacher.detach() if self.detach_teacher else teacher, mask)
         square = self.temperature * self.temperature
@@ -77,7 +83,9 @@ class DistillationLoss(nn.Module):
             divergence_N = (log_t_NC.exp() * (log_t_NC - log_s_NC)).sum(dim=1)
             return square * reduced(divergence_N.masked_fill(~counted_N, 0.0), counted_N, "mean")
         s_NC, t_NC = log_s_NC.exp(), log_t_NC.exp()
-        rows = 1 - reduced(_correlation(s_NC, t_NC, torch.ones_like(s_NC), 1).masked_fill(~counted_N, 0.0), counted_N, "mean")
+        rows = 1 - reduced(
+            _correlation(s_NC, t_NC, torch.ones_like(s_NC), 1).masked_fill(~counted_N, 0.0), counted_N, "mean"
+        )
         classes = 1 - _correlation(s_NC, t_NC, counted_N[:, None].expand_as(s_NC).to(s_NC.dtype), 0).mean()
         return square * (rows + classes).masked_fill(~counted_N.any(), 0.0)
 
@@ -91,7 +99,8 @@ def _correlation(a: Tensor, b: Tensor, weights: Tensor, dim: int) -> Tensor:
 
 
 class FeatureDistillationLoss(nn.Module):
-    """Likeness of the teacher's rows to the student's against that among the teacher's own; the teacher gets no gradient.
+    """Likeness of the teacher's rows to the student's against that among the teacher's own; the teacher gets no
+    gradient.
 
     Args:
         temperature: T, of cosines.
@@ -121,12 +130,16 @@ class FeatureDistillationLoss(nn.Module):
             ValueError: if shapes do not fit.
         """
         if student.shape != teacher.shape:
-            raise ValueError(f"student and teacher must have one shape, not {tuple(student.shape)} and {tuple(teacher.shape)}")
+            raise ValueError(
+                f"student and teacher must have one shape, not {tuple(student.shape)} and {tuple(teacher.shape)}"
+            )
         student_ND, _, counted_N = counted_rows(student, mask)
         teacher_ND, _, _ = counted_rows(teacher.detach(), mask)
         out_NN = ~(counted_N | ~counted_N[:, None])  # rows that do not count see all, which keeps them finite
         log_t_NN, log_s_NN = (
-            pair_logits(teacher_ND, other_ND, temperature=self.temperature).masked_fill(out_NN, float("-inf")).log_softmax(dim=1)
+            pair_logits(teacher_ND, other_ND, temperature=self.temperature)
+            .masked_fill(out_NN, float("-inf"))
+            .log_softmax(dim=1)
             for other_ND in (teacher_ND, student_ND)
         )
         divergence_N = (log_t_NN.exp() * (log_t_NN - log_s_NN).masked_fill(out_NN, 0.0)).sum(dim=1)
@@ -134,23 +147,27 @@ class FeatureDistillationLoss(nn.Module):
 
 
 class Distillation(MERCLoss):
-    """Every other modality's own logits against the teacher's, which learns from the other terms or has learned before; mean over students.
+    """Every other modality's own logits against the teacher's, which learns from the other terms or has learned before;
+    mean over students.
 
-    The batch's utterances count, labelled or not, where the student's modality is present, and the teacher's if it is one. SDT (Ma et al., IEEE TMM 2024)
-    adds up the divergences of its three students, and without τ²: ``hinton`` with ``teacher: fused`` and the weight 3 / τ².
+    The batch's utterances count, labelled or not, where the student's modality is present, and the teacher's if it is
+    one. SDT (Ma et al., IEEE TMM 2024) adds up the divergences of its three students, and without τ²: ``hinton`` with
+    ``teacher: fused`` and the weight 3 / τ².
 
     With the teacher ``fused``, a model of one modality is its own teacher: the divergence is 0.
 
     Raises:
-        BadSettings: if the model lacks the teacher, has no other modality, or has widths that differ where representations are compared.
+        BadSettings: if the model lacks the teacher, has no other modality, or has widths that differ where
+            representations are compared.
     """
 
     class Config(Settings):
         """Settings of the distillation within a model."""
 
         teacher: str = "text"
-        """Whose logits and representation the modalities follow: another modality, or ``fused``, the model's own prediction
-        (the self-distillation of SDT)."""
+        """Whose logits and representation the modalities follow: another modality, or ``fused``, the model's own
+        prediction (the self-distillation of SDT).
+        """
         kind: Kind = "dist"
         """``dist``: correlations of probabilities; ``hinton``: their Kullback-Leibler divergence."""
         temperature: float = Field(default=2.0, gt=0)
@@ -169,15 +186,19 @@ class Distillation(MERCLoss):
         self.students = [name for name in dims if name != config.teacher]
         if not self.students or config.teacher not in (*dims, FUSED):
             raise BadSettings(
-                f"losses.distillation.teacher {config.teacher!r} needs to be one of at least two modalities, or {FUSED}; "
-                f"{nearest(config.teacher, [*dims, FUSED])}"
+                f"losses.distillation.teacher {config.teacher!r} needs to be one of at least two modalities, or"
+                f" {FUSED}; {nearest(config.teacher, [*dims, FUSED])}"
             )
         if config.teacher == FUSED:
             dims[FUSED] = facts.gives.hidden
         if config.feature_weight and len(set(dims.values())) > 1:
-            raise BadSettings(f"the representations differ in width, {dims}: losses.distillation.feature_weight must be 0")
+            raise BadSettings(
+                f"the representations differ in width, {dims}: losses.distillation.feature_weight must be 0"
+            )
         self.feature_weight = config.feature_weight
-        self.response = DistillationLoss(kind=config.kind, temperature=config.temperature, detach_teacher=not config.legacy_teacher_gradient)
+        self.response = DistillationLoss(
+            kind=config.kind, temperature=config.temperature, detach_teacher=not config.legacy_teacher_gradient
+        )
         self.feature = FeatureDistillationLoss(temperature=config.feature_temperature)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
@@ -187,13 +208,17 @@ class Distillation(MERCLoss):
         if not own:
             raise BadSettings("the distillation needs a model with logits of each modality")
         logits = {name: real_rows(logits_BTC, batch) for name, logits_BTC in {**own, FUSED: output.logits}.items()}
-        vectors = {name: real_rows(values_BTD, batch) for name, values_BTD in {**output.unimodal, FUSED: output.hidden}.items()}
+        vectors = {
+            name: real_rows(values_BTD, batch) for name, values_BTD in {**output.unimodal, FUSED: output.hidden}.items()
+        }
         taught_BT = batch.modality_mask.get(self.teacher, batch.utterance_mask)
         terms = []
         for name in self.students:
             both_N = real_rows(batch.modality_mask[name] & taught_BT, batch)
             term = self.response(logits[name], teacher=logits[self.teacher], mask=both_N)
             if self.feature_weight:
-                term = term + self.feature_weight * self.feature(vectors[name], teacher=vectors[self.teacher], mask=both_N)
+                term = term + self.feature_weight * self.feature(
+                    vectors[name], teacher=vectors[self.teacher], mask=both_N
+                )
             terms.append(term)
         return torch.stack(terms).mean()

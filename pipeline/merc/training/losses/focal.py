@@ -2,8 +2,9 @@
 
 Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 4: -(1 - p_y)^γ ln p_y; with class weights eq. 5.
 
-``legacy_focal`` is what the published code of MMGCN (Hu et al., ACL 2021) computes under that name: (1 - y ln p)^γ · (-ln p), y one-hot, averaged over
-utterances *and* classes. It weighs hard utterances up instead of easy ones down and punishes every class for being unlikely. For comparing alone.
+``legacy_focal`` is what the published code of MMGCN (Hu et al., ACL 2021) computes under that name: (1 - y ln p)^γ ·
+(-ln p), y one-hot, averaged over utterances *and* classes. It weighs hard utterances up instead of easy ones down and
+punishes every class for being unlikely. For comparing alone.
 """
 
 from typing import Any
@@ -42,7 +43,14 @@ class FocalLoss(nn.Module):
 
     class_weights: Tensor | None
 
-    def __init__(self, *, gamma: float = 2.0, class_weights: Tensor | None = None, legacy_focal: bool = False, reduction: Reduction = "mean") -> None:
+    def __init__(
+        self,
+        *,
+        gamma: float = 2.0,
+        class_weights: Tensor | None = None,
+        legacy_focal: bool = False,
+        reduction: Reduction = "mean",
+    ) -> None:
         super().__init__()
         if not gamma >= 0:
             raise ValueError(f"gamma must be at least 0, not {gamma}")
@@ -98,7 +106,11 @@ class Focal(MERCLoss):
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        weights_C = None if config.class_weights == "none" else weights_of(facts.class_counts, config.class_weights, config.effective_beta)
+        weights_C = (
+            None
+            if config.class_weights == "none"
+            else weights_of(facts.class_counts, config.class_weights, config.effective_beta)
+        )
         self.loss = FocalLoss(gamma=config.gamma, class_weights=weights_C, legacy_focal=config.legacy_focal)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:

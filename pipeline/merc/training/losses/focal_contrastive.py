@@ -2,9 +2,9 @@
 
     L_i = w(y_i) · mean over positives of (1 - p)^γ (-ln p),   p = softmax over all other rows,   w_c ∝ (N / n_c)^α
 
-Reconstruction from the abstract of MERC-KDC (Kim, Park and Kim, ICUFN 2025) and the sample-weighted focal contrastive loss of MultiEMO (Shi and
-Huang, ACL 2023). MultiEMO's weights have mean 1 / C over the classes; here their mean is 1, so that the loss does not depend on the number of classes.
-γ = 0 and α = 0 give the supervised contrastive loss ``out``.
+Reconstruction from the abstract of MERC-KDC (Kim, Park and Kim, ICUFN 2025) and the sample-weighted focal contrastive
+loss of MultiEMO (Shi and Huang, ACL 2023). MultiEMO's weights have mean 1 / C over the classes; here their mean is 1,
+so that the loss does not depend on the number of classes. γ = 0 and α = 0 give the supervised contrastive loss ``out``.
 """
 
 from typing import Any
@@ -55,7 +55,9 @@ class FocalContrastiveLoss(ContrastiveLoss):
         self.gamma = gamma
         self.alpha = alpha
 
-    def forward(self, z: Tensor, *, labels: Tensor, mask: Tensor | None = None, class_counts: Tensor | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, *, labels: Tensor, mask: Tensor | None = None, class_counts: Tensor | None = None
+    ) -> Tensor:
         """The loss of a batch.
 
         Args:
@@ -71,7 +73,11 @@ class FocalContrastiveLoss(ContrastiveLoss):
             ValueError: if shapes do not fit.
         """
         z_ND, labels_N, counted_N = self.rows(z, mask, labels)
-        weights_N = None if class_counts is None else class_weights(class_counts, self.alpha).index_select(0, labels_N.clamp(min=0))
+        weights_N = (
+            None
+            if class_counts is None
+            else class_weights(class_counts, self.alpha).index_select(0, labels_N.clamp(min=0))
+        )
         return self.reduce(*self.pairs(z_ND, labels_N, counted_N), weights_N=weights_N, gamma=self.gamma)
 
     def pairs(self, z_ND: Tensor, labels_N: Tensor, counted_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:

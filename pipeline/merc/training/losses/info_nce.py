@@ -1,7 +1,7 @@
 """InfoNCE: a vector of one view is to be recognised among all vectors of the other view.
 
-van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018, eq. 4; symmetric and with cosines as in Radford et al., CLIP,
-ICML 2021. Here the views are two modalities of the same utterance.
+van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018, eq. 4; symmetric and with cosines
+as in Radford et al., CLIP, ICML 2021. Here the views are two modalities of the same utterance.
 """
 
 from itertools import combinations
@@ -39,7 +39,13 @@ class InfoNCELoss(ContrastiveLoss):
     """
 
     def __init__(
-        self, *, temperature: float = 0.1, symmetric: bool = True, similarity: Similarity = "cosine", reduction: Reduction = "mean", debug: bool = False
+        self,
+        *,
+        temperature: float = 0.1,
+        symmetric: bool = True,
+        similarity: Similarity = "cosine",
+        reduction: Reduction = "mean",
+        debug: bool = False,
     ) -> None:
         super().__init__(temperature=temperature, form="out", similarity=similarity, reduction=reduction, debug=debug)
         self.symmetric = symmetric
@@ -72,7 +78,8 @@ class InfoNCELoss(ContrastiveLoss):
 
 
 class InfoNCE(MERCLoss):
-    """:class:`InfoNCELoss` between the modalities' own representations of the batch's utterances, labelled or not; mean over all pairs of modalities.
+    """:class:`InfoNCELoss` between the modalities' own representations of the batch's utterances, labelled or not; mean
+    over all pairs of modalities.
 
     An utterance counts in a pair where both modalities are present.
 
@@ -92,11 +99,16 @@ class InfoNCE(MERCLoss):
         super().__init__(config, facts)
         dims = dict(facts.gives.unimodal)
         if len(dims) < 2:
-            raise BadSettings(f"info_nce compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out of the recipe")
+            raise BadSettings(
+                f"info_nce compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out of the"
+                " recipe"
+            )
         self.project = common_space(dims, config.projection_units, "info_nce")
         self.loss = InfoNCELoss(temperature=config.temperature)
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         views = {name: project(real_rows(output.unimodal[name], batch)) for name, project in self.project.items()}
         present = {name: real_rows(batch.modality_mask[name], batch) for name in views}
-        return torch.stack([self.loss(views=(views[a], views[b]), mask=present[a] & present[b]) for a, b in combinations(views, 2)]).mean()
+        return torch.stack(
+            [self.loss(views=(views[a], views[b]), mask=present[a] & present[b]) for a, b in combinations(views, 2)]
+        ).mean()

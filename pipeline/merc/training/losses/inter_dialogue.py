@@ -1,15 +1,16 @@
 """Inter-dialogue contrastive learning (IDCL): dialogues that are alike in one modality are to be alike in the others.
 
-Lee, Kim and Choi, ICASSP 2026, eq. 4 (neighbours) and eq. 5 (loss), as their published code states them. Where the code and the equations differ, or the
-code errs, this is what is computed here:
+Lee, Kim and Choi, ICASSP 2026, eq. 4 (neighbours) and eq. 5 (loss), as their published code states them. Where the code
+and the equations differ, or the code errs, this is what is computed here:
 
-- A dialogue's own pair is neither a positive nor in the denominator (as in the code; eq. 5 has it in the denominator: ``include_self``).
+- A dialogue's own pair is neither a positive nor in the denominator (as in the code; eq. 5 has it in the denominator:
+  ``include_self``).
 - The mean over dialogues, not the sum.
-- The logarithms of sums are exact. The code adds 1e-8 after subtracting a maximum that includes the own pair, which hides all other pairs at small
-  temperatures (its value at τ = 0.1 is off by 0.5 %, its gradient at τ = 0.02 is zero).
+- The logarithms of sums are exact. The code adds 1e-8 after subtracting a maximum that includes the own pair, which
+  hides all other pairs at small temperatures (its value at τ = 0.1 is off by 0.5 %, its gradient at τ = 0.02 is zero).
 - Dialogues are pooled over real utterances; the code averages over padding too.
-- With K ≥ B - 1 neighbours in a batch of B every other dialogue is a positive, and the loss is 0 whatever the model does. K is therefore cut to
-  half of the others (``k_cap``).
+- With K ≥ B - 1 neighbours in a batch of B every other dialogue is a positive, and the loss is 0 whatever the model
+  does. K is therefore cut to half of the others (``k_cap``).
 """
 
 from collections.abc import Mapping
@@ -42,8 +43,8 @@ def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor
     Args:
         features_BTD: [B, T, D].
         mask_BT: bool [B, T], which utterances.
-        position_codes_TD: [T, D], what a model has added to the features for their places, to be taken off again. The mean of such codes tells how long
-            a dialogue is, and dialogues of one length would count as alike.
+        position_codes_TD: [T, D], what a model has added to the features for their places, to be taken off again. The
+            mean of such codes tells how long a dialogue is, and dialogues of one length would count as alike.
 
     Returns:
         [B, D], float32 or float64; zero where there is no utterance.
@@ -58,16 +59,20 @@ def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor
 
 
 class InterDialogueLoss(ContrastiveLoss):
-    """LSE over the other dialogues - LSE over the neighbours, of similarities in one modality, the neighbours found in another without gradient.
+    """LSE over the other dialogues - LSE over the neighbours, of similarities in one modality, the neighbours found in
+    another without gradient.
 
-    Called with two modalities, ``loss(audio, text)``, as the authors' code is: neighbours in the first, the loss in the second. By name, ``loss(pooled=…)``, it
-    is the mean over all ordered pairs of modalities: two give both directions, three give six. A single modality finds its own neighbours, and draws the
-    nearest nearer. Neighbours from elsewhere (an index of emotion trajectories) serve all modalities; the mean then is one over modalities.
+    Called with two modalities, ``loss(audio, text)``, as the authors' code is: neighbours in the first, the loss in the
+    second. By name, ``loss(pooled=…)``, it
+    is the mean over all ordered pairs of modalities: two give both directions, three give six. A single modality finds
+    its own neighbours, and draws the nearest nearer. Neighbours from elsewhere (an index of emotion trajectories) serve
+    all modalities; the mean then is one over modalities.
 
     Args:
         k: K, neighbours of a dialogue, nearest first; of equally near ones those that come first in the batch.
         temperature: τ.
-        k_cap: cut K to half of the other dialogues of the batch, ⌊(B - 1) / 2⌋, B without dialogues that the modality lacks.
+        k_cap: cut K to half of the other dialogues of the batch, ⌊(B - 1) / 2⌋, B without dialogues that the modality
+            lacks.
         include_self: the own pair in the denominator.
         strict: raise ``ValueError`` for a batch of fewer than two dialogues.
         similarity: ``cosine`` or ``dot``.
@@ -102,7 +107,9 @@ class InterDialogueLoss(ContrastiveLoss):
         reduction: Reduction = "mean",
         debug: bool = False,
     ) -> None:
-        super().__init__(temperature=temperature, form="in_sum", similarity=similarity, reduction=reduction, debug=debug)
+        super().__init__(
+            temperature=temperature, form="in_sum", similarity=similarity, reduction=reduction, debug=debug
+        )
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         self.k = k
@@ -125,16 +132,19 @@ class InterDialogueLoss(ContrastiveLoss):
         Args:
             anchor: [B, D] or [B, T, D], as below: the modality in which neighbours are looked for.
             other: the same of the modality whose vectors are drawn together; its D may be another.
-            pooled: modality → [B, D_m], one vector per dialogue; or [B, T, D_m], to be averaged over the utterances of ``mask``.
-            mask: modality → bool [B], which dialogues have the modality; or bool [B, T], which utterances. One tensor: of all modalities. None: all.
+            pooled: modality → [B, D_m], one vector per dialogue; or [B, T, D_m], to be averaged over the utterances of
+                ``mask``.
+            mask: modality → bool [B], which dialogues have the modality; or bool [B, T], which utterances. One tensor:
+                of all modalities. None: all.
             neighbours: bool [B, B], row i marks the neighbours of dialogue i, in place of the nearest by features.
 
         Returns:
-            A scalar, or [B] for the reduction ``none``; never negative. Exactly 0, with one warning, where the batch is too small.
+            A scalar, or [B] for the reduction ``none``; never negative. Exactly 0, with one warning, where the batch is
+            too small.
 
         Raises:
-            ValueError: if shapes do not fit, there is no modality, but one of ``anchor`` and ``other`` or these beside ``pooled`` or ``neighbours``, or
-                ``strict`` and the batch has fewer than two dialogues.
+            ValueError: if shapes do not fit, there is no modality, but one of ``anchor`` and ``other`` or these beside
+                ``pooled`` or ``neighbours``, or ``strict`` and the batch has fewer than two dialogues.
         """
         if anchor is not None or other is not None:
             if anchor is None or other is None or pooled is not None or neighbours is not None:
@@ -148,7 +158,10 @@ class InterDialogueLoss(ContrastiveLoss):
         dialogues = {len(values_BD) for values_BD in vectors.values()}
         if len(dialogues) > 1 or (neighbours is not None and neighbours.shape != (max(dialogues),) * 2):
             shapes = {name: tuple(values.shape) for name, values in pooled.items()}
-            raise ValueError(f"the modalities have {shapes}, the neighbours {None if neighbours is None else tuple(neighbours.shape)}")
+            raise ValueError(
+                f"the modalities have {shapes}, the neighbours"
+                f" {None if neighbours is None else tuple(neighbours.shape)}"
+            )
         self._check_size(dialogues.pop(), given=neighbours is not None)
         if anchor is not None:
             sides = [("other", self.nearest(vectors["anchor"], present["anchor"]))]
@@ -156,7 +169,9 @@ class InterDialogueLoss(ContrastiveLoss):
             sides = [(name, neighbours) for name in vectors]
         else:
             nearest = {name: self.nearest(values_BD, present[name]) for name, values_BD in vectors.items()}
-            sides = [(other, nearest[name]) for name, other in permutations(vectors, 2)] or [(name, nearest[name]) for name in vectors]
+            sides = [(other, nearest[name]) for name, other in permutations(vectors, 2)] or [
+                (name, nearest[name]) for name in vectors
+            ]
         terms, valid = [], []
         for name, neighbours_BB in sides:
             terms.append(self.reduce(*self.pairs(vectors[name], present[name], neighbours_BB)))
@@ -175,7 +190,11 @@ class InterDialogueLoss(ContrastiveLoss):
         """bool [B, B]: the K nearest of each dialogue that has the modality (eq. 4), without gradient."""
         size = len(present_B)
         others_BB = present_B[:, None] & present_B & off_diagonal(size, present_B.device)
-        order_BB = self.logits(values_BD, values_BD).masked_fill(~others_BB, float("-inf")).argsort(dim=1, descending=True, stable=True)
+        order_BB = (
+            self.logits(values_BD, values_BD)
+            .masked_fill(~others_BB, float("-inf"))
+            .argsort(dim=1, descending=True, stable=True)
+        )
         rank_B = torch.arange(size, device=present_B.device)
         kept_B = rank_B < self.k
         if self.k_cap:
@@ -187,7 +206,10 @@ class InterDialogueLoss(ContrastiveLoss):
         if values.ndim == 3:
             mask_BT = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device) if mask is None else mask
             if mask_BT.shape != values.shape[:2]:
-                raise ValueError(f"the mask must be {tuple(values.shape[:2])} for vectors of {tuple(values.shape)}, not {tuple(mask_BT.shape)}")
+                raise ValueError(
+                    f"the mask must be {tuple(values.shape[:2])} for vectors of {tuple(values.shape)}, not"
+                    f" {tuple(mask_BT.shape)}"
+                )
             values, mask = masked_mean(values, mask_BT), mask_BT.any(dim=1)
         values_BD, _, present_B = self.rows(values, mask)
         return values_BD, present_B
@@ -201,7 +223,8 @@ class InterDialogueLoss(ContrastiveLoss):
         if inert and not self.warned:
             self.warned = True
             logger.warning(
-                "the inter-dialogue loss of a batch of %d dialogues with %d neighbours each%s is 0: too few dialogues. It is said once.",
+                "the inter-dialogue loss of a batch of %d dialogues with %d neighbours each%s is 0: too few dialogues."
+                " It is said once.",
                 size,
                 self.k,
                 ", cut to half of the others," if self.k_cap else "",
@@ -209,13 +232,16 @@ class InterDialogueLoss(ContrastiveLoss):
 
 
 class InterDialogue(MERCLoss):
-    """:class:`InterDialogueLoss` on :attr:`MERCOutput.pooled`, or on the mean of :attr:`MERCOutput.unimodal` where the model does not pool.
+    """:class:`InterDialogueLoss` on :attr:`MERCOutput.pooled`, or on the mean of :attr:`MERCOutput.unimodal` where the
+    model does not pool.
 
-    Models that add codes of positions should pool without them (see :func:`masked_mean`). Dialogues in which a modality is never present are left out there.
+    Models that add codes of positions should pool without them (see :func:`masked_mean`). Dialogues in which a modality
+    is never present are left out there.
 
-    ``length_correlation`` shows whether a model pools in such a way that dialogues are alike because they are equally long, which makes the loss easy and
-    teaches nothing: Spearman's correlation, over pairs of dialogues in an epoch's first batch, of their similarity with minus the difference of their
-    lengths, the mean over modalities; 0 is harmless, 1 is a shortcut.
+    ``length_correlation`` shows whether a model pools in such a way that dialogues are alike because they are equally
+    long, which makes the loss easy and
+    teaches nothing: Spearman's correlation, over pairs of dialogues in an epoch's first batch, of their similarity with
+    minus the difference of their lengths, the mean over modalities; 0 is harmless, 1 is a shortcut.
     """
 
     class Config(Settings):
@@ -243,15 +269,26 @@ class InterDialogue(MERCLoss):
         super().__init__(config, facts)
         self.k = config.k
         self.by_trajectory = config.neighbours_from == "trajectory"
-        self.loss = InterDialogueLoss(k=config.k, temperature=config.temperature, k_cap=config.k_cap, include_self=config.include_self, strict=config.strict)
+        self.loss = InterDialogueLoss(
+            k=config.k,
+            temperature=config.temperature,
+            k_cap=config.k_cap,
+            include_self=config.include_self,
+            strict=config.strict,
+        )
         self.register_buffer("acted", torch.ones((), dtype=torch.bool), persistent=False)
         self._first: tuple[dict[str, Tensor], dict[str, Tensor], Tensor] | None = None
 
     def begin_epoch(self, epoch: int, model: MERCModel, generator: torch.Generator) -> None:
-        """Warns once if in the whole epoch before no dialogue met a neighbour. Looked up here, since looking means waiting for the GPU."""
+        """Warns once if in the whole epoch before no dialogue met a neighbour. Looked up here, since looking means
+        waiting for the GPU.
+        """
         if epoch and not self.loss.warned and not bool(self.acted):
             self.loss.warned = True
-            logger.warning("the inter-dialogue loss was 0 for a whole epoch: no batch held a dialogue with its neighbour. It is said once.")
+            logger.warning(
+                "the inter-dialogue loss was 0 for a whole epoch: no batch held a dialogue with its neighbour. It is"
+                " said once."
+            )
         self.acted.zero_()
         self._first = None
 
@@ -259,15 +296,23 @@ class InterDialogue(MERCLoss):
         if self._first is None:
             return {}
         pooled, present, lengths_B = self._first
-        found = [_length_correlation(values_BD[present[name]], lengths_B[present[name]]) for name, values_BD in pooled.items()]
+        found = [
+            _length_correlation(values_BD[present[name]], lengths_B[present[name]])
+            for name, values_BD in pooled.items()
+        ]
         known = [value for value in found if value is not None]
         return {"length_correlation": fmean(known) if known else None}
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         there = batch.modality_mask
-        pooled = output.pooled or {name: masked_mean(values_BTD, there[name] & batch.utterance_mask) for name, values_BTD in output.unimodal.items()}
+        pooled = output.pooled or {
+            name: masked_mean(values_BTD, there[name] & batch.utterance_mask)
+            for name, values_BTD in output.unimodal.items()
+        }
         present = {name: (there[name] & batch.utterance_mask).any(dim=1) for name in pooled}
-        value: Tensor = self.loss(pooled=pooled, mask=present, neighbours=self._by_trajectory(batch) if self.by_trajectory else None)
+        value: Tensor = self.loss(
+            pooled=pooled, mask=present, neighbours=self._by_trajectory(batch) if self.by_trajectory else None
+        )
         self.acted.logical_or_(self.loss.valid.any())
         if self._first is None:
             shown = slice(0, _OBSERVED_DIALOGUES)
@@ -278,12 +323,17 @@ class InterDialogue(MERCLoss):
     def _by_trajectory(self, batch: DialogueBatch) -> Tensor:
         """bool [B, B]: which dialogues of the batch are among a dialogue's K nearest of the whole split."""
         if batch.neighbours is None:
-            raise BadSettings("losses.inter_dialogue.neighbours_from is trajectory, but the recipe names no similarity of trajectories")
+            raise BadSettings(
+                "losses.inter_dialogue.neighbours_from is trajectory, but the recipe names no similarity of"
+                " trajectories"
+            )
         return (batch.neighbours[:, : self.k, None] == batch.dialogue_index).any(dim=1)
 
 
 def _length_correlation(pooled_BD: Tensor, lengths_B: Tensor) -> float | None:
-    """Of the pairs' cosines with minus the difference of their lengths; None where all pairs are alike in one of the two, or there is no pair."""
+    """Of the pairs' cosines with minus the difference of their lengths; None where all pairs are alike in one of the
+    two, or there is no pair.
+    """
     unit_BD = torch.nn.functional.normalize(at_least_float32(pooled_BD), dim=1)
     first, second = torch.triu_indices(len(unit_BD), len(unit_BD), offset=1, device=unit_BD.device)
     apart = (lengths_B[first] - lengths_B[second]).abs()

@@ -1,11 +1,13 @@
 """Emotion-label-guided contrastive learning (ELCL): every emotion has an anchor, to which its utterances are drawn.
 
-Reconstruction from the abstract of MERC-KDC (Kim, Park and Kim, ICUFN 2025) after EACL (Yu et al., Emotion-Anchored Contrastive Learning, NAACL Findings 2024):
+Reconstruction from the abstract of MERC-KDC (Kim, Park and Kim, ICUFN 2025) after EACL (Yu et al., Emotion-Anchored
+Contrastive Learning, NAACL Findings 2024):
 
     L_i = -ln softmax_c(cos(z_i, e_c) / τ)[y_i] + w · (contrastive loss with the anchors as further rows)
 
-so that every utterance has a positive, and, if wanted, EACL's angle loss that spreads the anchors. The contrastive loss is the focal one of
-:mod:`merc.training.losses.focal_contrastive`, by which that paper replaces the supervised contrastive loss; γ = 0 and α = 0 give the latter, ``out``.
+so that every utterance has a positive, and, if wanted, EACL's angle loss that spreads the anchors. The contrastive loss
+is the focal one of :mod:`merc.training.losses.focal_contrastive`, by which that paper replaces the supervised
+contrastive loss; γ = 0 and α = 0 give the latter, ``out``.
 """
 
 import math
@@ -58,7 +60,15 @@ class LabelGuidedLoss(ContrastiveLoss):
         self.gamma = gamma
         self.alpha = alpha
 
-    def forward(self, z: Tensor, *, labels: Tensor, anchors: Tensor, mask: Tensor | None = None, class_counts: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        *,
+        labels: Tensor,
+        anchors: Tensor,
+        mask: Tensor | None = None,
+        class_counts: Tensor | None = None,
+    ) -> Tensor:
         """The loss of a batch.
 
         Args:
@@ -83,13 +93,20 @@ class LabelGuidedLoss(ContrastiveLoss):
             others_NN, same_NN = same_label(labels_N, counted_N)
             logits_NM = torch.cat([self.logits(z_ND, z_ND), to_anchors_NC], dim=1)
             pos_NM, cand_NM = torch.cat([same_NN, own_NC], dim=1), torch.cat([others_NN, usable_NC], dim=1)
-            weights_N = None if class_counts is None else class_weights(class_counts, self.alpha).index_select(0, labels_N.clamp(min=0))
-            value = value + self.supcon_weight * self.reduce(logits_NM, pos_NM, cand_NM, weights_N=weights_N, gamma=self.gamma)
+            weights_N = (
+                None
+                if class_counts is None
+                else class_weights(class_counts, self.alpha).index_select(0, labels_N.clamp(min=0))
+            )
+            value = value + self.supcon_weight * self.reduce(
+                logits_NM, pos_NM, cand_NM, weights_N=weights_N, gamma=self.gamma
+            )
         return value
 
 
 def anchor_spread(anchors_CD: Tensor) -> Tensor:
-    """EACL's angle loss, to be minimised: minus the mean over anchors of the angle (radians) to the nearest other, all seen from their centre.
+    """EACL's angle loss, to be minimised: minus the mean over anchors of the angle (radians) to the nearest other, all
+    seen from their centre.
 
     Example:
         >>> anchor_spread(torch.eye(2))
@@ -102,7 +119,9 @@ def anchor_spread(anchors_CD: Tensor) -> Tensor:
 
 
 class LabelGuided(OnHidden):
-    """:class:`LabelGuidedLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`, with anchors that are learned."""
+    """:class:`LabelGuidedLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`, with anchors that
+    are learned.
+    """
 
     class Config(OnHidden.Config):
         """Settings of ELCL on the fused representation."""
@@ -112,7 +131,9 @@ class LabelGuided(OnHidden):
         supcon_weight: float = Field(default=1.0, ge=0)
         """w, weight of the contrastive loss with the anchors as further rows; 0: none."""
         gamma: float = Field(default=0.0, ge=0)
-        """γ of that contrastive loss, as for ``focal_contrastive``; with α = 0 too, 0: the supervised contrastive loss."""
+        """γ of that contrastive loss, as for ``focal_contrastive``; with α = 0 too, 0: the supervised contrastive
+        loss.
+        """
         alpha: float = 0.0
         """α, exponent of the class weights in that contrastive loss."""
         spread_weight: float = Field(default=0.0, ge=0)
@@ -124,7 +145,9 @@ class LabelGuided(OnHidden):
         super().__init__(config, facts)
         self.spread_weight = config.spread_weight
         self.anchors_CD = nn.Parameter(torch.randn(self.classes, self.dim))
-        self.loss = LabelGuidedLoss(temperature=config.temperature, supcon_weight=config.supcon_weight, gamma=config.gamma, alpha=config.alpha)
+        self.loss = LabelGuidedLoss(
+            temperature=config.temperature, supcon_weight=config.supcon_weight, gamma=config.gamma, alpha=config.alpha
+        )
         self.register_buffer("class_counts", facts.class_counts, persistent=False)
 
     def on_rows(self, z_ND: Tensor, labels_N: Tensor, **state: Any) -> Tensor:
@@ -132,5 +155,7 @@ class LabelGuided(OnHidden):
         if self.spread_weight:
             # Without a labelled utterance the whole term is zero.
             with torch.autocast(self.anchors_CD.device.type, enabled=False):
-                value = value + self.spread_weight * anchor_spread(at_least_float32(self.anchors_CD)) * bool(len(labels_N))
+                value = value + self.spread_weight * anchor_spread(at_least_float32(self.anchors_CD)) * bool(
+                    len(labels_N)
+                )
         return value

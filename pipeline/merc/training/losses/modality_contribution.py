@@ -1,21 +1,26 @@
-"""DCLF's modality-contribution contrastive loss: in each modality, what is recognised from it alone is separated from what is not.
+"""DCLF's modality-contribution contrastive loss: in each modality, what is recognised from it alone is separated from
+what is not.
 
-Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025, Algorithm 1. Legend:
-B dialogues, T utterances, N utterances (anchors), D features of a modality, C classes.
+Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025, Algorithm
+1. Legend: B dialogues, T utterances, N utterances (anchors), D features of a modality, C classes.
 
     p_i = [argmax U(u_i) = y_i]            pseudo-label: does the modality's own decoder U recognise utterance i?
     l_i = - log( (1/n) ℓ⁺/ℓ⁻ )             ℓ⁺: Σ e^{cos(u_i, u_j)/τ} over the n others with the same p, ℓ⁻: over those with the other p
 
-Emotions play no part in it: all recognised utterances attract each other, and so do all others. What the paper leaves open:
+Emotions play no part in it: all recognised utterances attract each other, and so do all others. What the paper leaves
+open:
 
-- Below the line stand as printed the negatives alone (``denominator: neg``, the addition ``printed``), which has no floor; ``all``, the default, adds the
-  positives, as the supervised contrast that the paper cites has it.
-- Its algorithm adds up anchors and modalities (``reduction: sum``). ``mean`` adds up the modalities, as its line 18 does, of each the mean over its
-  anchors: so the weight of the loss depends neither on the batch nor, for one modality, on how many others there are.
+- Below the line stand as printed the negatives alone (``denominator: neg``, the addition ``printed``), which has no
+  floor; ``all``, the default, adds the positives, as the supervised contrast that the paper cites has it.
+- Its algorithm adds up anchors and modalities (``reduction: sum``). ``mean`` adds up the modalities, as its line 18
+  does, of each the mean over its anchors: so the weight of the loss depends neither on the batch nor, for one modality,
+  on how many others there are.
 - Lines 16 and 17 cannot be read in the copy at hand; the logarithm is that of eq. 10.
-- Where all pseudo-labels of a modality are equal there is no ℓ⁻, and the modality contributes 0. An anchor with n = 0 is left out.
-- How U is trained: by a cross-entropy on its logits (``unimodal_weight`` of the loss ``cross_entropy``), without which p is noise.
-"""
+- Where all pseudo-labels of a modality are equal there is no ℓ⁻, and the modality contributes 0. An anchor with n = 0
+  is left out.
+- How U is trained: by a cross-entropy on its logits (``unimodal_weight`` of the loss ``cross_entropy``), without which
+  p is noise.
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -44,13 +49,21 @@ class ModalityContributionLoss(ContrastiveLoss):
         debug: see :class:`merc.training.losses.engine.contrastive.ContrastiveLoss`.
 
     Attributes:
-        valid: bool [M, N], for each modality which utterances of the latest call were anchors with a positive and a candidate.
+        valid: bool [M, N], for each modality which utterances of the latest call were anchors with a positive and a
+            candidate.
 
     Raises:
         ValueError: if the temperature is not above 0, or the denominator or the reduction none of these.
     """
 
-    def __init__(self, *, temperature: float, denominator: Candidates = "all", reduction: Literal["mean", "sum"] = "mean", debug: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        temperature: float,
+        denominator: Candidates = "all",
+        reduction: Literal["mean", "sum"] = "mean",
+        debug: bool = False,
+    ) -> None:
         super().__init__(temperature=temperature, form="in_mean", reduction=reduction, debug=debug)
         if denominator not in get_args(Candidates):
             raise ValueError(f"no denominator named {denominator!r}; valid: all, neg")
@@ -78,7 +91,10 @@ class ModalityContributionLoss(ContrastiveLoss):
             ValueError: if there is no modality, one without pseudo-labels, or shapes do not fit.
         """
         if not features or set(features) != set(correct):
-            raise ValueError(f"there must be pseudo-labels for every modality and at least one; features: {sorted(features)}, pseudo-labels: {sorted(correct)}")
+            raise ValueError(
+                f"there must be pseudo-labels for every modality and at least one; features: {sorted(features)},"
+                f" pseudo-labels: {sorted(correct)}"
+            )
         terms, valid = [], []
         for name, u in features.items():
             terms.append(self.reduce(*self.pairs(u, correct[name], None if mask is None else mask[name], labels)))
@@ -86,7 +102,9 @@ class ModalityContributionLoss(ContrastiveLoss):
         self.valid = torch.stack(valid)
         return torch.stack(terms).sum()
 
-    def pairs(self, u: Tensor, correct: Tensor, mask: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def pairs(
+        self, u: Tensor, correct: Tensor, mask: Tensor | None, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, positives and candidates of one modality, [N, N] each."""
         u_ND, _, counted_N = self.rows(u, mask)
         others_NN, same_NN = same_label(correct, counted_N)
@@ -105,7 +123,9 @@ class ModalityContribution(MERCLoss):
         temperature: float = Field(default=0.07, gt=0)
         """τ, by which the cosines within a modality are divided."""
         denominator: Candidates = "all"
-        """What stands below the line: ``all``, all other utterances; ``neg``, those with the other pseudo-label, as the paper prints it."""
+        """What stands below the line: ``all``, all other utterances; ``neg``, those with the other pseudo-label, as the
+        paper prints it.
+        """
         reduction: Literal["mean", "sum"] = "mean"
         """Of the anchors of a modality: ``mean``; ``sum``, as the paper prints it. Modalities are added up."""
         projection_units: int = Field(default=0, ge=0)
@@ -115,9 +135,13 @@ class ModalityContribution(MERCLoss):
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        self.project = nn.ModuleDict({name: projection(dim, config.projection_units) for name, dim in facts.gives.unimodal.items()})
+        self.project = nn.ModuleDict(
+            {name: projection(dim, config.projection_units) for name, dim in facts.gives.unimodal.items()}
+        )
         self.same_emotion_only = config.same_emotion_only
-        self.loss = ModalityContributionLoss(temperature=config.temperature, denominator=config.denominator, reduction=config.reduction)
+        self.loss = ModalityContributionLoss(
+            temperature=config.temperature, denominator=config.denominator, reduction=config.reduction
+        )
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         """See :class:`merc.training.losses.engine.base.MERCLoss`.
@@ -126,10 +150,18 @@ class ModalityContribution(MERCLoss):
             BadSettings: if the model has no unimodal logits.
         """
         if not output.unimodal_logits:
-            raise BadSettings("the loss modality_contribution needs a model with logits of each modality; the framework dclf gives them to any model")
+            raise BadSettings(
+                "the loss modality_contribution needs a model with logits of each modality; the framework dclf gives"
+                " them to any model"
+            )
         labels_N = labelled_rows(batch.labels, batch)
-        features = {name: self.project[name](labelled_rows(output.unimodal[name], batch)) for name in output.unimodal_logits}
-        correct = {name: labelled_rows(logits_BTC, batch).argmax(dim=-1) == labels_N for name, logits_BTC in output.unimodal_logits.items()}
+        features = {
+            name: self.project[name](labelled_rows(output.unimodal[name], batch)) for name in output.unimodal_logits
+        }
+        correct = {
+            name: labelled_rows(logits_BTC, batch).argmax(dim=-1) == labels_N
+            for name, logits_BTC in output.unimodal_logits.items()
+        }
         mask = {name: labelled_rows(batch.modality_mask[name], batch) for name in features}
         value: Tensor = self.loss(features, correct, mask=mask, labels=labels_N if self.same_emotion_only else None)
         return value

@@ -1,8 +1,9 @@
 """One prototype of each emotion for all modalities, to which their vectors are drawn until they are near enough.
 
-The context refusion of DF-ERC (Li et al., ACM MM 2023) compares vectors of all modalities in one space; this term of it, L_sim, makes the vectors of an
-emotion alike in all of them. In the authors' code the running means never run: a prototype is the mean of the batch, and a vector that is the only one of
-its emotion is compared with itself. Here they do run, over the batches in which the emotion occurs.
+The context refusion of DF-ERC (Li et al., ACM MM 2023) compares vectors of all modalities in one space; this term of
+it, L_sim, makes the vectors of an emotion alike in all of them. In the authors' code the running means never run: a
+prototype is the mean of the batch, and a vector that is the only one of its emotion is compared with itself. Here they
+do run, over the batches in which the emotion occurs.
 
 Legend: N utterances, M modalities, R = M · N, D features, C classes.
 """
@@ -24,7 +25,8 @@ from merc.training.models.engine.base import MERCOutput
 
 
 class PrototypeLoss(nn.Module):
-    """Mean over the pairs of a class and a modality that occur of their mean of v_i > 0; v_i = max(0, mean_d (a_i - P_y)² - margin).
+    """Mean over the pairs of a class and a modality that occur of their mean of v_i > 0; v_i = max(0, mean_d (a_i -
+    P_y)² - margin).
 
     Args:
         margin: the mean square distance from the prototype that costs nothing.
@@ -45,7 +47,13 @@ class PrototypeLoss(nn.Module):
         self.margin = margin
 
     def forward(
-        self, features: Mapping[str, Tensor], *, labels: Tensor, prototypes: Tensor, mask: Mapping[str, Tensor] | None = None, known: Tensor | None = None
+        self,
+        features: Mapping[str, Tensor],
+        *,
+        labels: Tensor,
+        prototypes: Tensor,
+        mask: Mapping[str, Tensor] | None = None,
+        known: Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch.
 
@@ -72,12 +80,16 @@ class PrototypeLoss(nn.Module):
             target_ND = prototypes.detach().to(a_MND.dtype).index_select(0, class_N)
             excess_MN = ((a_MND - target_ND).square().mean(dim=2) - self.margin).relu().masked_fill(~counted_MN, 0.0)
             is_class_NC = (class_N[:, None] == torch.arange(len(prototypes), device=labels.device)).to(a_MND.dtype)
-            beyond_MC, occurs_MC = (excess_MN > 0).to(a_MND.dtype) @ is_class_NC, counted_MN.to(a_MND.dtype) @ is_class_NC > 0
+            beyond_MC, occurs_MC = (
+                (excess_MN > 0).to(a_MND.dtype) @ is_class_NC,
+                counted_MN.to(a_MND.dtype) @ is_class_NC > 0,
+            )
             return (excess_MN @ is_class_NC / beyond_MC.clamp(min=1)).sum() / occurs_MC.sum().clamp(min=1)
 
 
 class RunningPrototypes(nn.Module):
-    """Means of all vectors of each class so far, in which those of a batch count the less, the more batches with the class came after it.
+    """Means of all vectors of each class so far, in which those of a batch count the less, the more batches with the
+    class came after it.
 
     Args:
         classes: C.
@@ -112,7 +124,8 @@ class RunningPrototypes(nn.Module):
 
 
 def stacked(features: Mapping[str, Tensor], labels: Tensor, mask: Mapping[str, Tensor] | None) -> tuple[Tensor, Tensor]:
-    """[M, N, D], zeros where a row does not count, so that not even its NaNs reach a gradient; bool [M, N], which rows count.
+    """[M, N, D], zeros where a row does not count, so that not even its NaNs reach a gradient; bool [M, N], which rows
+    count.
 
     Raises:
         ValueError: if shapes do not fit.
@@ -127,9 +140,11 @@ def stacked(features: Mapping[str, Tensor], labels: Tensor, mask: Mapping[str, T
 
 
 class Prototype(MERCLoss):
-    """:class:`PrototypeLoss` on :attr:`MERCOutput.aligned`, over the batch's labelled utterances where the modalities are present.
+    """:class:`PrototypeLoss` on :attr:`MERCOutput.aligned`, over the batch's labelled utterances where the modalities
+    are present.
 
-    In training mode the batch enters the running means before it is compared with them, so that every emotion has a prototype when it is first met.
+    In training mode the batch enters the running means before it is compared with them, so that every emotion has a
+    prototype when it is first met.
     """
 
     class Config(Settings):
@@ -138,14 +153,17 @@ class Prototype(MERCLoss):
         margin: float = Field(default=0.1, ge=0)
         """Mean square distance from a prototype that costs nothing."""
         memory: float = Field(default=0.9, ge=0, le=1)
-        """How much a batch still counts after the next one, from 0, the batch alone, to 1, all batches alike; ours, since
-        the means of the authors' code do not run."""
+        """How much a batch still counts after the next one, from 0, the batch alone, to 1, all batches alike; ours,
+        since the means of the authors' code do not run.
+        """
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         """Raises ``BadSettings`` if the model gives no aligned vectors."""
         super().__init__(config, facts)
         if facts.gives.aligned is None:
-            raise BadSettings("the loss prototype needs a model with vectors of all modalities in one space, such as df_erc")
+            raise BadSettings(
+                "the loss prototype needs a model with vectors of all modalities in one space, such as df_erc"
+            )
         self.running = RunningPrototypes(self.classes, facts.gives.aligned, memory=config.memory)
         self.loss = PrototypeLoss(margin=config.margin)
 

@@ -1,16 +1,20 @@
-"""Soft-HGR: what two modalities say of an utterance is to be correlated, feature by feature, without the features becoming copies of one another.
+"""Soft-HGR: what two modalities say of an utterance is to be correlated, feature by feature, without the features
+becoming copies of one another.
 
     L(f, g) = -( E[f(X)ᵀ g(Y)] - ½ tr(cov f(X) · cov g(Y)) ),   E f = E g = 0
 
-Its least value over D features is -½ Σ_k σ_k², of the D largest correlations σ_k that features of X and of Y can have (the first is the
-Hirschfeld-Gebelein-Rényi maximal correlation): never below -½ D, and 0 where X and Y are unrelated. The second inner product stands for HGR's whitening.
+Its least value over D features is -½ Σ_k σ_k², of the D largest correlations σ_k that features of X and of Y can have
+(the first is the Hirschfeld-Gebelein-Rényi maximal correlation): never below -½ D, and 0 where X and Y are unrelated.
+The second inner product stands for HGR's whitening.
 
-Source: Wang et al., An Efficient Approach to Informative Feature Extraction from Multimodal Data, AAAI 2019 (arXiv 1811.08979), which adds up all pairs of
-modalities; here it is their mean. Means and covariances are the batch's, over n - 1, of the n utterances in which both modalities are present.
+Source: Wang et al., An Efficient Approach to Informative Feature Extraction from Multimodal Data, AAAI 2019 (arXiv
+1811.08979), which adds up all pairs of modalities; here it is their mean. Means and covariances are the batch's, over n
+- 1, of the n utterances in which both modalities are present.
 
-MultiEMO (Shi and Huang, ACL 2023) trains with it. In its code (TaoShi1998/MultiEMO) features are not centred; the covariances are those of utterances over
-the features instead of those of features over the utterances, which penalises what the first term rewards; and the loss is divided by the
-number of utterances once more. A weight of that code is therefore to be divided by the utterances of its batch.
+MultiEMO (Shi and Huang, ACL 2023) trains with it. In its code (TaoShi1998/MultiEMO) features are not centred; the
+covariances are those of utterances over the features instead of those of features over the utterances, which penalises
+what the first term rewards; and the loss is divided by the number of utterances once more. A weight of that code is
+therefore to be divided by the utterances of its batch.
 """
 
 from collections.abc import Mapping
@@ -81,7 +85,8 @@ def _centred(values_ND: Tensor, counted_N: Tensor, count: Tensor) -> Tensor:
 
 
 class SoftHGR(MERCLoss):
-    """:class:`SoftHGRLoss` over the batch's utterances, labelled or not: on :attr:`MERCOutput.aligned`, or on :attr:`MERCOutput.unimodal` of models without.
+    """:class:`SoftHGRLoss` over the batch's utterances, labelled or not: on :attr:`MERCOutput.aligned`, or on
+    :attr:`MERCOutput.unimodal` of models without.
 
     With one modality there is no pair, and the term is 0.
 
@@ -93,17 +98,24 @@ class SoftHGR(MERCLoss):
         """Settings of Soft-HGR between modalities."""
 
         projection_units: int = Field(default=128, ge=0)
-        """D, width of the space into which f and g map, one for each modality; 0: no maps, if all widths are the same."""
+        """D, width of the space into which f and g map, one for each modality; 0: no maps, if all widths are the
+        same.
+        """
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
         self.of_aligned = facts.gives.aligned is not None
-        dims = {name: dim if facts.gives.aligned is None else facts.gives.aligned for name, dim in facts.gives.unimodal.items()}
+        dims = {
+            name: dim if facts.gives.aligned is None else facts.gives.aligned
+            for name, dim in facts.gives.unimodal.items()
+        }
         self.project = common_space(dims, config.projection_units, "soft_hgr")
         self.loss = SoftHGRLoss()
 
     def forward(self, output: MERCOutput, batch: DialogueBatch, **state: Any) -> Tensor:
         given = output.aligned if self.of_aligned else output.unimodal
         features = {name: project(real_rows(given[name], batch)) for name, project in self.project.items()}
-        value: Tensor = self.loss(features, mask={name: real_rows(batch.modality_mask[name], batch) for name in features})
+        value: Tensor = self.loss(
+            features, mask={name: real_rows(batch.modality_mask[name], batch) for name in features}
+        )
         return value

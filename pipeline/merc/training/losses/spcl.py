@@ -1,8 +1,10 @@
-"""Supervised prototypical contrastive learning (SPCL): the supervised contrastive loss with a prototype of every emotion among the candidates.
+"""Supervised prototypical contrastive learning (SPCL): the supervised contrastive loss with a prototype of every
+emotion among the candidates.
 
-Song et al., Supervised Prototypical Contrastive Learning for Emotion Recognition in Conversation, EMNLP 2022. A prototype is the mean of some vectors,
-drawn anew for each batch, from a queue of the emotion's latest ones, so that a rare emotion has a positive in every batch. Similarities are
-(1 + cosine) / 2. The authors' code leaves out rows whose loss is 0.3 or less, which the paper does not mention: ``drop_below``, off unless it is set.
+Song et al., Supervised Prototypical Contrastive Learning for Emotion Recognition in Conversation, EMNLP 2022. A
+prototype is the mean of some vectors, drawn anew for each batch, from a queue of the emotion's latest ones, so that a
+rare emotion has a positive in every batch. Similarities are (1 + cosine) / 2. The authors' code leaves out rows whose
+loss is 0.3 or less, which the paper does not mention: ``drop_below``, off unless it is set.
 """
 
 from typing import Any
@@ -18,11 +20,13 @@ from merc.training.losses.engine.kernel import Reduction, masked_contrastive, re
 
 
 class SPCLLoss(ContrastiveLoss):
-    """LSE over the other rows and all prototypes - LSE over the rows of the same label and the own prototype + ln of their number.
+    """LSE over the other rows and all prototypes - LSE over the rows of the same label and the own prototype + ln of
+    their number.
 
     Args:
         temperature: τ.
-        drop_below: rows whose own loss is no more than this count as if they had no positive; 0: none, 0.3: as the authors' code.
+        drop_below: rows whose own loss is no more than this count as if they had no positive; 0: none, 0.3: as the
+            authors' code.
         reduction: ``mean`` over rows with a positive, ``sum`` or ``none``.
         debug: raise where a vector is not finite.
 
@@ -32,11 +36,17 @@ class SPCLLoss(ContrastiveLoss):
         tensor(0.7944)
     """
 
-    def __init__(self, *, temperature: float = 0.1, drop_below: float = 0.0, reduction: Reduction = "mean", debug: bool = False) -> None:
-        super().__init__(temperature=temperature, form="in_mean", similarity="shifted_cosine", reduction=reduction, debug=debug)
+    def __init__(
+        self, *, temperature: float = 0.1, drop_below: float = 0.0, reduction: Reduction = "mean", debug: bool = False
+    ) -> None:
+        super().__init__(
+            temperature=temperature, form="in_mean", similarity="shifted_cosine", reduction=reduction, debug=debug
+        )
         self.drop_below = drop_below
 
-    def forward(self, z: Tensor, *, labels: Tensor, anchors: Tensor, mask: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, *, labels: Tensor, anchors: Tensor, mask: Tensor | None = None, known: Tensor | None = None
+    ) -> Tensor:
         """The loss of a batch.
 
         Args:
@@ -60,7 +70,9 @@ class SPCLLoss(ContrastiveLoss):
         self.valid = valid_anchors(pos_NM, cand_NM) & ~small_N
         return reduced(values_N.masked_fill(small_N, 0.0), self.valid, self.reduction)
 
-    def pairs(self, z_ND: Tensor, labels_N: Tensor, counted_N: Tensor, anchors_CD: Tensor, known_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def pairs(
+        self, z_ND: Tensor, labels_N: Tensor, counted_N: Tensor, anchors_CD: Tensor, known_C: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, positives and candidates, [N, N + C] each."""
         others_NN, same_NN = same_label(labels_N, counted_N)
         usable_NC, own_NC = with_anchors(labels_N, counted_N, known_C)
@@ -112,7 +124,11 @@ class PrototypeQueue(nn.Module):
         """
         device = self.vectors.device
         filled_CQ = torch.arange(self.length, device=device) < self.pushed[:-1, None]
-        keys_CQ = torch.rand(self.classes, self.length, generator=generator).to(device, non_blocking=True).masked_fill(~filled_CQ, -1.0)
+        keys_CQ = (
+            torch.rand(self.classes, self.length, generator=generator)
+            .to(device, non_blocking=True)
+            .masked_fill(~filled_CQ, -1.0)
+        )
         drawn_CS = keys_CQ.topk(self.sampled, dim=1).indices
         is_drawn_CQ = torch.zeros_like(filled_CQ).scatter(1, drawn_CS, True) & filled_CQ
         weights_CQ = is_drawn_CQ.to(self.vectors.dtype) / is_drawn_CQ.sum(dim=1, keepdim=True).clamp(min=1)
@@ -120,7 +136,8 @@ class PrototypeQueue(nn.Module):
 
 
 class SPCL(OnHidden):
-    """:class:`SPCLLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`; prototypes from the batches before.
+    """:class:`SPCLLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`; prototypes from the batches
+    before.
 
     In a training's first batch there are none. A batch is pushed to the queue after its loss, in training mode alone.
     """

@@ -1,9 +1,11 @@
 """Supervised contrastive loss: utterances of the same emotion attract each other, all others repel.
 
-Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2 (``out``) and eq. 3 (``in_mean``). The authors' code averages over all rows with
-zeros for those without a positive, so that its value is ours times their share; it also multiplies by τ / τ_base.
+Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2 (``out``) and eq. 3 (``in_mean``). The authors' code
+averages over all rows with zeros for those without a positive, so that its value is ours times their share; it also
+multiplies by τ / τ_base.
 
-``class_balanced`` averages the candidates' exponentials within each class before they are summed, so that a class weighs the same however many of its
+``class_balanced`` averages the candidates' exponentials within each class before they are summed, so that a class
+weighs the same however many of its
 utterances are in the batch: Zhu et al., Balanced Contrastive Learning, CVPR 2022, without its class centres.
 """
 
@@ -27,7 +29,8 @@ class SupConLoss(ContrastiveLoss):
         candidates: ``all`` other rows; ``neg``: those with another label, which may make the loss negative.
         similarity: ``cosine`` or ``dot``.
         base_temperature: multiply by τ / this; None: do not.
-        class_balanced: average the candidates within each class, the anchor's own row left out of the sum but not of the number.
+        class_balanced: average the candidates within each class, the anchor's own row left out of the sum but not of
+            the number.
         reduction: ``mean`` over rows with a positive, ``sum`` or ``none``.
         debug: raise where a vector is not finite.
 
@@ -74,7 +77,9 @@ class SupConLoss(ContrastiveLoss):
         logits_NN, pos_NN, cand_NN = self.pairs(z_ND, labels_N, counted_N)
         log_shares_N = None
         if self.class_balanced:
-            log_shares_N = -(pos_NN.sum(dim=1) + 1).double().log()  # of each row's class, how many there are, itself among them
+            log_shares_N = (
+                -(pos_NN.sum(dim=1) + 1).double().log()
+            )  # of each row's class, how many there are, itself among them
         return self.factor * self.reduce(logits_NN, pos_NN, cand_NN, log_shares_M=log_shares_N)
 
     def pairs(self, z_ND: Tensor, labels_N: Tensor, counted_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,4 +105,9 @@ class SupCon(OnHidden):
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
-        self.loss = SupConLoss(temperature=config.temperature, form=config.form, candidates=config.candidates, class_balanced=config.class_balanced)
+        self.loss = SupConLoss(
+            temperature=config.temperature,
+            form=config.form,
+            candidates=config.candidates,
+            class_balanced=config.class_balanced,
+        )

@@ -1,8 +1,10 @@
-"""Confidence learned as the probability of the true class: each modality's own classifier, and what says beforehand how far it can be trusted.
+"""Confidence learned as the probability of the true class: each modality's own classifier, and what says beforehand how
+far it can be trusted.
 
-The true class's probability tells right from wrong predictions better than the largest one does, and is known only with the label; so a second output
-learns to foretell it (Corbière et al., Addressing Failure Prediction by Learning Model Confidence, NeurIPS 2019). Han et al., Multimodal
-Dynamics, CVPR 2022, weigh modalities with it, and so does DF-ERC (Li et al., ACM MM 2023), whose term this is. Other than in the code of the latter,
+The true class's probability tells right from wrong predictions better than the largest one does, and is known only with
+the label; so a second output learns to foretell it (Corbière et al., Addressing Failure Prediction by Learning Model
+Confidence, NeurIPS 2019). Han et al., Multimodal Dynamics, CVPR 2022, weigh modalities with it, and so does DF-ERC (Li
+et al., ACM MM 2023), whose term this is. Other than in the code of the latter,
 the target passes no gradient: the classifier is not to become unsure where little confidence was expected.
 """
 
@@ -23,7 +25,8 @@ from merc.training.models.engine.base import MERCOutput
 
 
 class TrueClassProbabilityLoss(nn.Module):
-    """Σ_m mean_i (κ_i - p_i[y_i])² + w Σ_m mean_i -ln p_i[y_i], p = softmax of the modality's logits; the first sum trains κ alone.
+    """Σ_m mean_i (κ_i - p_i[y_i])² + w Σ_m mean_i -ln p_i[y_i], p = softmax of the modality's logits; the first sum
+    trains κ alone.
 
     Args:
         classifier_weight: w.
@@ -32,13 +35,20 @@ class TrueClassProbabilityLoss(nn.Module):
         >>> labels = torch.tensor([0])
         >>> TrueClassProbabilityLoss()({"text": torch.tensor([0.75])}, logits={"text": torch.zeros(1, 2)}, labels=labels)
         tensor(0.7556)
-    """
+    """  # noqa: E501
 
     def __init__(self, *, classifier_weight: float = 1.0) -> None:
         super().__init__()
         self.classifier_weight = classifier_weight
 
-    def forward(self, confidence: Mapping[str, Tensor], *, logits: Mapping[str, Tensor], labels: Tensor, mask: Mapping[str, Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        confidence: Mapping[str, Tensor],
+        *,
+        logits: Mapping[str, Tensor],
+        labels: Tensor,
+        mask: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """The loss of a batch.
 
         Args:
@@ -57,7 +67,10 @@ class TrueClassProbabilityLoss(nn.Module):
         terms = []
         for name, kappa_N in confidence.items():
             if kappa_N.shape != labels.shape or logits[name].shape[:1] != labels.shape:
-                raise ValueError(f"{name}: confidence is {tuple(kappa_N.shape)} and logits {tuple(logits[name].shape)} for labels of {tuple(labels.shape)}")
+                raise ValueError(
+                    f"{name}: confidence is {tuple(kappa_N.shape)} and logits {tuple(logits[name].shape)} for labels of"
+                    f" {tuple(labels.shape)}"
+                )
             counted_N = labels >= 0 if mask is None else (labels >= 0) & mask[name]
             logits_NC = at_least_float32(logits[name]).masked_fill(~counted_N[:, None], 0.0)
             kappa_N = at_least_float32(kappa_N).masked_fill(~counted_N, 0.0)
@@ -88,7 +101,10 @@ class TrueClassProbability(MERCLoss):
         """
         given = output.extras.get("confidence", {})
         if not given or given.keys() - output.unimodal_logits.keys():
-            raise BadSettings("the loss true_class_probability needs a model that gives confidence and logits of each modality, such as df_erc")
+            raise BadSettings(
+                "the loss true_class_probability needs a model that gives confidence and logits of each modality, such"
+                " as df_erc"
+            )
         confidence = {name: labelled_rows(kappa_BT, batch) for name, kappa_BT in given.items()}
         logits = {name: labelled_rows(output.unimodal_logits[name], batch) for name in confidence}
         present = {name: labelled_rows(batch.modality_mask[name], batch) for name in confidence}

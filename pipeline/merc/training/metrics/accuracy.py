@@ -1,4 +1,6 @@
-"""Share of utterances that are right; in this field also called WA, since it is the support-weighted mean of the recalls."""
+"""Share of utterances that are right; in this field also called WA, since it is the support-weighted mean of the
+recalls.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

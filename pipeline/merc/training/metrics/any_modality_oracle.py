@@ -1,4 +1,5 @@
-"""How far a perfect choice among the modalities would go: an utterance counts as right if any modality alone has it right.
+"""How far a perfect choice among the modalities would go: an utterance counts as right if any modality alone has it
+right.
 
 A diagnostic (Xie et al., DCLF, COLING 2025, introduction), not a score: it looks at the labels.
 """

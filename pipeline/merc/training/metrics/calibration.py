@@ -1,7 +1,7 @@
 """Whether a model is right as often as it is sure (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
 
-The confidence of an utterance is the probability of the class that is said. A temperature, by which logits are divided, is chosen on dev; it changes
-no label.
+The confidence of an utterance is the probability of the class that is said. A temperature, by which logits are divided,
+is chosen on dev; it changes no label.
 """
 
 import math
@@ -18,8 +18,8 @@ _SMALLEST = float(np.finfo(np.float32).tiny)  # what float32 has rounded to 0 wa
 
 
 def reliability(labels: Labels, probabilities: Probabilities, bins: int) -> list[dict[str, float | int | None]]:
-    """The reliability curve: for each of ``bins`` equal ranges of confidence (low, high] its ``low``, ``high``, number of utterances (``support``), and their
-    mean ``confidence`` and ``accuracy``, None where there is none.
+    """The reliability curve: for each of ``bins`` equal ranges of confidence (low, high] its ``low``, ``high``, number
+    of utterances (``support``), and their mean ``confidence`` and ``accuracy``, None where there is none.
 
     Args:
         labels: [N], labelled utterances.
@@ -32,7 +32,9 @@ def reliability(labels: Labels, probabilities: Probabilities, bins: int) -> list
     _check(labels, probabilities)
     confidence, right = probabilities.max(axis=1, initial=0.0), probabilities.argmax(axis=1) == labels
     places = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    support, confident, correct = (np.bincount(places, weights=one, minlength=bins) for one in (np.ones(len(labels)), confidence, right))
+    support, confident, correct = (
+        np.bincount(places, weights=one, minlength=bins) for one in (np.ones(len(labels)), confidence, right)
+    )
     return [
         {
             "low": place / bins,
@@ -46,7 +48,8 @@ def reliability(labels: Labels, probabilities: Probabilities, bins: int) -> list
 
 
 def expected_calibration_error(labels: Labels, probabilities: Probabilities, bins: int) -> float:
-    """Mean over the utterances of how far accuracy and confidence lie apart in their range of :func:`reliability`, 0 to 1.
+    """Mean over the utterances of how far accuracy and confidence lie apart in their range of :func:`reliability`, 0 to
+    1.
 
     Raises:
         ValueError: if the two differ in length, or there is no utterance.
@@ -64,7 +67,9 @@ def expected_calibration_error(labels: Labels, probabilities: Probabilities, bin
 
 
 def negative_log_likelihood(labels: Labels, probabilities: Probabilities) -> float:
-    """Mean of -log p of the true classes. Raises ``ValueError`` if the two differ in length, or there is no utterance."""
+    """Mean of -log p of the true classes. Raises ``ValueError`` if the two differ in length, or there is no
+    utterance.
+    """
     _check(labels, probabilities)
     if not len(labels):
         raise ValueError("there is no utterance")
@@ -72,7 +77,9 @@ def negative_log_likelihood(labels: Labels, probabilities: Probabilities) -> flo
 
 
 def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """The probabilities [N, C] of the same logits, divided by a temperature; 1 changes nothing, more makes them less sure."""
+    """The probabilities [N, C] of the same logits, divided by a temperature; 1 changes nothing, more makes them less
+    sure.
+    """
     logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / temperature
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     made: Probabilities = raised / raised.sum(axis=1, keepdims=True)
@@ -89,7 +96,10 @@ def best_temperature(labels: Labels, probabilities: Probabilities) -> float:
     bound = math.log(_HIGHEST_TEMPERATURE)
     # Convex in 1 / T, and so with one minimum in log T.
     found = minimize_scalar(
-        lambda log: negative_log_likelihood(labels, tempered(probabilities, math.exp(log))), bounds=(-bound, bound), method="bounded", options={"xatol": 1e-6}
+        lambda log: negative_log_likelihood(labels, tempered(probabilities, math.exp(log))),
+        bounds=(-bound, bound),
+        method="bounded",
+        options={"xatol": 1e-6},
     )
     return float(math.exp(found.x))
 

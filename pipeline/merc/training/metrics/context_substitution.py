@@ -1,15 +1,18 @@
 """Scores with the context replaced: does a model read the emotions of a conversation, or its words?
 
-Every labelled utterance gets a dialogue of its own, in which it and the sequence of speakers stay and the other utterances are replaced, as a whole with all
-their modalities, by utterances of other dialogues of the same split (an idea of Zhang and Song, 2022; Xie et al., DCLF, COLING 2025, Table 6):
+Every labelled utterance gets a dialogue of its own, in which it and the sequence of speakers stay and the other
+utterances are replaced, as a whole with all their modalities, by utterances of other dialogues of the same split (an
+idea of Zhang and Song, 2022; Xie et al., DCLF, COLING 2025, Table 6):
 
     ``eccs``      by one of the same emotion
     ``eics``      by one of another emotion than that of the utterance replaced
     ``identity``  by itself, which gives the score on the split as it is
 
-A context utterance stays where it has no label, or where no other dialogue has a fitting one. The labels choose the replacements and are shown to no model.
+A context utterance stays where it has no label, or where no other dialogue has a fitting one. The labels choose the
+replacements and are shown to no model.
 
-MELD's test split becomes 2,610 dialogues. They are put together by length in splits of some thousand utterances, which a model scores in 42 batches.
+MELD's test split becomes 2,610 dialogues. They are put together by length in splits of some thousand utterances, which
+a model scores in 42 batches.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,16 +33,20 @@ KINDS = ("eccs", "eics", "identity")
 
 Rows = NDArray[np.int64]
 
-# Utterances of a split that is made here: of MELD's test split 33,000, with vectors of 2,000 numbers, would take 270 MB at once.
+# Utterances of a split that is made here: of MELD's test split 33,000, with vectors of 2,000 numbers, would take 270 MB
+# at once.
 _UTTERANCES = 8192
 
 
-def substituted_logits(split: DialogueSplit, predict: Callable[[DialogueSplit], Tensor], kind: Kind, *, causal: bool, seed: int) -> Tensor:
+def substituted_logits(
+    split: DialogueSplit, predict: Callable[[DialogueSplit], Tensor], kind: Kind, *, causal: bool, seed: int
+) -> Tensor:
     """What a model says of every labelled utterance in its replaced context.
 
     Args:
         split: with N utterances.
-        predict: logits [N', C] of all utterances of a split, in order, such as ``merc.training.loop.trainer.predict`` with a model.
+        predict: logits [N', C] of all utterances of a split, in order, such as ``merc.training.loop.trainer.predict``
+            with a model.
         kind: see the head of the module.
         causal: replace earlier utterances alone; for models that see no others.
         seed: of the draws.
@@ -61,7 +68,9 @@ def substituted_logits(split: DialogueSplit, predict: Callable[[DialogueSplit], 
     return logits
 
 
-def substituted_splits(split: DialogueSplit, kind: Kind, *, causal: bool, seed: int) -> Iterator[tuple[DialogueSplit, Rows]]:
+def substituted_splits(
+    split: DialogueSplit, kind: Kind, *, causal: bool, seed: int
+) -> Iterator[tuple[DialogueSplit, Rows]]:
     """Splits of rebuilt dialogues, one for each labelled utterance, the shortest first.
 
     Args:
@@ -71,8 +80,8 @@ def substituted_splits(split: DialogueSplit, kind: Kind, *, causal: bool, seed: 
         seed: of the draws.
 
     Yields:
-        A split of M dialogues, in each of which one utterance alone is labelled, the target, and the others are replaced; and [M] the targets' rows in the
-        original split.
+        A split of M dialogues, in each of which one utterance alone is labelled, the target, and the others are
+        replaced; and [M] the targets' rows in the original split.
 
     Raises:
         ValueError: if there is no such kind.
@@ -82,7 +91,9 @@ def substituted_splits(split: DialogueSplit, kind: Kind, *, causal: bool, seed: 
     rng = np.random.default_rng(seed)
     labels = split.labels[:-1].cpu().numpy()
     bounds = zip(split.starts.tolist(), split.lengths.tolist(), strict=True)
-    rebuilt = [one for start, length in bounds for one in _rebuilt(labels, np.arange(start, start + length), kind, causal, rng)]
+    rebuilt = [
+        one for start, length in bounds for one in _rebuilt(labels, np.arange(start, start + length), kind, causal, rng)
+    ]
     rebuilt.sort(key=lambda one: len(one.rows))  # stable: equally long ones stay in order
     ends = np.cumsum([len(one.rows) for one in rebuilt])
     for _, some in groupby(zip(rebuilt, ends, strict=True), key=lambda pair: int(pair[1] - 1) // _UTTERANCES):
@@ -110,7 +121,9 @@ def _rebuilt(labels: Rows, own: Rows, kind: Kind, causal: bool, rng: np.random.G
 
 
 def _replacements(labels: Rows, own: Rows, copies: int, kind: Kind, rng: np.random.Generator) -> Rows:
-    """[copies, T]: a row drawn for every utterance of a dialogue, from labelled ones of other dialogues; its own where none fits."""
+    """[copies, T]: a row drawn for every utterance of a dialogue, from labelled ones of other dialogues; its own where
+    none fits.
+    """
     outside = np.flatnonzero(labels != UNLABELLED)
     outside = outside[(outside < own[0]) | (outside > own[-1])]
     pool = outside[np.argsort(labels[outside], kind="stable")]  # class after class
@@ -130,8 +143,12 @@ def _replacements(labels: Rows, own: Rows, copies: int, kind: Kind, rng: np.rand
 
 
 def _split_of(split: DialogueSplit, rebuilt: Sequence[_Rebuilt]) -> DialogueSplit:
-    """A split of rebuilt dialogues: the features of the given rows, their own speakers, and a label at each target alone."""
-    own, taken = (np.append(np.concatenate([getattr(one, name) for one in rebuilt]), split.utterances) for name in ("own", "rows"))  # and the row of padding
+    """A split of rebuilt dialogues: the features of the given rows, their own speakers, and a label at each target
+    alone.
+    """
+    own, taken = (
+        np.append(np.concatenate([getattr(one, name) for one in rebuilt]), split.utterances) for name in ("own", "rows")
+    )  # and the row of padding
     lengths = torch.tensor([len(one.rows) for one in rebuilt])
     is_target = np.append(np.concatenate([one.own == one.target for one in rebuilt]), False)
     on_device = torch.from_numpy(taken).to(split.labels.device)
@@ -144,9 +161,14 @@ def _split_of(split: DialogueSplit, rebuilt: Sequence[_Rebuilt]) -> DialogueSpli
         speakers=split.speakers[torch.from_numpy(own).to(split.speakers.device)],
         starts=lengths.cumsum(0) - lengths,
         lengths=lengths,
-        dialogue_ids=tuple(f"{split.dialogue_ids[place]}/{split.utterance_ids[one.target]}" for place, one in zip(places, rebuilt, strict=True)),
+        dialogue_ids=tuple(
+            f"{split.dialogue_ids[place]}/{split.utterance_ids[one.target]}"
+            for place, one in zip(places, rebuilt, strict=True)
+        ),
         scenario_ids=None if split.scenario_ids is None else tuple(split.scenario_ids[place] for place in places),
-        utterance_ids=tuple(f"{split.utterance_ids[one.target]}/{split.utterance_ids[row]}" for one in rebuilt for row in one.own),
+        utterance_ids=tuple(
+            f"{split.utterance_ids[one.target]}/{split.utterance_ids[row]}" for one in rebuilt for row in one.own
+        ),
         neighbours=None,
         neighbour_similarity=None,
         sequences={name: sequences.of(torch.from_numpy(taken)) for name, sequences in split.sequences.items()},

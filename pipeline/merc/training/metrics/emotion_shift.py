@@ -1,11 +1,13 @@
 """Scores where a speaker's emotion shifts and where it stays, by two definitions.
 
-Both look at a labelled utterance and an earlier one of the same speaker, whatever lies between them; a speaker's first utterance is in neither subset.
+Both look at a labelled utterance and an earlier one of the same speaker, whatever lies between them; a speaker's first
+utterance is in neither subset.
 
     ``transcript``  the speaker's previous utterance; one without a label counts as different (DAG-ERC: Shen et al., ACL 2021, section 5.6; the published
-                    subsets are of this kind: 1003 shifts and 861 others in MELD's test split, 576 and 1002 in IEMOCAP's)
+                    subsets are of this kind: 1003 shifts and 861 others in MELD's test split, 576 and 1002 in
+                    IEMOCAP's)
     ``labelled``    the speaker's previous labelled utterance (IEMOCAP: 410 and 1151; MELD labels every utterance)
-"""
+"""  # noqa: E501
 
 from typing import Any
 
@@ -46,11 +48,19 @@ def shift_subsets(labels: Labels, speakers: Labels, lengths: Labels, definition:
     if definition not in DEFINITIONS:
         raise ValueError(f"no definition named {definition!r}; valid: {', '.join(DEFINITIONS)}")
     if len(labels) != lengths.sum() or len(speakers) != len(labels):
-        raise ValueError(f"{len(labels)} labels, {len(speakers)} speakers and dialogues of {lengths.sum()} utterances together")
+        raise ValueError(
+            f"{len(labels)} labels, {len(speakers)} speakers and dialogues of {lengths.sum()} utterances together"
+        )
     dialogues = np.repeat(np.arange(len(lengths)), lengths)
     rows = np.arange(len(labels)) if definition == "transcript" else np.flatnonzero(labels >= 0)
-    rows = rows[np.lexsort((rows, speakers[rows], dialogues[rows]))]  # speaker after speaker, each in the order of the dialogue
-    follows = (dialogues[rows[1:]] == dialogues[rows[:-1]]) & (speakers[rows[1:]] == speakers[rows[:-1]]) & (labels[rows[1:]] >= 0)
+    rows = rows[
+        np.lexsort((rows, speakers[rows], dialogues[rows]))
+    ]  # speaker after speaker, each in the order of the dialogue
+    follows = (
+        (dialogues[rows[1:]] == dialogues[rows[:-1]])
+        & (speakers[rows[1:]] == speakers[rows[:-1]])
+        & (labels[rows[1:]] >= 0)
+    )
     differs = labels[rows[1:]] != labels[rows[:-1]]
     shift, stay = np.zeros(len(labels), dtype=bool), np.zeros(len(labels), dtype=bool)
     shift[rows[1:]] = follows & differs
@@ -58,10 +68,14 @@ def shift_subsets(labels: Labels, speakers: Labels, lengths: Labels, definition:
     return shift, stay
 
 
-def emotion_shift(labels: Labels, predicted: Labels, speakers: Labels, lengths: Labels, classes: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """Definition → ``shift`` and ``no_shift`` → ``accuracy``, ``weighted_f1`` (None without an utterance) and ``support``.
+def emotion_shift(
+    labels: Labels, predicted: Labels, speakers: Labels, lengths: Labels, classes: int
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Definition → ``shift`` and ``no_shift`` → ``accuracy``, ``weighted_f1`` (None without an utterance) and
+    ``support``.
 
-    The two subsets' weighted F1 do not average to that of the whole: F1 is not additive, and first utterances are in neither.
+    The two subsets' weighted F1 do not average to that of the whole: F1 is not additive, and first utterances are in
+    neither.
 
     Args:
         labels: [N], all utterances of the split, -1 = unlabelled.
@@ -85,4 +99,8 @@ def emotion_shift(labels: Labels, predicted: Labels, speakers: Labels, lengths: 
 def _scores(labels: Labels, predicted: Labels, classes: int) -> dict[str, Any]:
     if not len(labels):
         return {"accuracy": None, "weighted_f1": None, "support": 0}
-    return {"accuracy": accuracy(labels, predicted), "weighted_f1": weighted_f1(labels, predicted, classes), "support": len(labels)}
+    return {
+        "accuracy": accuracy(labels, predicted),
+        "weighted_f1": weighted_f1(labels, predicted, classes),
+        "support": len(labels),
+    }

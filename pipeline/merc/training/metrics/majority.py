@@ -8,7 +8,8 @@ from merc.training.metrics.weighted_f1 import weighted_f1
 
 
 def majority(train_labels: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> dict[str, float]:
-    """``accuracy`` n/N and ``weighted_f1`` 2(n/N)²/(1 + n/N) on ``labels``, n of whose N utterances have the majority class.
+    """``accuracy`` n/N and ``weighted_f1`` 2(n/N)²/(1 + n/N) on ``labels``, n of whose N utterances have the majority
+    class.
 
     Args:
         train_labels: labelled utterances of the train split; of equally frequent classes the first counts.

@@ -1,6 +1,8 @@
-"""A split as if sound, faces or words of some utterances had been missing: zeros with ``present`` false, as in the shards.
+"""A split as if sound, faces or words of some utterances had been missing: zeros with ``present`` false, as in the
+shards.
 
-What is dropped at a rate is also dropped at every higher one, and a modality loses the same utterances whichever others lose some as well.
+What is dropped at a rate is also dropped at every higher one, and a modality loses the same utterances whichever others
+lose some as well.
 """
 
 from collections.abc import Mapping
@@ -29,9 +31,17 @@ def without_modalities(split: DialogueSplit, rates: Mapping[str, float], seed: i
     dropped = {name: _dropped(split, name, rate, seed) for name, rate in rates.items()}
     return replace(
         split,
-        features=split.features | {name: split.features[name].masked_fill(gone[:, None].to(split.labels.device), 0.0) for name, gone in dropped.items()},
-        present=split.present | {name: split.present[name] & ~gone.to(split.labels.device) for name, gone in dropped.items()},
-        sequences={name: _silenced(sequences, dropped[name]) if name in dropped else sequences for name, sequences in split.sequences.items()},
+        features=split.features
+        | {
+            name: split.features[name].masked_fill(gone[:, None].to(split.labels.device), 0.0)
+            for name, gone in dropped.items()
+        },
+        present=split.present
+        | {name: split.present[name] & ~gone.to(split.labels.device) for name, gone in dropped.items()},
+        sequences={
+            name: _silenced(sequences, dropped[name]) if name in dropped else sequences
+            for name, sequences in split.sequences.items()
+        },
     )
 
 

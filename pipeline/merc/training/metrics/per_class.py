@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 
-def per_class(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> dict[str, dict[str, float | int]]:
+def per_class(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]
+) -> dict[str, dict[str, float | int]]:
     """Class name → ``precision``, ``recall``, ``f1`` (0 where undefined) and ``support``."""
     columns = precision_recall_fscore_support(labels, predicted, labels=range(len(classes)), zero_division=0)
     return {

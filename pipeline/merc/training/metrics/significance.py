@@ -1,7 +1,7 @@
 """Whether one recipe is better than another: over seeds, over dialogues, and with many comparisons in a table.
 
-"Significant" is to be written only where the paired t-test over seeds, after Holm's correction, and the bootstrap over dialogues agree: the seeds say nothing
-about the choice of test dialogues, of which IEMOCAP has but 31.
+"Significant" is to be written only where the paired t-test over seeds, after Holm's correction, and the bootstrap over
+dialogues agree: the seeds say nothing about the choice of test dialogues, of which IEMOCAP has but 31.
 """
 
 import math
@@ -28,8 +28,8 @@ def paired_t_test(first: Sequence[float], second: Sequence[float]) -> dict[str, 
         second: the other recipe's, the same seeds in the same order.
 
     Returns:
-        ``difference`` (mean of first - second), ``t``, ``p`` and ``degrees_of_freedom``. Where all differences are the same, ``t`` is infinite and ``p`` 0,
-        or 0 and 1 if they are zero.
+        ``difference`` (mean of first - second), ``t``, ``p`` and ``degrees_of_freedom``. Where all differences are the
+        same, ``t`` is infinite and ``p`` 0, or 0 and 1 if they are zero.
 
     Raises:
         ValueError: if the two differ in length or have fewer than two seeds.
@@ -64,11 +64,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def cluster_bootstrap(
-    labels: Labels, first: Labels, second: Labels, lengths: Labels, classes: int, *, resamples: int, confidence: float, seed: int
+    labels: Labels,
+    first: Labels,
+    second: Labels,
+    lengths: Labels,
+    classes: int,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
 ) -> dict[str, float]:
-    """Interval of the difference in weighted F1, dialogues drawn with replacement; the same dialogues for both recipes and all seeds.
+    """Interval of the difference in weighted F1, dialogues drawn with replacement; the same dialogues for both recipes
+    and all seeds.
 
-    Utterances of one dialogue are alike, so that whole dialogues are drawn. The difference is averaged over seeds within each resample.
+    Utterances of one dialogue are alike, so that whole dialogues are drawn. The difference is averaged over seeds
+    within each resample.
 
     Args:
         labels: [N], all utterances of the split, -1 = unlabelled.
@@ -84,14 +94,20 @@ def cluster_bootstrap(
         ``difference`` (first - second, on the split itself), ``low`` and ``high``, percentiles of the resamples.
 
     Raises:
-        ValueError: if the lengths or predictions do not fit the labels, nothing is labelled, or the confidence does not lie between 0 and 1.
+        ValueError: if the lengths or predictions do not fit the labels, nothing is labelled, or the confidence does not
+            lie between 0 and 1.
     """
-    scored = [resampled_weighted_f1(labels, one, lengths, classes, resamples=resamples, seed=seed) for one in (first, second)]
+    scored = [
+        resampled_weighted_f1(labels, one, lengths, classes, resamples=resamples, seed=seed) for one in (first, second)
+    ]
     return bootstrap_interval(scored[0], scored[1], confidence=confidence)
 
 
-def resampled_weighted_f1(labels: Labels, of_seeds: Labels, lengths: Labels, classes: int, *, resamples: int, seed: int) -> Scores:
-    """Weighted F1 on the split itself and on resamples of its dialogues; two recipes are compared by :func:`bootstrap_interval`.
+def resampled_weighted_f1(
+    labels: Labels, of_seeds: Labels, lengths: Labels, classes: int, *, resamples: int, seed: int
+) -> Scores:
+    """Weighted F1 on the split itself and on resamples of its dialogues; two recipes are compared by
+    :func:`bootstrap_interval`.
 
     Args:
         labels: [N], all utterances of the split, -1 = unlabelled.
@@ -108,11 +124,20 @@ def resampled_weighted_f1(labels: Labels, of_seeds: Labels, lengths: Labels, cla
         ValueError: if the lengths or predictions do not fit the labels, or nothing is labelled.
     """
     if lengths.sum() != len(labels) or of_seeds.shape[1:] != labels.shape:
-        raise ValueError(f"{len(labels)} labels, predictions {of_seeds.shape}, and dialogues of {lengths.sum()} utterances together")
+        raise ValueError(
+            f"{len(labels)} labels, predictions {of_seeds.shape}, and dialogues of {lengths.sum()} utterances together"
+        )
     if not (labels >= 0).any():
         raise ValueError("nothing is labelled")
-    counted = [_Counted.of(labels, one, np.repeat(np.arange(len(lengths)), lengths), len(lengths), classes) for one in of_seeds]
-    return np.concatenate([np.mean([one.weighted_f1(times_RK) for one in counted], axis=0) for times_RK in _draws(len(lengths), resamples, seed)])
+    counted = [
+        _Counted.of(labels, one, np.repeat(np.arange(len(lengths)), lengths), len(lengths), classes) for one in of_seeds
+    ]
+    return np.concatenate(
+        [
+            np.mean([one.weighted_f1(times_RK) for one in counted], axis=0)
+            for times_RK in _draws(len(lengths), resamples, seed)
+        ]
+    )
 
 
 def bootstrap_interval(first: Scores, second: Scores, *, confidence: float) -> dict[str, float]:
@@ -136,7 +161,8 @@ def bootstrap_interval(first: Scores, second: Scores, *, confidence: float) -> d
 def seeds_needed(differences: Sequence[float], *, level: float, power: float, most: int = 1000) -> int | None:
     """How many seeds a paired t-test would need to find a difference of this size.
 
-    The true difference is taken to be the mean of those there are, and its deviation theirs; with few seeds both are guesses.
+    The true difference is taken to be the mean of those there are, and its deviation theirs; with few seeds both are
+    guesses.
 
     Args:
         differences: of two recipes' scores, seed by seed; at least two.
@@ -163,7 +189,8 @@ def seeds_needed(differences: Sequence[float], *, level: float, power: float, mo
         return 2
     seeds = np.arange(2, most + 1)
     bound = stdtrit(seeds - 1, 1 - level / 2)
-    # Of the two tails the one on the side of the difference; the other's chance is below level / 2 and that of an error.
+    # Of the two tails the one on the side of the difference; the other's chance is below level / 2 and that of an
+    # error.
     found = nctdtr(seeds - 1, abs(mean) / deviation * np.sqrt(seeds), bound) <= 1 - power
     return int(seeds[found.argmax()]) if found.any() else None
 
@@ -174,12 +201,16 @@ def significant(adjusted_p: float, low: float, high: float, *, level: float) -> 
 
 
 def _draws(dialogues: int, resamples: int, seed: int) -> Iterator[Scores]:
-    """How often each of K dialogues counts, [1, K] once each and then [R', K] until there are R; in pieces, so that thousands of dialogues fit the memory."""
+    """How often each of K dialogues counts, [1, K] once each and then [R', K] until there are R; in pieces, so that
+    thousands of dialogues fit the memory.
+    """
     yield np.ones((1, dialogues))
     generator = np.random.default_rng(seed)
     for left in range(resamples, 0, -max(1, _COUNTS // dialogues)):
         # As floats, whose product is the fast one; whole numbers of this size are exact.
-        yield generator.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=min(left, max(1, _COUNTS // dialogues))).astype(np.float64)
+        yield generator.multinomial(
+            dialogues, np.full(dialogues, 1 / dialogues), size=min(left, max(1, _COUNTS // dialogues))
+        ).astype(np.float64)
 
 
 @dataclass(frozen=True)

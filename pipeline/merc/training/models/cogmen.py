@@ -1,7 +1,9 @@
-"""COGMEN: a transformer over the dialogue, then two convolutions over a graph in which an utterance hears those near to it.
+"""COGMEN: a transformer over the dialogue, then two convolutions over a graph in which an utterance hears those near to
+it.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, U units of a projected modality, F = M · U of all M side by side,
-H hidden units, h heads of the graph's attention, W utterances of a window, G relations that lead to an utterance, K speakers that are told apart, C classes.
+Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, U units of a projected
+modality, F = M · U of all M side by side, H hidden units, h heads of the graph's attention, W utterances of a window, G
+relations that lead to an utterance, K speakers that are told apart, C classes.
 
     features_BTD ─ Linear ─► unimodal_BTU ─┐
          absent: learned                   ├─ side by side ─► transformer ─ Linear ─► x ─ relations ─► y ─ attention ─► z ─┐
@@ -15,17 +17,21 @@ H hidden units, h heads of the graph's attention, W utterances of a window, G re
     y_i = W x_i + b + Σ_r 1/|N_r(i)| Σ_j∈N_r(i) W_r x_j                                     relational graph convolution
     z_i = [ V_s y_i + Σ_j∈N(i) softmax_j((V_q y_i + c) · V_k y_j / √H) V_v y_j ]_h heads    graph transformer
 
-Source: Joshi, Bhat, Jain, Singh and Modi, COGMEN, NAACL 2022 (arXiv 2205.02455), and its code (Exploration-Lab/COGMEN at a0f7b39); the convolutions
-are those of Schlichtkrull et al., ESWC 2018, and of Shi et al., IJCAI 2021. Other than in that code,
+Source: Joshi, Bhat, Jain, Singh and Modi, COGMEN, NAACL 2022 (arXiv 2205.02455), and its code (Exploration-Lab/COGMEN
+at a0f7b39); the convolutions are those of Schlichtkrull et al., ESWC 2018, and of Shi et al., IJCAI 2021. Other than in
+that code,
 
-- the attention of the transformer does not see padding, and the norm's statistics are those of real utterances, so that scores do not depend on the batch;
-- modalities are projected before they stand side by side, so that an absent one can be a learned vector and the transformer's width is a setting;
+- the attention of the transformer does not see padding, and the norm's statistics are those of real utterances, so that
+  scores do not depend on the batch;
+- modalities are projected before they stand side by side, so that an absent one can be a learned vector and the
+  transformer's width is a setting;
 - any number of speakers may take part, where the code has two;
-- ``past`` is what an utterance hears of those before it. There a window says whom it speaks to, which swaps the two where they differ;
+- ``past`` is what an utterance hears of those before it. There a window says whom it speaks to, which swaps the two
+  where they differ;
 - three biases are left out that softmax and norm cancel, of V_s, V_k and V_v.
 
 As there, the transformer has no codes of positions: of the order, the relations alone know.
-"""
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,7 +60,9 @@ class COGMEN(MERCModel):
         """Settings of COGMEN."""
 
         input_units: int = Field(default=256, ge=1)
-        """U, width of each projected modality, a multiple of ``heads``; the published transformer is as wide as all features, 1380."""
+        """U, width of each projected modality, a multiple of ``heads``; the published transformer is as wide as all
+        features, 1380.
+        """
         layers: int = Field(default=2, ge=1, le=256)
         """Layers of the transformer."""
         heads: int = Field(default=8, ge=1)
@@ -71,9 +79,13 @@ class COGMEN(MERCModel):
         """Number of following utterances that an utterance hears."""
         # ``same`` makes 4 relations, ``pairs`` 2 K², K = 9, of which a dialogue of two speakers uses 8.
         speakers: Literal["pairs", "same"] = "same"
-        """What relations tell: ``same``, whether the speaker or another is heard; ``pairs``, who is heard by whom, as published for two speakers."""
+        """What relations tell: ``same``, whether the speaker or another is heard; ``pairs``, who is heard by whom, as
+        published for two speakers.
+        """
         dropout: float = Field(default=0.5, ge=0, lt=1)
-        """Dropout rate of the transformer's attention weights, sublayer outputs and feed-forward layers, and before the classifier."""
+        """Dropout rate of the transformer's attention weights, sublayer outputs and feed-forward layers, and before the
+        classifier.
+        """
 
         @model_validator(mode="after")
         def _heads_divide(self) -> Self:
@@ -86,9 +98,13 @@ class COGMEN(MERCModel):
         super().__init__(config, dims, classes)
         units, width = config.hidden_units, config.graph_heads * config.hidden_units
         self.past, self.future, self.speakers = config.past, config.future, config.speakers
-        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, config.input_units), hidden_dropout=config.dropout)
+        self.gives = Gives(
+            hidden=units, unimodal=dict.fromkeys(dims, config.input_units), hidden_dropout=config.dropout
+        )
         self.projections = nn.ModuleDict({name: Projection(dim, config.input_units) for name, dim in dims.items()})
-        self.transformer = nn.ModuleList([_EncoderLayer(config, len(dims) * config.input_units) for _ in range(config.layers)])
+        self.transformer = nn.ModuleList(
+            [_EncoderLayer(config, len(dims) * config.input_units) for _ in range(config.layers)]
+        )
         self.enter = nn.Linear(len(dims) * config.input_units, units)
         self.relations = _RelationalConvolution(units, SPEAKER_SLOTS if config.speakers == "pairs" else None)
         self.attention = _GraphAttention(units, config.graph_heads)
@@ -98,7 +114,12 @@ class COGMEN(MERCModel):
         self.classifier = nn.Linear(units, classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
-        rows = {name: self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)) for name in self.modalities}
+        rows = {
+            name: self.projections[name](
+                real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)
+            )
+            for name in self.modalities
+        }
         stream_NF = torch.cat(list(rows.values()), dim=-1)
         for layer in self.transformer:
             stream_NF = layer(stream_NF, batch)
@@ -113,12 +134,16 @@ class COGMEN(MERCModel):
             hidden=padded(hidden_NH, batch),
             bare=padded(bare_NH, batch),
             unimodal=unimodal,
-            pooled={name: masked_mean(unimodal_BTU, batch.modality_mask[name]) for name, unimodal_BTU in unimodal.items()},
+            pooled={
+                name: masked_mean(unimodal_BTU, batch.modality_mask[name]) for name, unimodal_BTU in unimodal.items()
+            },
         )
 
 
 class _EncoderLayer(nn.Module):
-    """A layer of a transformer (Vaswani et al., NeurIPS 2017), its norms behind the residual paths. Only the attention, in which utterances meet, is padded."""
+    """A layer of a transformer (Vaswani et al., NeurIPS 2017), its norms behind the residual paths. Only the attention,
+    in which utterances meet, is padded.
+    """
 
     def __init__(self, config: COGMEN.Config, units: int) -> None:
         super().__init__()
@@ -141,7 +166,9 @@ class _EncoderLayer(nn.Module):
         three_BTX = padded(self.query_key_value(stream_NF), batch)
         query, key, value = three_BTX.view(*three_BTX.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         dropout = self.dropout.p if self.training else 0.0
-        found_BhTd = functional.scaled_dot_product_attention(query, key, value, attn_mask=batch.utterance_mask[:, None, None], dropout_p=dropout)
+        found_BhTd = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=batch.utterance_mask[:, None, None], dropout_p=dropout
+        )
         attended_NF = self.attended(real_rows(found_BhTd.transpose(1, 2).flatten(2), batch))
         stream_NF = self.attention_norm(stream_NF + self.dropout(attended_NF))
         output_NF: Tensor = self.feedforward_norm(stream_NF + self.feedforward(stream_NF))
@@ -154,7 +181,8 @@ class Graph:
 
     Attributes:
         windows: those of the utterances.
-        shares: [N, G, W], 1/|N_r(i)| where a place of i's window has relation r to it, 0 elsewhere; G = 2 K, those that come before first.
+        shares: [N, G, W], 1/|N_r(i)| where a place of i's window has relation r to it, 0 elsewhere; G = 2 K, those that
+            come before first.
         hearer: long [N], the speaker whose relations an utterance has; 0 where speakers are only told from others.
     """
 
@@ -163,14 +191,17 @@ class Graph:
     hearer: Tensor
 
 
-def build_graph(batch: DialogueBatch, past: int, future: int, speakers: Literal["pairs", "same"], dtype: torch.dtype) -> Graph:
+def build_graph(
+    batch: DialogueBatch, past: int, future: int, speakers: Literal["pairs", "same"], dtype: torch.dtype
+) -> Graph:
     """Lays out the windows of a batch.
 
     Args:
         batch: the dialogues.
         past: utterances before it that an utterance hears.
         future: utterances after it that it hears.
-        speakers: as in the settings. Of pairs, only speakers that the batch has are laid out, which is known on the host.
+        speakers: as in the settings. Of pairs, only speakers that the batch has are laid out, which is known on the
+            host.
         dtype: of the shares.
     """
     windows = Windows.of(batch, past, future)
@@ -183,7 +214,9 @@ def build_graph(batch: DialogueBatch, past: int, future: int, speakers: Literal[
         kinds = 2
         kind_NW, hearer_N = (heard_NW != speaker_N1).long(), torch.zeros_like(speaker_N1[:, 0])
     relation_NW = kind_NW + kinds * (windows.offsets >= 0)
-    among_NGW = windows.within[:, None] & (relation_NW[:, None] == torch.arange(2 * kinds, device=heard_NW.device)[:, None])
+    among_NGW = windows.within[:, None] & (
+        relation_NW[:, None] == torch.arange(2 * kinds, device=heard_NW.device)[:, None]
+    )
     shares_NGW = among_NGW.to(dtype) / among_NGW.sum(dim=-1, keepdim=True).clamp(min=1)
     return Graph(windows, shares_NGW, hearer_N)
 
@@ -208,7 +241,9 @@ class _RelationalConvolution(nn.Module):
         means_NGH = graph.shares @ graph.windows.rows(nodes_NH)
         kinds = graph.shares.shape[1] // 2
         weights_2KHKH = self.weights_2KHKH[:, :kinds, :, :kinds]
-        given_NKH = (means_NGH.flatten(1) @ weights_2KHKH.flatten(0, 2).flatten(1)).view(len(nodes_NH), -1, nodes_NH.shape[1])
+        given_NKH = (means_NGH.flatten(1) @ weights_2KHKH.flatten(0, 2).flatten(1)).view(
+            len(nodes_NH), -1, nodes_NH.shape[1]
+        )
         picked_N1H = graph.hearer[:, None, None].expand(-1, 1, nodes_NH.shape[1])
         output_NH: Tensor = self.own(nodes_NH) + given_NKH.gather(1, picked_N1H).squeeze(1)
         return output_NH
@@ -227,14 +262,21 @@ class _GraphAttention(nn.Module):
         """Gives [N, h · H]."""
         key_NF, value_NF, own_NF = self.key_value_own(nodes_NH).chunk(3, dim=-1)
         query_Nh1H = self.query(nodes_NH).view(len(nodes_NH), self.heads, 1, -1)
-        key_NhWH, value_NhWH = (graph.windows.rows(rows_NF).view(*graph.windows.within.shape, self.heads, -1).transpose(1, 2) for rows_NF in (key_NF, value_NF))
-        found_Nh1H = functional.scaled_dot_product_attention(query_Nh1H, key_NhWH, value_NhWH, attn_mask=graph.windows.within[:, None, None])
+        key_NhWH, value_NhWH = (
+            graph.windows.rows(rows_NF).view(*graph.windows.within.shape, self.heads, -1).transpose(1, 2)
+            for rows_NF in (key_NF, value_NF)
+        )
+        found_Nh1H = functional.scaled_dot_product_attention(
+            query_Nh1H, key_NhWH, value_NhWH, attn_mask=graph.windows.within[:, None, None]
+        )
         output_NF: Tensor = own_NF + found_Nh1H.flatten(1)
         return output_NF
 
 
 class _BatchNorm(nn.BatchNorm1d):
-    """torch's over rows. A single row has no variance: in training too it is normed by the running statistics, which it does not change."""
+    """torch's over rows. A single row has no variance: in training too it is normed by the running statistics, which it
+    does not change.
+    """
 
     def forward(self, rows_NF: Tensor) -> Tensor:
         if len(rows_NF) > 1:

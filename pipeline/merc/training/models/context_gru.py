@@ -1,17 +1,18 @@
 """A bidirectional recurrent context model per modality, fused late.
 
-Legend: B dialogues, T utterances, D features of a modality, H its hidden width (both directions together), M modalities, C classes.
+Legend: B dialogues, T utterances, D features of a modality, H its hidden width (both directions together), M
+modalities, C classes.
 
     features_BTD ─ Linear ─ GELU ─┐
                   absent: learned ┴► + speaker ─► BiGRU ─► unimodal_BTH ─► classifier ─► sum over the modalities present
                                         └── residual ──┘
 
-An ordinary baseline in the line of bc-LSTM (Poria et al., ACL 2017), with GRUs, a residual path and learned vectors for absent
-utterances; it follows no paper's code. The classifiers' logits are added, as evidence that the modalities give independently of
-each other. The mean of their probabilities, one vote each, was the rule before: it lets a weak modality dilute a strong one. On
-IEMOCAP's text and audio, leaving one of sessions 1 to 4 out, text alone has 56.9 weighted F1, the mean of both 55.8, the sum 59.0
-(``benchmarks/results_real.md``). A learned gate per utterance was tried and overfits small corpora; a learned factor per modality
-(60.2 against 60.0, one seed) is not worth its weights.
+An ordinary baseline in the line of bc-LSTM (Poria et al., ACL 2017), with GRUs, a residual path and learned vectors for
+absent utterances; it follows no paper's code. The classifiers' logits are added, as evidence that the modalities give
+independently of each other. The mean of their probabilities, one vote each, was the rule before: it lets a weak
+modality dilute a strong one. On IEMOCAP's text and audio, leaving one of sessions 1 to 4 out, text alone has 56.9
+weighted F1, the mean of both 55.8, the sum 59.0 (``benchmarks/results_real.md``). A learned gate per utterance was
+tried and overfits small corpora; a learned factor per modality (60.2 against 60.0, one seed) is not worth its weights.
 """
 
 from collections.abc import Mapping
@@ -47,8 +48,10 @@ class ContextGRU(MERCModel):
         """What the model knows of the speaker: ``none``; ``same``, as the utterance before or not; ``slots``, a vector
         per place in the order of first appearance."""
         fusion: Literal["logits", "probabilities"] = "logits"
-        """How the classifiers of the modalities that an utterance has are joined: ``logits``, their sum; ``probabilities``,
-        the mean of their softmax, one vote each (``logits`` of the output are then log-probabilities)."""
+        """How the classifiers of the modalities that an utterance has are joined: ``logits``, their sum;
+        ``probabilities``, the mean of their softmax, one vote each (``logits`` of the output are then
+        log-probabilities).
+        """
 
     causal = False
 
@@ -64,11 +67,16 @@ class ContextGRU(MERCModel):
         unimodal = {name: self.branches[name](batch, name, lengths_B) for name in self.modalities}
         unimodal_logits = {name: self.classifiers[name](unimodal_BTH) for name, unimodal_BTH in unimodal.items()}
         return MERCOutput(
-            logits=self._fused(torch.stack(list(unimodal_logits.values()), dim=2).float(), present_shares(batch, self.modalities)[..., None]),
+            logits=self._fused(
+                torch.stack(list(unimodal_logits.values()), dim=2).float(),
+                present_shares(batch, self.modalities)[..., None],
+            ),
             hidden=torch.cat(list(unimodal.values()), dim=-1),
             unimodal=unimodal,
             unimodal_logits=unimodal_logits if len(unimodal_logits) > 1 else {},
-            pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
+            pooled={
+                name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()
+            },
         )
 
     def _fused(self, logits_BTMC: Tensor, shares_BTM1: Tensor) -> Tensor:
@@ -101,7 +109,9 @@ class _Branch(nn.Module):
 
     def forward(self, batch: DialogueBatch, modality: str, lengths_B: Tensor) -> Tensor:
         """Gives [B, T, H]; ``lengths_B`` lies on the CPU, where packing wants it."""
-        input_BTH = torch.where(batch.modality_mask[modality][..., None], self.project(batch.features[modality]), self.absent_H)
+        input_BTH = torch.where(
+            batch.modality_mask[modality][..., None], self.project(batch.features[modality]), self.absent_H
+        )
         if self.speakers != "none":
             input_BTH = input_BTH + self.speaker_vectors(self._speaker_index(batch.speakers))
         input_BTH = self.dropout(input_BTH)

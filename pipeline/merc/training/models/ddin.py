@@ -1,7 +1,7 @@
 """DDIN, and BiDDIN: a DialogueRNN per modality, coupled by attention to what all modalities said before.
 
-Legend: B dialogues, T utterances, N utterances of all dialogues, R directions, M modalities, K = R · M networks, U input units, S state units,
-E emotion units, F = M · E, C classes.
+Legend: B dialogues, T utterances, N utterances of all dialogues, R directions, M modalities, K = R · M networks, U
+input units, S state units, E emotion units, F = M · E, C classes.
 
     features_BTD ─ Linear ─► x ──┬──────────► global GRU g ──► history ─┐   (a GRU cell each, per modality and direction; q is the state of the
          absent: learned         ├─ asks ─► attention to g of each modality  utterance's speaker, so that of another one does not change)
@@ -12,10 +12,11 @@ E emotion units, F = M · E, C classes.
     2. c_i^(m←n) = Σ_t<i softmax_t(x_i^m A^(mn) g_t^n) g_t^n      5. e_i = GRU(q_s(i), e_i-1)
     3. ĉ_i^m = W [(1 + α_n) c_i^(m←n)]_n + b, α = softmax_n(w c_i^(m←n));  ĉ_1^m = 0
 
-Source: Zhang, Zhu, Guo and Liu, DDIN / BiDDIN (ACM MM 2020), and its code (MANLP-suda/BiDDIN). Other than in that code, α is a softmax over the contexts
-and not over the dialogues of the batch, modalities really get shares in e (there a softmax over one value), DDIN's attention over utterances does not look
-ahead, BiDDIN's does not mix dialogues or see padding, and its layer norm is trained. The biases of both softmaxes' scores are left out; they cancel.
-"""
+Source: Zhang, Zhu, Guo and Liu, DDIN / BiDDIN (ACM MM 2020), and its code (MANLP-suda/BiDDIN). Other than in that code,
+α is a softmax over the contexts and not over the dialogues of the batch, modalities really get shares in e (there a
+softmax over one value), DDIN's attention over utterances does not look ahead, BiDDIN's does not mix dialogues or see
+padding, and its layer norm is trained. The biases of both softmaxes' scores are left out; they cancel.
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -35,7 +36,8 @@ from merc.training.models.engine.party_recurrence import Recurrence, Schedule, p
 class DDIN(MERCModel):
     """``unimodal`` are the projected features (of the forward direction).
 
-    ``context`` of the forward model is a linear map of all modalities' ĉ: of earlier utterances' states, weighed by what the utterance itself looks for.
+    ``context`` of the forward model is a linear map of all modalities' ĉ: of earlier utterances' states, weighed by
+    what the utterance itself looks for.
     """
 
     VERSION = 2
@@ -44,7 +46,9 @@ class DDIN(MERCModel):
         """Settings of DDIN."""
 
         direction: Literal["forward", "both"] = "forward"
-        """``forward``: DDIN, causal; ``both``: BiDDIN, with more networks from the dialogue's end and multi-head attention over all utterances."""
+        """``forward``: DDIN, causal; ``both``: BiDDIN, with more networks from the dialogue's end and multi-head
+        attention over all utterances.
+        """
         input_units: int = Field(default=100, ge=1)
         """U, width of the projected features."""
         state_units: int = Field(default=150, ge=1)
@@ -56,15 +60,23 @@ class DDIN(MERCModel):
         input_dropout: float = Field(default=0.0, ge=0, lt=1)
         """Dropout rate of the projected features, where they enter the recurrence."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
-        """Dropout rate of the emotion states where they leave the recurrence, of the hidden layer, and of BiDDIN's attention over utterances."""
+        """Dropout rate of the emotion states where they leave the recurrence, of the hidden layer, and of BiDDIN's
+        attention over utterances.
+        """
         recurrent_dropout: float = Field(default=0.1, ge=0, lt=1)
         """Dropout rate of the three states, and of the history that is attended to."""
-        # In the published model these features reach it through two recurrences and an attention alone. Made for strong frozen vectors.
+        # In the published model these features reach it through two recurrences and an attention alone. Made for strong
+        # frozen vectors.
         shortcut: bool = False
-        """Whether the layer before the classifier also sees the utterance's own projected features, of all modalities; not published."""
-        # α is then a softmax over the dialogues of the batch that are still going on, and all modalities have the share 1.
+        """Whether the layer before the classifier also sees the utterance's own projected features, of all modalities;
+        not published.
+        """
+        # α is then a softmax over the dialogues of the batch that are still going on, and all modalities have the share
+        # 1.
         legacy_gate: bool = False
-        """Whether to gate as the published code does, by a softmax over the batch; scores then depend on the other dialogues of the batch."""
+        """Whether to gate as the published code does, by a softmax over the batch; scores then depend on the other
+        dialogues of the batch.
+        """
 
         @model_validator(mode="after")
         def _heads_divide(self) -> Self:
@@ -78,7 +90,12 @@ class DDIN(MERCModel):
         self.legacy_gate = config.legacy_gate
         width = len(dims) * config.emotion_units
         context = width if self.causal else None
-        self.gives = Gives(hidden=width, unimodal=dict.fromkeys(dims, config.input_units), context=context, hidden_dropout=config.dropout)
+        self.gives = Gives(
+            hidden=width,
+            unimodal=dict.fromkeys(dims, config.input_units),
+            context=context,
+            hidden_dropout=config.dropout,
+        )
         directions = 1 if self.causal else 2
         self.projections = nn.ModuleList([_Projections(dims, config.input_units) for _ in range(directions)])
         self.input_dropout = Dropout(config.input_dropout)
@@ -99,29 +116,45 @@ class DDIN(MERCModel):
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         schedule = plan(batch.lengths_cpu, batch.speakers, len(self.projections))
-        inputs_NRMU = torch.stack([project(batch, rows_N) for project, rows_N in zip(self.projections, schedule.positions, strict=True)], dim=1)
+        inputs_NRMU = torch.stack(
+            [project(batch, rows_N) for project, rows_N in zip(self.projections, schedule.positions, strict=True)],
+            dim=1,
+        )
         present_BTM = torch.stack([batch.modality_mask[name] for name in self.modalities], dim=-1)
         present_NRM = torch.stack([rows_at(present_BTM, positions_N) for positions_N in schedule.positions], dim=1)
         dropped_NRMU = self.input_dropout(inputs_NRMU)
-        emotions_KNE, contexts_KNS = self.networks(dropped_NRMU, present_NRM, schedule, gate_over=1 if self.legacy_gate else 2)
+        emotions_KNE, contexts_KNS = self.networks(
+            dropped_NRMU, present_NRM, schedule, gate_over=1 if self.legacy_gate else 2
+        )
         fused_NRF = self._share(emotions_KNE, present_NRM)
-        fused_BTF = torch.cat([placed(fused_NRF[:, one], positions_N, batch) for one, positions_N in enumerate(schedule.positions)], dim=-1)
+        fused_BTF = torch.cat(
+            [placed(fused_NRF[:, one], positions_N, batch) for one, positions_N in enumerate(schedule.positions)],
+            dim=-1,
+        )
         ahead_N = schedule.positions[0]
         seen_NF = rows_at(self.attention(self.dropout(fused_BTF), batch.utterance_mask), ahead_N)
-        bare_NF = self.hidden[0](torch.cat([seen_NF, dropped_NRMU[:, 0].flatten(1)], dim=1) if self.shortcut else seen_NF)
+        bare_NF = self.hidden[0](
+            torch.cat([seen_NF, dropped_NRMU[:, 0].flatten(1)], dim=1) if self.shortcut else seen_NF
+        )
         hidden_NF = self.hidden[1:](bare_NF)
-        unimodal = {name: placed(inputs_NRMU[:, 0, index], ahead_N, batch) for index, name in enumerate(self.modalities)}
+        unimodal = {
+            name: placed(inputs_NRMU[:, 0, index], ahead_N, batch) for index, name in enumerate(self.modalities)
+        }
         return MERCOutput(
             logits=placed(self.classifier(hidden_NF), ahead_N, batch),
             hidden=placed(hidden_NF, ahead_N, batch),
             bare=placed(bare_NF, ahead_N, batch),
             unimodal=unimodal,
-            context=placed(self.context(contexts_KNS.transpose(0, 1).flatten(1)), ahead_N, batch) if self.causal else None,
+            context=placed(self.context(contexts_KNS.transpose(0, 1).flatten(1)), ahead_N, batch)
+            if self.causal
+            else None,
             pooled={name: masked_mean(input_BTU, batch.modality_mask[name]) for name, input_BTU in unimodal.items()},
         )
 
     def _share(self, emotions_KNE: Tensor, present_NRM: Tensor) -> Tensor:
-        """[N, R, F]: the emotion states side by side, each times its modality's share; of absent ones only where all are absent."""
+        """[N, R, F]: the emotion states side by side, each times its modality's share; of absent ones only where all
+        are absent.
+        """
         emotions_NRME = emotions_KNE.view(len(self.projections), -1, *emotions_KNE.shape[1:]).permute(2, 0, 1, 3)
         if self.legacy_gate:
             return emotions_NRME.flatten(2)
@@ -145,35 +178,62 @@ class _Projections(nn.ModuleDict):
     def forward(self, batch: DialogueBatch, positions_N: Tensor) -> Tensor:
         """Gives [N, M, U]."""
         return torch.stack(
-            [project(rows_at(batch.features[name], positions_N), rows_at(batch.modality_mask[name], positions_N)) for name, project in self.items()], dim=1
+            [
+                project(rows_at(batch.features[name], positions_N), rows_at(batch.modality_mask[name], positions_N))
+                for name, project in self.items()
+            ],
+            dim=1,
         )
 
 
 class _Networks(nn.Module):
-    """The weights of all cells, network after network, as the recurrence wants them; initialised as torch's GRU cells and linear maps."""
+    """The weights of all cells, network after network, as the recurrence wants them; initialised as torch's GRU cells
+    and linear maps.
+    """
 
     def __init__(self, config: DDIN.Config, directions: int, modalities: int) -> None:
         super().__init__()
-        networks, inputs, units, emotions = directions * modalities, config.input_units, config.state_units, config.emotion_units
+        networks, inputs, units, emotions = (
+            directions * modalities,
+            config.input_units,
+            config.state_units,
+            config.emotion_units,
+        )
         self.directions, self.dropout = directions, Dropout(config.recurrent_dropout)
 
         def weight(*shape: int, fan: int) -> nn.Parameter:
             return nn.Parameter(_uniform(networks, *shape, fan=fan))
 
-        self.input_global, self.input_bias_global = weight(inputs, 3 * units, fan=units), weight(1, 3 * units, fan=units)
+        self.input_global, self.input_bias_global = (
+            weight(inputs, 3 * units, fan=units),
+            weight(1, 3 * units, fan=units),
+        )
         self.party_global, self.state_global = weight(units, 3 * units, fan=units), weight(units, 3 * units, fan=units)
         self.state_bias_global = weight(1, 3 * units, fan=units)
         self.query = weight(inputs, modalities * units, fan=inputs)
         self.gate = weight(units, fan=units)
-        self.join, self.join_bias = weight(modalities * units, units, fan=modalities * units), weight(1, units, fan=modalities * units)
+        self.join, self.join_bias = (
+            weight(modalities * units, units, fan=modalities * units),
+            weight(1, units, fan=modalities * units),
+        )
         self.input_party, self.input_bias_party = weight(inputs, 3 * units, fan=units), weight(1, 3 * units, fan=units)
         self.context_party, self.state_party = weight(units, 3 * units, fan=units), weight(units, 3 * units, fan=units)
         self.state_bias_party = weight(1, 3 * units, fan=units)
-        self.party_emotion, self.input_bias_emotion = weight(units, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
-        self.state_emotion, self.state_bias_emotion = weight(emotions, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
+        self.party_emotion, self.input_bias_emotion = (
+            weight(units, 3 * emotions, fan=emotions),
+            weight(1, 3 * emotions, fan=emotions),
+        )
+        self.state_emotion, self.state_bias_emotion = (
+            weight(emotions, 3 * emotions, fan=emotions),
+            weight(1, 3 * emotions, fan=emotions),
+        )
 
-    def forward(self, inputs_NRMU: Tensor, present_NRM: Tensor, schedule: Schedule, gate_over: int) -> tuple[Tensor, Tensor]:
-        """Gives the emotion states [K, N, E] and the gated contexts [K, N, S]; in float32, since errors add up over the steps."""
+    def forward(
+        self, inputs_NRMU: Tensor, present_NRM: Tensor, schedule: Schedule, gate_over: int
+    ) -> tuple[Tensor, Tensor]:
+        """Gives the emotion states [K, N, E] and the gated contexts [K, N, S]; in float32, since errors add up over the
+        steps.
+        """
         with torch.autocast(inputs_NRMU.device.type, enabled=False):
             inputs_KNU = inputs_NRMU.to(self.gate.dtype).permute(1, 2, 0, 3).flatten(0, 1)
             units, rows = self.gate.shape[1], inputs_KNU.shape[1]
@@ -200,7 +260,12 @@ class _Networks(nn.Module):
     def _dropout(self, like: Tensor, rows: int) -> tuple[Tensor, ...]:
         """Factors of the global states, of the history's keys, of the party states and of the emotion states."""
         networks, units, emotions = len(self.gate), self.gate.shape[1], self.state_emotion.shape[1]
-        shapes = [(networks, rows, units), (rows, self.directions, networks // self.directions, units), (networks, rows, units), (networks, rows, emotions)]
+        shapes = [
+            (networks, rows, units),
+            (rows, self.directions, networks // self.directions, units),
+            (networks, rows, units),
+            (networks, rows, emotions),
+        ]
         return tuple(self.dropout.factors(like.new_empty(shape)) for shape in shapes)
 
 
@@ -224,7 +289,9 @@ class _WholeAttention(nn.Module):
 
     def __init__(self, units: int, config: DDIN.Config) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(units, config.heads, dropout=config.dropout, bias=False, batch_first=True)
+        self.attention = nn.MultiheadAttention(
+            units, config.heads, dropout=config.dropout, bias=False, batch_first=True
+        )
         self.norm = nn.LayerNorm(units)
 
     def forward(self, fused_BTF: Tensor, real_BT: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""DF-ERC: vectors disentangled on two levels, fused by how sure each modality is, and given more context where the modalities disagree.
+"""DF-ERC: vectors disentangled on two levels, fused by how sure each modality is, and given more context where the
+modalities disagree.
 
-Legend: B dialogues, T utterances, M modalities, N = B · T, H hidden units, D = 2 H, A aligned units, F = 2 D, U context units of a direction, V = 2 U,
-E = F + V, C classes; P and Q for the widths before and after a map.
+Legend: B dialogues, T utterances, M modalities, N = B · T, H hidden units, D = 2 H, A aligned units, F = 2 D, U context
+units of a direction, V = 2 U, E = F + V, C classes; P and Q for the widths before and after a map.
 
     features ─ Linear ─ tanh ─► x_MBTH ─ MLP ─► z_MBTH ─ MLP ─► w_MBTH         z: what a modality's utterances have in common,
       absent: learned             │               └──────┬────────┘            w: what an utterance's modalities have in common
@@ -11,18 +12,21 @@ E = F + V, C classes; P and Q for the widths before and after a map.
 
     F_BTF = [ 0.9 Σ_m κ_m X_m / Σ_m κ_m ; Σ_m X_m ] ─ two layers of BiLSTM ─► h_BTV ;   logits = W [ F_i ; 0.8 (1 - s_i) (h_{i-1} + h_{i+1}) ]
 
-Source: Li et al., Revisiting Disentanglement and Fusion on Modality and Context in Conversational Multimodal Emotion Recognition, ACM MM 2023
-(arXiv 2308.04502), and its code (WHULACC/DFERC at b013eb3). There the text encoder is trained along with all this; here it is one encoder among others.
-What trains z and w is the loss ``disentanglement``, the heads and κ ``true_class_probability``, a ``prototype``. Other than in that code:
+Source: Li et al., Revisiting Disentanglement and Fusion on Modality and Context in Conversational Multimodal Emotion
+Recognition, ACM MM 2023 (arXiv 2308.04502), and its code (WHULACC/DFERC at b013eb3). There the text encoder is trained
+along with all this; here it is one encoder among others. What trains z and w is the loss ``disentanglement``, the heads
+and κ ``true_class_probability``, a ``prototype``. Other than in that code:
 
 - Labels are not looked at, and padding enters neither the backward recurrence nor the context.
-- An absent modality has a learned vector in place of W u, no share in the mean by confidence, and no part in s. Without a pair of modalities that are
-  present s is 0: nothing says that the utterance speaks for itself, so that it gets all of its context.
-- The scores of the heads are those of their linear maps; the code passes them through a GELU, so that none falls below -0.17 (``gelu_logits``). The scores
-  of the confidences pass no GELU there either.
-- Three modalities are three kinds to the loss ``disentanglement``, as the paper's abstract has it; in the code's labels text and audio are one.
+- An absent modality has a learned vector in place of W u, no share in the mean by confidence, and no part in s. Without
+  a pair of modalities that are present s is 0: nothing says that the utterance speaks for itself, so that it gets all
+  of its context.
+- The scores of the heads are those of their linear maps; the code passes them through a GELU, so that none falls below
+  -0.17 (``gelu_logits``). The scores of the confidences pass no GELU there either.
+- Three modalities are three kinds to the loss ``disentanglement``, as the paper's abstract has it; in the code's labels
+  text and audio are one.
 - Single recurrent weights are dropped, drawn for each step (Merity et al., ICLR 2018), and not whole columns of them.
-"""
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from functools import partial
@@ -45,7 +49,8 @@ HE_BOUND = 6**0.5
 
 
 class DFERC(MERCModel):
-    """Fusion by confidence, context by disagreement. ``unimodal`` are X, ``hidden`` is what the classifier sees, ``aligned`` are a.
+    """Fusion by confidence, context by disagreement. ``unimodal`` are X, ``hidden`` is what the classifier sees,
+    ``aligned`` are a.
 
     In ``extras`` stand, by modality:
 
@@ -53,7 +58,7 @@ class DFERC(MERCModel):
         of_utterance    [B, T, H], w: what the utterance has in common with its other modalities; read by the same
         confidence      [B, T], κ, between 0 and 1: how probable the modality's own logits are expected to find the true class; read by the loss
                         ``true_class_probability``
-    """
+    """  # noqa: E501
 
     VERSION = 2
 
@@ -88,7 +93,11 @@ class DFERC(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         modalities, units, width, dropout = len(dims), config.hidden_units, 2 * config.hidden_units, config.dropout
-        self.disentangled_share, self.confident_share, self.context_share = config.disentangled_share, config.confident_share, config.context_share
+        self.disentangled_share, self.confident_share, self.context_share = (
+            config.disentangled_share,
+            config.confident_share,
+            config.context_share,
+        )
         self.gelu_logits = config.gelu_logits
         self.gives = Gives(
             hidden=2 * width + 2 * config.context_units,
@@ -111,13 +120,18 @@ class DFERC(MERCModel):
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         present_MBT = torch.stack([batch.modality_mask[name] for name in self.modalities])
-        projected = [self.projections[name](batch.features[name], batch.modality_mask[name]) for name in self.modalities]
+        projected = [
+            self.projections[name](batch.features[name], batch.modality_mask[name]) for name in self.modalities
+        ]
         own_MBTH = self.dropout(torch.stack(projected).tanh())
         of_modality_MBTH = functional.gelu(self.of_modality(own_MBTH))
         of_utterance_MBTH = functional.gelu(self.of_utterance(of_modality_MBTH))
         unimodal_MBTD = torch.cat([own_MBTH, self.disentangled_share * (of_modality_MBTH + of_utterance_MBTH)], dim=-1)
         aligned_MBTA = functional.gelu(self.align(unimodal_MBTD))
-        logits_MBTC, confidence_MBT1 = _scores(self.heads, unimodal_MBTD), _scores(self.confide, unimodal_MBTD).sigmoid()
+        logits_MBTC, confidence_MBT1 = (
+            _scores(self.heads, unimodal_MBTD),
+            _scores(self.confide, unimodal_MBTD).sigmoid(),
+        )
         if self.gelu_logits:
             logits_MBTC = functional.gelu(logits_MBTC)
         fused_BTF = self._fused(unimodal_MBTD, confidence_MBT1.masked_fill(~present_MBT[..., None], 0.0))
@@ -130,7 +144,9 @@ class DFERC(MERCModel):
             hidden=hidden_BTE,
             unimodal=unimodal,
             unimodal_logits=self._named(logits_MBTC),
-            pooled={name: masked_mean(unimodal_BTD, batch.modality_mask[name]) for name, unimodal_BTD in unimodal.items()},
+            pooled={
+                name: masked_mean(unimodal_BTD, batch.modality_mask[name]) for name, unimodal_BTD in unimodal.items()
+            },
             aligned=self._named(aligned_MBTA),
             extras={
                 "of_modality": self._named(of_modality_MBTH),
@@ -142,7 +158,9 @@ class DFERC(MERCModel):
     def _fused(self, unimodal_MBTD: Tensor, confidence_MBT1: Tensor) -> Tensor:
         """[B, T, F]; absent modalities have confidence 0."""
         shares_MBT1 = confidence_MBT1 / (confidence_MBT1.sum(dim=0) + SMALLEST_CONFIDENCE)
-        return torch.cat([self.confident_share * (shares_MBT1 * unimodal_MBTD).sum(dim=0), unimodal_MBTD.sum(dim=0)], dim=-1)
+        return torch.cat(
+            [self.confident_share * (shares_MBT1 * unimodal_MBTD).sum(dim=0), unimodal_MBTD.sum(dim=0)], dim=-1
+        )
 
     def _named(self, values_M: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.modalities, values_M.unbind(0), strict=True))
@@ -166,8 +184,11 @@ def agreement(aligned_MBTA: Tensor, present_MBT: Tensor) -> Tensor:
     Example:
         >>> agreement(torch.tensor([[[[3.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 2.0]]]]), torch.tensor([[[True]], [[True]], [[True]]]))
         tensor([[0.3333]])
-    """
-    unit_MBTA = functional.normalize(aligned_MBTA.to(torch.promote_types(aligned_MBTA.dtype, torch.float32)), dim=-1) * present_MBT[..., None]
+    """  # noqa: E501
+    unit_MBTA = (
+        functional.normalize(aligned_MBTA.to(torch.promote_types(aligned_MBTA.dtype, torch.float32)), dim=-1)
+        * present_MBT[..., None]
+    )
     number_BT = present_MBT.sum(dim=0)
     # The square of a sum of vectors holds each pair twice and each vector with itself once.
     pairs_BT = (unit_MBTA.sum(dim=0).square().sum(dim=-1) - unit_MBTA.square().sum(dim=(0, -1))) / 2
@@ -187,8 +208,11 @@ class _Maps(nn.Module):
         super().__init__()
         self.dropout = Dropout(dropout)
         bound = units_in**-0.5
-        # He's weights, as published: with those of nn.Linear, a root of six smaller, all vectors would begin within the margin of the loss ``prototype``.
-        self.weights_MPQ = nn.Parameter(torch.empty(modalities, units_in, units_out).uniform_(-HE_BOUND * bound, HE_BOUND * bound))
+        # He's weights, as published: with those of nn.Linear, a root of six smaller, all vectors would begin within the
+        # margin of the loss ``prototype``.
+        self.weights_MPQ = nn.Parameter(
+            torch.empty(modalities, units_in, units_out).uniform_(-HE_BOUND * bound, HE_BOUND * bound)
+        )
         self.bias_M1Q = nn.Parameter(torch.empty(modalities, 1, units_out).uniform_(-bound, bound))
 
     def forward(self, values_MBTP: Tensor) -> Tensor:
@@ -198,7 +222,9 @@ class _Maps(nn.Module):
 
 
 class _Context(nn.Module):
-    """Layers of LSTM in both directions, [B, T, F] to [B, T, V]; in training without some input features and recurrent weights."""
+    """Layers of LSTM in both directions, [B, T, F] to [B, T, V]; in training without some input features and recurrent
+    weights.
+    """
 
     def __init__(self, units_in: int, config: DFERC.Config) -> None:
         super().__init__()
@@ -214,16 +240,23 @@ class _Context(nn.Module):
             input_BTF = input_BTF * self.input_dropout.factors(input_BTF[:, :1])
         for ahead, back in zip(self.ahead, self.back, strict=True):
             turned_BTF = backwards(input_BTF, lengths_B)
-            ahead_BTU, back_BTU = (not_in_halves_on_cpu(partial(self._run, lstm), values) for lstm, values in ((ahead, input_BTF), (back, turned_BTF)))
+            ahead_BTU, back_BTU = (
+                not_in_halves_on_cpu(partial(self._run, lstm), values)
+                for lstm, values in ((ahead, input_BTF), (back, turned_BTF))
+            )
             input_BTF = torch.cat([ahead_BTU, backwards(back_BTU, lengths_B)], dim=-1)
         return input_BTF
 
     def _run(self, lstm: nn.Module, input_BTF: Tensor) -> Tensor:
-        """One direction of one layer. The module cannot be called with other weights than its own, the operation below it can."""
+        """One direction of one layer. The module cannot be called with other weights than its own, the operation below
+        it can.
+        """
         if not self.training:
             states_BTU: Tensor = lstm(input_BTF)[0]
             return states_BTU
-        from_input, from_state, *biases = (getattr(lstm, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"))
+        from_input, from_state, *biases = (
+            getattr(lstm, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        )
         weights = [from_input, from_state * self.weight_dropout.factors(from_state), *biases]
         start = input_BTF.new_zeros(1, len(input_BTF), from_state.shape[1])
         return torch.lstm(input_BTF, (start, start), weights, True, 1, 0.0, True, False, True)[0]

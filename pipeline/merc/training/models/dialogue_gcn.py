@@ -1,7 +1,8 @@
-"""DialogueGCN: an LSTM over the dialogue, then two graph convolutions in which an utterance hears its window by relation: who speaks, and before or after.
+"""DialogueGCN: an LSTM over the dialogue, then two graph convolutions in which an utterance hears its window by
+relation: who speaks, and before or after.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, S sequential units, H units of the graph, F = S + H,
-W utterances of a window, R relations, K speakers that are told apart, P bases, C classes.
+Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, S sequential units, H units
+of the graph, F = S + H, W utterances of a window, R relations, K speakers that are told apart, P bases, C classes.
 
     features_BTD ─ Linear ─┐
          absent: learned   ├─ sum ─ LSTM ─► g_NS ─┬─► relations ─► h ─► sums ─► h'_NH ─┐
@@ -12,21 +13,26 @@ W utterances of a window, R relations, K speakers that are told apart, P bases, 
     3. h'_i = Σ_j∈N(i) U h_j + U_0 h_i + b'
     4. ê_i = Σ_j softmax_j(tanh((A e_i + a) · e_j)) e_j    over the dialogue
 
-Source: Ghosal, Majumder, Poria, Chhaya and Gelbukh, DialogueGCN, EMNLP 2019 (arXiv 1908.11540), and its code (declare-lab/conv-emotion at 6128ca2), of which
-there are two versions; the convolutions are those of Schlichtkrull et al., ESWC 2018, and of Morris et al., AAAI 2019. What it says, and where we differ:
+Source: Ghosal, Majumder, Poria, Chhaya and Gelbukh, DialogueGCN, EMNLP 2019 (arXiv 1908.11540), and its code
+(declare-lab/conv-emotion at 6128ca2), of which there are two versions; the convolutions are those of Schlichtkrull et
+al., ESWC 2018, and of Morris et al., AAAI 2019. What it says, and where we differ:
 
-- the weight of an edge is that of the paper's equation and of the code's version for text (``DialogueGCN-mianzhang``). In the other one a learned vector
-  for each of 110 positions stands in the place of W_e g_i, and a longer dialogue is an error;
-- an utterance gathers over those that it weighs, as the paper has it. In the code the edge goes the other way: i sends α_ij of its message to j. With
-  that edge turned and the same weights, logits of the code and of this file differ by 1.3e-15 (float64, one dialogue of 23 utterances, the version for
-  text with the nodal attention of the other; the convolutions rebuilt as torch_geometric 1.3, which the code asks for, has them: they sum over edges, and the
+- the weight of an edge is that of the paper's equation and of the code's version for text (``DialogueGCN-mianzhang``).
+  In the other one a learned vector for each of 110 positions stands in the place of W_e g_i, and a longer dialogue is
+  an error;
+- an utterance gathers over those that it weighs, as the paper has it. In the code the edge goes the other way: i sends
+  α_ij of its message to j. With that edge turned and the same weights, logits of the code and of this file differ by
+  1.3e-15 (float64, one dialogue of 23 utterances, the version for text with the nodal attention of the other; the
+  convolutions rebuilt as torch_geometric 1.3, which the code asks for, has them: they sum over edges, and the
   relational one takes the edges' weights); as it is sent, by 0.16;
-- as in the code, edges are summed and not divided by the number of a relation's edges, and no activation follows a convolution. The paper has both;
+- as in the code, edges are summed and not divided by the number of a relation's edges, and no activation follows a
+  convolution. The paper has both;
 - W_0 is not weighed by α_ii, in the code as here;
 - the LSTM does not see padding, as in the code's version for text; in the other one its backward half reads it first;
-- each modality has a linear map of its own before the LSTM, so that its absence is a learned vector. The published runs have text alone;
+- each modality has a linear map of its own before the LSTM, so that its absence is a learned vector. The published runs
+  have text alone;
 - any number of speakers may take part, and ``causal`` leaves out all that comes after an utterance.
-"""
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +57,9 @@ class DialogueGCN(MERCModel):
         """Settings of DialogueGCN."""
 
         sequential_units: int = Field(default=200, ge=2)
-        """S, width of the projected features and of the LSTM's output; both directions have half of it each, so it is even."""
+        """S, width of the projected features and of the LSTM's output; both directions have half of it each, so it is
+        even.
+        """
         layers: int = Field(default=2, ge=1, le=256)
         """Layers of the LSTM."""
         hidden_units: int = Field(default=100, ge=1)
@@ -63,18 +71,24 @@ class DialogueGCN(MERCModel):
         future: int = Field(default=10, ge=0)
         """Number of following utterances that an utterance hears in a convolution; 0 if ``causal``, whatever it is."""
         speakers: Literal["pairs", "same"] = "pairs"
-        """What relations tell: ``pairs``, who is heard by whom, as published; ``same``, whether the speaker or another is heard."""
+        """What relations tell: ``pairs``, who is heard by whom, as published; ``same``, whether the speaker or another
+        is heard.
+        """
         nodal_attention: bool = True
         """Whether an utterance attends to the whole dialogue before it is classified, equation 4."""
         causal: bool = False
-        """Whether nothing that comes after an utterance is heard: the LSTM runs forward alone, window and attention end at the utterance."""
+        """Whether nothing that comes after an utterance is heard: the LSTM runs forward alone, window and attention end
+        at the utterance.
+        """
         dropout: float = Field(default=0.4, ge=0, lt=1)
         """Dropout rate between the layers of the LSTM and before the classifier."""
 
         @model_validator(mode="after")
         def _directions_share(self) -> Self:
             if self.sequential_units % 2:
-                raise ValueError(f"sequential_units is {self.sequential_units}, which two directions can't share; an even number")
+                raise ValueError(
+                    f"sequential_units is {self.sequential_units}, which two directions can't share; an even number"
+                )
             return self
 
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
@@ -82,7 +96,9 @@ class DialogueGCN(MERCModel):
         self.causal, self.speakers = config.causal, config.speakers
         self.past, self.future = config.past, 0 if config.causal else config.future
         units, width = config.hidden_units, config.sequential_units + config.hidden_units
-        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, config.sequential_units), hidden_dropout=config.dropout)
+        self.gives = Gives(
+            hidden=units, unimodal=dict.fromkeys(dims, config.sequential_units), hidden_dropout=config.dropout
+        )
         self.projections = nn.ModuleDict({name: Projection(dim, config.sequential_units) for name, dim in dims.items()})
         self.sequence = RecurrentContext(nn.LSTM, config.sequential_units, config.layers, config.dropout, config.causal)
         self.edge = nn.Linear(config.sequential_units, config.sequential_units, bias=False)
@@ -96,7 +112,9 @@ class DialogueGCN(MERCModel):
         self.classifier = nn.Linear(units, classes)
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
-        unimodal = {name: project(batch.features[name], batch.modality_mask[name]) for name, project in self.projections.items()}
+        unimodal = {
+            name: project(batch.features[name], batch.modality_mask[name]) for name, project in self.projections.items()
+        }
         inputs_BTS = torch.stack(list(unimodal.values())).sum(dim=0)
         sequential_NS = real_rows(self.sequence(inputs_BTS, batch.lengths), batch)
         nodes_NF = torch.cat([sequential_NS, self._convolved(sequential_NS, batch)], dim=-1)
@@ -109,7 +127,9 @@ class DialogueGCN(MERCModel):
             hidden=padded(hidden_NH, batch),
             bare=padded(bare_NH, batch),
             unimodal=unimodal,
-            pooled={name: masked_mean(unimodal_BTS, batch.modality_mask[name]) for name, unimodal_BTS in unimodal.items()},
+            pooled={
+                name: masked_mean(unimodal_BTS, batch.modality_mask[name]) for name, unimodal_BTS in unimodal.items()
+            },
         )
 
     def _convolved(self, sequential_NS: Tensor, batch: DialogueBatch) -> Tensor:
@@ -138,7 +158,8 @@ class Graph:
 
     Attributes:
         windows: those of the utterances.
-        relations: long [N, W], the relation that a place has to the utterance, below R; outside the dialogue it means nothing.
+        relations: long [N, W], the relation that a place has to the utterance, below R; outside the dialogue it means
+            nothing.
     """
 
     windows: Windows
@@ -163,7 +184,8 @@ def build_graph(batch: DialogueBatch, past: int, future: int, speakers: Literal[
 
 
 class _RelationalConvolution(nn.Module):
-    """Equation 2 at the head of this file. What is heard is weighed for every basis before the bases are multiplied with: one product for all relations.
+    """Equation 2 at the head of this file. What is heard is weighed for every basis before the bases are multiplied
+    with: one product for all relations.
 
     Args:
         inputs: S.

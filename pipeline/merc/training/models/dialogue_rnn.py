@@ -1,7 +1,7 @@
 """DialogueRNN: what was said so far, the state of each party and the emotion, as three coupled recurrences.
 
-Legend: B dialogues, T utterances, N utterances of all dialogues, R directions, M modalities, U input units, F = M · U, S state units, E emotion units,
-H hidden units, C classes.
+Legend: B dialogues, T utterances, N utterances of all dialogues, R directions, M modalities, U input units, F = M · U,
+S state units, E emotion units, H hidden units, C classes.
 
     features_BTD ─ Linear ─► x, the modalities ──┬──────► global GRU g ──► history ─┐  (q is the state of the utterance's speaker,
          absent: learned     side by side        ├─ asks ─► attention to g ◄────────┘   so that of another one does not change)
@@ -12,10 +12,10 @@ H hidden units, C classes.
     1. g_i = GRU([x_i; q_s(i)], g_i-1)                    3. q_s(i) = GRU([x_i; c_i], q_s(i))
     2. c_i = Σ_t<i softmax_t(x_i A g_t) g_t               4. e_i = GRU(q_s(i), e_i-1)
 
-Source: Majumder et al., DialogueRNN, AAAI 2019, and its code (declare-lab/conv-emotion at 70d902b), whose modalities are features side by side. Other than
-there, each modality has a linear map of its own, so that its absence is a learned vector. A state that listeners would update, off in the published runs,
-is left out.
-"""
+Source: Majumder et al., DialogueRNN, AAAI 2019, and its code (declare-lab/conv-emotion at 70d902b), whose modalities
+are features side by side. Other than there, each modality has a linear map of its own, so that its absence is a learned
+vector. A state that listeners would update, off in the published runs, is left out.
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -39,7 +39,9 @@ class DialogueRNN(MERCModel):
         """Settings of DialogueRNN."""
 
         direction: Literal["forward", "both"] = "both"
-        """``both``: a second set of networks from the dialogue's end, and attention to all utterances; ``forward``: causal, without either."""
+        """``both``: a second set of networks from the dialogue's end, and attention to all utterances; ``forward``:
+        causal, without either.
+        """
         input_units: int = Field(default=100, ge=1)
         """U, width of each modality's projected features."""
         state_units: int = Field(default=150, ge=1)
@@ -87,14 +89,20 @@ class DialogueRNN(MERCModel):
         schedule = plan(batch.lengths_cpu, batch.speakers, self.directions)
         ahead_N = schedule.positions[0]
         unimodal = {
-            name: placed(project(rows_at(batch.features[name], ahead_N), rows_at(batch.modality_mask[name], ahead_N)), ahead_N, batch)
+            name: placed(
+                project(rows_at(batch.features[name], ahead_N), rows_at(batch.modality_mask[name], ahead_N)),
+                ahead_N,
+                batch,
+            )
             for name, project in self.projections.items()
         }
         inputs_BTF = torch.cat(list(unimodal.values()), dim=-1)
         inputs_RNF = torch.stack([rows_at(inputs_BTF, positions_N) for positions_N in schedule.positions])
         emotions_RNE, contexts_RNS = self.networks(inputs_RNF, schedule)
         by_direction = zip(self.emotion_dropout(emotions_RNE), schedule.positions, strict=True)
-        emotions_BTE = torch.cat([placed(emotions_NE, positions_N, batch) for emotions_NE, positions_N in by_direction], dim=-1)
+        emotions_BTE = torch.cat(
+            [placed(emotions_NE, positions_N, batch) for emotions_NE, positions_N in by_direction], dim=-1
+        )
         bare_BTH = self.hidden[0](self._attended(emotions_BTE, batch.utterance_mask))
         hidden_BTH = self.hidden[1:](bare_BTH)
         return MERCOutput(
@@ -107,7 +115,9 @@ class DialogueRNN(MERCModel):
         )
 
     def _attended(self, emotions_BTE: Tensor, real_BT: Tensor) -> Tensor:
-        """Of both directions Σ_j softmax_j((W e_i + b) e_j) e_j over the dialogue, the published ``general2``; of one e itself."""
+        """Of both directions Σ_j softmax_j((W e_i + b) e_j) e_j over the dialogue, the published ``general2``; of one e
+        itself.
+        """
         if self.query is None:
             return emotions_BTE
         scores_BTT = (self.query(emotions_BTE) @ emotions_BTE.mT).masked_fill(~real_BT[:, None], float("-inf"))
@@ -121,15 +131,19 @@ class Networks(nn.Module):
     The recurrence is DDIN's with one modality and without codes of positions.
 
     Args:
-        count: K networks that know nothing of each other, as many of each direction: those ahead first, then those from the end.
+        count: K networks that know nothing of each other, as many of each direction: those ahead first, then those from
+            the end.
         inputs: F.
         state_units: S.
         emotion_units: E.
         dropout: of the three states.
-        asks: attention to g depends on x, softmax_t(x A g_t); False: on g alone, softmax_t(a g_t), the ``simple`` attention of the published code.
+        asks: attention to g depends on x, softmax_t(x A g_t); False: on g alone, softmax_t(a g_t), the ``simple``
+            attention of the published code.
     """
 
-    def __init__(self, count: int, *, inputs: int, state_units: int, emotion_units: int, dropout: float, asks: bool = True) -> None:
+    def __init__(
+        self, count: int, *, inputs: int, state_units: int, emotion_units: int, dropout: float, asks: bool = True
+    ) -> None:
         super().__init__()
         units, emotions = state_units, emotion_units
         self.dropout = Dropout(dropout)
@@ -138,18 +152,29 @@ class Networks(nn.Module):
         def weight(*shape: int, fan: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(count, *shape).uniform_(-(fan**-0.5), fan**-0.5))
 
-        self.input_global, self.input_bias_global = weight(inputs, 3 * units, fan=units), weight(1, 3 * units, fan=units)
+        self.input_global, self.input_bias_global = (
+            weight(inputs, 3 * units, fan=units),
+            weight(1, 3 * units, fan=units),
+        )
         self.party_global, self.state_global = weight(units, 3 * units, fan=units), weight(units, 3 * units, fan=units)
         self.state_bias_global = weight(1, 3 * units, fan=units)
         self.query = weight(inputs, units, fan=inputs) if asks else weight(units, fan=units)
         self.input_party, self.input_bias_party = weight(inputs, 3 * units, fan=units), weight(1, 3 * units, fan=units)
         self.context_party, self.state_party = weight(units, 3 * units, fan=units), weight(units, 3 * units, fan=units)
         self.state_bias_party = weight(1, 3 * units, fan=units)
-        self.party_emotion, self.input_bias_emotion = weight(units, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
-        self.state_emotion, self.state_bias_emotion = weight(emotions, 3 * emotions, fan=emotions), weight(1, 3 * emotions, fan=emotions)
+        self.party_emotion, self.input_bias_emotion = (
+            weight(units, 3 * emotions, fan=emotions),
+            weight(1, 3 * emotions, fan=emotions),
+        )
+        self.state_emotion, self.state_bias_emotion = (
+            weight(emotions, 3 * emotions, fan=emotions),
+            weight(1, 3 * emotions, fan=emotions),
+        )
 
     def forward(self, inputs_KNF: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """Gives the emotion states [K, N, E] and the contexts [K, N, S]; in float32, since errors add up over the steps."""
+        """Gives the emotion states [K, N, E] and the contexts [K, N, S]; in float32, since errors add up over the
+        steps.
+        """
         with torch.autocast(inputs_KNF.device.type, enabled=False):
             inputs_KNF = inputs_KNF.to(self.query.dtype)
             rows, units = inputs_KNF.shape[1], self.query.shape[-1]
@@ -171,7 +196,11 @@ class Networks(nn.Module):
             return emotions_KNE, contexts_KNS
 
     def _dropout(self, like_KNF: Tensor) -> tuple[Tensor | None, ...]:
-        """Factors of the global, the party and the emotion states; none of the history, which holds the global states and is not dropped again."""
+        """Factors of the global, the party and the emotion states; none of the history, which holds the global states
+        and is not dropped again.
+        """
         (networks, rows, _), units, emotions = like_KNF.shape, self.query.shape[-1], self.state_emotion.shape[1]
-        of_global, of_party, of_emotion = (self.dropout.factors(like_KNF.new_empty(networks, rows, width)) for width in (units, units, emotions))
+        of_global, of_party, of_emotion = (
+            self.dropout.factors(like_KNF.new_empty(networks, rows, width)) for width in (units, units, emotions)
+        )
         return of_global, None, of_party, of_emotion

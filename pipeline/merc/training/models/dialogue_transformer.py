@@ -1,15 +1,18 @@
-"""A transformer encoder per modality, gated and fused: the baseline on which inter-dialogue contrastive learning is built.
+"""A transformer encoder per modality, gated and fused: the baseline on which inter-dialogue contrastive learning is
+built.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, h heads, C classes.
+Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, h heads, C
+classes.
 
     features_ND ─ Linear ─► + positions ─► self-attention ─► feed-forward ─► gate ─► unimodal_NH ─┐
           absent: learned                                                                        ├─ Linear ─► hidden_NH ─ Linear ─► logits_NC
                                                                               other modalities ──┘
 
-Source: Lee, Kim and Choi, Inter-Dialog Contrastive Learning, ICASSP 2026, and its code (Neuro-AI-Lab/IDCL at f0d6d9f), there with text
-and audio; a cut-down SDT (Ma et al., IEEE TMM 2024). Other than there, the vectors of whole dialogues (G_i^m of its equation 4) are means over
-the utterances of the dialogue without the padding, and absent utterances are no keys of the attention and no part of those means.
-"""
+Source: Lee, Kim and Choi, Inter-Dialog Contrastive Learning, ICASSP 2026, and its code (Neuro-AI-Lab/IDCL at f0d6d9f),
+there with text and audio; a cut-down SDT (Ma et al., IEEE TMM 2024). Other than there, the vectors of whole dialogues
+(G_i^m of its equation 4) are means over the utterances of the dialogue without the padding, and absent utterances are
+no keys of the attention and no part of those means.
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from typing import Literal, Self
@@ -23,7 +26,16 @@ from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import NORM_EPSILON, SPEAKER_SLOTS, Dropout, Projection, check_heads, padded, position_codes, real_rows
+from merc.training.models.engine.common import (
+    NORM_EPSILON,
+    SPEAKER_SLOTS,
+    Dropout,
+    Projection,
+    check_heads,
+    padded,
+    position_codes,
+    real_rows,
+)
 
 
 class DialogueTransformer(MERCModel):
@@ -46,11 +58,15 @@ class DialogueTransformer(MERCModel):
         """Dropout rate of the input, the attention weights and each sublayer's output."""
         # The published code computes vectors of speakers and never adds them.
         speakers: Literal["none", "slots"] = "none"
-        """``none``, as published; ``slots``: a vector per place in the order of first appearance, added to every modality's input."""
-        # The mean of position codes is a function of the dialogue's length, so that with ``gated`` dialogues of one length
-        # come out alike whatever is said in them. ``content`` avoids this at the price of a second pass.
+        """``none``, as published; ``slots``: a vector per place in the order of first appearance, added to every
+        modality's input.
+        """
+        # The mean of position codes is a function of the dialogue's length, so that with ``gated`` dialogues of one
+        # length come out alike whatever is said in them. ``content`` avoids this at the price of a second pass.
         pool_from: Literal["content", "gated", "none"] = "content"
-        """What is pooled: ``content``, outputs for inputs without position codes; ``gated``, the outputs themselves, as published; ``none``."""
+        """What is pooled: ``content``, outputs for inputs without position codes; ``gated``, the outputs themselves, as
+        published; ``none``.
+        """
 
         @model_validator(mode="after")
         def _heads_divide(self) -> Self:
@@ -63,7 +79,9 @@ class DialogueTransformer(MERCModel):
         super().__init__(config, dims, classes)
         self.pool_from = config.pool_from
         self.gives = Gives(hidden=config.hidden_units, unimodal=dict.fromkeys(dims, config.hidden_units))
-        self.projections = nn.ModuleDict({name: Projection(dim, config.hidden_units, bias=False) for name, dim in dims.items()})
+        self.projections = nn.ModuleDict(
+            {name: Projection(dim, config.hidden_units, bias=False) for name, dim in dims.items()}
+        )
         self.encoders = nn.ModuleDict({name: _Encoder(config) for name in dims})
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, config.hidden_units) if config.speakers == "slots" else None
         self.fuse = nn.Linear(config.hidden_units * len(dims), config.hidden_units, bias=False)
@@ -74,12 +92,16 @@ class DialogueTransformer(MERCModel):
         codes_NH = position_codes(steps, self.gives.hidden, batch.utterance_mask.device)[batch.real_positions % steps]
         unimodal, pooled = {}, {}
         for name in self.modalities:
-            content_NH = self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch))
+            content_NH = self.projections[name](
+                real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)
+            )
             if self.speaker_vectors is not None:
                 content_NH = content_NH + self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
             unimodal[name] = self.encoders[name](content_NH + codes_NH, batch, name)
             if self.wants_pooled and self.pool_from != "none":
-                pooled_NH = unimodal[name] if self.pool_from == "gated" else self.encoders[name](content_NH, batch, name)
+                pooled_NH = (
+                    unimodal[name] if self.pool_from == "gated" else self.encoders[name](content_NH, batch, name)
+                )
                 pooled[name] = masked_mean(padded(pooled_NH, batch), batch.modality_mask[name])
         hidden_NH = self.fuse(torch.cat(list(unimodal.values()), dim=-1))
         return MERCOutput(
@@ -100,7 +122,9 @@ class _Encoder(nn.Module):
         self.gate = nn.Linear(config.hidden_units, config.hidden_units, bias=False)
 
     def forward(self, input_NH: Tensor, batch: DialogueBatch, modality: str) -> Tensor:
-        """Gives [N, H]. An utterance attends to all that are present and to itself, so that no row of the attention is empty."""
+        """Gives [N, H]. An utterance attends to all that are present and to itself, so that no row of the attention is
+        empty.
+        """
         present_BT = batch.modality_mask[modality]
         itself_TT = torch.eye(present_BT.shape[1], dtype=torch.bool, device=present_BT.device)
         keys_B1TT = (present_BT[:, None, :] | itself_TT)[:, None]
@@ -136,7 +160,9 @@ class _Layer(nn.Module):
         three_BTH = padded(self.query_key_value(self.attention_norm(stream_NH)), batch)
         query, key, value = three_BTH.view(*three_BTH.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         dropout = self.dropout.p if self.training else 0.0
-        attended_BhTd = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys_B1TT, dropout_p=dropout)
+        attended_BhTd = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=keys_B1TT, dropout_p=dropout
+        )
         stream_NH = stream_NH + self.dropout(self.attended(real_rows(attended_BhTd.transpose(1, 2).flatten(2), batch)))
         output_NH: Tensor = stream_NH + self.feedforward(stream_NH)
         return output_NH

@@ -1,7 +1,8 @@
-"""GraphCFC: a chain of graphs in which two kinds of nodes complement each other, first two modalities, then what was made of them and the next.
+"""GraphCFC: a chain of graphs in which two kinds of nodes complement each other, first two modalities, then what was
+made of them and the next.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, h heads, F = h · H, K kinds of nodes in a graph,
-P pairs of utterances that hear each other, E edges, R relations, C classes.
+Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, h heads, F
+= h · H, K kinds of nodes in a graph, P pairs of utterances that hear each other, E edges, R relations, C classes.
 
     audio  ─ Linear ─ tanh ──────────┐            ┌─ extractor of the modality ─► unimodal_BTH ─ Linear ─► unimodal_logits_BTC
     visual ─ Linear ─ tanh ──────────┼─ + speaker ┤
@@ -16,8 +17,9 @@ P pairs of utterances that hear each other, E edges, R relations, C classes.
                                                                │                   ▼       ▼       ▼
                            logits_BTC ◄─ Linear ─ hidden_BTH ◄─┘          visual   u1 ◄──► u2 ◄──► u3
 
-A node hears itself, the nodes of its kind at most ``window`` utterances away, and the other node of its utterance; nobody else hears what is absent. The
-relation of two nodes of one kind is who their speakers are, in either order; that of the two nodes of an utterance is one of its own.
+A node hears itself, the nodes of its kind at most ``window`` utterances away, and the other node of its utterance;
+nobody else hears what is absent. The relation of two nodes of one kind is who their speakers are, in either order; that
+of the two nodes of an utterance is one of its own.
 
 A layer (GAT-MLP), for the node i and those it hears, j, in h heads of H units each, r the vector of the relation:
     s_ij = w · LeakyReLU(W_heard x_j + W_hearing x_i + W_relation r_ij)        (GATv2: Brody, Alon and Yahav, ICLR 2022)
@@ -25,19 +27,20 @@ A layer (GAT-MLP), for the node i and those it hears, j, in h heads of H units e
     y_i = LayerNorm(x_i + m_i),  or with ``aggregation: bigru``  y_i = LayerNorm(x_i + GRU(input x_i, state m_i) + GRU'(input m_i, state x_i))
     x_i ← LayerNorm(y_i + W₂ GELU(W₁ y_i))
 
-Source: Li, Wang, Lv and Zeng, GraphCFC, IEEE TMM 2023 (arXiv 2207.12261), and its code (lijfrank-open/GraphCFC at 4f18cbe), from which the equations are taken.
-Other than in that code:
+Source: Li, Wang, Lv and Zeng, GraphCFC, IEEE TMM 2023 (arXiv 2207.12261), and its code (lijfrank-open/GraphCFC at
+4f18cbe), from which the equations are taken. Other than in that code:
 - every layer has its own weights; there all layers of a graph are one module, run several times;
-- ``aggregation: bigru`` is what it is called; there a condition that always holds switches it off, so that ``none`` is what the published code computes;
-- an edge of an utterance to itself has the relation of two utterances of its speaker, as the published graph is built; the attention there then puts the mean
-  of the vectors of the utterance's other edges in its place;
-- the weights of the losses, meant to be learned, are made anew for every batch there and stay equal: here ``unimodal_weight`` of the cross-entropy, 3 in the
-  recipes;
+- ``aggregation: bigru`` is what it is called; there a condition that always holds switches it off, so that ``none`` is
+  what the published code computes;
+- an edge of an utterance to itself has the relation of two utterances of its speaker, as the published graph is built;
+  the attention there then puts the mean of the vectors of the utterance's other edges in its place;
+- the weights of the losses, meant to be learned, are made anew for every batch there and stay equal: here
+  ``unimodal_weight`` of the cross-entropy, 3 in the recipes;
 - the shared vector has no classifier of its own, whose loss would be the fifth; it is trained by way of the last graph.
 
-The scores s are no product of matrices, since LeakyReLU stands between. They are computed for the pairs that there are, both directions of a pair at once,
-and put into a matrix per dialogue for all that follows.
-"""
+The scores s are no product of matrices, since LeakyReLU stands between. They are computed for the pairs that there are,
+both directions of a pair at once, and put into a matrix per dialogue for all that follows.
+"""  # noqa: E501
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,8 +68,8 @@ SPEAKER_RELATIONS = SPEAKER_SLOTS * (SPEAKER_SLOTS + 1) // 2
 
 
 class GraphCFC(MERCModel):
-    """``unimodal`` are the vectors of the modalities' own extractors. With two modalities there is one graph less; with one modality a single graph, whose
-    utterances have one node each, and nothing shared.
+    """``unimodal`` are the vectors of the modalities' own extractors. With two modalities there is one graph less; with
+    one modality a single graph, whose utterances have one node each, and nothing shared.
     """
 
     class Config(Settings):
@@ -81,11 +84,17 @@ class GraphCFC(MERCModel):
         window: int = Field(default=18, ge=1)
         """Number of preceding utterances, and of following ones, that an utterance hears."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
-        """Dropout rate within and after the extractors and feed-forward layers, and between the layers of the text's LSTM."""
+        """Dropout rate within and after the extractors and feed-forward layers, and between the layers of the text's
+        LSTM.
+        """
         text_context: Literal["lstm", "none"] = "lstm"
-        """What text passes before its extractor: ``lstm``, in both directions, as in the published code; ``none``, as audio and visual have it."""
+        """What text passes before its extractor: ``lstm``, in both directions, as in the published code; ``none``, as
+        audio and visual have it.
+        """
         aggregation: Literal["none", "bigru"] = "none"
-        """What becomes of m in a layer: ``none``, added, as the published code computes; ``bigru``, first into two GRU cells, as it advertises."""
+        """What becomes of m in a layer: ``none``, added, as the published code computes; ``bigru``, first into two GRU
+        cells, as it advertises.
+        """
 
     causal = False
 
@@ -94,7 +103,9 @@ class GraphCFC(MERCModel):
         units = config.hidden_units
         self.window = config.window
         self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, units))
-        self.text_context = _TextContext(units, config.dropout) if "text" in dims and config.text_context == "lstm" else None
+        self.text_context = (
+            _TextContext(units, config.dropout) if "text" in dims and config.text_context == "lstm" else None
+        )
         widths = {name: 2 * units if name == "text" and self.text_context is not None else units for name in dims}
         self.projections = nn.ModuleDict({name: Projection(dim, widths[name]) for name, dim in dims.items()})
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units)
@@ -104,7 +115,9 @@ class GraphCFC(MERCModel):
         several = len(dims) > 1
         self.shared_extractor = _Extractor(units, config.dropout) if several else None
         self.share = nn.Linear(len(dims) * units, units) if several else None
-        self.relation_vectors = nn.Embedding(SPEAKER_RELATIONS + several, units)  # the last: of the two nodes of an utterance
+        self.relation_vectors = nn.Embedding(
+            SPEAKER_RELATIONS + several, units
+        )  # the last: of the two nodes of an utterance
         self.graphs = nn.ModuleList([_Graph(config) for _ in dims])
         self.fusions = nn.ModuleList([nn.Linear(2 * units, units) for _ in dims] if several else [])
         self.classifier = nn.Linear(units, classes)
@@ -120,7 +133,9 @@ class GraphCFC(MERCModel):
             hidden=padded(hidden_NH, batch),
             unimodal=unimodal,
             unimodal_logits={name: padded(self.heads[name](own[name]), batch) for name in self.modalities},
-            pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
+            pooled={
+                name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()
+            },
         )
 
     def _inputs(self, present: dict[str, Tensor], batch: DialogueBatch) -> dict[str, Tensor]:
@@ -129,11 +144,17 @@ class GraphCFC(MERCModel):
         speakers_NH = self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
         for name in self.chain:
             rows_NX = self.projections[name](real_rows(batch.features[name], batch), present[name])
-            rows_NH = self.text_context(rows_NX, batch) if name == "text" and self.text_context is not None else rows_NX.tanh()
+            rows_NH = (
+                self.text_context(rows_NX, batch)
+                if name == "text" and self.text_context is not None
+                else rows_NX.tanh()
+            )
             inputs[name] = rows_NH + speakers_NH
         return inputs
 
-    def _fused(self, inputs: dict[str, Tensor], own: dict[str, Tensor], present: dict[str, Tensor], edges: "Edges") -> Tensor:
+    def _fused(
+        self, inputs: dict[str, Tensor], own: dict[str, Tensor], present: dict[str, Tensor], edges: "Edges"
+    ) -> Tensor:
         """The chain of graphs, [N, H]."""
         first, *others = self.chain
         relations_RH, fused_NH, fused_present_N = self.relation_vectors.weight, own[first], present[first]
@@ -145,7 +166,9 @@ class GraphCFC(MERCModel):
         joining = [(own[name], present[name]) for name in others] + [(shared_NH, known_N)]
         for graph, fuse, (joining_NH, joining_present_N) in zip(self.graphs, self.fusions, joining, strict=True):
             present_NK = torch.stack([fused_present_N, joining_present_N], dim=1)
-            fused_NH = fuse(graph(torch.stack([fused_NH, joining_NH], dim=1), present_NK, relations_RH, edges).flatten(1))
+            fused_NH = fuse(
+                graph(torch.stack([fused_NH, joining_NH], dim=1), present_NK, relations_RH, edges).flatten(1)
+            )
             fused_present_N = present_NK.any(dim=1)
         return fused_NH
 
@@ -159,7 +182,9 @@ class _TextContext(nn.Module):
         self.leave = nn.Linear(2 * units, units)
 
     def forward(self, rows_NX: Tensor, batch: DialogueBatch) -> Tensor:
-        dialogues = Sequences.of(torch.arange(len(batch.lengths_cpu)).repeat_interleave(batch.lengths_cpu), rows_NX.device)
+        dialogues = Sequences.of(
+            torch.arange(len(batch.lengths_cpu)).repeat_interleave(batch.lengths_cpu), rows_NX.device
+        )
         rows_NH: Tensor = self.leave(dialogues.run(self.recurrence, rows_NX[:, None])[:, 0])
         return rows_NH
 
@@ -184,8 +209,9 @@ class Edges:
         second: long [P], of the later ones.
         between: long [P], relation of the pairs' speakers.
         within: long [N], relation of two utterances of this one's speaker.
-        places: long [E] in a flattened [B, T, T + 1], where the hearing utterance is the row and the heard one the column: of second hearing first, first
-            hearing second, each hearing itself, and each hearing its other node, which is the last column; E = 2 P + 2 N.
+        places: long [E] in a flattened [B, T, T + 1], where the hearing utterance is the row and the heard one the
+            column: of second hearing first, first hearing second, each hearing itself, and each hearing its other node,
+                which is the last column; E = 2 P + 2 N.
         batch: the dialogues.
     """
 
@@ -197,27 +223,38 @@ class Edges:
     batch: DialogueBatch
 
     def audible(self, present_NK: Tensor) -> Tensor:
-        """bool [E, K]: whether what is heard is there, or is the hearing node itself. If K is 1, there are no edges to another node of the utterance."""
+        """bool [E, K]: whether what is heard is there, or is the hearing node itself. If K is 1, there are no edges to
+        another node of the utterance.
+        """
         of_first_PK, of_second_PK = (present_NK.index_select(0, rows_P) for rows_P in (self.first, self.second))
         parts = [of_first_PK, of_second_PK, torch.ones_like(present_NK)]
         return torch.cat(parts if present_NK.shape[1] == 1 else [*parts, present_NK.flip(1)])
 
 
 def build_edges(batch: DialogueBatch, window: int) -> Edges:
-    """Lays out a batch; the pairs are worked out on the host, where the lengths are known, so that nothing waits for a GPU."""
+    """Lays out a batch; the pairs are worked out on the host, where the lengths are known, so that nothing waits for a
+    GPU.
+    """
     lengths_B, steps, device = batch.lengths_cpu, batch.utterance_mask.shape[1], batch.speakers.device
     step_N = counted(lengths_B)
     row_N = torch.arange(len(step_N))
     later_N = (lengths_B.repeat_interleave(lengths_B) - 1 - step_N).clamp(max=window)
     first_P = row_N.repeat_interleave(later_N)
     second_P = first_P + 1 + counted(later_N)
-    line_N = torch.arange(len(lengths_B)).repeat_interleave(lengths_B) * steps + step_N  # of the matrices, one below the other
+    line_N = (
+        torch.arange(len(lengths_B)).repeat_interleave(lengths_B) * steps + step_N
+    )  # of the matrices, one below the other
 
     def place(hearing: Tensor, column: Tensor) -> Tensor:
         return line_N[hearing] * (steps + 1) + column
 
     places_E = torch.cat(
-        [place(second_P, step_N[first_P]), place(first_P, step_N[second_P]), place(row_N, step_N), place(row_N, torch.tensor(steps))],
+        [
+            place(second_P, step_N[first_P]),
+            place(first_P, step_N[second_P]),
+            place(row_N, step_N),
+            place(row_N, torch.tensor(steps)),
+        ],
     )
     first_P, second_P, places_E = (index.to(device, non_blocking=True) for index in (first_P, second_P, places_E))
     slots_N = real_rows(batch.speakers, batch) % SPEAKER_SLOTS
@@ -274,7 +311,9 @@ class _Layer(nn.Module):
 
 
 class _Attention(nn.Module):
-    """m of the equations at the head of this file. The published bias of m is that of W_heard, since the weights of an attention sum to 1."""
+    """m of the equations at the head of this file. The published bias of m is that of W_heard, since the weights of an
+    attention sum to 1.
+    """
 
     def __init__(self, units: int, heads: int) -> None:
         super().__init__()
@@ -292,7 +331,9 @@ class _Attention(nn.Module):
         scores_EKh = scores_EKh.masked_fill(~audible_EK[..., None], lowest)
         # Not -inf: the lines of padding have no edge, and are thrown away after the softmax.
         cells = dialogues * steps * (steps + 1)
-        matrix = scores_EKh.new_full((cells, kinds, self.head_count), lowest).index_copy(0, edges.places[: len(scores_EKh)], scores_EKh)
+        matrix = scores_EKh.new_full((cells, kinds, self.head_count), lowest).index_copy(
+            0, edges.places[: len(scores_EKh)], scores_EKh
+        )
         weights_BTTKh = matrix.view(dialogues, steps, steps + 1, kinds, self.head_count).softmax(dim=2)
         within_BKThT = weights_BTTKh[:, :, :steps].permute(0, 3, 1, 4, 2)
         heard_BTKhH = padded(heard_NKF.flatten(1), edges.batch).view(dialogues, steps, kinds, self.head_count, -1)
@@ -309,7 +350,9 @@ class _Attention(nn.Module):
         # Not in bfloat16: the gradient of a relation's vector is a sum over thousands of edges.
         both_NK2F, relations_RF = both_NK2F.to(self.score_hH.dtype), relations_RF.to(self.score_hH.dtype)
         heard_NKF, hearing_NKF = both_NK2F.unbind(2)
-        pairs_PK2h: Tensor = _PairScores.apply(both_NK2F, relations_RF, self.score_hH, edges.first, edges.second, edges.between)  # type: ignore[no-untyped-call]
+        pairs_PK2h: Tensor = _PairScores.apply(
+            both_NK2F, relations_RF, self.score_hH, edges.first, edges.second, edges.between
+        )  # type: ignore[no-untyped-call]
         alone = [heard_NKF + hearing_NKF + relations_RF.index_select(0, edges.within)[:, None]]
         if heard_NKF.shape[1] == 2:
             alone.append(heard_NKF.flip(1) + hearing_NKF + relations_RF[-1])
@@ -326,12 +369,20 @@ def _scored(values: Tensor, score_hH: Tensor) -> Tensor:
 class _PairScores(torch.autograd.Function):
     """The scores of pairs of utterances of one kind, second hearing first and first hearing second, [P, K, 2, h].
 
-    LeakyReLU sees h · H numbers for each edge, of which neither are all there at once, nor are any kept: the pairs are taken some at a time, and once more
-    for the gradients.
+    LeakyReLU sees h · H numbers for each edge, of which neither are all there at once, nor are any kept: the pairs are
+    taken some at a time, and once more for the gradients.
     """
 
     @staticmethod
-    def forward(ctx: Any, both_NK2F: Tensor, relations_RF: Tensor, score_hH: Tensor, first_P: Tensor, second_P: Tensor, between_P: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        both_NK2F: Tensor,
+        relations_RF: Tensor,
+        score_hH: Tensor,
+        first_P: Tensor,
+        second_P: Tensor,
+        between_P: Tensor,
+    ) -> Tensor:
         ctx.save_for_backward(both_NK2F, relations_RF, score_hH, first_P, second_P, between_P)
         parts = _PairScores._parts(both_NK2F, relations_RF, first_P, second_P, between_P)
         return torch.cat([_scored(activated_pK2F, score_hH) for *_, activated_pK2F in parts])
@@ -340,25 +391,38 @@ class _PairScores(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient_PK2h: Tensor) -> tuple[Tensor | None, ...]:
         both_NK2F, relations_RF, score_hH, first_P, second_P, between_P = ctx.saved_tensors
-        of_first, of_second, of_relations, of_score = (torch.zeros_like(values) for values in (both_NK2F, both_NK2F, relations_RF, score_hH))
+        of_first, of_second, of_relations, of_score = (
+            torch.zeros_like(values) for values in (both_NK2F, both_NK2F, relations_RF, score_hH)
+        )
         done = 0
-        for first_p, second_p, between_p, activated_pK2F in _PairScores._parts(both_NK2F, relations_RF, first_P, second_P, between_P):
+        for first_p, second_p, between_p, activated_pK2F in _PairScores._parts(
+            both_NK2F, relations_RF, first_P, second_P, between_P
+        ):
             gradient_pK2h1 = gradient_PK2h[done : done + len(first_p), ..., None]
             done += len(first_p)
-            of_sums_pK2F = torch.ops.aten.leaky_relu_backward((gradient_pK2h1 * score_hH).flatten(-2), activated_pK2F, NEGATIVE_SLOPE, True)
-            of_score += (activated_pK2F.view(*activated_pK2F.shape[:-1], *score_hH.shape) * gradient_pK2h1).sum(dim=(0, 1, 2))
+            of_sums_pK2F = torch.ops.aten.leaky_relu_backward(
+                (gradient_pK2h1 * score_hH).flatten(-2), activated_pK2F, NEGATIVE_SLOPE, True
+            )
+            of_score += (activated_pK2F.view(*activated_pK2F.shape[:-1], *score_hH.shape) * gradient_pK2h1).sum(
+                dim=(0, 1, 2)
+            )
             of_first.index_add_(0, first_p, of_sums_pK2F)
             of_second.index_add_(0, second_p, of_sums_pK2F)
             of_relations.index_add_(0, between_p, of_sums_pK2F.sum(dim=(1, 2)))
         return of_first + of_second.flip(2), of_relations, of_score, None, None, None
 
     @staticmethod
-    def _parts(both_NK2F: Tensor, relations_RF: Tensor, *indices: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def _parts(
+        both_NK2F: Tensor, relations_RF: Tensor, *indices: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Some pairs at a time, with what LeakyReLU makes of them, [p, K, 2, F]."""
-        # Of the first utterance what is heard and what hears, of the second what hears and what is heard: both directions in one sum.
+        # Of the first utterance what is heard and what hears, of the second what hears and what is heard: both
+        # directions in one sum.
         turned_NK2F = both_NK2F.flip(2)
         numbers = CPU_NUMBERS if both_NK2F.device.type == "cpu" else GPU_NUMBERS
-        for first_p, second_p, between_p in zip(*(torch.split(index_P, max(1, numbers // both_NK2F[0].numel())) for index_P in indices), strict=True):
+        for first_p, second_p, between_p in zip(
+            *(torch.split(index_P, max(1, numbers // both_NK2F[0].numel())) for index_P in indices), strict=True
+        ):
             sums_pK2F = both_NK2F.index_select(0, first_p).add_(turned_NK2F.index_select(0, second_p))
             sums_pK2F.add_(relations_RF.index_select(0, between_p)[:, None, None])
             yield first_p, second_p, between_p, functional.leaky_relu_(sums_pK2F, NEGATIVE_SLOPE)

@@ -1,7 +1,7 @@
 """Joint vectors: a stack of blocks in which a few trainable vectors are all that passes from one modality to another.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, S sequences (B or N), L entries of a sequence (T, or tokens, or pieces of sound),
-D numbers of an entry, K joint vectors, H hidden units, M modalities, C classes.
+Legend: B dialogues, T utterances, N real utterances of the batch, S sequences (B or N), L entries of a sequence (T, or
+tokens, or pieces of sound), D numbers of an entry, K joint vectors, H hidden units, M modalities, C classes.
 
     text_SLH ──┬─► encoder ─┬─► text_SLH ──┬─► encoder ─┬─► …  text ─────► [ text ; joint ]  ─ Linear ─► log-softmax ─┐
                │            │              │            │                                                           │
@@ -10,15 +10,18 @@ D numbers of an entry, K joint vectors, H hidden units, M modalities, C classes.
     audio_SLH ─┴─► encoder ─┴─► audio_SLH ─┴─► encoder ─┴─► …  audio ────► [ audio ; joint ] ─ Linear ─► log-softmax ─┘
                    └────── a block ──────┘
 
-Reconstruction. Source: Shi et al., Emotional Cross-Modal Fusion and Inter-class Contrastive Learning, ICIC 2024 (arXiv 2405.17900). Only its abstract and the
-captions of its figures were available: trainable vectors that exchange information with both modalities in stacked blocks, two emotion classifiers,
-a supervised contrastive loss between classes. The form of a block is that of the closest published relative, the bottleneck tokens of Nagrani et al.,
-Attention Bottlenecks for Multimodal Fusion, NeurIPS 2021, here from the first block on. All values of the settings are ours.
+Reconstruction. Source: Shi et al., Emotional Cross-Modal Fusion and Inter-class Contrastive Learning, ICIC 2024 (arXiv
+2405.17900). Only its abstract and the
+captions of its figures were available: trainable vectors that exchange information with both modalities in stacked
+blocks, two emotion classifiers, a supervised contrastive loss between classes. The form of a block is that of the
+closest published relative, the bottleneck tokens of Nagrani et al., Attention Bottlenecks for Multimodal Fusion,
+NeurIPS 2021, here from the first block on. All values of the settings are ours.
 
-``mode`` says what the sequences are. ``utterance``: the vectors of a dialogue's utterances, with codes of their positions; every utterance reads from the
-dialogue's joint vectors by attention, and these have seen the future. ``token``: the tokens of one utterance, its 20 ms of sound, its face crops, as
-in the paper; both they and the joint vectors are averaged, and no utterance knows of another. The contrastive loss is ``supcon`` with ``class_balanced``.
-"""
+``mode`` says what the sequences are. ``utterance``: the vectors of a dialogue's utterances, with codes of their
+positions; every utterance reads from the dialogue's joint vectors by attention, and these have seen the future.
+``token``: the tokens of one utterance, its 20 ms of sound, its face crops, as in the paper; both they and the joint
+vectors are averaged, and no utterance knows of another. The contrastive loss is ``supcon`` with ``class_balanced``.
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from typing import Literal, Self
@@ -40,19 +43,23 @@ INITIAL_STD = 0.02
 class JointVector(MERCModel):
     """Fusion through joint vectors, and a classifier per modality.
 
-    ``logits`` are the mean of the log-probabilities that the classifiers of the present modalities give, of all where none is present;
-    ``unimodal_logits`` are those classifiers'. ``hidden`` is the joint vector of an utterance next to its vectors of all modalities. ``unimodal`` comes
-    out of the first block, where nothing has passed between the modalities yet, with its position codes taken off: the mean of these tells a
-    dialogue's length and nothing else.
+    ``logits`` are the mean of the log-probabilities that the classifiers of the present modalities give, of all where
+    none is present; ``unimodal_logits`` are those classifiers'. ``hidden`` is the joint vector of an utterance next to
+    its vectors of all modalities. ``unimodal`` comes out of the first block, where nothing has passed between the
+    modalities yet, with its position codes taken off: the mean of these tells a dialogue's length and nothing else.
     """
 
     class Config(Settings):
         """Settings of the joint vectors."""
 
         mode: Literal["utterance", "token"] = "utterance"
-        """What a sequence is: ``utterance``, a dialogue's utterances; ``token``, what lies below one utterance, kept by ``--level sequences``."""
+        """What a sequence is: ``utterance``, a dialogue's utterances; ``token``, what lies below one utterance, kept by
+        ``--level sequences``.
+        """
         longest_sequence: int = Field(default=64, ge=1)
-        """Entries of a sequence, at most, in the mode ``token``; a longer one becomes the means of this many parts of it."""
+        """Entries of a sequence, at most, in the mode ``token``; a longer one becomes the means of this many parts of
+        it.
+        """
         hidden_units: int = Field(default=256, ge=2)
         """H, width of all vectors after the projections; a multiple of ``heads``."""
         blocks: int = Field(default=4, ge=1, le=256)
@@ -76,7 +83,9 @@ class JointVector(MERCModel):
         units = config.hidden_units
         self.causal = config.mode == "token"
         self.gives = Gives(hidden=units * (1 + len(dims)), unimodal=dict.fromkeys(dims, units))
-        self.source: _Tokens | _Utterances = _Tokens(config, dims) if config.mode == "token" else _Utterances(config, dims)
+        self.source: _Tokens | _Utterances = (
+            _Tokens(config, dims) if config.mode == "token" else _Utterances(config, dims)
+        )
         self.joint_KH = nn.Parameter(torch.empty(config.joint_vectors, units).normal_(std=INITIAL_STD))
         self.blocks = nn.ModuleList([_Block(config, self.modalities) for _ in range(config.blocks)])
         self.norms = nn.ModuleDict({name: nn.LayerNorm(units) for name in dims})
@@ -95,15 +104,23 @@ class JointVector(MERCModel):
             streams, joint_SKH = block(streams, keys, joint_SKH)
             if number == 0:
                 unimodal = self.source.unimodal(streams, batch)
-        own, joint_BTH = self.source.per_utterance({name: self.norms[name](stream) for name, stream in streams.items()}, self.joint_norm(joint_SKH), batch)
-        unimodal_logits = {name: self.classifiers[name](torch.cat([own_BTH, joint_BTH], dim=-1)) for name, own_BTH in own.items()}
-        logs_BTMC = torch.stack([logits_BTC.float().log_softmax(dim=-1) for logits_BTC in unimodal_logits.values()], dim=2)
+        own, joint_BTH = self.source.per_utterance(
+            {name: self.norms[name](stream) for name, stream in streams.items()}, self.joint_norm(joint_SKH), batch
+        )
+        unimodal_logits = {
+            name: self.classifiers[name](torch.cat([own_BTH, joint_BTH], dim=-1)) for name, own_BTH in own.items()
+        }
+        logs_BTMC = torch.stack(
+            [logits_BTC.float().log_softmax(dim=-1) for logits_BTC in unimodal_logits.values()], dim=2
+        )
         return MERCOutput(
             logits=(present_shares(batch, self.modalities)[..., None] * logs_BTMC).sum(dim=2),
             hidden=torch.cat([joint_BTH, *own.values()], dim=-1),
             unimodal=unimodal,
             unimodal_logits=unimodal_logits if len(unimodal_logits) > 1 else {},
-            pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
+            pooled={
+                name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()
+            },
         )
 
 
@@ -122,15 +139,22 @@ class _Utterances(nn.Module):
         """modality → [B, T, H], and bool [B, T], which of them are keys: those that are present."""
         present = {name: batch.modality_mask[name] for name in self.projections}
         codes_TH = self._codes(batch)
-        return {name: self.dropout(project(batch.features[name], present[name]) + codes_TH) for name, project in self.projections.items()}, present
+        return {
+            name: self.dropout(project(batch.features[name], present[name]) + codes_TH)
+            for name, project in self.projections.items()
+        }, present
 
     def unimodal(self, streams: Mapping[str, Tensor], batch: DialogueBatch) -> dict[str, Tensor]:
         """modality → [B, T, H], without the codes that came in with them."""
         codes_TH = self._codes(batch)
         return {name: stream_BTH - codes_TH for name, stream_BTH in streams.items()}
 
-    def per_utterance(self, streams: Mapping[str, Tensor], joint_BKH: Tensor, batch: DialogueBatch) -> tuple[Mapping[str, Tensor], Tensor]:
-        """modality → [B, T, H]; and [B, T, H], what each utterance reads from the joint vectors, asking with its vectors of all modalities."""
+    def per_utterance(
+        self, streams: Mapping[str, Tensor], joint_BKH: Tensor, batch: DialogueBatch
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
+        """modality → [B, T, H]; and [B, T, H], what each utterance reads from the joint vectors, asking with its
+        vectors of all modalities.
+        """
         question_BTH = self.question(torch.cat(list(streams.values()), dim=-1))
         return streams, self.reading(question_BTH, joint_BKH, joint_BKH, need_weights=False)[0]
 
@@ -139,27 +163,40 @@ class _Utterances(nn.Module):
 
 
 class _Tokens(nn.Module):
-    """The sequences are those below the utterances: S is N. Where one is absent, a learned entry stands in its place, which is no key."""
+    """The sequences are those below the utterances: S is N. Where one is absent, a learned entry stands in its place,
+    which is no key.
+    """
 
     def __init__(self, config: JointVector.Config, dims: Mapping[str, int]) -> None:
         super().__init__()
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name, dim in dims.items()})  # entries are not standardised
+        self.norms = nn.ModuleDict(
+            {name: nn.LayerNorm(dim) for name, dim in dims.items()}
+        )  # entries are not standardised
         self.projections = nn.ModuleDict({name: Projection(dim, config.hidden_units) for name, dim in dims.items()})
         self.dropout = Dropout(config.dropout)
 
     def forward(self, batch: DialogueBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """modality → [N, L, H], and bool [N, L], which of them are keys: the real ones. Raises ``ValueError`` if the batch has no sequences."""
+        """modality → [N, L, H], and bool [N, L], which of them are keys: the real ones. Raises ``ValueError`` if the
+        batch has no sequences.
+        """
         if not batch.sequences:
             raise ValueError("the batch has no sequences, which joint vectors in the mode token read")
         keys = {name: batch.sequence_mask[name] for name in self.projections}
         normed = {name: norm(batch.sequences[name]) for name, norm in self.norms.items()}
-        return {name: self.dropout(project(normed[name], keys[name])) for name, project in self.projections.items()}, keys
+        return {
+            name: self.dropout(project(normed[name], keys[name])) for name, project in self.projections.items()
+        }, keys
 
     def unimodal(self, streams: Mapping[str, Tensor], batch: DialogueBatch) -> dict[str, Tensor]:
         """modality → [B, T, H], means over the entries."""
-        return {name: padded(masked_mean(stream_NLH, self._counted(name, batch)), batch) for name, stream_NLH in streams.items()}
+        return {
+            name: padded(masked_mean(stream_NLH, self._counted(name, batch)), batch)
+            for name, stream_NLH in streams.items()
+        }
 
-    def per_utterance(self, streams: Mapping[str, Tensor], joint_NKH: Tensor, batch: DialogueBatch) -> tuple[Mapping[str, Tensor], Tensor]:
+    def per_utterance(
+        self, streams: Mapping[str, Tensor], joint_NKH: Tensor, batch: DialogueBatch
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
         """modality → [B, T, H], means over the entries; and [B, T, H], the means of the joint vectors."""
         return self.unimodal(streams, batch), padded(joint_NKH.mean(dim=1), batch)
 
@@ -170,14 +207,20 @@ class _Tokens(nn.Module):
 
 
 class _Block(nn.Module):
-    """Every modality's sequence and the joint vectors go through the modality's encoder together; the joint vectors that come out are averaged."""
+    """Every modality's sequence and the joint vectors go through the modality's encoder together; the joint vectors
+    that come out are averaged.
+    """
 
     def __init__(self, config: JointVector.Config, modalities: tuple[str, ...]) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict({name: _encoder(config) for name in modalities})
 
-    def forward(self, streams: Mapping[str, Tensor], keys: Mapping[str, Tensor], joint_SKH: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """From modality → [S, L, H], modality → bool [S, L], what may be attended to, and [S, K, H] to the first and the last."""
+    def forward(
+        self, streams: Mapping[str, Tensor], keys: Mapping[str, Tensor], joint_SKH: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """From modality → [S, L, H], modality → bool [S, L], what may be attended to, and [S, K, H] to the first and
+        the last.
+        """
         never_SK = torch.zeros(joint_SKH.shape[:2], dtype=torch.bool, device=joint_SKH.device)
         after, joints = {}, []
         for name, stream_SLH in streams.items():
@@ -190,5 +233,11 @@ class _Block(nn.Module):
 
 def _encoder(config: JointVector.Config) -> nn.Module:
     return nn.TransformerEncoderLayer(
-        config.hidden_units, config.heads, config.feedforward_units, config.dropout, activation="gelu", batch_first=True, norm_first=True
+        config.hidden_units,
+        config.heads,
+        config.feedforward_units,
+        config.dropout,
+        activation="gelu",
+        batch_first=True,
+        norm_first=True,
     )

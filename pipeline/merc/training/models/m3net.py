@@ -1,6 +1,8 @@
-"""M3Net: a hypergraph for what the utterances of a dialogue have in common, beside a graph that may also pass on differences.
+"""M3Net: a hypergraph for what the utterances of a dialogue have in common, beside a graph that may also pass on
+differences.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, H hidden units, C classes, E = M + 1 kinds of hyperedges.
+Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, H hidden units, C classes, E = M + 1
+kinds of hyperedges.
 
 A node per utterance and modality, x⁰ a linear map of it. An absent utterance has no edges in either branch.
 
@@ -13,11 +15,13 @@ A node per utterance and modality, x⁰ a linear map of it. An absent utterance 
                                        x⁰ ─┬─ low ─ low ─ low ──────────┬─ modalities side by side ─ dropout ─ ReLU ─► hidden ─► logits
                                            └─ high ─ high ─ high ─ high ┘
 
-Source: Chen, Shao, Zhu and Shen, Multivariate, Multi-Frequency and Multimodal, CVPR 2023, and its code (feiyuchen7/M3NET at 10280c9). There the weights ω and
-γ belong to places in the batch (tables of 1000 and 5200, which a batch may overflow), so that a dialogue's scores hang on its batch mates; and they enter
-the denominators alone. Here they belong to kinds, ω to a modality's rows and to the columns, γ to a modality within the columns (within a row it
-cancels), and stand in both sums. Text is one vector here; the batch norm over four of RoBERTa's layers, whose statistics saw padding, is left out.
-"""
+Source: Chen, Shao, Zhu and Shen, Multivariate, Multi-Frequency and Multimodal, CVPR 2023, and its code
+(feiyuchen7/M3NET at 10280c9). There the weights ω and γ belong to places in the batch (tables of 1000 and 5200, which a
+batch may overflow), so that a dialogue's scores hang on its batch mates; and they enter the denominators alone. Here
+they belong to kinds, ω to a modality's rows and to the columns, γ to a modality within the columns (within a row it
+cancels), and stand in both sums. Text is one vector here; the batch norm over four of RoBERTa's layers, whose
+statistics saw padding, is left out.
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,8 +57,9 @@ class M3Net(MERCModel):
         """Dropout rate between the layers of the text's GRU and before the classifier."""
         # With ``text``, a model without text knows no speakers.
         text_map: Literal["always", "where_needed"] = "always"
-        """Whether text passes a linear map before its recurrence: ``always``; ``where_needed``, if its vectors are not as wide as a node. Published for MELD:
-        1,024 wide as RoBERTa's, and no map."""
+        """Whether text passes a linear map before its recurrence: ``always``; ``where_needed``, if its vectors are not
+        as wide as a node. Published for MELD: 1,024 wide as RoBERTa's, and no map.
+        """
         speakers: Literal["none", "text", "all"] = "text"
         """Whose nodes a vector per speaker is added to: ``text`` alone, as published, ``all`` or ``none``."""
 
@@ -63,7 +68,9 @@ class M3Net(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.hidden_units
-        self.gives = Gives(hidden=2 * units * len(dims), unimodal=dict.fromkeys(dims, units), hidden_dropout=config.dropout)
+        self.gives = Gives(
+            hidden=2 * units * len(dims), unimodal=dict.fromkeys(dims, units), hidden_dropout=config.dropout
+        )
         self.projections = nn.ModuleDict({name: self._projection(name, config) for name in dims})
         self.text_context = RecurrentContext(nn.GRU, units, TEXT_LAYERS, config.dropout) if "text" in dims else None
         self.with_speaker = tuple(name for name in dims if config.speakers in {name, "all"})
@@ -77,7 +84,11 @@ class M3Net(MERCModel):
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         unimodal_MNH = torch.stack([self._rows(name, batch) for name in self.modalities])
         nodes_MNH = self.enter(self._with_speakers(unimodal_MNH, batch))
-        graph = build_graph(torch.stack([real_rows(batch.modality_mask[name], batch) for name in self.modalities]), batch, self.enter.weight.dtype)
+        graph = build_graph(
+            torch.stack([real_rows(batch.modality_mask[name], batch) for name in self.modalities]),
+            batch,
+            self.enter.weight.dtype,
+        )
         high_MNH = nodes_MNH
         for layer in self.high:
             high_MNH = high_MNH + layer(high_MNH, graph)
@@ -89,7 +100,9 @@ class M3Net(MERCModel):
             hidden=padded(hidden_NF, batch),
             bare=padded(both_MNF.transpose(0, 1).flatten(1), batch),
             unimodal=unimodal,
-            pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
+            pooled={
+                name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()
+            },
         )
 
     def _projection(self, name: str, config: Config) -> Projection:
@@ -98,7 +111,9 @@ class M3Net(MERCModel):
 
     def _rows(self, name: str, batch: DialogueBatch) -> Tensor:
         """One modality's projected vectors, of text with their context, [N, H]."""
-        rows_NH: Tensor = self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch))
+        rows_NH: Tensor = self.projections[name](
+            real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)
+        )
         if name == "text" and self.text_context is not None:
             rows_NH = real_rows(self.text_context(padded(rows_NH, batch), batch.lengths), batch)
         return rows_NH
@@ -107,7 +122,12 @@ class M3Net(MERCModel):
         if self.speaker_vectors is None:
             return rows_MNH
         speakers_NH = self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
-        return torch.stack([rows_NH + speakers_NH if name in self.with_speaker else rows_NH for name, rows_NH in zip(self.modalities, rows_MNH, strict=True)])
+        return torch.stack(
+            [
+                rows_NH + speakers_NH if name in self.with_speaker else rows_NH
+                for name, rows_NH in zip(self.modalities, rows_MNH, strict=True)
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +170,9 @@ def build_graph(present_MN: Tensor, batch: DialogueBatch, dtype: torch.dtype) ->
     return Graph(
         present=present_MN,
         within=joined_MBTT * scale_MBT[..., :, None] * scale_MBT[..., None, :],
-        across=[edges_MN * scale_MN * scale_MN.roll(-shift, dims=0) for shift, edges_MN in zip(shifts, joined, strict=True)],
+        across=[
+            edges_MN * scale_MN * scale_MN.roll(-shift, dims=0) for shift, edges_MN in zip(shifts, joined, strict=True)
+        ],
         batch=batch,
     )
 
@@ -182,11 +204,15 @@ class _Hypergraph(nn.Module):
 
 
 class _Differences(nn.Module):
-    """One layer of the high branch: weights between -1 and 1, so that a neighbour may be taken away as well as added."""
+    """One layer of the high branch: weights between -1 and 1, so that a neighbour may be taken away as well as
+    added.
+    """
 
     def __init__(self, units: int) -> None:
         super().__init__()
-        self.gate = nn.Linear(units, 2)  # what a node adds to the gate of edges to it, and from it; the published gate has one bias, here in two halves
+        self.gate = nn.Linear(
+            units, 2
+        )  # what a node adds to the gate of edges to it, and from it; the published gate has one bias, here in two halves  # noqa: E501
 
     def forward(self, nodes_MNH: Tensor, graph: Graph) -> Tensor:
         """What every node is given by its neighbours, [M, N, H]."""

@@ -1,6 +1,7 @@
 """MERC-KDC: a teacher for text, students for sound and face, and a fusion in which they shift what the teacher says.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, S helping modalities, h heads, C classes.
+Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, S helping
+modalities, h heads, C classes.
 
     features_BTD ─ encoder over the dialogue ─► z_BTH ─ Linear ─► unimodal_logits_BTC      one such branch per modality
 
@@ -8,12 +9,13 @@ Legend: B dialogues, T utterances, N real utterances of the batch, D features of
     z of audio, visual ─ attention over the ─ q ─┴► g = ReLU(W [q; t]) ─► h = g ⊙ W' q
                          modalities, LN            δ = min(η ‖t‖ / ‖h‖, 1)
 
-A reconstruction: of Kim, Park and Kim (ICUFN 2025) the abstract alone is known, which names the parts and gives no equation. The branch is that of
-:mod:`merc.training.models.dialogue_transformer`; the fusion is TelME's (Yun, Lim and Lee, NAACL 2024, section 3.4) with one thing mended: there the
-attention runs over the utterances of a batch, so that a score depends on batch mates, and here over the modalities of one utterance, the absent ones masked.
-Of a model without text the first modality is shifted. Distillation and contrast are in the losses, the order of training in the recipe's phases:
-:mod:`merc.training.loop.phases`.
-"""
+A reconstruction: of Kim, Park and Kim (ICUFN 2025) the abstract alone is known, which names the parts and gives no
+equation. The branch is that of :mod:`merc.training.models.dialogue_transformer`; the fusion is TelME's (Yun, Lim and
+Lee, NAACL 2024, section 3.4) with one thing mended: there the attention runs over the utterances of a batch, so that a
+score depends on batch mates, and here over the modalities of one utterance, the absent ones masked. Of a model without
+text the first modality is shifted. Distillation and contrast are in the losses, the order of training in the recipe's
+phases: :mod:`merc.training.loop.phases`.
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from typing import Literal
@@ -33,7 +35,9 @@ SHORTEST = 1e-6
 
 
 class MercKDC(MERCModel):
-    """Branches that can be trained one by one, and a fusion over them. ``unimodal`` are the branches' z, ``unimodal_logits`` what each says by itself."""
+    """Branches that can be trained one by one, and a fusion over them. ``unimodal`` are the branches' z,
+    ``unimodal_logits`` what each says by itself.
+    """
 
     VERSION = 2
 
@@ -49,14 +53,20 @@ class MercKDC(MERCModel):
         speakers: Literal["none", "slots"] = "slots"
         """``slots``: a vector per place in the order of first appearance, added to every branch's input; ``none``."""
         shift_limit: float = Field(default=0.1, gt=0)
-        """η, longest shift of the text's vector, as a share of its length; TelME's value for MELD, which has 0.2 for IEMOCAP."""
+        """η, longest shift of the text's vector, as a share of its length; TelME's value for MELD, which has 0.2 for
+        IEMOCAP.
+        """
 
     causal = False
 
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
-        self.gives = Gives(hidden=config.hidden_units, unimodal=dict.fromkeys(dims, config.hidden_units), hidden_dropout=config.dropout)
-        self.branches = nn.ModuleDict({name: DialogueTransformer(config, {name: dim}, classes) for name, dim in dims.items()})
+        self.gives = Gives(
+            hidden=config.hidden_units, unimodal=dict.fromkeys(dims, config.hidden_units), hidden_dropout=config.dropout
+        )
+        self.branches = nn.ModuleDict(
+            {name: DialogueTransformer(config, {name: dim}, classes) for name, dim in dims.items()}
+        )
         self.shifted = "text" if "text" in dims else self.modalities[0]
         self.helping = tuple(name for name in self.modalities if name != self.shifted)
         self.shift = _Shift(config, len(self.helping)) if self.helping else None
@@ -108,9 +118,13 @@ class _Shift(nn.Module):
 
     def _attend(self, helping_NSH: Tensor, present_NS: Tensor) -> Tensor:
         """Attention over an utterance's helping modalities, with a residual path and a layer norm, [N, S, H]."""
-        itself_SS = torch.eye(present_NS.shape[1], dtype=torch.bool, device=present_NS.device)  # so that no row of the attention is empty
+        itself_SS = torch.eye(
+            present_NS.shape[1], dtype=torch.bool, device=present_NS.device
+        )  # so that no row of the attention is empty
         keys_N1SS = (present_NS[:, None, :] | itself_SS)[:, None]
-        query, key, value = self.query_key_value(helping_NSH).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = (
+            self.query_key_value(helping_NSH).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         attended_NhSd = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys_N1SS)
         normed_NSH: Tensor = self.norm(helping_NSH + self.attended(attended_NhSd.transpose(1, 2).flatten(2)))
         return normed_NSH

@@ -1,6 +1,8 @@
-"""MM-DFN: MMGCN's graph over nodes that know their speaker's other utterances, and a memory that runs over the layers of the convolution.
+"""MM-DFN: MMGCN's graph over nodes that know their speaker's other utterances, and a memory that runs over the layers
+of the convolution.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, D node units, H hidden units, L layers, C classes.
+Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, D node units, H hidden units, L layers,
+C classes.
 
     features_BTD ─ Linear ─► u ─┬─ text: recurrence over the dialogue ─┐
          absent: learned        │  else as it is                       ├─ + ─► nodes ─► graph ─► L layers ─► [nodes; Hᴸ] of all modalities ─► logits
@@ -11,9 +13,9 @@ Legend: B dialogues, T utterances, N real utterances of the batch, M modalities,
         Gˡ, Cˡ = LSTM(Hˡ⁻¹, (Gˡ⁻¹, Cˡ⁻¹)),  one cell for all layers and nodes          P = Ã Gˡ
         Hˡ = ReLU(θ [P; H⁰] Wˡ + (1 - θ) ((1 - α) P + α H⁰)) + Hˡ⁻¹
 
-Source: Hu, Hou, Wei, Jiang and Mo, MM-DFN, ICASSP 2022 (arXiv 2203.02385), and its code (zerohd4869/MM-DFN at cf33eef, with its ``--reason_flag``). Other than
-in that code, padding does not enter the backward recurrences.
-"""
+Source: Hu, Hou, Wei, Jiang and Mo, MM-DFN, ICASSP 2022 (arXiv 2203.02385), and its code (zerohd4869/MM-DFN at cf33eef,
+with its ``--reason_flag``). Other than in that code, padding does not enter the backward recurrences.
+"""  # noqa: E501
 
 import math
 from collections.abc import Mapping
@@ -35,7 +37,9 @@ RECURRENT_LAYERS = 2
 
 
 class PartyWeights(Settings):
-    """w_m, by which the context of the speaker is added to the nodes of a modality; 0: not at all. The defaults are MELD's."""
+    """w_m, by which the context of the speaker is added to the nodes of a modality; 0: not at all. The defaults are
+    MELD's.
+    """
 
     text: float = 1.5
     """Weight of the speaker's other utterances in the nodes of text."""
@@ -62,7 +66,9 @@ class MMDFN(MERCModel):
         identity_decay: float = Field(default=0.5, gt=0)
         """λ of θ = ln(λ / l + 1), the share of the weights Wˡ in layer l."""
         dropout: float = Field(default=0.4, ge=0, lt=1)
-        """Dropout rate of the nodes, of H⁰ in the first layer, of what each layer adds, between recurrent layers and before the classifier."""
+        """Dropout rate of the nodes, of H⁰ in the first layer, of what each layer adds, between recurrent layers and
+        before the classifier.
+        """
         recurrence: Literal["gru", "lstm"] = "gru"
         """Cells of both recurrences: ``gru``, as the published code has them; ``lstm``."""
         party_weights: PartyWeights = PartyWeights()
@@ -73,8 +79,14 @@ class MMDFN(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.node_units
-        self.gives = Gives(hidden=len(dims) * (units + config.hidden_units), unimodal=dict.fromkeys(dims, units), hidden_dropout=config.dropout)
-        self.party_weights = {name: weight for name, weight in config.party_weights.model_dump().items() if name in dims and weight}
+        self.gives = Gives(
+            hidden=len(dims) * (units + config.hidden_units),
+            unimodal=dict.fromkeys(dims, units),
+            hidden_dropout=config.dropout,
+        )
+        self.party_weights = {
+            name: weight for name, weight in config.party_weights.model_dump().items() if name in dims and weight
+        }
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.text_context = _recurrence(config) if "text" in dims else None
         self.party_context = _recurrence(config) if self.party_weights else None
@@ -102,15 +114,20 @@ class MMDFN(MERCModel):
         """[M, N, D]."""
         positions_N, lengths_B = batch.real_positions, batch.lengths_cpu
         projected = {
-            name: project(real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)) for name, project in self.projections.items()
+            name: project(real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch))
+            for name, project in self.projections.items()
         }
         nodes, dialogue_N = dict(projected), torch.arange(len(lengths_B)).repeat_interleave(lengths_B)
         if self.text_context is not None:
-            nodes["text"] = Sequences.of(dialogue_N, positions_N.device).run(self.text_context, projected["text"][:, None])[:, 0]
+            nodes["text"] = Sequences.of(dialogue_N, positions_N.device).run(
+                self.text_context, projected["text"][:, None]
+            )[:, 0]
         if self.party_context is not None:
             speaker_N = batch.speakers_cpu[batch.utterance_index_cpu >= 0]
             parties = Sequences.of(dialogue_N * (int(speaker_N.max()) + 1) + speaker_N, positions_N.device)
-            contexts_NMD = parties.run(self.party_context, torch.stack([projected[name] for name in self.party_weights], dim=1))
+            contexts_NMD = parties.run(
+                self.party_context, torch.stack([projected[name] for name in self.party_weights], dim=1)
+            )
             for (name, weight), context_ND in zip(self.party_weights.items(), contexts_NMD.unbind(1), strict=True):
                 nodes[name] = nodes[name] + weight * context_ND
         return torch.stack([nodes[name] for name in self.modalities])
@@ -119,7 +136,13 @@ class MMDFN(MERCModel):
 def _recurrence(config: MMDFN.Config) -> nn.GRU | nn.LSTM:
     """In both directions, as wide as a node."""
     kind = nn.GRU if config.recurrence == "gru" else nn.LSTM
-    return kind(config.node_units, config.node_units // 2, num_layers=RECURRENT_LAYERS, bidirectional=True, dropout=config.dropout)
+    return kind(
+        config.node_units,
+        config.node_units // 2,
+        num_layers=RECURRENT_LAYERS,
+        bidirectional=True,
+        dropout=config.dropout,
+    )
 
 
 class _DynamicFusion(nn.Module):
@@ -135,9 +158,15 @@ class _DynamicFusion(nn.Module):
         self.memory = nn.LSTMCell(units, units)
         self.dropout = Dropout(config.dropout)
         self.weights_L2HH = nn.Parameter(torch.empty(layers, 2 * units, units).uniform_(-(units**-0.5), units**-0.5))
-        theta_L11 = torch.tensor([math.log(config.identity_decay / layer + 1) for layer in range(1, layers + 1)])[:, None, None]
+        theta_L11 = torch.tensor([math.log(config.identity_decay / layer + 1) for layer in range(1, layers + 1)])[
+            :, None, None
+        ]
         self.register_buffer("theta", theta_L11, persistent=False)
-        self.register_buffer("residual", (1 - theta_L11) * torch.cat([(1 - alpha) * torch.eye(units), alpha * torch.eye(units)]), persistent=False)
+        self.register_buffer(
+            "residual",
+            (1 - theta_L11) * torch.cat([(1 - alpha) * torch.eye(units), alpha * torch.eye(units)]),
+            persistent=False,
+        )
 
     def forward(self, nodes_MND: Tensor, graph: Graph) -> Tensor:
         """Gives Hᴸ, [M, N, H]."""

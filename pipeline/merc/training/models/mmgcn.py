@@ -1,9 +1,11 @@
 """MMGCN: a graph of all utterances of a dialogue in all modalities, and a deep graph convolution over it.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, D node units, H hidden units, L layers, C classes, S = M - 1.
+Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, D node units, H hidden units, L layers,
+C classes, S = M - 1.
 
-A node per utterance and modality. Nodes of one modality are all joined, itself included; nodes of two modalities where they belong to one
-utterance; always with the weight 1 - arccos(0.99999 cos(x, y)) / π, normalised by the degrees of both ends. An absent utterance has no edges.
+A node per utterance and modality. Nodes of one modality are all joined, itself included; nodes of two modalities where
+they belong to one utterance; always with the weight 1 - arccos(0.99999 cos(x, y)) / π, normalised by the degrees of
+both ends. An absent utterance has no edges.
 
                     T columns    T           T
                   ┌───────────┬───────────┬───────────┐
@@ -14,10 +16,10 @@ utterance; always with the weight 1 - arccos(0.99999 cos(x, y)) / π, normalised
         visual    │ diagonal  │ diagonal  │ complete  │
                   └───────────┴───────────┴───────────┘
 
-Source: Hu, Liu, Zhao and Jin, MMGCN, ACL 2021 (arXiv 2107.06779), and its code (hujingwen6666/MMGCN at 85732d9); the convolution is GCNII* (Chen et al.,
-ICML 2020). Other than in that code, padding does not enter the backward recurrence, a vector of zeros is at a right angle to all others
-instead of 0/0, and as many layers are built as are asked for.
-"""
+Source: Hu, Liu, Zhao and Jin, MMGCN, ACL 2021 (arXiv 2107.06779), and its code (hujingwen6666/MMGCN at 85732d9); the
+convolution is GCNII* (Chen et al., ICML 2020). Other than in that code, padding does not enter the backward recurrence,
+a vector of zeros is at a right angle to all others instead of 0/0, and as many layers are built as are asked for.
+"""  # noqa: E501
 
 import math
 from collections.abc import Mapping
@@ -51,16 +53,23 @@ class MMGCN(MERCModel):
         hidden_units: int = Field(default=100, ge=1)
         """H, width of the graph convolution."""
         layers: int = Field(default=4, ge=1, le=256)
-        """L, layers of the graph convolution; the paper has 4, the published code builds 64 whatever the setting says."""
+        """L, layers of the graph convolution; the paper has 4, the published code builds 64 whatever the setting
+        says.
+        """
         initial_share: float = Field(default=0.1, ge=0, le=1)
         """α, share of the first layer's input in the input of every layer."""
         identity_decay: float = Field(default=0.5, gt=0)
         """λ; layer l multiplies with θ W + (1 - θ) I, θ = ln(λ / l + 1)."""
         dropout: float = Field(default=0.4, ge=0, lt=1)
-        """Dropout rate of the nodes, before each layer, between the layers of the text's LSTM and before the classifier."""
-        # Vectors of a sentence encoder lose by the recurrence, which has no residual path (``benchmarks/results_meld_text.md``).
+        """Dropout rate of the nodes, before each layer, between the layers of the text's LSTM and before the
+        classifier.
+        """
+        # Vectors of a sentence encoder lose by the recurrence, which has no residual path
+        # (``benchmarks/results_meld_text.md``).
         text_context: Literal["lstm", "none"] = "lstm"
-        """What the text's nodes pass before the graph: ``lstm``, as published; ``none``, as audio and visual have it."""
+        """What the text's nodes pass before the graph: ``lstm``, as published; ``none``, as audio and visual have
+        it.
+        """
         # With ``text``, a model without text knows no speakers.
         speakers: Literal["none", "text", "all"] = "text"
         """Whose nodes a vector per speaker is added to: ``text`` alone, as published, ``all`` or ``none``."""
@@ -78,7 +87,9 @@ class MMGCN(MERCModel):
         self.gives = Gives(hidden=width, unimodal=dict.fromkeys(dims, units), hidden_dropout=config.dropout)
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.text_context = (
-            RecurrentContext(nn.LSTM, units, TEXT_LAYERS, config.dropout, config.causal) if "text" in dims and config.text_context == "lstm" else None
+            RecurrentContext(nn.LSTM, units, TEXT_LAYERS, config.dropout, config.causal)
+            if "text" in dims and config.text_context == "lstm"
+            else None
         )
         self.with_speaker = tuple(name for name in dims if config.speakers in {name, "all"})
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units) if self.with_speaker else None
@@ -105,12 +116,16 @@ class MMGCN(MERCModel):
             hidden=padded(hidden_NF, batch),
             bare=padded(torch.cat([nodes_MND, convolved_MNH], dim=-1).transpose(0, 1).flatten(1), batch),
             unimodal=unimodal,
-            pooled={name: masked_mean(unimodal_BTD, batch.modality_mask[name]) for name, unimodal_BTD in unimodal.items()},
+            pooled={
+                name: masked_mean(unimodal_BTD, batch.modality_mask[name]) for name, unimodal_BTD in unimodal.items()
+            },
         )
 
     def _rows(self, name: str, batch: DialogueBatch) -> Tensor:
         """One modality's projected vectors, of text with their context, [N, D]."""
-        rows_ND: Tensor = self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch))
+        rows_ND: Tensor = self.projections[name](
+            real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)
+        )
         if name == "text" and self.text_context is not None:
             rows_ND = real_rows(self.text_context(padded(rows_ND, batch), batch.lengths), batch)
         return rows_ND
@@ -154,7 +169,8 @@ def build_graph(nodes_MND: Tensor, present_MN: Tensor, batch: DialogueBatch, cau
         nodes_MND: the nodes of real utterances.
         present_MN: bool; True where the modality is there.
         batch: the dialogues they are from.
-        causal: no edges from later utterances. The matrix is then not symmetric; the degree is that of the edges that lead to a node.
+        causal: no edges from later utterances. The matrix is then not symmetric; the degree is that of the edges that
+            lead to a node.
     """
     with torch.autocast(nodes_MND.device.type, enabled=False):
         unit_MND = functional.normalize(nodes_MND.to(torch.promote_types(nodes_MND.dtype, torch.float32)), dim=-1)
@@ -165,13 +181,20 @@ def build_graph(nodes_MND: Tensor, present_MN: Tensor, batch: DialogueBatch, cau
             joined_MBTT = joined_MBTT.tril()
         within_MBTT = _likeness(unit_MBTD @ unit_MBTD.mT) * joined_MBTT
         shifts = range(1, len(nodes_MND))
-        across = [_likeness((unit_MND * unit_MND.roll(-shift, dims=0)).sum(dim=-1)) * (present_MN & present_MN.roll(-shift, dims=0)) for shift in shifts]
+        across = [
+            _likeness((unit_MND * unit_MND.roll(-shift, dims=0)).sum(dim=-1))
+            * (present_MN & present_MN.roll(-shift, dims=0))
+            for shift in shifts
+        ]
         degree_MN = within_MBTT.sum(dim=-1).flatten(1)[:, batch.real_positions] + sum(across)
         scale_MN = torch.where(present_MN, degree_MN, 1.0).rsqrt()
         scale_MBT = padded(scale_MN[..., None], batch)[..., 0]
         return Graph(
             within=within_MBTT * scale_MBT[..., :, None] * scale_MBT[..., None, :],
-            across=[(weights_MN * scale_MN * scale_MN.roll(-shift, dims=0))[..., None] for shift, weights_MN in zip(shifts, across, strict=True)],
+            across=[
+                (weights_MN * scale_MN * scale_MN.roll(-shift, dims=0))[..., None]
+                for shift, weights_MN in zip(shifts, across, strict=True)
+            ],
             batch=batch,
         )
 
@@ -184,7 +207,8 @@ def _likeness(cosines: Tensor) -> Tensor:
 class _GraphConvolution(nn.Module):
     """GCNII*: H⁰ = ReLU(X W₀ + b), P = Ã drop(Hˡ⁻¹), Hˡ = ReLU(θ [P; H⁰] Wˡ + (1 - θ) ((1 - α) P + α H⁰)).
 
-    The second term is a product with a multiple of the unit matrix, so that both are one product with ``θ Wˡ + residual``.
+    The second term is a product with a multiple of the unit matrix, so that both are one product with ``θ Wˡ +
+    residual``.
     """
 
     theta: Tensor

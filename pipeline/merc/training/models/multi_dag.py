@@ -1,23 +1,26 @@
 """MultiDAG: DAG-ERC's directed acyclic graph of utterances, on the features of all modalities side by side.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, L layers, C classes.
+Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, L layers, C
+classes.
 
     features_BTD ─ Linear ─┐                    ┌─► layer 1 ─► … ─► layer L ─┐
          absent: learned   ├─ sum ─ ReLU ─► h⁰ ─┴────────────────────────────┴─ h⁰ … h^L side by side ─ 2 × (Linear ─ ReLU) ─► hidden ─► logits
     other modalities ──────┘
 
-An utterance hears those before it back to its speaker's last one, that one included; all before it, if the speaker is new:
+An utterance hears those before it back to its speaker's last one, that one included; all before it, if the speaker is
+new:
 
     who speaks    A    B    C    A    B         A layer l, from utterance to utterance, with N(i) the utterances that i hears:
     u4 hears           ▲────┴────┘              1. m_i = Σ_j∈N(i) softmax_j(w h^l_j) W_r h^l_j, r: whether j has the same speaker
     u3 hears      ▲────┴────┘                   2. h^l_i = GRU(input h^l-1_i, state m_i) + GRU'(input m_i, state h^l-1_i)
 
-Source: Nguyen et al., Curriculum Learning Meets Directed Acyclic Graph for Multimodal Emotion Recognition, LREC-COLING 2024, and its code
-(vanntc711/MultiDAG-CL at 59a7587); the graph is that of Shen et al., Directed Acyclic Graph Network for Conversational Emotion Recognition (DAG-ERC),
-ACL 2021. The score of an edge is there linear in both ends; what the hearing utterance adds is the same for all j and cancels, and so does the bias.
-Other than in the code, and as in DAG-ERC's paper, the classifier does not see the raw features as well. The curriculum is the recipe's key ``curriculum``
+Source: Nguyen et al., Curriculum Learning Meets Directed Acyclic Graph for Multimodal Emotion Recognition, LREC-COLING
+2024, and its code (vanntc711/MultiDAG-CL at 59a7587); the graph is that of Shen et al., Directed Acyclic Graph Network
+for Conversational Emotion Recognition (DAG-ERC), ACL 2021. The score of an edge is there linear in both ends; what the
+hearing utterance adds is the same for all j and cancels, and so does the bias. Other than in the code, and as in
+DAG-ERC's paper, the classifier does not see the raw features as well. The curriculum is the recipe's key ``curriculum``
 (:mod:`merc.training.data.curriculum`).
-"""
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,7 +61,9 @@ class MultiDAG(MERCModel):
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)
         units = config.hidden_units
-        self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, units), context=units, hidden_dropout=config.dropout)
+        self.gives = Gives(
+            hidden=units, unimodal=dict.fromkeys(dims, units), context=units, hidden_dropout=config.dropout
+        )
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.layers = nn.ModuleList([_Layer(units) for _ in range(config.layers)])
         widths = [(config.layers + 1) * units, *[units] * config.hidden_layers]
@@ -68,7 +73,10 @@ class MultiDAG(MERCModel):
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         graph = build_graph(batch)
-        rows = {name: self.projections[name](graph.rows(batch.features[name]), graph.rows(batch.modality_mask[name])) for name in self.modalities}
+        rows = {
+            name: self.projections[name](graph.rows(batch.features[name]), graph.rows(batch.modality_mask[name]))
+            for name in self.modalities
+        }
         states = [torch.stack(list(rows.values())).sum(dim=0).relu()]
         for layer in self.layers:
             state_NH, heard_NH = layer(states[-1], graph)
@@ -82,19 +90,22 @@ class MultiDAG(MERCModel):
             bare=graph.places(bare_NH),
             unimodal=unimodal,
             context=graph.places(heard_NH),
-            pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
+            pooled={
+                name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()
+            },
         )
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The edges of a batch, with its utterances in the order of the recurrence: those of step 0 of all dialogues, longest dialogue first, then those of
-    step 1, and so on. A step has only the dialogues that are still going on.
+    """The edges of a batch, with its utterances in the order of the recurrence: those of step 0 of all dialogues,
+    longest dialogue first, then those of step 1, and so on. A step has only the dialogues that are still going on.
 
     Attributes:
         sizes: numbers of rows, one per step.
         positions: [N], where a row's utterance lies in a flattened [B · T] tensor.
-        unheard: bool [B, steps, steps], longest dialogue first: whether the utterance of a step (row) does not hear that of another (column).
+        unheard: bool [B, steps, steps], longest dialogue first: whether the utterance of a step (row) does not hear
+            that of another (column).
         relations: bool [B, steps, 2, steps]: where it does, whether they have one speaker, or two.
         shape: B and T.
     """
@@ -112,11 +123,17 @@ class Graph:
     def places(self, rows_NX: Tensor) -> Tensor:
         """Rows put where their utterances lie, [B, T, X]; zeros elsewhere."""
         dialogues, steps = self.shape
-        return rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1]).index_copy(0, self.positions, rows_NX).view(dialogues, steps, -1)
+        return (
+            rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1])
+            .index_copy(0, self.positions, rows_NX)
+            .view(dialogues, steps, -1)
+        )
 
 
 def build_graph(batch: DialogueBatch) -> Graph:
-    """Lays out a batch; the order is worked out on the host, where the lengths are known, so that nothing waits for a GPU."""
+    """Lays out a batch; the order is worked out on the host, where the lengths are known, so that nothing waits for a
+    GPU.
+    """
     device, (dialogues, steps) = batch.speakers.device, batch.speakers.shape
     lengths, order = batch.lengths_cpu.sort(descending=True, stable=True)
     going_on_TB = torch.arange(int(lengths[0]))[:, None] < lengths
@@ -141,16 +158,25 @@ class _Layer(nn.Module):
         super().__init__()
         bound = units**-0.5
         self.score = nn.Parameter(torch.empty(units, 1).uniform_(-bound, bound))
-        self.relations = nn.Linear(2 * units, units, bias=False)  # of what the same speaker said, and of what others said
-        self.below = nn.Linear(units, 6 * units)  # to the gates of both GRUs: of the first as input, of the second as state
+        self.relations = nn.Linear(
+            2 * units, units, bias=False
+        )  # of what the same speaker said, and of what others said
+        self.below = nn.Linear(
+            units, 6 * units
+        )  # to the gates of both GRUs: of the first as input, of the second as state
         self.heard = nn.Linear(units, 6 * units)  # the same of m: of the first as state, of the second as input
 
     def forward(self, below_NH: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
         """Gives h^l and m, [N, H] each."""
         relations, gates = _StepwiseLinear(self.relations, graph.sizes), _StepwiseLinear(self.heard, graph.sizes)
         states, heard = [], []
-        known_RSH, scores_RS = below_NH.new_zeros(graph.sizes[0], 0, below_NH.shape[1]), below_NH.new_zeros(graph.sizes[0], 0)
-        by_step = zip(graph.sizes, torch.split(below_NH, graph.sizes), torch.split(self.below(below_NH), graph.sizes), strict=True)
+        known_RSH, scores_RS = (
+            below_NH.new_zeros(graph.sizes[0], 0, below_NH.shape[1]),
+            below_NH.new_zeros(graph.sizes[0], 0),
+        )
+        by_step = zip(
+            graph.sizes, torch.split(below_NH, graph.sizes), torch.split(self.below(below_NH), graph.sizes), strict=True
+        )
         for step, (size, below_RH, of_below_R6H) in enumerate(by_step):
             known_RSH, scores_RS = known_RSH[:size], scores_RS[:size]
             weights_RS = scores_RS.masked_fill(graph.unheard[:size, step, :step], float("-inf")).softmax(dim=-1)
@@ -167,18 +193,25 @@ class _Layer(nn.Module):
 
 
 def _gru(of_input: Tensor, of_state: Tensor, state: Tensor) -> Tensor:
-    """A GRU cell (Cho et al., EMNLP 2014, as in torch) given what input and state add to the reset, update and new gate, [rows, 3H] each; [rows, H]."""
+    """A GRU cell (Cho et al., EMNLP 2014, as in torch) given what input and state add to the reset, update and new
+    gate, [rows, 3H] each; [rows, H].
+    """
     parts = [2 * state.shape[-1], state.shape[-1]]
-    (gates_by_input, new_by_input), (gates_by_state, new_by_state) = torch.split(of_input, parts, dim=-1), torch.split(of_state, parts, dim=-1)
+    (gates_by_input, new_by_input), (gates_by_state, new_by_state) = (
+        torch.split(of_input, parts, dim=-1),
+        torch.split(of_state, parts, dim=-1),
+    )
     reset, update = (gates_by_input + gates_by_state).sigmoid().chunk(2, dim=-1)
     new = torch.addcmul(new_by_input, reset, new_by_state).tanh()
     return new + update * (state - new)
 
 
 class _StepwiseLinear:
-    """A linear map for the steps of a recurrence, in turn, whose weight's gradient is one product over all steps instead of a sum of one per step.
+    """A linear map for the steps of a recurrence, in turn, whose weight's gradient is one product over all steps
+    instead of a sum of one per step.
 
-    The weight takes part without gradient. Its gradient, and the bias's, come by way of zeros that are added to the results.
+    The weight takes part without gradient. Its gradient, and the bias's, come by way of zeros that are added to the
+    results.
 
     Args:
         linear: the map.
@@ -199,7 +232,9 @@ class _StepwiseLinear:
 
 
 class _WeightGradient(torch.autograd.Function):
-    """Zeros, [rows, Y], whose gradient gives that of a weight [Y, X] with the inputs [rows, X] that are known by then."""
+    """Zeros, [rows, Y], whose gradient gives that of a weight [Y, X] with the inputs [rows, X] that are known by
+    then.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, inputs: list[Tensor], rows: int) -> Tensor:

@@ -1,7 +1,8 @@
-"""MultiEMO: a recurrence over the dialogue in each modality, then layers in which every modality asks each of the others.
+"""MultiEMO: a recurrence over the dialogue in each modality, then layers in which every modality asks each of the
+others.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, Q of them with a recurrence, R directions, H hidden units, h heads, d = H / h,
-C classes.
+Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, Q of them with a recurrence, R
+directions, H hidden units, h heads, d = H / h, C classes.
 
     features_BTD ─ Linear ─► DialogueRNN ─► u_MNH, keys and values of all layers
          absent: learned     one per modality │
@@ -12,17 +13,19 @@ C classes.
     DialogueRNN (steps 1 to 4 in ``dialogue_rnn.py``), but c_i = Σ_t<i softmax_t(a g_t) g_t;  u_i = ReLU(e_i), of both directions ReLU(W [e_i; e'_i] + b)
     f⁰ = u;  of each layer  x = LN(f + MultiHead(f, u_A, u_A));  y = LN(x + MultiHead(x, u_B, u_B));  f' = LN(y + W₂ ReLU(W₁ y + b₁) + b₂)
 
-Source: Shi and Huang, MultiEMO, ACL 2023 (2023.acl-long.824), and its code (TaoShi1998/MultiEMO at c983fe2). Its objective is the cross-entropy with the losses
-``focal_contrastive`` on ``hidden`` and ``soft_hgr`` on the last f, here ``aligned``. Its runs for MELD have the forward direction alone, none of it for text
-(``text_context``), and two layers, those for IEMOCAP both directions and six layers.
+Source: Shi and Huang, MultiEMO, ACL 2023 (2023.acl-long.824), and its code (TaoShi1998/MultiEMO at c983fe2). Its
+objective is the cross-entropy with the losses ``focal_contrastive`` on ``hidden`` and ``soft_hgr`` on the last f, here
+``aligned``. Its runs for MELD have the forward direction alone, none of it for text (``text_context``), and two layers,
+those for IEMOCAP both directions and six layers.
 
-Other than in that code, padding and absent utterances are no keys of the attention; where a dialogue has no utterance of the modality that is asked, nothing is
-added. Dropout, 0 in the published runs, stands once in the feed-forward layer instead of twice, and not on the scores. With two modalities each asks the
-other alone. With one there are no layers: the model is its recurrence and the classifier, causal if the recurrence is; text alone always has the recurrence,
-since nothing else would let its utterances meet.
+Other than in that code, padding and absent utterances are no keys of the attention; where a dialogue has no utterance
+of the modality that is asked, nothing is added. Dropout, 0 in the published runs, stands once in the feed-forward layer
+instead of twice, and not on the scores. With two modalities each asks the
+other alone. With one there are no layers: the model is its recurrence and the classifier, causal if the recurrence is;
+text alone always has the recurrence, since nothing else would let its utterances meet.
 
 All modalities, and all directions, are computed at once; only the attention, in which utterances meet, sees padding.
-"""
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +54,9 @@ class MultiEMO(MERCModel):
         direction: Literal["forward", "both"] = "both"
         """Of the recurrence: ``both``, as published for IEMOCAP; ``forward``, as published for MELD."""
         text_context: bool = True
-        """Whether text has a recurrence as the others do, as published for IEMOCAP and not for MELD; of no effect on text alone."""
+        """Whether text has a recurrence as the others do, as published for IEMOCAP and not for MELD; of no effect on
+        text alone.
+        """
         hidden_units: int = Field(default=256, ge=1)
         """H, width of the recurrence's states and of the layers; a multiple of ``heads``."""
         layers: int = Field(default=6, ge=1, le=256)
@@ -82,12 +87,25 @@ class MultiEMO(MERCModel):
         self.context = _Context(config, len(self.with_context))
         self.layers = nn.ModuleList([_Layer(config, len(dims)) for _ in range(config.layers)] if len(dims) > 1 else [])
         self.fuse = nn.Linear(len(dims) * units, units)
-        self.classifier = nn.Sequential(nn.Linear(units, config.classifier_units), nn.ReLU(), nn.Linear(config.classifier_units, classes))
+        self.classifier = nn.Sequential(
+            nn.Linear(units, config.classifier_units), nn.ReLU(), nn.Linear(config.classifier_units, classes)
+        )
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         present = [batch.modality_mask[name] for name in self.modalities]
-        own = {name: self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)) for name in self.modalities}
-        own.update(zip(self.with_context, self.context(torch.stack([own[name] for name in self.with_context]), batch), strict=True))
+        own = {
+            name: self.projections[name](
+                real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)
+            )
+            for name in self.modalities
+        }
+        own.update(
+            zip(
+                self.with_context,
+                self.context(torch.stack([own[name] for name in self.with_context]), batch),
+                strict=True,
+            )
+        )
         asked = _asked(list(own.values()), present, batch)
         fused_MNH = torch.stack(list(own.values()))
         for layer in self.layers:
@@ -104,14 +122,21 @@ class MultiEMO(MERCModel):
 
 
 class _Context(nn.Module):
-    """DialogueRNN over several modalities that know nothing of each other, as one recurrence; [Q, N, H] to [Q, N, H]."""
+    """DialogueRNN over several modalities that know nothing of each other, as one recurrence; [Q, N, H] to [Q, N,
+    H].
+    """
 
     def __init__(self, config: MultiEMO.Config, modalities: int) -> None:
         super().__init__()
         units = config.hidden_units
         self.directions = 1 if config.direction == "forward" else 2
         self.networks = Networks(
-            self.directions * modalities, inputs=units, state_units=units, emotion_units=units, dropout=config.recurrent_dropout, asks=False
+            self.directions * modalities,
+            inputs=units,
+            state_units=units,
+            emotion_units=units,
+            dropout=config.recurrent_dropout,
+            asks=False,
         )
         self.join = LinearMaps(modalities, 2 * units, units) if self.directions == 2 else None
         self.dropout = Dropout(config.dropout)
@@ -121,7 +146,9 @@ class _Context(nn.Module):
         # The real utterances' rows in the recurrence, and what lies in each of those.
         row_of_RN = schedule.positions.argsort(dim=1)
         lies_in_RN = row_of_RN.argsort(dim=1)
-        states_KNH, _ = self.networks(torch.cat([rows_QNH.index_select(1, lies_in_N) for lies_in_N in lies_in_RN]), schedule)
+        states_KNH, _ = self.networks(
+            torch.cat([rows_QNH.index_select(1, lies_in_N) for lies_in_N in lies_in_RN]), schedule
+        )
         by_direction = zip(states_KNH.chunk(self.directions), row_of_RN, strict=True)
         states_QNE = torch.cat([states_QNH.index_select(1, row_of_N) for states_QNH, row_of_N in by_direction], dim=-1)
         context_QNH: Tensor = self.dropout(states_QNE if self.join is None else self.join(states_QNE)).relu()
@@ -134,7 +161,8 @@ class _Asked:
 
     Attributes:
         rows: [M, N, H], u of the modality that is asked.
-        keys: bool [M · B, 1, 1, T], the utterances in which it is present; all where a dialogue has none, so that no softmax is over nothing.
+        keys: bool [M · B, 1, 1, T], the utterances in which it is present; all where a dialogue has none, so that no
+            softmax is over nothing.
         there: bool [M, N, 1], whether the dialogue has one.
     """
 
@@ -195,12 +223,16 @@ class _Attention(nn.Module):
 
     def forward(self, stream_MNH: Tensor, asked: _Asked, batch: DialogueBatch) -> Tensor:
         modalities, (dialogues, steps) = len(stream_MNH), batch.utterance_mask.shape
-        query_XThd = padded(self.query(stream_MNH), batch).view(modalities * dialogues, steps, self.heads, -1)  # X: M · B
+        query_XThd = padded(self.query(stream_MNH), batch).view(
+            modalities * dialogues, steps, self.heads, -1
+        )  # X: M · B
         both_XT2hd = padded(self.key_value(asked.rows), batch).view(modalities * dialogues, steps, 2, self.heads, -1)
         query, key, value = (part_XThd.transpose(1, 2) for part_XThd in (query_XThd, *both_XT2hd.unbind(2)))
         found_XhTd = functional.scaled_dot_product_attention(query, key, value, attn_mask=asked.keys)
         found_MYH = found_XhTd.transpose(1, 2).reshape(modalities, dialogues * steps, -1)  # Y: B · T
-        attended_MNH: Tensor = self.attended(found_MYH.index_select(1, batch.real_positions)).masked_fill(~asked.there, 0.0)
+        attended_MNH: Tensor = self.attended(found_MYH.index_select(1, batch.real_positions)).masked_fill(
+            ~asked.there, 0.0
+        )
         return attended_MNH
 
 

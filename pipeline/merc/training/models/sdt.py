@@ -1,7 +1,7 @@
 """SDT: one-layer transformers within and between modalities, gated and fused, with a head per modality.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, h heads, d = H / h, M modalities, K = M · M
-transformers, C classes.
+Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, h heads, d
+= H / h, M modalities, K = M · M transformers, C classes.
 
     features_BTD ─ Linear ─► + positions + speaker ─► transformers: every modality's utterances ask every modality's, itself included
          absent: learned                                   │ gate
@@ -9,13 +9,14 @@ transformers, C classes.
                                                            └─ all M side by side ─ Linear ─► stream ──┬─ ReLU ─ Linear ─► unimodal_logits_BTC
                                                                                                       └─ softmax over modalities ─► hidden_BTH ─► logits_BTC
 
-Source: Ma et al., A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in Conversations, IEEE TMM 2024, and its code
-(butterfliesss/SDT at bb07b24). Its objective is the cross-entropy with ``unimodal_weight`` and the loss ``distillation`` with ``teacher: fused``. Other than
-in that code, absent utterances are no keys of the attention and have no share in the fusion, and dropout of a modality's input is drawn once, not once per
-transformer. With one modality there are no transformers between modalities and nothing to fuse, and its head makes ``logits``.
+Source: Ma et al., A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in Conversations,
+IEEE TMM 2024, and its code (butterfliesss/SDT at bb07b24). Its objective is the cross-entropy with ``unimodal_weight``
+and the loss ``distillation`` with ``teacher: fused``. Other than in that code, absent utterances are no keys of the
+attention and have no share in the fusion, and dropout of a modality's input is drawn once, not once per transformer.
+With one modality there are no transformers between modalities and nothing to fuse, and its head makes ``logits``.
 
 All transformers are computed at once; only the attention, in which utterances meet, sees padding.
-"""
+"""  # noqa: E501
 
 from collections.abc import Mapping
 from typing import Literal, Self
@@ -29,11 +30,23 @@ from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import NORM_EPSILON, SPEAKER_SLOTS, Dropout, LinearMaps, Projection, check_heads, padded, position_codes, real_rows
+from merc.training.models.engine.common import (
+    NORM_EPSILON,
+    SPEAKER_SLOTS,
+    Dropout,
+    LinearMaps,
+    Projection,
+    check_heads,
+    padded,
+    position_codes,
+    real_rows,
+)
 
 
 class SDT(MERCModel):
-    """``unimodal`` are the gated outputs of the transformers within the modalities, which know nothing of the others."""
+    """``unimodal`` are the gated outputs of the transformers within the modalities, which know nothing of the
+    others.
+    """
 
     VERSION = 2
 
@@ -42,13 +55,19 @@ class SDT(MERCModel):
 
         # Weights and time grow with its square.
         hidden_units: int = Field(default=256, ge=2)
-        """H, also the width of the feed-forward layers; a multiple of ``heads``; published: 1024, which the recipe ``sdt`` has."""
+        """H, also the width of the feed-forward layers; a multiple of ``heads``; published: 1024, which the recipe
+        ``sdt`` has.
+        """
         heads: int = Field(default=8, ge=1)
         """h, heads of every transformer's attention."""
         dropout: float = Field(default=0.5, ge=0, lt=1)
-        """Dropout rate of the input, attention weights, sublayer outputs, inner feed-forward layer, and before the modalities' classifiers."""
+        """Dropout rate of the input, attention weights, sublayer outputs, inner feed-forward layer, and before the
+        modalities' classifiers.
+        """
         gates: Literal["learned", "identity"] = "learned"
-        """Gates of the transformers' outputs x: ``learned``, σ(W x) x, as published for IEMOCAP; ``identity``, σ(x) x, as published for MELD."""
+        """Gates of the transformers' outputs x: ``learned``, σ(W x) x, as published for IEMOCAP; ``identity``, σ(x) x,
+        as published for MELD.
+        """
 
         @model_validator(mode="after")
         def _heads_divide(self) -> Self:
@@ -65,7 +84,9 @@ class SDT(MERCModel):
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units)
         self.dropout = Dropout(config.dropout)
         self.transformers = _Transformers(config, modalities)
-        self.gates = LinearMaps(modalities * modalities, units, units, bias=False) if config.gates == "learned" else None
+        self.gates = (
+            LinearMaps(modalities * modalities, units, units, bias=False) if config.gates == "learned" else None
+        )
         self.streams = LinearMaps(modalities, modalities * units, units)
         self.fusion_gate = nn.Linear(units, units, bias=False) if modalities > 1 else None
         self.heads = LinearMaps(modalities, units, classes) if modalities > 1 else None
@@ -77,14 +98,20 @@ class SDT(MERCModel):
         gated_MSNH = gated_KNH.unflatten(0, (len(self.modalities), -1))  # of each modality, what each source told it
         streams_MNH = self.streams(gated_MSNH.transpose(1, 2).flatten(2))
         hidden_NH = self._fused(streams_MNH, batch)
-        own = [] if self.heads is None else [padded(logits_NC, batch) for logits_NC in self.heads(self.dropout(streams_MNH.relu()))]
+        own = (
+            []
+            if self.heads is None
+            else [padded(logits_NC, batch) for logits_NC in self.heads(self.dropout(streams_MNH.relu()))]
+        )
         unimodal = {name: padded(gated_MSNH[index, index], batch) for index, name in enumerate(self.modalities)}
         return MERCOutput(
             logits=padded(self.classifier(hidden_NH), batch),
             hidden=padded(hidden_NH, batch),
             unimodal=unimodal,
             unimodal_logits=dict(zip(self.modalities, own, strict=False)),
-            pooled={name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()},
+            pooled={
+                name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()
+            },
         )
 
     def _inputs(self, batch: DialogueBatch) -> Tensor:
@@ -93,7 +120,10 @@ class SDT(MERCModel):
         positions_N = batch.real_positions
         codes_NH = position_codes(steps, self.gives.hidden, positions_N.device).index_select(0, positions_N % steps)
         marks_NH = codes_NH + self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
-        projected = [self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)) for name in self.modalities]
+        projected = [
+            self.projections[name](real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch))
+            for name in self.modalities
+        ]
         inputs_MNH: Tensor = self.dropout(torch.stack(projected) + marks_NH)
         return inputs_MNH
 
@@ -110,7 +140,8 @@ class SDT(MERCModel):
 
 
 class _Transformers(nn.Module):
-    """K = M · M encoder layers: attention of modality m (the queries) to source s (keys and values), and a feed-forward layer; each with a residual path.
+    """K = M · M encoder layers: attention of modality m (the queries) to source s (keys and values), and a feed-forward
+    layer; each with a residual path.
 
     A modality's queries for all its sources, and its keys and values for all who ask it, are one product.
     """
@@ -131,13 +162,19 @@ class _Transformers(nn.Module):
         """Gives [K, N, H]; the transformer of modality m and source s has the place m · M + s."""
         asking_KNH = inputs_MNH.repeat_interleave(len(modalities), dim=0)
         stream_KNH = asking_KNH + self.dropout(self.attended(self._attend(inputs_MNH, batch, modalities)))
-        normed_KNH = torch.addcmul(self.norm_bias_K1H, functional.layer_norm(stream_KNH, stream_KNH.shape[-1:], eps=NORM_EPSILON), self.norm_weight_K1H)
+        normed_KNH = torch.addcmul(
+            self.norm_bias_K1H,
+            functional.layer_norm(stream_KNH, stream_KNH.shape[-1:], eps=NORM_EPSILON),
+            self.norm_weight_K1H,
+        )
         inner_KNH = self.dropout(functional.gelu(self.enter(normed_KNH), approximate="tanh"))
         output_KNH: Tensor = stream_KNH + self.dropout(self.leave(inner_KNH))
         return output_KNH
 
     def _attend(self, inputs_MNH: Tensor, batch: DialogueBatch, modalities: tuple[str, ...]) -> Tensor:
-        """[K, N, H]. An utterance attends to those where the source is present, and to the source's at its own place, so that no row is empty."""
+        """[K, N, H]. An utterance attends to those where the source is present, and to the source's at its own place,
+        so that no row is empty.
+        """
         count, (dialogues, steps) = len(modalities), batch.utterance_mask.shape
         packed_NX = self.query_key_value(inputs_MNH).transpose(0, 1).flatten(1)
         parts_BTM3Mhd = padded(packed_NX, batch).view(dialogues, steps, count, 3, count, self.head_count, -1)
@@ -146,10 +183,13 @@ class _Transformers(nn.Module):
         key_SBMhTd, value_SBMhTd = (part.permute(2, 0, 3, 4, 1, 5) for part in (key_BTSMhd, value_BTSMhd))
         present_SBT = torch.stack([batch.modality_mask[name] for name in modalities])
         keys_SBTT = present_SBT[:, :, None, :] | torch.eye(steps, dtype=torch.bool, device=present_SBT.device)
-        # Four axes, of which the first has the sources' dialogues and the second the heads of all who ask: what the fast kernels take.
+        # Four axes, of which the first has the sources' dialogues and the second the heads of all who ask: what the
+        # fast kernels take.
         query, key, value = (part.flatten(0, 1).flatten(1, 2) for part in (query_SBMhTd, key_SBMhTd, value_SBMhTd))
         dropout = self.dropout.p if self.training else 0.0
-        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys_SBTT.flatten(0, 1)[:, None], dropout_p=dropout)
+        found = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=keys_SBTT.flatten(0, 1)[:, None], dropout_p=dropout
+        )
         found_SBMhTd = found.view(count, dialogues, count, self.head_count, steps, -1)
         found_KXH = found_SBMhTd.permute(2, 0, 1, 4, 3, 5).flatten(4).flatten(2, 3).flatten(0, 1)  # X: B · T
         return found_KXH.index_select(1, batch.real_positions)

@@ -5,9 +5,10 @@
     mmgcn+dclf                     { model: mmgcn, framework: dclf, losses: {cross_entropy: …, context_aware: …}, batch_dialogues: 8, … }
     mmgcn+dclf@text                the same, modalities: [text]
 
-A recipe's ``base`` is laid below it, each addition over it, in the order of the name (:mod:`merc.params`): mapping by mapping, everything else takes the
-place of what was there. So a loss that the recipe has already gets the addition's keys, another one is appended, and one that an addition sets to null goes.
-"""
+A recipe's ``base`` is laid below it, each addition over it, in the order of the name (:mod:`merc.params`): mapping by
+mapping, everything else takes the place of what was there. So a loss that the recipe has already gets the addition's
+keys, another one is appended, and one that an addition sets to null goes.
+"""  # noqa: E501
 
 import re
 from dataclasses import dataclass
@@ -44,7 +45,10 @@ class RecipeName:
         """Raises ``BadSettings`` if the name is of another form; no name can lead out of the folder of runs."""
         found = _NAME.fullmatch(name)
         if not found:
-            raise BadSettings(f"a recipe's name is BASE, BASE+ADDITION or BASE@MODALITY-MODALITY, of letters, digits, _ and -, and {name!r} is not")
+            raise BadSettings(
+                "a recipe's name is BASE, BASE+ADDITION or BASE@MODALITY-MODALITY, of letters, digits, _ and -, and"
+                f" {name!r} is not"
+            )
         base, additions, modalities = found.groups()
         return cls(base, tuple(additions.split("+")[1:]), tuple(modalities.split("-")) if modalities else ())
 
@@ -65,7 +69,9 @@ def compose(params: Params, name: str) -> Laid:
     for addition in parts.additions:
         for key in ADDITIONS.read(params, addition).tree:
             if key not in Recipe.model_fields:
-                raise BadSettings(f"settings: unknown key additions.{addition}.{key}; {nearest(key, list(Recipe.model_fields))}")
+                raise BadSettings(
+                    f"settings: unknown key additions.{addition}.{key}; {nearest(key, list(Recipe.model_fields))}"
+                )
         for one in reversed(ADDITIONS.lineage(params, addition)):
             ADDITIONS.lay(laid, params, one)
     for key in ("about", "base"):

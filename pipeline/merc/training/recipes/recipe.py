@@ -1,7 +1,8 @@
 """Settings of a recipe: which model, on which modalities, with which losses, and how it is trained.
 
-One file here per recipe, with the numbers of its paper; what a paper does not give has its default below. A name with additions and modalities is put
-together in :mod:`merc.training.recipes.composition`; what it names is looked up in :mod:`merc.training.recipes.resolution`.
+One file here per recipe, with the numbers of its paper; what a paper does not give has its default below. A name with
+additions and modalities is put together in :mod:`merc.training.recipes.composition`; what it names is looked up in
+:mod:`merc.training.recipes.resolution`.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,9 @@ class Optimizer(Settings):
 
 
 class LossTerm(Settings):
-    """One term of the objective. In a recipe ``weight`` stands beside the settings; those lie over the block ``losses.<name>``."""
+    """One term of the objective. In a recipe ``weight`` stands beside the settings; those lie over the block
+    ``losses.<name>``.
+    """
 
     weight: float = Field(default=1.0, gt=0)
     """Factor of the term in the objective."""
@@ -46,14 +49,21 @@ class LossTerm(Settings):
     def _gather_settings(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        return {**{key: given[key] for key in ("weight",) if key in given}, "settings": {key: value for key, value in given.items() if key != "weight"}}
+        return {
+            **{key: given[key] for key in ("weight",) if key in given},
+            "settings": {key: value for key, value in given.items() if key != "weight"},
+        }
 
 
 def _without_those_taken_out(given: Any) -> Any:
     """A loss that is null, or has the weight 0, is not there."""
     if not isinstance(given, Mapping):
         return given
-    return {name: term for name, term in given.items() if term is not None and not (isinstance(term, Mapping) and term.get("weight") == 0)}
+    return {
+        name: term
+        for name, term in given.items()
+        if term is not None and not (isinstance(term, Mapping) and term.get("weight") == 0)
+    }
 
 
 def _at_least_one(losses: dict[str, LossTerm]) -> dict[str, LossTerm]:
@@ -66,11 +76,14 @@ Losses = Annotated[dict[str, LossTerm], BeforeValidator(_without_those_taken_out
 
 
 class Phase(Settings):
-    """A phase of a training in which a model's branches are trained one after another (:mod:`merc.training.loop.phases`)."""
+    """A phase of a training in which a model's branches are trained one after another
+    (:mod:`merc.training.loop.phases`).
+    """
 
     trains: tuple[str, ...] = Field(min_length=1)
-    """Modalities whose branches are trained, and ``fusion``. In a recipe without one of the modalities that one is left out, and with it a phase that
-    trains no other."""
+    """Modalities whose branches are trained, and ``fusion``. In a recipe without one of the modalities that one is left
+    out, and with it a phase that trains no other.
+    """
     losses: Losses | None = None
     """In place of the recipe's. Each branch is trained by all of them, on what it makes."""
     optimizer: Optimizer | None = None
@@ -96,9 +109,13 @@ class Pretraining(Settings):
     dataset: str
     """Whose shards."""
     recipe: str
-    """The name of its recipe: the same model, on the modalities of this recipe unless the name says which, for all of its epochs."""
+    """The name of its recipe: the same model, on the modalities of this recipe unless the name says which, for all of
+    its epochs.
+    """
     splits: tuple[Literal["train", "dev", "test"], ...] = Field(default=("train",), min_length=1)
-    """Whose dialogues are trained on. Others than train only in a recipe one of whose names is ``official``: some papers do so."""
+    """Whose dialogues are trained on. Others than train only in a recipe one of whose names is ``official``: some
+    papers do so.
+    """
     transfer_head: bool = False
     """Whether tensors whose shape depends on the number of classes are kept; the label sets must then be the same."""
 
@@ -113,8 +130,9 @@ class Recipe(Settings):
     model_settings: dict[str, Any] = Field(default_factory=dict)
     """Keys of the model's ``Config``, over the block ``models.<model>``."""
     causal: Literal["as_set", "where_possible", "required"] = "as_set"
-    """Whether no utterance may see what comes after it: ``as_set``, as ``model_settings`` say; ``where_possible``, if the model can and the recipe does not
-    say otherwise; ``required``, whatever the recipe says."""
+    """Whether no utterance may see what comes after it: ``as_set``, as ``model_settings`` say; ``where_possible``, if
+    the model can and the recipe does not say otherwise; ``required``, whatever the recipe says.
+    """
     framework: str | None = None
     """The file in ``frameworks/`` of what wraps the model; null: nothing does."""
     framework_settings: dict[str, Any] = Field(default_factory=dict)
@@ -124,34 +142,44 @@ class Recipe(Settings):
     losses: Losses
     """Terms of the objective by name, summed with their weights. Null takes a base's loss out."""
     phases: dict[str, Phase] | None = Field(default=None, min_length=1)
-    """The branches of the model are trained one after another, the last phase training the fusion; null: all at once. All other keys hold in every
-    phase."""
+    """The branches of the model are trained one after another, the last phase training the fusion; null: all at once.
+    All other keys hold in every phase.
+    """
     optimizer: Optimizer
     """How weights are changed."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the learning rate goes from its value towards 0 over ``epochs``."""
     warmup_steps: int = Field(default=0, ge=0)
-    """Steps in which the learning rate is multiplied by 1 / ``warmup_steps``, 2 / ``warmup_steps``, and so on up to 1."""
+    """Steps in which the learning rate is multiplied by 1 / ``warmup_steps``, 2 / ``warmup_steps``, and so on up to
+    1.
+    """
     epochs: int = Field(ge=1)
     """The most epochs; of each phase, if there are several."""
     patience_epochs: int = Field(ge=1)
-    """Epochs without a better dev weighted F1 after which the training stops; those before a curriculum has all dialogues do not count."""
+    """Epochs without a better dev weighted F1 after which the training stops; those before a curriculum has all
+    dialogues do not count.
+    """
     batch_dialogues: int = Field(ge=1)
     """Dialogues a step, at most."""
     min_steps_per_epoch: int = Field(default=1, ge=1)
-    """Steps an epoch has at least: batches are made smaller where the train split is small (the demonstration corpus has 14 train dialogues, MELD
-    1038)."""
+    """Steps an epoch has at least: batches are made smaller where the train split is small (the demonstration corpus
+    has 14 train dialogues, MELD 1038).
+    """
     gradient_clip: float | None = Field(default=None, gt=0)
     """Longest norm of the gradient; null: unlimited."""
     feature_limit_std: float = Field(default=10.0, gt=0)
     """Standard deviations at which features are cut."""
     feature_dropout: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=dict)
-    """Modality → share of the values of its vectors that are set to 0 in training, the others scaled up; for long, noisy vectors and few dialogues.
-    Modalities that the recipe lacks are ignored, so that the same recipe serves without them."""
+    """Modality → share of the values of its vectors that are set to 0 in training, the others scaled up; for long,
+    noisy vectors and few dialogues. Modalities that the recipe lacks are ignored, so that the same recipe serves
+    without them.
+    """
     seeds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
     """One training each; a seed decides initial weights, dropout and the order of dialogues. Five, as DCLF averages."""
     selection: Literal["dev_weighted_f1", "last"] = "dev_weighted_f1"
-    """Whose weights are kept: those of the epoch with the best weighted F1 on dev (the earliest of equal ones), or the last."""
+    """Whose weights are kept: those of the epoch with the best weighted F1 on dev (the earliest of equal ones), or the
+    last.
+    """
     precision: PrecisionName = "float32"
     """Of the model's forward and backward pass; see :class:`merc.training.loop.precision.Precision`."""
     neighbours: Neighbours | None = None
@@ -198,7 +226,13 @@ class Recipe(Settings):
         if self.curriculum is None:
             return self
         if self.curriculum.buckets > self.epochs:
-            raise ValueError(f"curriculum.buckets is {self.curriculum.buckets}, and after {self.epochs} epochs the hardest dialogues would not have come")
+            raise ValueError(
+                f"curriculum.buckets is {self.curriculum.buckets}, and after {self.epochs} epochs the hardest dialogues"
+                " would not have come"
+            )
         if self.neighbours is not None and self.neighbours.per_dialogue:
-            raise ValueError("a curriculum decides which dialogues come, and so does neighbours.per_dialogue: one of them must go, or per_dialogue be 0")
+            raise ValueError(
+                "a curriculum decides which dialogues come, and so does neighbours.per_dialogue: one of them must go,"
+                " or per_dialogue be 0"
+            )
         return self

@@ -1,4 +1,6 @@
-"""From a recipe's name to all that is trained: its model, losses, framework, phases and pre-training, looked up and checked."""
+"""From a recipe's name to all that is trained: its model, losses, framework, phases and pre-training, looked up and
+checked.
+"""
 
 import re
 from collections.abc import Collection, Mapping
@@ -75,7 +77,9 @@ class ResolvedPretraining:
     resolved: "ResolvedRecipe"
 
     def decides(self) -> dict[str, Any]:
-        """Its settings as :meth:`ResolvedRecipe.settings`, without its seeds, since those of the training after it count."""
+        """Its settings as :meth:`ResolvedRecipe.settings`, without its seeds, since those of the training after it
+        count.
+        """
         found = self.resolved.settings()
         del found["recipes"][self.resolved.name]["seeds"]
         return found
@@ -114,16 +118,23 @@ class ResolvedRecipe:
 
     @property
     def epoch_columns(self) -> list[str]:
-        """What an epoch leaves: ``loss_<name>``, a term without its weight; ``train_loss``, the weighted sum; ``<name>_<what>``, what a loss observes."""
+        """What an epoch leaves: ``loss_<name>``, a term without its weight; ``train_loss``, the weighted sum;
+        ``<name>_<what>``, what a loss observes.
+        """
         terms = [term for phase in self.phases for term in phase.losses]
         when = ["seed", *self.phases[0].columns, "epoch"]
         seen = [f"{term.name}_{what}" for term in terms for what in term.kind.observes]
-        return list(dict.fromkeys([*when, "learning_rate", "train_loss", *(f"loss_{term.name}" for term in terms), *seen]))
+        return list(
+            dict.fromkeys([*when, "learning_rate", "train_loss", *(f"loss_{term.name}" for term in terms), *seen])
+        )
 
     def versions(self) -> dict[str, int]:
         """Of its parts, by their names, as far as they are not the first."""
         terms = [term for phase in self.phases for term in phase.losses]
-        parts: dict[str, type[MERCModel] | type[MERCLoss]] = {self.recipe.model: self.model, **{term.name: term.kind for term in (*self.losses, *terms)}}
+        parts: dict[str, type[MERCModel] | type[MERCLoss]] = {
+            self.recipe.model: self.model,
+            **{term.name: term.kind for term in (*self.losses, *terms)},
+        }
         if self.framework is not None:
             parts[self.framework.name] = self.framework.kind
         return {name: part.VERSION for name, part in parts.items() if part.VERSION > 1}
@@ -135,7 +146,10 @@ class ResolvedRecipe:
 
     def configs(self) -> dict[str, Settings]:
         """Every block of settings by its dotted key; phases and pre-training have their own."""
-        found: dict[str, Settings] = {f"recipes.{self.name}": self.recipe, f"models.{self.recipe.model}": self.model_config}
+        found: dict[str, Settings] = {
+            f"recipes.{self.name}": self.recipe,
+            f"models.{self.recipe.model}": self.model_config,
+        }
         if self.framework is not None:
             found[f"frameworks.{self.framework.name}"] = self.framework.config
         found |= {f"losses.{term.name}": term.config for term in self.losses}
@@ -146,7 +160,9 @@ class ResolvedRecipe:
     def settings(self) -> dict[str, Any]:
         """All that decides the result, JSON-able, under the keys it has in params.yaml."""
         without = {"about", "model_settings", "framework_settings"}
-        if f"recipes.{self.name}.causal" not in self.origins:  # as in all recipes before there was such a key, whose runs stay valid
+        if (
+            f"recipes.{self.name}.causal" not in self.origins
+        ):  # as in all recipes before there was such a key, whose runs stay valid
             without.add("causal")
         settings = {
             "recipes": {self.name: self.recipe.model_dump(mode="json", exclude=without)},
@@ -174,14 +190,16 @@ def resolve(params: Params, name: str) -> ResolvedRecipe:
         name: such as ``mmgcn``, ``mmgcn+dclf`` or ``mmgcn+dclf@text``.
 
     Raises:
-        BadSettings: if a recipe, addition, model, framework, loss or key is unknown (the nearest valid one is named), a value impossible,
-            the two trainings of a pre-trained model do not fit together, or a branch of a model that is trained in phases is trained by none.
+        BadSettings: if a recipe, addition, model, framework, loss or key is unknown (the nearest valid one is named), a
+            value impossible, the two trainings of a pre-trained model do not fit together, or a branch of a model that
+            is trained in phases is trained by none.
     """
     return _Resolution(params, name).resolved()
 
 
 def training_entry(params: Params, resolved: ResolvedRecipe, dataset: str) -> dict[str, str]:
-    """The keys of an entry of ``train`` in params.yaml: of what DVC runs, and what it must be given of a recipe since it follows from it.
+    """The keys of an entry of ``train`` in params.yaml: of what DVC runs, and what it must be given of a recipe since
+    it follows from it.
 
     Args:
         params: what the recipe was looked up in.
@@ -194,7 +212,10 @@ def training_entry(params: Params, resolved: ResolvedRecipe, dataset: str) -> di
     shipped = RECIPES.shipped()
     base = next((one for one in RECIPES.lineage(params, RecipeName.parse(resolved.name).base) if one in shipped), None)
     if base is None:
-        raise BadSettings(f"train: {resolved.name} comes from no file that ships, which DVC could watch; give it a base, or put it into a file")
+        raise BadSettings(
+            f"train: {resolved.name} comes from no file that ships, which DVC could watch; give it a base, or put it"
+            " into a file"
+        )
     reads = dataset if resolved.pretraining is None else resolved.pretraining.settings.dataset
     return {"dataset": dataset, "recipe": resolved.name, "base": base, "also_reads": reads}
 
@@ -225,19 +246,31 @@ class _Resolution:
         return replace(found, phases=self._phases(found))
 
     def _model_config(self, model: type[MERCModel]) -> Settings:
-        """The model's settings; those that make it causal lie below the recipe's own, or over them where the recipe requires it."""
+        """The model's settings; those that make it causal lie below the recipe's own, or over them where the recipe
+        requires it.
+        """
         wanted, part, causal = self.recipe.causal, "model_settings", Laid()
         if wanted != "as_set":
             settings = model.causal_settings()
             if settings is None and wanted == "required":
-                raise BadSettings(f"{self.where}.causal: {self.recipe.model} sees the whole dialogue, and has no setting by which it would not")
+                raise BadSettings(
+                    f"{self.where}.causal: {self.recipe.model} sees the whole dialogue, and has no setting by which it"
+                    " would not"
+                )
             causal.lay(part, settings or {}, self.laid.origins["causal"])
         below, above = (causal, Laid()) if wanted == "where_possible" else (Laid(), causal)
         found: Settings = self._config(f"models.{self.recipe.model}", model.Config, part, below=below, above=above)
         return found
 
     def _config(
-        self, key: str, config: type[Settings], part: str, without: Collection[str] = (), *, below: Laid | None = None, above: Laid | None = None
+        self,
+        key: str,
+        config: type[Settings],
+        part: str,
+        without: Collection[str] = (),
+        *,
+        below: Laid | None = None,
+        above: Laid | None = None,
     ) -> Any:
         """The settings at ``key`` in params.yaml with those that stand in the recipe, below ``part``, over them.
 
@@ -256,7 +289,11 @@ class _Resolution:
         losses = []
         for name, term in terms.items():
             kind = plugins.load(LOSSES, name, MERCLoss)  # type: ignore[type-abstract]
-            losses.append(ResolvedLoss(name, term.weight, kind, self._config(f"losses.{name}", kind.Config, f"{part}.{name}", {"weight"})))
+            losses.append(
+                ResolvedLoss(
+                    name, term.weight, kind, self._config(f"losses.{name}", kind.Config, f"{part}.{name}", {"weight"})
+                )
+            )
         return tuple(losses)
 
     def _phases(self, found: ResolvedRecipe) -> tuple[ResolvedPhase, ...]:
@@ -270,7 +307,9 @@ class _Resolution:
             trains = tuple(branch for branch in branches if branch in phase.trains)
             if not trains:
                 continue
-            own = recipe.model_copy(update={"optimizer": phase.optimizer or recipe.optimizer, "epochs": phase.epochs or recipe.epochs})
+            own = recipe.model_copy(
+                update={"optimizer": phase.optimizer or recipe.optimizer, "epochs": phase.epochs or recipe.epochs}
+            )
             losses = found.losses if phase.losses is None else self._losses(phase.losses, f"phases.{name}.losses")
             phases.append(ResolvedPhase(len(phases), name, trains, trains, before, own, losses))
             before = tuple(branch for branch in branches if branch in (*before, *trains))
@@ -279,7 +318,8 @@ class _Resolution:
             raise BadSettings(f"{where}: no phase trains {', '.join(missing)}; each of {', '.join(branches)} needs one")
         if FUSION not in phases[-1].trains:
             raise BadSettings(
-                f"{where}: the last phase, {phases[-1].name}, trains {', '.join(phases[-1].trains)}; it has to train the {FUSION}, whose scores are the model's"
+                f"{where}: the last phase, {phases[-1].name}, trains {', '.join(phases[-1].trains)}; it has to train"
+                f" the {FUSION}, whose scores are the model's"
             )
         return tuple(phases)
 
@@ -298,20 +338,30 @@ class _Resolution:
         held_out = [split for split in settings.splits if split != "train"]
         if held_out and "official" not in re.split(r"[+@_-]", self.name):
             raise BadSettings(
-                f"{where}.splits: {', '.join(held_out)} is held out; only a recipe that is called official, such as {self.name}_official, may train on it"
+                f"{where}.splits: {', '.join(held_out)} is held out; only a recipe that is called official, such as"
+                f" {self.name}_official, may train on it"
             )
-        first_name = settings.recipe if "@" in settings.recipe else f"{settings.recipe}@{'-'.join(self.recipe.modalities)}"
+        first_name = (
+            settings.recipe if "@" in settings.recipe else f"{settings.recipe}@{'-'.join(self.recipe.modalities)}"
+        )
         if compose(self.params, first_name).at("pretraining") is not None:
-            raise BadSettings(f"{where}.recipe: {settings.recipe} has a pre-training itself; there are two trainings, not three")
+            raise BadSettings(
+                f"{where}.recipe: {settings.recipe} has a pre-training itself; there are two trainings, not three"
+            )
         first = resolve(self.params, first_name)
         if first.recipe.phases is not None:
             raise BadSettings(
-                f"{where}.recipe: {settings.recipe} is trained in phases, each of which selects an epoch on dev; a pre-training looks at train alone"
+                f"{where}.recipe: {settings.recipe} is trained in phases, each of which selects an epoch on dev; a"
+                " pre-training looks at train alone"
             )
         if first.recipe.model != self.recipe.model:
             raise BadSettings(
-                f"{where}.recipe: {settings.recipe} trains {first.recipe.model}, and this recipe {self.recipe.model}; weights go over within one model"
+                f"{where}.recipe: {settings.recipe} trains {first.recipe.model}, and this recipe {self.recipe.model};"
+                " weights go over within one model"
             )
         if first.recipe.selection != "last":
-            raise BadSettings(f"{where}.recipe: {settings.recipe} selects an epoch, and a pre-training looks at no held-out dialogue: it needs selection: last")
+            raise BadSettings(
+                f"{where}.recipe: {settings.recipe} selects an epoch, and a pre-training looks at no held-out dialogue:"
+                " it needs selection: last"
+            )
         return ResolvedPretraining(settings, first)

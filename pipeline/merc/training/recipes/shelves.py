@@ -1,4 +1,6 @@
-"""Where recipes, additions and named grids lie; apart from what reads them, so that their names can be listed without loading torch."""
+"""Where recipes, additions and named grids lie; apart from what reads them, so that their names can be listed without
+loading torch.
+"""
 
 from merc.params import Shelf
 

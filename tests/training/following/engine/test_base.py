@@ -38,7 +38,9 @@ def test_every_epoch_of_every_seed_is_told_as_it_stands_in_the_history(make_shar
         assert [call[:2] for call in told] == [["sync", int(row["epoch"])] for row in rows]
         assert end == ["end"]
         for (_, _, values), row in zip(told, rows, strict=True):
-            assert values == {name: pytest.approx(float(value)) for name, value in row.items() if name not in ("seed", "epoch")}
+            assert values == {
+                name: pytest.approx(float(value)) for name, value in row.items() if name not in ("seed", "epoch")
+            }
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -52,19 +54,30 @@ def test_the_run_has_the_same_bytes_and_the_same_fingerprint_without_it(make_sha
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
-def test_seeds_in_processes_of_their_own_are_followed_each_in_its_own_folder(make_shards, params, tmp_path, calls, monkeypatch):
+def test_seeds_in_processes_of_their_own_are_followed_each_in_its_own_folder(
+    make_shards, params, tmp_path, calls, monkeypatch
+):
     monkeypatch.setattr(seeds, "_WORTH_PROCESSES", 0)
-    train(resolve(params, "text"), make_shards(), RunOptions(device="cpu", workers=2, follow=("dvclive",)), runs=tmp_path / "runs")
+    train(
+        resolve(params, "text"),
+        make_shards(),
+        RunOptions(device="cpu", workers=2, follow=("dvclive",)),
+        runs=tmp_path / "runs",
+    )
     for seed in (0, 1):
         told = calls(tmp_path / "runs" / ".follow" / "tiny" / "text" / f"seed-{seed}")
         assert [told[0][-1], told[-1]] == [f"text on tiny, seed {seed}", ["end"]]
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_a_training_that_diverges_ends_its_follower_and_one_that_begins_anew_begins_anew(make_shards, params, tmp_path, calls, monkeypatch):
+def test_a_training_that_diverges_ends_its_follower_and_one_that_begins_anew_begins_anew(
+    make_shards, params, tmp_path, calls, monkeypatch
+):
     layout, folder = make_shards(), tmp_path / "runs" / ".follow" / "tiny" / "text" / "seed-0"
     with monkeypatch.context() as patch:
-        patch.setattr("merc.training.loop.trainer.check_weights", lambda model, when: (_ for _ in ()).throw(LossNotFinite(when)))
+        patch.setattr(
+            "merc.training.loop.trainer.check_weights", lambda model, when: (_ for _ in ()).throw(LossNotFinite(when))
+        )
         with pytest.raises(LossNotFinite):
             train(resolve(params, "text"), layout, FOLLOWED, runs=tmp_path / "runs")
     first = calls(folder)
@@ -76,9 +89,14 @@ def test_a_training_that_diverges_ends_its_follower_and_one_that_begins_anew_beg
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_the_epochs_of_phases_count_on_and_those_that_were_kept_are_told_again(make_shards, tree, tmp_path, calls, monkeypatch):
+def test_the_epochs_of_phases_count_on_and_those_that_were_kept_are_told_again(
+    make_shards, tree, tmp_path, calls, monkeypatch
+):
     tree["models"]["merc_kdc"] = {"hidden_units": 8, "heads": 2, "feedforward_units": 8, "dropout": 0.1}
-    named = {"first": {"trains": ["text", "audio", "visual"], "losses": {"cross_entropy": {}}, "epochs": 2}, "last": {"trains": ["fusion"], "epochs": 3}}
+    named = {
+        "first": {"trains": ["text", "audio", "visual"], "losses": {"cross_entropy": {}}, "epochs": 2},
+        "last": {"trains": ["fusion"], "epochs": 3},
+    }
     tree["recipes"]["all"] |= {"model": "merc_kdc", "phases": named, "seeds": [0]}
     folder = tmp_path / "runs" / ".follow" / "tiny" / "all" / "seed-0"
     layout, resolved = make_shards(), resolve(Params(tree), "all")
@@ -106,13 +124,24 @@ def test_a_follower_that_is_none_is_named_with_those_there_are():
         check(("dvcliv",))
 
 
-def test_a_follower_that_is_not_installed_is_one_sentence_with_the_command_and_nothing_is_trained(make_shards, tree, tmp_path, monkeypatch):
+def test_a_follower_that_is_not_installed_is_one_sentence_with_the_command_and_nothing_is_trained(
+    make_shards, tree, tmp_path, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    where = [f"--params={tmp_path / 'params.yaml'}", f"--out={make_shards().out}", f"--runs={tmp_path / 'runs'}", "--device=cpu", "--dataset=tiny"]
+    where = [
+        f"--params={tmp_path / 'params.yaml'}",
+        f"--out={make_shards().out}",
+        f"--runs={tmp_path / 'runs'}",
+        "--device=cpu",
+        "--dataset=tiny",
+    ]
     found = CliRunner().invoke(main, [*where, "--recipe=text", "--follow=tensorboard"])
     assert found.exit_code == 2
-    assert '--follow tensorboard needs tensorboard, which is not installed: pip install "merc-pipeline[tensorboard]"' in found.stderr
+    assert (
+        '--follow tensorboard needs tensorboard, which is not installed: pip install "merc-pipeline[tensorboard]"'
+        in found.stderr
+    )
     assert not (tmp_path / "runs").exists()
 
 
@@ -120,7 +149,13 @@ def test_a_follower_that_is_not_installed_is_one_sentence_with_the_command_and_n
 def test_the_settings_name_followers_too_and_the_command_line_wins(make_shards, tree, tmp_path):
     tree["run"] |= {"follow": ["dvclive"]}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    where = [f"--params={tmp_path / 'params.yaml'}", f"--out={make_shards().out}", "--device=cpu", "--dataset=tiny", "--recipe=text"]
+    where = [
+        f"--params={tmp_path / 'params.yaml'}",
+        f"--out={make_shards().out}",
+        "--device=cpu",
+        "--dataset=tiny",
+        "--recipe=text",
+    ]
     assert CliRunner().invoke(main, [*where, f"--runs={tmp_path / 'set'}"]).exit_code == 0
     assert CliRunner().invoke(main, [*where, f"--runs={tmp_path / 'not'}", "--follow="]).exit_code == 0
     assert Path(tmp_path / "set" / ".follow").is_dir()

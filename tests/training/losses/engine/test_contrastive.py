@@ -16,7 +16,9 @@ COUNTS = torch.tensor([5, 1, 3])
 
 
 def supcon(**settings):
-    return lambda z, labels, mask=None, **options: SupConLoss(temperature=0.5, **settings, **options)(z, labels=labels, mask=mask)
+    return lambda z, labels, mask=None, **options: SupConLoss(temperature=0.5, **settings, **options)(
+        z, labels=labels, mask=mask
+    )
 
 
 def fcl(z, labels, mask=None, **options):
@@ -28,7 +30,9 @@ def spcl(z, labels, mask=None, **options):
 
 
 def elcl(z, labels, mask=None, **options):
-    return LabelGuidedLoss(temperature=0.5, supcon_weight=0.7, **options)(z, labels=labels, mask=mask, anchors=ANCHORS.to(z.dtype))
+    return LabelGuidedLoss(temperature=0.5, supcon_weight=0.7, **options)(
+        z, labels=labels, mask=mask, anchors=ANCHORS.to(z.dtype)
+    )
 
 
 # Called with (z, labels, mask, reduction).
@@ -48,7 +52,9 @@ seeds = given(seed=st.integers(0, 10**6))
 
 def drawn(seed, rows=9, width=4):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, width, generator=generator, dtype=torch.float64), torch.randint(-1, 3, (rows,), generator=generator)
+    return torch.randn(rows, width, generator=generator, dtype=torch.float64), torch.randint(
+        -1, 3, (rows,), generator=generator
+    )
 
 
 @every_loss
@@ -58,7 +64,9 @@ def test_the_order_of_rows_changes_nothing(loss, seed):
     z, labels = drawn(seed)
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(loss(z[order], labels[order]), loss(z, labels))
-    torch.testing.assert_close(loss(z[order], labels[order], reduction="none"), loss(z, labels, reduction="none")[order])
+    torch.testing.assert_close(
+        loss(z[order], labels[order], reduction="none"), loss(z, labels, reduction="none")[order]
+    )
 
 
 @pytest.mark.parametrize("loss", WITHOUT_ANCHORS.values(), ids=list(WITHOUT_ANCHORS))
@@ -178,7 +186,13 @@ def test_shapes_that_do_not_fit_are_refused(loss):
 
 def test_the_watch_notices_what_waits(no_waiting):
     mask = torch.tensor([True, False])
-    for waits in (lambda: mask.nonzero(), lambda: mask[mask], lambda: mask.any().item(), lambda: bool(mask.any()), lambda: float(mask.sum())):
+    for waits in (
+        lambda: mask.nonzero(),
+        lambda: mask[mask],
+        lambda: mask.any().item(),
+        lambda: bool(mask.any()),
+        lambda: float(mask.sum()),
+    ):
         with pytest.raises(AssertionError, match="makes the host wait"), no_waiting():
             waits()
 

@@ -33,7 +33,9 @@ def slow(logits, pos, cand, form, gamma=2.0):
         elif form == "in_mean":
             value = everything - math.log(sum(math.exp(one) for one in positives) / len(positives))
         else:
-            value = sum((1 - math.exp(one - everything)) ** gamma * (everything - one) for one in positives) / len(positives)
+            value = sum((1 - math.exp(one - everything)) ** gamma * (everything - one) for one in positives) / len(
+                positives
+            )
         values.append(value)
     return values
 
@@ -63,15 +65,21 @@ def test_the_tabulated_numbers(form, candidates, dtype, atol):
     logits = pair_logits(Z.to(dtype), Z.to(dtype), temperature=0.5)
     cand = OTHERS if candidates == "all" else LABELS[:, None] != LABELS
     expected = torch.tensor([*TABLE[form, candidates], 0.0], dtype=dtype)
-    torch.testing.assert_close(masked_contrastive(logits, SAME, cand, form, reduction="none"), expected, atol=atol, rtol=0)
-    torch.testing.assert_close(masked_contrastive(logits, SAME, cand, form, reduction="sum"), expected.sum(), atol=atol * 5, rtol=0)
+    torch.testing.assert_close(
+        masked_contrastive(logits, SAME, cand, form, reduction="none"), expected, atol=atol, rtol=0
+    )
+    torch.testing.assert_close(
+        masked_contrastive(logits, SAME, cand, form, reduction="sum"), expected.sum(), atol=atol * 5, rtol=0
+    )
     torch.testing.assert_close(masked_contrastive(logits, SAME, cand, form), expected.sum() / 5, atol=atol, rtol=0)
 
 
 def test_the_first_number_by_hand():
     logits = pair_logits(Z, Z, temperature=0.5)
     by_hand = math.log(math.exp(1.2) + 1 + math.exp(-1.6) + math.exp(-2) + 1) - 1.2
-    assert masked_contrastive(logits, SAME, OTHERS, "out", reduction="none")[0].item() == pytest.approx(by_hand, abs=1e-12)
+    assert masked_contrastive(logits, SAME, OTHERS, "out", reduction="none")[0].item() == pytest.approx(
+        by_hand, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -84,14 +92,18 @@ def test_it_is_the_definition_written_with_loops(form, seed, gamma):
     assert values.tolist() == pytest.approx([value or 0.0 for value in expected], abs=1e-9)
     known = [value for value in expected if value is not None]
     assert valid_anchors(pos, cand).tolist() == [value is not None for value in expected]
-    assert masked_contrastive(logits, pos, cand, form, gamma=gamma).item() == pytest.approx(sum(known) / max(len(known), 1), abs=1e-9)
+    assert masked_contrastive(logits, pos, cand, form, gamma=gamma).item() == pytest.approx(
+        sum(known) / max(len(known), 1), abs=1e-9
+    )
 
 
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None)
 def test_the_forms_are_ordered_and_focal_without_focus_is_out(seed):
     logits, pos, cand = problem(seed)
-    out, in_mean, in_sum = (masked_contrastive(logits, pos, cand, form, reduction="none") for form in ("out", "in_mean", "in_sum"))
+    out, in_mean, in_sum = (
+        masked_contrastive(logits, pos, cand, form, reduction="none") for form in ("out", "in_mean", "in_sum")
+    )
     assert (out - in_mean).min() > -1e-9
     assert (in_mean - in_sum).min() > -1e-9
     assert in_sum.min() > -1e-9
@@ -168,7 +180,9 @@ def test_a_certain_positive_has_a_finite_focal_gradient(gamma):
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_agree_with_finite_differences(form):
     logits, pos, cand = problem(11)
-    assert torch.autograd.gradcheck(lambda x: masked_contrastive(x, pos, cand, form, gamma=1.5), logits.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda x: masked_contrastive(x, pos, cand, form, gamma=1.5), logits.requires_grad_()
+    )
 
 
 def test_what_is_not_finite_in_an_anchor_that_counts_is_not_hidden():
@@ -201,7 +215,9 @@ def test_the_similarities_are_the_ones_they_are_named_after():
     a, b = torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0], [0.0, 0.0]])
     assert pair_logits(a, b, temperature=0.5, similarity="dot").tolist() == [[16.0, 0.0]]
     torch.testing.assert_close(pair_logits(a, b, temperature=0.5), torch.tensor([[1.6, 0.0]]))
-    torch.testing.assert_close(pair_logits(a, b, temperature=0.5, similarity="shifted_cosine"), torch.tensor([[1.8, 1.0]]))
+    torch.testing.assert_close(
+        pair_logits(a, b, temperature=0.5, similarity="shifted_cosine"), torch.tensor([[1.8, 1.0]])
+    )
 
 
 def test_what_is_misspelt_or_misshapen_is_refused():

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from merc.training.models.engine.common import Dropout, Projection, backwards, not_in_halves_on_cpu, padded, present_shares, real_rows
+from merc.training.models.engine.common import (
+    Dropout,
+    Projection,
+    backwards,
+    not_in_halves_on_cpu,
+    padded,
+    present_shares,
+    real_rows,
+)
 
 
 def test_backwards_turns_each_dialogue_and_leaves_its_padding():
@@ -25,7 +33,11 @@ def test_real_rows_go_back_to_where_they_were(make_batch):
 
 def test_modalities_that_are_present_have_equal_shares_and_all_have_where_none_is(make_batch):
     batch = make_batch([4])
-    masks = {"text": [True, True, False, False], "audio": [True, False, False, False], "visual": [True, True, True, False]}
+    masks = {
+        "text": [True, True, False, False],
+        "audio": [True, False, False, False],
+        "visual": [True, True, True, False],
+    }
     batch.modality_mask.update({name: torch.tensor([mask]) for name, mask in masks.items()})
     expected = [[1 / 3, 1 / 3, 1 / 3], [1 / 2, 0, 1 / 2], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]]
     torch.testing.assert_close(present_shares(batch, ["text", "audio", "visual"])[0], torch.tensor(expected))
@@ -45,7 +57,9 @@ def test_dropout_keeps_the_share_that_it_should_and_the_mean(dtype):
     torch.manual_seed(0)
     values = Dropout(0.3)(torch.ones(200_000, dtype=dtype))
     assert values.dtype == dtype
-    assert (values == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)  # four standard errors of the mean are 0.004
+    assert (values == 0).float().mean().item() == pytest.approx(
+        0.3, abs=0.005
+    )  # four standard errors of the mean are 0.004
     assert values[values > 0].unique().tolist() == torch.tensor([1 / 0.7], dtype=dtype).tolist()
 
 

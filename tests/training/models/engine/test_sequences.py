@@ -13,7 +13,10 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
 def test_a_recurrence_sees_each_sequence_alone(kind, owners):
     torch.manual_seed(0)
-    recurrence, rows_NMD = kind(4, 3, num_layers=2, bidirectional=True).double(), torch.randn(len(owners), 2, 4, dtype=torch.float64)
+    recurrence, rows_NMD = (
+        kind(4, 3, num_layers=2, bidirectional=True).double(),
+        torch.randn(len(owners), 2, 4, dtype=torch.float64),
+    )
     found_NMH = Sequences.of(torch.tensor(owners), CPU).run(recurrence, rows_NMD)
     for owner in set(owners):
         own = [row for row, one in enumerate(owners) if one == owner]

@@ -2,7 +2,8 @@
 
 runs/.follow/<dataset>/<recipe>/seed-<n>/<follower>/    what a follower writes, begun anew whenever the seed is
 
-A new one is one file in ``following``, named as the distribution that it needs and as the extra that installs it, and its test.
+A new one is one file in ``following``, named as the distribution that it needs and as the extra that installs it, and
+its test.
 """
 
 import math
@@ -61,7 +62,9 @@ class Follower(ABC):
 
 
 def check(names: Sequence[str]) -> None:
-    """Raises ``BadSettings`` if one of the followers is unknown, ``MissingExtra`` if it is not installed; imports none of them."""
+    """Raises ``BadSettings`` if one of the followers is unknown, ``MissingExtra`` if it is not installed; imports none
+    of them.
+    """
     there = plugins.names(FOLLOWERS)
     for name in names:
         if name not in there:
@@ -107,4 +110,8 @@ def _values(row: Mapping[str, Any]) -> dict[str, float]:
     {'teacher/train_loss': 0.5}
     """
     phase = f"{row['phase']}/" if "phase" in row else ""
-    return {f"{phase}{name}": float(value) for name, value in row.items() if name not in _WHEN and value is not None and math.isfinite(value)}
+    return {
+        f"{phase}{name}": float(value)
+        for name, value in row.items()
+        if name not in _WHEN and value is not None and math.isfinite(value)
+    }

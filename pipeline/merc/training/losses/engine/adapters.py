@@ -1,4 +1,6 @@
-"""What puts losses on tensors onto a model's output. Legend: N rows, D features, B dialogues, T utterances, X anything."""
+"""What puts losses on tensors onto a model's output. Legend: N rows, D features, B dialogues, T utterances, X
+anything.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -71,5 +73,8 @@ def common_space(dims: Mapping[str, int], units: int, loss: str) -> nn.ModuleDic
         BadSettings: if the widths differ and there is no projection.
     """
     if not units and len(set(dims.values())) > 1:
-        raise BadSettings(f"the modalities' representations differ in width, {dict(dims)}: give losses.{loss}.projection_units above 0")
+        raise BadSettings(
+            f"the modalities' representations differ in width, {dict(dims)}: give losses.{loss}.projection_units"
+            " above 0"
+        )
     return nn.ModuleDict({name: projection(dim, units) for name, dim in dims.items()})

@@ -57,7 +57,8 @@ class MERCLoss(nn.Module, ABC):
         self.classes = len(facts.class_counts)
 
     def begin_epoch(self, epoch: int, model: MERCModel, generator: torch.Generator) -> None:
-        """Called before each epoch's first batch; does nothing unless a loss keeps something, such as a bank of representations.
+        """Called before each epoch's first batch; does nothing unless a loss keeps something, such as a bank of
+        representations.
 
         Args:
             epoch: from 0.
@@ -66,7 +67,9 @@ class MERCLoss(nn.Module, ABC):
         """
 
     def observed(self) -> dict[str, float | None]:
-        """What stood out in the epoch beside the loss, by the names of :attr:`observes`; None where it could not be told. Called after its last batch."""
+        """What stood out in the epoch beside the loss, by the names of :attr:`observes`; None where it could not be
+        told. Called after its last batch.
+        """
         return {}
 
     @abstractmethod
@@ -76,5 +79,6 @@ class MERCLoss(nn.Module, ABC):
         Args:
             output: what the model gave for ``batch``.
             batch: the dialogues with their labels.
-            state: what the trainer knows: ``epoch`` (from 0) and ``generator``, a seeded ``torch.Generator`` on the CPU for terms that sample.
+            state: what the trainer knows: ``epoch`` (from 0) and ``generator``, a seeded ``torch.Generator`` on the CPU
+                for terms that sample.
         """

@@ -3,14 +3,23 @@
 import torch
 from torch import Tensor, nn
 
-from merc.training.losses.engine.kernel import Form, Reduction, Similarity, masked_contrastive, off_diagonal, pair_logits, valid_anchors
+from merc.training.losses.engine.kernel import (
+    Form,
+    Reduction,
+    Similarity,
+    masked_contrastive,
+    off_diagonal,
+    pair_logits,
+    valid_anchors,
+)
 
 
 class ContrastiveLoss(nn.Module):
-    """Rows of vectors in, a scalar out. A subclass has ``forward`` and ``pairs``, which says who is positive and who is a candidate.
+    """Rows of vectors in, a scalar out. A subclass has ``forward`` and ``pairs``, which says who is positive and who is
+    a candidate.
 
-    All of them are computed in float32 (float64 stays), also under autocast; give exactly 0, with zero gradients, where no anchor is valid; let what
-    is not finite through; and never wait for a GPU, unless ``debug`` is set.
+    All of them are computed in float32 (float64 stays), also under autocast; give exactly 0, with zero gradients, where
+    no anchor is valid; let what is not finite through; and never wait for a GPU, unless ``debug`` is set.
 
     Args:
         temperature: τ, by which similarities are divided.
@@ -28,7 +37,15 @@ class ContrastiveLoss(nn.Module):
 
     valid: Tensor
 
-    def __init__(self, *, temperature: float, form: Form, similarity: Similarity = "cosine", reduction: Reduction = "mean", debug: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        temperature: float,
+        form: Form,
+        similarity: Similarity = "cosine",
+        reduction: Reduction = "mean",
+        debug: bool = False,
+    ) -> None:
         super().__init__()
         if not temperature > 0:
             raise ValueError(f"the temperature must be above 0, not {temperature}")
@@ -39,7 +56,10 @@ class ContrastiveLoss(nn.Module):
         self.debug = debug
 
     def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, form={self.form}, similarity={self.similarity}, reduction={self.reduction}"
+        return (
+            f"temperature={self.temperature}, form={self.form}, similarity={self.similarity},"
+            f" reduction={self.reduction}"
+        )
 
     def rows(self, z: Tensor, mask: Tensor | None, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """:func:`counted_rows`; in debug mode raises ``ValueError`` if a row that counts is not finite."""
@@ -53,15 +73,25 @@ class ContrastiveLoss(nn.Module):
         return pair_logits(a_ND, b_MD, temperature=self.temperature, similarity=self.similarity)
 
     def reduce(
-        self, logits_NM: Tensor, pos_NM: Tensor, cand_NM: Tensor, *, weights_N: Tensor | None = None, gamma: float = 2.0, log_shares_M: Tensor | None = None
+        self,
+        logits_NM: Tensor,
+        pos_NM: Tensor,
+        cand_NM: Tensor,
+        *,
+        weights_N: Tensor | None = None,
+        gamma: float = 2.0,
+        log_shares_M: Tensor | None = None,
     ) -> Tensor:
         """The kernel with this loss's form and reduction; remembers which anchors were valid."""
         self.valid = valid_anchors(pos_NM, cand_NM)
-        return masked_contrastive(logits_NM, pos_NM, cand_NM, self.form, weights_N, self.reduction, gamma=gamma, log_shares_M=log_shares_M)
+        return masked_contrastive(
+            logits_NM, pos_NM, cand_NM, self.form, weights_N, self.reduction, gamma=gamma, log_shares_M=log_shares_M
+        )
 
 
 def counted_rows(z: Tensor, mask: Tensor | None, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Flattens a loss's arguments; rows that do not count become zero vectors, so that not even their NaNs reach a gradient.
+    """Flattens a loss's arguments; rows that do not count become zero vectors, so that not even their NaNs reach a
+    gradient.
 
     Args:
         z: [N, D], or [B, T, D].
@@ -69,7 +99,8 @@ def counted_rows(z: Tensor, mask: Tensor | None, labels: Tensor | None = None) -
         labels: long [N] or [B, T], -1 = unlabelled, or None.
 
     Returns:
-        [N, D]; long [N], zeros without labels; bool [N], which rows count: they are in the mask, and labelled if there are labels.
+        [N, D]; long [N], zeros without labels; bool [N], which rows count: they are in the mask, and labelled if there
+        are labels.
 
     Raises:
         ValueError: if shapes do not fit.
@@ -78,7 +109,9 @@ def counted_rows(z: Tensor, mask: Tensor | None, labels: Tensor | None = None) -
         raise ValueError(f"vectors must be [N, D] or [B, T, D], not {tuple(z.shape)}")
     for name, tensor in (("mask", mask), ("labels", labels)):
         if tensor is not None and tensor.shape != z.shape[:-1]:
-            raise ValueError(f"the {name} must be {tuple(z.shape[:-1])} for vectors of {tuple(z.shape)}, not {tuple(tensor.shape)}")
+            raise ValueError(
+                f"the {name} must be {tuple(z.shape[:-1])} for vectors of {tuple(z.shape)}, not {tuple(tensor.shape)}"
+            )
     counted_N = torch.ones(z.shape[:-1], dtype=torch.bool, device=z.device) if mask is None else mask.bool()
     if labels is None:
         labels = torch.zeros_like(counted_N, dtype=torch.long)
@@ -93,6 +126,8 @@ def same_label(labels_N: Tensor, counted_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def with_anchors(labels_N: Tensor, counted_N: Tensor, known_C: Tensor) -> tuple[Tensor, Tensor]:
-    """bool [N, C] twice: pairs of a row that counts and a class's anchor that there is; those of them in which the class is the row's."""
+    """bool [N, C] twice: pairs of a row that counts and a class's anchor that there is; those of them in which the
+    class is the row's.
+    """
     usable_NC = counted_N[:, None] & known_C
     return usable_NC, usable_NC & (labels_N[:, None] == torch.arange(len(known_C), device=labels_N.device))

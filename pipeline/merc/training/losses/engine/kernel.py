@@ -1,16 +1,17 @@
 """What the contrastive losses share: logits of pairs, and one masked kernel for all their forms.
 
-Legend: N anchors, M things an anchor is compared with, D features. For an anchor with logits s (already divided by the temperature),
-positives P and candidates A, the kernel computes
+Legend: N anchors, M things an anchor is compared with, D features. For an anchor with logits s (already divided by the
+temperature), positives P and candidates A, the kernel computes
 
     ``out``      LSE_A s - mean_P s                    Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2
     ``in_sum``   LSE_A s - LSE_P s                     the same without the constant ln |P|: never negative, and 0 if all candidates are positives
     ``in_mean``  LSE_A s - LSE_P s + ln |P|            eq. 3 there
     ``focal``    mean_P (1 - p)^γ · (-ln p), ln p = s - LSE_A s
 
-Nothing here waits for a GPU: there is no indexing with bool tensors, and no value is read on the CPU. An anchor without positives or
-candidates is given harmless numbers before the arithmetic and exactly zero after it, so that its gradient is zero and not NaN.
-"""
+Nothing here waits for a GPU: there is no indexing with bool tensors, and no value is read on the CPU. An anchor without
+positives or candidates is given harmless numbers before the arithmetic and exactly zero after it, so that its gradient
+is zero and not NaN.
+"""  # noqa: E501
 
 from typing import Literal
 
@@ -42,8 +43,8 @@ def masked_contrastive(
     Args:
         logits_NM: [N, M], similarities divided by the temperature. Computed in float32, or float64 if they are.
         pos_NM: bool [N, M], the anchor's positives P.
-        cand_NM: bool [N, M], what the logarithm's sum goes over, A. The anchor itself is usually in neither. If A holds the positives
-            the loss is never negative; if it holds the negatives alone, it may be.
+        cand_NM: bool [N, M], what the logarithm's sum goes over, A. The anchor itself is usually in neither. If A holds
+            the positives the loss is never negative; if it holds the negatives alone, it may be.
         form: see the head of the module. ``focal`` needs positives that are candidates.
         weights_N: [N], a factor for each anchor; the mean stays one over the number of anchors.
         reduction: ``mean`` over valid anchors, ``sum``, or ``none``.
@@ -51,8 +52,8 @@ def masked_contrastive(
         log_shares_M: [M], logarithm of a factor with which each candidate enters the sum over A.
 
     Returns:
-        A scalar, or [N] for ``none``, where anchors that :func:`valid_anchors` excludes are exactly 0. Without any valid anchor the loss is
-        exactly 0, and backward gives zeros.
+        A scalar, or [N] for ``none``, where anchors that :func:`valid_anchors` excludes are exactly 0. Without any
+        valid anchor the loss is exactly 0, and backward gives zeros.
 
     Raises:
         ValueError: if a shape, the form or the reduction is not one of these.
@@ -64,7 +65,10 @@ def masked_contrastive(
         tensor(0.6931)
     """
     if logits_NM.ndim != 2 or pos_NM.shape != logits_NM.shape or cand_NM.shape != logits_NM.shape:
-        raise ValueError(f"logits, positives and candidates must be [N, M], not {tuple(logits_NM.shape)}, {tuple(pos_NM.shape)} and {tuple(cand_NM.shape)}")
+        raise ValueError(
+            f"logits, positives and candidates must be [N, M], not {tuple(logits_NM.shape)}, {tuple(pos_NM.shape)} and"
+            f" {tuple(cand_NM.shape)}"
+        )
     if pos_NM.dtype != torch.bool or cand_NM.dtype != torch.bool:
         raise ValueError(f"positives and candidates must be bool, not {pos_NM.dtype} and {cand_NM.dtype}")
     valid_N = valid_anchors(pos_NM, cand_NM)
@@ -109,7 +113,8 @@ def _values(s_NM: Tensor, pos_NM: Tensor, all_N: Tensor, form: Form, gamma: floa
         return value_N if form == "in_sum" else value_N + n_pos_N.to(s_NM.dtype).log()
     if form == "focal":
         log_p_NM = (s_NM - all_N[:, None]).masked_fill(~pos_NM, 0.0)
-        # 1 - p is kept off zero, where the derivative of a root is infinite; clamp passes no gradient there, and ln p is 0.
+        # 1 - p is kept off zero, where the derivative of a root is infinite; clamp passes no gradient there, and ln p
+        # is 0.
         rest_NM = (-torch.expm1(log_p_NM)).clamp(min=torch.finfo(s_NM.dtype).tiny)
         return -(torch.pow(rest_NM, gamma) * log_p_NM).sum(dim=1) / n_pos_N
     raise ValueError(f"no form named {form!r}; valid: focal, in_mean, in_sum, out")
@@ -121,7 +126,9 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 
 def normalised(z: Tensor) -> Tensor:
-    """Rows of length 1, float32 or float64; a zero row stays zero and gets a zero gradient (``functional.normalize`` would give it one of 1e12)."""
+    """Rows of length 1, float32 or float64; a zero row stays zero and gets a zero gradient (``functional.normalize``
+    would give it one of 1e12).
+    """
     z = at_least_float32(z)
     norm: Tensor = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
     is_zero = norm < SMALLEST_NORM
@@ -129,7 +136,8 @@ def normalised(z: Tensor) -> Tensor:
 
 
 def pair_logits(a_ND: Tensor, b_MD: Tensor, *, temperature: float, similarity: Similarity = "cosine") -> Tensor:
-    """Similarity of every row of one tensor with every row of another, divided by the temperature: [N, M], float32 or float64 even under autocast.
+    """Similarity of every row of one tensor with every row of another, divided by the temperature: [N, M], float32 or
+    float64 even under autocast.
 
     Args:
         a_ND: [N, D].

@@ -1,4 +1,6 @@
-"""What a model must offer. A new model is one file in ``models/``, with its settings as a nested ``Config``, and its test."""
+"""What a model must offer. A new model is one file in ``models/``, with its settings as a nested ``Config``, and its
+test.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,7 +13,9 @@ from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 
 FUSION = "fusion"
-"""The branch of a model that makes ``logits``: every weight that belongs to no modality's branch. The other branches bear their modality's name."""
+"""The branch of a model that makes ``logits``: every weight that belongs to no modality's branch. The other branches
+bear their modality's name.
+"""
 
 
 @dataclass(kw_only=True)
@@ -21,15 +25,20 @@ class MERCOutput:
     Attributes:
         logits: [B, T, C]; values at padding mean nothing.
         hidden: [B, T, d], what the classifier sees.
-        bare: [B, T, d], the same before the dropout and the ReLU that it passed last, for losses that compare vectors: after a ReLU no cosine is negative,
-            and dropout moves each by chance. None: ``hidden`` is that itself, see :attr:`compared`.
+        bare: [B, T, d], the same before the dropout and the ReLU that it passed last, for losses that compare vectors:
+            after a ReLU no cosine is negative, and dropout moves each by chance. None: ``hidden`` is that itself, see
+            :attr:`compared`.
         unimodal: modality → [B, T, d_m], output of the modality's extractor.
-        unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads, or the one it has makes ``logits`` themselves.
-        context: [B, T, d_c], what an utterance is given of those before it, or None. Of itself no more enters than what it looks for: weights of an
-            attention, whose values are states of earlier utterances.
-        pooled: modality → [B, D], one vector per dialogue, of the utterances where the modality is present; zeros if there are none.
-        aligned: modality → [B, T, d_a], vectors of all modalities in one space, to be compared with each other; empty in most models.
-        extras: name → modality → [B, T, …], what else a model gives, as its docstring says, for the losses made for it; empty in most models.
+        unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads, or the one it has makes
+            ``logits`` themselves.
+        context: [B, T, d_c], what an utterance is given of those before it, or None. Of itself no more enters than what
+            it looks for: weights of an attention, whose values are states of earlier utterances.
+        pooled: modality → [B, D], one vector per dialogue, of the utterances where the modality is present; zeros if
+            there are none.
+        aligned: modality → [B, T, d_a], vectors of all modalities in one space, to be compared with each other; empty
+            in most models.
+        extras: name → modality → [B, T, …], what else a model gives, as its docstring says, for the losses made for it;
+            empty in most models.
     """
 
     logits: Tensor
@@ -50,16 +59,21 @@ class MERCOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class Gives:
-    """What a model gives, by width: known before the first batch, so that losses with weights of their own and wrapping models can be built.
+    """What a model gives, by width: known before the first batch, so that losses with weights of their own and wrapping
+    models can be built.
 
     Attributes:
-        hidden: d, width of :attr:`MERCOutput.hidden` [B, T, d]; read by every loss on that, by the bank of utterances and by frameworks.
-        unimodal: modality → d_m, width of :attr:`MERCOutput.unimodal` [B, T, d_m]; read by losses that compare modalities, and by frameworks. In a branch of
-            a model only the modalities that it may look at.
-        context: d_c, width of :attr:`MERCOutput.context` [B, T, d_c], None if the model gives none; read by the loss ``context_aware``.
-        aligned: d_a, width of each modality's :attr:`MERCOutput.aligned` [B, T, d_a], None if the model gives none; read by ``prototype`` and ``soft_hgr``.
+        hidden: d, width of :attr:`MERCOutput.hidden` [B, T, d]; read by every loss on that, by the bank of utterances
+            and by frameworks.
+        unimodal: modality → d_m, width of :attr:`MERCOutput.unimodal` [B, T, d_m]; read by losses that compare
+            modalities, and by frameworks. In a branch of a model only the modalities that it may look at.
+        context: d_c, width of :attr:`MERCOutput.context` [B, T, d_c], None if the model gives none; read by the loss
+            ``context_aware``.
+        aligned: d_a, width of each modality's :attr:`MERCOutput.aligned` [B, T, d_a], None if the model gives none;
+            read by ``prototype`` and ``soft_hgr``.
         extras: names of what stands in :attr:`MERCOutput.extras`; read by the loss ``disentanglement``.
-        hidden_dropout: rate of the dropout that ``hidden`` passed last, which frameworks give to what they put beside it.
+        hidden_dropout: rate of the dropout that ``hidden`` passed last, which frameworks give to what they put beside
+            it.
     """
 
     hidden: int
@@ -82,15 +96,23 @@ class MERCModel(nn.Module, ABC):
     """
 
     Config: ClassVar[type[Settings]]
-    """The settings, a class nested in the model. Every field has a default, so that ``Config()`` builds the model, and a docstring of its own."""
+    """The settings, a class nested in the model. Every field has a default, so that ``Config()`` builds the model, and
+    a docstring of its own.
+    """
     VERSION: ClassVar[int] = 1
-    """Raised when the same settings give other scores or weights: runs and checkpoints of an earlier one are not mistaken for this one's."""
+    """Raised when the same settings give other scores or weights: runs and checkpoints of an earlier one are not
+    mistaken for this one's.
+    """
     causal: bool
-    """True if the logits of an utterance depend on nothing that comes after it. Set by the class, or in its constructor where a setting decides."""
+    """True if the logits of an utterance depend on nothing that comes after it. Set by the class, or in its constructor
+    where a setting decides.
+    """
     gives: Gives
     """What the model gives, by width; set once, in the constructor."""
     wants_pooled: bool = True
-    """Whether anybody looks at :attr:`MERCOutput.pooled`; if not, a model that has to work for it may leave it empty. Set by :meth:`pool`."""
+    """Whether anybody looks at :attr:`MERCOutput.pooled`; if not, a model that has to work for it may leave it empty.
+    Set by :meth:`pool`.
+    """
 
     def __init__(self, config: Settings, dims: Mapping[str, int], classes: int) -> None:
         super().__init__()
@@ -103,12 +125,14 @@ class MERCModel(nn.Module, ABC):
 
     @classmethod
     def causal_settings(cls) -> Mapping[str, Any] | None:
-        """Settings, over any others, with which the model is causal: none are needed if it always is; None: it cannot be."""
+        """Settings, over any others, with which the model is causal: none are needed if it always is; None: it cannot
+        be.
+        """
         return {} if getattr(cls, "causal", False) else None
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
-        """The modules that make a modality's ``unimodal`` and ``unimodal_logits`` and serve nothing before these, for training in phases
-        (:mod:`merc.training.loop.phases`); none, as here, if the model cannot be trained so.
+        """The modules that make a modality's ``unimodal`` and ``unimodal_logits`` and serve nothing before these, for
+        training in phases (:mod:`merc.training.loop.phases`); none, as here, if the model cannot be trained so.
         """
         return ()
 
@@ -120,7 +144,9 @@ class MERCModel(nn.Module, ABC):
 
     @classmethod
     def longest_sequence(cls, config: Any) -> int | None:
-        """Entries that a model with these settings reads below each utterance, at most (:attr:`DialogueBatch.sequences`); None: it reads no sequences."""
+        """Entries that a model with these settings reads below each utterance, at most
+        (:attr:`DialogueBatch.sequences`); None: it reads no sequences.
+        """
         return None
 
     @abstractmethod

@@ -1,4 +1,6 @@
-"""What several models need; no model. Legend: B dialogues, T utterances, N real utterances of the batch, D features in, H features out, M modalities."""
+"""What several models need; no model. Legend: B dialogues, T utterances, N real utterances of the batch, D features in,
+H features out, M modalities.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -55,7 +57,9 @@ class LinearMaps(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """torch's dropout, in half the time on a CPU: there uniform numbers and a comparison are cheaper than Bernoulli numbers."""
+    """torch's dropout, in half the time on a CPU: there uniform numbers and a comparison are cheaper than Bernoulli
+    numbers.
+    """
 
     def forward(self, values: Tensor) -> Tensor:
         if not self.training or not self.p or values.device.type != "cpu":
@@ -69,8 +73,8 @@ class Dropout(nn.Dropout):
 
 
 def real_rows(values_BTX: Tensor, batch: DialogueBatch) -> Tensor:
-    """The real utterances of a padded tensor, in order: [N, ...]. MELD's dialogues fill two fifths of their batches, so that what is done to
-    each utterance by itself is done to these.
+    """The real utterances of a padded tensor, in order: [N, ...]. MELD's dialogues fill two fifths of their batches, so
+    that what is done to each utterance by itself is done to these.
     """
     return values_BTX.flatten(0, 1).index_select(0, batch.real_positions)
 
@@ -83,7 +87,9 @@ def padded(rows_MNH: Tensor, batch: DialogueBatch) -> Tensor:
 
 
 def present_shares(batch: DialogueBatch, modalities: Sequence[str]) -> Tensor:
-    """[B, T, M], sums to 1: equal shares for the modalities that are present; for all where none is, since the context still speaks."""
+    """[B, T, M], sums to 1: equal shares for the modalities that are present; for all where none is, since the context
+    still speaks.
+    """
     present_BTM = torch.stack([batch.modality_mask[name] for name in modalities], dim=-1)
     counted_BTM = (present_BTM | ~present_BTM.any(dim=-1, keepdim=True)).float()
     return counted_BTM / counted_BTM.sum(dim=-1, keepdim=True)
@@ -129,7 +135,9 @@ class RecurrentContext(nn.Module):
         causal: forward alone.
     """
 
-    def __init__(self, cell: type[nn.LSTM] | type[nn.GRU], units: int, layers: int, dropout: float, causal: bool = False) -> None:
+    def __init__(
+        self, cell: type[nn.LSTM] | type[nn.GRU], units: int, layers: int, dropout: float, causal: bool = False
+    ) -> None:
         super().__init__()
         width = units if causal else units // 2
         self.ahead = nn.ModuleList([cell(units, width, batch_first=True) for _ in range(layers)])
@@ -164,7 +172,9 @@ def check_heads(name: str, units: int, heads: int) -> None:
 
 
 def position_codes(steps: int, units: int, device: torch.device) -> Tensor:
-    """Sinusoidal codes of positions 0, 1, … for any number of steps, [T, H] (Vaswani et al., NeurIPS 2017, section 3.5)."""
+    """Sinusoidal codes of positions 0, 1, … for any number of steps, [T, H] (Vaswani et al., NeurIPS 2017, section
+    3.5).
+    """
     even = torch.arange(0, units, 2, device=device)
     angles_TE = torch.arange(steps, device=device)[:, None] * torch.exp(even * (-math.log(10_000.0) / units))
     return torch.stack([angles_TE.sin(), angles_TE.cos()], dim=-1).flatten(1)[:, :units]

@@ -1,18 +1,23 @@
-"""The recurrence of DDIN, DialogueRNN and MultiEMO over all dialogues, modalities and directions at once, with its gradient written out.
+"""The recurrence of DDIN, DialogueRNN and MultiEMO over all dialogues, modalities and directions at once, with its
+gradient written out.
 
-Legend: B dialogues, T steps, N utterances of all dialogues, R directions, M modalities, K = R · M networks, S state units (global and party), E emotion units.
+Legend: B dialogues, T steps, N utterances of all dialogues, R directions, M modalities, K = R · M networks, S state
+units (global and party), E emotion units.
 
-Utterances lie in rows as in a packed sequence: those of step 0 of all dialogues, longest dialogue first, then those of step 1, and so on; a step has
-only the dialogues that are still going on. Buffers of states have a row of zeros per dialogue ahead, the states before the first step. So
+Utterances lie in rows as in a packed sequence: those of step 0 of all dialogues, longest dialogue first, then those of
+step 1, and so on; a step has only the dialogues that are still going on. Buffers of states have a row of zeros per
+dialogue ahead, the states before the first step. So
 
     step:          -1        0        1      2          the state before a row is that of its dialogue in the step before, a slice;
     rows:       0 0 0 0 │ a b c d │ a b c │ a b │ a     the party state of its speaker is that of the row where the speaker spoke last, an index.
 
-There is no table of parties, so a dialogue may have any number of speakers, and only the current speaker's state changes.
+There is no table of parties, so a dialogue may have any number of speakers, and only the current speaker's state
+changes.
 
-Autograd alone would copy the growing history in every step, and work out and add up every weight's gradient step by step. Here the history is one buffer,
-and the gradients of the weights are one product each over all rows, from what the steps left behind.
-"""
+Autograd alone would copy the growing history in every step, and work out and add up every weight's gradient step by
+step. Here the history is one buffer, and the gradients of the weights are one product each over all rows, from what the
+steps left behind.
+"""  # noqa: E501
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +28,8 @@ from torch.autograd.function import once_differentiable
 
 from merc.training.data.batch import DialogueBatch
 
-# For absent keys: their softmax is exactly 0 beside any other key. Not -inf, of which a row of absent keys alone would make 0 / 0.
+# For absent keys: their softmax is exactly 0 beside any other key. Not -inf, of which a row of absent keys alone would
+# make 0 / 0.
 ABSENT = -1e30
 
 
@@ -72,7 +78,9 @@ def plan(lengths_host_B: Tensor, speakers_BT: Tensor, directions: int) -> Schedu
     starts = sizes.cumsum(0) - sizes
     before = torch.where(steps > 0, len(lengths) + starts[steps - 1], 0) + ranks
     positions_RN = torch.stack([ahead, back][:directions]).to(device, non_blocking=True)
-    steps_N, ranks_N, before_N, starts_T = (tensor.to(device, non_blocking=True) for tensor in (steps, ranks, before, starts))
+    steps_N, ranks_N, before_N, starts_T = (
+        tensor.to(device, non_blocking=True) for tensor in (steps, ranks, before, starts)
+    )
 
     in_order_RBT = speakers_BT.new_full((directions, len(lengths), len(sizes)), -1)
     in_order_RBT[:, ranks_N, steps_N] = speakers_BT.flatten()[positions_RN]
@@ -80,7 +88,9 @@ def plan(lengths_host_B: Tensor, speakers_BT: Tensor, directions: int) -> Schedu
     last_step_RBT = torch.where(same_RBTT, torch.arange(len(sizes), device=device), -1).amax(dim=-1)
     last_step_RN = last_step_RBT[:, ranks_N, steps_N]
     last_RN = torch.where(last_step_RN >= 0, len(lengths) + starts_T[last_step_RN.clamp(min=0)], 0) + ranks_N
-    return Schedule(sizes=sizes.tolist(), positions=positions_RN, step_of=steps_N, rank_of=ranks_N, before=before_N, last=last_RN)
+    return Schedule(
+        sizes=sizes.tolist(), positions=positions_RN, step_of=steps_N, rank_of=ranks_N, before=before_N, last=last_RN
+    )
 
 
 def rows_at(values_BTX: Tensor, positions_N: Tensor) -> Tensor:
@@ -91,13 +101,18 @@ def rows_at(values_BTX: Tensor, positions_N: Tensor) -> Tensor:
 def placed(rows_NX: Tensor, positions_N: Tensor, batch: DialogueBatch) -> Tensor:
     """Rows put where their utterances lie, [B, T, X]; zeros elsewhere."""
     dialogues, steps = batch.utterance_mask.shape
-    return rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1]).index_copy(0, positions_N, rows_NX).view(dialogues, steps, -1)
+    return (
+        rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1])
+        .index_copy(0, positions_N, rows_NX)
+        .view(dialogues, steps, -1)
+    )
 
 
 class _GRUCells:
     """The nonlinear part of K GRU cells of S units, step after step, and its gradient.
 
-    What the input adds to the gates stands in the order new, reset, update, what the state adds in the order reset, update, new; so the gradients of both
+    What the input adds to the gates stands in the order new, reset, update, what the state adds in the order reset,
+    update, new; so the gradients of both
     are overlapping parts of one buffer of 4S: new, reset, update, new by the state.
     """
 
@@ -115,7 +130,9 @@ class _GRUCells:
         return torch.lerp(new, state, update)
 
     def backward(self, step: int, gradient: Tensor, gates_4S: Tensor) -> Tensor:
-        """Gives the gradient of the state before the step as far as it does not go through the gates, whose gradients are written into ``gates_4S``."""
+        """Gives the gradient of the state before the step as far as it does not go through the gates, whose gradients
+        are written into ``gates_4S``.
+        """
         units, (gates, by_state, new, state) = self.units, self.kept[step]
         reset, update = gates.chunk(2, dim=-1)
         direct = gradient * update
@@ -136,14 +153,17 @@ class Recurrence(torch.autograd.Function):
 
         schedule: of the rows.
         codes: [T, S], of the steps, added to the history that attention looks at.
-        gate_over: axis of [K, rows, M] over which the gate of the contexts is a softmax: 2, the contexts; 1 reproduces the published code.
-        keys_present: [N, R, M]; 1.0 where the row's modality is there, else 0.0: such rows are not attended to. None: all are there.
-        dropout: four tensors of factors, of global states [K, N, S], the history's keys [N, R, M, S] or None, party [K, N, S] and emotion states [K, N, E];
-            None: no dropout at all.
-        party_global [K, S, 3S], state_global [K, S, 3S], state_bias_global [K, 1, 3S]: of the global GRU, for the party's and its own state.
-        gate [K, S]; join [K, M · S, S], join_bias [K, 1, S]: of the contexts. None, of one modality: its context as it is.
-        context_party [K, S, 3S], state_party [K, S, 3S], state_bias_party [K, 1, 3S]: of the party GRU.
-        party_emotion [K, S, 3E], input_bias_emotion [K, 1, 3E], state_emotion [K, E, 3E], state_bias_emotion [K, 1, 3E]: of the emotion GRU.
+        gate_over: axis of [K, rows, M] over which the gate of the contexts is a softmax: 2, the contexts; 1 reproduces
+        the published code.
+        keys_present: [N, R, M]; 1.0 where the row's modality is there, else 0.0: such rows are not attended to. None:
+        all are there.
+        dropout: four tensors of factors, of global states [K, N, S], the history's keys [N, R, M, S] or None, party [K,
+            N, S] and emotion states [K, N, E]; None: no dropout at all.
+        party_global [K, S, 3S], state_global [K, S, 3S], state_bias_global [K, 1, 3S]: of the global GRU, for the
+        party's and its own state. gate [K, S]; join [K, M · S, S], join_bias [K, 1, S]: of the contexts. None, of one
+        modality: its context as it is. context_party [K, S, 3S], state_party [K, S, 3S], state_bias_party [K, 1, 3S]:
+        of the party GRU. party_emotion [K, S, 3E], input_bias_emotion [K, 1, 3E], state_emotion [K, E, 3E],
+        state_bias_emotion [K, 1, 3E]: of the emotion GRU.
         input_global [K, N, 3S], input_party [K, N, 3S]: what the utterances add to the gates, with the bias.
         queries [N, R, M, M, S]: for a history's modality (first M), of a network's modality (second M).
 
@@ -160,13 +180,27 @@ class Recurrence(torch.autograd.Function):
         dropout: tuple[Tensor | None, ...] | None,
         *tensors: Any,  # gate, join and join_bias may be None
     ) -> tuple[Tensor, Tensor]:
-        (party_global, state_global, state_bias_global, gate, join, join_bias, context_party, state_party, state_bias_party) = tensors[:9]
-        (party_emotion, input_bias_emotion, state_emotion, state_bias_emotion, input_global, input_party, queries) = tensors[9:]
+        (
+            party_global,
+            state_global,
+            state_bias_global,
+            gate,
+            join,
+            join_bias,
+            context_party,
+            state_party,
+            state_bias_party,
+        ) = tensors[:9]
+        (party_emotion, input_bias_emotion, state_emotion, state_bias_emotion, input_global, input_party, queries) = (
+            tensors[9:]
+        )
         directions, modalities = queries.shape[1:3]
         networks, units = state_global.shape[:2]
         first, last_step, emotion_units = schedule.sizes[0], len(schedule.sizes), state_emotion.shape[1]
         count = first + len(schedule.step_of)
-        globals_, parties, emotions = (state_global.new_zeros(networks, count, width) for width in (units, units, emotion_units))
+        globals_, parties, emotions = (
+            state_global.new_zeros(networks, count, width) for width in (units, units, emotion_units)
+        )
         cells = [_GRUCells(units), _GRUCells(units), _GRUCells(emotion_units)]
         last = _flat(schedule.last, networks, count)
         keys = state_global.new_zeros(first, directions, modalities, last_step, units)
@@ -176,7 +210,8 @@ class Recurrence(torch.autograd.Function):
             present[schedule.rank_of, ..., 0, schedule.step_of] = keys_present
             hidden = (1 - present) * ABSENT
         found = keys.new_zeros(networks, count - first, modalities, units)
-        # Zeros, since the first step, before which there is nothing, has neither shares nor a context: not even the bias of the join.
+        # Zeros, since the first step, before which there is nothing, has neither shares nor a context: not even the
+        # bias of the join.
         shares = keys.new_zeros(networks, count - first, modalities)
         contexts = found[:, :, 0] if join is None else keys.new_zeros(networks, count - first, units)
         attention: list[Tensor] = []
@@ -186,7 +221,11 @@ class Recurrence(torch.autograd.Function):
 
         before = 0
         for step, (start, size) in enumerate(schedule.spans()):
-            rows, here, earlier = slice(start, start + size), slice(first + start, first + start + size), slice(before, before + size)
+            rows, here, earlier = (
+                slice(start, start + size),
+                slice(first + start, first + start + size),
+                slice(before, before + size),
+            )
             before = first + start
             party = parties.view(-1, units).index_select(0, last[:, rows].flatten()).view(networks, size, units)
 
@@ -204,13 +243,19 @@ class Recurrence(torch.autograd.Function):
                     weights = torch.baddbmm(hidden[:size, ..., :step].flatten(0, 2), asked, known.mT).softmax(dim=-1)
                     weights = weights.mul_(present[:size, ..., :step].flatten(0, 2))
                 attention.append(weights)
-                found[:, rows] = _by_network(torch.bmm(weights, known).view(size, directions, modalities, modalities, units))
+                found[:, rows] = _by_network(
+                    torch.bmm(weights, known).view(size, directions, modalities, modalities, units)
+                )
             key = torch.add(_by_row(globals_[:, here], directions), codes[step], out=keys[:size, ..., step, :])
             if dropout is not None and dropout[1] is not None:
                 key.mul_(dropout[1][rows])
 
             if join is not None and step:
-                shares[:, rows] = torch.bmm(found[:, rows].flatten(1, 2), gate[..., None]).view(networks, size, modalities).softmax(dim=gate_over)
+                shares[:, rows] = (
+                    torch.bmm(found[:, rows].flatten(1, 2), gate[..., None])
+                    .view(networks, size, modalities)
+                    .softmax(dim=gate_over)
+                )
                 joined = torch.addcmul(found[:, rows], found[:, rows], shares[:, rows, :, None]).flatten(2)
                 contexts[:, rows] = torch.baddbmm(join_bias, joined, join)
 
@@ -219,10 +264,16 @@ class Recurrence(torch.autograd.Function):
 
         input_emotion, before = torch.baddbmm(input_bias_emotion, parties[:, first:], party_emotion), 0
         for start, size in schedule.spans():
-            rows, here, earlier = slice(start, start + size), slice(first + start, first + start + size), slice(before, before + size)
+            rows, here, earlier = (
+                slice(start, start + size),
+                slice(first + start, first + start + size),
+                slice(before, before + size),
+            )
             before = first + start
             of_state = torch.baddbmm(state_bias_emotion, emotions[:, earlier], state_emotion)
-            emotions[:, here] = _dropped(cells[2].forward(input_emotion[:, rows], of_state, emotions[:, earlier]), dropout, 3, rows)
+            emotions[:, here] = _dropped(
+                cells[2].forward(input_emotion[:, rows], of_state, emotions[:, earlier]), dropout, 3, rows
+            )
 
         ctx.schedule, ctx.gate_over, ctx.dropout = schedule, gate_over, dropout
         ctx.kept = (cells, last, globals_, parties, emotions, keys, found, shares, contexts, attention, from_party)
@@ -239,11 +290,14 @@ class Recurrence(torch.autograd.Function):
         networks, count, modalities, units = found.shape
         directions, first = queries.shape[1], schedule.sizes[0]
 
-        d_globals, d_parties, d_emotions, d_keys = (torch.zeros_like(value) for value in (globals_, parties, emotions, keys))
+        d_globals, d_parties, d_emotions, d_keys = (
+            torch.zeros_like(value) for value in (globals_, parties, emotions, keys)
+        )
         d_emotions[:, first:] = of_emotions
         d_contexts = of_contexts.clone()
         d_queries, d_scores = torch.zeros_like(queries), torch.zeros_like(shares)
-        # The party's gates stand ahead of the global ones, so that what both have of the party's state lies side by side.
+        # The party's gates stand ahead of the global ones, so that what both have of the party's state lies side by
+        # side.
         both = found.new_empty(networks, count, 8 * units)
         by_party = both[..., units : 7 * units]
         gates = [both[..., 4 * units :], both[..., : 4 * units], found.new_empty(networks, count, 4 * cells[2].units)]
@@ -253,14 +307,22 @@ class Recurrence(torch.autograd.Function):
         spans = schedule.spans()
         for step, (start, size) in reversed(list(enumerate(spans))):
             before = first + spans[step - 1][0] if step else 0
-            rows, here, earlier = slice(start, start + size), slice(first + start, first + start + size), slice(before, before + size)
+            rows, here, earlier = (
+                slice(start, start + size),
+                slice(first + start, first + start + size),
+                slice(before, before + size),
+            )
             direct = cells[2].backward(step, _dropped(d_emotions[:, here], dropout, 3, rows), gates[2][:, rows])
             d_emotions[:, earlier].add_(direct).baddbmm_(by_state[2][:, rows], state_emotion.mT)
 
         d_parties[:, first:] = by_input[2] @ party_emotion.mT
         for step, (start, size) in reversed(list(enumerate(spans))):
             before = first + spans[step - 1][0] if step else 0
-            rows, here, earlier = slice(start, start + size), slice(first + start, first + start + size), slice(before, before + size)
+            rows, here, earlier = (
+                slice(start, start + size),
+                slice(first + start, first + start + size),
+                slice(before, before + size),
+            )
 
             d_party = cells[1].backward(step, _dropped(d_parties[:, here], dropout, 2, rows), gates[1][:, rows])
 
@@ -272,14 +334,21 @@ class Recurrence(torch.autograd.Function):
                 d_share = (d_joined * found[:, rows]).sum(dim=-1)
                 d_score = torch.ops.aten._softmax_backward_data(d_share, share, ctx.gate_over, share.dtype)
                 d_scores[:, rows] = d_score
-                d_found = torch.addcmul(d_joined, d_joined, share[..., None]).addcmul_(d_score[..., None], gate[:, None, None, :])
+                d_found = torch.addcmul(d_joined, d_joined, share[..., None]).addcmul_(
+                    d_score[..., None], gate[:, None, None, :]
+                )
 
             if step:
                 known, weights = keys[:size, ..., :step, :].flatten(0, 2), attention[step - 1]
                 d_found_rows = _by_row_and_history(d_found, directions).flatten(0, 2)
-                d_attention = torch.ops.aten._softmax_backward_data(torch.bmm(d_found_rows, known.mT), weights, -1, weights.dtype)
+                d_attention = torch.ops.aten._softmax_backward_data(
+                    torch.bmm(d_found_rows, known.mT), weights, -1, weights.dtype
+                )
                 d_queries[rows] = torch.bmm(d_attention, known).view(size, directions, modalities, modalities, units)
-                by_weight, by_query = torch.cat([weights, d_attention], dim=1), torch.cat([d_found_rows, queries[rows].flatten(0, 2)], dim=1)
+                by_weight, by_query = (
+                    torch.cat([weights, d_attention], dim=1),
+                    torch.cat([d_found_rows, queries[rows].flatten(0, 2)], dim=1),
+                )
                 d_keys[:size, ..., :step, :].flatten(0, 2).baddbmm_(by_weight.mT, by_query)
 
             d_key = d_keys[:size, ..., step, :]
@@ -296,7 +365,11 @@ class Recurrence(torch.autograd.Function):
         of_join: tuple[Tensor | None, ...] = (None, None, None)
         if join is not None:
             joined, d_joined = torch.addcmul(found, found, shares[..., None]).flatten(2), d_contexts[:, first:]
-            of_join = ((d_scores.flatten(1)[:, None] @ found.flatten(1, 2))[:, 0], joined[:, first:].mT @ d_joined, d_joined.sum(dim=1, keepdim=True))
+            of_join = (
+                (d_scores.flatten(1)[:, None] @ found.flatten(1, 2))[:, 0],
+                joined[:, first:].mT @ d_joined,
+                d_joined.sum(dim=1, keepdim=True),
+            )
         return (
             *(None, None, None, None, None),
             of_party_global,

@@ -1,9 +1,11 @@
-"""Rows that belong to sequences of different lengths, in the order of a packed sequence: a recurrence over them meets no padding.
+"""Rows that belong to sequences of different lengths, in the order of a packed sequence: a recurrence over them meets
+no padding.
 
     rows       a0 b0 a1 a2 c0 b1        sequences a, b and c, whose rows stand in order of time
     packed     a0 b0 c0 │ a1 b1 │ a2    sizes 3, 2, 1; longest sequence first
 
-Legend: N rows, M modalities, D features in, H features out. All is laid out on the host, so that nobody waits for a GPU.
+Legend: N rows, M modalities, D features in, H features out. All is laid out on the host, so that nobody waits for a
+GPU.
 """
 
 from dataclasses import dataclass
@@ -45,7 +47,9 @@ class Sequences:
         step_N[owner_N.argsort(stable=True)] = counted(counts_Q)
         order_N = (step_N * len(counts_Q) + rank_Q[owner_N]).argsort()
         places_N = order_N.argsort()
-        return cls(order_N.to(device, non_blocking=True), places_N.to(device, non_blocking=True), torch.bincount(step_N))
+        return cls(
+            order_N.to(device, non_blocking=True), places_N.to(device, non_blocking=True), torch.bincount(step_N)
+        )
 
     def run(self, recurrence: nn.GRU | nn.LSTM, rows_NMD: Tensor) -> Tensor:
         """The recurrence's output for each row, [N, M, H]; every modality is run for itself, with the same weights."""

@@ -1,4 +1,6 @@
-"""The windows of graphs in which an utterance hears those near to it. Legend: N real utterances of the batch, W utterances of a window."""
+"""The windows of graphs in which an utterance hears those near to it. Legend: N real utterances of the batch, W
+utterances of a window.
+"""
 
 from dataclasses import dataclass
 from typing import Self
@@ -12,7 +14,8 @@ from merc.training.data.batch import DialogueBatch
 
 @dataclass(frozen=True)
 class Windows:
-    """Who may hear whom in a batch. The utterances of a dialogue are rows in order, so a window is a run of rows, cut off where the dialogue ends.
+    """Who may hear whom in a batch. The utterances of a dialogue are rows in order, so a window is a run of rows, cut
+    off where the dialogue ends.
 
     Attributes:
         past: rows before an utterance's own in its window.
@@ -28,7 +31,9 @@ class Windows:
 
     @classmethod
     def of(cls, batch: DialogueBatch, past: int, future: int) -> Self:
-        """Those of a batch, where an utterance hears at most ``past`` utterances before it, itself, and ``future`` after it."""
+        """Those of a batch, where an utterance hears at most ``past`` utterances before it, itself, and ``future``
+        after it.
+        """
         steps, positions_N = batch.utterance_mask.shape[1], batch.real_positions
         step_N1 = (positions_N % steps)[:, None]
         length_N1 = batch.lengths.index_select(0, positions_N // steps)[:, None]
@@ -36,5 +41,11 @@ class Windows:
         return cls(past, future, (step_N1 + offset_W >= 0) & (step_N1 + offset_W < length_N1), offset_W)
 
     def rows(self, rows_NX: Tensor) -> Tensor:
-        """The rows of each utterance's window, [N, W, X], without a copy; beyond its dialogue they are other dialogues' or zeros."""
-        return functional.pad(rows_NX, (0, 0, self.past, self.future)).unfold(0, self.past + 1 + self.future, 1).transpose(1, 2)
+        """The rows of each utterance's window, [N, W, X], without a copy; beyond its dialogue they are other dialogues'
+        or zeros.
+        """
+        return (
+            functional.pad(rows_NX, (0, 0, self.past, self.future))
+            .unfold(0, self.past + 1 + self.future, 1)
+            .transpose(1, 2)
+        )
