@@ -11,8 +11,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,23 +206,75 @@ def test_the_command_line_wins_over_the_settings() -> None:
         Params({"run": {"address": "head"}}).fill("run", RunConfig)
 
 
-@pytest.mark.parametrize("what", ["nothing", "silence", "something else"])
-def test_an_address_that_does_not_answer_is_named_within_seconds(
-    what: str, squares: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ray = importlib.import_module("merc.compute.executors.ray")
-    assert ray._ANSWER_SECONDS * 2 < 30
-    monkeypatch.setattr(ray, "_ANSWER_SECONDS", 0.2)
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module that connects, which waits for a moment only."""
+    connection = importlib.import_module("merc.compute.executors.connection")
+    assert connection._ANSWER_SECONDS * 2 < 30
+    monkeypatch.setattr(connection, "_ANSWER_SECONDS", 0.5)
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("nothing", "Connection refused"),
+        ("silence", r"no answer within \d+ s"),
+        ("a full queue", r"no answer within \d+ s"),
+        ("a web server", "it speaks another protocol"),
+        ("one that hangs up", "it closes the connection"),
+    ],
+)
+def test_an_address_that_does_not_answer_is_named_within_seconds(what: str, words: str, hurried: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         if what == "nothing":
             server.close()
-        if what == "something else":  # its queue is full: who connects gets no further
+        if what == "a full queue":  # who connects gets no further
             server.listen(0)
+        if what in ("a web server", "one that hangs up"):
+            answer = b"HTTP/1.1 400 Bad Request\r\n\r\n" if what == "a web server" else b""
+            _answering(server, answer, stays=False)
         began = time.monotonic()
-        with pytest.raises(BadCluster, match=rf"--address {address}: no Ray cluster answers there \(.+\)") as raised:
-            ray._reach(address)
+        with pytest.raises(
+            BadCluster, match=rf"--address {address}: no Ray cluster answers there \({words}\)"
+        ) as raised:
+            hurried._try(address)
         assert (raised.value.exit_code, time.monotonic() - began < 10) == (1, True)
+
+
+def test_whatever_speaks_the_protocol_but_is_no_cluster_is_named_within_seconds(
+    hurried: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        _answering(server, bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]), stays=True)
+        with pytest.raises(BadCluster, match=rf"--address {address}: .*no driver could connect within 0 s"):
+            hurried._try(address)
+    assert capfd.readouterr() == ("", "")
+
+
+def _answering(server: socket.socket, answer: bytes, *, stays: bool) -> None:
+    def serve() -> None:
+        with suppress(OSError):  # when the test closes the server
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(100)
+                    connection.sendall(answer)
+                    while stays and connection.recv(1000):
+                        pass
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def test_an_address_in_the_environment_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, hurried: Any) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "head")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(
+        BadCluster, match="RAY_ADDRESS=head: no address of a Ray cluster; valid: auto, local, HOST:PORT"
+    ):
+        hurried.connect("auto", 1)
 
 
 @pytest.mark.slow
@@ -251,6 +305,7 @@ def test_the_command_ends_with_1_where_no_cluster_answers(demonstration: Path, t
         "ERROR --address 127.0.0.1:1: no Ray cluster answers there (Connection refused)"
         in ended.stderr.splitlines()[-1]
     )
+    assert list(tmp_path.iterdir()) == []  # also the manifest would have been in vain
 
 
 @pytest.fixture

@@ -350,15 +350,18 @@ def extract_all(order: Order, layout: Layout, run: "RunOptions") -> list[str]:
 
 
 def begin(order: Order, layout: Layout, run: "RunOptions") -> None:
-    """Builds the manifest. What is wrong with names, raw data or models shows here, before hours of decoding, in this
-    order.
+    """Builds the manifest. What is wrong with names, a cluster, raw data or models shows here, before hours of
+    decoding, in this order.
     """
+    from merc.compute.executors.base import choose
     from merc.corpora.stage import build_manifest
     from merc.records import audit as audits
 
     if order.shards.quality:
         audits.require(layout)
     encoders = [one.build(offline=run.offline) for one in order.encoders]
+    if not layout.manifest.exists():  # where all is done already, no cluster need be there
+        choose(run).reach()
     build_manifest(order.corpus, layout, run, modalities=tuple(order.names), splits=order.splits, limit=order.limit)
     for encoder in encoders:
         encoder.identity()

@@ -120,6 +120,13 @@ class Work(Protocol[Facts_co]):
 class Executor(Protocol):
     """Runs work."""
 
+    def reach(self) -> None:
+        """Makes sure that its machines answer, so that what is made before the first work is not made in vain.
+
+        Raises:
+            PipelineError: if they do not, in words for the user.
+        """
+
     def map(self, work: Work[_Facts], parts: Parts, advance: Advance) -> Generator[tuple[int, _Facts], None, None]:
         """Does all parts, in any order.
 

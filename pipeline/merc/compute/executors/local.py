@@ -26,6 +26,9 @@ class Local:
     workers: int
     device: str
 
+    def reach(self) -> None:
+        """See :meth:`merc.compute.executors.base.Executor.reach`; this machine answers."""
+
     def map(self, work: Work[_Facts], parts: Parts, advance: Advance) -> Generator[tuple[int, _Facts], None, None]:
         """See :meth:`merc.compute.executors.base.Executor.map`."""
         opened = work.open(Share(self.workers, device.resolve(self.device) if work.needs.accelerated else "cpu"))

@@ -9,33 +9,28 @@ The parts of a worker that is lost with its node are done again, by others. Ray 
 asked for.
 """
 
-import importlib
-import logging
 import math
 import os
 import pickle
-import signal
-import socket
-import threading
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from merc import extras, files
+from merc import files
 from merc.compute.executors import node
 from merc.compute.executors.base import Advance, Needs, Parts, Share, Work
+from merc.compute.executors.connection import connect
 from merc.errors import BadCluster, BadSettings, PipelineError
 from merc.interrupts import stoppable
 from merc.log import logger
 
 _Facts = TypeVar("_Facts")
 
-_ANSWER_SECONDS = 10.0
 _LOOK_SECONDS = 600.0  # importing torch from a slow disk takes minutes
 _TICK_SECONDS = 1.0
 _SILENT_SECONDS = 30.0
@@ -46,14 +41,6 @@ _VISIBLE_SECONDS = 90.0
 # Workers that may be lost with the same part under way: a node may be taken away at any time, but some parts are too
 # much for any.
 _LOSSES = 4
-# The first bytes of HTTP/2, which gRPC speaks, and its empty frame of settings; whoever speaks it answers with his own.
-_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_worker_niceness": "0",  # of a cluster of this machine alone: by default its workers yield to everything else
-}
 
 
 @dataclass(frozen=True)
@@ -74,6 +61,10 @@ class OnRay:
     workers: int
     cores_per_worker: int
     gpus_per_worker: float
+
+    def reach(self) -> None:
+        """See :meth:`merc.compute.executors.base.Executor.reach`."""
+        connect(self.address, self.workers)
 
     def map(self, work: Work[_Facts], parts: Parts, advance: Advance) -> Generator[tuple[int, _Facts], None, None]:
         """See :meth:`merc.compute.executors.base.Executor.map`. All nodes that hold a worker are looked at, and a
@@ -155,75 +146,6 @@ def _nodes(ray: Any, *, alive: bool = True) -> list[_Node]:
                 _Node(one["NodeID"], name, int(given.get("CPU", 0)), given.get("GPU", 0.0), int(given.get("memory", 0)))
             )
     return found
-
-
-def connect(address: str, cores: int) -> Any:
-    """Ray, connected; once in a process.
-
-    Raises:
-        MissingExtra: if it is not installed.
-        BadCluster: if nothing answers at the address.
-    """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    with _own_signals():
-        extras.need("ray", "--executor ray")
-        import ray
-
-        importlib.import_module("ray._private.worker").print_to_stdstream = _unsaid  # type: ignore[attr-defined]
-        if not ray.is_initialized():
-            given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-            if given not in ("auto", "local"):
-                _reach(given)
-            more: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False} if given == "local" else {}
-            try:
-                ray.init(address=given, log_to_driver=False, logging_level=logging.CRITICAL, **more)
-            except Exception as error:  # of many kinds: no cluster here, another version, a machine that is no node
-                raise BadCluster(
-                    f"--address {given}: Ray cannot be reached: {str(error).strip().splitlines()[0]}"
-                ) from error
-    return ray
-
-
-def _unsaid(*_: object, **__: object) -> None:
-    """Stands in for what prints Ray's words about lost workers to stdout, whatever ``log_to_driver`` says; we say it
-    ourselves.
-    """
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray ends the process on SIGTERM, and stamps every record of the log; neither stays."""
-    factory = logging.getLogRecordFactory()
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        logging.setLogRecordFactory(factory)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-def _reach(address: str) -> None:
-    """Raises ``BadCluster`` unless something that speaks Ray's protocol listens there: Ray itself would try for two
-    minutes.
-    """
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS) as connection:
-            if os.environ.get("RAY_USE_TLS", "0") in ("0", ""):
-                connection.sendall(_HTTP2)
-                if not connection.recv(9):
-                    raise ConnectionError("it closes the connection")
-    except (OSError, OverflowError) as error:
-        words = (
-            f"no answer within {_ANSWER_SECONDS:.0f} s"
-            if isinstance(error, TimeoutError)
-            else getattr(error, "strerror", None) or error
-        )
-        raise BadCluster(
-            f"--address {address}: no Ray cluster answers there ({words}); `ray status` on its head prints the address"
-        ) from error
 
 
 def _order(work: Work[Any], size: _Size) -> node.Order:

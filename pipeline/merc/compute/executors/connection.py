@@ -1,0 +1,150 @@
+"""How this process becomes a driver of a Ray cluster, or says within half a minute that it cannot.
+
+By itself, Ray tries an address for up to two minutes, and writes a line a second meanwhile. Therefore a socket is
+opened first, which shows in a moment that nothing listens there, or something that is not Ray; then another process
+connects, with its time limited and its output kept; and only then this one.
+"""
+
+import importlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, cast
+
+from merc import extras
+from merc.errors import BadCluster
+from merc.machines import ADDRESSES
+
+_ANSWER_SECONDS = 10.0
+_LOADING_SECONDS = 600.0  # importing Ray from a slow disk takes minutes
+# What HTTP/2, which gRPC speaks, begins with; both sides then send a frame of settings, type 4.
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_FRAME_BYTES, _SETTINGS = 9, 4
+_TRY = """
+import sys
+import ray
+print("loaded", flush=True)
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False, logging_level=50)
+except Exception as error:  # of many kinds: no cluster, another version, a machine that is no node
+    print(str(error).strip().splitlines()[0])
+    sys.exit(1)
+"""
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # of a cluster of this machine alone: by default its workers yield to everything else
+}
+
+
+def connect(address: str, cores: int) -> Any:
+    """Ray, connected; once in a process.
+
+    Raises:
+        MissingExtra: if it is not installed.
+        BadCluster: if nothing answers at the address.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    with _own_signals():
+        extras.need("ray", "--executor ray")
+        import ray
+
+        importlib.import_module("ray._private.worker").print_to_stdstream = _unsaid  # type: ignore[attr-defined]
+        if not ray.is_initialized():
+            given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+            if not ADDRESSES.fullmatch(given):
+                raise BadCluster(f"RAY_ADDRESS={given}: no address of a Ray cluster; valid: auto, local, HOST:PORT")
+            if given != "local":
+                _try(given)
+            more: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False} if given == "local" else {}
+            try:
+                ray.init(address=given, log_to_driver=False, logging_level=logging.CRITICAL, **more)
+            except Exception as error:  # of many kinds, such as a folder of sockets whose name is too long
+                raise BadCluster(
+                    f"--address {given}: Ray cannot be reached: {str(error).strip().splitlines()[0]}"
+                ) from error
+    return ray
+
+
+def _unsaid(*_: object, **__: object) -> None:
+    """Stands in for what prints Ray's words about lost workers to stdout, whatever ``log_to_driver`` says; we say it
+    ourselves.
+    """
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray ends the process on SIGTERM, and stamps every record of the log; neither stays."""
+    factory = logging.getLogRecordFactory()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(factory)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _try(address: str) -> None:
+    """Raises ``BadCluster`` unless a driver can connect there: to ``auto``, or HOST:PORT."""
+    if address != "auto":
+        _reach(address)
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", _TRY, address],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+    ) as driver:
+        killer = threading.Timer(_LOADING_SECONDS, driver.kill)
+        killer.start()
+        try:
+            output = cast("IO[str]", driver.stdout)
+            loaded = output.readline()
+            killer.cancel()
+            killer = threading.Timer(_ANSWER_SECONDS, driver.kill)
+            killer.start()
+            words = output.read().strip().rstrip(".")
+            code = driver.wait()
+        finally:
+            killer.cancel()
+            driver.kill()
+    if code:
+        said = words if loaded and code == 1 and words else f"no driver could connect within {_ANSWER_SECONDS:.0f} s"
+        raise _no_cluster(address, said)
+
+
+def _reach(address: str) -> None:
+    """Raises ``BadCluster`` unless something listens there that begins as Ray's protocol does."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") in ("0", ""):
+                connection.sendall(_PREFACE)
+                answer = b""
+                while len(answer) < _FRAME_BYTES and (more := connection.recv(_FRAME_BYTES - len(answer))):
+                    answer += more
+                if len(answer) < _FRAME_BYTES or answer[3] != _SETTINGS:
+                    raise ConnectionError("it closes the connection" if not answer else "it speaks another protocol")
+    except (OSError, OverflowError, UnicodeError) as error:
+        silent = isinstance(error, TimeoutError)
+        words = f"no answer within {_ANSWER_SECONDS:.0f} s" if silent else getattr(error, "strerror", None) or error
+        raise _no_cluster(address, str(words)) from error
+
+
+def _no_cluster(address: str, words: str) -> BadCluster:
+    where = (
+        "--address auto: no Ray cluster of this machine answers"
+        if address == "auto"
+        else (f"--address {address}: no Ray cluster answers there")
+    )
+    return BadCluster(f"{where} ({words}); `ray status` on its head prints the address")
