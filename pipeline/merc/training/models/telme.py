@@ -38,8 +38,9 @@ Differences from the code in the fusion:
 - Attention. The code passes a matrix with one row per sample to ``nn.MultiheadAttention``, which takes the rows for
   the steps of one sequence. A sample thus attends to its batch mates (four random utterances in training, four
   consecutive ones at test), and its scores depend on them. Here the audio and the video vector of an utterance attend
-  to each other (``attention: modalities``), as in MERC-KDC, each with a layer norm of its own. With ``attention:
-  concatenated`` the utterance attends to itself alone, which is what the code computes for a batch of one.
+  to themselves and each other (``attention: modalities``), as in MERC-KDC, and the layer norm is over each of them,
+  not over both side by side. With ``attention: concatenated`` the utterance attends to itself alone, which is what the
+  code computes for a batch of one.
 - An absent modality takes no part in the attention, and nothing is added to t where no student is present. The code
   encodes zeros in place of clips longer than 30 seconds.
 - The code adds 10⁻⁶ to ‖v‖ before the division; here ‖v‖ counts as at least 10⁻⁶.
