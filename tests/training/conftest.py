@@ -358,7 +358,7 @@ STEP_EMOTIONS = [
     [2, 0, 0, 1, 1, -1, 2, 2, 0, 1],
 ] * 3  # more than a curriculum has buckets
 MANY_WEIGHTS = 300_000
-SMALL_UNITS = 64  # a multiple of all numbers of heads
+SMALL_UNITS = 48  # a multiple of all numbers of heads
 
 
 @pytest.fixture

@@ -43,6 +43,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("dialogue_gcn", {"causal": True, "speakers": "same", "past": 3}),
     ("multiemo", {"direction": "forward", "text_context": False, "layers": 2}),
     ("graphcfc", {"aggregation": "bigru", "window": 2, "text_context": "none"}),
+    ("telme", {"attention": "concatenated", "shift_limit": 2.0, "layers": 2}),
+    ("telme", {"teacher_context": "none", "speakers": "none"}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
 TRAINED_BY = {
@@ -55,6 +57,10 @@ TRAINED_BY = {
         **{f"branches.{one}.projections.{one}.absent_H": f"unimodal logits {one}" for one in ("audio", "visual")},
     },
     "sdt": {"heads.": "unimodal logits text"},
+    "telme": {
+        **{f"branches.{one}.classifier.": f"unimodal logits {one}" for one in DIMS},
+        **{f"branches.{one}.project.absent_H": f"unimodal logits {one}" for one in ("audio", "visual")},
+    },
 }
 
 NAMES = plugins.names(PACKAGE, MERCModel)

@@ -74,9 +74,8 @@ class BranchView(Framework):
         known = replace(output, unimodal=unimodal, unimodal_logits=unimodal_logits, pooled=pooled)
         if self.named == FUSION:
             return known
-        return replace(
-            known, logits=output.unimodal_logits[self.named], hidden=output.unimodal[self.named], context=None
-        )
+        own_logits, own = output.unimodal_logits[self.named], output.unimodal[self.named]
+        return replace(known, logits=own_logits, hidden=own, bare=None, context=None)
 
     def _known(self, by_modality: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in by_modality.items() if name in self.known}
