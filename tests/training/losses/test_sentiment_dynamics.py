@@ -106,6 +106,13 @@ def test_who_comes_first_matters_to_the_head_and_no_pair_crosses_a_block_or_a_di
     assert shift(hidden, sentiments).item() == pytest.approx(sum(costs) / 6)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_two_utterances_of_different_sentiments_cost_at_least_ln_2(seed):
+    torch.manual_seed(seed)
+    shift, sentiments = SentimentShift(4, 2), torch.tensor([[0, 2]])
+    assert shift(5 * torch.randn(1, 2, 4), sentiments).item() >= math.log(2)
+
+
 def test_the_settings_may_change_or_take_out_the_sentiment_of_an_emotion():
     loss = build(sentiment_of={"surprise": "positive", "sadness": None})
     assert loss.sentiment_by_class.tolist() == [2, 2, 0, 1, -1]

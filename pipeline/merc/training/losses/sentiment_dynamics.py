@@ -18,6 +18,9 @@ differs on purpose:
   negative and 591 are positive. Surprise therefore has no sentiment here, and 1,205 of 9,989 utterances do not count;
 - utterances without a sentiment, among them unlabelled ones, have a place in a block, but pairs with them do not count.
   The code's files have labelled utterances only.
+
+D is linear, in the code as here, and so adds a term of i and a term of j. Of two utterances whose sentiments differ no
+such sum gets all four pairs right: they cost ln 2 on average at least, however well the sentiments are known.
 """
 
 from typing import Any, Literal, Self

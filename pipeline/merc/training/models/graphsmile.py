@@ -8,8 +8,8 @@ units, L layers, W utterances of a window, C classes.
         absent: learned
 
     text    u1   u2   u3      A node hears the nodes of the other modality: that of its own utterance, those of ``past``
-             │ ╲╱ │ ╲╱ │      utterances before it and of ``future`` after it; 1 and 1 are drawn. One layer hears the
-             │ ╱╲ │ ╱╲ │      other modality; two layers hear the node's own modality, by way of the other.
+             │ ╲╱ │ ╲╱ │      utterances before it and of ``future`` utterances after it (here both are 1). One layer
+             │ ╱╲ │ ╱╲ │      hears the other modality; two layers hear the node's own modality, by way of the other.
     audio   u1   u2   u3
 
     1. a_mn(i, j) = w_mn(j - i) / √(d_m(i) d_n(j))       modality m hears n; d_m(i): sum of w_mn over the edges of i
