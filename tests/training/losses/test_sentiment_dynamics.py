@@ -1,6 +1,8 @@
 """Sentiment dynamics against loops over blocks and pairs of utterances."""
 
+import csv
 import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from merc.corpora.engine.labels import LABEL_SETS
 from merc.errors import BadSettings
 from merc.params import fill
 from merc.training.losses.engine.base import TrainingFacts
-from merc.training.losses.sentiment_dynamics import SentimentDynamics, SentimentShift
+from merc.training.losses.sentiment_dynamics import SENTIMENT_OF, SentimentDynamics, SentimentShift
 from merc.training.models.engine.base import Gives, MERCOutput
 
 CLASSES = ("joy", "surprise", "anger", "neutral", "sadness")
@@ -127,6 +129,17 @@ def test_every_label_set_that_ships_has_at_least_two_sentiments_and_only_surpris
             one for one, sentiment in zip(classes, loss.sentiment_by_class.tolist(), strict=True) if sentiment < 0
         }
     assert without == {"surprise"}
+
+
+def test_meld_has_these_sentiments_and_those_of_surprise_are_mixed(real_data):
+    with (real_data / "meld" / "train_sent_emo.csv").open(encoding="utf-8", newline="") as file:
+        counts = Counter((row["Emotion"], row["Sentiment"]) for row in csv.DictReader(file))
+    surprise = {sentiment: count for (emotion, sentiment), count in counts.items() if emotion == "surprise"}
+    assert surprise == {"negative": 614, "positive": 591}
+    others = {emotion: sentiment for emotion, sentiment in counts if emotion != "surprise"}
+    assert others == {emotion: SENTIMENT_OF[emotion] for emotion in others}
+    assert len(counts) == len(others) + len(surprise)
+    assert counts.total() == 9989
 
 
 @pytest.mark.parametrize("classes", [("calm", "tense"), ("sadness", "anger", "surprise"), ()])
