@@ -96,7 +96,7 @@ def test_heads_of_zeros_cost_the_logarithm_of_their_classes(make_batch):
     assert loss(output, batch).item() == pytest.approx(math.log(3) + math.log(2))
 
 
-def test_who_comes_first_matters_to_the_head_and_no_pair_crosses_a_block_or_a_dialogue():
+def test_no_pair_crosses_a_block_or_a_dialogue():
     shift = SentimentShift(1, 2)
     with torch.no_grad():
         shift.head.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 10.0]]))
