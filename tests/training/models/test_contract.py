@@ -45,6 +45,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("graphcfc", {"aggregation": "bigru", "window": 2, "text_context": "none"}),
     ("telme", {"attention": "concatenated", "shift_limit": 2.0, "layers": 2}),
     ("telme", {"teacher_context": "none", "speakers": "none"}),
+    ("graphsmile", {"causal": True, "past": 4, "layers": 2}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
 TRAINED_BY = {
