@@ -141,7 +141,7 @@ def adapted(layout: Layout, labels_N: NDArray[np.int64], test: NDArray[np.bool_]
     folder = layout.adapted("audio", "whisper_last-measured")
     if not folder.exists():
         command("merc-adapt", *ask, "--encoder", "whisper_last", "--settings", "measured")
-    command("merc-extract", *ask, "--modalities", "audio", "--encoder", "audio=whisper_adapted")
+    command("merc-extract", *ask, "--overwrite", "--modalities", "audio", "--encoder", "audio=whisper_adapted")
     head = load_file(folder / "head.safetensors")
     found_N = (read(layout, "whisper_adapted") @ head["weight"].T + head["bias"]).argmax(axis=1)
     return scores(labels_N[test], found_N[test]), json.loads((folder / "record.json").read_text())["epoch"]
@@ -166,10 +166,11 @@ def main() -> None:
     params = settings_file(given.work / "params.yaml", over)
     ask: list[object] = ["--dataset", "table", "--raw", given.corpus, "--out", given.work, "--params", params]
     ask += ["--device", "cpu", "--offline"]
+    anew = ["--overwrite"]  # the shards, which hold one encoder's vectors; features are found again
     lines = ["| encoder | numbers | UAR | weighted F1 |", "| --- | ---: | ---: | ---: |"]
     split_lines = ["", "| on the table's split | UAR | weighted F1 |", "| --- | ---: | ---: |"]
     for title, name in encoders(given.whisper).items():
-        command("merc-extract", *ask, "--modalities", "audio", "--encoder", f"audio={name}")
+        command("merc-extract", *ask, *anew, "--modalities", "audio", "--encoder", f"audio={name}")
         table = manifest.read(layout.manifest)
         labels_N = table["emotion_index"].to_numpy().astype(np.int64)
         speakers = table["source_speaker"].to_pylist()

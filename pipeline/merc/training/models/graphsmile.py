@@ -42,7 +42,6 @@ Who speaks is not used, as in the code.
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -90,10 +89,6 @@ class GraphSmile(MERCModel):
         self.dropout = Dropout(config.dropout)
         self.fuse = nn.Linear(units, units)
         self.classifier = nn.Linear(units, classes)
-
-    @classmethod
-    def causal_settings(cls) -> Mapping[str, Any]:
-        return {"causal": True}
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         rows = {

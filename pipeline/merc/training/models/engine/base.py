@@ -126,8 +126,10 @@ class MERCModel(nn.Module, ABC):
     @classmethod
     def causal_settings(cls) -> Mapping[str, Any] | None:
         """Settings, over any others, with which the model is causal: none are needed if it always is; None: it cannot
-        be.
+        be. A setting ``causal`` is found by itself.
         """
+        if "causal" in getattr(cls, "Config", Settings).model_fields:
+            return {"causal": True}
         return {} if getattr(cls, "causal", False) else None
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
