@@ -212,6 +212,8 @@ def trained(
 ) -> dict[str, float]:
     """Dev and test scores of a row, from the folder of work if they are there."""
     settings = {**row.settings, **({} if epochs is None else {"additions.measured.epochs": epochs})}
+    if layout.dataset == "mosi":  # its text vectors were learnt with the labels of train, dev's among them
+        settings["additions.measured.selection"] = "last"
     params = Params.load(settings_file(work / "params.yaml", settings))
     resolved = resolve(params, f"{row.recipe}{'' if epochs is None else '+measured'}@{row.modalities}")
     made_of = {"settings": resolved.settings(), "versions": resolved.versions(), "seed": seed, "shards": layout.dataset}
