@@ -41,6 +41,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mm_dfn", {"recurrence": "lstm", "layers": 2}),
     ("cogmen", {"speakers": "pairs", "past": 3, "future": 1, "graph_heads": 2}),
     ("dialogue_gcn", {"causal": True, "speakers": "same", "past": 3}),
+    ("corect", {"causal": True, "speakers": "none", "past": 3}),
     ("multiemo", {"direction": "forward", "text_context": False, "layers": 2}),
     ("graphcfc", {"aggregation": "bigru", "window": 2, "text_context": "none"}),
     ("telme", {"attention": "concatenated", "shift_limit": 2.0, "layers": 2}),
