@@ -223,10 +223,10 @@ def test_where_links_are_not_followed_the_corpus_folder_may_be_one_but_nothing_b
 @pytest.mark.parametrize(
     ("links", "path", "words"),
     [
-        ({"a": "b", "b": "a"}, "a/clip.mp4", "links that go round in a circle"),
-        ({"a": "a"}, "a", "links that go round in a circle"),
-        ({"a": "gone"}, "a", "a link to what is not there"),
-        ({"a": "gone/deeper"}, "a/clip.mp4", "a link to what is not there"),
+        ({"a": "b", "b": "a"}, "a/clip.mp4", "links in a circle"),
+        ({"a": "a"}, "a", "links in a circle"),
+        ({"a": "gone"}, "a", "a broken link"),
+        ({"a": "gone/deeper"}, "a/clip.mp4", "a broken link"),
         ({"a": "folder"}, "a/clip.mp4", ""),
         ({"a": "folder"}, "folder", ""),
     ],

@@ -301,7 +301,7 @@ def test_a_time_limit_that_is_none_is_named(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["", "-1", "five", "5 %%", "5%5"])
 def test_a_limit_of_failures_that_is_none_is_named(value: str) -> None:
-    with pytest.raises(BadSettings, match=r"max_failed .*: a number or a share such as 5% is expected"):
+    with pytest.raises(BadSettings, match=r"max_failed .*: expected a number or a share such as 5%"):
         RunOptions.of(Params({"run": {"max_failed": value}}))
 
 

@@ -250,7 +250,7 @@ def test_what_cannot_be_adapted_is_refused_by_name(
 
 
 def test_an_adapted_encoder_is_not_adapted_again(adapted: Path, params: MakeParams, layout: Layout) -> None:
-    with pytest.raises(BadSettings, match=r"was adapted already, on words; name the encoder that it came from"):
+    with pytest.raises(BadSettings, match=r"is already adapted, on words; name the encoder that it came from"):
         _adapt(params(), layout, "plain_adapted")
 
 

@@ -85,7 +85,7 @@ def test_what_a_whisper_hears_is_compared_with_the_text(corpus: Corpus, whisper:
     assert rows[0]["asr_error"] > 0
     assert [(row["asr_error"], row["asr_note"]) for row in rows[1:]] == [
         (None, "the text has no letter or digit"), (None, "the text has no letter or digit"), (1.0,
-         "no words were heard"), (None, None)
+         "no words were recognised"), (None, None)
     ]  # fmt: skip
     assert [row["asr_text"] for row in rows[3:]] == ["", None]
     assert files.read_json(layout.heard("transcripts") / "record.json")["language"] == "en"
@@ -95,7 +95,7 @@ def test_what_a_whisper_hears_is_compared_with_the_text(corpus: Corpus, whisper:
 def test_a_model_that_returns_nothing_gives_an_error_of_one_and_says_so(corpus: Corpus, mute_whisper: Path) -> None:
     layout = corpus([("Hello dog", voice(0.8)), ("The child", voice(0.7, seed=4))])
     make_audit(Config(), layout, RUN, _asr(mute_whisper, language="en"))
-    assert [(row["asr_error"], row["asr_note"]) for row in _rows(layout)] == [(1.0, "no words were heard")] * 2
+    assert [(row["asr_error"], row["asr_note"]) for row in _rows(layout)] == [(1.0, "no words were recognised")] * 2
     assert "understands next to nothing" in _page(layout)
 
 

@@ -182,7 +182,7 @@ def test_a_setting_that_the_fine_tuning_overrides_is_told_with_the_key_that_does
     )
     assert result.exit_code == 2
     assert (
-        "encoders.text.plain.speaker_names has no effect, since adaptations.text.full.encoder lies over it"
+        "encoders.text.plain.speaker_names has no effect, since adaptations.text.full.encoder overrides it"
         in result.stderr
     )
     assert "set adaptations.text.full.encoder.speaker_names instead" in result.stderr
@@ -206,5 +206,5 @@ def test_the_modality_is_that_of_the_encoder() -> None:
     assert (modality_of(params, "roberta_base"), modality_of(params, "wav2vec2_base")) == ("text", "audio")
     with pytest.raises(BadSettings, match=r"no text or audio encoder 'clip_base'; .*valid: "):
         modality_of(params, "clip_base")
-    with pytest.raises(BadSettings, match="'minilm' is a text and an audio encoder; say which with --modality"):
+    with pytest.raises(BadSettings, match="'minilm' is both a text and an audio encoder; choose one with --modality"):
         modality_of(params, "minilm")

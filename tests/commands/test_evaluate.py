@@ -55,7 +55,7 @@ def test_a_broken_run_does_not_stop_the_others(place: Place) -> None:
     done = _run(place, "--dataset", "tiny", "--protocol", "calibration", "--protocol", "significance")
     assert done.exit_code == 4
     assert "all is left out: " in done.stderr
-    assert "left out, as said above: all, the comparison; what was finished is kept" in done.stderr
+    assert "left out, as explained above: all, the comparison; finished work is kept" in done.stderr
     assert [Path(line).parts[-3] for line in done.stdout.splitlines()] == ["once", "text"]
 
 

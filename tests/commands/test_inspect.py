@@ -285,7 +285,7 @@ def test_an_unknown_utterance_is_answered_with_its_nearest(corpus, tmp_path):
         ),
         (
             ["--sample", "3", "--set", "extraction.level=sequences"],
-            "nothing that this command does uses extraction.level",
+            "nothing in this command uses extraction.level",
         ),
     ],
 )
@@ -521,7 +521,7 @@ def test_totals_count_what_they_say(two_people):
         "with sound": "2 (50 %)",
         "coverage, median": "62 %",
         "coverage below 50 %": "1 (50 %)",
-        "with several persons": "1 (25 %)",
+        "with several people": "1 (25 %)",
         "their margin, median": "0.05",
         "their margin low": "1 (100 %)",
         "speaker off screen": "–",

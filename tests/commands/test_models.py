@@ -202,12 +202,12 @@ def test_names_and_presets_choose(settings: Path, names: list[str], expected: li
         (["--preset", "bse"], "--preset: no preset 'bse' under presets in params.yaml; did you mean 'base'?"),
         (
             ["--preset", "odd"],
-            "presets.odd names text=elmo, and there is no such encoder; valid: bert, local, ngrams, other",
+            "presets.odd names text=elmo, which is not an encoder; valid: bert, local, ngrams, other",
         ),
         (["--set", "encoders.text.bert.poling=mean"], "did you mean 'pooling'?"),
         (
             ["--set", "encoders.text.other.max_tokens=9", "bert"],
-            "nothing that this command does uses encoders.text.other.max_tokens",
+            "nothing in this command uses encoders.text.other.max_tokens",
         ),
     ],
 )

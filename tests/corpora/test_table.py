@@ -411,7 +411,9 @@ def test_an_utterance_without_times_cannot_be_cut_out_of_a_recording(read: Calla
 
 
 def test_an_emotion_outside_of_the_labels_is_refused_with_the_nearest(read: Callable[..., Reading]) -> None:
-    with pytest.raises(BadTable, match="line 6: the emotion is 'calm'; valid: cross, glad; empty where there is none"):
+    with pytest.raises(
+        BadTable, match="line 6: the emotion is 'calm'; valid: cross, glad; leave it empty if there is none"
+    ):
         read(labels=["glad", "cross"])
     with pytest.raises(BadTable, match="line 2: the emotion is 'glad'"):
         read(label_set="meld7")
@@ -445,10 +447,10 @@ def test_media_that_are_missing_are_listed_by_utterance(read: Callable[..., Read
 
 
 def test_media_are_wanted_only_where_a_column_names_them(read: Callable[..., Reading]) -> None:
-    with pytest.raises(BadSettings, match="the visual modality is wanted, but the settings' columns name no video"):
+    with pytest.raises(BadSettings, match="the visual modality is requested, but the settings' columns name no video"):
         read(media=frozenset({"visual"}), columns={"video": ""})
     with pytest.raises(
-        BadSettings, match="the audio modality is wanted, but the settings' columns name no audio or video"
+        BadSettings, match="the audio modality is requested, but the settings' columns name no audio or video"
     ):
         read(media=frozenset({"audio"}), columns={"video": ""})
 
@@ -498,14 +500,14 @@ def test_too_few_dialogues_to_draw_splits_from_are_refused(read: Callable[..., R
     [
         (
             {"columns": {"dialogue": ""}},
-            "columns.dialogue: .*the name of a column, or a list of such names, is expected",
+            "columns.dialogue: .*expected the name of a column, or a list of names",
         ),
         ({"columns": {"dialogue": ["a", ""]}}, "columns.dialogue: .*the name of a column, or a list"),
         ({"columns": {"dialogue": []}}, "columns.dialogue: .*the name of a column, or a list"),
         ({"columns": {"speaker": ""}}, "columns.speaker: String should have at least 1 character"),
         ({"files": {"train": "../train.csv"}}, "own.files.train: .*below the corpus's folder"),
         ({"columns": {"speakr": "x"}}, "unknown key own.columns.speakr; did you mean 'speaker'"),
-        ({"columns": {"start": "from"}}, "start and end: either both are columns, or none is"),
+        ({"columns": {"start": "from"}}, "start and end: name both columns, or neither"),
         ({"split_shares": {"train": 0.8, "dev": 0.1, "test": 0.2}}, "make 1.1 instead of 1"),
         ({"file": "../other/utterances.csv"}, "own.file: .*below the corpus's folder"),
         ({"media_folder": "/data"}, "own.media_folder: .*below the corpus's folder"),

@@ -542,7 +542,7 @@ def test_a_stream_absent_in_more_than_a_tenth_of_a_split_is_a_warning_and_is_cou
         ),
         (
             "media: visual: 8 of 8 utterances of train have none (100 %), most of them (6) by no_face: no face was"
-            " found in the frames looked at; media.detector=yunet finds more faces"
+            " found in the sampled frames; media.detector=yunet finds more faces"
         ),
     ]
 

@@ -235,9 +235,9 @@ def test_one_seed_has_scores_without_a_deviation_and_no_mark(
         tmp_path / "evaluations", [{"first": "one", "second": "two", "seeds": 1, "note": "fewer than two seeds"}]
     )
     text = _write(tmp_path).text
-    assert "Fewer than two seeds in common: of significance nothing is claimed." in text
+    assert "Fewer than two seeds in common: no significance is claimed." in text
     assert "†" not in text
-    assert "nothing is claimed" in text
+    assert "no significance is claimed" in text
     assert "41.00 42.00" in text
 
 

@@ -91,10 +91,10 @@ def test_published_scores_stand_below_in_markdown_features_apart(write_run: Writ
     write_run()
     text = written.markdown(_results(tmp_path, published=PUBLISHED))
     assert text.endswith(
-        "### Published on tiny\n\nPrinted in papers, per cent; other features, splits and ways to choose an epoch, so"
-        " not to be ranked with the rows above.\n\n| System | Features | Modalities | Test WF1 | Test Acc | Year |"
-        " Source | Protocol |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n| A_B | glove |  | 58.60 | – | 2021 |"
-        " Doe & Roe |  |\n| C | sbert |  | 60.00 | 61.25 | 2022 | S |  |\n"
+        "### Published on tiny\n\nAs reported in papers, per cent; features, splits and epoch selection differ, so"
+        " these must not be ranked with the rows above.\n\n| System | Features | Modalities | Test WF1 | Test Acc |"
+        " Year | Source | Protocol |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n| A_B | glove |  | 58.60 | –"
+        " | 2021 | Doe & Roe |  |\n| C | sbert |  | 60.00 | 61.25 | 2022 | S |  |\n"
     )
 
 

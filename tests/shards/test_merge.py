@@ -106,7 +106,7 @@ def test_an_utterance_in_two_parts_is_refused_even_if_the_dialogues_differ(
     [
         ({"classes": ["happy", "sad"], "label_set": "mine"},
          r"different label sets: .*one has meld7 \(neutral, .*other has mine \(happy, sad\)"),
-        ({"dims": {"text": 4, "audio": 3, "visual": 5}}, r"different lengths of vectors: .*'visual': 2.*'visual': 5"),
+        ({"dims": {"text": 4, "audio": 3, "visual": 5}}, r"different vector lengths: .*'visual': 2.*'visual': 5"),
         (TEXT_AND_AUDIO, "different modalities: .*one has text, audio, visual, .*other has text, audio"),
         ({"transcripts": False},
          "other has no transcripts and .*one has; leave them out there, too: merc-shards select .*one NEW --no-text"),

@@ -115,5 +115,5 @@ def test_a_file_that_is_no_parquet_is_refused(shards: Path, tmp_path: Path) -> N
         with pytest.raises(BadTable, match=r"predictions\.parquet: not a Parquet file"):
             predicted_table(shards, path, _config(), CLASSES, "test")
     path.unlink()
-    with pytest.raises(BadTable, match="there is no such file"):
+    with pytest.raises(BadTable, match="no such file"):
         predicted_table(shards, path, _config(), CLASSES, "test")

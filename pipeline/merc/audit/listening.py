@@ -206,7 +206,7 @@ def _begun(job: Job, source: MediaSource) -> list[int]:
     left = [index for index in range(len(source.sizes)) if not job.is_done(index)]
     if len(left) < len(source.sizes):
         log.logger.info(
-            "%s: %d of %d parts were done before",
+            "%s: %d of %d parts were already done",
             job.name,
             len(source.sizes) - len(left),
             len(source.sizes),

@@ -157,8 +157,8 @@ def assign_splits(dialogue_ids: Iterable[str], *, test_session: int, validation:
     elif validation == "random20" and training:
         if len(training) <= RANDOM_VALIDATION_DIALOGUES:
             raise BadSettings(
-                f"validation random20 draws 20 of the training dialogues, but only {len(training)} are there; use val12"
-                " or none"
+                f"validation random20 draws 20 of the training dialogues, but only {len(training)} exist; use val12 or"
+                " none"
             )
         chosen = sorted(training, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).digest())[
             :RANDOM_VALIDATION_DIALOGUES
@@ -200,8 +200,8 @@ class Iemocap(CorpusReader):
         def _val12_lies_outside_session_5(self) -> Self:
             if self.validation == "val12" and self.test_session != 5:
                 raise ValueError(
-                    f"validation val12 lies in sessions 1 to 4, so test_session is 5, not {self.test_session}; or use"
-                    " random20 or none"
+                    f"validation val12 is in sessions 1 to 4, so test_session must be 5, not {self.test_session}; or"
+                    " use random20 or none"
                 )
             return self
 
@@ -365,7 +365,8 @@ IEMOCAP_full_release/             (or its content)
         there = paths.there(path_of.values())
         if not any(there.values()):
             without = (
-                "; this is the release without videos, or they are not unpacked: --modalities text,audio does without"
+                "; this is the release without videos, or they are not unpacked: --modalities text,audio runs without"
+                " them"
                 if modality == "visual"
                 else ""
             )

@@ -85,7 +85,7 @@ class Encoding:
     def check(self) -> None:
         encoder = self.make_encoder()
         if (command := encoder.missing()) is not None:
-            raise ModelUnavailable(f"{self.name}: its model is not here; it is fetched by\n  {command}")
+            raise ModelUnavailable(f"{self.name}: its model is not on this machine; to download it:\n  {command}")
 
     def loaded(self, device: str) -> Encoder:
         """The encoder, loaded."""
@@ -162,7 +162,7 @@ def encode_part(encoder: Encoder, part: PartInput, modality: str) -> EncodedPart
     unexplained = [int(index) for index in np.flatnonzero(~usable) if int(index) not in why_absent]
     if unexplained:
         raise BadTable(
-            f"{name}: {part.utterances[unexplained[0]].utterance_id} is absent without a remark that says why"
+            f"{name}: {part.utterances[unexplained[0]].utterance_id} is absent without a remark that explains it"
         )
 
     values = np.zeros((len(part.utterance_ids), encoder.dim), dtype=np.float32)

@@ -20,7 +20,7 @@ def _is_a_track(value: object) -> object:
     is_index = isinstance(value, int) and not isinstance(value, bool) and value >= 0
     if value is None or is_index or (isinstance(value, str) and _LANGUAGE.fullmatch(value)):
         return value
-    raise ValueError("an index from 0 is expected, or a language as files name it, such as eng")
+    raise ValueError("expected an index from 0, or a language code as in media files, such as eng")
 
 
 Track = Annotated[int | str | None, BeforeValidator(_is_a_track)]
@@ -159,7 +159,7 @@ class Config(Settings):
     mouth.
     """
     off_screen: Literal["keep", "absent"] = "keep"
-    """What an utterance gets with ``active_speaker`` where no mouth matches the sound: ``keep``, the likeliest face all
+    """What an utterance gets with ``active_speaker`` where no mouth matches the audio: ``keep``, the likeliest face all
     the same; ``absent``, none.
     """
     off_screen_logit: float = 2.0

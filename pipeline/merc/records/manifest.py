@@ -174,7 +174,7 @@ def read(path: Path) -> pa.Table:
     """
     if not path.exists():
         raise RawDataMissing(
-            f"{path}: there is no manifest; the stage manifest comes first: merc-extract --dataset {path.parent.name},"
+            f"{path}: there is no manifest; run the stage manifest first: merc-extract --dataset {path.parent.name},"
             " or dvc repro"
         )
     table = parquet.read(path)

@@ -207,7 +207,7 @@ def test_with_predictions_a_test_dialogue_has_neighbours_by_predicted_labels(sha
         (["train/dia0", "--similarity", "pth"], 2, "no neighbours by 'pth'; did you mean 'path'"),
         (["train/dia0", "--seed", "1"], 2, "--seed chooses among --predictions"),
         (["train/dia0", "--number", "0"], 2, "--number"),
-        (["test/dia0", "--predictions", "nowhere.parquet"], 4, "nowhere.parquet: there is no such file"),
+        (["test/dia0", "--predictions", "nowhere.parquet"], 4, "nowhere.parquet: no such file"),
         (
             ["test/dia0", "--predictions", "nowhere.parquet", "--similarity", "pooled"],
             2,

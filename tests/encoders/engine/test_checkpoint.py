@@ -66,7 +66,7 @@ def _shards(folder: Path, weight_map: object) -> None:
 
 def test_missing_pieces_of_weights_are_named(folder: Path) -> None:
     _shards(folder, {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"})
-    with pytest.raises(ModelUnavailable, match=r"names files that are not there: model-00002-of-00002.safetensors;"):
+    with pytest.raises(ModelUnavailable, match=r"names missing files: model-00002-of-00002.safetensors;"):
         check(folder)
     shutil.copy(folder / "model-00001-of-00002.safetensors", folder / "model-00002-of-00002.safetensors")
     check(folder)

@@ -46,7 +46,7 @@ def test_models_give_the_predictions_that_were_kept(place: Place) -> None:
 def test_a_run_without_predictions_is_told_how_to_get_some(place: Place) -> None:
     (place.runs / "tiny" / "all" / "predictions.parquet").unlink()
     with pytest.raises(
-        BadTable, match=r"predictions\.parquet: there is no such file.*\n  merc-train --dataset tiny --recipe all"
+        BadTable, match=r"predictions\.parquet: no such file.*\n  merc-train --dataset tiny --recipe all"
     ):
         place.run("all").predictions("test")
 

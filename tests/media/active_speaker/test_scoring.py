@@ -97,7 +97,7 @@ def test_in_bfloat16_it_scores_nearly_the_same(random_file: Path) -> None:
 def test_a_processor_without_bfloat16_is_told(random_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
     with pytest.raises(
-        BadSettings, match=r"media\.speaker_precision: this processor does not compute in bfloat16; take float32"
+        BadSettings, match=r"media\.speaker_precision: this processor cannot compute in bfloat16; use float32"
     ):
         Scorer(random_file, precision="bfloat16")
     assert Scorer(random_file).logits([], _noise(1)) == []

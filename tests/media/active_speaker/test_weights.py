@@ -213,7 +213,7 @@ WRONG_TENSORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "is no tensor of numbers",
     ),
     "sparse": (lambda them: {**them, FIRST: torch.zeros(32, 1, 1, 3, 3).to_sparse()}, "is no tensor of numbers"),
-    "no tensor": (lambda them: {**them, FIRST: [1.0]}, "is no tensor of numbers, but list"),
+    "no tensor": (lambda them: {**them, FIRST: [1.0]}, "is not a tensor of numbers, but list"),
     "not a number": (
         lambda them: {**them, FIRST: torch.full((32, 1, 1, 3, 3), torch.nan)},
         "holds numbers that are not finite",
@@ -228,7 +228,7 @@ WRONG_TENSORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "a list": (lambda them: list(them.values()), "holds a list, where tensors by name"),
     "one tensor": (lambda them: torch.zeros(5), "holds a Tensor, where tensors by name"),
-    "numbered": (lambda them: dict(enumerate(them.values())), "where tensors by name are expected"),
+    "numbered": (lambda them: dict(enumerate(them.values())), "expected a mapping from names to tensors"),
 }
 
 

@@ -118,7 +118,7 @@ def test_a_similarity_that_is_no_number_is_told(layout: Layout) -> None:
         [[float("nan")] * len(one) for one in table["similarity_path"].to_pylist()], table.schema.field(column).type
     )
     parquet.write(path, table.set_column(column, table.schema.field(column), strange))
-    with pytest.raises(BadTable, match=r"similarity_path holds what is no number"):
+    with pytest.raises(BadTable, match=r"similarity_path holds a value that is not a number"):
         read_neighbours(layout.shards, read_corpus(layout.shards, texts=False))
 
 

@@ -1,5 +1,5 @@
 """The overview and the page of a dataset in a browser: the scores are seen first and whole, sort, print, and lead to
-what made them.
+provenance.
 """
 
 from collections.abc import Callable

@@ -49,7 +49,7 @@ def test_parts_by_modality_are_the_whole_again(sound: Path, tmp_path: Path, fold
     select(sound, tmp_path / "rest", CONFIG, modalities=["audio", "visual"])
     before = folder_digest(tmp_path)
     notes = join_modalities(tmp_path / "text", tmp_path / "rest", tmp_path / "whole", CONFIG)
-    assert notes == ["the trajectories were left out: neighbours may have been found by other vectors"]
+    assert notes == ["the trajectories were left out: their neighbours may have been found with other vectors"]
     for folder in ("dialogues", "failures"):
         assert folder_digest(tmp_path / "whole" / folder) == folder_digest(sound / folder)
     info, was = reader.info(tmp_path / "whole"), reader.info(sound)
@@ -82,7 +82,7 @@ def test_text_of_cosmic_stands_beside_sound_and_faces_of_mmgcn(
     mmgcn, cosmic = imported(of_mmgcn, "mmgcn"), imported(of_cosmic, "cosmic")
     notes = join_modalities(mmgcn, cosmic, tmp_path / "m3net", CONFIG, modalities=["text"])
     assert notes[0].startswith(
-        "3 dialogues were matched by the order of their utterances, for one side has no ids of utterances:"
+        "3 dialogues were matched by the order of their utterances, since one side has no utterance ids:"
         " train/Ses01F_impro01, "
     )
     assert (

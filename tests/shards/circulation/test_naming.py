@@ -30,7 +30,7 @@ def test_ids_that_tell_nothing_are_of_the_corpus_that_the_label_set_names(featur
         file, conversations=tuple(replace(one, key=index) for index, one in enumerate(file.conversations))
     )
     with pytest.raises(
-        BadTable, match=r"the dialogue 0 is of no corpus that is known here: .*--label-set emorynlp or dailydialog"
+        BadTable, match=r"the dialogue 0 belongs to no known corpus: .*--label-set emorynlp or dailydialog"
     ):
         naming.corpus_of(numbered)  # not MELD, of which COSMIC's file has another layout
     assert naming.corpus_of(numbered, "emorynlp") == "emorynlp"

@@ -82,7 +82,7 @@ def test_what_is_pushed_comes_back_byte_by_byte_from_the_commit_that_was_printed
 def test_the_same_shards_again_make_no_commit(shared_hub: SharedHub, dataset: Repo, free: Path) -> None:
     before = len(dataset.commits), len(shared_hub.uploads)
     again = _push(free)
-    assert again.stdout.splitlines()[0] == f"{NAME} (private) at {dataset.sha(-1)}: all of it was there already"
+    assert again.stdout.splitlines()[0] == f"{NAME} (private) at {dataset.sha(-1)}: everything was there already"
     assert (len(dataset.commits), len(shared_hub.uploads)) == before
 
 
@@ -213,7 +213,7 @@ def test_shards_that_must_not_be_passed_on_go_nowhere_without_a_word_of_the_user
     assert "confirm it by --yes-i-may" in refused.stderr
     public = _push(sound, "--public", "--yes-i-may")
     assert public.exit_code == 2
-    assert "Give --no-text to leave the transcripts out, or --private" in public.stderr
+    assert "Use --no-text to leave the transcripts out, or --private" in public.stderr
     assert not shared_hub.asked
 
 
@@ -237,7 +237,7 @@ def test_on_a_terminal_the_user_is_asked(
     monkeypatch.setattr("merc.commands.sharing._on_a_terminal", lambda: True)
     asked = CliRunner().invoke(main, ["push", str(sound), NAME], input=answer)
     assert asked.exit_code == code
-    assert "May all who will see the private repository have this corpus?" in asked.stderr
+    assert "May everyone with access to the private repository have this corpus?" in asked.stderr
     assert bool(shared_hub.repos) == (code == 0)
 
 
@@ -322,7 +322,7 @@ def _without(name: str) -> Callable[[SharedHub, Repo], None]:
     [
         (
             _changed(TRAIN, lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]),
-            "another sha256: its content was changed",
+            "another sha256: its content has changed",
         ),
         (_changed(TRAIN, lambda data: data[: len(data) // 2]), "bytes instead of"),
         (_changed(TRAIN, lambda _data: b"PAR1" * 9), "problems"),
@@ -337,7 +337,7 @@ def _without(name: str) -> Callable[[SharedHub, Repo], None]:
         ),
         (_without("meta/stats.json"), "meta/stats.json"),
         (_without(TRAIN), "problems, those of `merc-shards validate`"),
-        (_listed(TRAIN, size=3), "bytes came instead of the 3 that are listed"),
+        (_listed(TRAIN, size=3), "bytes were received instead of the 3 that are listed"),
         (_listed(TRAIN, lfs={"oid": "0" * 64, "size": 1, "pointerSize": 130}), "its content has the hash"),
         (_listed("meta/info.json", oid="0" * 40), "its content has the hash"),
         (

@@ -309,7 +309,7 @@ def _shared(depth: int, *, key: bool) -> bytes:
         (_nested_key(100), "nested more than 32 deep|a key in it is tuple"),
         (b"\x80\x02" + b"]" * 200 + b"a" * 199 + b".", "nested more than 32 deep"),
         (b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b".", "not a pickle, or a damaged one: RecursionError"),
-        (b"\x80\x02]q\x00h\x00a.", "a container in it holds itself"),
+        (b"\x80\x02]q\x00h\x00a.", "a container in it contains itself"),
         (_shared(30, key=False), "it unfolds to more than 50000000 parts"),
         (b"\x80\x02\x8a\xff" + b"\xff" * 40 + b".", "not a pickle, or a damaged one"),
     ],
@@ -339,7 +339,7 @@ def test_more_memory_than_a_file_can_need_is_not_given(tmp_path: Path) -> None:
 
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "features.pkl")
-    with pytest.raises(BadTable, match=r"features\.pkl: no regular file"):
+    with pytest.raises(BadTable, match=r"features\.pkl: not a regular file"):
         unpickling.load(tmp_path / "features.pkl")
 
 

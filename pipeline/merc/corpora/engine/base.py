@@ -51,8 +51,7 @@ class CorpusConfig(Settings):
             bytes(4).decode(encoding)
         except (LookupError, ValueError) as error:
             raise ValueError(
-                "the name of an encoding is expected, as Python has it: utf-8, utf-16, gbk, big5, shift_jis, cp1251,"
-                " cp1252, …"
+                "expected the name of an encoding as in Python: utf-8, utf-16, gbk, big5, shift_jis, cp1251, cp1252, …"
             ) from error
         return encoding
 

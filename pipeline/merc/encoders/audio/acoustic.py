@@ -129,13 +129,13 @@ class Acoustic(Encoder):
                 raise ValueError(f"pitch_min_hz {self.pitch_min_hz} is not below pitch_max_hz {self.pitch_max_hz}")
             if self.pitch_window_ms < 2000 / self.pitch_min_hz:
                 raise ValueError(
-                    f"pitch_window_ms {self.pitch_window_ms} does not hold two periods of pitch_min_hz"
+                    f"pitch_window_ms {self.pitch_window_ms} is shorter than two periods of pitch_min_hz"
                     f" {self.pitch_min_hz}, {2000 / self.pitch_min_hz:.1f} ms"
                 )
             if self.minimum_seconds * 1000 < max(self.window_ms, self.hop_ms):
                 raise ValueError(
-                    f"minimum_seconds {self.minimum_seconds} holds no whole window of {self.window_ms} ms and hop of"
-                    f" {self.hop_ms} ms"
+                    f"minimum_seconds {self.minimum_seconds} is shorter than one window of {self.window_ms} ms and hop"
+                    f" of {self.hop_ms} ms"
                 )
             return self
 

@@ -111,7 +111,7 @@ class Spectrogram(NeuralEncoder):
         @model_validator(mode="after")
         def _agree(self) -> Self:
             if self.windows_per_batch != "auto" and self.windows_per_batch < 1:
-                raise ValueError(f"windows_per_batch is {self.windows_per_batch}; a number from 1, or auto")
+                raise ValueError(f"windows_per_batch is {self.windows_per_batch}; expected a number from 1, or auto")
             return self
 
     MODALITY = "audio"
@@ -341,15 +341,13 @@ def geometry_of(repo: str, configuration: Mapping[str, Any], preprocessor: Mappi
         BadSettings: if its spectrograms cannot be made of 16 kHz sound, or not twice the same.
     """
     if not preprocessor:
-        raise BadSettings(
-            f"{repo}: has no preprocessor_config.json, so that it is not known how its spectrograms are made"
-        )
+        raise BadSettings(f"{repo}: has no preprocessor_config.json, so it is unknown how its spectrograms are made")
     if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE_HZ:
-        raise BadSettings(f"{repo}: takes sound of {rate} samples a second; the pipeline's is {SAMPLE_RATE_HZ}")
+        raise BadSettings(f"{repo}: takes audio with {rate} samples per second; the pipeline's has {SAMPLE_RATE_HZ}")
     if preprocessor.get("dither"):
         raise BadSettings(
-            f"{repo}: its preprocessor adds noise (dither: {preprocessor['dither']}), so that no run would give the"
-            " same numbers twice"
+            f"{repo}: its preprocessor adds noise (dither: {preprocessor['dither']}), so no two runs would give the"
+            " same numbers"
         )
     return GEOMETRIES[configuration["model_type"]](repo, configuration, preprocessor)
 

@@ -103,7 +103,7 @@ class Waveform(TrainableEncoder):
                     f"minimum_seconds {self.minimum_seconds} is more than window_seconds {self.window_seconds}"
                 )
             if self.samples_per_batch != "auto" and self.samples_per_batch < 1:
-                raise ValueError(f"samples_per_batch is {self.samples_per_batch}; a number from 1, or auto")
+                raise ValueError(f"samples_per_batch is {self.samples_per_batch}; expected a number from 1, or auto")
             return self
 
     MODALITY = "audio"
@@ -125,8 +125,8 @@ class Waveform(TrainableEncoder):
             )
         if configuration.get("add_adapter"):
             raise BadSettings(
-                f"{repo}: has convolutions behind its last layer (add_adapter), which this family does not run; choose"
-                " a checkpoint without"
+                f"{repo}: has convolutions behind its last layer (add_adapter), which this family does not support;"
+                " choose a checkpoint without them"
             )
         if model_type == "wavlm" and config.attention != "eager":
             raise BadSettings(f"{repo}: transformers has no attention: {config.attention} for WavLM; valid: eager")
@@ -135,11 +135,12 @@ class Waveform(TrainableEncoder):
         preprocessor = self.checkpoint.preprocessor()
         if not preprocessor:
             raise BadSettings(
-                f"{repo}: has no preprocessor_config.json, so that neither its sampling rate nor its normalisation is"
-                " known"
+                f"{repo}: has no preprocessor_config.json, so its sampling rate and normalisation are unknown"
             )
         if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE_HZ:
-            raise BadSettings(f"{repo}: takes sound of {rate} samples a second; the pipeline's is {SAMPLE_RATE_HZ}")
+            raise BadSettings(
+                f"{repo}: takes audio with {rate} samples per second; the pipeline's has {SAMPLE_RATE_HZ}"
+            )
 
     def further_provenance(self) -> dict[str, Any]:
         config = self.config

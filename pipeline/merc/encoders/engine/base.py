@@ -112,7 +112,7 @@ class Encoder(ABC):
         if sequences and not self.HAS_SEQUENCES:
             raise BadSettings(
                 f"encoders of the family {config.family} give one vector per utterance and no sequences; choose a"
-                " neural one, or --level utterance"
+                " neural encoder, or --level utterance"
             )
         self.config = config
         self.offline = offline

@@ -19,7 +19,7 @@ from merc.encoders.engine.forward import Budget
 from merc.errors import BadSettings
 
 # Words for the shards' metadata, figures for the list of models, and what changes speed alone: not part of what decides
-# the vectors. `repo` may be a path of this machine; what it holds is in the identity by its hash or its revision.
+# the vectors. `repo` may be a path on this machine; its content is in the identity by its hash or its revision.
 NOT_DECISIVE = frozenset(
     {"repo", "revision", "made_by", "linear_layers", "licence", "training_data_overlap", "dim", "megabytes"}
 )
@@ -158,7 +158,7 @@ class NeuralEncoder(Encoder):
         if self.config.dim not in (None, dim):
             raise BadSettings(
                 f"{self.config.repo}: the settings state dim: {self.config.dim}, but its vectors have {dim} numbers;"
-                " correct it, or leave it out"
+                " correct it, or omit it"
             )
 
     def placed(self, model: Any, device: str) -> Any:

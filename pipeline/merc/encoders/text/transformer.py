@@ -147,7 +147,8 @@ class Transformer(TrainableEncoder):
         if foreign or not isinstance(configuration.get("vocab_size"), int):
             why = f"its configuration has {', '.join(foreign)}" if foreign else "its configuration has no vocab_size"
             raise BadSettings(
-                f"{config.repo}: a {kind} model is no text encoder ({why}); choose one such as BERT, RoBERTa or DeBERTa"
+                f"{config.repo}: a {kind} model is not a text encoder ({why}); choose one such as BERT, RoBERTa or"
+                " DeBERTa"
             )
         layers = _first_number(configuration, _LAYERS)
         if layers is not None:
@@ -179,8 +180,8 @@ class Transformer(TrainableEncoder):
             raise BadSettings(f"{self.config.repo}: transformers cannot load its tokenizer: {error}") from error
         if not getattr(self._tokenizer, "is_fast", False):
             raise BadSettings(
-                f"{self.config.repo}: its tokenizer gives no offsets (no tokenizer.json), which are needed to find an"
-                " utterance's tokens"
+                f"{self.config.repo}: its tokenizer gives no offsets (no tokenizer.json), which are needed to locate"
+                " an utterance's tokens"
             )
         # Some checkpoints, MiniLM among them, come with a cut and a padding of their own.
         self._tokenizer.backend_tokenizer.no_truncation()
@@ -218,7 +219,7 @@ class Transformer(TrainableEncoder):
 
         if not self._tokenizer.backend_tokenizer.encode("a").special_tokens_mask[0]:
             raise BadSettings(
-                f"{self.config.repo}: pooling first, but its tokenizer puts no special token at the beginning; valid:"
+                f"{self.config.repo}: pooling first, but its tokenizer puts no special token at the start; valid:"
                 " mean, mean_last4"
             )
         first = self._tokenizer.backend_tokenizer.encode("a").ids[0]

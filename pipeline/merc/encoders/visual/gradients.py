@@ -38,7 +38,7 @@ class Gradients(Encoder):
                 raise ValueError(f"cell_px {self.cell_px} does not divide size_px {self.size_px}")
             if self.block_cells * self.cell_px > self.size_px:
                 raise ValueError(
-                    f"a block of {self.block_cells} cells of {self.cell_px} px is larger than the picture of"
+                    f"a block of {self.block_cells} cells of {self.cell_px} px is larger than the image of"
                     f" {self.size_px} px"
                 )
             return self

@@ -59,8 +59,8 @@ class OnnxFile(Checkpoint):
                 raise ModelUnavailable(f"there is no {self.filename} in the folder {self.repo}")
             if self.offline:
                 raise ModelUnavailable(
-                    f"the model {self._name} is not in the local cache. With a network, this fetches it:\n "
-                    f" {self.command}"
+                    f"the model {self._name} is not in the local cache. With a network, this downloads it:\n"
+                    f"  {self.command}"
                 )
             raise BadSettings(f"{self._name}: has no file {self.filename}")
         with path.open("rb") as file:
@@ -69,11 +69,11 @@ class OnnxFile(Checkpoint):
             raise ModelUnavailable(f"{path}: a pointer of Git LFS instead of the model; run `git lfs pull` there")
         if self.sha256 and (found := files.sha256(path)) != self.sha256:
             raise ModelUnavailable(
-                f"{path}: its sha256 is {found}, the settings state {self.sha256}; download it again, or state the one"
-                " of this file if it is what you want"
+                f"{path}: its sha256 is {found}, the settings state {self.sha256}; download it again, or set the"
+                " sha256 of this file if it is the one you want"
             )
         if not first.startswith(_FIRST_FIELD):
-            raise BadSettings(f"{path}: begins with {first[:8]!r}, which no ONNX model does")
+            raise BadSettings(f"{path}: begins with {first[:8]!r}, as no ONNX model does")
         return path
 
     def bytes_on_disk(self) -> int:
@@ -201,7 +201,7 @@ class Sface(Encoder):
             probe = np.asarray(self._network.feature(np.zeros((INPUT_PX, INPUT_PX, 3), dtype=np.uint8)))
         except cv2.error as error:
             raise BadSettings(
-                f"{path}: OpenCV cannot run it as SFace, on pictures of {INPUT_PX} pixels: {error}"
+                f"{path}: OpenCV cannot run it as SFace, on images of {INPUT_PX} pixels: {error}"
             ) from error
         if probe.ndim != 2 or probe.shape[0] != 1:
             raise BadSettings(f"{path}: gives an array of shape {probe.shape} for a face, where SFace gives one row")

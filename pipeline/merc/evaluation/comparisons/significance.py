@@ -22,7 +22,7 @@ from merc.params import Settings
 from merc.training.metrics import significance
 from merc.training.metrics.weighted_f1 import weighted_f1
 
-ONE_SEED = "fewer than two seeds in common: nothing is claimed"
+ONE_SEED = "fewer than two seeds in common: no significance is claimed"
 _COLUMNS = {
     "first": pa.string(),
     "second": pa.string(),
@@ -86,8 +86,7 @@ class Significance(Comparison):
         for name in (*named, *([self.config.reference] if self.config.reference else [])):
             if name not in there:
                 raise BadSettings(
-                    f"evaluation.significance names {name!r}, of which there is no finished run;"
-                    f" {nearest(name, list(there))}"
+                    f"evaluation.significance names {name!r}, which has no finished run; {nearest(name, list(there))}"
                 )
         return [run for name, run in there.items() if name in named or name == self.config.reference]
 
@@ -100,7 +99,7 @@ class Significance(Comparison):
             ):
                 raise BadTable(
                     f"{run.folder}: its test utterances or labels are not those of {runs[0].folder}, on the same"
-                    " shards; train one of them again"
+                    " shards; retrain one of them"
                 )
         names = [run.recipe for run in runs]
         tests = _Tests(self.config, said, len(runs[0].classes))

@@ -101,7 +101,9 @@ class CrossCorpus(Protocol):
         shared = [one for one in dict.fromkeys(self._emotions(classes)) if one in there]
         if len(shared) < 2:
             both = f"{', '.join(classes)} and {', '.join(others)} of {name} share {', '.join(shared) or 'no emotion'}"
-            raise BadSettings(f"evaluation.cross_corpus: {both}; say in evaluation.cross_corpus.same which are one")
+            raise BadSettings(
+                f"evaluation.cross_corpus: {both}; say in evaluation.cross_corpus.same which labels are equivalent"
+            )
         return shared
 
     def _scored(

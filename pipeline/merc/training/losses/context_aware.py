@@ -213,7 +213,7 @@ class ContextAware(MERCLoss):
         elif output.context is not None:
             context_BTd = output.context.float()
         else:
-            raise ValueError("the model said that it gives a context, and its output has none")
+            raise ValueError("the model declares a context, but its output has none")
         mapped_N1d: Tensor = self.of_context(labelled_rows(context_BTd, batch))[:, None]
         return mapped_N1d
 

@@ -62,7 +62,7 @@ class CrossEntropy(MERCLoss):
         @model_validator(mode="after")
         def _something_is_trained(self) -> Self:
             if not self.fused_weight and not self.unimodal_weight:
-                raise ValueError("fused_weight and unimodal_weight are both 0, so that there is no loss")
+                raise ValueError("fused_weight and unimodal_weight are both 0, so there is no loss")
             return self
 
     class_weights: Tensor

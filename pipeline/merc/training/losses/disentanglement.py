@@ -103,8 +103,8 @@ class Disentanglement(MERCLoss):
         dims = {} if disentangled else dict(facts.gives.unimodal)
         if len(dims) < 2 and not disentangled:
             raise BadSettings(
-                f"disentanglement compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out"
-                " of the recipe"
+                f"disentanglement compares modalities, but the model has only {', '.join(dims) or 'none'}; leave it"
+                " out of the recipe"
             )
         self.of_modality = nn.ModuleDict(
             {name: nn.Sequential(nn.Linear(dim, config.units), nn.GELU()) for name, dim in dims.items()}

@@ -92,8 +92,8 @@ class ModalityContributionLoss(ContrastiveLoss):
         """
         if not features or set(features) != set(correct):
             raise ValueError(
-                f"there must be pseudo-labels for every modality and at least one; features: {sorted(features)},"
-                f" pseudo-labels: {sorted(correct)}"
+                "every modality needs pseudo-labels, and there must be at least one modality; features:"
+                f" {sorted(features)}, pseudo-labels: {sorted(correct)}"
             )
         terms, valid = [], []
         for name, u in features.items():

@@ -211,7 +211,7 @@ class Recipe(Settings):
     def _plain_names(cls, phases: dict[str, Phase] | None) -> dict[str, Phase] | None:
         for name in phases or ():
             if not name.isidentifier() or name != name.lower():
-                raise ValueError(f"a phase is named {name!r}; small letters, digits and _ are expected")
+                raise ValueError(f"a phase is named {name!r}; expected lower-case letters, digits and _")
         return phases
 
     @field_validator("seeds")
@@ -227,12 +227,12 @@ class Recipe(Settings):
             return self
         if self.curriculum.buckets > self.epochs:
             raise ValueError(
-                f"curriculum.buckets is {self.curriculum.buckets}, and after {self.epochs} epochs the hardest dialogues"
-                " would not have come"
+                f"curriculum.buckets is {self.curriculum.buckets}, and after {self.epochs} epochs the hardest"
+                " dialogues would not have been used"
             )
         if self.neighbours is not None and self.neighbours.per_dialogue:
             raise ValueError(
-                "a curriculum decides which dialogues come, and so does neighbours.per_dialogue: one of them must go,"
-                " or per_dialogue be 0"
+                "a curriculum decides which dialogues are used, and so does neighbours.per_dialogue: remove one of"
+                " them, or set per_dialogue to 0"
             )
         return self
