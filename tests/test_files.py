@@ -186,7 +186,7 @@ def test_a_link_that_leads_out_is_followed_unless_that_is_forbidden(tmp_path: Pa
     (root / "link").symlink_to(target)
     for relative in ("link", "link/clip.mp4"):
         assert files.confined(root, relative) == root / relative
-        with pytest.raises(ValueError, match=r"leads out of .*root, to "):
+        with pytest.raises(ValueError, match=r"leads outside .*root, to "):
             files.confined(root, relative, follow_links=False)
 
 

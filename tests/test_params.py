@@ -387,8 +387,8 @@ _BOMB = "media:\n  a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("media: " + "[" * 50_000, "deeper than any settings"),
-        ("media:\n" + "".join(" " * depth + "a:\n" for depth in range(1, 700)), "deeper than any settings"),
+        ("media: " + "[" * 50_000, "deeper than in any settings"),
+        ("media:\n" + "".join(" " * depth + "a:\n" for depth in range(1, 700)), "deeper than in any settings"),
         (_BOMB, "more than 100,000 values, with aliases expanded"),
         ("media: &a [*a]", "a value that contains itself"),
         ("media:\n  a: 1\n  a: 2\n", "the key 'a' twice"),

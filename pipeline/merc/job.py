@@ -47,29 +47,29 @@ class RunConfig(Settings):
     """The block ``run`` of params.yaml."""
 
     max_failed: str | int = "5%"
-    """Broken utterances that are tolerated, a number or a share; ``--max-failed`` wins."""
+    """Tolerated broken utterances, as a number or a share; ``--max-failed`` overrides it."""
     clip_timeout_seconds: float = Field(default=120.0, gt=0, strict=True)
     """Seconds after which a worker that hangs on a clip is killed, and the clip recorded. A minute of recording gets
-    twice the time, two minutes thrice. Decoding and looking for faces takes a tenth to a half of a clip's length; an
+    twice the time, two minutes three times. Decoding and face detection take a tenth to a half of a clip's length; an
     overloaded machine or a slow network disk may need a hundred times that.
     """
     executor: Literal["local", "ray"] = "local"
-    """``local``: this machine; ``ray``: the machines of a Ray cluster, which all see the output under the same path.
-    ``--executor`` wins.
+    """``local``: this machine; ``ray``: the machines of a Ray cluster, which must all see the output under the same
+    path. ``--executor`` overrides it.
     """
     address: str = "auto"
-    """Of the Ray cluster: ``auto`` (the one that this machine belongs to, or RAY_ADDRESS), ``HOST:PORT`` of its head,
-    or ``local`` (one of this machine alone). ``--address`` wins.
+    """Address of the Ray cluster: ``auto`` (the one that this machine belongs to, or RAY_ADDRESS), ``HOST:PORT`` of its
+    head, or ``local`` (a cluster of only this machine). ``--address`` overrides it.
     """
     cores_per_worker: int = Field(default=4, ge=1, strict=True)
-    """Ray: cores of a worker that decodes, or that runs an encoder without a checkpoint; a node holds as many workers
-    as it has room for.
+    """Ray: cores of a worker that decodes, or that runs an encoder without a checkpoint; a node runs as many workers as
+    fit.
     """
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
     """Ray: share of a GPU that an encoder with a checkpoint takes; 0.5 puts two on each GPU."""
     follow: tuple[str, ...] = ()
-    """What shows a training while it runs, files in ``training/following``: ``dvclive``, ``tensorboard``; each an
-    extra. ``--follow`` wins.
+    """What shows a training while it runs, files in ``training/following``: ``dvclive``, ``tensorboard``; each needs
+    its extra. ``--follow`` overrides it.
     """
 
     @field_validator("address")

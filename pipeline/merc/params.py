@@ -30,12 +30,12 @@ from merc import files
 from merc.errors import BadSettings, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""What recipes, encoders and corpora may be called; no name can lead out of a folder."""
+"""Valid names of recipes, encoders and corpora; no name can lead outside a folder."""
 BLOCKS = (
     "run presets default_encoders build adapt_text adapt_audio train corpora demo media encoders adaptations extraction"
     " audit shards trajectories recipes additions sweeps models losses frameworks evaluation report"
 ).split()
-"""The keys that params.yaml may have."""
+"""The valid keys of params.yaml."""
 
 
 _PACKAGED = "the package's params.yaml"

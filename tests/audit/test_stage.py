@@ -96,7 +96,7 @@ def test_a_model_that_returns_nothing_gives_an_error_of_one_and_says_so(corpus: 
     layout = corpus([("Hello dog", voice(0.8)), ("The child", voice(0.7, seed=4))])
     make_audit(Config(), layout, RUN, _asr(mute_whisper, language="en"))
     assert [(row["asr_error"], row["asr_note"]) for row in _rows(layout)] == [(1.0, "no words were recognised")] * 2
-    assert "understands next to nothing" in _page(layout)
+    assert "understands almost nothing" in _page(layout)
 
 
 def test_columns_of_the_media_that_older_ones_lack_are_null(corpus: Corpus) -> None:
@@ -134,7 +134,9 @@ def test_faces_and_cuts_come_from_the_media(corpus: Corpus) -> None:
     assert [row["cut_or_short"] for row in rows] == [False, True, None]
     assert [row["cut_reasons"] for row in rows] == ["", "truncated,cut_to_annotation", None]
     assert [row["doubts"] for row in rows] == [["face_coverage"], ["cut_or_short"], []]
-    assert '<span class="tag">longer than the cap</span> <span class="tag">longer than its annotation' in _page(layout)
+    assert '<span class="tag">longer than the maximum</span> <span class="tag">longer than its annotation' in _page(
+        layout
+    )
 
 
 def _write_faces(layout: Layout, vectors: np.ndarray, **inputs: Any) -> None:
@@ -238,7 +240,7 @@ def test_new_media_make_the_audit_stale_and_it_is_made_again(corpus: Corpus) -> 
     with pytest.raises(
         BadTable,
         match=(
-            r"of other data than those there now \(audio, visual changed\); make it again:\n  merc-extract audit"
+            r"from other data than the current ones \(audio, visual changed\); make it again:\n  merc-extract audit"
             r" --dataset tiny"
         ),
     ):
@@ -287,7 +289,7 @@ def test_a_name_for_the_recogniser_is_a_folder_an_encoder_or_a_name_on_the_hub(w
         BadSettings, match="no folder, no encoder and no name on the hub: 'whisper_bse'; did you mean 'whisper_base'"
     ):
         transcriber_of(params, Config(asr="whisper_bse"), offline=True)
-    with pytest.raises(BadSettings, match="'acoustic' has no checkpoint that could transcribe"):
+    with pytest.raises(BadSettings, match="'acoustic' has no checkpoint that can transcribe"):
         transcriber_of(params, Config(asr="acoustic"), offline=True)
 
 

@@ -142,8 +142,8 @@ def _empty(folder: Path, _: Path) -> None:
     [
         (_bert, "a model of the type 'bert', which does not transcribe"),
         (_encoder_alone, "of the weights of a WhisperForConditionalGeneration are not in its files"),
-        (_not_finite, "some of its weights are no finite numbers"),
-        (_other_rate, "takes sound of 8000 samples a second"),
+        (_not_finite, "some of its weights are not finite"),
+        (_other_rate, "takes audio with 8000 samples per second"),
         (_without_start, r"its tokenizer has no <\|startoftranscript\|>"),
         (_empty, r"no config\.json, so this is not a transformers model"),
     ],

@@ -115,7 +115,7 @@ def test_linear_layers_that_are_given_to_onednn_are_computed_by_it_in_the_extrac
     assert info["encoders"]["text"]["linear_layers"] == "onednn"
     unforced = _run(extract, settings, *text, "--set", "encoders.text.plain.linear_layers=torch")
     assert unforced.exit_code == 0, unforced.output
-    assert "text/plain: done before" in unforced.stderr
+    assert "text/plain: already done" in unforced.stderr
     assert files.read_json(record)["provenance"]["linear_layers"] == "onednn"
 
     wrong = _run(extract, settings, *text, "--set", "encoders.text.plain.linear_layers=mkl")

@@ -42,7 +42,7 @@ def test_all_runs_are_evaluated_and_compared_and_a_second_time_nothing_is_done(p
     assert len(printed) == 7 + 6 + 6 + 1
     again = _run(place, "--dataset", "tiny", *FEW)
     assert again.stdout == first.stdout
-    assert again.stderr.count("done before") == len(printed)
+    assert again.stderr.count("already done") == len(printed)
 
 
 def test_one_evaluation_of_one_run(place: Place) -> None:

@@ -166,7 +166,7 @@ def test_where_another_process_writes_the_second_ends_with_7_or_waits_and_finds_
     if wait:
         assert result.exit_code == 0, result.output
         assert f"process {process.pid} on " in result.stderr
-        assert "text/ngrams: done before" in result.stderr
+        assert "text/ngrams: already done" in result.stderr
     else:
         assert result.exit_code == 7
         assert "--wait" in result.stderr

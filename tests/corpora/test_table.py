@@ -207,8 +207,8 @@ def test_a_turn_that_is_there_twice_leads_to_the_columns_that_make_the_id_of_a_d
     read: Callable[..., Reading],
 ) -> None:
     told = (
-        r"line 6: the utterance '1' of dialogue '1' stands in .*line 2 already\. If several dialogues were put"
-        r" together, .*table\.columns\.dialogue=\["
+        r"line 6: the utterance '1' of dialogue '1' is already in .*line 2\. If several dialogues were joined,"
+        r" .*table\.columns\.dialogue=\["
     )
     with pytest.raises(BadTable, match=told):
         read(SCENES, columns={**SCENE_COLUMNS, "dialogue": "scene"}, split_shares=ALL_TRAIN)
@@ -383,7 +383,7 @@ def test_a_bad_row_is_refused_with_its_line(read: Callable[..., Reading], rows: 
         (
             {"turn": "1"},
             {"utterance": "turn"},
-            "line 4: the utterance '1' of dialogue 'walk' stands in .*line 2 already",
+            "line 4: the utterance '1' of dialogue 'walk' is already in .*line 2",
         ),
         ({"from": "2", "to": "1"}, {"start": "from", "end": "to"}, "line 2: lasts from 2 to 1 s"),
         ({"from": "-2", "to": "1"}, {"start": "from", "end": "to"}, "line 2: lasts from -2 to 1 s"),

@@ -128,7 +128,8 @@ def test_without_shards_a_report_that_is_there_stays_and_the_command_that_makes_
     _write(tmp_path)
     before = _contents(tmp_path)
     with pytest.raises(
-        RawDataMissing, match=r"there are no shards in .*typo; these make some:\n  merc-extract --dataset NAME"
+        RawDataMissing,
+        match=r"there are no shards in .*typo; either of these makes some:\n  merc-extract --dataset NAME",
     ) as caught:
         write_report(CONFIG, tmp_path / "typo", tmp_path / "runs", tmp_path / "reports")
     assert caught.value.exit_code == 4

@@ -123,7 +123,7 @@ def test_no_audit_or_one_of_other_media_is_told_with_the_command_that_makes_it(
     files.write_json(audited.layout.media / "record.json", {**record, "settings": {"media": {"face_size_pixels": 96}}})
     for modality in ("text", "audio", "visual"):
         audited.write_features(modality, {})
-    with pytest.raises(BadTable, match=r"of other data than those there now \(audio, visual changed\)"):
+    with pytest.raises(BadTable, match=r"from other data than the current ones \(audio, visual changed\)"):
         audited.build(quality=True)
 
 
@@ -290,7 +290,7 @@ def test_a_part_of_a_part_tells_both_selections_and_so_does_what_is_merged_of_th
         ({"where": "asr_eror < 1"}, "no column 'asr_eror'; did you mean 'asr_error'"),
         ({"where": "quality_asr_error < 1"}, "no column 'quality_asr_error'"),
         ({"where": "asr_error > 100"}, "is met by no utterance in train, dev, test; nothing was written"),
-        ({"where": "asr_error > 100", "drop": True}, "is true of no utterance"),
+        ({"where": "asr_error > 100", "drop": True}, "is met by no utterance"),
         (
             {"where": "asr_error < 1 and face_unlike < 1"},
             r"nothing was written\. None of them has a value of face_unlike: docs/audit\.md says",

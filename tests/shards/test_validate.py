@@ -175,7 +175,7 @@ def test_tables_of_a_split_without_dialogues_are_named(sound: Path) -> None:
     lines = [str(problem) for problem in validate(sound).problems.listed]
     assert "info: trajectories/dev: a split without dialogues" in lines
     assert "info: meta/info.json: splits train, dev, test, there are files of train, test" in lines
-    assert "manifest: dialogues/dev-00000-of-00001.parquet: listed in meta/manifest.json, but not there" in lines
+    assert "manifest: dialogues/dev-00000-of-00001.parquet: listed in meta/manifest.json, but missing" in lines
 
 
 def test_ids_that_repeat_often_are_counted_and_the_first_told(extracted: Callable[..., Any]) -> None:
@@ -225,7 +225,7 @@ def test_files_that_the_manifest_does_not_describe_are_named(sound: Path) -> Non
         f"manifest: meta/manifest.json: '../secret' is not a plain path below {sound}",
         "manifest: meta/manifest.json: says neither bytes nor sha256 of croissant.json",
         f"manifest: {TRAIN}: another sha256: its content has changed",
-        "manifest: failures/dev-00000-of-00001.parquet: listed in meta/manifest.json, but not there",
+        "manifest: failures/dev-00000-of-00001.parquet: listed in meta/manifest.json, but missing",
         f"manifest: {FAILED}: 2 rows instead of 7",
         f"manifest: meta/stats.json: {size} bytes instead of {size + 1}",
     ]

@@ -123,7 +123,7 @@ def test_points_are_trained_and_told_and_a_second_time_nothing_is_trained(swept,
     ] == [(name, name[12], name[-1], "1", "") for name in names]
     again = swept("text", "--grid", "epochs=1,2", "--grid", "context_gru.hidden_units=4,8")
     assert again.stdout == first.stdout
-    assert again.stderr.count("done before") == 4
+    assert again.stderr.count("already done") == 4
 
 
 def test_a_point_that_fails_stops_no_other_and_is_tried_again(swept, tmp_path, monkeypatch):
@@ -142,7 +142,7 @@ def test_a_point_that_fails_stops_no_other_and_is_tried_again(swept, tmp_path, m
     assert "text+epochs-2 is left out: seed 0, epoch 1: the loss is not finite" in first.stderr
     monkeypatch.undo()
     second = swept("text", "--grid", "epochs=1,2,3")
-    assert (second.exit_code, len(second.stdout.splitlines()), second.stderr.count("done before")) == (0, 3, 2)
+    assert (second.exit_code, len(second.stdout.splitlines()), second.stderr.count("already done")) == (0, 3, 2)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ _CUT = (
     "span_doubted",
     "span_empty",
 )
-"""Reasons by which sound or pictures may not be those of the words."""
+"""Reasons for which audio or frames may not belong to the words."""
 _NOT_DECISIVE = {"asr", "asr_revision", "asr_dtype", "language", "windows_per_batch"}
 # Media that were made before the active speaker was looked for lack these; audit column → media column.
 _OF_SPEAKER = {"speaking": "speaking_logit", "speaking_share": "speaking_share", "off_screen": "off_screen"}

@@ -41,7 +41,7 @@ _END_OF_ENGLISH_ONLY = 50256
 # Nobody says more; a model that repeats itself is stopped there.
 _TOKENS_PER_SECOND, _MORE_TOKENS, _MOST_TOKENS = 12, 8, 224
 CLIPS_FOR_LANGUAGE = 32
-"""So many clips of a second or more are enough to tell a corpus's language."""
+"""Number of clips, of a second or more, that are enough to detect a corpus's language."""
 _LEAST_SAMPLES_FOR_LANGUAGE = SAMPLE_RATE_HZ
 
 

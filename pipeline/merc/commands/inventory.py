@@ -20,9 +20,9 @@ from merc.params import Params
 
 _NONE_KNOWN = "none known"
 MEDIA = "media"
-"""Key of a preset that is no modality: settings of the media stage, see :func:`merc.media.config.lay`."""
+"""Key of a preset that is not a modality: settings of the media stage, see :func:`merc.media.config.lay`."""
 MEDIA_NAME = f"{MEDIA}="
-"""What stands before the name of a network of the media stage."""
+"""Prefix of the name of a network of the media stage."""
 _NETWORKS = ("yunet", "light_asd")
 
 

@@ -247,7 +247,9 @@ def _grid(given: tuple[str, ...]) -> dict[str, list[Any]]:
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("recipe", shell_complete=completion.recipes)
-@click.option("--dataset", required=True, shell_complete=completion.shards_datasets, help="Whose shards.")
+@click.option(
+    "--dataset", required=True, shell_complete=completion.shards_datasets, help="Dataset whose shards are used."
+)
 @click.option(
     "--grid",
     multiple=True,

@@ -188,11 +188,13 @@ class Iemocap(CorpusReader):
         test_session: int = Field(default=5, ge=1, le=5)
         """Session that is the test split; the benchmark's is 5."""
         marked_actor_side: MarkedActorSide = MarkedActorSide()
-        """Half of the picture in which the actor with the markers sits; the other actor is taken to sit in the other
-        half."""
+        """Half of the frame in which the actor with the markers sits; the other actor is assumed to sit in the other
+        half.
+        """
         marked_actor_channel: MarkedActorChannel = MarkedActorChannel()
-        """Channel of ``dialog/wav`` that is the actor's with the markers; both this and the side are compared with the
-        louder channel, and manifest.json says how many utterances agree."""
+        """Channel of ``dialog/wav`` of the actor with the markers; both this and the side are compared with the louder
+        channel, and manifest.json records how many utterances agree.
+        """
         tags: Literal["keep", "drop"] = "keep"
         """``keep`` remarks such as ``[LAUGHTER]`` in the transcripts, or ``drop`` them."""
 

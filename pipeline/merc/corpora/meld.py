@@ -68,7 +68,7 @@ SENTIMENTS = ("positive", "negative", "neutral")
 
 
 SPELLINGS = MappingProxyType({"Phoebe Sr": "Phoebe Sr.", "Dr. Leedbetter": "Dr. Ledbetter"})
-"""Speakers with two spellings in the files → the one in use."""
+"""Speakers with two spellings in the files → the spelling used here."""
 
 _NAMED = 10
 _COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
@@ -152,12 +152,13 @@ class Meld(CorpusReader):
         label_set: str = "meld7"
         """The one label set of MELD."""
         min_believed_seconds: float = Field(default=0.5, ge=0)
-        """Seconds; a shorter annotation is a mistake, and no test clip is cut to it."""
+        """Seconds; a shorter annotation is considered an error, and no test clip is cut to it."""
         max_characters_per_second: float = Field(default=35.0, gt=0)
-        """Characters per second; no test clip is cut to an annotation in which the text would be said faster (of MELD's
-        utterances 97 % have less than 31)."""
+        """Characters per second; no test clip is cut to an annotation in which the text would have to be spoken faster
+        (of MELD's utterances 97 % have less than 31).
+        """
         replacements: str = ""
-        """Folder below raw/ with clips that take the place of the corpus's own: ``meld/replacements`` for
+        """Folder below raw/ with clips that replace the corpus's own: ``meld/replacements`` for
         ``meld/replacements/train/dia125_utt3.mp4``;
         likewise dev, test. Empty: none.
         """

@@ -51,27 +51,27 @@ class Columns(Settings):
     """Names of the columns; empty for what the table does not have. The first four are always needed."""
 
     dialogue: str | tuple[str, ...] = "dialogue"
-    """Id of the dialogue; a list of columns where it takes several to tell one from the others: ``[Season, Episode,
+    """Id of the dialogue; a list of columns if several are needed to identify one: ``[Season, Episode,
     Scene_ID]``.
     """
     speaker: str = Field(default="speaker", min_length=1)
-    """Name of whoever speaks."""
+    """Name of the speaker."""
     text: str = Field(default="text", min_length=1)
     """Transcript."""
     emotion: str = Field(default="emotion", min_length=1)
-    """Label; an empty cell and ``unlabelled`` stand for none."""
+    """Label; an empty cell and ``unlabelled`` mean none."""
     utterance: str = ""
-    """What tells an utterance from the others of its dialogue; without it turns are numbered."""
+    """Identifies an utterance within its dialogue; without it turns are numbered."""
     split: str = "split"
     """Train, dev (or val, valid, validation), test; without it dialogues are drawn by ``split_shares``."""
     start: str = ""
-    """Seconds at which the utterance begins in its recording."""
+    """Seconds at which the utterance starts in its recording."""
     end: str = ""
     """Seconds at which the utterance ends in its recording."""
     video: str = "video"
-    """File with the picture, below ``media_folder``."""
+    """Video file, below ``media_folder``."""
     audio: str = ""
-    """File with the sound, below ``media_folder``; without it the sound is that of the video."""
+    """Audio file, below ``media_folder``; without it, the audio is that of the video."""
     sentiment: str = ""
     """Sentiment, as the corpus has it."""
     valence: str = ""
@@ -106,7 +106,7 @@ class SplitShares(Settings):
     """
 
     train: float = Field(default=0.8, gt=0, le=1)
-    """Share of the train split; without it nothing could be learned."""
+    """Share of the train split; it must not be 0, since there would be nothing to learn from."""
     dev: float = Field(default=0.1, ge=0, lt=1)
     """Share of the dev split; 0: there is none."""
     test: float = Field(default=0.1, ge=0, lt=1)
@@ -172,7 +172,7 @@ class Table(CorpusReader):
         file: str = "utterances.csv"
         """Table, as .csv (or .tsv, .txt) or .parquet, in the corpus's folder: raw/<name>, or what ``--raw`` names."""
         files: SplitFiles = SplitFiles()
-        """A table for each split, in place of ``file``; ids may be the same in several."""
+        """A table for each split, instead of ``file``; ids may be the same in several."""
         media_folder: str = "media"
         """Folder that the paths in the table are relative to, in the corpus's folder; empty for that folder itself."""
         media_are: Literal["clips", "recordings"] = "clips"
@@ -180,15 +180,15 @@ class Table(CorpusReader):
         columns: Columns = Columns()
         """Which column is what."""
         label_set: str = OWN
-        """``own``, or one that ships with the package: meld7, iemocap4, iemocap4_merged, iemocap6, emorynlp,
+        """``own``, or one that comes with the package: meld7, iemocap4, iemocap4_merged, iemocap6, emorynlp,
         dailydialog.
         """
         labels: tuple[str, ...] = ()
         """Classes of the label set ``own`` in the order of their indices; empty: those in the table, by alphabet.
-        Spellings that differ in capitals or blanks alone are one class.
+        Spellings that differ only in capitals or spaces are one class.
         """
         split_shares: SplitShares = SplitShares()
-        """How dialogues are spread over the splits, where the table has no column for the split."""
+        """How dialogues are assigned to splits if the table has no column for the split."""
         split_seed: int = 0
         """Decides which dialogues are drawn for which split."""
         check_counts: bool = False

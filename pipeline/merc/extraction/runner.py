@@ -40,8 +40,8 @@ from merc.records.failures import REASONS, Failure
 _PROCESS_BYTES = 700_000_000
 _MODEL_BYTES = 4_000_000_000
 LINEAR_LAYERS = "linear_layers"
-"""What computed them, as it is noted with a job and stands in the provenance; several where a run went on with another
-one than it was begun with.
+"""What computed the linear layers, as noted with a job and recorded in the provenance; several if a run was resumed
+with a different one.
 """
 
 

@@ -18,7 +18,7 @@ from merc.records.inputs import input_hashes
 
 TABLE, PAGE = "audit.parquet", "audit.html"
 PREFIX = "quality_"
-"""Of the columns of shards."""
+"""Prefix of the columns in shards."""
 
 SCHEMA = pa.schema(
     [
@@ -64,7 +64,7 @@ QUALITY: dict[str, str] = {
     "face_unlike": "cosine distance of the face from the same speaker's other faces in the dialogue",
     "cut_or_short": "1 where audio or frames were cut, or are shorter than annotated, else 0",
 }
-"""The numbers that shards can hold of an audit, by their name behind ``quality_``; null where unknown."""
+"""The values of an audit that shards can hold, by their name after ``quality_``; null where unknown."""
 
 
 @dataclass(frozen=True)

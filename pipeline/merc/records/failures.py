@@ -63,8 +63,7 @@ REASONS: dict[str, tuple[str, str]] = {
 _SHOWN_CHARACTERS = 300
 
 LOUD_ABSENT_SHARE = 0.1
-"""Share of a split's utterances; where a modality is absent in more, whatever the reason, a warning and the report say
-so.
+"""Share of a split's utterances; if a modality is absent in more, for whatever reason, a warning and the report say so.
 """
 
 SCHEMA = pa.schema(

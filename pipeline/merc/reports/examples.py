@@ -15,7 +15,7 @@ from merc.shards.format.schema import check_trajectories
 
 UNLABELLED_COLOUR = "none"
 ENOUGH_EMOTIONS = 3
-"""An example must show a movement; two dialogues of nothing but "neutral" are as alike as can be."""
+"""An example must show a change; two dialogues with only "neutral" are always identical."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from merc.reports.pages.base import MARKER, OVERVIEW, PAGES
 
 SCRATCH = ".making"
 TABLES = ("results.md", "results.tex", "scores.json", "coverage.csv", "labels.csv", "coverage.json")
-"""Files beside the pages."""
+"""Files next to the pages."""
 _GENERATOR = b'<meta name="generator" content="merc-report">'
 _HEAD_BYTES = 1000
 

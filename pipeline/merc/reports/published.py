@@ -32,7 +32,7 @@ class Published(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     corpus: str = Field(min_length=1)
-    """Name of the dataset beside whose results the row is shown."""
+    """Name of the dataset next to whose results the row is shown."""
     label_set: str = Field(min_length=1)
     """A row is shown where the shards have this label set."""
     system: str = Field(min_length=1)
@@ -45,7 +45,7 @@ class Published(BaseModel):
     features: str = Field(min_length=1)
     """Tag of the features; rows with different ones are not to be compared."""
     modalities: str = ""
-    """Divided by spaces; empty where the paper does not say."""
+    """Separated by spaces; empty where the paper does not say."""
     year: int = Field(ge=1900, le=2200)
     """Of the source."""
     source: str = Field(min_length=1)

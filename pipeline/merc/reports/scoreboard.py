@@ -13,7 +13,7 @@ SCORES: dict[str, Callable[[Seed], float | None]] = {
     "Test macro F1": lambda seed: seed.test.macro_f1,
     "Dev WF1": lambda seed: seed.dev.weighted_f1,
 }
-"""What is shown of every recipe, in this order."""
+"""What is shown for every recipe, in this order."""
 
 
 @dataclass(frozen=True)

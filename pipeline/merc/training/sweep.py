@@ -30,7 +30,7 @@ from merc.training.stage import train
 
 Value = bool | int | float | str
 ENTRY = "sweep"
-"""Of a point under ``train``, in an experiment of DVC."""
+"""Name of a point under ``train``, in a DVC experiment."""
 Grid = Mapping[str, Sequence[Value]]
 
 

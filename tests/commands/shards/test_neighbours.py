@@ -211,7 +211,7 @@ def test_with_predictions_a_test_dialogue_has_neighbours_by_predicted_labels(sha
         (
             ["test/dia0", "--predictions", "nowhere.parquet", "--similarity", "pooled"],
             2,
-            "looks at features, not at labels",
+            "uses features, not labels",
         ),
         (["test/dia0", "--predictions", "nowhere.parquet", "--similarity", "pth"], 2, "trajectories.similarities.0"),
     ],

@@ -47,7 +47,7 @@ def test_a_renamed_file_is_another_content(folder: Path) -> None:
 
 def test_pickled_weights_alone_are_refused(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(BadSettings, match=r"pytorch_model.bin alone, which can run code when read"):
+    with pytest.raises(BadSettings, match=r"pytorch_model.bin only, which can run code when read"):
         Checkpoint(str(folder)).identity()
     with pytest.raises(BadSettings, match=r"pytorch_model.bin"):
         Checkpoint(str(folder)).fetch()

@@ -113,5 +113,5 @@ def test_media_of_another_version_and_faces_that_are_none_are_told(
             pa.array([[b"no picture"]] * len(table), table.schema.field(column).type),
         ),
     )
-    with pytest.raises(BadTable, match=r"a face of train/dia0_utt0 is no picture that can be read"):
+    with pytest.raises(BadTable, match=r"a face of train/dia0_utt0 is not a readable image"):
         _copy(layout, tmp_path / "home")

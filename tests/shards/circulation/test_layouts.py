@@ -266,8 +266,8 @@ def test_a_layer_of_a_file_without_layers_is_refused(feature_files: Any) -> None
         with pytest.raises(
             BadSettings,
             match=(
-                r"--roberta 2: the file is of the layout (mmgcn|idcl), which has no layers of RoBERTa; cosmic,"
-                r" cosmic_meld, sdt"
+                r"--roberta 2: the file has the layout (mmgcn|idcl), which has no RoBERTa layers; cosmic, cosmic_meld,"
+                r" sdt"
             ),
         ):
             layouts.read(content, "2")

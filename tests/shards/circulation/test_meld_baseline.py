@@ -79,7 +79,8 @@ def test_the_modality_is_the_first_word_of_the_name_or_said(feature_files: Any) 
     assert meld_baseline.modality_of("audio_emotion.pkl", None) == "audio"
     assert meld_baseline.modality_of("mine.pkl", "visual") == "visual"
     with pytest.raises(
-        BadSettings, match=r"--modality: the file does not say of which modality.*valid: audio, text, visual"
+        BadSettings,
+        match=r"--modality: neither the file nor its name gives the modality of .*valid: audio, text, visual",
     ):
         meld_baseline.read(feature_files.meld_baseline(), feature_files.data_emotion(), "bimodal_emotion.pkl")
 
@@ -88,7 +89,7 @@ def test_annotations_are_asked_for_and_belong_to_these_files_alone(
     feature_files: Any, pickled: Pickled, read: Read
 ) -> None:
     path = pickled(feature_files.meld_baseline(), NAME)
-    with pytest.raises(BadSettings, match=f"{NAME} holds vectors alone.*name their data_emotion.p.*with --annotations"):
+    with pytest.raises(BadSettings, match=f"{NAME} holds only vectors.*give their data_emotion.p.*with --annotations"):
         read(path)
     annotations = pickled(feature_files.data_emotion(), "data_emotion.p")
     with pytest.raises(BadSettings, match="--annotations is for the three dictionaries of MELD's authors alone"):

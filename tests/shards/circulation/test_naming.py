@@ -157,7 +157,7 @@ def test_a_number_of_meld_in_another_split_than_the_files_is_refused(feature_fil
 def test_a_number_below_all_of_melds_is_refused(feature_files: Any) -> None:
     file = layouts.read(feature_files.mmgcn_meld())
     odd = replace(file, conversations=(replace(file.conversations[0], key=-1),))
-    with pytest.raises(BadTable, match="the dialogue -1 is of no split"):
+    with pytest.raises(BadTable, match="the dialogue -1 belongs to no split"):
         naming.splits_of(odd, "meld", "val12", 0)
 
 

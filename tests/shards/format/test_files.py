@@ -110,7 +110,7 @@ def test_a_reader_notices_that_its_file_was_replaced(path: Path) -> None:
     first = next(dialogues.rows())
     parquet.write(path, pq.read_table(path).slice(1))
     assert first["split"] == "train"
-    with pytest.raises(BadTable, match=r"another file took its place since it was opened"):
+    with pytest.raises(BadTable, match=r"it was replaced after it was opened"):
         next(dialogues.rows())
     path.unlink()
     with pytest.raises(BadTable, match=r"cannot be read"):

@@ -20,7 +20,7 @@ from merc.job import RunOptions
 Facts_co = TypeVar("Facts_co", covariant=True)
 _Facts = TypeVar("_Facts")
 Advance = Callable[[int], object]
-"""Told of progress, in the unit of the stage."""
+"""Receives progress, in the unit of the stage."""
 
 
 class Parts(Protocol):

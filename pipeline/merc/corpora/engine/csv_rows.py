@@ -17,7 +17,7 @@ from merc.corpora.engine.text_lines import Encoding, read_lines
 from merc.errors import BadTable, RawDataMissing
 
 LARGEST_CELL = 16 * 2**20
-"""Characters; a cell that is larger is most likely the rest of a file behind a quotation mark that nothing closes."""
+"""Characters; a larger cell is most likely the rest of a file after an unclosed quotation mark."""
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -28,7 +28,7 @@ class CsvConfig(CorpusConfig):
     """Settings of a corpus whose annotations are CSV files."""
 
     delimiter: str = ","
-    """What stands between two columns of a CSV file: one character, or its name: ``comma``, ``semicolon``, ``tab``,
+    """Separator between the columns of a CSV file: one character, or its name: ``comma``, ``semicolon``, ``tab``,
     ``pipe``.
     """
 

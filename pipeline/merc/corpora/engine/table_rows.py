@@ -18,8 +18,7 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]+(\.0)?")
 WHOLE = ("dialogue", "utterance", "speaker", "emotion", "sentiment", "split")
 """Roles whose cells are names, also where they look like numbers."""
 REPAIRED = ("speaker", "emotion", "sentiment")
-"""Roles in which a wrong decoding would make two names of one; that of a text is repaired by whoever keeps what it
-was.
+"""Roles in which a wrong decoding would split one name into two; a text is repaired where its original is recorded.
 """
 
 

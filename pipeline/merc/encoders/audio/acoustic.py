@@ -114,13 +114,13 @@ class Acoustic(Encoder):
         pitch_window_ms: float = Field(default=64.0, gt=0)
         """Milliseconds; window of the pitch tracker, which must hold two of the longest periods."""
         pitch_min_hz: float = Field(default=60.0, gt=0)
-        """Hertz; lowest pitch that is looked for."""
+        """Hertz; lowest pitch that is searched for."""
         pitch_max_hz: float = Field(default=500.0, gt=0, lt=SAMPLE_RATE_HZ / 2)
-        """Hertz; highest pitch that is looked for."""
+        """Hertz; highest pitch that is searched for."""
         voicing_threshold: float = Field(default=0.45, gt=0, lt=1)
         """Least normalised autocorrelation, at the period found, of a voiced frame (0.45 in Praat: Boersma 1993)."""
         quiet_db: float = Field(default=30.0, gt=0)
-        """Decibels; frames that much below the clip's loud ones are quiet: neither voiced nor in the spectral
+        """Decibels; frames this far below the clip's loud ones are quiet: neither voiced nor in the spectral
         statistics."""
 
         @model_validator(mode="after")

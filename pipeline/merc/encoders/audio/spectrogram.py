@@ -98,14 +98,16 @@ class Spectrogram(NeuralEncoder):
         """
 
         pooling: Literal["mean", "mean_std", "first", "cls_and_distillation"] = "mean"
-        """Over the positions whose middle lies in real sound: ``mean``, or ``mean_std``, the mean and behind it the
-        standard deviation, twice as long. Of AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean
-        of its two tokens, which is what its own classifier reads; these have seen the padding, too."""
+        """Over the positions whose middle is in real audio: ``mean``, or ``mean_std``, the mean followed by the
+        standard deviation, twice as long. For AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean
+        of its two tokens, which is what its own classifier reads; these have seen the padding, too.
+        """
         overlap_seconds: float = Field(default=2.0, ge=0)
-        """Seconds that neighbouring windows of a clip share at least, where it is longer than the model's input; each
-        takes half of them."""
+        """Minimum overlap of neighbouring windows in seconds, for a clip longer than the model's input; each window
+        contributes half of it.
+        """
         windows_per_batch: int | Literal["auto"] = "auto"
-        """Windows in a batch; ``auto`` is 4 on a CPU and 128 on a GPU, or what fits there; changes speed and memory,
+        """Windows in a batch; ``auto`` is 4 on a CPU and 128 on a GPU, or as many as fit; changes speed and memory,
         not the vectors."""
 
         @model_validator(mode="after")

@@ -77,20 +77,24 @@ class Waveform(TrainableEncoder):
         """
 
         pooling: Literal["mean", "mean_std"] = "mean"
-        """Over the clip's frames of 20 ms: ``mean``, or ``mean_std``, the mean and behind it the standard deviation,
-        twice as long."""
+        """Over the clip's frames of 20 ms: ``mean``, or ``mean_std``, the mean followed by the standard deviation,
+        twice as long.
+        """
         window_seconds: float = Field(default=30.0, gt=0)
-        """Seconds; longer clips are cut into overlapping windows of this length, evenly spread, so that nothing of a
-        clip is left out."""
+        """Seconds; longer clips are cut into overlapping windows of this length, evenly spread, so that no part of a
+        clip is left out.
+        """
         overlap_seconds: float = Field(default=2.0, ge=0)
-        """Seconds that neighbouring windows share at least; their first half counts as the left window gives it, their
-        second as the right one."""
+        """Minimum overlap of neighbouring windows in seconds; its first half is taken from the left window, its second
+        from the right one.
+        """
         minimum_seconds: float = Field(default=0.1, ge=0)
         """Seconds; shorter clips are padded with zeros to this length, or to what the convolutions need if that is
         more, and recorded."""
         samples_per_batch: int | Literal["auto"] = "auto"
-        """Samples in a batch, padding included; ``auto`` is 30 s of sound on a CPU and 20 minutes on a GPU, or what
-        fits there; changes speed and memory, not the vectors."""
+        """Samples in a batch, padding included; ``auto`` is 30 s of audio on a CPU and 20 minutes on a GPU, or as many
+        as fit; changes speed and memory, not the vectors.
+        """
 
         @model_validator(mode="after")
         def _agree(self) -> Self:

@@ -100,7 +100,7 @@ class Encoder(ABC):
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
     MODALITY: ClassVar[str]
     VERSION: ClassVar[int] = 1
-    """Raised by one whenever the same settings give other vectors; part of the fingerprint."""
+    """Raised by one whenever the same settings give different vectors; part of the fingerprint."""
     ACCELERATED: ClassVar[bool] = False
     """True: batches on one device in the main process. False: parts are spread over worker processes."""
     HAS_SEQUENCES: ClassVar[bool] = False

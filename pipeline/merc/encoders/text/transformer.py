@@ -106,15 +106,17 @@ class Transformer(TrainableEncoder):
         """``first`` takes the first token (BERT's [CLS], RoBERTa's <s>); ``mean`` the mean over tokens; ``mean_last4``
         the mean over tokens of the mean of four layers, ``layer`` and the three before it."""
         max_tokens: int = Field(default=256, ge=4)
-        """Tokens that the model is given at most, special ones included; the rest is cut and recorded (256 is what
-        MiniLM was trained with)."""
+        """Maximum number of tokens per utterance, including special tokens; the rest is cut and recorded (MiniLM was
+        trained with 256).
+        """
         tokens_per_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-        """Tokens in a batch at most, padding included; ``auto`` is 1,024 on a CPU, and 65,536 on a GPU until its memory
-        runs out; changes speed and memory, not the vectors."""
+        """Maximum number of tokens in a batch, including padding; ``auto`` is 1,024 on a CPU, and 65,536 on a GPU until
+        its memory runs out; changes speed and memory, not the vectors.
+        """
         history_turns: int = Field(default=0, ge=0)
-        """Earlier turns of the dialogue that stand before the utterance."""
+        """Number of earlier turns of the dialogue put before the utterance."""
         speaker_names: bool = False
-        """Whether ``name: `` stands before the utterance and before each earlier turn."""
+        """Whether ``name: `` is put before the utterance and before each earlier turn."""
 
     MODALITY = "text"
     HAS_SEQUENCES = True

@@ -80,11 +80,12 @@ class ImageTower(NeuralEncoder):
         ``image_embeds``, in the space shared with text."""
         pooling: crops.Pooling = "mean"
         """Over the clip's crops: ``mean``; ``confidence``, with weights exp(score / temperature); ``mean_std``, the
-        mean and behind it the standard deviation, twice as long (:func:`merc.encoders.engine.crops.pooled`)."""
+        mean followed by the standard deviation, twice as long (:func:`merc.encoders.engine.crops.pooled`).
+        """
         confidence_temperature: float = Field(default=0.1, gt=0)
         """Temperature of the pooling ``confidence``, in units of the detector's confidence, which goes from 0 to 1."""
         images_per_batch: int | Literal["auto"] = "auto"
-        """Crops in a batch; ``auto`` is 16 on a CPU and 256 on a GPU, or what fits there; changes speed and memory, not
+        """Crops in a batch; ``auto`` is 16 on a CPU and 256 on a GPU, or as many as fit; changes speed and memory, not
         the vectors."""
 
         @model_validator(mode="after")

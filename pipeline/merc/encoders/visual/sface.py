@@ -112,27 +112,29 @@ class Sface(Encoder):
         sha256: str = Field(
             default="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79", pattern="^([0-9a-f]{64})?$"
         )
-        """SHA-256 of the file, 64 hex digits; empty: whatever it is."""
+        """SHA-256 of the file, 64 hex digits; empty: not checked."""
         eye_distance_share: float = Field(default=EYE_DISTANCE_SHARE, gt=0, lt=1)
-        """Share of a crop's side that lies between the eyes, as the media were made with (``media`` in params.yaml);
-        from there crops are turned into what the network was trained on."""
+        """Share of a crop's side between the eyes, as set when the media were made (``media`` in params.yaml); crops
+        are transformed from it to the geometry that the network was trained on.
+        """
         eye_height_share: float = Field(default=EYE_HEIGHT_SHARE, gt=0, lt=1)
-        """Share of a crop's side that lies above the eyes, as the media were made with."""
+        """Share of a crop's side above the eyes, as set when the media were made."""
         pooling: crops.Pooling = "mean"
         """How the directions of the clip's crops become one vector, see :func:`merc.encoders.engine.crops.pooled`."""
         confidence_temperature: float = Field(default=0.1, gt=0)
-        """Temperature of the pooling ``confidence``: a crop whose score is higher by so much has e times the weight."""
+        """Temperature of the pooling ``confidence``: a crop whose score is higher by this much has e times the weight.
+        """
         dim: int | None = Field(default=128, ge=1)
-        """Length of the vectors, known before the file is here; None: only once it is loaded."""
+        """Length of the vectors, if known before the file is on this machine; None: known once it is loaded."""
         megabytes: float | None = Field(default=38.7, gt=0)
-        """Megabytes of the file, for the list of models."""
+        """Size of the file in megabytes, for the list of models."""
         licence: str = "Apache-2.0"
         """Licence of the file."""
         training_data_overlap: str = (
             "none known (its training data are not stated with the file; the paper trains on CASIA-WebFace, VGGFace2"
             " and MS1MV2, faces of well-known people)"
         )
-        """Whether the network has seen the corpora, in words, as of every encoder with a checkpoint."""
+        """Whether the network has seen the corpora, in words, as for every encoder with a checkpoint."""
 
     MODALITY = "visual"
     HAS_SEQUENCES = True

@@ -49,17 +49,17 @@ class Significance(Comparison):
         recipes: tuple[str, ...] = ()
         """Recipes that are compared; none: all finished ones."""
         reference: str | None = None
-        """A recipe that all others are compared with, which leaves fewer tests to correct for; null: every two are
+        """A recipe that all others are compared with, which leaves fewer tests to correct for; null: all pairs are
         compared.
         """
         level: float = Field(default=0.05, gt=0, lt=1)
-        """Below which the corrected p has to lie; the interval holds the rest, 95 % of the resamples."""
+        """Level that the corrected p must be below; the interval contains the rest, 95 % of the resamples."""
         resamples: int = Field(default=10_000, ge=100)
-        """How often the dialogues are drawn."""
+        """Number of bootstrap resamples of the dialogues."""
         bootstrap_seed: int = Field(default=0, ge=0)
-        """Of these draws."""
+        """Seed of the resampling."""
         power: float = Field(default=0.8, gt=0, lt=1)
-        """Chance of finding a true difference, for ``seeds_needed``."""
+        """Power, the probability of finding a true difference, for ``seeds_needed``."""
 
     def compare(self, runs: Sequence[Run]) -> Found:
         """From the runs' predictions on test."""

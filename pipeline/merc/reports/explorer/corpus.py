@@ -24,7 +24,7 @@ from merc.shards.format.schema import TRANSCRIPTS, check_trajectories, quality_c
 from merc.shown import visible
 
 NEIGHBOURS = 5
-"""How many of a dialogue's nearest are linked, for each similarity."""
+"""Number of a dialogue's nearest dialogues that are linked, for each similarity."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from merc.shown import visible
 
 UNIMODAL = "any_modality_oracle/unimodal.parquet"
 NOTHING = -2
-"""In place of a class where a run says nothing of an utterance."""
+"""Used instead of a class if a run has no prediction for an utterance."""
 
 
 @dataclass(frozen=True)

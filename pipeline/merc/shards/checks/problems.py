@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 LISTED = 20
-"""This many of a kind are reported in full; a rule that a whole corpus breaks would fill the screen otherwise."""
+"""This many of a kind are reported in full; otherwise a rule that a whole corpus breaks would fill the screen."""
 
 UNREADABLE = "unreadable"
 KINDS = {

@@ -32,7 +32,7 @@ from merc.shards.config import Config
 from merc.shards.stage import build_shards
 
 ENCODER = "imported"
-"""What stands in the shards as the name of the encoder."""
+"""Recorded in the shards as the name of the encoder."""
 
 
 _CORPORA = {"iemocap": iemocap.Iemocap.SOURCE, "meld": meld.Meld.SOURCE, **text_corpora.SOURCES}

@@ -62,7 +62,7 @@ _ADVICE = (
 )
 
 _LAYERS: Mapping[str, RobertaLayer] = {"cosmic": "mean", "cosmic_meld": "mean", "sdt": "1", "sdt_meld": "1"}
-"""What the authors' code takes for the text."""
+"""What the authors' code uses as text."""
 
 _NUMBERS, _TEXTS, _VECTORS, _IDS = "whole numbers by dialogue", "text by dialogue", "vectors by dialogue", "a list"
 _HOLDS: Mapping[str, tuple[str, ...]] = {
@@ -73,8 +73,8 @@ _HOLDS: Mapping[str, tuple[str, ...]] = {
     "sentences": (_TEXTS,),
     **dict.fromkeys(("train", "dev", "test"), (_IDS,)),
 }
-"""What an entry holds, as far as its first row tells; of the sentiments nothing is asked, since code that does not use
-them leaves other things there.
+"""What an entry holds, judging by its first row; sentiments are not checked, since code that does not use them leaves
+other things there.
 """
 
 

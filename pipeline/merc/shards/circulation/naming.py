@@ -24,8 +24,8 @@ MELD_OFFSETS = {"train": 0, "dev": 1039, "test": 1153}
 SPEAKER_SLOTS = 9
 """Length of the speaker vectors of MELD's files; no dialogue of MELD has more speakers."""
 SENTIMENTS = ("neutral", "positive", "negative")
-"""In the order of the files; MELD's neutral emotion is always of neutral sentiment, its joy of positive, which tells
-whether a file keeps it.
+"""In the order of the files; MELD's neutral emotion is always of neutral sentiment, its joy of positive, which shows
+whether a file keeps this order.
 """
 
 _LABEL_SETS = {

@@ -95,7 +95,7 @@ class Disentanglement(MERCLoss):
         temperature: float = Field(default=1.0, gt=0)
         """τ of both levels, by which the loss is also multiplied."""
         units: int = Field(default=300, ge=1)
-        """Width of both levels' representations if the model does not disentangle by itself."""
+        """Width of both levels' representations if the model does not disentangle them itself."""
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)

@@ -257,7 +257,7 @@ class InterDialogue(MERCLoss):
         k_cap: bool = True
         """Cut K to half of the other dialogues of the batch."""
         include_self: bool = False
-        """Put a dialogue's own pair into the denominator, as eq. 5 does but not the published code."""
+        """Put a dialogue's own pair into the denominator, as in eq. 5, but not in the published code."""
         strict: bool = False
         """Raise an error for a batch of fewer than two dialogues."""
 
