@@ -201,7 +201,7 @@ def test_missing_raw_data_end_with_4_and_the_expected_tree(world: World) -> None
 def test_wrong_usage_ends_with_2_and_names_the_nearest(world: World) -> None:
     for arguments, words in (
         (("--encoder", "text=ngram"), "did you mean 'ngrams'?"),
-        (("--encoder", "txt=ngrams"), "MODALITY=NAME is expected"),
+        (("--encoder", "txt=ngrams"), "expected MODALITY=NAME"),
         (("--modalities", "text,face"), "no modality 'face'"),
         (("--set", "media.frames_per_clp=3"), "did you mean 'frames_per_clip'?"),
         (("--max-failed", "many"), "a number or a share"),

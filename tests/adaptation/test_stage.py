@@ -201,7 +201,7 @@ def test_labels_that_teach_nothing_are_refused(
 
 
 def test_without_a_manifest_the_stage_before_is_named(params: MakeParams, layout: Layout) -> None:
-    with pytest.raises(RawDataMissing, match="there is no manifest; the stage manifest comes first"):
+    with pytest.raises(RawDataMissing, match="there is no manifest; run the stage manifest first"):
         _adapt(params(), layout)
 
 
@@ -399,7 +399,7 @@ def test_the_record_of_what_was_seen_must_be_there(adapted: Path, params: MakePa
     shutil.copytree(adapted, adapted.parent / "copy")
     (adapted.parent / "copy" / "seen.json").unlink()
     changed = params().with_overrides(encoders__text__plain_adapted__repo=str(adapted.parent / "copy"))
-    with pytest.raises(BadTable, match="what the encoder has seen is unknown"):
+    with pytest.raises(BadTable, match="it is unknown which utterances the encoder has seen"):
         _extract(changed, layout)
 
 

@@ -260,7 +260,7 @@ def test_media_without_sound_give_the_rest(corpus: Corpus) -> None:
     make_audit(Config(), layout := corpus([("Hello dog", "not_decoded")], streams=("visual",)), RUN)
     (row,) = _rows(layout)
     assert (row["speech_share"], row["same_sound_as"], row["face_coverage"]) == (None, None, 1.0)
-    assert "No sound was decoded" in _page(layout)
+    assert "No audio was decoded" in _page(layout)
 
 
 def test_without_manifest_or_media_the_command_that_makes_them_is_named(corpus: Corpus, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_an_encoder_comes_from_its_option_else_the_preset_else_the_default(
         ("mled", ALL, (), None, "did you mean 'meld'?"),
         ("meld", "text", ("audio=hubert",), None, "expected MODALITY=NAME, with a modality from text"),
         ("meld", ALL, ("text=a", "text=b"), None, "text is given twice"),
-        ("meld", ALL, ("text=",), None, "MODALITY=NAME is expected"),
+        ("meld", ALL, ("text=",), None, "expected MODALITY=NAME"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_what_can(

@@ -360,7 +360,7 @@ def test_a_node_that_lacks_something_is_named(
     ):
         _do(on_ray, work, Listed(range(2)))
 
-    with pytest.raises(ModelUnavailable, match=r"node poor \(.+\): its model is not here") as lacking:
+    with pytest.raises(ModelUnavailable, match=r"node poor \(.+\): its model is not on this machine") as lacking:
         _do(on_ray, squares(model=True), Listed(range(2)))
     assert lacking.value.exit_code == 6
 

@@ -459,7 +459,7 @@ def test_two_folders_that_may_be_meant_are_both_named(meld: Any) -> None:
     for folder in ("copy", "original"):
         meld.csv("train", [meld.row(0, 0)], folder=folder)
     with pytest.raises(
-        RawDataMissing, match=r"meld/copy and .*meld/original both hold train_sent_emo\.csv; which of them is meant\?"
+        RawDataMissing, match=r"meld/copy and .*meld/original both hold train_sent_emo\.csv; remove one"
     ):
         _read(meld, splits=("train",))
 

@@ -512,8 +512,8 @@ def test_too_few_dialogues_to_draw_splits_from_are_refused(read: Callable[..., R
         ({"file": "../other/utterances.csv"}, "own.file: .*below the corpus's folder"),
         ({"media_folder": "/data"}, "own.media_folder: .*below the corpus's folder"),
         ({"labels": ["a"], "label_set": "meld7"}, "labels are those of the label set own; meld7 has its own"),
-        ({"labels": ["a", "a"]}, "labels: each once"),
-        ({"labels": ["unlabelled"]}, "and not unlabelled"),
+        ({"labels": ["a", "a"]}, "labels: each must occur once"),
+        ({"labels": ["unlabelled"]}, "none may be unlabelled"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(

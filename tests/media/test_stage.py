@@ -195,7 +195,7 @@ def test_a_machine_without_the_raw_files_says_so(corpus):
 def test_mistakes_are_named(corpus, tmp_path):
     with pytest.raises(BadSettings, match="'video'"):
         decode(config(), corpus, ONE, streams=frozenset({"video"}))
-    with pytest.raises(BadSettings, match="give one or both"):
+    with pytest.raises(BadSettings, match="expected one or both"):
         decode(config(), corpus, ONE, streams=frozenset())
     with pytest.raises(BadSettings, match=r"media\.yunet_file: there is no file 'gone\.onnx'"):
         decode(config("media.detector=yunet", "media.yunet_file=gone.onnx"), corpus, ONE, streams=BOTH)

@@ -85,7 +85,7 @@ def test_the_page_says_what_was_there_and_what_came_of_it(
     for words in (
         "Doe et al. 2020, licence: none",
         "train: 11 dialogues instead of 12",
-        "the sound is digital silence",
+        "the audio is digital silence",
         "Absent in more than a tenth of a split",
         "52.00 ± 2.83",
         "43.00 ± 4.24",

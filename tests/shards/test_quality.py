@@ -227,7 +227,7 @@ def test_utterances_of_which_the_condition_is_not_true_lose_their_label_and_stay
     card = (tmp_path / "part" / "README.md").read_text(encoding="utf-8")
     assert "## Selection" in card
     assert "speaking \\> 0" in card
-    assert any("--where-split train leaves them whole" in note for note in notes)
+    assert any("--where-split train keeps them complete" in note for note in notes)
     assert overview(tmp_path / "part").selection == info["selection"]
 
 
@@ -297,7 +297,7 @@ def test_a_part_of_a_part_tells_both_selections_and_so_does_what_is_merged_of_th
         ),
         ({"where": "asr_error < 1", "where_splits": ["trein"]}, "no split 'trein' in these shards"),
         ({"drop": True}, "--drop and --where-split need a condition in --where"),
-        ({"where_splits": ["train"]}, "give a condition"),
+        ({"where_splits": ["train"]}, "need a condition"),
     ],
 )
 def test_what_cannot_be_selected_is_refused_and_nothing_is_written(

@@ -149,7 +149,7 @@ def test_a_point_that_fails_stops_no_other_and_is_tried_again(swept, tmp_path, m
     ("arguments", "words"),
     [
         ([], "give --grid or --sweep"),
-        (["--grid", "epochs"], "KEY=VALUE,VALUE is expected"),
+        (["--grid", "epochs"], "expected KEY=VALUE,VALUE"),
         (["--grid", "epochs=1", "--grid", "epochs=2"], "each key once"),
         (["--grid", "epochs=[1"], "not a list of values"),
         (["--grid", "epochs={a: 1}"], "--grid.grid.epochs"),
@@ -208,4 +208,4 @@ def test_as_experiments_of_dvc_the_points_train_what_the_sweep_would(tmp_path, m
 @pytest.mark.parametrize("option", ["--params=params.yaml", "--table=table.csv"])
 def test_what_dvc_would_not_see_is_refused(option):
     done = CliRunner().invoke(main, ["sweep", "mmgcn", "--dataset=demo-meld", "--grid=epochs=1", "--dvc", option])
-    assert (done.exit_code, "--dvc goes without" in done.stderr) == (2, True)
+    assert (done.exit_code, "--dvc cannot be combined with" in done.stderr) == (2, True)

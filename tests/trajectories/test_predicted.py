@@ -87,7 +87,7 @@ def test_the_true_labels_change_nothing(
         (_rows({**PREDICTED, "test/b": [0, 4]}), None, BadTable, "2 predictions for the 3 utterances of 'test/b'"),
         (_rows({"test/a": [0, 4]}), None, BadTable, "0 predictions for the 3 utterances of 'test/b'"),
         (_rows({**PREDICTED, "test/c": [7]}), None, BadTable, "between 0 and 6"),
-        ([{"seed": 0, "split": "test"}], None, BadTable, "no table of predictions"),
+        ([{"seed": 0, "split": "test"}], None, BadTable, "not a table of predictions"),
         (
             [{**row, "predicted": str(row["predicted"])} for row in _rows(PREDICTED)],
             None,

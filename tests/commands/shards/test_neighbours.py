@@ -236,4 +236,4 @@ def test_the_only_shards_below_features_need_no_name(
     assert _run("train/dia0").exit_code == 0
     (tmp_path / "features" / "other" / "shards").mkdir(parents=True)
     result = _run("train/dia0")
-    assert (result.exit_code, "Name them with --shards" in result.output) == (2, True)
+    assert (result.exit_code, "name the shards with --shards" in result.output) == (2, True)

@@ -121,7 +121,7 @@ def test_a_delimiter_is_one_character(delimiter: str) -> None:
 def test_an_encoding_is_one_that_python_has(encoding: str) -> None:
     assert CsvConfig(reader="table", label_set="own", encoding=encoding).encoding == encoding
     for wrong in ("gkb", "base64", "rot13", "undefined", ""):
-        with pytest.raises(ValueError, match="the name of an encoding is expected"):
+        with pytest.raises(ValueError, match="expected the name of an encoding"):
             CsvConfig(reader="table", label_set="own", encoding=wrong)
 
 

@@ -168,7 +168,7 @@ def test_links_to_files_elsewhere_are_followed_and_dead_ones_named(folder: Path,
         path.symlink_to(tmp_path / "blobs" / path.name)
     assert Checkpoint(str(folder)).identity() == before
     (tmp_path / "blobs" / "model.safetensors").unlink()
-    with pytest.raises(ModelUnavailable, match=r"a link to a file that is not there"):
+    with pytest.raises(ModelUnavailable, match=r"a link to a missing file"):
         Checkpoint(str(folder)).identity()
 
 

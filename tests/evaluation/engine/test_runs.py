@@ -99,10 +99,10 @@ def test_a_run_that_went_or_was_trained_again_is_noticed(place: Place) -> None:
     run.check_there()
     record = place.runs / "tiny" / "all" / "record.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "fingerprint": "another"}))
-    with pytest.raises(BadTable, match="removed or trained again while it was evaluated"):
+    with pytest.raises(BadTable, match="removed or retrained while it was evaluated"):
         run.check_there()
     record.unlink()
-    with pytest.raises(BadTable, match="removed or trained again"):
+    with pytest.raises(BadTable, match="removed or retrained"):
         run.check_there()
 
 

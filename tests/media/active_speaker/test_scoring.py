@@ -81,7 +81,7 @@ def test_thirty_faces_of_three_pictures_have_three_scores_each(scorer: Scorer) -
 
 
 @pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16"
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor cannot compute in bfloat16"
 )
 def test_in_bfloat16_it_scores_nearly_the_same(random_file: Path) -> None:
     runs, waveform_S = [_run(frames) for frames in (1, 26, 40)], _noise(2)

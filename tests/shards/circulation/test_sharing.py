@@ -336,7 +336,7 @@ def _without(name: str) -> Callable[[SharedHub, Repo], None]:
             "not a plain path",
         ),
         (_without("meta/stats.json"), "meta/stats.json"),
-        (_without(TRAIN), "problems, those of `merc-shards validate`"),
+        (_without(TRAIN), "problems, as listed by `merc-shards validate`"),
         (_listed(TRAIN, size=3), "bytes were received instead of the 3 that are listed"),
         (_listed(TRAIN, lfs={"oid": "0" * 64, "size": 1, "pointerSize": 130}), "its content has the hash"),
         (_listed("meta/info.json", oid="0" * 40), "its content has the hash"),
