@@ -291,7 +291,7 @@ def test_evaluations_are_shown_with_links_to_run_and_comparison(
     page = _write(tmp_path)
     assert "Same emotions (ECCS) Other emotions (EICS) baseline 60.00 ± 0.00 50.00 ± 0.00 25.00 ± 0.00" in page.text
     assert page.targets.count("#run-baseline") == 3
-    none = "No run has a score of it: the test split holds too little for it."
+    none = "No run has such a score: the test split is too small for it."
     assert none not in page.text
     write_evaluation(
         "trajectory_alignment",
@@ -300,7 +300,7 @@ def test_evaluations_are_shown_with_links_to_run_and_comparison(
     assert none in _write(tmp_path).text
     write_evaluation("context_substitution", {}, run="of an older training")
     assert (
-        "Made of runs that were trained again since, and not shown: baseline/context_substitution."
+        "Made from runs that have since been retrained, and not shown: baseline/context_substitution."
         in _write(tmp_path).text
     )
 

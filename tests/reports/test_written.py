@@ -76,7 +76,7 @@ def test_the_markdown_table_holds_majority_mean_and_spread_and_marks(write_run: 
     text = written.markdown([*_results(tmp_path, _differ()), written.Results("untrained", [], [])])
     assert (
         text == "# Results\n\n## tiny\n\nLabel set meld7; epochs selected by dev weighted F1; per cent, mean ± standard"
-        " deviation over the seeds.\n\n| Recipe | Model | Features | Parameters | Seconds an epoch | Causal | Seeds"
+        " deviation over the seeds.\n\n| Recipe | Model | Features | Parameters | Seconds per epoch | Causal | Seeds"
         " | Dev WF1 | Test WF1 | Test Acc | Test macro F1 |\n| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |"
         " ---: | ---: | ---: |\n| majority class | – | – | – | – | – | – | 31.27 | 31.27 | 48.12 | – |\n|"
         " **baseline** | recurrent | text ngrams, audio acoustic | 1,234,567 | 2 | no | 2 | 52.00 ± 2.83 | **43.00 ±"
@@ -106,7 +106,7 @@ def test_the_latex_tables_have_the_same_rows_and_marks(write_run: WriteRun, tmp_
     text = written.latex(_results(tmp_path, _differ(), PUBLISHED))
     first, second = text.split("\\end{tabular}\n")[:2]
     assert first.endswith(
-        "\\begin{tabular}{lllrrrrrrrr}\n\\toprule\nRecipe & Model & Features & Parameters & Seconds an epoch & Causal &"
+        "\\begin{tabular}{lllrrrrrrrr}\n\\toprule\nRecipe & Model & Features & Parameters & Seconds per epoch & Causal &"
         " Seeds & Dev WF1 & Test WF1 & Test Acc & Test macro F1 \\\\\n\\midrule\nmajority class & -- & -- & -- & -- &"
         " -- & -- & 31.27 & 31.27 & 48.12 & -- \\\\\n\\midrule\n\\textbf{baseline} & recurrent & text ngrams, audio"
         " acoustic & 1,234,567 & 2 & no & 2 & 52.00 $\\pm$ 2.83 & \\textbf{43.00 $\\pm$ 4.24} & 44.00 $\\pm$ 4.24 &"

@@ -16,7 +16,7 @@ HEADS = (
     "Model",
     "Features",
     "Parameters",
-    "Seconds an epoch",
+    "Seconds per epoch",
     "Causal",
     "Seeds",
     "Dev WF1",
