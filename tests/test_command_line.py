@@ -76,7 +76,7 @@ def test_what_the_system_refuses_is_a_sentence(
     monkeypatch.setattr(logger, "propagate", True)
     assert _end_with(OSError(number, os.strerror(number), "out/file")) == 1
     assert os.strerror(number) in caplog.text
-    assert "'out/file'; what was finished is kept" in caplog.text
+    assert "'out/file'; finished work is kept" in caplog.text
 
 
 def test_any_other_error_of_the_system_keeps_its_traceback() -> None:
@@ -211,7 +211,7 @@ def test_the_help_explains_the_stage_and_all_its_options(command: click.Command,
                 r" LC_ALL=C.UTF-8"
             ),
         ),
-        ("media/\udce9.mp4", r"the name 'media/\udce9.mp4' has bytes that are no characters in "),
+        ("media/\udce9.mp4", r"the name 'media/\udce9.mp4' has bytes that are not characters in "),
     ],
 )
 def test_what_the_locale_cannot_write_is_an_error_of_usage_and_no_traceback(

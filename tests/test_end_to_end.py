@@ -122,7 +122,7 @@ def test_the_same_command_again_finds_everything_done(world: World) -> None:
     times = {path: path.stat().st_mtime_ns for path in (world.folder / "features").rglob("part-*.parquet")}
     again = world.extract("--max-failed", "20%")
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count("done before") >= 4
+    assert again.stderr.count("already done") >= 4
     assert _bytes(world.folder / "features") == before
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
@@ -137,7 +137,7 @@ def test_a_run_killed_while_decoding_and_while_encoding_ends_with_the_same_bytes
     assert not (scratch.parent / "audio" / "acoustic").exists()
     last = world.extract(*arguments, "--workers", "1")
     assert last.returncode == 0, last.stderr
-    assert "parts were done before" in last.stderr
+    assert "parts were already done" in last.stderr
     assert _bytes(world.folder / "killed") == _bytes(world.folder / "features")
 
 
@@ -201,7 +201,7 @@ def test_missing_raw_data_end_with_4_and_the_expected_tree(world: World) -> None
 def test_wrong_usage_ends_with_2_and_names_the_nearest(world: World) -> None:
     for arguments, words in (
         (("--encoder", "text=ngram"), "did you mean 'ngrams'?"),
-        (("--encoder", "txt=ngrams"), "MODALITY=NAME is expected"),
+        (("--encoder", "txt=ngrams"), "expected MODALITY=NAME"),
         (("--modalities", "text,face"), "no modality 'face'"),
         (("--set", "media.frames_per_clp=3"), "did you mean 'frames_per_clip'?"),
         (("--max-failed", "many"), "a number or a share"),

@@ -92,7 +92,8 @@ def test_finished_work_with_other_settings_is_refused_and_the_key_named(tmp_path
     with pytest.raises(
         SettingsDiffer,
         match=(
-            r"audio/acoustic: .* already at .*out:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted\n.*--overwrite"
+            r"audio/acoustic: .* already exists at .*out:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted\n"
+            r".*--overwrite"
         ),
     ) as raised:
         _job(tmp_path, settings=OTHER).cached()
@@ -106,7 +107,7 @@ def test_unfinished_work_with_other_settings_is_refused_too(tmp_path: Path) -> N
     _write_part(started, 0)
     with pytest.raises(
         SettingsDiffer,
-        match=r"already at .*scratch/audio-acoustic:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted",
+        match=r"already exists at .*scratch/audio-acoustic:\n  media\.max_clip_seconds: 60\.0 there, 30\.0 wanted",
     ):
         _job(tmp_path, settings=OTHER).cached()
     assert started.is_done(0)
@@ -301,7 +302,7 @@ def test_a_time_limit_that_is_none_is_named(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["", "-1", "five", "5 %%", "5%5"])
 def test_a_limit_of_failures_that_is_none_is_named(value: str) -> None:
-    with pytest.raises(BadSettings, match=r"max_failed .*: a number or a share such as 5% is expected"):
+    with pytest.raises(BadSettings, match=r"max_failed .*: expected a number or a share such as 5%"):
         RunOptions.of(Params({"run": {"max_failed": value}}))
 
 

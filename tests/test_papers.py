@@ -46,9 +46,10 @@ def test_the_workflow_runs_every_version_of_python_that_is_claimed() -> None:
     assert job["steps"][-1]["run"] == ".ci/run"
 
 
-def test_the_image_runs_as_a_user_without_privileges() -> None:
+def test_the_container_image_runs_as_an_unprivileged_user() -> None:
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line.startswith("USER ")] == ["USER merc"]
+    assert [line for line in lines if line.startswith("USER ")] == ["USER 1000"]
+    assert any("useradd" in line and "--uid 1000 " in line for line in lines)
 
 
 def test_the_package_says_that_it_is_typed() -> None:

@@ -121,7 +121,7 @@ def test_a_key_that_is_not_there_is_answered_with_the_nearest(path: Path, key: s
 
 
 def test_a_block_that_is_none_is_refused(path: Path) -> None:
-    with pytest.raises(BadSettings, match=r"media\.max_clip_seconds is 60\.0; a block of keys and values is expected"):
+    with pytest.raises(BadSettings, match=r"media\.max_clip_seconds is 60\.0; expected a block of keys and values"):
         Params.load(path).read("media.max_clip_seconds")
 
 
@@ -164,7 +164,7 @@ def test_an_override_that_nothing_uses_is_refused(path: Path) -> None:
     params = Params.load(path, ("report.seed=3",))
     params.fill("media", Media)
     params.block("report")  # looking is not using
-    with pytest.raises(BadSettings, match=r"--set report\.seed=3: nothing that this command does uses report\.seed"):
+    with pytest.raises(BadSettings, match=r"--set report\.seed=3: nothing in this command uses report\.seed"):
         params.check_overrides()
 
 
@@ -179,7 +179,7 @@ def test_a_value_of_the_users_that_what_ships_overrides_is_refused_with_the_key_
     with pytest.raises(
         BadSettings,
         match=(
-            r"losses\.focal\.gamma has no effect, since merc/recipes/r\.yaml lies over it; set"
+            r"losses\.focal\.gamma has no effect, since merc/recipes/r\.yaml overrides it; set"
             r" recipes\.r\.losses\.focal\.gamma"
         ),
     ):
@@ -266,7 +266,7 @@ def test_a_block_of_the_users_lies_over_the_file_and_its_base_below_both(shelf: 
             r"recipes\.quick\.base: a recipe is its own ancestor: quick → plain → quick",
         ),
         ({"a": {"base": ["plain"]}}, "a", r"recipes\.a\.base is \['plain'\]; the name of a recipe is expected"),
-        ({"a": 3}, "a", r"params\.yaml: recipes\.a is 3; a block of keys and values is expected"),
+        ({"a": 3}, "a", r"params\.yaml: recipes\.a is 3; expected a block of keys and values"),
         ({}, "broken", r"broken\.yaml: not YAML"),
     ],
 )
@@ -357,7 +357,7 @@ def test_every_command_refuses_what_an_override_cannot_do(tmp_path: Path) -> Non
         (
             "extract --dataset demo-meld",
             "losses.focal.gamma=1",
-            "nothing that this command does uses losses.focal.gamma",
+            "nothing in this command uses losses.focal.gamma",
         ),
         (
             "train --dataset demo-meld --recipe mmgcn+dclf_iemocap",
@@ -387,10 +387,10 @@ _BOMB = "media:\n  a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("media: " + "[" * 50_000, "deeper than any settings"),
-        ("media:\n" + "".join(" " * depth + "a:\n" for depth in range(1, 700)), "deeper than any settings"),
-        (_BOMB, "more than 100,000 values, aliases written out"),
-        ("media: &a [*a]", "a value that holds itself"),
+        ("media: " + "[" * 50_000, "deeper than in any settings"),
+        ("media:\n" + "".join(" " * depth + "a:\n" for depth in range(1, 700)), "deeper than in any settings"),
+        (_BOMB, "more than 100,000 values, with aliases expanded"),
+        ("media: &a [*a]", "a value that contains itself"),
         ("media:\n  a: 1\n  a: 2\n", "the key 'a' twice"),
         ("media: {}\nmedia: {}\n", "the key 'media' twice"),
         ("media:\n\tmax_clip_seconds: 1\n", "cannot start any token"),

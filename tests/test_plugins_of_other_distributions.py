@@ -296,9 +296,9 @@ def test_one_that_cannot_be_imported_is_named_with_its_distribution_when_it_is_a
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("my_package.loss:Far", "is no subclass of merc.training.models.engine.base.MERCModel"),
-        ("my_package.parts:UNITS", "is no subclass of merc.training.models.engine.base.MERCModel"),
-        ("my_package.model", "is no subclass of merc.training.models.engine.base.MERCModel"),
+        ("my_package.loss:Far", "is not a subclass of merc.training.models.engine.base.MERCModel"),
+        ("my_package.parts:UNITS", "is not a subclass of merc.training.models.engine.base.MERCModel"),
+        ("my_package.model", "is not a subclass of merc.training.models.engine.base.MERCModel"),
         ("my_package.unfinished:Unfinished", "lacks forward"),
     ],
 )

@@ -353,7 +353,7 @@ def _for_commands(params: Params) -> Plan:
 
 
 def test_dvc_refuses_columns_of_an_audit_that_none_of_its_stages_makes() -> None:
-    with pytest.raises(BadSettings, match=r"shards\.quality: no stage of DVC makes an audit; merc-extract audit does"):
+    with pytest.raises(BadSettings, match=r"shards\.quality: no DVC stage makes an audit; merc-extract audit does"):
         resolve_all(Params.load(ROOT / "params.yaml", ("shards.quality=true",)))
 
 

@@ -1,9 +1,9 @@
 #!/bin/bash
-# A Ray cluster inside a Slurm job, for as long as the job lasts: Ray's head on the first node, a worker on each other one.
+# A Ray cluster inside a Slurm job, for as long as the job lasts: Ray's head on the first node, workers on the others.
 #
 #   sbatch docs/cluster/slurm_ray.sh meld
 #
-# RAW and OUT lie on a file system that all nodes share; all nodes use the same installation of merc-pipeline[ray].
+# RAW and OUT must be on a file system that all nodes share; all nodes use the same installation of merc-pipeline[ray].
 #SBATCH --job-name=merc-ray
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -26,10 +26,10 @@ on() { srun --overlap --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK
 
 on "$head" ray start --head --node-ip-address="$head" --port="$port" --include-dashboard=false "${here[@]}" &
 for node in "${nodes[@]:1}"; do
-  # A worker begins once the head answers.
+  # A worker starts once the head answers.
   on "$node" bash -c "until ray status --address '$head:$port' >/dev/null 2>&1; do sleep 2; done; exec ray start --address '$head:$port' ${here[*]}" &
 done
 until on "$head" ray status --address "$head:$port" >/dev/null 2>&1; do sleep 2; done
 
-# The nodes that join later are used as well. The driver runs on the head's node, and is killed and resumed as any run is.
+# Nodes that join later are used as well. The driver runs on the head's node; it can be killed and resumed as usual.
 on "$head" merc-extract --dataset "$dataset" --raw "$raw" --out "$out" --offline --executor ray --address "$head:$port"

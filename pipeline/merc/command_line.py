@@ -44,35 +44,35 @@ SET = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Another value for any setting, such as run.max_failed=2; repeatable.",
+    help="Override any setting, for example run.max_failed=2; repeatable.",
 )
 RAW = click.option(
     "--raw",
     type=_FOLDER,
     default="raw",
     show_default=True,
-    help="Folder of the corpora, with this one in raw/NAME, or the corpus's own folder.",
+    help="Folder that holds the corpora, each in raw/NAME, or the corpus's own folder.",
 )
 OUT = click.option(
     "--out",
     type=_FOLDER,
     default="features",
     show_default=True,
-    help="Folder of all features; a dataset's are in <out>/NAME.",
+    help="Folder for all features; those of a dataset are in <out>/NAME.",
 )
 RUNS = click.option(
     "--runs",
     type=_FOLDER,
     default="runs",
     show_default=True,
-    help="Folder of the trained runs, each in <runs>/<dataset>/<recipe>.",
+    help="Folder for trained runs; each run is in <runs>/<dataset>/<recipe>.",
 )
 EVALUATIONS = click.option(
     "--evaluations",
     type=_FOLDER,
     default="evaluations",
     show_default=True,
-    help="Folder of all evaluations, a run's in <evaluations>/runs/<dataset>/<recipe>.",
+    help="Folder for all evaluations; those of a run are in <evaluations>/runs/<dataset>/<recipe>.",
 )
 
 
@@ -99,21 +99,23 @@ def _address(_context: click.Context, _option: click.Parameter, value: str | Non
 EXECUTOR = click.option(
     "--executor",
     type=click.Choice(["local", "ray"]),
-    help="ray: on the machines of a Ray cluster, which all see raw files and output. Default: run.executor.",
+    help="ray: run on a Ray cluster; all its machines must see the raw files and the output. Default: run.executor.",
 )
 ADDRESS = click.option(
     "--address",
     callback=_address,
     metavar="auto|HOST:PORT|local",
-    help="Of the Ray cluster; local: one of this machine's cores. Default: run.address.",
+    help="Address of the Ray cluster; local: a cluster made of this machine's cores. Default: run.address.",
 )
 OVERWRITE = click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace what is there already, also if it was made otherwise, instead of ending with exit code 5.",
+    help="Replace existing output, even if it was made with other settings, instead of ending with exit code 5.",
 )
 OFFLINE = click.option(
-    "--offline", is_flag=True, help="Never ask a model hub; a model that is not here ends the run with exit code 6."
+    "--offline",
+    is_flag=True,
+    help="Never contact a model hub; if a model is not on this machine, the run ends with exit code 6.",
 )
 WAIT = click.option(
     "--wait",
@@ -125,7 +127,7 @@ LOG_FORMAT = click.option(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="json: one object a line, on stderr.",
+    help="json: one object per line, on stderr.",
 )
 
 
@@ -208,7 +210,7 @@ def exiting() -> Iterator[None]:
         sys.exit(explained.exit_code)
     except MemoryError as error:
         log.logger.error(
-            "out of memory (%s); what was finished is kept, run again with fewer --workers or more memory",
+            "out of memory (%s); finished work is kept; run again with fewer --workers or more memory",
             error,
             extra={"exit_code": 1},
         )
@@ -217,14 +219,14 @@ def exiting() -> Iterator[None]:
         if error.errno not in _REFUSED:
             raise
         log.logger.error(
-            "the system refuses: %s; what was finished is kept, run again once the cause is gone",
+            "the system refuses: %s; finished work is kept; fix the cause and run again",
             error,
             extra={"error": type(error).__name__, "exit_code": 1},
         )
         sys.exit(PipelineError.exit_code)
     except KeyboardInterrupt:
         log.logger.error(
-            "interrupted; what was finished is kept, run the same command again to resume",
+            "interrupted; finished work is kept; run the same command again to resume",
             extra={"exit_code": INTERRUPTED},
         )
         sys.exit(INTERRUPTED)
@@ -251,7 +253,7 @@ def go_through(work: Mapping[str, Callable[[], Iterable[object]]]) -> None:
             failed[name] = error
     if failed:
         raise type(next(iter(failed.values())))(
-            f"left out, as said above: {', '.join(failed)}; what was finished is kept"
+            f"left out, as explained above: {', '.join(failed)}; finished work is kept"
         )
 
 
@@ -268,7 +270,7 @@ def behind_a_subcommand(context: click.Context) -> bool:
     ]
     if given:
         raise click.UsageError(
-            f"options of {context.invoked_subcommand} stand behind it; given before it: {', '.join(sorted(given))}",
+            f"options of {context.invoked_subcommand} must come after it; given before it: {', '.join(sorted(given))}",
             context,
         )
     return True
@@ -305,6 +307,11 @@ def stage_command(stage: Callable[..., Any], *, into_features: bool = True) -> c
     command.__doc__ = stage.__doc__
     decorated: Any = command
     decorated.__click_params__ = list(getattr(stage, "__click_params__", []))
-    for option in (PARAMS, OUT, RAW, click.option("--dataset", required=True, help="Its name, as of merc-extract.")):
+    for option in (
+        PARAMS,
+        OUT,
+        RAW,
+        click.option("--dataset", required=True, help="Name of the dataset, as for merc-extract."),
+    ):
         decorated = option(decorated)
     return click.command(cls=Command)(decorated)

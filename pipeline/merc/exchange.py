@@ -26,9 +26,10 @@ _REVISION = re.compile(r"[\w][\w./-]*", re.ASCII)
 _MARGIN_BYTES = 100_000_000  # left free on the disk
 _SHOWN = 3
 _KEPT_UP = (
-    "What was uploaded is kept there, and the same command does not send it again; nobody sees it before all is there."
+    "Uploaded files are kept there, and the same command does not send them again; they become visible only when all"
+    " are there."
 )
-_KEPT_DOWN = "What was downloaded is kept, and the same command does not fetch it again."
+_KEPT_DOWN = "Downloaded files are kept, and the same command does not download them again."
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Repository:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise BadSettings(
-                f"{self.name!r} is no name of a repository on the hub; OWNER/NAME is expected, such as ann/meld-shards"
+                f"{self.name!r} is not the name of a repository on the hub; expected OWNER/NAME, such as"
+                " ann/meld-shards"
             )
 
 
@@ -123,13 +125,13 @@ def push(
 def _check_visibility(repository: Repository, is_private: bool, private: bool | None, *, never_public: bool) -> None:
     if not is_private and (never_public or private):
         raise BadSettings(
-            f"{repository.name} is there and public; make it private in its settings on the hub, or name another"
+            f"{repository.name} exists and is public; make it private in its settings on the hub, or name another"
             " repository. Nothing was uploaded"
         )
     if is_private and private is False:
         raise BadSettings(
-            f"{repository.name} is there and private, and --public does not change that; make it public in its settings"
-            " on the hub"
+            f"{repository.name} exists and is private, and --public does not change that; make it public in its"
+            " settings on the hub"
         )
 
 
@@ -160,7 +162,7 @@ def pull(
     from huggingface_hub import HfApi, snapshot_download
 
     if revision is not None and not _REVISION.fullmatch(revision):
-        raise BadSettings(f"{revision!r} is no revision; a branch, a tag or a commit is expected")
+        raise BadSettings(f"{revision!r} is not a revision; expected a branch, a tag or a commit")
     unfinished = target.resolve().with_name(f".{target.name}.pulling")
     api = HfApi()
     with hub.refusing(f"pull from {repository.name}", _KEPT_DOWN), hub.progress(shown=True):
@@ -224,9 +226,11 @@ def _check_file(folder: Path, name: str, listed: "RepoFile") -> None:
     """Raises ``BadTable`` unless a plain file is there with the size and hash of the listing."""
     path = files.confined(folder, name, follow_links=False)
     if path.is_symlink() or not path.is_file():
-        raise BadTable(f"{name}: it is listed, and no plain file was downloaded")
+        raise BadTable(f"{name}: it is listed, but not a regular file was downloaded")
     if path.stat().st_size != listed.size:
-        raise BadTable(f"{name}: {path.stat().st_size} bytes came instead of the {listed.size} that are listed")
+        raise BadTable(
+            f"{name}: {path.stat().st_size} bytes were received instead of the {listed.size} that are listed"
+        )
     there, wanted = (
         (files.sha256(path), listed.lfs.sha256) if listed.lfs is not None else (_git_hash(path), listed.blob_id)
     )

@@ -25,11 +25,11 @@ _HEAD_BYTES = 512
 _STAND_INS = (
     (
         b"version https://git-lfs.github.com/spec/",
-        "a note of Git LFS in place of the file; `git lfs pull` fetches the file",
+        "a Git LFS pointer instead of the file; `git lfs pull` downloads the file",
     ),
-    (b"/annex/objects/", "a note of git-annex in place of the file; `git annex get` fetches the file"),
-    (b"<!doctype html", "a web page in place of the file; most likely a download that failed"),
-    (b"<html", "a web page in place of the file; most likely a download that failed"),
+    (b"/annex/objects/", "a git-annex pointer instead of the file; `git annex get` downloads the file"),
+    (b"<!doctype html", "a web page instead of the file, probably a failed download"),
+    (b"<html", "a web page instead of the file, probably a failed download"),
 )
 _SHOWN_PROBLEMS = 3
 _KINDS = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
@@ -51,8 +51,8 @@ def writing(path: Path) -> Iterator[None]:
 def cannot_write(path: Path, error: Exception) -> str:
     """The sentence of :func:`writing`."""
     return (
-        f"{path} cannot be written: {error}. Nothing half-written was left there, and what was finished is kept; run"
-        " again once the cause is gone."
+        f"{path} cannot be written: {error}. No partial file was left there, and finished work is kept; fix the cause"
+        " and run again."
     )
 
 
@@ -232,7 +232,7 @@ def confined(root: Path, relative: str, own: str = "", *, follow_links: bool = T
         Path(os.path.realpath(one)) for one in (root / own if own and parts.parts[0] == own else root, path)
     )
     if not target.is_relative_to(base):
-        raise ValueError(f"{relative!r} leads out of {root}, to {target}")
+        raise ValueError(f"{relative!r} leads outside {root}, to {target}")
     return target
 
 
@@ -263,7 +263,7 @@ def without_characters(error: UnicodeEncodeError) -> str:
         0xDC80 <= ord(one) <= 0xDCFF for one in error.object[error.start : error.end]
     ):  # how Python holds bytes of a name that are no characters
         return (
-            f"the name {shown} has bytes that are no characters in {sys.getfilesystemencoding()}; rename it, or set"
+            f"the name {shown} has bytes that are not characters in {sys.getfilesystemencoding()}; rename it, or set"
             " PYTHONUTF8=1 or LC_ALL=C.UTF-8"
         )
     return (
@@ -282,9 +282,9 @@ def broken_link(path: Path) -> str:
         try:
             one.stat()
         except FileNotFoundError:
-            return "a link to what is not there" if one.is_symlink() else ""
+            return "a broken link" if one.is_symlink() else ""
         except OSError as error:
-            return "links that go round in a circle" if error.errno == errno.ELOOP else ""
+            return "links in a circle" if error.errno == errno.ELOOP else ""
     return ""
 
 

@@ -12,7 +12,7 @@ from merc.errors import BadSettings, HubRefuses, PipelineError
 _SECONDS = 4.0
 _CURES = {
     400: "the hub does not accept it as it is",
-    401: "nobody is logged in here, or the token is not valid: `hf auth login`, or a token in HF_TOKEN",
+    401: "not logged in on this machine, or the token is invalid: `hf auth login`, or a token in HF_TOKEN",
     403: (
         "the token may not do that: it needs write access to push, and access to this repository; `hf auth whoami`"
         " tells whose it is"
@@ -20,9 +20,9 @@ _CURES = {
     404: "there is no such repository or revision, or it is private and this token does not see it: `hf auth login`",
     409: "it was changed at the same time; run the same command again",
     412: "it was changed at the same time; run the same command again",
-    429: "too many requests; wait some minutes, then run the same command again",
+    429: "too many requests; wait a few minutes, then run the same command again",
 }
-_AGAIN = "the hub has a problem of its own; run the same command again later"
+_AGAIN = "the hub has an internal problem; run the same command again later"
 
 
 def silence() -> str:
@@ -96,7 +96,7 @@ def _explained(what: str, kept: str, error: BaseException) -> PipelineError:
     while cause is not None and not isinstance(cause, errors.HfHubHTTPError | errors.OfflineModeIsEnabled):
         cause = cause.__cause__
     if isinstance(cause, errors.OfflineModeIsEnabled):
-        return HubRefuses(f"{what}: HF_HUB_OFFLINE forbids asking the hub; unset it")
+        return HubRefuses(f"{what}: HF_HUB_OFFLINE forbids contacting the hub; unset it")
     if isinstance(cause, errors.HfHubHTTPError):
         status = cause.response.status_code
         said = cause.server_message or first_line(cause)

@@ -47,36 +47,36 @@ class RunConfig(Settings):
     """The block ``run`` of params.yaml."""
 
     max_failed: str | int = "5%"
-    """Broken utterances that are tolerated, a number or a share; ``--max-failed`` wins."""
+    """Tolerated broken utterances, as a number or a share; ``--max-failed`` overrides it."""
     clip_timeout_seconds: float = Field(default=120.0, gt=0, strict=True)
     """Seconds after which a worker that hangs on a clip is killed, and the clip recorded. A minute of recording gets
-    twice the time, two minutes thrice. Decoding and looking for faces takes a tenth to a half of a clip's length; an
+    twice the time, two minutes three times. Decoding and face detection take a tenth to a half of a clip's length; an
     overloaded machine or a slow network disk may need a hundred times that.
     """
     executor: Literal["local", "ray"] = "local"
-    """``local``: this machine; ``ray``: the machines of a Ray cluster, which all see the output under the same path.
-    ``--executor`` wins.
+    """``local``: this machine; ``ray``: the machines of a Ray cluster, which must all see the output under the same
+    path. ``--executor`` overrides it.
     """
     address: str = "auto"
-    """Of the Ray cluster: ``auto`` (the one that this machine belongs to, or RAY_ADDRESS), ``HOST:PORT`` of its head,
-    or ``local`` (one of this machine alone). ``--address`` wins.
+    """Address of the Ray cluster: ``auto`` (the one that this machine belongs to, or RAY_ADDRESS), ``HOST:PORT`` of its
+    head, or ``local`` (a cluster of only this machine). ``--address`` overrides it.
     """
     cores_per_worker: int = Field(default=4, ge=1, strict=True)
-    """Ray: cores of a worker that decodes, or that runs an encoder without a checkpoint; a node holds as many workers
-    as it has room for.
+    """Ray: cores of a worker that decodes, or that runs an encoder without a checkpoint; a node runs as many workers as
+    fit.
     """
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
     """Ray: share of a GPU that an encoder with a checkpoint takes; 0.5 puts two on each GPU."""
     follow: tuple[str, ...] = ()
-    """What shows a training while it runs, files in ``training/following``: ``dvclive``, ``tensorboard``; each an
-    extra. ``--follow`` wins.
+    """What shows a training while it runs, files in ``training/following``: ``dvclive``, ``tensorboard``; each needs
+    its extra. ``--follow`` overrides it.
     """
 
     @field_validator("address")
     @classmethod
     def _names_a_cluster(cls, address: str) -> str:
         if not ADDRESSES.fullmatch(address):
-            raise ValueError(f"{address!r} is no address of a Ray cluster; valid: auto, local, HOST:PORT")
+            raise ValueError(f"{address!r} is not an address of a Ray cluster; valid: auto, local, HOST:PORT")
         return address
 
 
@@ -126,10 +126,10 @@ class RunOptions:
         config = params.fill("run", RunConfig)
         tolerated = max_failed or str(config.max_failed)
         if not re.fullmatch(r"\s*\d+(\.\d+)?%?\s*", tolerated):
-            raise BadSettings(f"max_failed {tolerated!r}: a number or a share such as 5% is expected")
+            raise BadSettings(f"max_failed {tolerated!r}: expected a number or a share such as 5%")
         executor = executor or config.executor
         if address is not None and executor == "local":
-            raise BadSettings(f"--address {address}: only --executor ray has one")
+            raise BadSettings(f"--address {address}: only --executor ray has an address")
         return cls(
             **{
                 **config.model_dump(),
@@ -231,14 +231,14 @@ class Job:
             keys = differing_settings(there["settings"], self.fingerprint.settings)
             if keys:
                 raise SettingsDiffer(
-                    f"{self.name}: work made with other settings is already at"
+                    f"{self.name}: work made with other settings already exists at"
                     f" {self.out if there is finished else self._stage_scratch}:\n  "
                     + "\n  ".join(keys)
-                    + "\nGive the old settings, another --out, or --overwrite to replace it."
+                    + "\nUse the old settings, another --out, or --overwrite to replace it."
                 )
         if finished is not None and not self.overwrite:
             logger.info(
-                "%s: its inputs changed since it was made; it is made again", self.name, extra={"stage": self.name}
+                "%s: its inputs have changed since it was made; it is remade", self.name, extra={"stage": self.name}
             )
         return False
 
@@ -247,7 +247,7 @@ class Job:
         done = self.cached()
         if done:
             shutil.rmtree(self._markers, ignore_errors=True)
-            logger.info("%s: done before", self.name, extra={"stage": self.name, "cached": True})
+            logger.info("%s: already done", self.name, extra={"stage": self.name, "cached": True})
         return done
 
     def _others(self) -> list[Path]:
@@ -359,7 +359,7 @@ def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = files.read_record(path, Record, "the record of a job")
     except BadTable as error:
-        raise BadTable(f"{error}; remove {folder} to have it made again") from error
+        raise BadTable(f"{error}; remove {folder} to remake it") from error
     return record
 
 

@@ -49,7 +49,7 @@ def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> It
     made = [folder for folder in output.parents if not folder.exists()]
     if not _acquired(lock, output, wait):
         logger.warning(
-            "%s lies on a file system without locks: nothing keeps two runs from writing there at once",
+            "%s is on a file system without locks: nothing prevents two runs from writing there at once",
             output,
             extra={"output": str(output)},
         )

@@ -124,7 +124,7 @@ def progress(total: int, what: str, unit: str, line: int = 0, *, done: int = 0) 
 
     Args:
         total: how many there are.
-        what: is under way.
+        what: is in progress.
         unit: of what is counted.
         line: how many lines below the first; for bars of several processes.
         done: how many were done before, and say nothing about the rate.

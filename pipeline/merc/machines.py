@@ -3,6 +3,6 @@
 import re
 
 DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
-"""What ``--device`` may be."""
+"""Valid values of ``--device``."""
 ADDRESSES = re.compile(r"auto|local|[^:/\s]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
-"""What ``--address`` may be."""
+"""Valid values of ``--address``."""

@@ -30,12 +30,12 @@ from merc import files
 from merc.errors import BadSettings, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""What recipes, encoders and corpora may be called; no name can lead out of a folder."""
+"""Valid names of recipes, encoders and corpora; no name can lead outside a folder."""
 BLOCKS = (
     "run presets default_encoders build adapt_text adapt_audio train corpora demo media encoders adaptations extraction"
     " audit shards trajectories recipes additions sweeps models losses frameworks evaluation report"
 ).split()
-"""The keys that params.yaml may have."""
+"""The valid keys of params.yaml."""
 
 
 _PACKAGED = "the package's params.yaml"
@@ -278,7 +278,7 @@ class Params:
             with path.open("rb") as file:
                 content = file.read(_MOST_BYTES + 1)
             if len(content) > _MOST_BYTES:
-                raise BadSettings(f"{path}: more than {_MOST_BYTES:,} bytes; these are no settings")
+                raise BadSettings(f"{path}: more than {_MOST_BYTES:,} bytes; this is not a settings file")
             tree = _mapping(content.decode("utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise BadSettings(f"cannot read the settings: {path}: {error}") from error
@@ -293,7 +293,7 @@ class Params:
     def file(self) -> str:
         """The settings file in words; who has none of his own is told how to get one."""
         return (
-            f"{self._file} (`merc-extract params > params.yaml` writes one of your own)"
+            f"{self._file} (`merc-extract params > params.yaml` writes your own copy)"
             if self._file == _PACKAGED
             else self._file
         )
@@ -391,12 +391,12 @@ class Params:
             )  # a recipe's name says which additions lie over it
             if key not in self._won and (origin.override or not (by.user or asked_for)):
                 raise BadSettings(
-                    f"{origin.words}: {key} has no effect, since {by.words} lies over"
+                    f"{origin.words}: {key} has no effect, since {by.words} overrides"
                     f" it{f'; set {by.key} instead' if by.key else ''}"
                 )
         for override in self._overrides:
             if not any(_overlap(override.key, asked) for asked in self._asked):
-                raise BadSettings(f"--set {override.given}: nothing that this command does uses {override.key}")
+                raise BadSettings(f"--set {override.given}: nothing in this command uses {override.key}")
 
 
 def fill(block: Mapping[str, Any], config: type[_Config], where: str) -> _Config:
@@ -451,7 +451,7 @@ class _Loader(yaml.SafeLoader):
             node is not None and _unfolded(node, {}) > _MOST_VALUES
         ):  # a few lines of aliases of aliases are billions of values
             raise yaml.composer.ComposerError(
-                None, None, f"more than {_MOST_VALUES:,} values, aliases written out", node.start_mark
+                None, None, f"more than {_MOST_VALUES:,} values, with aliases expanded", node.start_mark
             )
         return node
 
@@ -480,7 +480,7 @@ def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
     """
     if id(node) in known:
         if not known[id(node)]:
-            raise yaml.composer.ComposerError(None, None, "a value that holds itself", node.start_mark)
+            raise yaml.composer.ComposerError(None, None, "a value that contains itself", node.start_mark)
         return known[id(node)]
     known[id(node)] = 0
     below = (
@@ -509,7 +509,7 @@ def _plain(text: str, what: str) -> Any:
     except (yaml.YAMLError, ValueError) as error:
         raise BadSettings(f"{what}: {error}") from error
     except RecursionError as error:
-        raise BadSettings(f"{what}: blocks within blocks, deeper than any settings are") from error
+        raise BadSettings(f"{what}: blocks nested deeper than in any settings") from error
 
 
 def _as_mapping(value: Any, key: str, where: str) -> Mapping[str, Any]:
@@ -517,7 +517,7 @@ def _as_mapping(value: Any, key: str, where: str) -> Mapping[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         raise BadSettings(
-            f"{where}: {key or 'the content'} is {reprlib.repr(value)}; a block of keys and values is expected"
+            f"{where}: {key or 'the content'} is {reprlib.repr(value)}; expected a block of keys and values"
         )
     return value
 
@@ -553,11 +553,11 @@ def _overlap(one: str, other: str) -> bool:
 
 _MOVED = """\
 {path} has the form of an earlier version ({sign}). What moved where:
-  models, losses, frameworks, encoders, corpora, demo, media, …: every key has its default in the code; keep here what you changed, and no more
-  recipes, additions: shipped as files in merc/training/recipes; a block here lies over one, or adds one, with `base: NAME` in place of an anchor
+  models, losses, frameworks, encoders, corpora, demo, media, …: every key has its default in the code; keep only what you changed
+  recipes, additions: shipped as files in merc/training/recipes; a block here overrides one, or adds one, with `base: NAME` instead of an anchor
   a recipe's `losses` is a mapping, name → settings; its `stages` are `phases`, a mapping, too
   train_second: its entries belong under `train`, with `first` as the key `also_reads`
-`merc-extract params` and `merc-train show RECIPE` print the settings that are in force."""  # noqa: E501
+`merc-extract params` and `merc-train show RECIPE` print the settings in effect."""  # noqa: E501
 
 
 def _check_form(tree: Mapping[str, Any], path: Path) -> None:

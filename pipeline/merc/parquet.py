@@ -168,8 +168,6 @@ def _told(paths: Path | Sequence[Path]) -> Iterator[None]:
     except _DAMAGE as error:
         where = paths if isinstance(paths, Path) else ", ".join(str(path) for path in paths)
         words = (
-            "there is no such file"
-            if isinstance(error, FileNotFoundError)
-            else f"not a Parquet file, or a damaged one: {error}"
+            "no such file" if isinstance(error, FileNotFoundError) else f"not a Parquet file, or a damaged one: {error}"
         )
         raise BadTable(f"{where}: {words}") from error

@@ -75,7 +75,8 @@ def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
         raise BadSettings(f"no {base.__name__} named {name!r} in {package}; {nearest(name, names(package, base))}")
     if len(classes) > 1:
         raise BadSettings(
-            f"{package}.{name} defines {len(classes)} {base.__name__} classes instead of one, so its file is no plug-in"
+            f"{package}.{name} defines {len(classes)} {base.__name__} classes instead of one, so its file is not a"
+            " plug-in"
         )
     return classes[0]
 
@@ -131,7 +132,7 @@ def _loaded(point: EntryPoint, package: str, base: type[_Base]) -> type[_Base]:
         ) from error
     if not (inspect.isclass(kind) and issubclass(kind, base)):
         raise BadPlugin(
-            f"{base.__name__} {point.name!r}: {_words(point)} is no subclass of {base.__module__}.{base.__name__}"
+            f"{base.__name__} {point.name!r}: {_words(point)} is not a subclass of {base.__module__}.{base.__name__}"
         )
     if inspect.isabstract(kind):
         raise BadPlugin(

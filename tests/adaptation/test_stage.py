@@ -201,7 +201,7 @@ def test_labels_that_teach_nothing_are_refused(
 
 
 def test_without_a_manifest_the_stage_before_is_named(params: MakeParams, layout: Layout) -> None:
-    with pytest.raises(RawDataMissing, match="there is no manifest; the stage manifest comes first"):
+    with pytest.raises(RawDataMissing, match="there is no manifest; run the stage manifest first"):
         _adapt(params(), layout)
 
 
@@ -255,7 +255,7 @@ def test_what_cannot_be_adapted_is_refused_by_name(
 
 
 def test_an_adapted_encoder_is_not_adapted_again(adapted: Path, params: MakeParams, layout: Layout) -> None:
-    with pytest.raises(BadSettings, match=r"was adapted already, on words; name the encoder that it came from"):
+    with pytest.raises(BadSettings, match=r"is already adapted, on words; name the encoder that it came from"):
         _adapt(params(), layout, "plain_adapted")
 
 
@@ -423,7 +423,7 @@ def test_the_record_of_what_was_seen_must_be_there(adapted: Path, params: MakePa
     shutil.copytree(adapted, adapted.parent / "copy")
     (adapted.parent / "copy" / "seen.json").unlink()
     changed = params().with_overrides(encoders__text__plain_adapted__repo=str(adapted.parent / "copy"))
-    with pytest.raises(BadTable, match="what the encoder has seen is unknown"):
+    with pytest.raises(BadTable, match="it is unknown which utterances the encoder has seen"):
         _extract(changed, layout)
 
 

@@ -314,7 +314,7 @@ def test_low_rank_updates_without_influence_are_told_of_and_refused_if_there_are
     assert "12 of 24 low-rank weights, such as" in caplog.text
     with pytest.raises(
         BadSettings,
-        match=r"none of the 24 low-rank weights, such as .*, has influence on the vectors; name other lora\.modules",
+        match=r"none of the 24 low-rank weights, such as .*, affects the vectors; name other lora\.modules",
     ):
         adapt_encoder(
             _loaded(params().with_overrides(encoders__text__plain__layer=0)),

@@ -85,7 +85,7 @@ def test_what_a_whisper_hears_is_compared_with_the_text(corpus: Corpus, whisper:
     assert rows[0]["asr_error"] > 0
     assert [(row["asr_error"], row["asr_note"]) for row in rows[1:]] == [
         (None, "the text has no letter or digit"), (None, "the text has no letter or digit"), (1.0,
-         "no words were heard"), (None, None)
+         "no words were recognised"), (None, None)
     ]  # fmt: skip
     assert [row["asr_text"] for row in rows[3:]] == ["", None]
     assert files.read_json(layout.heard("transcripts") / "record.json")["language"] == "en"
@@ -95,8 +95,8 @@ def test_what_a_whisper_hears_is_compared_with_the_text(corpus: Corpus, whisper:
 def test_a_model_that_returns_nothing_gives_an_error_of_one_and_says_so(corpus: Corpus, mute_whisper: Path) -> None:
     layout = corpus([("Hello dog", voice(0.8)), ("The child", voice(0.7, seed=4))])
     make_audit(Config(), layout, RUN, _asr(mute_whisper, language="en"))
-    assert [(row["asr_error"], row["asr_note"]) for row in _rows(layout)] == [(1.0, "no words were heard")] * 2
-    assert "understands next to nothing" in _page(layout)
+    assert [(row["asr_error"], row["asr_note"]) for row in _rows(layout)] == [(1.0, "no words were recognised")] * 2
+    assert "understands almost nothing" in _page(layout)
 
 
 def test_columns_of_the_media_that_older_ones_lack_are_null(corpus: Corpus) -> None:
@@ -134,7 +134,9 @@ def test_faces_and_cuts_come_from_the_media(corpus: Corpus) -> None:
     assert [row["cut_or_short"] for row in rows] == [False, True, None]
     assert [row["cut_reasons"] for row in rows] == ["", "truncated,cut_to_annotation", None]
     assert [row["doubts"] for row in rows] == [["face_coverage"], ["cut_or_short"], []]
-    assert '<span class="tag">longer than the cap</span> <span class="tag">longer than its annotation' in _page(layout)
+    assert '<span class="tag">longer than the maximum</span> <span class="tag">longer than its annotation' in _page(
+        layout
+    )
 
 
 def _write_faces(layout: Layout, vectors: np.ndarray, **inputs: Any) -> None:
@@ -238,7 +240,7 @@ def test_new_media_make_the_audit_stale_and_it_is_made_again(corpus: Corpus) -> 
     with pytest.raises(
         BadTable,
         match=(
-            r"of other data than those there now \(audio, visual changed\); make it again:\n  merc-extract audit"
+            r"from other data than the current ones \(audio, visual changed\); make it again:\n  merc-extract audit"
             r" --dataset tiny"
         ),
     ):
@@ -258,7 +260,7 @@ def test_media_without_sound_give_the_rest(corpus: Corpus) -> None:
     make_audit(Config(), layout := corpus([("Hello dog", "not_decoded")], streams=("visual",)), RUN)
     (row,) = _rows(layout)
     assert (row["speech_share"], row["same_sound_as"], row["face_coverage"]) == (None, None, 1.0)
-    assert "No sound was decoded" in _page(layout)
+    assert "No audio was decoded" in _page(layout)
 
 
 def test_without_manifest_or_media_the_command_that_makes_them_is_named(corpus: Corpus, tmp_path: Path) -> None:
@@ -287,7 +289,7 @@ def test_a_name_for_the_recogniser_is_a_folder_an_encoder_or_a_name_on_the_hub(w
         BadSettings, match="no folder, no encoder and no name on the hub: 'whisper_bse'; did you mean 'whisper_base'"
     ):
         transcriber_of(params, Config(asr="whisper_bse"), offline=True)
-    with pytest.raises(BadSettings, match="'acoustic' has no checkpoint that could transcribe"):
+    with pytest.raises(BadSettings, match="'acoustic' has no checkpoint that can transcribe"):
         transcriber_of(params, Config(asr="acoustic"), offline=True)
 
 

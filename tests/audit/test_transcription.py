@@ -142,10 +142,10 @@ def _empty(folder: Path, _: Path) -> None:
     [
         (_bert, "a model of the type 'bert', which does not transcribe"),
         (_encoder_alone, "of the weights of a WhisperForConditionalGeneration are not in its files"),
-        (_not_finite, "some of its weights are no finite numbers"),
-        (_other_rate, "takes sound of 8000 samples a second"),
+        (_not_finite, "some of its weights are not finite"),
+        (_other_rate, "takes audio with 8000 samples per second"),
         (_without_start, r"its tokenizer has no <\|startoftranscript\|>"),
-        (_empty, r"no config\.json, so this is no model of transformers"),
+        (_empty, r"no config\.json, so this is not a transformers model"),
     ],
 )
 def test_a_folder_that_is_no_whisper_is_refused(make: Any, words: str, whisper: Path, tmp_path: Path) -> None:

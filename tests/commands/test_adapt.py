@@ -115,7 +115,7 @@ def test_linear_layers_that_are_given_to_onednn_are_computed_by_it_in_the_extrac
     assert info["encoders"]["text"]["linear_layers"] == "onednn"
     unforced = _run(extract, settings, *text, "--set", "encoders.text.plain.linear_layers=torch")
     assert unforced.exit_code == 0, unforced.output
-    assert "text/plain: done before" in unforced.stderr
+    assert "text/plain: already done" in unforced.stderr
     assert files.read_json(record)["provenance"]["linear_layers"] == "onednn"
 
     wrong = _run(extract, settings, *text, "--set", "encoders.text.plain.linear_layers=mkl")
@@ -182,7 +182,7 @@ def test_a_setting_that_the_fine_tuning_overrides_is_told_with_the_key_that_does
     )
     assert result.exit_code == 2
     assert (
-        "encoders.text.plain.speaker_names has no effect, since adaptations.text.full.encoder lies over it"
+        "encoders.text.plain.speaker_names has no effect, since adaptations.text.full.encoder overrides it"
         in result.stderr
     )
     assert "set adaptations.text.full.encoder.speaker_names instead" in result.stderr
@@ -206,5 +206,5 @@ def test_the_modality_is_that_of_the_encoder() -> None:
     assert (modality_of(params, "roberta_base"), modality_of(params, "wav2vec2_base")) == ("text", "audio")
     with pytest.raises(BadSettings, match=r"no text or audio encoder 'clip_base'; .*valid: "):
         modality_of(params, "clip_base")
-    with pytest.raises(BadSettings, match="'minilm' is a text and an audio encoder; say which with --modality"):
+    with pytest.raises(BadSettings, match="'minilm' is both a text and an audio encoder; choose one with --modality"):
         modality_of(params, "minilm")

@@ -64,7 +64,7 @@ def test_a_dry_run_asks_no_hub_and_says_that_the_model_would_be_fetched(
     assert made.exit_code == 0, made.output
     args = ["--dataset", "table", *folders, "--dry-run", *words]
     assert (
-        "text/minilm       would run: 100 utterances, its model is not here and would be fetched first\n"
+        "text/minilm       would run: 100 utterances, its model is not on this machine and would be downloaded first\n"
         in CliRunner().invoke(main, args).stdout
     )
     assert CliRunner().invoke(main, [*args, "--offline"]).exit_code == 6
@@ -100,7 +100,7 @@ def test_a_dry_run_opens_no_connection(
     )
     assert done.exit_code == 0, done.output
     assert "manifest          is there" in done.stdout
-    assert "its model is not here and would be fetched first" in done.stdout
+    assert "its model is not on this machine and would be downloaded first" in done.stdout
     assert tried == []
 
 

@@ -42,7 +42,7 @@ def test_all_runs_are_evaluated_and_compared_and_a_second_time_nothing_is_done(p
     assert len(printed) == 7 + 6 + 6 + 1
     again = _run(place, "--dataset", "tiny", *FEW)
     assert again.stdout == first.stdout
-    assert again.stderr.count("done before") == len(printed)
+    assert again.stderr.count("already done") == len(printed)
 
 
 def test_one_evaluation_of_one_run(place: Place) -> None:
@@ -55,7 +55,7 @@ def test_a_broken_run_does_not_stop_the_others(place: Place) -> None:
     done = _run(place, "--dataset", "tiny", "--protocol", "calibration", "--protocol", "significance")
     assert done.exit_code == 4
     assert "all is left out: " in done.stderr
-    assert "left out, as said above: all, the comparison; what was finished is kept" in done.stderr
+    assert "left out, as explained above: all, the comparison; finished work is kept" in done.stderr
     assert [Path(line).parts[-3] for line in done.stdout.splitlines()] == ["once", "text"]
 
 

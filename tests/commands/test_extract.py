@@ -69,9 +69,9 @@ def test_an_encoder_comes_from_its_option_else_the_preset_else_the_default(
         ("meld", ALL, (), "words", "presets.words names no audio encoder; give --encoder audio=NAME"),
         ("meld", "text,face", (), None, "no modality 'face'"),
         ("mled", ALL, (), None, "did you mean 'meld'?"),
-        ("meld", "text", ("audio=hubert",), None, "MODALITY=NAME is expected, with a modality out of text"),
+        ("meld", "text", ("audio=hubert",), None, "expected MODALITY=NAME, with a modality from text"),
         ("meld", ALL, ("text=a", "text=b"), None, "text is given twice"),
-        ("meld", ALL, ("text=",), None, "MODALITY=NAME is expected"),
+        ("meld", ALL, ("text=",), None, "expected MODALITY=NAME"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_what_can(
@@ -120,7 +120,7 @@ def test_transcripts_are_a_setting_of_the_shards(
     [
         ("extraction.leevel=frames", "unknown key extraction.leevel; did you mean 'level'?"),
         ("extractoin.level=sequences", "no block 'extractoin'; did you mean 'extraction'?"),
-        ("encoders.text.minilm.max_tokens=9", "nothing that this command does uses encoders.text.minilm.max_tokens"),
+        ("encoders.text.minilm.max_tokens=9", "nothing in this command uses encoders.text.minilm.max_tokens"),
         (
             "encoders.text.ngrams.word_dims=0",
             "encoders.text.ngrams.word_dims: Input should be greater than or equal to 1",
@@ -148,7 +148,7 @@ def test_a_model_that_is_not_to_be_had_is_explained_with_two_ways_out(monkeypatc
     assert result.exit_code == 6
     assert (
         result.stderr.partition(" ERROR ")[2]
-        == "the model org/model is not available\nAll models of this run are fetched by:\n  merc-extract models"
+        == "the model org/model is not available\nTo download all models of this run:\n  merc-extract models"
         " --download text=minilm visual=vit_face media=yunet media=light_asd\nThe encoders of --preset embedded need"
         " no download.\n"
     )
@@ -166,7 +166,7 @@ def test_where_another_process_writes_the_second_ends_with_7_or_waits_and_finds_
     if wait:
         assert result.exit_code == 0, result.output
         assert f"process {process.pid} on " in result.stderr
-        assert "text/ngrams: done before" in result.stderr
+        assert "text/ngrams: already done" in result.stderr
     else:
         assert result.exit_code == 7
         assert "--wait" in result.stderr
@@ -238,7 +238,7 @@ def test_the_settings_file_can_be_written_and_is_read_back_equal(
 def test_who_has_no_settings_file_is_told_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["--dataset", "meld", "--preset", "bse"]
-    how = "the package's params.yaml (`merc-extract params > params.yaml` writes one of your own)"
+    how = "the package's params.yaml (`merc-extract params > params.yaml` writes your own copy)"
     assert f"no preset 'bse' under presets in {how}; did you mean 'base'?" in CliRunner().invoke(main, command).stderr
     (tmp_path / "params.yaml").write_text("presets:\n  mine:\n    text: ngrams\n")
     assert "no preset 'bse' under presets in params.yaml; valid: mine" in CliRunner().invoke(main, command).stderr

@@ -183,7 +183,7 @@ def test_every_person_has_the_evidence_that_decided(two_people):
 def test_other_choices_have_no_evidence(corpus):
     (one,) = observe(task_of(corpus.raw, "tiny/people.mp4", choice="largest"))
     assert [person.evidence for person in one.persons] == [None, None]
-    assert "2 persons, number" in words.face_facts(one, "largest")
+    assert "2 people, number" in words.face_facts(one, "largest")
     assert "chosen as largest, in 8 of 8 frames (100 %)" in words.face_facts(one, "largest")
 
 
@@ -261,7 +261,7 @@ def test_one_picture_goes_to_the_file_that_is_named_and_several_do_not(corpus, t
     assert cv2.imread(str(tmp_path / "one.png")) is not None
     refused = run(corpus, "--utterance", MUTE, "--utterance", FACE, "--out", tmp_path / "two.png")
     assert refused.exit_code == 2
-    assert "one file cannot hold 2 pictures" in refused.stderr
+    assert "one file cannot hold 2 images" in refused.stderr
 
 
 def test_an_unknown_utterance_is_answered_with_its_nearest(corpus, tmp_path):
@@ -285,7 +285,7 @@ def test_an_unknown_utterance_is_answered_with_its_nearest(corpus, tmp_path):
         ),
         (
             ["--sample", "3", "--set", "extraction.level=sequences"],
-            "nothing that this command does uses extraction.level",
+            "nothing in this command uses extraction.level",
         ),
     ],
 )
@@ -521,7 +521,7 @@ def test_totals_count_what_they_say(two_people):
         "with sound": "2 (50 %)",
         "coverage, median": "62 %",
         "coverage below 50 %": "1 (50 %)",
-        "with several persons": "1 (25 %)",
+        "with several people": "1 (25 %)",
         "their margin, median": "0.05",
         "their margin low": "1 (100 %)",
         "speaker off screen": "–",

@@ -135,7 +135,7 @@ def test_a_refused_model_says_why(settings: Path, tmp_path: Path) -> None:
     (tmp_path / "folder" / "model.safetensors").rename(tmp_path / "folder" / "model.bin")
     listed = _listed(settings, "local")["local"]
     assert listed["state"] == "refused"
-    assert "model.bin alone, which can run code" in listed["problem"]
+    assert "model.bin only, which can run code" in listed["problem"]
     assert "model.bin alone" in _run(settings, "local").stdout
 
 
@@ -202,12 +202,12 @@ def test_names_and_presets_choose(settings: Path, names: list[str], expected: li
         (["--preset", "bse"], "--preset: no preset 'bse' under presets in params.yaml; did you mean 'base'?"),
         (
             ["--preset", "odd"],
-            "presets.odd names text=elmo, and there is no such encoder; valid: bert, local, ngrams, other",
+            "presets.odd names text=elmo, which is not an encoder; valid: bert, local, ngrams, other",
         ),
         (["--set", "encoders.text.bert.poling=mean"], "did you mean 'pooling'?"),
         (
             ["--set", "encoders.text.other.max_tokens=9", "bert"],
-            "nothing that this command does uses encoders.text.other.max_tokens",
+            "nothing in this command uses encoders.text.other.max_tokens",
         ),
     ],
 )
@@ -223,7 +223,7 @@ def test_download_fetches_what_is_missing_and_nothing_twice(settings: Path, hub:
     first = _run(settings, "--download", "--preset", "base")
     assert first.exit_code == 0, first.output
     words = [line.partition(" INFO ")[2] for line in first.stderr.splitlines()]
-    assert words == ["to fetch: 1 model, 0 MB", "text=bert: org/model, 0 MB"]  # no bars without a terminal
+    assert words == ["to download: 1 model, 0 MB", "text=bert: org/model, 0 MB"]  # no bars without a terminal
     assert hub.sent == set(MODEL)
     assert {name: one["state"] for name, one in _listed(settings).items()} == {
         "ngrams": "built in",
@@ -245,7 +245,7 @@ def test_what_cannot_be_had_ends_with_6_and_does_not_keep_the_rest_away(settings
     result = _run(settings, "--download")
     assert result.exit_code == 6
     assert (
-        f"text=bert: the model org/model at revision {COMMIT} is given only to those who accept its terms"
+        f"text=bert: the model org/model at revision {COMMIT} is available only to users who accept its terms"
         in result.stderr
     )
     assert f"hf download org/model --revision {COMMIT}" in result.stderr

@@ -41,7 +41,7 @@ def test_a_folder_that_holds_something_else_ends_with_exit_code_5(tmp_path: Path
     result = CliRunner().invoke(main, [f"--{name}={tmp_path / folder}" for name, folder in folders.items()])
     assert result.exit_code == 5
     assert (
-        "index.html: not made by merc-report, so that it is not replaced; move it away, or give another folder by"
+        "index.html: not made by merc-report, so it is not replaced; move it away, or name another folder with"
         " --reports" in result.stderr
     )
     assert (tmp_path / "site" / "index.html").read_text() == "<title>my home page</title>"

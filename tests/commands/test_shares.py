@@ -60,7 +60,7 @@ def test_what_is_missing_is_named_and_not_made(run: Run, tmp_path: Path, capfd: 
     said = ended.output + capfd.readouterr().err
     assert "media: " in said
     assert "text/ngrams: " in said
-    assert "Give their --part K/N once more" in said
+    assert "Give their --part K/N again" in said
     assert content(tmp_path) == before
     assert run(tmp_path, "--part", "2/2").exit_code == 0
     assert run(tmp_path, "--finish").exit_code == 0
@@ -92,7 +92,7 @@ def test_a_share_that_is_being_made_keeps_others_from_the_whole_and_from_itself(
 def test_a_share_that_is_none_is_refused(run: Run, tmp_path: Path, given: str) -> None:
     ended = run(tmp_path, "--part", given)
     assert ended.exit_code == 2
-    assert "K/N is expected" in ended.output
+    assert "K/N expected" in ended.output
 
 
 def test_a_share_is_not_finished_at_the_same_time(run: Run, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def _with_shards(out: Path, *names: str) -> None:
         (
             (),
             (
-                "there are no shards of 'demo', and {out} has none at all. This makes them:\n  merc-extract --dataset"
+                "there are no shards of 'demo', and {out} has no shards at all. This makes them:\n  merc-extract"
+                " --dataset"
                 " demo\n"
             ),
         ),

@@ -127,7 +127,7 @@ class Dripping:
         if self.given == self.count:
             return None
         if self.given > self.done:
-            assert not wait, "waits for a part while another is under way"
+            assert not wait, "waits for a part while another is in progress"
             return None
         self.given += 1
         return self.given - 1
@@ -193,7 +193,7 @@ def test_an_address_that_is_none_is_refused(command: Any) -> None:
 
 
 def test_an_address_without_a_cluster_to_use_it_is_refused() -> None:
-    with pytest.raises(BadSettings, match="only --executor ray has one"):
+    with pytest.raises(BadSettings, match="only --executor ray has an address"):
         RunOptions.of(Params({}), address="local")
 
 
@@ -272,7 +272,7 @@ def test_an_address_in_the_environment_that_is_none_is_refused(monkeypatch: pyte
     monkeypatch.setenv("RAY_ADDRESS", "head")
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(
-        BadCluster, match="RAY_ADDRESS=head: no address of a Ray cluster; valid: auto, local, HOST:PORT"
+        BadCluster, match="RAY_ADDRESS=head: not an address of a Ray cluster; valid: auto, local, HOST:PORT"
     ):
         hurried.connect("auto", 1)
 
@@ -360,7 +360,7 @@ def test_a_node_that_lacks_something_is_named(
     ):
         _do(on_ray, work, Listed(range(2)))
 
-    with pytest.raises(ModelUnavailable, match=r"node poor \(.+\): its model is not here") as lacking:
+    with pytest.raises(ModelUnavailable, match=r"node poor \(.+\): its model is not on this machine") as lacking:
         _do(on_ray, squares(model=True), Listed(range(2)))
     assert lacking.value.exit_code == 6
 
@@ -374,7 +374,7 @@ def test_a_part_that_ends_every_worker_ends_the_run(
     on_ray: Executor, squares: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("merc.compute.executors.ray._LOSSES", 2)
-    with pytest.raises(BadCluster, match="2 workers were lost with part 0 under way"):
+    with pytest.raises(BadCluster, match="2 workers were lost with part 0 in progress"):
         _do(on_ray, squares(errands={0: "die"}), Listed(range(1)))
 
 

@@ -74,7 +74,7 @@ def test_whoever_dies_hangs_or_breaks_its_connection_is_lost_alone(run):
     assert lost["segfault"] == ("crashed", "its process was killed by SIGSEGV")
     assert lost["exit 3"] == ("crashed", "its process ended with exit code 3")
     assert lost["close"][0] == "crashed"
-    assert lost["scribble"] == ("crashed", "it wrote something else than an answer")
+    assert lost["scribble"] == ("crashed", "it wrote something other than an answer")
     assert lost["raise oh"][0] == "raised"
     assert "LookupError: oh" in lost["raise oh"][1]
     assert lost["sleep 1000"] == lost["half"] == ("timeout", "not done within 1 s")

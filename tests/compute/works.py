@@ -40,7 +40,9 @@ class Squaring:
 
     def check(self) -> None:
         if self.model and _poor():
-            raise ModelUnavailable("its model is not here; it is fetched by\n  merc-extract models --download squares")
+            raise ModelUnavailable(
+                "its model is not on this machine; to download it:\n  merc-extract models --download squares"
+            )
 
     def open(self, share: Share) -> Opened[int]:
         assert (share.device, share.processes) == ("cpu", 1)

@@ -439,7 +439,7 @@ def test_a_byte_order_mark_and_other_line_ends_do_not_matter(raw: Path) -> None:
             "[2.5000, 3.0000]",
             "Ses05F_impro07.txt:3: .* is not of the form",
         ),
-        (evaluation_file, "\n[1.0000", "\nC-E2:\tAnger;\t()\n[1.0000", "stands before the first utterance"),
+        (evaluation_file, "\n[1.0000", "\nC-E2:\tAnger;\t()\n[1.0000", "is before the first utterance"),
         (evaluation_file, "_M000", "_F000", "Ses05F_impro07_F000 occurs twice"),
         (
             evaluation_file,
@@ -882,7 +882,7 @@ def test_two_folders_that_hold_sessions_are_both_named(raw: Path) -> None:
     shutil.copytree(raw / "first", raw / "iemocap" / "first")
     (raw / "iemocap" / "second" / "Session1").mkdir()
     with pytest.raises(
-        RawDataMissing, match=r"iemocap/first and .*iemocap/second both hold Session1 or .*; which of them is meant\?"
+        RawDataMissing, match=r"iemocap/first and .*iemocap/second both hold Session1 or .*; remove one"
     ):
         read(raw)
     (raw / "iemocap" / "second" / "Session1").rmdir()
@@ -966,7 +966,7 @@ def test_annotations_alone_are_refused_when_media_are_wanted(tmp_path: Path) -> 
         read(tmp_path, media=frozenset({"audio"}))
     with pytest.raises(
         RawDataMissing,
-        match=r"visual: none of 8 files is there, .*the release without videos, .*--modalities text,audio does without",
+        match=r"visual: none of 8 files is there, .*the release without videos, .*--modalities text,audio runs without",
     ):
         read(tmp_path, media=frozenset({"visual"}))
 

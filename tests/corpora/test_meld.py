@@ -432,7 +432,7 @@ def test_media_of_which_none_is_there_are_refused_with_the_tree_that_is_expected
 def test_a_split_whose_link_leads_nowhere_is_told_as_such(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0)])
     (meld.root / "train_splits").symlink_to("gone")
-    with pytest.raises(RawDataMissing, match="train_splits/: a link to what is not there"):
+    with pytest.raises(RawDataMissing, match="train_splits/: a broken link"):
         _read(meld, media=frozenset({"audio"}), splits=("train",))
 
 
@@ -459,7 +459,7 @@ def test_two_folders_that_may_be_meant_are_both_named(meld: Any) -> None:
     for folder in ("copy", "original"):
         meld.csv("train", [meld.row(0, 0)], folder=folder)
     with pytest.raises(
-        RawDataMissing, match=r"meld/copy and .*meld/original both hold train_sent_emo\.csv; which of them is meant\?"
+        RawDataMissing, match=r"meld/copy and .*meld/original both hold train_sent_emo\.csv; remove one"
     ):
         _read(meld, splits=("train",))
 
@@ -485,7 +485,7 @@ def test_where_there_are_wavs_alone_the_message_says_how_to_do_without_pictures(
     meld.csv("train", [meld.row(0, 0)])
     meld.clips("train", ["dia0_utt0.wav"])
     with pytest.raises(
-        RawDataMissing, match="not one of 1 clips; their sound is there, and --modalities text,audio reads it"
+        RawDataMissing, match="not one of 1 clips; their audio exists, and --modalities text,audio reads it"
     ):
         _read(meld, media=frozenset({"audio", "visual"}), splits=("train",))
 
@@ -544,13 +544,13 @@ def test_a_folder_of_replacements_that_is_not_there_is_named(meld: Any) -> None:
     with pytest.raises(
         RawDataMissing,
         match=(
-            r"replacements: .*meld/fixed is no folder with one of train, dev, test in it, such as"
+            r"replacements: .*meld/fixed is not a folder with one of train, dev, test in it, such as"
             r" .*fixed/train/dia125_utt3\.mp4"
         ),
     ):
         _replaced(meld, "meld/fixed")
     for outside in ("/fixed", "../fixed"):
-        with pytest.raises(ValueError, match="a path below the folder raw/ is expected"):
+        with pytest.raises(ValueError, match="expected a path below the folder raw/"):
             Meld.Config(reader="meld", replacements=outside)
 
 

@@ -457,7 +457,7 @@ def test_a_corpus_in_a_cache_of_links_is_read_unless_links_are_refused(meld: Any
         assert build_manifest(_corpus(), _layout(meld), RunOptions()).equals(plain)
         return
     with pytest.raises(
-        RawDataMissing, match=r"a link that leads out of .*meld, to .*cdef\d+, and corpora\.meld\.links is refuse"
+        RawDataMissing, match=r"a link that leads outside .*meld, to .*cdef\d+, and corpora\.meld\.links is refuse"
     ) as caught:
         build_manifest(_corpus(links="refuse"), _layout(meld), RunOptions(overwrite=True))
     assert caught.value.exit_code == 4

@@ -207,8 +207,8 @@ def test_a_turn_that_is_there_twice_leads_to_the_columns_that_make_the_id_of_a_d
     read: Callable[..., Reading],
 ) -> None:
     told = (
-        r"line 6: the utterance '1' of dialogue '1' stands in .*line 2 already\. If several dialogues were put"
-        r" together, .*table\.columns\.dialogue=\["
+        r"line 6: the utterance '1' of dialogue '1' is already in .*line 2\. If several dialogues were joined,"
+        r" .*table\.columns\.dialogue=\["
     )
     with pytest.raises(BadTable, match=told):
         read(SCENES, columns={**SCENE_COLUMNS, "dialogue": "scene"}, split_shares=ALL_TRAIN)
@@ -383,7 +383,7 @@ def test_a_bad_row_is_refused_with_its_line(read: Callable[..., Reading], rows: 
         (
             {"turn": "1"},
             {"utterance": "turn"},
-            "line 4: the utterance '1' of dialogue 'walk' stands in .*line 2 already",
+            "line 4: the utterance '1' of dialogue 'walk' is already in .*line 2",
         ),
         ({"from": "2", "to": "1"}, {"start": "from", "end": "to"}, "line 2: lasts from 2 to 1 s"),
         ({"from": "-2", "to": "1"}, {"start": "from", "end": "to"}, "line 2: lasts from -2 to 1 s"),
@@ -411,7 +411,9 @@ def test_an_utterance_without_times_cannot_be_cut_out_of_a_recording(read: Calla
 
 
 def test_an_emotion_outside_of_the_labels_is_refused_with_the_nearest(read: Callable[..., Reading]) -> None:
-    with pytest.raises(BadTable, match="line 6: the emotion is 'calm'; valid: cross, glad; empty where there is none"):
+    with pytest.raises(
+        BadTable, match="line 6: the emotion is 'calm'; valid: cross, glad; leave it empty if there is none"
+    ):
         read(labels=["glad", "cross"])
     with pytest.raises(BadTable, match="line 2: the emotion is 'glad'"):
         read(label_set="meld7")
@@ -445,10 +447,10 @@ def test_media_that_are_missing_are_listed_by_utterance(read: Callable[..., Read
 
 
 def test_media_are_wanted_only_where_a_column_names_them(read: Callable[..., Reading]) -> None:
-    with pytest.raises(BadSettings, match="the visual modality is wanted, but the settings' columns name no video"):
+    with pytest.raises(BadSettings, match="the visual modality is requested, but the settings' columns name no video"):
         read(media=frozenset({"visual"}), columns={"video": ""})
     with pytest.raises(
-        BadSettings, match="the audio modality is wanted, but the settings' columns name no audio or video"
+        BadSettings, match="the audio modality is requested, but the settings' columns name no audio or video"
     ):
         read(media=frozenset({"audio"}), columns={"video": ""})
 
@@ -498,20 +500,20 @@ def test_too_few_dialogues_to_draw_splits_from_are_refused(read: Callable[..., R
     [
         (
             {"columns": {"dialogue": ""}},
-            "columns.dialogue: .*the name of a column, or a list of such names, is expected",
+            "columns.dialogue: .*expected the name of a column, or a list of names",
         ),
         ({"columns": {"dialogue": ["a", ""]}}, "columns.dialogue: .*the name of a column, or a list"),
         ({"columns": {"dialogue": []}}, "columns.dialogue: .*the name of a column, or a list"),
         ({"columns": {"speaker": ""}}, "columns.speaker: String should have at least 1 character"),
         ({"files": {"train": "../train.csv"}}, "own.files.train: .*below the corpus's folder"),
         ({"columns": {"speakr": "x"}}, "unknown key own.columns.speakr; did you mean 'speaker'"),
-        ({"columns": {"start": "from"}}, "start and end: either both are columns, or none is"),
+        ({"columns": {"start": "from"}}, "start and end: name both columns, or neither"),
         ({"split_shares": {"train": 0.8, "dev": 0.1, "test": 0.2}}, "make 1.1 instead of 1"),
         ({"file": "../other/utterances.csv"}, "own.file: .*below the corpus's folder"),
         ({"media_folder": "/data"}, "own.media_folder: .*below the corpus's folder"),
         ({"labels": ["a"], "label_set": "meld7"}, "labels are those of the label set own; meld7 has its own"),
-        ({"labels": ["a", "a"]}, "labels: each once"),
-        ({"labels": ["unlabelled"]}, "and not unlabelled"),
+        ({"labels": ["a", "a"]}, "labels: each must occur once"),
+        ({"labels": ["unlabelled"]}, "none may be unlabelled"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(

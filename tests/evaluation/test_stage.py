@@ -111,7 +111,7 @@ def test_a_run_that_goes_while_it_is_evaluated_leaves_nothing_and_what_was_there
 
     monkeypatch.setattr(Calibration, "evaluate", going)
     run = place.run("all")
-    with pytest.raises(BadTable, match="removed or trained again while it was evaluated"):
+    with pytest.raises(BadTable, match="removed or retrained while it was evaluated"):
         evaluate(run, choose(FEW, ("calibration", "robustness")).protocols, OPTIONS, place.evaluations)
     assert [path.name for path in (place.evaluations / "runs" / "tiny" / "all").iterdir()] == ["emotion_shift"]
     with pytest.raises(BadTable, match=r"model\.safetensors: cannot be read"):

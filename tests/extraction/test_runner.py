@@ -116,7 +116,7 @@ def test_a_machine_without_the_model_says_how_to_fetch_it(tmp_path: Path) -> Non
     )
     with pytest.raises(
         ModelUnavailable,
-        match=r"text/lacking: its model is not here; .*\n  merc-extract models --download text=lacking",
+        match=r"text/lacking: its model is not on this machine; .*\n  merc-extract models --download text=lacking",
     ):
         encoding.check()
 

@@ -314,7 +314,8 @@ def test_media_of_another_manifest_are_refused(
     with pytest.raises(
         BadTable,
         match=(
-            r"2 utterances, the manifest has 3; they part at row 2 \(nothing there, 'train/dia0_utt2' in the manifest\)"
+            r"2 utterances, the manifest has 3; they differ from row 2 \(nothing there, 'train/dia0_utt2' in the"
+            r" manifest\)"
         ),
     ):
         extract(chosen("audio", "device"), CONFIG, layout, RUN)

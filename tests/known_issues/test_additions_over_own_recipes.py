@@ -29,7 +29,7 @@ def test_what_an_addition_overrides_elsewhere_or_on_the_command_line_is_an_error
     ):
         resolve(params, "mmgcn+dclf")
         with pytest.raises(
-            BadSettings, match=r"has no effect, since merc/training/recipes/additions/dclf\.yaml lies over it"
+            BadSettings, match=r"has no effect, since merc/training/recipes/additions/dclf\.yaml overrides it"
         ):
             params.check_overrides()
 

@@ -130,7 +130,7 @@ def test_a_link_out_of_the_raw_folder_is_followed_unless_that_is_forbidden(
 
 @pytest.mark.parametrize(
     ("target", "words"),
-    [("gone/ab.mp4", "a link to what is not there"), ("link.mp4", "links that go round in a circle")],
+    [("gone/ab.mp4", "a broken link"), ("link.mp4", "links in a circle")],
 )
 def test_a_link_that_leads_nowhere_says_so_and_not_where_it_led_to(tmp_path: Path, config, make_clip, target, words):
     (tmp_path / "link.mp4").symlink_to(tmp_path / target)

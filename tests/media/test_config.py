@@ -53,7 +53,7 @@ def test_a_value_of_a_preset_that_the_users_block_lies_over_cannot_be_set() -> N
     with pytest.raises(
         BadSettings,
         match=(
-            r"presets\.base\.media\.frames_per_clip has no effect, since params\.yaml lies over it; set"
+            r"presets\.base\.media\.frames_per_clip has no effect, since params\.yaml overrides it; set"
             r" media\.frames_per_clip"
         ),
     ):

@@ -195,7 +195,7 @@ def test_a_machine_without_the_raw_files_says_so(corpus):
 def test_mistakes_are_named(corpus, tmp_path):
     with pytest.raises(BadSettings, match="'video'"):
         decode(config(), corpus, ONE, streams=frozenset({"video"}))
-    with pytest.raises(BadSettings, match="give one or both"):
+    with pytest.raises(BadSettings, match="expected one or both"):
         decode(config(), corpus, ONE, streams=frozenset())
     with pytest.raises(BadSettings, match=r"media\.yunet_file: there is no file 'gone\.onnx'"):
         decode(config("media.detector=yunet", "media.yunet_file=gone.onnx"), corpus, ONE, streams=BOTH)
@@ -542,7 +542,7 @@ def test_a_stream_absent_in_more_than_a_tenth_of_a_split_is_a_warning_and_is_cou
         ),
         (
             "media: visual: 8 of 8 utterances of train have none (100 %), most of them (6) by no_face: no face was"
-            " found in the frames looked at; media.detector=yunet finds more faces"
+            " found in the sampled frames; media.detector=yunet finds more faces"
         ),
     ]
 

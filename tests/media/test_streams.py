@@ -118,7 +118,7 @@ def test_of_a_file_with_one_track_nothing_is_told(tmp_path: Path, write_media, m
 @pytest.mark.parametrize("track", [-1, "English", "", 1.5, True])
 def test_what_is_neither_an_index_nor_a_language_is_refused(track):
     with pytest.raises(
-        ValidationError, match=r"1 validation error.*\n.*\n.*an index from 0 is expected, or a language"
+        ValidationError, match=r"1 validation error.*\n.*\n.*expected an index from 0, or a language"
     ) as refused:
         Config(audio_track=track)
     assert refused.value.errors()[0]["loc"] == ("audio_track",)

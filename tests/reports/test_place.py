@@ -49,7 +49,8 @@ def test_a_report_takes_the_place_of_one_and_leaves_what_else_is_there(tmp_path:
 def test_a_folder_with_something_else_is_refused_and_nothing_in_it_is_changed(name: str, tmp_path: Path) -> None:
     files.write_text(tmp_path / name, "<!doctype html>\n<p>someone else's</p>\n")
     with pytest.raises(
-        SettingsDiffer, match=rf"{name.split('/')[0]}: not made by merc-report, .* or give another folder by --reports"
+        SettingsDiffer,
+        match=rf"{name.split('/')[0]}: not made by merc-report, .* or name another folder with --reports",
     ):
         place.check(tmp_path)
     assert (tmp_path / name).read_text() == "<!doctype html>\n<p>someone else's</p>\n"
@@ -57,7 +58,7 @@ def test_a_folder_with_something_else_is_refused_and_nothing_in_it_is_changed(na
 
 def test_a_file_in_the_place_of_the_folder_is_refused_and_stays(tmp_path: Path) -> None:
     (tmp_path / "reports").write_text("mine")
-    with pytest.raises(SettingsDiffer, match="reports: a file, where the folder of the report should be"):
+    with pytest.raises(SettingsDiffer, match="reports: a file, where the report's folder should be"):
         place.check(tmp_path / "reports")
     assert (tmp_path / "reports").read_text() == "mine"
 

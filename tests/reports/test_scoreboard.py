@@ -122,7 +122,7 @@ def test_with_one_seed_nothing_is_claimed(write_run: WriteRun, tmp_path: Path) -
     _three(write_run)
     (board,) = _boards(tmp_path, _significance(_pair("high", "low", significant=None)))
     assert board.marked == frozenset()
-    assert significance_words(board) == "Fewer than two seeds in common: of significance nothing is claimed."
+    assert significance_words(board) == "Fewer than two seeds in common: no significance is claimed."
 
 
 def test_without_a_comparison_nothing_is_said_of_significance(write_run: WriteRun, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_the_page_says_what_was_there_and_what_came_of_it(
     for words in (
         "Doe et al. 2020, licence: none",
         "train: 11 dialogues instead of 12",
-        "the sound is digital silence",
+        "the audio is digital silence",
         "Absent in more than a tenth of a split",
         "52.00 ± 2.83",
         "43.00 ± 4.24",
@@ -128,7 +128,8 @@ def test_without_shards_a_report_that_is_there_stays_and_the_command_that_makes_
     _write(tmp_path)
     before = _contents(tmp_path)
     with pytest.raises(
-        RawDataMissing, match=r"there are no shards in .*typo; these make some:\n  merc-extract --dataset NAME"
+        RawDataMissing,
+        match=r"there are no shards in .*typo; either of these makes some:\n  merc-extract --dataset NAME",
     ) as caught:
         write_report(CONFIG, tmp_path / "typo", tmp_path / "runs", tmp_path / "reports")
     assert caught.value.exit_code == 4
@@ -235,9 +236,9 @@ def test_one_seed_has_scores_without_a_deviation_and_no_mark(
         tmp_path / "evaluations", [{"first": "one", "second": "two", "seeds": 1, "note": "fewer than two seeds"}]
     )
     text = _write(tmp_path).text
-    assert "Fewer than two seeds in common: of significance nothing is claimed." in text
+    assert "Fewer than two seeds in common: no significance is claimed." in text
     assert "†" not in text
-    assert "nothing is claimed" in text
+    assert "no significance is claimed" in text
     assert "41.00 42.00" in text
 
 
@@ -290,7 +291,7 @@ def test_evaluations_are_shown_with_links_to_run_and_comparison(
     page = _write(tmp_path)
     assert "Same emotions (ECCS) Other emotions (EICS) baseline 60.00 ± 0.00 50.00 ± 0.00 25.00 ± 0.00" in page.text
     assert page.targets.count("#run-baseline") == 3
-    none = "No run has a score of it: the test split holds too little for it."
+    none = "No run has such a score: the test split is too small for it."
     assert none not in page.text
     write_evaluation(
         "trajectory_alignment",
@@ -299,7 +300,7 @@ def test_evaluations_are_shown_with_links_to_run_and_comparison(
     assert none in _write(tmp_path).text
     write_evaluation("context_substitution", {}, run="of an older training")
     assert (
-        "Made of runs that were trained again since, and not shown: baseline/context_substitution."
+        "Made from runs that have since been retrained, and not shown: baseline/context_substitution."
         in _write(tmp_path).text
     )
 

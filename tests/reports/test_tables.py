@@ -43,7 +43,7 @@ def test_splits_coverage_and_labels_of_small_shards(write_shards: WriteShards) -
 
 def test_a_modality_that_more_than_a_tenth_of_a_split_lacks_is_told_with_the_reason(write_shards: WriteShards) -> None:
     layout = write_shards(dialogues=DIALOGUES | {"dev": [("dev/dia0", [0] * 20)]}, classes=CLASSES)
-    meaning = "the sound is digital silence: all samples are the same"
+    meaning = "the audio is digital silence: all samples are the same"
     assert tables.read_contents("tiny", layout.shards, CLASSES).absences == [  # of dev exactly a tenth is absent
         AbsenceRow("tiny", "train", "audio", 6, 1, "silence", meaning, 1),
         AbsenceRow("tiny", "test", "audio", 4, 1, "silence", meaning, 1),
@@ -57,7 +57,7 @@ def test_failures_by_reason_with_kind_and_meaning(write_shards: WriteShards) -> 
         ("media", "all", "truncated", "altered", 2),
         ("media", "audio", "silence", "absent", 2),
     ]
-    assert rows[1].meaning == "the sound is digital silence: all samples are the same"
+    assert rows[1].meaning == "the audio is digital silence: all samples are the same"
 
 
 def test_an_unknown_reason_is_refused(write_shards: WriteShards) -> None:

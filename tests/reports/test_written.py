@@ -76,7 +76,7 @@ def test_the_markdown_table_holds_majority_mean_and_spread_and_marks(write_run: 
     text = written.markdown([*_results(tmp_path, _differ()), written.Results("untrained", [], [])])
     assert (
         text == "# Results\n\n## tiny\n\nLabel set meld7; epochs selected by dev weighted F1; per cent, mean ± standard"
-        " deviation over the seeds.\n\n| Recipe | Model | Features | Parameters | Seconds an epoch | Causal | Seeds"
+        " deviation over the seeds.\n\n| Recipe | Model | Features | Parameters | Seconds per epoch | Causal | Seeds"
         " | Dev WF1 | Test WF1 | Test Acc | Test macro F1 |\n| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |"
         " ---: | ---: | ---: |\n| majority class | – | – | – | – | – | – | 31.27 | 31.27 | 48.12 | – |\n|"
         " **baseline** | recurrent | text ngrams, audio acoustic | 1,234,567 | 2 | no | 2 | 52.00 ± 2.83 | **43.00 ±"
@@ -91,10 +91,10 @@ def test_published_scores_stand_below_in_markdown_features_apart(write_run: Writ
     write_run()
     text = written.markdown(_results(tmp_path, published=PUBLISHED))
     assert text.endswith(
-        "### Published on tiny\n\nPrinted in papers, per cent; other features, splits and ways to choose an epoch, so"
-        " not to be ranked with the rows above.\n\n| System | Features | Modalities | Test WF1 | Test Acc | Year |"
-        " Source | Protocol |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n| A_B | glove |  | 58.60 | – | 2021 |"
-        " Doe & Roe |  |\n| C | sbert |  | 60.00 | 61.25 | 2022 | S |  |\n"
+        "### Published on tiny\n\nAs reported in papers, per cent; features, splits and epoch selection differ, so"
+        " these must not be ranked with the rows above.\n\n| System | Features | Modalities | Test WF1 | Test Acc |"
+        " Year | Source | Protocol |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n| A_B | glove |  | 58.60 | –"
+        " | 2021 | Doe & Roe |  |\n| C | sbert |  | 60.00 | 61.25 | 2022 | S |  |\n"
     )
 
 
@@ -106,7 +106,7 @@ def test_the_latex_tables_have_the_same_rows_and_marks(write_run: WriteRun, tmp_
     text = written.latex(_results(tmp_path, _differ(), PUBLISHED))
     first, second = text.split("\\end{tabular}\n")[:2]
     assert first.endswith(
-        "\\begin{tabular}{lllrrrrrrrr}\n\\toprule\nRecipe & Model & Features & Parameters & Seconds an epoch & Causal &"
+        "\\begin{tabular}{lllrrrrrrrr}\n\\toprule\nRecipe & Model & Features & Parameters & Seconds per epoch & Causal &"
         " Seeds & Dev WF1 & Test WF1 & Test Acc & Test macro F1 \\\\\n\\midrule\nmajority class & -- & -- & -- & -- &"
         " -- & -- & 31.27 & 31.27 & 48.12 & -- \\\\\n\\midrule\n\\textbf{baseline} & recurrent & text ngrams, audio"
         " acoustic & 1,234,567 & 2 & no & 2 & 52.00 $\\pm$ 2.83 & \\textbf{43.00 $\\pm$ 4.24} & 44.00 $\\pm$ 4.24 &"

@@ -66,7 +66,7 @@ def test_two_corpora_with_one_id_are_refused_naming_it_and_both_folders(sound: P
     message = str(raised.value)
     assert (
         message
-        == f"dialogue_id 'dev/dia0' stands in {sound} and in {tmp_path / 'other'} (1 ids are in both); --prefix puts"
+        == f"dialogue_id 'dev/dia0' is in {sound} and in {tmp_path / 'other'} (1 ids are in both); --prefix puts"
         " the corpus into the ids"
     )
     assert not (tmp_path / "whole").exists()
@@ -96,7 +96,7 @@ def test_an_utterance_in_two_parts_is_refused_even_if_the_dialogues_differ(
     sound: Path, tmp_path: Path, extracted: Make
 ) -> None:
     with pytest.raises(
-        BadTable, match=r"dialogue_id 'train/dia0' stands in .*\(3 ids are in both\)$"
+        BadTable, match=r"dialogue_id 'train/dia0' is in .*\(3 ids are in both\)$"
     ):  # the same corpus: a prefix would not help
         merge([sound, extracted({"train": (3, 1, 2)}, folder="again").build()], tmp_path / "whole", CONFIG)
 
@@ -106,7 +106,7 @@ def test_an_utterance_in_two_parts_is_refused_even_if_the_dialogues_differ(
     [
         ({"classes": ["happy", "sad"], "label_set": "mine"},
          r"different label sets: .*one has meld7 \(neutral, .*other has mine \(happy, sad\)"),
-        ({"dims": {"text": 4, "audio": 3, "visual": 5}}, r"different lengths of vectors: .*'visual': 2.*'visual': 5"),
+        ({"dims": {"text": 4, "audio": 3, "visual": 5}}, r"different vector lengths: .*'visual': 2.*'visual': 5"),
         (TEXT_AND_AUDIO, "different modalities: .*one has text, audio, visual, .*other has text, audio"),
         ({"transcripts": False},
          "other has no transcripts and .*one has; leave them out there, too: merc-shards select .*one NEW --no-text"),

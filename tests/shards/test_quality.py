@@ -105,7 +105,7 @@ def test_card_croissant_and_overview_say_what_each_column_is(audited: Extracted)
     said = {field["name"]: field["description"] for field in fields}
     for name, meaning in QUALITY.items():
         assert f"- `quality_{name}`: {meaning}" in card
-        assert said[f"quality_{name}"] == f"{meaning}; null where not known"
+        assert said[f"quality_{name}"] == f"{meaning}; null where unknown"
     assert overview(root).quality == COLUMNS
 
 
@@ -115,7 +115,7 @@ def test_no_audit_or_one_of_other_media_is_told_with_the_command_that_makes_it(
     with pytest.raises(
         BadTable,
         match=(
-            r"there is no audit, from which quality columns come; this makes it:\n  merc-extract audit --dataset tiny"
+            r"there is no audit, which the quality columns need; this makes it:\n  merc-extract audit --dataset tiny"
         ),
     ):
         extracted(folder="none").build(quality=True)
@@ -123,7 +123,7 @@ def test_no_audit_or_one_of_other_media_is_told_with_the_command_that_makes_it(
     files.write_json(audited.layout.media / "record.json", {**record, "settings": {"media": {"face_size_pixels": 96}}})
     for modality in ("text", "audio", "visual"):
         audited.write_features(modality, {})
-    with pytest.raises(BadTable, match=r"of other data than those there now \(audio, visual changed\)"):
+    with pytest.raises(BadTable, match=r"from other data than the current ones \(audio, visual changed\)"):
         audited.build(quality=True)
 
 
@@ -222,12 +222,12 @@ def test_utterances_of_which_the_condition_is_not_true_lose_their_label_and_stay
     assert (
         info["selection"][0]
         == "train: 4 of 6 utterances do not meet the condition asr_error < 0.5 and speaking > 0, or it is not known"
-        " whether they do; they have no label here and are context for the others."
+        " whether they do; they have no label here and serve as context for the others."
     )
     card = (tmp_path / "part" / "README.md").read_text(encoding="utf-8")
     assert "## Selection" in card
     assert "speaking \\> 0" in card
-    assert any("--where-split train leaves them whole" in note for note in notes)
+    assert any("--where-split train keeps them complete" in note for note in notes)
     assert overview(tmp_path / "part").selection == info["selection"]
 
 
@@ -289,15 +289,15 @@ def test_a_part_of_a_part_tells_both_selections_and_so_does_what_is_merged_of_th
     [
         ({"where": "asr_eror < 1"}, "no column 'asr_eror'; did you mean 'asr_error'"),
         ({"where": "quality_asr_error < 1"}, "no column 'quality_asr_error'"),
-        ({"where": "asr_error > 100"}, "is true of no utterance in train, dev, test; nothing was written"),
-        ({"where": "asr_error > 100", "drop": True}, "is true of no utterance"),
+        ({"where": "asr_error > 100"}, "is met by no utterance in train, dev, test; nothing was written"),
+        ({"where": "asr_error > 100", "drop": True}, "is met by no utterance"),
         (
             {"where": "asr_error < 1 and face_unlike < 1"},
-            r"nothing was written\. Of none of them is there a value of face_unlike: docs/audit\.md says",
+            r"nothing was written\. None of them has a value of face_unlike: docs/audit\.md says",
         ),
         ({"where": "asr_error < 1", "where_splits": ["trein"]}, "no split 'trein' in these shards"),
-        ({"drop": True}, "--drop and --where-split say what --where does; give a condition"),
-        ({"where_splits": ["train"]}, "give a condition"),
+        ({"drop": True}, "--drop and --where-split need a condition in --where"),
+        ({"where_splits": ["train"]}, "need a condition"),
     ],
 )
 def test_what_cannot_be_selected_is_refused_and_nothing_is_written(
@@ -318,7 +318,7 @@ def test_a_part_tells_how_faces_were_found_and_chosen_and_so_does_a_merge_of_par
     )
     write_card(shards)
     assert (
-        "In 1 of 12 utterances that could be judged (8.3 %) no mouth matches the sound"
+        "In 1 of 12 utterances that could be judged (8.3 %) no mouth matches the audio"
         in (shards / "README.md").read_text()
     )
     for split, choice in (("train", "active_speaker"), ("dev", "active_speaker"), ("test", "largest")):
@@ -328,7 +328,7 @@ def test_a_part_tells_how_faces_were_found_and_chosen_and_so_does_a_merge_of_par
         )
     select(shards, tmp_path / "part", CONFIG, where="speaking > 0")
     assert reader.info(tmp_path / "part")["faces"] == told
-    words = "Faces were found by *yunet*; where several persons were seen, *active_speaker* chose."
+    words = "Faces were found by *yunet*; where several people were visible, *active_speaker* chose."
     assert words in (tmp_path / "part" / "README.md").read_text()
     select(shards, tmp_path / "text", CONFIG, modalities=["text"])
     assert "faces" not in reader.info(tmp_path / "text")
@@ -347,5 +347,5 @@ def test_shards_without_an_audit_say_how_to_get_its_columns(sound: Path, tmp_pat
 def test_trajectories_are_left_out_since_they_are_of_the_labels_before(shards: Path, tmp_path: Path) -> None:
     (shards / "trajectories").mkdir()
     notes = select(shards, tmp_path / "part", CONFIG, where="asr_error < 1", where_splits=["train"])
-    assert notes == ["the trajectories were left out: they are of labels that are no longer there"]
+    assert notes == ["the trajectories were left out: they were computed from labels that were removed"]
     assert not (tmp_path / "part" / "trajectories").exists()

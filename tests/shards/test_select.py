@@ -144,7 +144,7 @@ def test_what_is_there_is_replaced_only_if_it_is_shards_and_told_to(sound: Path,
     home = target.with_name("home")
     home.mkdir()
     (home / "letter.txt").write_text("dear")
-    with pytest.raises(SettingsDiffer, match="something is already there; it is no folder of shards"):
+    with pytest.raises(SettingsDiffer, match="something is already there; it is not a folder of shards"):
         select(sound, home, CONFIG, overwrite=True)
     assert (home / "letter.txt").read_text() == "dear"
 
@@ -157,7 +157,7 @@ def test_nothing_is_written_through_links_or_into_the_source(sound: Path, target
         select(sound, target, CONFIG)
     assert list(elsewhere.iterdir()) == []
     for inside in (sound, sound / "part", sound.parent):
-        with pytest.raises(BadSettings, match="neither in them nor around them"):
+        with pytest.raises(BadSettings, match="neither is inside them nor contains them"):
             select(sound, inside, CONFIG, overwrite=True)
 
 

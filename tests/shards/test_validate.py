@@ -86,7 +86,7 @@ def _put(column: str, row: int, value: Any) -> Callable[[dict[str, Any]], None]:
         (FAILED, _put("kind", 1, "altered"), "failures: failures/train: train/dia0_utt1: no_face is of kind 'absent'"),
         (FAILED, _put("reason", 0, "bad_luck"), "failures: failures/train: train/dia0_utt0: unknown reason 'bad_luck'"),
         (FAILED, _put("utterance_id", 0, "train/dia9_utt0"),
-         "failures: failures/train: train/dia9_utt0: there is no such utterance"),
+         "failures: failures/train: train/dia9_utt0: no such utterance"),
         (TRAJECTORIES, _put("trajectory", 0, [0, 4]),
          f"trajectories: {TRAJECTORIES}: train/dia0: trajectory: other labels than the dialogue has"),
         (TRAJECTORIES, _set("trajectory", 2, 1, 3),
@@ -98,11 +98,11 @@ def _put(column: str, row: int, value: Any) -> Callable[[dict[str, Any]], None]:
         (TRAJECTORIES, _set("neighbours_edit", 0, 0, "train/dia0"),
          f"{OF_DIA0}: neighbours_edit: the dialogue itself among its neighbours"),
         (TRAJECTORIES, _set("neighbours_edit", 0, 0, "test/dia0"),
-         f"{OF_DIA0}: neighbours_edit: a neighbour that is no dialogue of this split"),
+         f"{OF_DIA0}: neighbours_edit: a neighbour that is not a dialogue of this split"),
         (TRAJECTORIES, _set("neighbours_edit", 0, 0, "train/dia1"), f"{OF_DIA0}: neighbours_edit: a neighbour twice"),
         (TRAJECTORIES, _set("similarity_edit", 0, 1, 1.5), f"{OF_DIA0}: similarity_edit: a similarity outside -1 to 1"),
         (TRAJECTORIES, _set("similarity_edit", 0, 0, 0.25),
-         f"{OF_DIA0}: similarity_edit: similarities that are not in falling order"),
+         f"{OF_DIA0}: similarity_edit: similarities that are not in descending order"),
         (TRAJECTORIES, _put("similarity_edit", 0, [1.0]), f"{OF_DIA0}: similarity_edit: not one entry per neighbour"),
         (TRAJECTORIES, _put("same_scenario_edit", 0, []),
          f"{OF_DIA0}: same_scenario_edit: not one entry per neighbour"),
@@ -140,7 +140,7 @@ def test_an_id_that_stands_twice_is_named_with_its_splits(sound: Path, change: C
     found = told(sound)
     assert "splits: dialogues: test/dia1: dialogue_id: in train and in test" in found
     assert f"ids: {TRAIN}: test/dia1: dialogue_id: does not begin with train/" in found
-    assert "ids: dialogues: utterance_ids: train/dia0_utt0 stands more than once in train" in found
+    assert "ids: dialogues: utterance_ids: train/dia0_utt0 occurs more than once in train" in found
 
 
 def test_other_columns_are_named_and_the_rest_is_still_checked(sound: Path, change: Change) -> None:
@@ -175,7 +175,7 @@ def test_tables_of_a_split_without_dialogues_are_named(sound: Path) -> None:
     lines = [str(problem) for problem in validate(sound).problems.listed]
     assert "info: trajectories/dev: a split without dialogues" in lines
     assert "info: meta/info.json: splits train, dev, test, there are files of train, test" in lines
-    assert "manifest: dialogues/dev-00000-of-00001.parquet: listed in meta/manifest.json, but not there" in lines
+    assert "manifest: dialogues/dev-00000-of-00001.parquet: listed in meta/manifest.json, but missing" in lines
 
 
 def test_ids_that_repeat_often_are_counted_and_the_first_told(extracted: Callable[..., Any]) -> None:
@@ -224,8 +224,8 @@ def test_files_that_the_manifest_does_not_describe_are_named(sound: Path) -> Non
         "manifest: failures/dev-00000-of-00002.parquet: not listed in meta/manifest.json",
         f"manifest: meta/manifest.json: '../secret' is not a plain path below {sound}",
         "manifest: meta/manifest.json: says neither bytes nor sha256 of croissant.json",
-        f"manifest: {TRAIN}: another sha256: its content was changed",
-        "manifest: failures/dev-00000-of-00001.parquet: listed in meta/manifest.json, but not there",
+        f"manifest: {TRAIN}: another sha256: its content has changed",
+        "manifest: failures/dev-00000-of-00001.parquet: listed in meta/manifest.json, but missing",
         f"manifest: {FAILED}: 2 rows instead of 7",
         f"manifest: meta/stats.json: {size} bytes instead of {size + 1}",
     ]

@@ -85,14 +85,14 @@ def test_what_is_no_finished_run_or_damaged_is_not_pushed(shared_hub: SharedHub,
     (trained / MODEL).write_bytes((trained / MODEL).read_bytes()[:-4])
     refused = _run("push", trained, NAME)
     assert refused.exit_code == 4
-    assert "not a trained model of this program" in refused.stderr
+    assert "not a model trained by this program" in refused.stderr
     assert not shared_hub.asked
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({MODEL: b"\x80\x04\x95 a pickle"}, f"{MODEL}: not a trained model of this program"),
+        ({MODEL: b"\x80\x04\x95 a pickle"}, f"{MODEL}: not a model trained by this program"),
         ({"results.json": b"{}"}, "results.json: not the results of a run"),
         (
             {MODEL: None, "models/seed-1/model.safetensors": None, "models/seed-0/model.pt": b"x"},

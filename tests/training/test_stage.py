@@ -266,4 +266,4 @@ def test_where_another_process_trains_the_same_the_second_ends_with_7_or_waits(m
     assert f"process {process.pid} on " in refused.stderr
     threading.Timer(0.5, process.kill).start()
     assert CliRunner().invoke(command, [*given, "--wait"]).exit_code == 0
-    assert "all: done before" in CliRunner().invoke(command, [*given, "--wait"]).stderr
+    assert "all: already done" in CliRunner().invoke(command, [*given, "--wait"]).stderr

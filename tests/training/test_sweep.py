@@ -123,7 +123,7 @@ def test_points_are_trained_and_told_and_a_second_time_nothing_is_trained(swept,
     ] == [(name, name[12], name[-1], "1", "") for name in names]
     again = swept("text", "--grid", "epochs=1,2", "--grid", "context_gru.hidden_units=4,8")
     assert again.stdout == first.stdout
-    assert again.stderr.count("done before") == 4
+    assert again.stderr.count("already done") == 4
 
 
 def test_a_point_that_fails_stops_no_other_and_is_tried_again(swept, tmp_path, monkeypatch):
@@ -142,14 +142,14 @@ def test_a_point_that_fails_stops_no_other_and_is_tried_again(swept, tmp_path, m
     assert "text+epochs-2 is left out: seed 0, epoch 1: the loss is not finite" in first.stderr
     monkeypatch.undo()
     second = swept("text", "--grid", "epochs=1,2,3")
-    assert (second.exit_code, len(second.stdout.splitlines()), second.stderr.count("done before")) == (0, 3, 2)
+    assert (second.exit_code, len(second.stdout.splitlines()), second.stderr.count("already done")) == (0, 3, 2)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "give --grid or --sweep"),
-        (["--grid", "epochs"], "KEY=VALUE,VALUE is expected"),
+        (["--grid", "epochs"], "expected KEY=VALUE,VALUE"),
         (["--grid", "epochs=1", "--grid", "epochs=2"], "each key once"),
         (["--grid", "epochs=[1"], "not a list of values"),
         (["--grid", "epochs={a: 1}"], "--grid.grid.epochs"),
@@ -208,4 +208,4 @@ def test_as_experiments_of_dvc_the_points_train_what_the_sweep_would(tmp_path, m
 @pytest.mark.parametrize("option", ["--params=params.yaml", "--table=table.csv"])
 def test_what_dvc_would_not_see_is_refused(option):
     done = CliRunner().invoke(main, ["sweep", "mmgcn", "--dataset=demo-meld", "--grid=epochs=1", "--dvc", option])
-    assert (done.exit_code, "--dvc goes without" in done.stderr) == (2, True)
+    assert (done.exit_code, "--dvc cannot be combined with" in done.stderr) == (2, True)

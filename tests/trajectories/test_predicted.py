@@ -87,7 +87,7 @@ def test_the_true_labels_change_nothing(
         (_rows({**PREDICTED, "test/b": [0, 4]}), None, BadTable, "2 predictions for the 3 utterances of 'test/b'"),
         (_rows({"test/a": [0, 4]}), None, BadTable, "0 predictions for the 3 utterances of 'test/b'"),
         (_rows({**PREDICTED, "test/c": [7]}), None, BadTable, "between 0 and 6"),
-        ([{"seed": 0, "split": "test"}], None, BadTable, "no table of predictions"),
+        ([{"seed": 0, "split": "test"}], None, BadTable, "not a table of predictions"),
         (
             [{**row, "predicted": str(row["predicted"])} for row in _rows(PREDICTED)],
             None,
@@ -115,5 +115,5 @@ def test_a_file_that_is_no_parquet_is_refused(shards: Path, tmp_path: Path) -> N
         with pytest.raises(BadTable, match=r"predictions\.parquet: not a Parquet file"):
             predicted_table(shards, path, _config(), CLASSES, "test")
     path.unlink()
-    with pytest.raises(BadTable, match="there is no such file"):
+    with pytest.raises(BadTable, match="no such file"):
         predicted_table(shards, path, _config(), CLASSES, "test")

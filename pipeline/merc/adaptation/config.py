@@ -19,43 +19,48 @@ class Config(Settings):
         alpha: int = Field(default=32, ge=1)
         """Scale of the updates, times ``rank``."""
         dropout: float = Field(default=0.1, ge=0, lt=1)
-        """Dropout on what enters the updates, 0 to 1."""
+        """Dropout rate on the input of the updates, 0 to 1."""
         modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
         """Names of the linear layers that get an update, or ``all-linear``."""
 
     encoder: Mapping[str, Any] = Field(default_factory=dict)
-    """Settings of the encoder's block that are other in this training, such as ``speaker_names``; the adapted encoder's
-    block must say the same."""
+    """Settings of the encoder's block that differ in this training, such as ``speaker_names``; the adapted encoder's
+    block must have the same values.
+    """
     method: Literal["full", "lora"] = "full"
-    """``full`` trains all weights but those of convolutions over sound; ``lora`` (extra adapt) trains low-rank updates,
-    which are merged into the weights at the end."""
+    """``full`` trains all weights except those of convolutions over audio; ``lora`` (extra adapt) trains low-rank
+    updates, which are merged into the weights at the end.
+    """
     lora: Lora | None = None
     """Settings of the low-rank updates; None with ``full``."""
     epochs: int = Field(default=2, ge=1)
     """Epochs over the train split; the best by weighted F1 on dev is kept."""
     batch_utterances: int = Field(default=32, ge=1)
-    """Utterances of a step of the optimiser; how many of them are computed at once is the encoder's own budget
-    (``tokens_per_batch``, ``samples_per_batch``), which changes memory, rounding and the draws of dropout."""
+    """Utterances per optimiser step; the encoder's own budget (``tokens_per_batch``, ``samples_per_batch``) sets how
+    many of them are computed at once, which changes memory, rounding and the dropout masks.
+    """
     pool_batches: int = Field(default=16, ge=1)
-    """Batches of shuffled utterances that are sorted by length together, so that those of a batch are alike; 1: no
-    sorting."""
+    """Number of shuffled batches whose utterances are sorted by length together, so that a batch has similar lengths;
+    1: no sorting.
+    """
     learning_rate: float = Field(default=0.0001, gt=0)
-    """Learning rate of the encoder at its highest."""
+    """Peak learning rate of the encoder."""
     head_learning_rate: float = Field(default=0.001, gt=0)
-    """Learning rate of the classifier on top at its highest."""
+    """Peak learning rate of the classifier on top."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Weight decay of AdamW, on matrices alone."""
+    """Weight decay of AdamW, applied only to matrices."""
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of all steps over which the learning rates rise linearly, before they fall linearly to 0."""
     head_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout before the classifier, 0 to 1."""
     gradient_clip: float | None = Field(default=1.0, gt=0)
-    """Largest norm of all gradients together; None: they stay as they are."""
+    """Maximum norm of all gradients together; None: no clipping."""
     seed: int = Field(default=0, ge=0)
     """Decides the classifier's initial weights, dropout, and the order of the utterances."""
     threads: int = Field(default=2, ge=1)
-    """Threads of the CPU that the training uses; part of the settings, since they decide how sums are rounded, so that
-    equal settings give equal numbers however many cores there are."""
+    """CPU threads that the training uses; part of the settings, since the number of threads affects rounding: equal
+    settings give equal results on any number of cores.
+    """
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -54,7 +54,7 @@ def check_labels(table: pa.Table, dataset: str) -> None:
     if len(found) == 1:
         raise BadSettings(
             f"{dataset}: all labelled train utterances are {classes[found[0]]!r}; an adaptation needs at least two"
-            " classes to tell apart"
+            " classes to distinguish"
         )
 
 

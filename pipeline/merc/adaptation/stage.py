@@ -71,7 +71,7 @@ class ChosenAdaptation:
         encoder.check_trainable()
         if encoder.adaptation is not None:
             raise BadSettings(
-                f"{modality} encoder {name!r} was adapted already, on {encoder.adaptation.corpus}; name the encoder"
+                f"{modality} encoder {name!r} is already adapted, on {encoder.adaptation.corpus}; name the encoder"
                 " that it came from"
             )
         return encoder
@@ -205,7 +205,9 @@ def _prepare(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, name: st
 
 @click.option("--modality", required=True, type=click.Choice(MODALITIES))
 @click.option("--encoder", required=True, help="An encoder of `merc-extract models`.")
-@click.option("--settings", required=True, help="full, lora, of text context, or a block under adaptations.<modality>.")
+@click.option(
+    "--settings", required=True, help="full, lora, for text context, or a block under adaptations.<modality>."
+)
 def _adapt(params: Params, layout: Layout, run: RunOptions, modality: str, encoder: str, settings: str) -> None:
     """Labels of a train split × encoder → the encoder, fine-tuned."""
     adapt(choose(params, modality=modality, encoder=encoder, settings=settings), layout, run)

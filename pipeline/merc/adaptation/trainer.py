@@ -210,12 +210,12 @@ class _Training:
         idle = [name for name, weight in self.trained.items() if weight not in self.optimizer.state]
         if len(idle) == len(self.trained):
             raise BadSettings(
-                f"adaptation: none of the {len(idle)} low-rank weights, such as {idle[0]}, has influence on the"
-                " vectors; name other lora.modules"
+                f"adaptation: none of the {len(idle)} low-rank weights, such as {idle[0]}, affects the vectors; name"
+                " other lora.modules"
             )
         if idle:
             logger.warning(
-                "%d of %d low-rank weights, such as %s, have no influence on the vectors",
+                "%d of %d low-rank weights, such as %s, do not affect the vectors",
                 len(idle),
                 len(self.trained),
                 idle[0],

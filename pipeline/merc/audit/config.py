@@ -11,33 +11,33 @@ class Config(Settings):
     """What is looked at, and from which value on an utterance is doubtful. Nothing is dropped by any of it."""
 
     asr: str = ""
-    """Whisper that transcribes the sound: a folder, an encoder such as ``whisper_base``, or a name on the hub; empty:
-    none does.
+    """Whisper model that transcribes the audio: a folder, an encoder such as ``whisper_base``, or a name on the hub;
+    empty: no transcription.
     """
     asr_revision: str = ""
     """Commit on the hub, 40 hex digits; not used for a folder or an encoder, which has its own."""
     asr_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the arithmetic of ``asr``, of 16 bits on a GPU alone."""
+    """Dtype of the arithmetic of ``asr``; 16 bits only on a GPU."""
     language: str = Field(default="auto", pattern=r"^(auto|[a-z]{2,3})$")
-    """Code of the language that is spoken, such as ``en``, ``de`` or ``zh``; ``auto``: the one that ``asr`` hears in
+    """Code of the spoken language, such as ``en``, ``de`` or ``zh``; ``auto``: the language that ``asr`` detects in
     clips at the start of the corpus.
     """
     windows_per_batch: PositiveInt | Literal["auto"] = "auto"
-    """Pieces of at most 30 s in a batch of ``asr``; ``auto`` is 8 on a CPU and 64 on a GPU, or what fits there; changes
-    speed and memory alone.
+    """Pieces of at most 30 s in a batch of ``asr``; ``auto`` is 8 on a CPU and 64 on a GPU, or as many as fit; changes
+    only speed and memory.
     """
     same_sound_min_share: float = Field(default=0.5, gt=0, le=1)
-    """Share of the shorter of two utterances that must lie in the other for them to have the same sound."""
+    """Share of the shorter of two utterances that must occur in the other for them to count as the same audio."""
     same_sound_max_bit_error: float = Field(default=0.3, ge=0, lt=0.5)
     """Share of the bits of two fingerprints that may differ; two recordings of the same words differ in about half of
     them.
     """
     face_encoder: str = "sface"
-    """Encoder that tells faces apart; where no features of it were extracted, faces are not compared."""
+    """Encoder that distinguishes faces; without features extracted by it, faces are not compared."""
     page_utterances: PositiveInt = 100
     """Utterances on the page, the most doubtful first."""
     speech_share_min: float = Field(default=0.25, ge=0, le=1)
-    """Share of the time; an utterance in which speech is heard for less is doubtful."""
+    """Share of the time; an utterance with less speech is doubtful."""
     speech_seconds_min: float = Field(default=0.2, ge=0)
     """Seconds of speech; less is doubtful."""
     speech_rate_min: float = Field(default=3.0, ge=0)
@@ -47,12 +47,12 @@ class Config(Settings):
     asr_error_max: float = Field(default=0.5, ge=0)
     """Character error rate; a higher one is doubtful."""
     face_coverage_min: float = Field(default=0.5, ge=0, le=1)
-    """Share of the frames looked at; a chosen face that is in fewer is doubtful."""
+    """Share of the sampled frames; a chosen face that is in fewer is doubtful."""
     speaking_min: float = 0.0
     """Logit of the active speaker detector; a chosen face with a lower one is doubtful."""
     speaking_share_min: float = Field(default=0.25, ge=0, le=1)
     """Share of the time; a chosen face that speaks in less is doubtful."""
     face_unlike_max: float = Field(default=0.637, ge=0, le=2)
-    """Cosine distance; a face farther from the same name's others is doubtful. The default is that from which OpenCV
-    takes two faces for two persons.
+    """Cosine distance; a face farther from the same speaker's others is doubtful. The default is OpenCV's threshold for
+    two different people.
     """

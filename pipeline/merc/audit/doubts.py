@@ -58,13 +58,15 @@ def checks(config: Config) -> list[Check]:
         Check("speech_share", "share of the time with speech", low=config.speech_share_min),
         Check("speech_seconds", "seconds of speech", low=config.speech_seconds_min),
         Check("speech_rate", "letters per second of speech", low=config.speech_rate_min, high=config.speech_rate_max),
-        Check("same_sound_as", "another utterance has the same sound", flag=True),
-        Check("asr_error", "speech recognition hears other words (character error rate)", high=config.asr_error_max),
+        Check("same_sound_as", "another utterance has the same audio", flag=True),
+        Check("asr_error", "ASR transcript differs from the text (character error rate)", high=config.asr_error_max),
         Check("face_coverage", "share of the frames with the face", low=config.face_coverage_min),
         Check("speaking", "the face speaks (logit)", low=config.speaking_min),
         Check("speaking_share", "share of the time in which the face speaks", low=config.speaking_share_min),
-        Check("off_screen", "no mouth matches the sound", flag=True),
-        Check("face_unlike", "face unlike the same name's other faces (cosine distance)", high=config.face_unlike_max),
+        Check("off_screen", "no mouth matches the audio", flag=True),
+        Check(
+            "face_unlike", "face unlike the same speaker's other faces (cosine distance)", high=config.face_unlike_max
+        ),
         Check("cut_or_short", "cut, or shorter than annotated", flag=True),
     ]
 

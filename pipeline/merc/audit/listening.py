@@ -30,7 +30,7 @@ _UTTERANCES_PER_PART = 128
 # Raised by one whenever the same settings and media give other rows.
 _SPEECH_VERSION, _TRANSCRIPTS_VERSION = 1, 1
 SILENT = "silence"
-"""The status of a clip that was decoded and holds nothing: no speech, instead of nothing known."""
+"""The status of a clip that was decoded and contains nothing: no speech, instead of unknown."""
 
 SPEECH = pa.schema(
     [
@@ -206,7 +206,7 @@ def _begun(job: Job, source: MediaSource) -> list[int]:
     left = [index for index in range(len(source.sizes)) if not job.is_done(index)]
     if len(left) < len(source.sizes):
         log.logger.info(
-            "%s: %d of %d parts were done before",
+            "%s: %d of %d parts were already done",
             job.name,
             len(source.sizes) - len(left),
             len(source.sizes),

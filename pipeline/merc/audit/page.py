@@ -98,7 +98,7 @@ def _card(every: Sequence[Check], utterance: Mapping[str, Any], row: Mapping[str
 
 def _tags(check: Check, row: Mapping[str, Any]) -> list[str]:
     if check.column == "same_sound_as":
-        return [f"same sound as {row['same_sound_as']}"]
+        return [f"same audio as {row['same_sound_as']}"]
     if check.column == "cut_or_short":
         return [REASONS[reason][1].partition(";")[0] for reason in row["cut_reasons"].split(",") if reason in REASONS]
     return [check.label if check.flag else f"{check.column} {row[check.column]:.2f}"]

@@ -47,7 +47,7 @@ _CUT = (
     "span_doubted",
     "span_empty",
 )
-"""Reasons by which sound or pictures may not be those of the words."""
+"""Reasons for which audio or frames may not belong to the words."""
 _NOT_DECISIVE = {"asr", "asr_revision", "asr_dtype", "language", "windows_per_batch"}
 # Media that were made before the active speaker was looked for lack these; audit column → media column.
 _OF_SPEAKER = {"speaking": "speaking_logit", "speaking_share": "speaking_share", "off_screen": "off_screen"}
@@ -121,7 +121,7 @@ def transcriber_of(params: Params, config: Config, *, offline: bool) -> Transcri
     chosen = registry.choose(params, "audio", name).config
     if not isinstance(chosen, NeuralConfig):
         raise BadSettings(
-            f"audit.asr: the encoder {name!r} has no checkpoint that could transcribe; whisper_base and whisper_small"
+            f"audit.asr: the encoder {name!r} has no checkpoint that can transcribe; whisper_base and whisper_small"
             " have one"
         )
     return Transcriber(config, Checkpoint(chosen.repo, chosen.revision, offline, made_by=chosen.made_by))
@@ -163,13 +163,11 @@ class _Gathered:
     def listen(self, run: RunOptions, transcriber: Transcriber | None) -> tuple[pa.Table | None, pa.Table | None]:
         """Speech and transcripts; None without sound, or without a model."""
         if "audio" not in self.sources:
-            self.notes.append("No sound was decoded, so that none was listened to.")
+            self.notes.append("No audio was decoded, so none was examined.")
             return None, None
         speech = listening.rows_of(listening.speech_of(self.layout, self.table, self.sources["audio"], run))
         if transcriber is None:
-            self.notes.append(
-                "No speech recognition: merc-extract audit --asr NAME compares what is said with the text."
-            )
+            self.notes.append("No speech recognition: merc-extract audit --asr NAME compares the audio with the text.")
             return speech, None
         done = listening.transcripts_of(transcriber, self.layout, self.table, self.sources["audio"], run)
         language = files.read_json(done.out / done.record).get("language", "")
@@ -263,7 +261,7 @@ def _compared(text: str, heard: str | None) -> tuple[float | None, str | None]:
     error = wording.error_rate(text, heard)
     if error is None:
         return None, "the text has no letter or digit"
-    return error, "" if wording.heard_letters(heard) else "no words were heard"
+    return error, "" if wording.heard_letters(heard) else "no words were recognised"
 
 
 def _column(values: Any, column: pa.Field, rows: int) -> pa.ChunkedArray | pa.Array:
@@ -278,9 +276,9 @@ def _notes(found: pa.Table) -> list[str]:
     if median is None or median < _NOTHING_UNDERSTOOD:
         return []
     return [
-        f"Speech recognition understands next to nothing here (median error {median:.2f}): the language may be another"
-        " one (audit.language), or what is heard may be no words at all, as in the demonstration corpus, whose voices"
-        " are synthetic vowels. The errors then say nothing of single utterances."
+        f"Speech recognition understands almost nothing here (median error {median:.2f}): the language may be wrong"
+        " (audit.language), or the audio may contain no words at all, as in the demonstration corpus, whose voices are"
+        " synthetic vowels. The errors then say nothing about single utterances."
     ]
 
 

@@ -41,7 +41,7 @@ _END_OF_ENGLISH_ONLY = 50256
 # Nobody says more; a model that repeats itself is stopped there.
 _TOKENS_PER_SECOND, _MORE_TOKENS, _MOST_TOKENS = 12, 8, 224
 CLIPS_FOR_LANGUAGE = 32
-"""So many clips of a second or more are enough to tell a corpus's language."""
+"""Number of clips, of a second or more, that are enough to detect a corpus's language."""
 _LEAST_SAMPLES_FOR_LANGUAGE = SAMPLE_RATE_HZ
 
 
@@ -81,7 +81,7 @@ class Transcriber:
         if kind != "whisper":
             raise BadSettings(
                 f"{self.checkpoint.repo}: a model of the type {kind!r}, which does not transcribe; audit.asr takes a"
-                " Whisper"
+                " Whisper model"
             )
         _ = self._at
 
@@ -107,7 +107,7 @@ class Transcriber:
         )
         if not all(weights.isfinite().all() for weights in model.parameters()):
             raise BadSettings(
-                f"{self.checkpoint.repo}: some of its weights are no finite numbers, so that it would hear nonsense;"
+                f"{self.checkpoint.repo}: some of its weights are not finite, so its transcripts would be nonsense;"
                 " copy or download it again"
             )
         self._model = model.to(device)
@@ -131,7 +131,7 @@ class Transcriber:
         ids = {name: self._tokenizer.token_to_id(word) for name, word in _SPECIAL.items()}
         lacking = [_SPECIAL[name] for name, number in ids.items() if number is None]
         if lacking:
-            raise BadSettings(f"{repo}: its tokenizer has no {lacking[0]}, so that it is none of a Whisper")
+            raise BadSettings(f"{repo}: its tokenizer has no {lacking[0]}, so it is not that of a Whisper model")
         self._ids: dict[str, int] = ids
         known = {code: self._tokenizer.token_to_id(f"<|{code}|>") for code in LANGUAGES}
         self._languages = (

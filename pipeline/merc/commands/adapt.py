@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     required=True,
     metavar="NAME",
     shell_complete=completion.datasets,
-    help="Whose train labels; as of merc-extract.",
+    help="Dataset whose train labels are used; as for merc-extract.",
 )
 @click.option(
-    "--modality", type=click.Choice(["text", "audio"]), help="Default: the one that has an encoder of this name."
+    "--modality", type=click.Choice(["text", "audio"]), help="Default: the modality that has an encoder of this name."
 )
 @click.option(
     "--encoder",
@@ -53,14 +53,17 @@ if TYPE_CHECKING:
     default="full",
     show_default=True,
     metavar="NAME",
-    help="full, lora or, of text, context; or a block under adaptations.MODALITY in params.yaml.",
+    help="full, lora or, for text, context; or a block under adaptations.MODALITY in params.yaml.",
 )
 @click.option(
-    "--name", default="", metavar="NAME", help="Of the folder, behind the encoder's. Default: that of the settings."
+    "--name",
+    default="",
+    metavar="NAME",
+    help="Suffix of the folder's name, after that of the encoder. Default: the name of the settings.",
 )
 @RAW
 @OUT
-@workers_option("Processes for decoding sound.", 2)
+@workers_option("Processes for decoding audio.", 2)
 @DEVICE
 @OVERWRITE
 @WAIT
@@ -86,11 +89,11 @@ def main(
     overrides: tuple[str, ...],
     log_format: str,
 ) -> None:
-    """Fine-tune an encoder on the emotion labels of a train split, choose the epoch on dev, score test once.
+    """Fine-tune an encoder on the emotion labels of a train split, select the epoch on dev, score test once.
 
     The folder that it writes, <out>/DATASET/adapted/MODALITY/ENCODER-NAME, is an encoder like any other: name it as
-    repo of a block under encoders. Features of it are tagged "adapted", and scores that rest on them are not ranked
-    with those of frozen encoders.
+    repo in a block under encoders. Its features are tagged "adapted", and scores based on them are not ranked with
+    those of frozen encoders.
 
     \b
     Examples:
@@ -100,7 +103,7 @@ def main(
 
     \b
     Exit codes:
-      0  done                                                5  work with other settings is already there
+      0  done                                                5  work with other settings already exists
       1  unexpected, or the output cannot be written         6  a model is not available
       2  usage or settings                                   7  another process writes to the same output
       3  more broken clips than run.max_failed allows      130  interrupted; run again
@@ -159,5 +162,5 @@ def modality_of(params: "Params", encoder: str) -> str:
             f" {nearest(encoder, [name for names in there.values() for name in names])}"
         )
     if len(found) > 1:
-        raise BadSettings(f"{encoder!r} is a text and an audio encoder; say which with --modality")
+        raise BadSettings(f"{encoder!r} is both a text and an audio encoder; choose one with --modality")
     return found[0]

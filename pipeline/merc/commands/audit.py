@@ -24,9 +24,10 @@ from merc.layout import Layout
 @click.option(
     "--asr",
     metavar="NAME_OR_FOLDER",
-    help="A Whisper that transcribes: a folder, whisper_base, whisper_small, or a name on the hub. Default: audit.asr.",
+    help="Whisper model for transcription: a folder, whisper_base, whisper_small, or a name on the hub. Default:"
+    " audit.asr.",
 )
-@workers_option("Processes that look for speech.")
+@workers_option("Processes for speech detection.")
 @DEVICE
 @OVERWRITE
 @WAIT
@@ -47,21 +48,21 @@ def audit(
     overrides: tuple[str, ...],
     log_format: str,
 ) -> None:
-    """Tell what to distrust of each utterance: its words, its sound, its face.
+    """Report what to distrust in each utterance: its words, its audio, its face.
 
-    Writes <out>/NAME/audit: audit.parquet with a row per utterance, audit.html with the most doubtful ones. Nothing is
-    decoded again, and nothing is dropped. A killed run resumes. Thresholds and the language are settings of the block
-    audit.
+    Writes <out>/NAME/audit: audit.parquet with a row per utterance, and audit.html with the most doubtful utterances.
+    Nothing is decoded again, and nothing is dropped. A killed run resumes. Thresholds and the language are settings of
+    the block audit.
 
     \b
     Examples:
       merc-extract audit --dataset meld --asr whisper_base
       merc-extract audit --dataset emodb --asr /models/whisper --set audit.language=de
-      merc-extract --dataset meld --quality --overwrite       then, shards with the columns quality_...
+      merc-extract --dataset meld --quality --overwrite       then shards with columns quality_...
 
     \b
     Exit codes:
-      0  done                              5  an audit with other settings is already there
+      0  done                              5  an audit with other settings already exists
       2  usage or settings                 6  the model is not available
       4  no manifest or no media           7  another process writes to the same output
     """

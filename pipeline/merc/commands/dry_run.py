@@ -63,8 +63,7 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
 
     if will_be_made(order.corpus, layout):
         yield (
-            f"{'corpus':<17} would be made by code in {layout.raw / layout.dataset} first; the rest can be told after"
-            " that"
+            f"{'corpus':<17} would be generated in {layout.raw / layout.dataset} first; the rest is known after that"
         )
         return
     streams, encoders = order.streams, order.names
@@ -179,7 +178,7 @@ def _encoder_facts(one: "ChosenEncoder", config: "ExtractionConfig", layout: Lay
     except ModelUnavailable:
         if run.offline:
             raise
-        return {"cached": False, "fetch": "its model is not here and would be fetched first"}
+        return {"cached": False, "fetch": "its model is not on this machine and would be downloaded first"}
 
 
 def _same(path: Path, table: pa.Table) -> bool:

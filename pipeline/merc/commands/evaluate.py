@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     "recipes",
     multiple=True,
     shell_complete=completion.recipes,
-    help="Evaluate this run only; repeatable. Default: all finished ones. Comparisons see all of them.",
+    help="Evaluate only this run; repeatable. Default: all finished runs. Comparisons always include all of them.",
 )
 @click.option(
     "--protocol",
@@ -70,11 +70,11 @@ def main(
     log_format: str,
 ) -> None:
     """Evaluate finished runs: emotion shift, replaced context, missing modalities, ASR transcripts, calibration, each
-    modality by itself, emotion trajectories; and test which recipes differ significantly. Prints the scores.json that
-    each evaluation wrote.
+    modality by itself, emotion trajectories; and test which recipes differ significantly. Prints the scores.json of
+    each evaluation.
 
-    What was evaluated with the same settings is not evaluated again. A run that cannot be evaluated does not stop the
-    others; the command ends with its exit code when they are done.
+    Existing evaluations with the same settings are not repeated. A run that cannot be evaluated does not stop the
+    others; when they are done, the command ends with the exit code of that failure.
 
     \b
     Examples:
@@ -84,10 +84,10 @@ def main(
 
     \b
     Exit codes:
-      0  done                                                5  an evaluation with other settings is already there
+      0  done                                                5  an evaluation with other settings already exists
       1  unexpected, or the output cannot be written         7  another process writes to the same output
       2  usage or settings                                 130  interrupted; run again to resume
-      4  no finished run, or runs or shards missing, damaged, or of other work
+      4  no finished run, or runs or shards missing, damaged, or mismatched
     """
     log.set_up(log_format)
     with exiting():

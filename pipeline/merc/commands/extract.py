@@ -127,7 +127,7 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
         return None
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", value)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise click.BadParameter(f"{value!r}; K/N is expected, K from 1 to N")
+        raise click.BadParameter(f"{value!r}; K/N expected, with K from 1 to N")
     return int(found[1]), int(found[2])
 
 
@@ -171,7 +171,7 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
 @click.option(
     "--level",
     type=click.Choice(["utterance", "sequences"]),
-    help="sequences: keep tokens, pieces of sound and faces, too. Default: extraction.level.",
+    help="sequences: also keep the vectors of tokens, audio frames and face crops. Default: extraction.level.",
 )
 @click.option(
     "--no-text",
@@ -181,12 +181,14 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
 @click.option(
     "--quality",
     is_flag=True,
-    help="Columns quality_... in the shards, from `merc-extract audit`. Default: shards.quality.",
+    help="Add columns quality_... to the shards, from `merc-extract audit`. Default: shards.quality.",
 )
 @click.option(
     "--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all."
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N dialogues of each split, for a trial.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Use only the first N dialogues of each split, for a trial run."
+)
 @workers_option("Processes for decoding and CPU encoders.")
 @DEVICE
 @EXECUTOR
@@ -194,7 +196,8 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
 @click.option(
     "--max-failed",
     metavar="N|P%",
-    help="Broken utterances that are tolerated; more give exit code 3. Default: run.max_failed in params.yaml.",
+    help="Number or share of broken utterances to tolerate; more give exit code 3. Default: run.max_failed in"
+    " params.yaml.",
 )
 @OVERWRITE
 @WAIT
@@ -204,15 +207,15 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
     "share",
     callback=_share,
     metavar="K/N",
-    help="Decode and encode only the K-th of N shares, beside other processes that make the others.",
+    help="Decode and encode only the K-th of N shares, while other processes make the rest.",
 )
 @click.option(
     "--finish",
     is_flag=True,
-    help="Put together what `--part` made; ends with exit code 1 if some of it is missing, instead of making it.",
+    help="Combine what `--part` made; if some of it is missing, end with exit code 1 instead of making it.",
 )
 @click.option(
-    "--dry-run", "dry", is_flag=True, help="Only say what is done already, what would run, and what it would take."
+    "--dry-run", "dry", is_flag=True, help="Only print what is done already, what would run, and what it would need."
 )
 @PARAMS
 @SET
@@ -249,20 +252,20 @@ def main(
 ) -> None:
     """Turn a raw corpus into shards: one row per dialogue with a text, an audio and a face vector per utterance.
 
-    A killed run resumes when the same command is run again. What could not be used is not dropped: it has a
-    row in the failure table beside the shards.
+    A killed run resumes when the same command is run again. Utterances that could not be used are not dropped: each has
+    a row in the failure table next to the shards.
 
     \b
     Examples:
-      merc-extract --dataset demo-meld                       a small corpus made by code, no download
-      merc-extract --dataset meld --raw /data --dry-run      what /data/meld would take
+      merc-extract --dataset demo-meld                       a small generated corpus, no download
+      merc-extract --dataset meld --raw /data --dry-run      what /data/meld would need
       merc-extract --dataset meld --preset embedded          without any download
       merc-extract --dataset meld --modalities text --encoder text=roberta_large
       merc-extract --dataset meld --part 3/40                one of forty processes; then once: --finish
 
     \b
     Exit codes:
-      0  done; broken clips are in the failure table       5  work with other settings is already there
+      0  done; broken clips are in the failure table       5  work with other settings already exists
       1  unexpected, or the output cannot be written       6  a model is not available
       2  usage or settings                                 7  another process writes to the same output
       3  more broken clips than --max-failed allows      130  interrupted; run again to resume
@@ -385,8 +388,8 @@ def _naming_the_way_out(order: Order) -> Iterator[None]:
             ]
         )
         raise ModelUnavailable(
-            f"{error}\nAll models of this run are fetched by:\n  merc-extract models --download {names}\nThe encoders"
-            " of --preset embedded need no download."
+            f"{error}\nTo download all models of this run:\n  merc-extract models --download {names}\nThe encoders of"
+            " --preset embedded need no download."
         ) from error
 
 
@@ -418,7 +421,7 @@ def chosen_encoders(
         modality, equals, encoder = pair.partition("=")
         if not equals or not encoder or modality not in wanted:
             raise BadSettings(
-                f"--encoder {pair!r}: MODALITY=NAME is expected, with a modality out of {', '.join(sorted(wanted))}"
+                f"--encoder {pair!r}: expected MODALITY=NAME, with a modality from {', '.join(sorted(wanted))}"
             )
         if modality in chosen:
             raise BadSettings(f"--encoder: {modality} is given twice")
@@ -429,7 +432,7 @@ def chosen_encoders(
         preset = params.get(f"default_encoders.{dataset}") if dataset in params.block("default_encoders") else None
         if preset is None:
             raise BadSettings(
-                f"default_encoders in {params.file} names no preset for {dataset}; add it, or give --preset NAME or"
+                f"default_encoders in {params.file} has no preset for {dataset}; add it, or give --preset NAME or"
                 " --encoder MODALITY=NAME"
             )
         chosen = {**encoders_of(params, preset, f"default_encoders.{dataset}"), **chosen}
@@ -460,7 +463,7 @@ def _summary(layout: Layout, order: Order) -> list[str]:
     "--dataset",
     metavar="NAME",
     shell_complete=completion.datasets,
-    help="As of merc-extract. Without it: the settings file of the package.",
+    help="As for merc-extract. Without it, the package's settings file is printed.",
 )
 @click.option(
     "--modalities",
@@ -470,14 +473,14 @@ def _summary(layout: Layout, order: Order) -> list[str]:
     shell_complete=completion.modalities,
     help="Comma-separated.",
 )
-@click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="As of merc-extract.")
+@click.option("--preset", metavar="NAME", shell_complete=completion.presets, help="As for merc-extract.")
 @click.option(
     "--encoder",
     "encoders",
     multiple=True,
     metavar="MODALITY=NAME",
     shell_complete=completion.encoders,
-    help="As of merc-extract; repeatable.",
+    help="As for merc-extract; repeatable.",
 )
 @PARAMS
 @SET
@@ -491,13 +494,13 @@ def params_command(
     params_file: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Print every setting of an extraction, and where it comes from; or a settings file to start from. Nothing is read
-    or made.
+    """Print every setting of an extraction and its origin, or a settings file to start from. No data is read or
+    written.
 
     \b
     Examples:
       merc-extract params > params.yaml         the settings file that comes with the package, with its comments
-      merc-extract params --dataset meld        what is in force for meld
+      merc-extract params --dataset meld        the settings in effect for meld
     """
     log.set_up()
     with exiting():
@@ -547,7 +550,7 @@ def _print_settings_file(context: click.Context) -> None:
     ]
     if given:
         raise click.UsageError(
-            "without --dataset the package's settings file is printed as it is; given with it:"
+            "without --dataset the package's settings file is printed unchanged; options that do not apply:"
             f" {', '.join(sorted(given))}",
             context,
         )

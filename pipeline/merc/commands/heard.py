@@ -24,7 +24,7 @@ from merc.layout import Layout
     "--encoder",
     metavar="NAME",
     shell_complete=completion.text_encoders,
-    help="A text encoder. Default: that of the shards.",
+    help="Text encoder. Default: the one of the shards.",
 )
 @workers_option("Processes for CPU encoders.")
 @DEVICE
@@ -47,10 +47,10 @@ def heard(
     overrides: tuple[str, ...],
     log_format: str,
 ) -> None:
-    """Encode what a speech recogniser heard in place of the transcripts.
+    """Encode ASR transcripts instead of the corpus's transcripts.
 
-    Writes <out>/NAME/heard/text/ENCODER, from which merc-evaluate tells how a run fares without transcripts by people
-    (protocol asr_transcripts). Shards stay as they are. An utterance of which nothing was heard has no vector.
+    Writes <out>/NAME/heard/text/ENCODER, from which merc-evaluate computes scores without human transcripts (protocol
+    asr_transcripts). Shards are unchanged. An utterance with an empty ASR transcript has no vector.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def heard(
 
     \b
     Exit codes:
-      0  done                                               5  vectors by other settings are already there
+      0  done                                               5  vectors made with other settings already exist
       2  usage or settings                                  6  the model is not available
       4  no manifest, no shards, or no ASR transcripts      7  another process writes to the same output
     """

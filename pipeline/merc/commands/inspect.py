@@ -29,10 +29,12 @@ from merc.records.dialogue import SPLITS
     "utterances",
     multiple=True,
     metavar="ID",
-    help="Draw a picture of this one, such as train/dia0_utt0; repeatable.",
+    help="Utterance to draw, for example train/dia0_utt0; repeatable.",
 )
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Make a page of N utterances.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones --sample draws.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed for the random choice of --sample."
+)
 @click.option(
     "--split",
     "splits",
@@ -41,7 +43,9 @@ from merc.records.dialogue import SPLITS
     help="Draw from this split; repeatable. Default: all.",
 )
 @click.option(
-    "--doubtful", is_flag=True, help="With --sample: the most doubtful faces of the finished media, instead of drawing."
+    "--doubtful",
+    is_flag=True,
+    help="With --sample: take the most doubtful faces of the finished media instead of a random sample.",
 )
 @click.option(
     "--out",
@@ -56,13 +60,13 @@ from merc.records.dialogue import SPLITS
     type=click.Path(path_type=Path),
     default="features",
     show_default=True,
-    help="Folder that was merc-extract's --out.",
+    help="The folder given to merc-extract as --out.",
 )
 @click.option(
     "--preset",
     metavar="NAME",
     shell_complete=completion.presets,
-    help="That of the extraction, if it was given one: its settings of the media.",
+    help="The preset used for the extraction, if any, for its media settings.",
 )
 @workers_option("Processes for decoding.")
 @PARAMS
@@ -82,7 +86,7 @@ def inspect(
     params_file: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Draw what decoding sees: frames, all faces, the chosen one, crops, sound.
+    """Draw what decoding sees: frames, all faces, the chosen face, crops, audio.
 
     \b
     Examples:
@@ -90,7 +94,7 @@ def inspect(
       merc-extract inspect --dataset meld --sample 50 --out faces            writes faces/index.html
       merc-extract inspect --dataset meld --sample 50 --doubtful --out doubtful
 
-    Nothing that was extracted is changed. A clip without a picture or a face is shown as such.
+    Extracted files are not changed. A clip without video or without a face is shown as such.
     """
     if bool(utterances) == (sample is not None):
         raise click.UsageError("Give either --utterance or --sample. See --help.")

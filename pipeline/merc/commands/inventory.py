@@ -20,9 +20,9 @@ from merc.params import Params
 
 _NONE_KNOWN = "none known"
 MEDIA = "media"
-"""Key of a preset that is no modality: settings of the media stage, see :func:`merc.media.config.lay`."""
+"""Key of a preset that is not a modality: settings of the media stage, see :func:`merc.media.config.lay`."""
 MEDIA_NAME = f"{MEDIA}="
-"""What stands before the name of a network of the media stage."""
+"""Prefix of the name of a network of the media stage."""
 _NETWORKS = ("yunet", "light_asd")
 
 
@@ -84,7 +84,7 @@ def chosen(params: Params, names: Iterable[str], preset: str | None = None) -> l
     if unknown:
         modality, name = unknown[0]
         raise BadSettings(
-            f"presets.{preset} names {modality}={name}, and there is no such encoder;"
+            f"presets.{preset} names {modality}={name}, which is not an encoder;"
             f" {nearest(name, registry.names(params, modality))}"
         )
     return [one for one in every if one in wanted] if wanted else every
@@ -290,7 +290,7 @@ def fetch(
                 if asked_for:
                     failed.append(f"{modality}={name}: {missing}")
                 else:
-                    log.logger.info("%s=%s is no download: %s", modality, name, missing)
+                    log.logger.info("%s=%s needs no download: %s", modality, name, missing)
             elif checkpoint is not None and missing is not None:
                 if offline:
                     checkpoint.fetch()  # says what is missing
@@ -302,7 +302,7 @@ def fetch(
         len(sizes) + len(absent),
         sum(size for *_, size in sizes) / 1e6 + sum(network.about[2] for network in absent),
     )
-    log.logger.info("to fetch: %d model%s, %.0f MB", count, "" if count == 1 else "s", megabytes)
+    log.logger.info("to download: %d model%s, %.0f MB", count, "" if count == 1 else "s", megabytes)
     for title, checkpoint, size in sizes:
         log.logger.info("%s: %s, %.0f MB", title, checkpoint.repo, size / 1e6)
         try:

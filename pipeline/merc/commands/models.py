@@ -26,16 +26,18 @@ if TYPE_CHECKING:
     help="Only the encoders of this preset of params.yaml.",
 )
 @click.option(
-    "--download", is_flag=True, help="Fetch what is not here. What an interrupted download has finished is kept."
+    "--download",
+    is_flag=True,
+    help="Download models that are missing. Finished files of an interrupted download are kept.",
 )
 @click.option(
     "--offline",
     is_flag=True,
-    help="With --download: never ask the hub, and end with exit code 6 if something is not here.",
+    help="With --download: never contact the hub, and end with exit code 6 if something is missing.",
 )
 @PARAMS
 @SET
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per encoder and line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per encoder, one per line.")
 def models(
     names: tuple[str, ...],
     preset: str | None,
@@ -45,15 +47,15 @@ def models(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """List the encoders and the networks of the media stage, and fetch their models.
+    """List the encoders and the networks of the media stage, and download their models.
 
-    NAMES are encoders, as roberta_base or text=roberta_base, or networks of the media stage, as media=yunet; without
-    any, all are meant. Nothing is downloaded without --download.
+    NAMES are encoders, such as roberta_base or text=roberta_base, or networks of the media stage, such as media=yunet;
+    the default is all. Nothing is downloaded without --download.
 
     \b
     Examples:
-      merc-extract models                              what there is, what it was trained on, what is here
-      merc-extract models --download --preset base     fetch the models of a preset
+      merc-extract models                              all models, their training data, which are on this machine
+      merc-extract models --download --preset base     download the models of a preset
       merc-extract models --download text=minilm media=yunet media=light_asd
     """
     log.set_up()

@@ -17,7 +17,7 @@ from merc.layout import Layout
     "datasets",
     multiple=True,
     shell_complete=completion.shards_datasets,
-    help="Report on this dataset only; repeatable. Default: all that have shards.",
+    help="Report only on this dataset; repeatable. Default: all that have shards.",
 )
 @OUT
 @RUNS
@@ -25,22 +25,24 @@ from merc.layout import Layout
 @click.option(
     "--no-text",
     is_flag=True,
-    help="Without what is said, for reports that leave the house: as the setting report.text: false.",
+    help="Leave out transcripts, for reports that are passed on; same as the setting report.text: false.",
 )
-@click.option("--no-media", is_flag=True, help="Without copies of faces and sound: as the setting report.media: false.")
+@click.option(
+    "--no-media", is_flag=True, help="Leave out copies of faces and audio; same as the setting report.media: false."
+)
 @click.option(
     "--reports",
     type=click.Path(path_type=Path),
     default="reports",
     show_default=True,
-    help="Folder for the pages and the tables.",
+    help="Folder for pages and tables.",
 )
 @PARAMS
 @WAIT
 @click.option(
     "--where",
     is_flag=True,
-    help="Only print where the shards, the metrics, the evaluations and the report are, and the best scores.",
+    help="Only print the locations of shards, metrics, evaluations and report, and the best scores.",
 )
 def main(
     datasets: tuple[str, ...],
@@ -54,11 +56,11 @@ def main(
     wait: bool,
     where: bool,
 ) -> None:
-    """Write the report: a folder of HTML pages that need nothing else, the results as Markdown and LaTeX, and the data
-    of the plots.
+    """Write the report: a self-contained folder of HTML pages, the results as Markdown and LaTeX, and the data of the
+    plots.
 
-    It reads the shards below --out, the runs below --runs and their evaluations, whatever made them. Open index.html in
-    --reports.
+    It reads the shards below --out, the runs below --runs and their evaluations, whichever command made them. Open
+    index.html in --reports.
 
     \b
     Exit codes:

@@ -52,7 +52,7 @@ def resolve_all(params: Params) -> dict[str, Any]:
     found["evaluation"] = evaluation.choose(params).settings()
     if found["evaluation"].get("cross_corpus", {}).get("datasets"):
         raise BadSettings(
-            "evaluation.cross_corpus.datasets: no stage of DVC waits for a second dataset; merc-evaluate --set does"
+            "evaluation.cross_corpus.datasets: no DVC stage depends on a second dataset; use merc-evaluate --set for"
             " such an evaluation"
         )
     found["report"] = params.fill("report", ReportConfig).model_dump(mode="json")
@@ -60,8 +60,8 @@ def resolve_all(params: Params) -> dict[str, Any]:
         order = Order.of(params, dataset, _known_modalities(dataset, encoders))
         if order.shards.quality:
             raise BadSettings(
-                "shards.quality: no stage of DVC makes an audit; merc-extract audit does, and merc-extract --quality"
-                " takes its columns"
+                "shards.quality: no DVC stage makes an audit; merc-extract audit does, and merc-extract --quality uses"
+                " its columns"
             )
         found |= {
             stage: getattr(order, stage).model_dump(mode="json") for stage in ("extraction", "shards", "trajectories")

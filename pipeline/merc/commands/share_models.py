@@ -16,9 +16,9 @@ from merc.commands.sharing import REPOSITORY, confirm, pulled, pulling, pushed, 
 def push(run: Path, repository: str, private: bool | None, yes: bool) -> None:
     """Push the models of RUN, such as runs/meld/baseline, to the model OWNER/NAME on the Hugging Face hub.
 
-    The weights of all seeds, the scores and a card go up as one commit, which is printed; predictions stay here. An
-    interrupted push resumes with the same command, and sends only what is missing. A public repository needs
-    --yes-i-may: the models were learnt from a corpus with its own licence.
+    The weights of all seeds, the scores and a card are uploaded as one commit, which is printed; predictions are not
+    uploaded. An interrupted push resumes with the same command, and sends only what is missing. A public repository
+    needs --yes-i-may: the models were trained on a corpus with its own licence.
 
     \b
     Examples:
@@ -35,7 +35,7 @@ def push(run: Path, repository: str, private: bool | None, yes: bool) -> None:
         to = Repository(repository, "model")
         dataset = sharing.results_of(run)["dataset"]
         asked = (
-            f"The models of {run} were learnt from the corpus {dataset}, whose licence says whether they may be"
+            f"The models of {run} were trained on the corpus {dataset}, whose licence says whether they may be"
             " published. May you publish them?"
         )
         confirm(asked if private is False else "", yes=yes)
@@ -48,9 +48,9 @@ def push(run: Path, repository: str, private: bool | None, yes: bool) -> None:
 def pull(repository: str, out: Path, revision: str | None, overwrite: bool, wait: bool) -> None:
     """Pull models from the model OWNER/NAME on the Hugging Face hub into OUT, to label dialogues with --predict.
 
-    Only weights as safetensors, scores and the card are fetched. Sizes and hashes are compared with what the hub lists,
-    and each model is built from its file; OUT appears, whole, only if nothing is wrong. An interrupted pull resumes
-    with the same command.
+    Only weights in safetensors format, scores and the card are downloaded. Sizes and hashes are compared with what the
+    hub lists, and each model is built from its file; OUT appears, complete, only if there are no problems. An
+    interrupted pull resumes with the same command.
 
     \b
     Example:

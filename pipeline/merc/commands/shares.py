@@ -90,7 +90,7 @@ def make(order: "Order", layout: Layout, run: RunOptions, share: Share) -> None:
             "part %d/%d: done%s",
             share.number,
             share.of,
-            "" if made else "; there are fewer parts than shares, and this one has none",
+            "" if made else "; there are fewer parts than shares, and this share has none",
         )
 
 
@@ -146,7 +146,7 @@ def require_all(order: "Order", layout: Layout, run: RunOptions) -> None:
     ]
     if missing:
         raise PipelineError(
-            "--finish: some shares are not made yet:\n  "
+            "--finish: some shares have not been made yet:\n  "
             + "\n  ".join(missing)
-            + "\nGive their --part K/N once more, or leave out --finish to have the rest made here."
+            + "\nGive their --part K/N again, or leave out --finish to make the rest here."
         )

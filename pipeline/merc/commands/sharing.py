@@ -19,19 +19,19 @@ VISIBILITY = click.option(
     "--private/--public",
     "private",
     default=None,
-    help="Who sees it. Default: a new repository is private, one that is there stays as it is.",
+    help="Visibility. Default: a new repository is private, an existing one is left as it is.",
 )
 YES = click.option(
     "--yes-i-may",
     "yes",
     is_flag=True,
-    help="Confirm what is asked otherwise: that you may pass this on to all who will see it.",
+    help="Confirm, instead of being asked, that you may pass this on to everyone with access to the repository.",
 )
 OUT = click.argument("out", type=click.Path(path_type=Path))
 REVISION = click.option(
     "--revision",
     metavar="REV",
-    help="A commit, tag or branch. Default: the newest commit; it is printed, so that others can name it.",
+    help="Commit, tag or branch. Default: the newest commit, which is printed, so that it can be cited.",
 )
 
 
@@ -44,7 +44,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if not question or yes:
         return
     if not _on_a_terminal():
-        raise BadSettings(f"{question} If so, confirm it by --yes-i-may. Nothing was pushed")
+        raise BadSettings(f"{question} If so, confirm with --yes-i-may. Nothing was pushed")
     if not click.confirm(question, err=True):
         raise BadSettings("not confirmed; nothing was pushed")
 
@@ -58,7 +58,7 @@ def pushed(repository: "Repository", made: "Exchanged", command: str) -> Iterato
     who = "private" if made.private else "public"
     yield (
         f"{repository.name} ({who}) at {made.commit}:"
-        f" {f'{len(made.names)} files' if made.changed else 'all of it was there already'}"
+        f" {f'{len(made.names)} files' if made.changed else 'everything was there already'}"
     )
     yield from (f"  removed: {name}" for name in made.others)
     yield f"{command} --revision {made.commit}"
@@ -70,7 +70,7 @@ def pulled(repository: str, made: "Exchanged") -> str:
     if others:
         shown = f"{', '.join(others[:3])}{' …' if len(others) > 3 else ''}"
         log.logger.warning(
-            "%s: %d files were left there, since they are of another kind: %s", repository, len(others), shown
+            "%s: %d files were not downloaded, since they are of another kind: %s", repository, len(others), shown
         )
     return f"{repository} at {made.commit}"
 

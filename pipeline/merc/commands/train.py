@@ -46,7 +46,7 @@ _FOLLOW = click.option(
     "--follow",
     callback=_listed,
     metavar="NAME,NAME",
-    help="Show the training while it runs: dvclive, tensorboard; each an extra. Default: run.follow.",
+    help="Show the training while it runs: dvclive, tensorboard; each needs its extra. Default: run.follow.",
 )
 
 
@@ -76,12 +76,15 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.version_option(__version__)
 @click.option(
-    "--dataset", shell_complete=completion.shards_datasets, help="Whose shards; made by `merc-extract --dataset NAME`."
+    "--dataset",
+    shell_complete=completion.shards_datasets,
+    help="Dataset to train on; its shards are made by `merc-extract --dataset NAME`.",
 )
 @click.option(
     "--recipe",
     shell_complete=completion.recipes,
-    help="One of `merc-train recipes`, also with additions and modalities: baseline, mmgcn+dclf, mmgcn+dclf@text.",
+    help="One of `merc-train recipes`, optionally with additions and modalities: baseline, mmgcn+dclf,"
+    " mmgcn+dclf@text.",
 )
 @_training
 @click.option(
@@ -101,7 +104,9 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
     help="With --predict: the Parquet file to write.",
 )
 @click.option(
-    "--force", is_flag=True, help="With --predict: also label vectors of another encoder than the model was trained on."
+    "--force",
+    is_flag=True,
+    help="With --predict: also accept vectors from a different encoder than the one the model was trained on.",
 )
 @PARAMS
 @SET
@@ -129,12 +134,12 @@ def main(
     overrides: tuple[str, ...],
     log_format: str,
 ) -> None:
-    """Train a recipe with all its seeds, choose each seed's epoch on the dev split, score the test split once.
+    """Train a recipe with all its seeds, select each seed's epoch on the dev split, score the test split once.
 
     Writes weights (safetensors), predictions (Parquet) and metrics (JSON). A killed run resumes with the first
     unfinished seed.
 
-    With --predict, label dialogues, which need no labels of their own, and write a Parquet file.
+    With --predict, label dialogues (which need no labels of their own) and write a Parquet file.
 
     \b
     Examples:
@@ -143,7 +148,7 @@ def main(
 
     \b
     Exit codes:
-      0  done                                                5  work with other settings is already there
+      0  done                                                5  work with other settings already exists
       1  unexpected, or the output cannot be written         7  another process writes to the same output
       2  usage or settings                                 130  interrupted; run again to resume
       4  no shards or checkpoint, damaged, or of another shape
@@ -180,7 +185,7 @@ def main(
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @PARAMS
 def recipes(params_file: Path | None) -> None:
-    """List recipes and additions, a line each.
+    """List recipes and additions, one per line.
 
     A recipe's name is BASE, BASE+ADDITION… or BASE@MODALITY-MODALITY, such as mmgcn+dclf@text-audio.
     """
@@ -201,7 +206,7 @@ def recipes(params_file: Path | None) -> None:
 @PARAMS
 @SET
 def show(recipe: str, params_file: Path | None, overrides: tuple[str, ...]) -> None:
-    """Print every setting of a recipe, and where it comes from. Nothing is trained.
+    """Print every setting of a recipe and its origin. Nothing is trained.
 
     \b
     Example:
@@ -235,32 +240,34 @@ def _grid(given: tuple[str, ...]) -> dict[str, list[Any]]:
     for one in given:
         key, equals, listed = one.partition("=")
         if not (key and equals and listed) or key in found:
-            raise click.BadParameter(f"{one!r}: KEY=VALUE,VALUE is expected, each key once", param_hint="--grid")
+            raise click.BadParameter(f"{one!r}: expected KEY=VALUE,VALUE, each key once", param_hint="--grid")
         found[key] = values(listed, f"--grid {one}")
     return found
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("recipe", shell_complete=completion.recipes)
-@click.option("--dataset", required=True, shell_complete=completion.shards_datasets, help="Whose shards.")
+@click.option(
+    "--dataset", required=True, shell_complete=completion.shards_datasets, help="Dataset whose shards are used."
+)
 @click.option(
     "--grid",
     multiple=True,
     metavar="KEY=VALUE,VALUE",
-    help="A setting and its values; repeatable, which makes every combination.",
+    help="A setting and its values; repeat it for every combination of several settings.",
 )
 @click.option(
     "--sweep",
     "named",
     multiple=True,
     shell_complete=completion.sweeps,
-    help="A grid with a name, one of `merc-train sweeps`; repeatable.",
+    help="A named grid, one of `merc-train sweeps`; repeatable.",
 )
 @click.option(
-    "--table", type=click.Path(path_type=Path, dir_okay=False), help="Also write a CSV file with a row per point."
+    "--table", type=click.Path(path_type=Path, dir_okay=False), help="Also write a CSV file with one row per point."
 )
 @click.option(
-    "--dvc", is_flag=True, help="Train nothing; print for every point the command that puts it into DVC's queue."
+    "--dvc", is_flag=True, help="Train nothing; print for every point the command that adds it to DVC's queue."
 )
 @_training
 @PARAMS
@@ -288,8 +295,8 @@ def sweep(
 ) -> None:
     """Train a recipe at every point of a grid of settings.
 
-    A point is a run of its own: mmgcn+dclf+context_aware-window-2. What is finished is kept when a point fails, and not
-    trained again. Prints weighted F1 on dev and test of every point, in per cent; choose by dev.
+    Each point is a separate run, such as mmgcn+dclf+context_aware-window-2. If a point fails, finished points are kept
+    and not retrained. Prints weighted F1 on dev and test of every point, in per cent; choose by dev.
 
     \b
     Examples:
@@ -301,7 +308,7 @@ def sweep(
         raise click.UsageError("give --grid or --sweep")
     if dvc and (params_file or table):
         raise click.UsageError(
-            "--dvc goes without --params, since DVC reads params.yaml, and without --table: dvc exp show --csv"
+            "--dvc cannot be combined with --params, since DVC reads params.yaml, or with --table: dvc exp show --csv"
             " writes one"
         )
     log.set_up(log_format)
@@ -339,7 +346,7 @@ def sweep(
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @PARAMS
 def sweeps(params_file: Path | None) -> None:
-    """List grids that have a name, a line each."""
+    """List named grids, one per line."""
     log.set_up()
     with exiting():
         from merc.params import Params

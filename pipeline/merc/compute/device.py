@@ -29,7 +29,7 @@ def resolve(device: str) -> str:
     number = int(device.partition(":")[2] or 0)
     if number >= there:
         raise BadSettings(
-            f"device {device!r} is not there: {there} CUDA devices; valid: auto, cpu"
+            f"device {device!r} does not exist: {there} CUDA devices; valid: auto, cpu"
             + "".join(f", cuda:{one}" for one in range(there))
         )
     return f"cuda:{number}"

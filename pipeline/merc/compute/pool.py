@@ -180,7 +180,7 @@ class Crew(Generic[_Task, _Result]):
             return
         order, worker.order = worker.order, None
         if order is None:  # nothing was asked
-            self._give_up(worker, "crashed", "it answered what nobody asked")
+            self._give_up(worker, "crashed", "it sent an unexpected answer")
             return
         failed, value, words = answer
         self._outcomes.append((order.key, Lost("raised", words, value) if failed else value))
@@ -210,8 +210,7 @@ class Crew(Generic[_Task, _Result]):
         self._stillborn += 1
         if self._stillborn >= _STARTS:
             raise PipelineError(
-                f"{_STARTS} worker processes one after another could not begin ({how}); what they wrote, if anything,"
-                " stands above"
+                f"{_STARTS} worker processes in a row could not start ({how}); their output, if any, is above"
             )
         self._start(worker.first)
 
@@ -276,7 +275,7 @@ class _Worker(Generic[_Task]):
             raise ConnectionError("")
         self._heard += chunk
         if not self._heard.startswith(_MAGIC[: len(self._heard)]):
-            raise ConnectionError("it wrote something else than an answer")
+            raise ConnectionError("it wrote something other than an answer")
         if len(self._heard) < _HEADER_BYTES:
             return None
         length, checksum = int.from_bytes(self._heard[4:12]), int.from_bytes(self._heard[12:16])
@@ -284,7 +283,7 @@ class _Worker(Generic[_Task]):
             return None
         content = bytes(self._heard[_HEADER_BYTES : _HEADER_BYTES + length])
         if zlib.crc32(content) != checksum or len(self._heard) > _HEADER_BYTES + length:
-            raise ConnectionError("it wrote something else than an answer")
+            raise ConnectionError("it wrote something other than an answer")
         self._heard.clear()
         return pickle.loads(content)  # noqa: S301  (our own process wrote it, and the checksum holds)
 
@@ -428,8 +427,8 @@ def result_of(outcome: "_Result | Lost", task: object) -> Any:
         raise outcome.error from RuntimeError(f"in a worker process:\n{outcome.words}")
     raise PipelineError(
         f"a worker process died (out of memory, or a crash inside a library) while this was being done:\n  {task}:"
-        f" {outcome.words}\nWhat was finished is kept; with fewer --workers or more memory the same command goes on"
-        " from there."
+        f" {outcome.words}\nFinished work is kept; run the same command again with fewer --workers or more memory to"
+        " resume."
     )
 
 

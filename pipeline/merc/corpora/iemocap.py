@@ -157,8 +157,8 @@ def assign_splits(dialogue_ids: Iterable[str], *, test_session: int, validation:
     elif validation == "random20" and training:
         if len(training) <= RANDOM_VALIDATION_DIALOGUES:
             raise BadSettings(
-                f"validation random20 draws 20 of the training dialogues, but only {len(training)} are there; use val12"
-                " or none"
+                f"validation random20 draws 20 of the training dialogues, but only {len(training)} exist; use val12 or"
+                " none"
             )
         chosen = sorted(training, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).digest())[
             :RANDOM_VALIDATION_DIALOGUES
@@ -188,11 +188,13 @@ class Iemocap(CorpusReader):
         test_session: int = Field(default=5, ge=1, le=5)
         """Session that is the test split; the benchmark's is 5."""
         marked_actor_side: MarkedActorSide = MarkedActorSide()
-        """Half of the picture in which the actor with the markers sits; the other actor is taken to sit in the other
-        half."""
+        """Half of the frame in which the actor with the markers sits; the other actor is assumed to sit in the other
+        half.
+        """
         marked_actor_channel: MarkedActorChannel = MarkedActorChannel()
-        """Channel of ``dialog/wav`` that is the actor's with the markers; both this and the side are compared with the
-        louder channel, and manifest.json says how many utterances agree."""
+        """Channel of ``dialog/wav`` of the actor with the markers; both this and the side are compared with the louder
+        channel, and manifest.json records how many utterances agree.
+        """
         tags: Literal["keep", "drop"] = "keep"
         """``keep`` remarks such as ``[LAUGHTER]`` in the transcripts, or ``drop`` them."""
 
@@ -200,8 +202,8 @@ class Iemocap(CorpusReader):
         def _val12_lies_outside_session_5(self) -> Self:
             if self.validation == "val12" and self.test_session != 5:
                 raise ValueError(
-                    f"validation val12 lies in sessions 1 to 4, so test_session is 5, not {self.test_session}; or use"
-                    " random20 or none"
+                    f"validation val12 is in sessions 1 to 4, so test_session must be 5, not {self.test_session}; or"
+                    " use random20 or none"
                 )
             return self
 
@@ -365,7 +367,8 @@ IEMOCAP_full_release/             (or its content)
         there = paths.there(path_of.values())
         if not any(there.values()):
             without = (
-                "; this is the release without videos, or they are not unpacked: --modalities text,audio does without"
+                "; this is the release without videos, or they are not unpacked: --modalities text,audio runs without"
+                " them"
                 if modality == "visual"
                 else ""
             )

@@ -68,7 +68,7 @@ SENTIMENTS = ("positive", "negative", "neutral")
 
 
 SPELLINGS = MappingProxyType({"Phoebe Sr": "Phoebe Sr.", "Dr. Leedbetter": "Dr. Ledbetter"})
-"""Speakers with two spellings in the files → the one in use."""
+"""Speakers with two spellings in the files → the spelling used here."""
 
 _NAMED = 10
 _COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
@@ -152,12 +152,13 @@ class Meld(CorpusReader):
         label_set: str = "meld7"
         """The one label set of MELD."""
         min_believed_seconds: float = Field(default=0.5, ge=0)
-        """Seconds; a shorter annotation is a mistake, and no test clip is cut to it."""
+        """Seconds; a shorter annotation is considered an error, and no test clip is cut to it."""
         max_characters_per_second: float = Field(default=35.0, gt=0)
-        """Characters per second; no test clip is cut to an annotation in which the text would be said faster (of MELD's
-        utterances 97 % have less than 31)."""
+        """Characters per second; no test clip is cut to an annotation in which the text would have to be spoken faster
+        (of MELD's utterances 97 % have less than 31).
+        """
         replacements: str = ""
-        """Folder below raw/ with clips that take the place of the corpus's own: ``meld/replacements`` for
+        """Folder below raw/ with clips that replace the corpus's own: ``meld/replacements`` for
         ``meld/replacements/train/dia125_utt3.mp4``;
         likewise dev, test. Empty: none.
         """
@@ -172,7 +173,7 @@ class Meld(CorpusReader):
         @classmethod
         def _stays_in_raw(cls, path: str | None) -> str | None:
             if path and not is_plain_path(path):
-                raise ValueError("a path below the folder raw/ is expected")
+                raise ValueError("expected a path below the folder raw/")
             return path
 
     LABEL_SETS: ClassVar[tuple[str, ...]] = ("meld7",)
@@ -226,7 +227,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         utterances = sum(len(dialogue.utterances) for dialogue in reading.dialogues)
         if any(len(missing) == utterances for missing in reading.missing.values()):
             sound = len(reading.missing.get("audio", ())) < utterances and "audio" in reading.missing
-            hint = "; their sound is there, and --modalities text,audio reads it" if sound else ""
+            hint = "; their audio exists, and --modalities text,audio reads it" if sound else ""
             raise self._missing(root, raw, f"there is not one of {utterances} clips{hint}")
         if self.config.replacements:
             reading.deviations += self._without_use(raw, reading)
@@ -294,7 +295,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         base = raw / self.config.replacements
         if not any((base / one).is_dir() for one in SPLITS):
             raise RawDataMissing(
-                f"replacements: {base} is no folder with one of {', '.join(SPLITS)} in it, such as"
+                f"replacements: {base} is not a folder with one of {', '.join(SPLITS)} in it, such as"
                 f" {base / 'train' / 'dia125_utt3.mp4'}"
             )
         return _listed(base / split)
@@ -530,7 +531,7 @@ def _turns(path: Path, split: str, form: CsvForm) -> list[_Turn]:
         key = row.whole_number("Dialogue_ID", path), row.whole_number("Utterance_ID", path)
         if key in lines:
             raise BadTable(
-                f"{path}: Dialogue_ID {key[0]}, Utterance_ID {key[1]} stand in line {lines[key]} and again in line"
+                f"{path}: Dialogue_ID {key[0]}, Utterance_ID {key[1]} are in line {lines[key]} and again in line"
                 f" {row.line}"
             )
         lines[key] = row.line

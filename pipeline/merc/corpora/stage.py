@@ -197,7 +197,7 @@ def _check_missing(dataset: str, reading: Reading, table: pa.Table, run: RunOpti
         raise TooManyFailures(
             f"{dataset}: the media of {len(without)} of {table.num_rows} utterances are missing ({by_modality}; the"
             f" first is {next(iter(without.values())) or 'an empty cell of the table'}), more than --max-failed"
-            f" {run.max_failed} allows. Is the archive unpacked as a whole? A higher --max-failed continues without"
+            f" {run.max_failed} allows. Was the archive unpacked completely? A higher --max-failed continues without"
             " them."
         )
 
@@ -208,8 +208,8 @@ def _refuse_links(layout: Layout) -> None:
     for link in _links_below(root) if root.is_dir() else ():
         if not (target := Path(os.path.realpath(link))).is_relative_to(root):
             raise RawDataMissing(
-                f"{link}: a link that leads out of {root}, to {target}, and corpora.{layout.dataset}.links is refuse; "
-                "put the file itself there, or follow the links of a corpus that you trust"
+                f"{link}: a link that leads outside {root}, to {target}, and corpora.{layout.dataset}.links is refuse;"
+                " put the file itself there, or allow links for a corpus that you trust"
             )
 
 
@@ -256,13 +256,13 @@ def _compare(record_path: Path, settings: dict[str, Any]) -> None:
         return
     record = files.read_json(record_path)
     if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
-        raise BadTable(f"{record_path}: not the record of a manifest; give --overwrite to make it again")
+        raise BadTable(f"{record_path}: not the record of a manifest; give --overwrite to remake it")
     keys = differing_settings(record["settings"], settings)
     if keys:
         raise SettingsDiffer(
-            f"manifest: one made with other settings is already at {record_path.parent}:\n  "
+            f"manifest: one made with other settings already exists at {record_path.parent}:\n  "
             + "\n  ".join(keys)
-            + "\nGive the old settings, another --out, or --overwrite to replace it."
+            + "\nUse the old settings, another --out, or --overwrite to replace it."
         )
 
 
@@ -276,7 +276,7 @@ def _config_of_maker(dataset: str, made_by: str) -> type[Settings]:
     folder, _, module = made_by.partition(".")
     beside = f"{_PACKAGE}.{folder}.config"
     if not module or "." in module or not _there(f"{_PACKAGE}.{made_by}") or not _there(beside):
-        words = "a module FOLDER.NAME with a function make(raw, config) is expected, and config.py next to it"
+        words = "expected a module FOLDER.NAME with a function make(raw, config), and config.py next to it"
         raise BadSettings(f"corpora.{dataset}.made_by: there is no {_PACKAGE}.{made_by}; {words}")
     config: type[Settings] = importlib.import_module(beside).Config
     return config

@@ -51,27 +51,27 @@ class Columns(Settings):
     """Names of the columns; empty for what the table does not have. The first four are always needed."""
 
     dialogue: str | tuple[str, ...] = "dialogue"
-    """Id of the dialogue; a list of columns where it takes several to tell one from the others: ``[Season, Episode,
+    """Id of the dialogue; a list of columns if several are needed to identify one: ``[Season, Episode,
     Scene_ID]``.
     """
     speaker: str = Field(default="speaker", min_length=1)
-    """Name of whoever speaks."""
+    """Name of the speaker."""
     text: str = Field(default="text", min_length=1)
     """Transcript."""
     emotion: str = Field(default="emotion", min_length=1)
-    """Label; an empty cell and ``unlabelled`` stand for none."""
+    """Label; an empty cell and ``unlabelled`` mean none."""
     utterance: str = ""
-    """What tells an utterance from the others of its dialogue; without it turns are numbered."""
+    """Identifies an utterance within its dialogue; without it turns are numbered."""
     split: str = "split"
     """Train, dev (or val, valid, validation), test; without it dialogues are drawn by ``split_shares``."""
     start: str = ""
-    """Seconds at which the utterance begins in its recording."""
+    """Seconds at which the utterance starts in its recording."""
     end: str = ""
     """Seconds at which the utterance ends in its recording."""
     video: str = "video"
-    """File with the picture, below ``media_folder``."""
+    """Video file, below ``media_folder``."""
     audio: str = ""
-    """File with the sound, below ``media_folder``; without it the sound is that of the video."""
+    """Audio file, below ``media_folder``; without it, the audio is that of the video."""
     sentiment: str = ""
     """Sentiment, as the corpus has it."""
     valence: str = ""
@@ -90,13 +90,13 @@ class Columns(Settings):
     @classmethod
     def _dialogues_have_an_id(cls, names: str | tuple[str, ...]) -> str | tuple[str, ...]:
         if not names or not all(names):
-            raise ValueError("the name of a column, or a list of such names, is expected")
+            raise ValueError("expected the name of a column, or a list of names")
         return names
 
     @model_validator(mode="after")
     def _start_with_end(self) -> Self:
         if bool(self.start) != bool(self.end):
-            raise ValueError("start and end: either both are columns, or none is")
+            raise ValueError("start and end: name both columns, or neither")
         return self
 
 
@@ -106,7 +106,7 @@ class SplitShares(Settings):
     """
 
     train: float = Field(default=0.8, gt=0, le=1)
-    """Share of the train split; without it nothing could be learned."""
+    """Share of the train split; it must not be 0, since there would be nothing to learn from."""
     dev: float = Field(default=0.1, ge=0, lt=1)
     """Share of the dev split; 0: there is none."""
     test: float = Field(default=0.1, ge=0, lt=1)
@@ -115,7 +115,7 @@ class SplitShares(Settings):
     @model_validator(mode="after")
     def _make_a_whole(self) -> Self:
         if not math.isclose(self.train + self.dev + self.test, 1, abs_tol=1e-6):
-            raise ValueError(f"train, dev and test make {self.train + self.dev + self.test:g} instead of 1")
+            raise ValueError(f"train, dev and test sum to {self.train + self.dev + self.test:g} instead of 1")
         return self
 
 
@@ -140,7 +140,7 @@ class SplitFiles(Settings):
     def _differ(self) -> Self:
         files = list(self.named().values())
         if len(set(files)) != len(files):
-            raise ValueError("one file is named for several splits; what is trained on cannot be tested on")
+            raise ValueError("one file is named for several splits; test data must not be trained on")
         return self
 
     def named(self) -> dict[str, str]:
@@ -150,7 +150,7 @@ class SplitFiles(Settings):
 
 def _below_the_corpus(path: str) -> str:
     if path and not is_plain_path(path):
-        raise ValueError("a path below the corpus's folder is expected")
+        raise ValueError("expected a path below the corpus's folder")
     return path
 
 
@@ -172,7 +172,7 @@ class Table(CorpusReader):
         file: str = "utterances.csv"
         """Table, as .csv (or .tsv, .txt) or .parquet, in the corpus's folder: raw/<name>, or what ``--raw`` names."""
         files: SplitFiles = SplitFiles()
-        """A table for each split, in place of ``file``; ids may be the same in several."""
+        """A table for each split, instead of ``file``; ids may be the same in several."""
         media_folder: str = "media"
         """Folder that the paths in the table are relative to, in the corpus's folder; empty for that folder itself."""
         media_are: Literal["clips", "recordings"] = "clips"
@@ -180,15 +180,15 @@ class Table(CorpusReader):
         columns: Columns = Columns()
         """Which column is what."""
         label_set: str = OWN
-        """``own``, or one that ships with the package: meld7, iemocap4, iemocap4_merged, iemocap6, emorynlp,
+        """``own``, or one that comes with the package: meld7, iemocap4, iemocap4_merged, iemocap6, emorynlp,
         dailydialog.
         """
         labels: tuple[str, ...] = ()
         """Classes of the label set ``own`` in the order of their indices; empty: those in the table, by alphabet.
-        Spellings that differ in capitals or blanks alone are one class.
+        Spellings that differ only in capitals or spaces are one class.
         """
         split_shares: SplitShares = SplitShares()
-        """How dialogues are spread over the splits, where the table has no column for the split."""
+        """How dialogues are assigned to splits if the table has no column for the split."""
         split_seed: int = 0
         """Decides which dialogues are drawn for which split."""
         check_counts: bool = False
@@ -204,7 +204,7 @@ class Table(CorpusReader):
             if self.labels and self.label_set != OWN:
                 raise ValueError(f"labels are those of the label set {OWN}; {self.label_set} has its own")
             if len(set(self.labels)) != len(self.labels) or UNLABELLED in self.labels:
-                raise ValueError(f"labels: each once, and not {UNLABELLED}")
+                raise ValueError(f"labels: each must occur once, and none may be {UNLABELLED}")
             return self
 
     LABEL_SETS: ClassVar[tuple[str, ...]] = (OWN, *LABEL_SETS)
@@ -309,8 +309,8 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         for modality, names in (("visual", ("video",)), ("audio", ("audio", "video"))):
             if modality in media and not any(getattr(columns, name) for name in names):
                 raise BadSettings(
-                    f"the {modality} modality is wanted, but the settings' columns name no {' or '.join(names)}; give"
-                    " --modalities without it"
+                    f"the {modality} modality is requested, but the settings' columns name no {' or '.join(names)};"
+                    " give --modalities without it"
                 )
         if media and self.config.media_are == "recordings" and not columns.start:
             raise BadSettings("media_are recordings, but the settings' columns name no start and end")
@@ -339,7 +339,8 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             emotion = row.cells["emotion"]
             if emotion and spelling[emotion] not in (UNLABELLED, *known):
                 raise BadTable(
-                    f"{row.where}: the emotion is {emotion!r}; {nearest(emotion, known)}; empty where there is none"
+                    f"{row.where}: the emotion is {emotion!r}; {nearest(emotion, known)}; leave it empty if there is"
+                    " none"
                 )
         return labels
 
@@ -354,8 +355,8 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             utterance_id = turn if turn.startswith(f"{name}_") else f"{name}_{turn}"
             if utterance_id in seen:
                 raise BadTable(
-                    f"{row.where}: the utterance {turn!r} of dialogue {name!r} stands in {seen[utterance_id]} already."
-                    " If several dialogues were put together, name all the columns that make the id of one:"
+                    f"{row.where}: the utterance {turn!r} of dialogue {name!r} is already in {seen[utterance_id]}. If"
+                    " several dialogues were joined, name all the columns that make up a dialogue's id:"
                     f" {self.key}.columns.dialogue=[Season, Episode, Scene]"
                 )
             seen[utterance_id] = row.where
@@ -387,7 +388,7 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         video, audio = row.path("video"), row.path("audio") or row.path("video")
         inside = self.config.media_are == "recordings" and bool(video or audio)
         if inside and start is None:
-            raise BadTable(f"{row.where}: no start and end, which cut the utterance out of its recording")
+            raise BadTable(f"{row.where}: no start and end, by which the utterance is cut from its recording")
         return Utterance(
             source_utterance_id=utterance_id,
             speaker=_names(speaker),

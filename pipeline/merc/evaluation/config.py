@@ -7,6 +7,6 @@ class Config(Settings):
     """Which evaluations are made."""
 
     evaluations: tuple[str, ...] = ()
-    """Names of files in ``evaluation/protocols`` and ``evaluation/comparisons``, made where the command names none;
-    empty: all.
+    """Names of files in ``evaluation/protocols`` and ``evaluation/comparisons``, run if the command names none; empty:
+    all.
     """

@@ -15,11 +15,15 @@ class Config(Settings):
     """
 
     utterances_per_part: PositiveInt = 512
-    """Utterances of text, for encoders that run in worker processes; sound and faces are cut as the media are."""
+    """Utterances of text per part, for encoders that run in worker processes; audio and faces are divided like the
+    media.
+    """
     neural_texts_per_part: PositiveInt = 4096
-    """Utterances of text, for encoders that run on one device."""
+    """Utterances of text per part, for encoders that run on one device."""
     neural_clips_per_part: PositiveInt = 1024
-    """Clips of sound, in whole media parts, for encoders that run on one device; 1,024 of 3 s take 200 MB."""
+    """Audio clips per part, in whole media parts, for encoders that run on one device; 1,024 clips of 3 s take 200 MB.
+    """
     level: Literal["utterance", "sequences"] = "utterance"
-    """``utterance`` keeps one vector per utterance; ``sequences`` also what it was pooled from (tokens, 20 ms of sound,
-    face crops), in tables of their own."""
+    """``utterance`` keeps one vector per utterance; ``sequences`` also what it was pooled from (tokens, 20 ms audio
+    frames, face crops), in separate tables.
+    """

@@ -188,8 +188,8 @@ def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_pa
             min(len(there), len(wanted)),
         )
         raise BadTable(
-            f"{folder}: {len(there)} utterances, the manifest has {len(wanted)}; they part at row {at} "
-            f"({_at(there, at)} there, {_at(wanted, at)} in the manifest). Run the media stage again."
+            f"{folder}: {len(there)} utterances, the manifest has {len(wanted)}; they differ from row {at}"
+            f" ({_at(there, at)} there, {_at(wanted, at)} in the manifest). Run the media stage again."
         )
     return _grouped(
         [(path, len(column)) for path, column in zip(paths, columns, strict=True)], modality, utterances_per_part
@@ -263,5 +263,5 @@ def _picture(jpeg: bytes) -> NDArray[np.uint8]:
         cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR) if jpeg else None
     )  # OpenCV raises on no bytes at all
     if picture is None:
-        raise ValueError(f"a face of {len(jpeg)} bytes is no JPEG")
+        raise ValueError(f"a face of {len(jpeg)} bytes is not a JPEG")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -40,8 +40,8 @@ from merc.records.failures import REASONS, Failure
 _PROCESS_BYTES = 700_000_000
 _MODEL_BYTES = 4_000_000_000
 LINEAR_LAYERS = "linear_layers"
-"""What computed them, as it is noted with a job and stands in the provenance; several where a run went on with another
-one than it was begun with.
+"""What computed the linear layers, as noted with a job and recorded in the provenance; several if a run was resumed
+with a different one.
 """
 
 
@@ -85,7 +85,7 @@ class Encoding:
     def check(self) -> None:
         encoder = self.make_encoder()
         if (command := encoder.missing()) is not None:
-            raise ModelUnavailable(f"{self.name}: its model is not here; it is fetched by\n  {command}")
+            raise ModelUnavailable(f"{self.name}: its model is not on this machine; to download it:\n  {command}")
 
     def loaded(self, device: str) -> Encoder:
         """The encoder, loaded."""
@@ -162,7 +162,7 @@ def encode_part(encoder: Encoder, part: PartInput, modality: str) -> EncodedPart
     unexplained = [int(index) for index in np.flatnonzero(~usable) if int(index) not in why_absent]
     if unexplained:
         raise BadTable(
-            f"{name}: {part.utterances[unexplained[0]].utterance_id} is absent without a remark that says why"
+            f"{name}: {part.utterances[unexplained[0]].utterance_id} is absent without a remark that explains it"
         )
 
     values = np.zeros((len(part.utterance_ids), encoder.dim), dtype=np.float32)

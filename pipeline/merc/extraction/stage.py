@@ -201,7 +201,7 @@ def make(
         job.start() if share is None else job.join()
         if len(left) < len(mine):
             log.logger.info(
-                "%s: %d of %d parts were done before",
+                "%s: %d of %d parts were already done",
                 job.name,
                 len(mine) - len(left),
                 len(mine),

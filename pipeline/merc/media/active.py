@@ -91,7 +91,7 @@ class Verdict:
     Attributes:
         persons: all of them.
         chosen: index; -1: there is none.
-        off_screen: no mouth matches the sound; None: no one was judged.
+        off_screen: no mouth matches the audio; None: no one was judged.
         seconds: that the utterance lasts, to the later end of pictures and sound.
     """
 

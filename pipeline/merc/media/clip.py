@@ -42,7 +42,7 @@ class Draft:
 
 
 Decoded = list[tuple[dict[str, Any], list[dict[str, Any]]]]
-"""Per utterance, in order: its row of the media table, and its failure rows (sound before pictures)."""
+"""Per utterance, in order: its row of the media table, and its failure rows (audio before video)."""
 
 
 def decode_dialogue(task: DialogueTask, observer: Observer | None = None) -> Decoded:

@@ -125,7 +125,7 @@ def read(
             with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
                 pictures = _read_open(container, path, sounds, wishes, watcher, config, result, messages)
             if pictures is not None and pictures.given_up:
-                logger.debug("every picture is decoded: %s", pictures.given_up)
+                logger.debug("every frame is decoded: %s", pictures.given_up)
                 watcher.start_over()
                 with av.open(str(path), metadata_errors="replace", options=_OPEN_OPTIONS) as container:
                     _read_open(container, path, (), wishes, watcher, config, result, messages, skipping=False)
@@ -417,7 +417,7 @@ def _scanned(path: Path, index: int) -> tuple[float, float] | None:
                     begins.append(float(packet.pts * packet.time_base))
                     last_end = max(last_end, begins[-1] + float((packet.duration or 0) * packet.time_base))
         except av.FFmpegError as error:  # the pass that decodes meets the same end, and records it
-            logger.debug("length of a stream is known only up to a fault: %s", error)
+            logger.debug("the length of a stream is known only up to a fault: %s", error)
     if not begins:
         return None
     first, last = min(begins), max(begins)

@@ -38,7 +38,7 @@ _H264_IDR, _HEVC_RANDOM_ACCESS = 5, range(16, 22)
 _START_CODE = b"\x00\x00\x01"
 
 Show = Callable[[Any, Showing], None]
-"""Takes a decoded frame and who wants it."""
+"""Takes a decoded frame and the utterances that need it."""
 
 
 class CannotSkip(Exception):

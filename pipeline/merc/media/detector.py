@@ -52,14 +52,14 @@ def path(config: Config, *, offline: bool) -> Path | None:
         why = silence or str(error).splitlines()[0]
         raise ModelUnavailable(
             f"the face detector {config.yunet_repo}/{config.yunet_name} is not available: {why}. With a network, this"
-            f" fetches it:\n  hf download {config.yunet_repo} {config.yunet_name} --revision"
-            f" {config.yunet_revision}\nOr name a local file as media.yunet_file, or take media.detector: haar, which"
+            f" downloads it:\n  hf download {config.yunet_repo} {config.yunet_name} --revision"
+            f" {config.yunet_revision}\nOr name a local file as media.yunet_file, or use media.detector: haar, which"
             " needs none."
         ) from error
     if (there := files.sha256(found)) != config.yunet_sha256:
         raise ModelUnavailable(
-            f"{found}: its sha256 is {there}, media.yunet_sha256 states {config.yunet_sha256}; remove it and fetch it"
-            " again"
+            f"{found}: its sha256 is {there}, media.yunet_sha256 states {config.yunet_sha256}; remove it and download"
+            " it again"
         )
     return found
 
@@ -68,7 +68,7 @@ def _local(config: Config) -> Path:
     there = Path(config.yunet_file).resolve()
     if not there.is_file():
         raise BadSettings(
-            f"media.yunet_file: there is no file {config.yunet_file!r}; empty takes the hub's, and media.detector: haar"
-            " needs none"
+            f"media.yunet_file: there is no file {config.yunet_file!r}; leave it empty to use the hub's;"
+            " media.detector: haar needs none"
         )
     return there

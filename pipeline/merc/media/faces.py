@@ -70,7 +70,7 @@ class Sighting:
 
 
 Found = tuple[tuple[float, float, float, float], float, NDArray[np.float64] | None]
-"""Box, score, landmarks (5, 2); in pixels of the picture that was searched."""
+"""Box, score, landmarks (5, 2); in pixels of the frame that was searched."""
 
 
 class Detector(Protocol):

@@ -56,8 +56,8 @@ def same_person(config: Config) -> Path:
     there = Path(config.same_person_file).resolve()
     if not there.is_file():
         raise BadSettings(
-            f"media.same_person_file: there is no file {config.same_person_file!r}; empty leaves the tracks of"
-            " different shots apart"
+            f"media.same_person_file: there is no file {config.same_person_file!r}; leave it empty to keep the tracks"
+            " of different shots separate"
         )
     return there
 

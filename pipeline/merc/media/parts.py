@@ -239,9 +239,7 @@ def given_up(task: DialogueTask, lost: "Lost") -> Sequence[_Decoded]:
         logger.warning("media: %s: %s", task, detail, extra={"stage": NAME, "reason": reason})
     else:
         reason, detail = "media_crashed", f"{type(lost.error).__name__}: {lost.error}"
-        logger.error(
-            "media: %s: an error that nobody expected:\n%s", task, lost.words, extra={"stage": NAME, "reason": reason}
-        )
+        logger.error("media: %s: an unexpected error:\n%s", task, lost.words, extra={"stage": NAME, "reason": reason})
     return clip.without_result(task, reason, detail)
 
 

@@ -81,7 +81,7 @@ def embedder(config: Config) -> Embedder | None:
     """This process's; None where the settings name no file.
 
     Raises:
-        BadSettings: if there is no such file, or it is something else.
+        BadSettings: if the file does not exist or is something else.
     """
     if not config.same_person_file:
         return None

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Thumbnail = NDArray[np.float32]
-"""(height, width) brightness less its mean."""
+"""(height, width) brightness minus its mean."""
 
 _SIZE = (32, 18)
 # A thumbnail's pixel is the mean of this many by this many.
@@ -34,7 +34,7 @@ _FACTOR = 5.0
 # Added to the neighbours' change, so that in a still picture a twitch is no cut.
 _STILL = 0.03
 REACH = 3
-"""Pictures before and behind that a cut is compared with."""
+"""Frames before and after that a cut is compared with."""
 
 
 def thumbnail(grey_HW: NDArray[np.uint8]) -> Thumbnail:

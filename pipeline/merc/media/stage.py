@@ -152,7 +152,7 @@ def prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset[
     """What :func:`decode` has to do; the networks are not looked for yet."""
     strange = streams - set(STREAMS)
     if strange or not streams:
-        raise BadSettings(f"streams {sorted(strange) or 'none'}: give one or both of {', '.join(STREAMS)}")
+        raise BadSettings(f"streams {sorted(strange) or 'none'}: expected one or both of {', '.join(STREAMS)}")
     table = manifest.read(layout.manifest)
     settings = {"media": config.model_dump(mode="json")}
     follow = manifest.follows_links(table)

@@ -49,7 +49,7 @@ SCHEMA = pa.schema(
         ),  # mean logit of the chosen person over the pictures in which it is seen; above 0 it speaks
         pa.field("speaking_share", pa.float32()),  # share of the utterance's time in which its logit is above 0
         pa.field("runner_up_logit", pa.float32()),  # mean logit of the next person; null if there is none
-        pa.field("off_screen", pa.bool_()),  # no mouth matches the sound
+        pa.field("off_screen", pa.bool_()),  # no mouth matches the audio
         pa.field("shots", pa.int32(), nullable=False),  # 0 where nobody looked for cuts
     ]
 )

@@ -9,9 +9,9 @@ from merc.records.dialogue import MediaSpan
 
 STREAMS = ("audio", "visual")
 LISTENING = ("speaking", "active_speaker")
-"""Values of ``media.choice`` that need the sound to tell whose face it is."""
+"""Values of ``media.choice`` that need the audio to decide whose face it is."""
 NOT_DECODED = "not_decoded"
-"""Status of a stream that nobody asked for."""
+"""Status of a stream that was not requested."""
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from merc.media.spans import Place, Span, slice_centres
 # believed.
 _MAX_PIXEL_ASPECT = 3.0
 ALONE = Place()
-"""Of a span that is all of its utterance."""
+"""Place of a span that is its whole utterance."""
 GLIMPSES_PER_SECOND = 25
-"""Pictures that ``active_speaker`` sees; its network was trained on this many."""
+"""Frames per second that ``active_speaker`` sees; its network was trained at this rate."""
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ class Watcher:
     def look(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
         """Takes one frame for the utterances that want it; each half of it is searched once."""
         if self._finder is None:
-            raise ValueError("no utterance of this file wants pictures")
+            raise ValueError("no utterance of this file needs frames")
         found: dict[str, tuple[list[Sighting], list[Found], list[bytes]]] = {}
         for one in spans:
             part, gathered, since = picture.part(one.region), self._of(one), one.since(seconds)

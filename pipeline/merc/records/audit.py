@@ -18,7 +18,7 @@ from merc.records.inputs import input_hashes
 
 TABLE, PAGE = "audit.parquet", "audit.html"
 PREFIX = "quality_"
-"""Of the columns of shards."""
+"""Prefix of the columns in shards."""
 
 SCHEMA = pa.schema(
     [
@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
         pa.field("face_coverage", pa.float32()),  # frames with the chosen face over frames seen
         pa.field("speaking", pa.float32()),  # logit of the chosen person; positive: speaks
         pa.field("speaking_share", pa.float32()),  # of the time in which that logit is positive
-        pa.field("off_screen", pa.bool_()),  # no mouth matches the sound
+        pa.field("off_screen", pa.bool_()),  # no mouth matches the audio
         pa.field(
             "face_unlike", pa.float32()
         ),  # cosine distance from the same name's other faces in the dialogue; null without them, or without an embedding  # noqa: E501
@@ -52,19 +52,19 @@ SCHEMA = pa.schema(
 )
 
 QUALITY: dict[str, str] = {
-    "speech_share": "share of the time in which speech is heard",
-    "speech_seconds": "seconds in which speech is heard",
+    "speech_share": "share of the time that contains speech",
+    "speech_seconds": "seconds of speech",
     "speech_rate": "letters and digits of the text per second of speech",
-    "same_sound": "1 where another utterance has the same sound, else 0",
+    "same_sound": "1 where another utterance has the same audio, else 0",
     "asr_error": "character error rate of a speech recogniser's transcript against the text; may exceed 1",
-    "face_coverage": "share of the frames looked at that show the chosen face",
-    "speaking": "logit of the active speaker detector for the chosen face; positive: it speaks",
+    "face_coverage": "share of the sampled frames that show the chosen face",
+    "speaking": "logit of the active speaker detector for the chosen face; positive if it speaks",
     "speaking_share": "share of the time in which the chosen face speaks",
-    "off_screen": "1 where no mouth matches the sound, else 0",
+    "off_screen": "1 where no mouth matches the audio, else 0",
     "face_unlike": "cosine distance of the face from the same speaker's other faces in the dialogue",
-    "cut_or_short": "1 where sound or pictures were cut, or are shorter than annotated, else 0",
+    "cut_or_short": "1 where audio or frames were cut, or are shorter than annotated, else 0",
 }
-"""The numbers that shards can hold of an audit, by their name behind ``quality_``; null where not known."""
+"""The values of an audit that shards can hold, by their name after ``quality_``; null where unknown."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Audit:
     fingerprint: str
 
     def quality(self) -> pa.Table:
-        """The columns of :data:`QUALITY`, float32; null where not known."""
+        """The columns of :data:`QUALITY`, float32; null where unknown."""
         return pa.table({name: quality_of(self.table, name) for name in QUALITY})
 
 
@@ -128,9 +128,7 @@ def with_heard_text(layout: Layout, table: pa.Table) -> pa.Table:
     heard = read(layout, table).table["asr_text"]
     if heard.null_count == len(heard):
         again = f"{_command(layout)} --asr whisper_base --overwrite"
-        raise BadTable(
-            f"{layout.audit}: the audit was made without speech recognition; this makes it again:\n  {again}"
-        )
+        raise BadTable(f"{layout.audit}: the audit was made without speech recognition; this remakes it:\n  {again}")
     return table.set_column(table.schema.get_field_index("text"), table.schema.field("text"), pc.fill_null(heard, ""))
 
 
@@ -142,7 +140,7 @@ def require(layout: Layout) -> None:
     """Raises ``BadTable`` if no audit was made; the message names the command."""
     if not (layout.audit / job.RECORD).is_file():
         raise BadTable(
-            f"{layout.audit}: there is no audit, from which quality columns come; this makes it:\n  {_command(layout)}"
+            f"{layout.audit}: there is no audit, which the quality columns need; this makes it:\n  {_command(layout)}"
         )
 
 
@@ -163,7 +161,8 @@ def read(layout: Layout, table: pa.Table) -> Audit:
     ]
     if changed:
         raise BadTable(
-            f"{layout.audit}: the audit is of other data than those there now ({', '.join(changed)} changed); {again}"
+            f"{layout.audit}: the audit was made from other data than the current ones ({', '.join(changed)} changed);"
+            f" {again}"
         )
     path = layout.audit / TABLE
     found = parquet.read(path)

@@ -16,38 +16,38 @@ from merc.errors import BadTable, TooManyFailures
 # kind "altered": used, but cut, padded, repaired, or doubtful as it came.
 REASONS: dict[str, tuple[str, str]] = {
     "media_missing": ("broken", "the file named by the corpus does not exist"),
-    "media_refused": ("broken", "the path leads out of the raw folder"),
+    "media_refused": ("broken", "the path leads outside the raw folder"),
     "media_empty": ("broken", "the file has no bytes"),
     "media_undecodable": ("broken", "the decoder could not read the file"),
-    "media_crashed": ("broken", "the decoder's process crashed on the file, or failed in a way that nobody expected"),
+    "media_crashed": ("broken", "the decoder's process crashed on the file, or failed unexpectedly"),
     "media_timeout": ("broken", "the file was not decoded within run.clip_timeout_seconds"),
-    "no_audio_stream": ("broken", "the file has no sound"),
-    "no_video_stream": ("broken", "the file has no picture"),
-    "no_audio_samples": ("broken", "the span holds no sample of sound"),
-    "no_video_frames": ("broken", "the span holds no picture"),
-    "no_face": ("absent", "no face was found in the frames looked at"),
-    "off_screen": ("absent", "no mouth matches the sound: whoever speaks is not seen; no face was kept"),
+    "no_audio_stream": ("broken", "the file has no audio"),
+    "no_video_stream": ("broken", "the file has no video"),
+    "no_audio_samples": ("broken", "the span contains no audio sample"),
+    "no_video_frames": ("broken", "the span contains no frame"),
+    "no_face": ("absent", "no face was found in the sampled frames"),
+    "off_screen": ("absent", "no mouth matches the audio: the speaker is not visible; no face was kept"),
     "no_text": ("absent", "the transcript is empty"),
-    "silence": ("absent", "the sound is digital silence: all samples are the same"),
-    "not_finite": ("broken", "the encoder gave a value that is not finite, or no sample of the sound is finite"),
-    "zero_vector": ("absent", "the encoder gave nothing but zeros, which stand for an absent vector"),
-    "vector_missing": ("broken", "the feature file that was imported has no vector of the utterance"),
-    "nearly_empty": ("altered", "less sound than media.short_sound_seconds; it was used"),
-    "nearly_silent": ("altered", "the sound is quieter than media.quiet_sound_db; it was used"),
-    "source_clipped": ("altered", "samples at full scale in a row: the recording was too loud; it was used"),
+    "silence": ("absent", "the audio is digital silence: all samples are the same"),
+    "not_finite": ("broken", "the encoder gave a value that is not finite, or no audio sample is finite"),
+    "zero_vector": ("absent", "the encoder gave only zeros, which represent an absent vector"),
+    "vector_missing": ("broken", "the imported feature file has no vector for the utterance"),
+    "nearly_empty": ("altered", "less audio than media.short_sound_seconds; it was used"),
+    "nearly_silent": ("altered", "the audio is quieter than media.quiet_sound_db; it was used"),
+    "source_clipped": ("altered", "consecutive samples at full scale: the recording was too loud; it was used"),
     "channel_missing": ("altered", "the file has no left and right channel; all of its channels were mixed"),
-    "out_of_phase": ("altered", "the channels cancel each other in the mix; the loudest alone was used"),
-    "not_finite_samples": ("altered", "samples of the sound are not finite; zeros stand for them"),
-    "shorter_than_annotation": ("altered", "sound or pictures are shorter than the annotation; they were used"),
+    "out_of_phase": ("altered", "the channels cancel each other in the mix; only the loudest was used"),
+    "not_finite_samples": ("altered", "some audio samples are not finite; they were replaced by zeros"),
+    "shorter_than_annotation": ("altered", "audio or video is shorter than the annotation; it was used"),
     "cut_to_annotation": ("altered", "longer than its annotation; what came after it was cut"),
     "span_doubted": ("altered", "the annotation is too short for its text; the file was not cut to it"),
-    "span_empty": ("altered", "the annotation ends where it begins; the whole file was used"),
+    "span_empty": ("altered", "the annotation ends where it starts; the whole file was used"),
     "not_realigned": ("altered", "the realignment has no span of the utterance; the corpus's own cut was used"),
     "spans_missing": ("altered", "some of the utterance's spans could not be read; the others were used"),
-    "truncated": ("altered", "longer than the cap; the rest was cut"),
+    "truncated": ("altered", "longer than the maximum; the rest was cut"),
     "off_screen_kept": (
         "altered",
-        "no mouth matches the sound: whoever speaks is perhaps not seen; the likeliest face was used",
+        "no mouth matches the audio: the speaker may not be visible; the likeliest face was used",
     ),
     "padded": ("altered", "shorter than the encoder's minimum; zeros were added"),
     "clipped": ("altered", "samples beyond full scale after the down-mix were limited"),
@@ -55,16 +55,15 @@ REASONS: dict[str, tuple[str, str]] = {
     "text_repaired": ("altered", "the transcript had wrongly decoded characters, repaired"),
     "partly_undefined": (
         "altered",
-        "some of the encoder's numbers are undefined for this utterance; zeros stand for them",
+        "some of the encoder's numbers are undefined for this utterance; they were replaced by zeros",
     ),
-    "annotation_repaired": ("altered", "a broken annotation line was read as far as it could be"),
+    "annotation_repaired": ("altered", "a broken annotation line was read as far as possible"),
 }
 
 _SHOWN_CHARACTERS = 300
 
 LOUD_ABSENT_SHARE = 0.1
-"""Share of a split's utterances; where a modality is absent in more, whatever the reason, a warning and the report say
-so.
+"""Share of a split's utterances; if a modality is absent in more, for whatever reason, a warning and the report say so.
 """
 
 SCHEMA = pa.schema(
@@ -153,8 +152,8 @@ def check_limit(rows: Iterable[dict[str, Any]], utterances: int, max_failed: str
         first = f"{name}: {textwrap.shorten(row['detail'], _SHOWN_CHARACTERS)}" if row.get("detail") else name
         raise TooManyFailures(
             f"{stage}: {len(broken)} of {utterances} utterances are broken ({by_reason}; the first is {first}), more"
-            f" than --max-failed {max_failed} allows. What was done is kept: run again with a higher --max-failed to"
-            " go on."
+            f" than --max-failed {max_failed} allows. Finished work is kept: run again with a higher --max-failed to"
+            " continue."
         )
 
 

@@ -109,7 +109,7 @@ def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str, 
     info = files.read_record(folder / job.RECORD, feature_tables.FeatureRecord, "the record of features")
     if info["inputs"] != input_hashes(layout.media, table, modality):
         raise BadTable(
-            f"{folder}: made from another manifest or other media than those there now; run the extraction of"
+            f"{folder}: made from another manifest or other media than the current ones; run the extraction of"
             f" {modality} with {encoder} again"
         )
     paths = tuple(sorted(folder.glob("part-*.parquet")))

@@ -14,7 +14,7 @@ from merc.errors import BadTable, RawDataMissing
 from merc.records.dialogue import CHANNELS, REGIONS, SPLITS
 
 SCHEMA_VERSION = "2"
-"""Stands in the file's metadata; raised by one whenever a column comes, goes or changes its meaning."""
+"""In the file's metadata; raised by one whenever a column is added, removed or changes its meaning."""
 
 ROW_GROUP_UTTERANCES = 16_384
 """Rows of a row group: what is decoded to read the texts of one part. MELD, EmoryNLP and IEMOCAP are one row group."""
@@ -68,9 +68,9 @@ FURTHER_SPANS = pa.field(
         )
     ),
 )
-"""Where utterances lie in several pieces: those behind the one that the columns above name, in the order in which they
-are heard; null where that one is all. The column is there only if one of the utterances needs it, so that other
-manifests are what they were.
+"""For utterances in several pieces: those after the one that the columns above name, in the order in which they are
+heard; null where there is only that one. The column exists only if one of the utterances needs it, so that other
+manifests are unchanged.
 """
 
 
@@ -174,7 +174,7 @@ def read(path: Path) -> pa.Table:
     """
     if not path.exists():
         raise RawDataMissing(
-            f"{path}: there is no manifest; the stage manifest comes first: merc-extract --dataset {path.parent.name},"
+            f"{path}: there is no manifest; run the stage manifest first: merc-extract --dataset {path.parent.name},"
             " or dvc repro"
         )
     table = parquet.read(path)

@@ -9,15 +9,16 @@ class Config(Settings):
     """What the report shows beside the results."""
 
     text: bool = True
-    """Whether the page of all dialogues holds what is said; false for reports that leave the house, as does
-    ``--no-text``.
+    """Whether the page of all dialogues contains transcripts; false for reports that are passed on, like ``--no-text``.
     """
     media: bool = True
-    """Whether that page holds small copies of the chosen faces, and of the sound where ``sound`` says so;
+    """Whether that page contains small copies of the chosen faces, and of the audio if ``sound`` is true;
     ``--no-media`` turns both off.
     """
     sound: bool = False
-    """Whether that page holds copies of the sound, about 100 kB an utterance. Not where the corpus forbids copies."""
+    """Whether that page contains copies of the audio, about 100 kB per utterance. Leave it off if the corpus forbids
+    copies.
+    """
     similarity: str = "path"
     """Similarity whose neighbours are drawn, one of ``trajectories.similarities``."""
     example_dialogues: int = Field(default=3, ge=0)

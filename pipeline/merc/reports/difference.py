@@ -45,7 +45,7 @@ def render(found: Difference, one: Path, other: Path, tolerance: float) -> str:
         ],
         made=[
             (title, _values(values))
-            for title, values in (("What made them", found.info), ("Library versions", found.versions))
+            for title, values in (("Provenance", found.info), ("Library versions", found.versions))
             if values
         ],
     )

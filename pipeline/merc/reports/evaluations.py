@@ -50,7 +50,7 @@ class Block:
 
 class Pair(BaseModel):
     """Two recipes compared on test (:mod:`merc.evaluation.comparisons.significance`); ``significant`` is None where
-    nothing is claimed.
+    no significance is claimed.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
@@ -289,7 +289,7 @@ def _heard(scores: Any) -> Iterator[tuple[str, Value]]:
 
 
 def _about_heard(scores: Any) -> str:
-    told = "Weighted F1 on what a speech recogniser heard, in place of the transcripts"
+    told = "Weighted F1 on ASR transcripts instead of the corpus's transcripts"
     error = scores["mean_asr_error"]
     return f"{told}; its mean character error is {error:.2f}." if error is not None else f"{told}."
 
@@ -333,14 +333,14 @@ _PROTOCOLS = {
     "any_modality_oracle": _Kind(
         "Modalities alone, and their oracle",
         lambda scores: (
-            f"Weighted F1 of all together and of each alone ({scores['source']}); the oracle is right wherever a"
+            f"Weighted F1 of all together and of each alone ({scores['source']}); the oracle is right wherever any"
             " modality is."
         ),
         _oracle,
     ),
     "robustness": _Kind(
         "Missing modalities",
-        lambda scores: "Weighted F1 where this share of the utterances that have the modality lose it on test.",
+        lambda scores: "Weighted F1 if this share of the test utterances that have the modality lose it.",
         _robustness,
     ),
     "asr_transcripts": _Kind("Speech recognised", _about_heard, _heard),
@@ -350,9 +350,9 @@ _PROTOCOLS = {
     "trajectory_alignment": _Kind(
         "Trajectory alignment",
         lambda scores: (
-            f"TA@{scores['k']} before and after training: 0 where the nearest dialogues are no more alike than any, 1"
-            " where they are the most alike; order: what the order of the emotions adds to their counts; like length:"
-            " among dialogues of similar length alone."
+            f"TA@{scores['k']} before and after training: 0 if the nearest dialogues are no more similar than any"
+            " others, 1 if they are the most similar; order: what the order of the emotions adds to their counts; like"
+            " length: among dialogues of similar length alone."
         ),
         _alignment,
         percent=False,

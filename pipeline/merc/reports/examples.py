@@ -15,7 +15,7 @@ from merc.shards.format.schema import check_trajectories
 
 UNLABELLED_COLOUR = "none"
 ENOUGH_EMOTIONS = 3
-"""An example must show a movement; two dialogues of nothing but "neutral" are as alike as can be."""
+"""An example must show a change; two dialogues with only "neutral" are always identical."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def _check_rows(rows: Mapping[str, dict[str, Any]], similarity: str, classes: in
             raise BadTable(f"{trajectories}: {name}: an empty cell, or not one similarity per neighbour")
         if not all(-1 <= label < classes for label in labels) or not rows.keys() >= {*neighbours}:
             raise BadTable(
-                f"{trajectories}: {name}: a label that is none of the {classes} classes, or a neighbour that is no"
-                " dialogue of the split"
+                f"{trajectories}: {name}: a label outside the {classes} classes, or a neighbour that is not a dialogue"
+                " of the split"
             )
 
 

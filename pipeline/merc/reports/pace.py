@@ -69,7 +69,7 @@ def _read(path: Path, fingerprint: str | None) -> timing.Times:
         raise BadTable(_UNKNOWN)
     times = timing.Times(**files.read_record(path, timing.Times, "the times of a seed"))
     if times.fingerprint != fingerprint:
-        raise BadTable("not timed: the times that are there belong to another training of this recipe")
+        raise BadTable("not timed: the existing times belong to another training of this recipe")
     return times
 
 
@@ -77,4 +77,4 @@ def _words(found: Sequence[timing.Times], wrong: Mapping[str, str]) -> str:
     cpu = sum(one.cpu_seconds for one in found) / len(found)
     where = dict.fromkeys(f"{one.device}, {one.threads} thread{'s' if one.threads != 1 else ''}" for one in found)
     without = [f"seed {seed} {why}" for seed, why in wrong.items()]
-    return "; ".join([f"on the clock; {seconds(cpu)} of processor time", _WAYS, *where, *without])
+    return "; ".join([f"wall-clock time; {seconds(cpu)} of processor time", _WAYS, *where, *without])

@@ -11,7 +11,7 @@ from merc.reports.pages.base import MARKER, OVERVIEW, PAGES
 
 SCRATCH = ".making"
 TABLES = ("results.md", "results.tex", "scores.json", "coverage.csv", "labels.csv", "coverage.json")
-"""Files beside the pages."""
+"""Files next to the pages."""
 _GENERATOR = b'<meta name="generator" content="merc-report">'
 _HEAD_BYTES = 1000
 
@@ -28,7 +28,7 @@ def check(reports: Path) -> None:
     """
     if reports.exists() and not reports.is_dir():
         raise SettingsDiffer(
-            f"{reports}: a file, where the folder of the report should be; move it away, or give another folder by"
+            f"{reports}: a file, where the report's folder should be; move it away, or name another folder with"
             " --reports"
         )
     with files.writing(reports):
@@ -44,7 +44,7 @@ def check(reports: Path) -> None:
     if strange:
         there = ", ".join(map(str, strange))
         raise SettingsDiffer(
-            f"{there}: not made by merc-report, so that it is not replaced; move it away, or give another folder by"
+            f"{there}: not made by merc-report, so it is not replaced; move it away, or name another folder with"
             " --reports"
         )
 

@@ -84,4 +84,4 @@ def _probabilities(table: pa.Table, classes: int, path: Path) -> NDArray[np.floa
 def _check_once(seed_R: NDArray[np.int64], place_R: NDArray[np.int64], utterances: int, path: Path) -> None:
     keys = np.unique(seed_R, return_inverse=True)[1] * utterances + place_R
     if len(np.unique(keys)) != len(keys):
-        raise BadTable(f"{path}: an utterance twice for one seed")
+        raise BadTable(f"{path}: an utterance occurs twice for one seed")

@@ -32,7 +32,7 @@ class Published(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     corpus: str = Field(min_length=1)
-    """Name of the dataset beside whose results the row is shown."""
+    """Name of the dataset next to whose results the row is shown."""
     label_set: str = Field(min_length=1)
     """A row is shown where the shards have this label set."""
     system: str = Field(min_length=1)
@@ -45,7 +45,7 @@ class Published(BaseModel):
     features: str = Field(min_length=1)
     """Tag of the features; rows with different ones are not to be compared."""
     modalities: str = ""
-    """Divided by spaces; empty where the paper does not say."""
+    """Separated by spaces; empty where the paper does not say."""
     year: int = Field(ge=1900, le=2200)
     """Of the source."""
     source: str = Field(min_length=1)
@@ -90,7 +90,7 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
     except OSError as error:
         raise BadSettings(
-            f"{_KEY}: {path} cannot be read: {error.strerror}; null shows what comes with the package alone"
+            f"{_KEY}: {path} cannot be read: {error.strerror}; null shows only what comes with the package"
         ) from error
     except UnicodeDecodeError as error:
         raise BadSettings(f"{_KEY}: {path} is not a text file in UTF-8: {error}") from error
@@ -124,7 +124,7 @@ def _row(row: dict[str | Any, Any], where: str) -> Published:
         name: value for name, value in row.items() if value is not None
     }  # a line that ends early leaves the rest out
     if None in cells:
-        raise BadSettings(f"{_KEY}: {where}: more cells than columns; a cell that holds a comma stands in quotes")
+        raise BadSettings(f"{_KEY}: {where}: more cells than columns; a cell that contains a comma must be quoted")
     try:
         return Published.model_validate(cells)
     except ValidationError as error:

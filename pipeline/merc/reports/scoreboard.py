@@ -13,7 +13,7 @@ SCORES: dict[str, Callable[[Seed], float | None]] = {
     "Test macro F1": lambda seed: seed.test.macro_f1,
     "Dev WF1": lambda seed: seed.dev.weighted_f1,
 }
-"""What is shown of every recipe, in this order."""
+"""What is shown for every recipe, in this order."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def significance_words(board: Scoreboard) -> str:
     if not board.compared_with:
         return ""
     if board.claims_nothing:
-        return "Fewer than two seeds in common: of significance nothing is claimed."
+        return "Fewer than two seeds in common: no significance is claimed."
     if not board.marked:
         return (
             f"No test WF1 differs significantly from that of {board.compared_with}, by the paired t-test over the seeds"

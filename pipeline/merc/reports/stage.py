@@ -109,11 +109,11 @@ def _write_tables(found: list[DatasetReport], folder: Path) -> None:
 def _check_there(one: DatasetReport) -> None:
     """Raises ``BadTable`` if the shards or a run of a dataset were removed or made again since they were read."""
     if reader.info(one.layout.shards)["fingerprint"] != one.made_of["fingerprint"]:
-        raise BadTable(f"{one.layout.shards}: made again while the report was made; run merc-report again")
+        raise BadTable(f"{one.layout.shards}: remade while the report was made; run merc-report again")
     for recipe in one.recipes:
         if results.state(one.runs, recipe) != one.states[recipe.recipe]:
             raise BadTable(
-                f"{one.runs / recipe.dataset / recipe.recipe}: trained again while the report was made; run merc-report"
+                f"{one.runs / recipe.dataset / recipe.recipe}: retrained while the report was made; run merc-report"
                 " again"
             )
 
@@ -122,7 +122,7 @@ def _chosen(out: Path, datasets: list[str] | None) -> list[str]:
     there = with_shards(out)
     if not there:
         raise RawDataMissing(
-            f"there are no shards in {out}; these make some:\n  merc-extract --dataset NAME\n  dvc repro"
+            f"there are no shards in {out}; either of these makes some:\n  merc-extract --dataset NAME\n  dvc repro"
         )
     if datasets is None:
         return there
@@ -215,7 +215,9 @@ def _settings(layout: Layout, info: dict[str, Any]) -> dict[str, Any]:
 @click.option(
     "--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="Folder of the report."
 )
-@click.option("--dataset", "datasets", multiple=True, help="Only this one; repeatable. Default: all that have shards.")
+@click.option(
+    "--dataset", "datasets", multiple=True, help="Only this dataset; repeatable. Default: all that have shards."
+)
 @PARAMS
 def main(
     out: Path, runs: Path, evaluations: Path, reports: Path, datasets: tuple[str, ...], params_file: Path | None

@@ -16,7 +16,7 @@ HEADS = (
     "Model",
     "Features",
     "Parameters",
-    "Seconds an epoch",
+    "Seconds per epoch",
     "Causal",
     "Seeds",
     "Dev WF1",
@@ -28,8 +28,8 @@ PUBLISHED_HEADS = ("System", "Features", "Modalities", "Test WF1", "Test Acc", "
 _TEXT_COLUMNS = 3
 _MARKED = HEADS.index("Test WF1")
 _NOT_RANKED = (
-    "Printed in papers, per cent; other features, splits and ways to choose an epoch, so not to be ranked with the rows"
-    " above."
+    "As reported in papers, per cent; features, splits and epoch selection differ, so these must not be ranked with"
+    " the rows above."
 )
 
 

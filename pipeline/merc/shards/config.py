@@ -13,11 +13,11 @@ class Config(Settings):
     row_group_dialogues: PositiveInt = 128
     """Dialogues per Parquet row group."""
     max_file_bytes: PositiveInt = 128_000_000
-    """Bytes before compression; a file holds no more, except a dialogue that is larger by itself."""
+    """Bytes before compression; the maximum for a file, unless a single dialogue is larger."""
     transcripts: bool = True
     """Whether there is a column ``texts``."""
     quality: bool = False
-    """Whether there are columns ``quality_…``, from an audit that was made before (``merc-extract audit``)."""
+    """Whether there are columns ``quality_…``, from an existing audit (``merc-extract audit``)."""
 
     def decisive(self) -> dict[str, Any]:
         """For a fingerprint. What is off leaves no trace, so that shards made before there was such a setting are the

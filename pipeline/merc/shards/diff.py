@@ -1,4 +1,4 @@
-"""How two folders of shards differ: dialogues, vectors by how much, presence, labels and texts, and what made them.
+"""How two folders of shards differ: dialogues, vectors by how much, presence, labels and texts, and provenance.
 
 Both are read as streams, joined by dialogue id and within a dialogue by utterance id; where the orders agree, every row
 group is read once.

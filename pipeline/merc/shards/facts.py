@@ -23,7 +23,7 @@ class Facts:
         corpus: its name; of merged corpora all names, with a plus sign between them.
         labels: the label set.
         dims: modality → length of its vectors.
-        encoders: modality → what made them.
+        encoders: modality → provenance.
         transcripts: whether there is a column ``texts``.
         quality: what made the columns of an audit; None where there are none.
         faces: how faces were found and chosen, without counts; None where that is not known.
@@ -93,7 +93,7 @@ def dialogue_rows(root: Path, split: str, facts: Facts, columns: list[str] | Non
         with opened(path) as file:
             if not file.schema_arrow.equals(facts.schema, check_metadata=False):
                 raise BadTable(
-                    f"{path}: other columns than meta/info.json says; `merc-shards validate {root}` tells which"
+                    f"{path}: columns other than those in meta/info.json; `merc-shards validate {root}` lists them"
                 )
             for index in range(file.num_row_groups):
                 yield with_equal_lists(file.read_row_group(index, columns=columns), path)

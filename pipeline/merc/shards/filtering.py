@@ -64,18 +64,14 @@ class Filtering:
         """
         if all(failed == total for failed, total in self.counts.values()):
             unknown = ", ".join(name for name in self.condition.names if name not in self.known)
-            why = (
-                f". Of none of them is there a value of {unknown}: docs/audit.md says where it comes from"
-                if unknown
-                else ""
-            )
+            why = f". None of them has a value of {unknown}: docs/audit.md says how to get it" if unknown else ""
             raise BadSettings(
-                f"--where {self.condition.text!r} is true of no utterance in {', '.join(self.splits)}; nothing was"
+                f"--where {self.condition.text!r} is met by no utterance in {', '.join(self.splits)}; nothing was"
                 f" written{why}"
             )
-        fate = "they were left out" if self.drop else "they have no label here and are context for the others"
+        fate = "they were left out" if self.drop else "they have no label here and serve as context for the others"
         words = (
-            "{split}: {failed} of {total} utterances do not meet the condition {condition}, or it is not known whether"
+            "{split}: {failed} of {total} utterances do not meet the condition {condition}, or it is unknown whether"
             " they do; {fate}."
         )
         return [

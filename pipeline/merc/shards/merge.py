@@ -108,7 +108,7 @@ def _check_fit(one: _Part, other: _Part) -> None:
         *(f"{part.facts.labels.name} ({', '.join(part.facts.labels.classes)})" for part in (one, other)),
     )
     _compare(one, other, "modalities", *(", ".join(part.facts.dims) for part in (one, other)))
-    _compare(one, other, "lengths of vectors", one.facts.dims, other.facts.dims)
+    _compare(one, other, "vector lengths", one.facts.dims, other.facts.dims)
     if one.facts.transcripts != other.facts.transcripts:
         without, holds = (one, other) if other.facts.transcripts else (other, one)
         raise BadSettings(
@@ -168,7 +168,7 @@ def _check_ids(parts: Sequence[_Part]) -> None:
                         else "; --prefix puts the corpus into the ids"
                     )
                     raise BadTable(
-                        f"{name} {clash[0].as_py()!r} stands in {parts[before].root} and in {parts[index].root}"
+                        f"{name} {clash[0].as_py()!r} is in {parts[before].root} and in {parts[index].root}"
                         f" ({len(clash)} ids are in both){cure}"
                     )
 

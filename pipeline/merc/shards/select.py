@@ -121,13 +121,13 @@ def _left_out(root: Path, dialogues: bool, filtering: Filtering | None) -> list[
         why = (
             "neighbours would be missing among the chosen dialogues"
             if dialogues
-            else "they are of labels that are no longer there"
+            else "they were computed from labels that were removed"
         )
         notes.append(f"the trajectories were left out: {why}")
     if filtering is not None and any(failed for split, (failed, _) in filtering.counts.items() if split != STATS_SPLIT):
         notes.append(
-            "dev or test were filtered, too: scores on them cannot be compared with others'; --where-split train leaves"
-            " them whole"
+            "dev or test were filtered, too: scores on them cannot be compared with others'; --where-split train keeps"
+            " them complete"
         )
     return notes
 
@@ -137,7 +137,7 @@ def _filtering(
 ) -> Filtering | None:
     if not where.strip():
         if drop or where_splits:
-            raise BadSettings("--drop and --where-split say what --where does; give a condition")
+            raise BadSettings("--drop and --where-split need a condition in --where")
         return None
     columns = [name.removeprefix(PREFIX) for name in facts.quality_columns]
     if not columns:

@@ -50,14 +50,12 @@ def new_shards(
             empty folder.
     """
     if target.is_symlink():
-        raise BadSettings(
-            f"{target} is a link to {target.resolve()}; name that folder itself, if it is the one that is meant"
-        )
+        raise BadSettings(f"{target} is a link to {target.resolve()}; name that folder itself if you mean it")
     here = target.resolve()
     for source in (one.resolve() for one in sources):
         if here.is_relative_to(source) or source.is_relative_to(here):
             raise BadSettings(
-                f"{target}: the shards that are read are {source}; write to a folder that is neither in them nor around"
+                f"{target}: the source shards are {source}; write to a folder that neither is inside them nor contains"
                 " them"
             )
     with lock.held(here, wait=wait), _scratch(target, here, overwrite, kind) as scratch:
@@ -74,7 +72,7 @@ def check_free(target: Path, *, overwrite: bool, kind: Kind = SHARDS) -> None:
         hint = (
             "give another folder, or --overwrite to replace them"
             if ours
-            else f"it is no folder of {kind.name}, so that it is not replaced; give another one"
+            else f"it is not a folder of {kind.name}, so it is not replaced; name another one"
         )
         raise SettingsDiffer(f"{target}: {f'{kind.name} are' if ours else 'something is'} already there; {hint}")
 

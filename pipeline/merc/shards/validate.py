@@ -85,7 +85,7 @@ def _check_unique(seen: Mapping[str, SeenSplit], problems: Problems) -> None:
     repeated, more = _repeated({split: one.utterances for split, one in seen.items()})
     for utterance_id, splits in repeated:
         problems.add(
-            "ids", "dialogues", f"{utterance_id} stands more than once in {', '.join(splits)}", column="utterance_ids"
+            "ids", "dialogues", f"{utterance_id} occurs more than once in {', '.join(splits)}", column="utterance_ids"
         )
     problems.counts["ids"] += more
 

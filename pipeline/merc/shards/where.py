@@ -71,7 +71,7 @@ class Condition:
         """Where the condition is true.
 
         Args:
-            values: column → numbers, null where not known; all of one length.
+            values: column → numbers, null where unknown; all of one length.
         """
         found = _evaluated(self._tree, values)
         return np.asarray(found.fill_null(False).to_numpy(zero_copy_only=False))
@@ -89,7 +89,7 @@ def _check(node: ast.expr, text: str, columns: Sequence[str], names: dict[str, N
         _check_comparison(node, text, columns, names)
         return
     else:
-        raise BadSettings(f"--where {text!r}: {_shown(node, text)} is no condition; valid: {_GRAMMAR}")
+        raise BadSettings(f"--where {text!r}: {_shown(node, text)} is not a condition; valid: {_GRAMMAR}")
     for part in parts:
         _check(part, text, columns, names, depth + 1)
 
@@ -98,11 +98,11 @@ def _check_comparison(node: ast.Compare, text: str, columns: Sequence[str], name
     about_null = isinstance(node.ops[0], ast.Is | ast.IsNot)
     if about_null and not (len(node.ops) == 1 and isinstance(node.left, ast.Name) and _is_none(node.comparators[0])):
         raise BadSettings(
-            f"--where {text!r}: {_shown(node, text)}: `is` and `is not` go with a column before and None behind; valid:"
+            f"--where {text!r}: {_shown(node, text)}: `is` and `is not` need a column before and None after; valid:"
             f" {_GRAMMAR}"
         )
     if not about_null and any(type(one) not in _COMPARISONS for one in node.ops):
-        raise BadSettings(f"--where {text!r}: {_shown(node, text)} compares otherwise; valid: {_GRAMMAR}")
+        raise BadSettings(f"--where {text!r}: {_shown(node, text)} is not a valid comparison; valid: {_GRAMMAR}")
     for side in [node.left] if about_null else [node.left, *node.comparators]:
         if isinstance(side, ast.Name):
             if side.id not in columns:
@@ -146,7 +146,7 @@ def _evaluated(node: ast.expr, values: Mapping[str, pa.Array]) -> pa.Array:
     if isinstance(node, ast.UnaryOp):
         return pc.invert(_evaluated(node.operand, values))
     if not isinstance(node, ast.Compare):
-        raise TypeError(f"{type(node).__name__} is no condition")  # _check has refused all else
+        raise TypeError(f"{type(node).__name__} is not a condition")  # _check has refused all else
     if isinstance(node.ops[0], ast.Is | ast.IsNot):
         known = values[node.left.id].is_valid()  # type: ignore[attr-defined]
         return known if isinstance(node.ops[0], ast.IsNot) else pc.invert(known)

@@ -64,8 +64,8 @@ def results_of(run: Path) -> dict[str, Any]:
     """
     if not (run / _RESULTS).is_file():
         raise RawDataMissing(
-            f"{run}: no finished run, there is no {_RESULTS} in it; name a folder such as runs/meld/baseline, which"
-            " merc-train makes"
+            f"{run}: not a finished run, there is no {_RESULTS} in it; name a folder made by merc-train, such as"
+            " runs/meld/baseline"
         )
     found: dict[str, Any] = files.read_record(run / _RESULTS, Results, "the results of a run")
     return found
@@ -159,9 +159,9 @@ def card(results: Mapping[str, Any], name: str, models: list[str]) -> str:
     )
     return visible(
         f"---\n{matter}---\n\n# {markdown(results['recipe'])}, trained on {markdown(results['dataset'])}\n\nThe model"
-        f" *{markdown(results['model'])}* of merc-pipeline, {len(models)} seeds. It labels each utterance of a dialogue"
-        f" with one of {', '.join(f'*{markdown(one)}*' for one in results['classes'])} (label set"
-        f" *{markdown(results['label_set'])}*). Vectors: {encoders}.\n\nIt was learnt from a corpus with its own"
+        f" *{markdown(results['model'])}* of merc-pipeline, {len(models)} seeds. It labels each utterance of a"
+        f" dialogue with one of {', '.join(f'*{markdown(one)}*' for one in results['classes'])} (label set"
+        f" *{markdown(results['label_set'])}*). Vectors: {encoders}.\n\nIt was trained on a corpus with its own"
         " licence, which says what it may be used for.\n\nWeighted F1 in per cent, mean ± standard deviation over"
         f" seeds; each seed's epoch: {markdown(results['selection'])}.\n\n| split | weighted F1 |\n| --- | ---:"
         f" |\n{scores}\n\n```sh\nmerc-train pull {name} model\nmerc-train --predict model/{models[0]} --shards"

@@ -76,7 +76,7 @@ def _make(
     ]
     for one in each:
         if results.is_done(job.folder, one.seed):
-            logger.info("seed %d: done before", one.seed, extra={"stage": "train", "seed": one.seed, "cached": True})
+            logger.info("seed %d: already done", one.seed, extra={"stage": "train", "seed": one.seed, "cached": True})
     left = [one for one in each if not results.is_done(job.folder, one.seed)]
     if left:
         seeds.train_seeds(left, data, standardisation, run)

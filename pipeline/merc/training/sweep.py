@@ -30,7 +30,7 @@ from merc.training.stage import train
 
 Value = bool | int | float | str
 ENTRY = "sweep"
-"""Of a point under ``train``, in an experiment of DVC."""
+"""Name of a point under ``train``, in a DVC experiment."""
 Grid = Mapping[str, Sequence[Value]]
 
 
@@ -99,7 +99,7 @@ def points(params: Params, recipe: str, grid: Grid) -> list[Point]:
         resolved = resolve(laid, _named(recipe, list(additions)))
         laid.check_overrides()
         if resolved.name in made:
-            raise BadSettings(f"the grid has two points that would both be called {resolved.name}")
+            raise BadSettings(f"the grid has two points that would have the same name, {resolved.name}")
         made[resolved.name] = Point(chosen, resolved, more)
     return list(made.values())
 
@@ -168,7 +168,7 @@ def _key(base: ResolvedRecipe, key: str) -> str:
         holders[base.framework.name] = "framework_settings"
     if first not in holders or not rest:
         raise BadSettings(
-            f"{base.name} has no setting {key!r}; it begins with a key of the recipe, or one of its parts:"
+            f"{base.name} has no setting {key!r}; it must start with a key of the recipe, or one of its parts:"
             f" {nearest(first, list(holders))}"
         )
     return f"{holders[first]}.{rest}"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from merc.trajectories.base import Similarity
 
 POOLED = "pooled"
-"""The one similarity that looks at features instead of labels."""
+"""The one similarity that uses features instead of labels."""
 
 _JOY, _SADNESS, _ANGER, _FEAR = (0.8, 0.4), (-0.7, -0.4), (-0.7, 0.7), (-0.7, 0.6)
 VALENCE_AROUSAL = {
@@ -36,7 +36,7 @@ VALENCE_AROUSAL = {
     "scared": _FEAR,
     "disgust": (-0.6, 0.3),
 }
-"""Where the emotions lie after the circumplex model: valence, arousal."""
+"""Position of the emotions in the circumplex model: valence, arousal."""
 
 _InPlane = Annotated[float, Field(ge=-1, le=1)]
 
@@ -45,30 +45,30 @@ class Config(Settings):
     """Which dialogues are compared, and how."""
 
     neighbours: int = Field(default=10, ge=1)
-    """K, how many nearest dialogues are written for each similarity."""
+    """K, number of nearest dialogues that are written for each similarity."""
     similarities: tuple[Literal["histogram", "transition", "edit", "path", "path_speakers", "dtw", "pooled"], ...] = (
         Field(default=("histogram", "transition", "edit", "path", "path_speakers", "dtw", "pooled"), min_length=1)
     )
     """Which similarities are computed; ``pooled`` compares features (:mod:`merc.trajectories.pooled`), the others
     labels (:mod:`merc.trajectories.similarity`)."""
     exclude_same_scenario: bool = False
-    """Whether dialogues of one scenario, a script or task of IEMOCAP, are kept from being each other's neighbours;
-    those of a script share the very text."""
+    """Whether dialogues of one scenario, a script or task of IEMOCAP, are excluded from being each other's neighbours;
+    those of a script share their text.
+    """
     path_bins: int = Field(default=8, ge=1, le=512)
     """R, bins to which trajectories are stretched for ``path``, ``path_speakers`` and ``dtw``."""
     speaker_slots: int = Field(default=4, ge=1, le=64)
-    """Speakers that ``path_speakers`` tells apart, by how much they say; the rest share the last slot."""
+    """Number of speakers that ``path_speakers`` distinguishes, by how much they speak; the rest share the last slot."""
     valence_arousal: dict[str, tuple[_InPlane, _InPlane]] = Field(default=VALENCE_AROUSAL)
     """Emotion → valence and arousal, -1 to 1, for ``dtw``; no two of a label set may be more than 2 apart."""
     pooled_modalities: tuple[Literal["text", "audio", "visual"], ...] = ("text", "audio", "visual")
-    """Modalities that ``pooled`` looks at, those of them that the shards have; each weighs the same."""
+    """Modalities that ``pooled`` uses, if the shards have them; all have the same weight."""
     order_permutations: int = Field(default=50, ge=0)
     """Shuffles behind ``order_excess_*`` of each neighbour; 0 leaves these columns out."""
     control_pairs: int = Field(default=200_000, ge=1)
-    """Pairs of train dialogues, at most, on which the controls in ``_controls.json`` are measured; all where there are
-    fewer."""
+    """Maximum number of pairs of train dialogues on which the controls in ``_controls.json`` are measured."""
     control_seed: int = Field(default=0, ge=0)
-    """Decides the shuffles and which pairs are drawn."""
+    """Determines the shuffles and which pairs are drawn."""
 
     @field_validator("similarities", "pooled_modalities")
     @classmethod

@@ -76,7 +76,7 @@ def made_with(root: Path, split: str) -> dict[str, Any]:
         raise RawDataMissing(f"{root}: no trajectories of {split!r}; make them first: merc-extract, or dvc repro")
     metadata = parquet.schema(path).metadata or {}
     if b"merc" not in metadata:
-        raise BadTable(f"{path}: no trajectories: the key 'merc' is missing in its metadata")
+        raise BadTable(f"{path}: not a table of trajectories: the key 'merc' is missing in its metadata")
     return merc(parquet.schema(path))
 
 
@@ -124,7 +124,7 @@ def with_neighbours(
     ]
     if strange or labelled:
         raise BadTable(
-            f"{root}: {(strange or labelled)[0]!r} is a neighbour that is not there, or has a label that is none of the"
+            f"{root}: {(strange or labelled)[0]!r} is a neighbour that does not exist, or has a label outside the"
             f" {classes} classes"
         )
     excess = row.get(f"order_excess_{name}") or [None] * len(ids)

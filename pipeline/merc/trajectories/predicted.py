@@ -64,7 +64,7 @@ def _read(path: Path) -> pa.Table:
     ]
     if strange:
         raise BadTable(
-            f"{path}: no table of predictions: its column {strange[0]!r} is missing, of another type or has nulls"
+            f"{path}: not a table of predictions: its column {strange[0]!r} is missing, of another type or has nulls"
         )
     return table
 
@@ -94,7 +94,7 @@ def _labels(
     for name, length in zip(rows["dialogue_id"].to_pylist(), rows["n_utterances"].to_pylist(), strict=True):
         if len(found.get(name, ())) != length:
             raise BadTable(
-                f"{path}: {len(found.get(name, ()))} predictions for the {length} utterances of {name!r}; are they of"
-                " other shards?"
+                f"{path}: {len(found.get(name, ()))} predictions for the {length} utterances of {name!r}; do they"
+                " belong to other shards?"
             )
     return [found[name] for name in rows["dialogue_id"].to_pylist()]

@@ -28,11 +28,11 @@ from merc.trajectories.table import COLUMNS, Dialogues, as_table, label_columns,
 
 NEIGHBOURS_FROM = "train"
 VERSION = 2
-"""Raised by one whenever the same labels and settings give other trajectories; part of the fingerprint."""
+"""Raised by one whenever the same labels and settings give different trajectories; part of the fingerprint."""
 RECORD = ".record.json"
-"""Hidden, so that no reader of the folder takes it for data."""
+"""Hidden, so that no reader of the folder mistakes it for data."""
 CONTROLS = "_controls.json"
-"""What the similarities go with. Readers of the folder pass over names that begin with an underscore."""
+"""What the similarities correlate with. Readers of the folder skip names that start with an underscore."""
 # A row is some hundred bytes: 20,000 dialogues are a few megabytes.
 _ROW_GROUP_DIALOGUES = 4096
 

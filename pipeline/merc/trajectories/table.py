@@ -17,7 +17,7 @@ from merc.trajectories.similarity import ORDER_AWARE
 from merc.trajectories.trajectory import Labels, by_slot, by_speaker, labelled, labelled_shifts, shifts
 
 COLUMNS = ("dialogue_id", "split", "scenario", "n_utterances", "speakers", "emotion_index")
-"""What of the shards the trajectories are made of, the features of ``pooled`` apart."""
+"""Columns of the shards that trajectories are made from, apart from the features of ``pooled``."""
 
 Columns = dict[str, pa.Array | pa.ChunkedArray]
 

@@ -105,7 +105,7 @@ def test_the_vectors_of_melds_authors_need_their_annotations(tmp_path: Path) -> 
     annotations.write_bytes(pickle.dumps([rows, None, None, None, 50, {}]))
     refused = _run(vectors, tmp_path / "out")
     assert refused.exit_code == 2
-    assert "name their data_emotion.p" in refused.stderr
+    assert "give their data_emotion.p" in refused.stderr
     assert _run(vectors, tmp_path / "out", "--annotations", tmp_path / "nothing.p").exit_code == 4
     assert _run(vectors, tmp_path / "out", "--annotations", annotations).exit_code == 0
     assert reader.dialogue(tmp_path / "out", "dev/dia0")["emotions"].to_pylist() == [["joy", "anger"]]

@@ -13,7 +13,7 @@ def test_two_corpora_with_one_id_give_exit_code_4_and_the_way_out(
     one, other, target = make("one"), make("other", corpus="small"), tmp_path / "whole"
     result = run("merge", one, other, "--out", target)
     assert result.exit_code == 4
-    assert f"'train/dia0' stands in {one} and in {other}" in result.stderr
+    assert f"'train/dia0' is in {one} and in {other}" in result.stderr
     assert "--prefix" in result.stderr
     assert run("merge", one, other, "--out", target, "--prefix").exit_code == 0
     assert reader.info(target)["counts"]["train"]["dialogues"] == 6

@@ -207,11 +207,11 @@ def test_with_predictions_a_test_dialogue_has_neighbours_by_predicted_labels(sha
         (["train/dia0", "--similarity", "pth"], 2, "no neighbours by 'pth'; did you mean 'path'"),
         (["train/dia0", "--seed", "1"], 2, "--seed chooses among --predictions"),
         (["train/dia0", "--number", "0"], 2, "--number"),
-        (["test/dia0", "--predictions", "nowhere.parquet"], 4, "nowhere.parquet: there is no such file"),
+        (["test/dia0", "--predictions", "nowhere.parquet"], 4, "nowhere.parquet: no such file"),
         (
             ["test/dia0", "--predictions", "nowhere.parquet", "--similarity", "pooled"],
             2,
-            "looks at features, not at labels",
+            "uses features, not labels",
         ),
         (["test/dia0", "--predictions", "nowhere.parquet", "--similarity", "pth"], 2, "trajectories.similarities.0"),
     ],
@@ -236,4 +236,4 @@ def test_the_only_shards_below_features_need_no_name(
     assert _run("train/dia0").exit_code == 0
     (tmp_path / "features" / "other" / "shards").mkdir(parents=True)
     result = _run("train/dia0")
-    assert (result.exit_code, "Name them with --shards" in result.output) == (2, True)
+    assert (result.exit_code, "name the shards with --shards" in result.output) == (2, True)

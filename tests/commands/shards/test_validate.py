@@ -29,8 +29,8 @@ def test_what_is_wrong_is_told_line_by_line_with_exit_code_1(shards: Path, run: 
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
     assert "info: meta/info.json: counts.train.dialogues: 4 instead of 3" in lines
-    assert "manifest: meta/info.json: another sha256: its content was changed" in lines
-    assert "       1  info: meta/info.json counts or names something else than there is" in lines
+    assert "manifest: meta/info.json: another sha256: its content has changed" in lines
+    assert "       1  info: meta/info.json contradicts the content" in lines
     assert lines[-1].endswith("4 dialogues, 8 utterances, 4 files, 2 problems")
     problems = [json.loads(line) for line in run("validate", shards, "--json").stdout.splitlines()]
     assert [problem["kind"] for problem in problems] == ["info", "manifest"]

@@ -113,7 +113,7 @@ def test_a_delimiter_inside_the_name_of_a_column_is_none(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n"])
 def test_a_delimiter_is_one_character(delimiter: str) -> None:
-    with pytest.raises(ValueError, match="one character is expected, or one of the words comma, semicolon, tab, pipe"):
+    with pytest.raises(ValueError, match="expected one character, or one of the words comma, semicolon, tab, pipe"):
         CsvConfig(reader="table", label_set="own", delimiter=delimiter)
 
 
@@ -121,7 +121,7 @@ def test_a_delimiter_is_one_character(delimiter: str) -> None:
 def test_an_encoding_is_one_that_python_has(encoding: str) -> None:
     assert CsvConfig(reader="table", label_set="own", encoding=encoding).encoding == encoding
     for wrong in ("gkb", "base64", "rot13", "undefined", ""):
-        with pytest.raises(ValueError, match="the name of an encoding is expected"):
+        with pytest.raises(ValueError, match="expected the name of an encoding"):
             CsvConfig(reader="table", label_set="own", encoding=wrong)
 
 
@@ -129,7 +129,7 @@ def test_one_of_two_columns_of_the_same_name_does_not_win(tmp_path: Path) -> Non
     path = _file(tmp_path, b"who,what, what ,note,note\nAnn,Hi,Bye,1,2\n")
     for columns, may_lack in ((("who", "what"), ()), (("who",), ("what",))):
         with pytest.raises(
-            BadTable, match=r"some\.csv: columns 2 and 3 are both called 'what'; rename the one that is not meant"
+            BadTable, match=r"some\.csv: columns 2 and 3 are both called 'what'; rename the one that should not be read"
         ):
             read_rows(path, columns, may_lack=may_lack)
     assert read_rows(path, ("who",))[0].cells["who"] == "Ann"  # nobody reads the others

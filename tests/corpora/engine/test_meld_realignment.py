@@ -223,7 +223,7 @@ GOOD = ("train", 0, 0, 0, 0, 0.1, 0.9)
         (
             [GOOD, GOOD],
             BadTable,
-            r"line 3: the span dia0_utt0, 0\.1 to 0\.9 s is that of line 2, dia0_utt0, 0\.1 to 0\.9 s; the spans of an utterance stand in order, each once",  # noqa: E501
+            r"line 3: the span dia0_utt0, 0\.1 to 0\.9 s is that of line 2, dia0_utt0, 0\.1 to 0\.9 s; the spans of an utterance must be in order, each once",  # noqa: E501
         ),
         ([GOOD, ("train", 0, 0, 0, 0, 0.8, 1.2)], BadTable,
          r"line 3: the span dia0_utt0, 0\.8 to 1\.2 s overlaps or lies before that of line 2"),
@@ -294,7 +294,7 @@ def test_a_realignment_that_is_not_there_is_asked_for(two_dialogues: Any, where:
 
 @pytest.mark.parametrize("where", ["/realigned", "../realigned"])
 def test_a_realignment_outside_of_the_raw_folder_is_refused(where: str) -> None:
-    with pytest.raises(ValueError, match="a path below the folder raw/ is expected"):
+    with pytest.raises(ValueError, match="expected a path below the folder raw/"):
         Meld.Config(reader="meld", realignment=where)
 
 

@@ -169,7 +169,7 @@ def test_what_is_no_number_is_refused(cell: str) -> None:
 
 @pytest.mark.parametrize("cell", ["../a.mp4", "/etc/passwd", "a/../../b.mp4", "a\\b.mp4", "a\0.mp4"])
 def test_a_path_out_of_the_media_is_refused(cell: str) -> None:
-    with pytest.raises(BadTable, match=r"own.csv, line 7: the it .*leads out of the folder of media"):
+    with pytest.raises(BadTable, match=r"own.csv, line 7: the it .*leads outside the media folder"):
         _row(cell).path("it")
     assert _row("a/b c.mp4").path("it") == "a/b c.mp4"
 

@@ -184,8 +184,8 @@ def test_real_speech_has_the_pitch_and_pace_of_speech(acoustic: Acoustic, real_d
     ("change", "message"),
     [
         ({"pitch_min_hz": 600}, "not below pitch_max_hz"),
-        ({"pitch_window_ms": 20}, "does not hold two periods of pitch_min_hz"),
-        ({"minimum_seconds": 0.01}, "holds no whole window"),
+        ({"pitch_window_ms": 20}, "is shorter than two periods of pitch_min_hz"),
+        ({"minimum_seconds": 0.01}, "is shorter than one window"),
         ({"pitch_max_hz": 9000}, "pitch_max_hz"),
         ({"voicing_threshold": 1.5}, "voicing_threshold"),
     ],

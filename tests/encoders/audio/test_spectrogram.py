@@ -354,7 +354,7 @@ def test_provenance_names_layers_and_windows(spectrogram: Make) -> None:
          "overlap_seconds 0.6 is more than half of its input of 1.00 s; valid: 0 to 0.50"),
         ("whisper", {}, {"model_type": "wav2vec2"}, {},
          "the type 'wav2vec2'; the family spectrogram takes whisper, audio-spectrogram-transformer"),
-        ("ast", {}, {}, {"sampling_rate": 8000}, "takes sound of 8000 samples a second; the pipeline's is 16000"),
+        ("ast", {}, {}, {"sampling_rate": 8000}, "takes audio with 8000 samples per second; the pipeline's is 16000"),
         ("whisper", {}, {}, {"dither": 0.1}, "its preprocessor adds noise (dither: 0.1)"),
         ("whisper", {}, {"num_mel_bins": 80}, {}, "disagree on the mel bands: num_mel_bins is 80, feature_size 16"),
         ("whisper", {}, {}, {"chunk_length": 30},
@@ -436,10 +436,10 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused_and_not_filled_with_random_
     ("settings", "words"),
     [
         ({"layer": 2, "layer_weights": (1, 1, 1, 1)}, "layer and layer_weights exclude each other"),
-        ({"layer_weights": (1, -1, 1, 1)}, "none below zero"),
+        ({"layer_weights": (1, -1, 1, 1)}, "none negative"),
         ({"layer_weights": (0, 0, 0, 0)}, "one above"),
         ({"layer_weights": (1, float("nan"), 1, 1)}, "must be finite"),
-        ({"windows_per_batch": 0}, "windows_per_batch is 0; a number from 1, or auto"),
+        ({"windows_per_batch": 0}, "windows_per_batch is 0; expected a number from 1, or auto"),
     ],
 )
 def test_settings_that_contradict_themselves_are_refused(settings: dict[str, Any], words: str) -> None:

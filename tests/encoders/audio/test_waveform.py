@@ -462,9 +462,9 @@ def test_windows_too_short_for_their_overlap_are_refused(waveform_checkpoint: Ca
     [
         ({"overlap_seconds": 16}, "more than half of window_seconds"),
         ({"minimum_seconds": 31}, "more than window_seconds"),
-        ({"samples_per_batch": 0}, "a number from 1, or auto"),
+        ({"samples_per_batch": 0}, "expected a number from 1, or auto"),
         ({"layer_weights": [1, 1], "layer": 1}, "exclude each other"),
-        ({"layer_weights": [1, -1]}, "none below zero"),
+        ({"layer_weights": [1, -1]}, "none negative"),
         ({"layer_weights": [0, 0]}, "one above"),
         ({"layer_weights": [1, float("nan")]}, "must be finite"),
         ({"layer_weights": []}, "one above"),

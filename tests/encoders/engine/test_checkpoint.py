@@ -47,7 +47,7 @@ def test_a_renamed_file_is_another_content(folder: Path) -> None:
 
 def test_pickled_weights_alone_are_refused(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(BadSettings, match=r"pytorch_model.bin alone, which can run code when read"):
+    with pytest.raises(BadSettings, match=r"pytorch_model.bin only, which can run code when read"):
         Checkpoint(str(folder)).identity()
     with pytest.raises(BadSettings, match=r"pytorch_model.bin"):
         Checkpoint(str(folder)).fetch()
@@ -66,7 +66,7 @@ def _shards(folder: Path, weight_map: object) -> None:
 
 def test_missing_pieces_of_weights_are_named(folder: Path) -> None:
     _shards(folder, {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"})
-    with pytest.raises(ModelUnavailable, match=r"names files that are not there: model-00002-of-00002.safetensors;"):
+    with pytest.raises(ModelUnavailable, match=r"names missing files: model-00002-of-00002.safetensors;"):
         check(folder)
     shutil.copy(folder / "model-00001-of-00002.safetensors", folder / "model-00002-of-00002.safetensors")
     check(folder)
@@ -168,7 +168,7 @@ def test_links_to_files_elsewhere_are_followed_and_dead_ones_named(folder: Path,
         path.symlink_to(tmp_path / "blobs" / path.name)
     assert Checkpoint(str(folder)).identity() == before
     (tmp_path / "blobs" / "model.safetensors").unlink()
-    with pytest.raises(ModelUnavailable, match=r"a link to a file that is not there"):
+    with pytest.raises(ModelUnavailable, match=r"a link to a missing file"):
         Checkpoint(str(folder)).identity()
 
 

@@ -74,7 +74,7 @@ def test_a_block_without_family_is_refused(block: object) -> None:
 
 def test_a_block_that_is_none_is_refused() -> None:
     with pytest.raises(
-        BadSettings, match=r"^params.yaml: encoders.text.mine is 'ngrams'; a block of keys and values is expected$"
+        BadSettings, match=r"^params.yaml: encoders.text.mine is 'ngrams'; expected a block of keys and values$"
     ):
         build(Params({"encoders": {"text": {"mine": "ngrams"}}}), "text", "mine")
 

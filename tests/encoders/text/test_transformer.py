@@ -398,7 +398,7 @@ def test_frames_beyond_float16_are_limited(transformer: Callable[..., Transforme
         ("bert", {"layer": 2, "pooling": "mean_last4"}, r"valid: 3 to 5, or -1 to -3"),
         ("bert", {"max_tokens": 65}, r"max_tokens is 65, the model takes at most 64"),
         ("roberta", {"max_tokens": 129}, r"max_tokens is 129, the model takes at most 128"),  # 130 rows, two never used
-        ("gpt2", {"pooling": "first"}, r"no special token at the beginning; valid: mean, mean_last4"),
+        ("gpt2", {"pooling": "first"}, r"no special token at the start; valid: mean, mean_last4"),
         (
             "llama",
             {"pooling": "first"},

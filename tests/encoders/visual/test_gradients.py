@@ -82,7 +82,7 @@ def test_crops_of_one_colour_are_absent_with_a_reason(gradients: Gradients) -> N
     ("change", "message"),
     [
         ({"cell_px": 15}, "cell_px 15 does not divide size_px 64"),
-        ({"block_cells": 5}, "larger than the picture"),
+        ({"block_cells": 5}, "larger than the image"),
         ({"bins": 1}, "bins"),
     ],
 )

@@ -259,7 +259,7 @@ def test_budget_is_automatic_or_given(image_tower) -> None:
         (
             "vit",
             {"frame_vector": "projection"},
-            "projection, which CLIP alone has, not vit; valid: first, mean, pooler",
+            "projection, which only CLIP has, not vit; valid: first, mean, pooler",
         ),
         ("vit classifier", {"frame_vector": "pooler"}, "a ViTForImageClassification has none; valid: first, mean"),
         ("vit", {"layer": 4}, "layer 4; valid: 0 to 3, or -1 to -4"),

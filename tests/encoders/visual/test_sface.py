@@ -193,8 +193,8 @@ def test_offline_without_the_file_gives_the_command() -> None:
             ModelUnavailable,
             "a pointer of Git LFS instead of the model",
         ),
-        (b"\x80\x04\x95pickle", BadSettings, "which no ONNX model does"),
-        (b"", BadSettings, "which no ONNX model does"),
+        (b"\x80\x04\x95pickle", BadSettings, "as no ONNX model does"),
+        (b"", BadSettings, "as no ONNX model does"),
         (b"\x08\x07" + bytes(100), BadSettings, "OpenCV cannot run it as SFace"),
     ],
 )

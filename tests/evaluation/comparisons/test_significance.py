@@ -154,7 +154,7 @@ def test_the_settings_say_which_recipes_and_a_wrong_name_is_answered_with_the_ne
     assert [table["recipes"] for table in _compared(GOOD, POOR, ALIKE, recipes=("good", "poor!"))] == [
         ["good", "poor!"]
     ]
-    with pytest.raises(BadSettings, match=r"names 'god', of which there is no finished run; did you mean 'good'"):
+    with pytest.raises(BadSettings, match=r"names 'god', which has no finished run; did you mean 'good'"):
         _compared(GOOD, POOR, recipes=("god",))
     with pytest.raises(BadSettings, match="names 'god'"):
         _compared(GOOD, POOR, reference="god")

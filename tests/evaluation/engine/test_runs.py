@@ -46,7 +46,7 @@ def test_models_give_the_predictions_that_were_kept(place: Place) -> None:
 def test_a_run_without_predictions_is_told_how_to_get_some(place: Place) -> None:
     (place.runs / "tiny" / "all" / "predictions.parquet").unlink()
     with pytest.raises(
-        BadTable, match=r"predictions\.parquet: there is no such file.*\n  merc-train --dataset tiny --recipe all"
+        BadTable, match=r"predictions\.parquet: no such file.*\n  merc-train --dataset tiny --recipe all"
     ):
         place.run("all").predictions("test")
 
@@ -99,10 +99,10 @@ def test_a_run_that_went_or_was_trained_again_is_noticed(place: Place) -> None:
     run.check_there()
     record = place.runs / "tiny" / "all" / "record.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "fingerprint": "another"}))
-    with pytest.raises(BadTable, match="removed or trained again while it was evaluated"):
+    with pytest.raises(BadTable, match="removed or retrained while it was evaluated"):
         run.check_there()
     record.unlink()
-    with pytest.raises(BadTable, match="removed or trained again"):
+    with pytest.raises(BadTable, match="removed or retrained"):
         run.check_there()
 
 

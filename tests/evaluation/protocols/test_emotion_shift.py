@@ -63,7 +63,7 @@ def test_predictions_of_other_utterances_are_refused(place: Place, monkeypatch: 
         "merc.evaluation.engine.runs.Run.predictions",
         lambda *_: Predicted(**{**vars(said), "utterance_ids": said.utterance_ids[::-1]}),
     )
-    with pytest.raises(BadTable, match="not of the test utterances"):
+    with pytest.raises(BadTable, match="not for the test utterances"):
         EmotionShift(EmotionShift.Config()).evaluate(run)
 
 

@@ -49,7 +49,7 @@ def test_each_window_is_judged_by_itself(make_tensors: Callable[..., Any]) -> No
 
 
 @pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16"
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor cannot compute in bfloat16"
 )
 def test_filters_in_one_step_with_what_follows_give_the_same_bits(
     make_tensors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

@@ -81,7 +81,7 @@ def test_thirty_faces_of_three_pictures_have_three_scores_each(scorer: Scorer) -
 
 
 @pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16"
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor cannot compute in bfloat16"
 )
 def test_in_bfloat16_it_scores_nearly_the_same(random_file: Path) -> None:
     runs, waveform_S = [_run(frames) for frames in (1, 26, 40)], _noise(2)
@@ -97,7 +97,7 @@ def test_in_bfloat16_it_scores_nearly_the_same(random_file: Path) -> None:
 def test_a_processor_without_bfloat16_is_told(random_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
     with pytest.raises(
-        BadSettings, match=r"media\.speaker_precision: this processor does not compute in bfloat16; take float32"
+        BadSettings, match=r"media\.speaker_precision: this processor cannot compute in bfloat16; use float32"
     ):
         Scorer(random_file, precision="bfloat16")
     assert Scorer(random_file).logits([], _noise(1)) == []

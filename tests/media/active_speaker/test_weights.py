@@ -210,10 +210,10 @@ WRONG_TENSORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "huge without memory": (lambda them: {**them, FIRST: torch.zeros(1).expand(2**40)}, r"is \(1099511627776,\) of"),
     "without numbers": (
         lambda them: {**them, FIRST: torch.zeros(32, 1, 1, 3, 3, device="meta")},
-        "is no tensor of numbers",
+        "is not a tensor of numbers",
     ),
-    "sparse": (lambda them: {**them, FIRST: torch.zeros(32, 1, 1, 3, 3).to_sparse()}, "is no tensor of numbers"),
-    "no tensor": (lambda them: {**them, FIRST: [1.0]}, "is no tensor of numbers, but list"),
+    "sparse": (lambda them: {**them, FIRST: torch.zeros(32, 1, 1, 3, 3).to_sparse()}, "is not a tensor of numbers"),
+    "no tensor": (lambda them: {**them, FIRST: [1.0]}, "is not a tensor of numbers, but list"),
     "not a number": (
         lambda them: {**them, FIRST: torch.full((32, 1, 1, 3, 3), torch.nan)},
         "holds numbers that are not finite",
@@ -228,7 +228,7 @@ WRONG_TENSORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "a list": (lambda them: list(them.values()), "holds a list, where tensors by name"),
     "one tensor": (lambda them: torch.zeros(5), "holds a Tensor, where tensors by name"),
-    "numbered": (lambda them: dict(enumerate(them.values())), "where tensors by name are expected"),
+    "numbered": (lambda them: dict(enumerate(them.values())), "expected a mapping from names to tensors"),
 }
 
 
@@ -269,7 +269,7 @@ class _Code:
 def test_a_file_that_was_cut_is_refused(random_file: Path, share: float) -> None:
     whole = random_file.read_bytes()
     random_file.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(BadSettings, match=r"not an archive as torch\.save writes them, or a part of one alone"):
+    with pytest.raises(BadSettings, match=r"not an archive as written by torch\.save, or only part of one"):
         weights.load(random_file)
 
 

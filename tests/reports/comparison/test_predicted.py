@@ -36,7 +36,7 @@ def test_no_test_utterance_is_an_empty_list(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [("shorter", "do not speak of the same"), ("classes", "instead of 6 numbers")]
+    ("change", "words"), [("shorter", "do not cover the same"), ("classes", "instead of 6 numbers")]
 )
 def test_seeds_that_differ_and_other_classes_are_refused(tmp_path, change, words):
     write_predictions(tmp_path, [[0, 1], [0, 1]], [0, 1])

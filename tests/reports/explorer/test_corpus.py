@@ -58,7 +58,7 @@ def test_a_label_that_is_no_class_is_told(write_shards: Callable[..., Layout], l
     parquet.write(
         path, table.set_column(column, table.schema.field(column), pa.array([[0, 7]], table.schema.field(column).type))
     )
-    with pytest.raises(BadTable, match=r"a label that is none of the 7 classes; merc-shards validate says where"):
+    with pytest.raises(BadTable, match=r"a label outside the 7 classes; merc-shards validate says where"):
         read_corpus(layout.shards, texts=False)
 
 
@@ -106,7 +106,7 @@ def test_a_neighbour_that_is_no_dialogue_is_told(layout: Layout) -> None:
         [["train/gone\x1b"] * len(one) for one in table["neighbours_path"].to_pylist()], table.schema.field(column).type
     )
     parquet.write(path, table.set_column(column, table.schema.field(column), strange))
-    with pytest.raises(BadTable, match=r"neighbours_path names 'train/gone\\x1b', which is no dialogue of .*shards"):
+    with pytest.raises(BadTable, match=r"neighbours_path names 'train/gone\\x1b', which is not a dialogue of .*shards"):
         read_neighbours(layout.shards, read_corpus(layout.shards, texts=False))
 
 
@@ -118,7 +118,7 @@ def test_a_similarity_that_is_no_number_is_told(layout: Layout) -> None:
         [[float("nan")] * len(one) for one in table["similarity_path"].to_pylist()], table.schema.field(column).type
     )
     parquet.write(path, table.set_column(column, table.schema.field(column), strange))
-    with pytest.raises(BadTable, match=r"similarity_path holds what is no number"):
+    with pytest.raises(BadTable, match=r"similarity_path holds a value that is not a number"):
         read_neighbours(layout.shards, read_corpus(layout.shards, texts=False))
 
 

@@ -101,9 +101,7 @@ def test_media_of_another_version_and_faces_that_are_none_are_told(
     parquet.write(path, table.drop_columns(["off_screen"]))
     with pytest.raises(
         BadTable,
-        match=(
-            r"no column 'off_screen'; these media are of another version, make them again: merc-extract --dataset tiny"
-        ),
+        match=(r"no column 'off_screen'; these media are of another version; remake them: merc-extract --dataset tiny"),
     ):
         _copy(layout, tmp_path / "home")
     column = table.schema.get_field_index("faces")
@@ -115,5 +113,5 @@ def test_media_of_another_version_and_faces_that_are_none_are_told(
             pa.array([[b"no picture"]] * len(table), table.schema.field(column).type),
         ),
     )
-    with pytest.raises(BadTable, match=r"a face of train/dia0_utt0 is no picture that can be read"):
+    with pytest.raises(BadTable, match=r"a face of train/dia0_utt0 is not a readable image"):
         _copy(layout, tmp_path / "home")

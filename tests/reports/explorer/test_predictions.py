@@ -134,7 +134,7 @@ def test_predictions_that_are_none_are_told(
     with pytest.raises(BadTable, match=r"instead of 7 numbers, one for each class"):
         _read(tmp_path, corpus)
     write_predictions(path, layout, seeds=[3, 3])
-    with pytest.raises(BadTable, match=r"an utterance twice for one seed"):
+    with pytest.raises(BadTable, match=r"an utterance occurs twice for one seed"):
         _read(tmp_path, corpus)
     write_predictions(path, layout, said={"test/dia0_utt0": (0, float("nan"))})
     with pytest.raises(BadTable, match=r"probabilities that are not finite"):

@@ -219,7 +219,7 @@ def test_an_address_opens_its_dialogue_with_all_that_is_known_of_it(
         "joy 70 % unsure text: surprise 91 % audio: surprise 91 %",
     ]
     assert turns.nth(0).locator(".guesses .wrong").count() == 1
-    assert "all: truncated – longer than the cap; the rest was cut (kept 60 of 305 s)" in turns.nth(0).inner_text()
+    assert "all: truncated – longer than the maximum; the rest was cut (kept 60 of 305 s)" in turns.nth(0).inner_text()
     assert "has text, audio" in turns.nth(0).inner_text()
     assert "doubtful face: in 20 % of the frames" in turns.nth(2).inner_text()
     turns.nth(0).get_by_role("link", name="truncated").click()

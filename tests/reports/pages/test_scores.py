@@ -1,5 +1,5 @@
 """The overview and the page of a dataset in a browser: the scores are seen first and whole, sort, print, and lead to
-what made them.
+provenance.
 """
 
 from collections.abc import Callable
@@ -118,7 +118,7 @@ def test_numbers_sort_as_numbers_and_what_has_none_comes_last(report: Path, open
     button = page.locator("table.scores").first.get_by_role("button", name="eters")
     button.click()
     assert _first_words(_column(page)) == ["mmgcn+dclf", LONG, "baseline", "one_seed"]
-    page.locator("table.scores").first.get_by_role("button", name="Seconds an epoch").click()
+    page.locator("table.scores").first.get_by_role("button", name="Seconds per epoch").click()
     assert _first_words(_column(page)) == ["baseline", LONG, "mmgcn+dclf", "one_seed"]
     assert _column(page, 10) == ["2", "0.500", "–", "–"]
     assert "not timed" in page.locator("table.scores").first.locator("tbody.rows tr").last.locator(

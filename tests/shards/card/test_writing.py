@@ -64,7 +64,7 @@ def test_card_tells_counts_coverage_encoders_and_failures(extracted: Make) -> No
         "| visual | 5 of 6 (83.3 %) | 1 of 2 (50.0 %) | 4 of 4 (100.0 %) |",
         "| visual | fake | fake | 3 | 2 |",
         "- *visual*: fake, licence CC0; overlap of its training data with IEMOCAP and MELD: none",
-        "| `no_face` | absent | no face was found in the frames looked at | visual | extraction | 1 | 1 | 0 |",
+        "| `no_face` | absent | no face was found in the sampled frames | visual | extraction | 1 | 1 | 0 |",
         (
             "| `text_repaired` | altered | the transcript had wrongly decoded characters, repaired | text | manifest |"
             " 1 | 0 | 0 |"

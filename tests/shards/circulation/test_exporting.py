@@ -180,7 +180,7 @@ def test_more_speakers_than_the_layout_has_places_are_refused(
 ) -> None:
     content = feature_files.mmgcn_meld()
     content[1][0][0] = np.eye(12, dtype=int)[10].tolist()
-    with pytest.raises(BadTable, match="train/dia0 has 11 speakers; the layout has 9 places"):
+    with pytest.raises(BadTable, match="train/dia0 has 11 speakers; the layout has only 9 slots"):
         export(shards(pickled(content), "out"), tmp_path / "again.pkl", "mmgcn")
     assert not (tmp_path / "again.pkl").exists()
 
@@ -189,11 +189,11 @@ def test_shards_that_a_layout_cannot_hold_are_refused(extracted: Any, tmp_path: 
     root = extracted(modalities=("text", "visual")).build()
     with pytest.raises(BadSettings, match="the layout mmgcn needs text, audio, visual; these shards have no audio"):
         export(root, tmp_path / "out.pkl", "mmgcn")
-    with pytest.raises(BadSettings, match="the layout cogmen is of IEMOCAP alone; write MELD as mmgcn"):
+    with pytest.raises(BadSettings, match="the layout cogmen supports only IEMOCAP; write MELD as mmgcn"):
         export(root, tmp_path / "out.pkl", "cogmen")
     with pytest.raises(BadSettings, match="no format 'mmgnc'; did you mean 'mmgcn'"):
         export(root, tmp_path / "out.pkl", "mmgnc")  # type: ignore[arg-type]
-    with pytest.raises(BadTable, match="these are no shards"):
+    with pytest.raises(BadTable, match="not a folder of shards"):
         export(tmp_path, tmp_path / "out.pkl", "mmgcn")
     info = files.read_json(root / "meta" / "info.json")
     files.write_json(root / "meta" / "info.json", {**info, "label_set": "iemocap4_merged"})

@@ -269,7 +269,7 @@ def test_counts_that_are_not_the_corpuss_are_recorded_and_told(
 def test_dev_of_iemocap_can_be_chosen(feature_files: Any, pickled: Pickled, read: Read) -> None:
     path = pickled(feature_files.mmgcn())
     assert set(read(path, validation="none").table["split"].to_pylist()) == {"train", "test"}
-    with pytest.raises(BadSettings, match="random20 draws 20 of the training dialogues, but only 2 are there"):
+    with pytest.raises(BadSettings, match="random20 draws 20 of the training dialogues, but only 2 exist"):
         read(path, validation="random20")
 
 

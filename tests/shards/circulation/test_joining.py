@@ -49,7 +49,7 @@ def test_parts_by_modality_are_the_whole_again(sound: Path, tmp_path: Path, fold
     select(sound, tmp_path / "rest", CONFIG, modalities=["audio", "visual"])
     before = folder_digest(tmp_path)
     notes = join_modalities(tmp_path / "text", tmp_path / "rest", tmp_path / "whole", CONFIG)
-    assert notes == ["the trajectories were left out: neighbours may have been found by other vectors"]
+    assert notes == ["the trajectories were left out: their neighbours may have been found with other vectors"]
     for folder in ("dialogues", "failures"):
         assert folder_digest(tmp_path / "whole" / folder) == folder_digest(sound / folder)
     info, was = reader.info(tmp_path / "whole"), reader.info(sound)
@@ -82,7 +82,7 @@ def test_text_of_cosmic_stands_beside_sound_and_faces_of_mmgcn(
     mmgcn, cosmic = imported(of_mmgcn, "mmgcn"), imported(of_cosmic, "cosmic")
     notes = join_modalities(mmgcn, cosmic, tmp_path / "m3net", CONFIG, modalities=["text"])
     assert notes[0].startswith(
-        "3 dialogues were matched by the order of their utterances, for one side has no ids of utterances:"
+        "3 dialogues were matched by the order of their utterances, since one side has no utterance ids:"
         " train/Ses01F_impro01, "
     )
     assert (
@@ -218,8 +218,8 @@ def _more(content: list[Any]) -> None:
                 " dev/Ses01F_impro01, dev/"
             ),
         ),
-        (_without, "\n  1 dialogues are in .*mmgcn/iemocap/shards alone: test/Ses05F_impro01"),
-        (_more, "\n  1 dialogues are in .*cosmic/iemocap/shards alone: test/Ses05M_impro02"),
+        (_without, "\n  1 dialogues are only in .*mmgcn/iemocap/shards: test/Ses05F_impro01"),
+        (_more, "\n  1 dialogues are only in .*cosmic/iemocap/shards: test/Ses05M_impro02"),
     ],
 )
 def test_what_does_not_fit_is_listed_and_nothing_is_written(
@@ -267,7 +267,7 @@ def test_utterances_of_other_names_are_not_matched_by_their_order(extracted: Mak
 
 def test_another_corpus_label_set_or_modality_is_refused(sound: Path, tmp_path: Path) -> None:
     select(sound, tmp_path / "other", CONFIG, modalities=["text"])
-    with pytest.raises(BadSettings, match=r"has all that .*other has \(text\); --modalities says which"):
+    with pytest.raises(BadSettings, match=r"has all that .*other has \(text\); choose with --modalities which"):
         join_modalities(sound, tmp_path / "other", tmp_path / "out", CONFIG)
     with pytest.raises(BadSettings, match=r"--modalities: .*other has no 'audio'; valid: text"):
         join_modalities(sound, tmp_path / "other", tmp_path / "out", CONFIG, modalities=["audio"])
@@ -290,7 +290,7 @@ def test_what_is_there_is_replaced_only_when_told_and_never_a_source(sound: Path
         join_modalities(sound, tmp_path / "other", tmp_path / "out", CONFIG, modalities=["text"], overwrite=overwrite)
     with pytest.raises(SettingsDiffer, match="shards are already there"):
         join_modalities(sound, tmp_path / "other", tmp_path / "out", CONFIG, modalities=["text"])
-    with pytest.raises(BadSettings, match="write to a folder that is neither in them nor around them"):
+    with pytest.raises(BadSettings, match="write to a folder that neither is inside them nor contains them"):
         join_modalities(sound, tmp_path / "other", sound, CONFIG, modalities=["text"], overwrite=True)
 
 

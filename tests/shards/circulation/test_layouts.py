@@ -151,7 +151,7 @@ FIRST = "Ses01F_impro01"
         (_set(1, FIRST, [[0, 0], [0, 1], [0, 1]]), r"speaker '\[0, 0\]' is neither"),
         (_set(6, FIRST, ["a", "b", 3]), "sentences are not all text"),
         (_set(6, FIRST, "abc"), "sentences is a str instead of a list"),
-        (_set(0, FIRST, ["a", "b", None]), "ids of utterances are neither names nor numbers"),
+        (_set(0, FIRST, ["a", "b", None]), "utterance ids are neither names nor numbers"),
         (_entry(7, {FIRST, "Ses01F_impro07"}), "'Ses01F_impro07' is in train, but not in ids"),
         (_entry(7, [FIRST, FIRST]), "twice in one"),
         (_entry(8, [FIRST]), "in two splits"),
@@ -160,7 +160,7 @@ FIRST = "Ses01F_impro01"
         (
             _entry(4, [1, 2]),
             (
-                r"mmgcn comes closest, but audio \(entry 5 of 9\) is a list instead of vectors by dialogue; layouts"
+                r"mmgcn is the closest, but audio \(entry 5 of 9\) is a list instead of vectors by dialogue; layouts"
                 r" that can be read"
             ),
         ),
@@ -198,11 +198,11 @@ def _swap(one: int, other: int) -> Callable[[list[Any]], None]:
             "sdt",
             _swap(6, 9),
             (
-                r"sdt comes closest, but roberta4 \(entry 7 of 12\) is text by dialogue .*; sentences \(entry 10 of"
+                r"sdt is the closest, but roberta4 \(entry 7 of 12\) is text by dialogue .*; sentences \(entry 10 of"
                 r" 12\) is vectors by dialogue"
             ),
         ),
-        ("sdt", _swap(2, 3), "12 entries, and no labels where they should be: sdt has them in entry 3"),
+        ("sdt", _swap(2, 3), "12 entries, but no labels where they should be: sdt has them in entry 3"),
         ("sdt", _set(7, FIRST, [np.zeros(4)] * 2), "'Ses01F_impro01': its entries differ in length: .*audio 2"),
         ("sdt", _set(5, FIRST, [np.zeros(7)] * 3), "the layers of RoBERTa differ in shape"),
         ("sdt_meld", _entry(11, [9999]), "the dialogue 9999 is in test, but not in ids"),
@@ -211,13 +211,13 @@ def _swap(one: int, other: int) -> Callable[[list[Any]], None]:
             lambda content: content.append({}),
             "the file holds 14 entries; layouts that can be read: .*sdt_meld .13 entries.",
         ),
-        ("bc_lstm_meld", _swap(4, 5), r"bc_lstm_meld comes closest, but audio \(entry 5 of 9\) is text by dialogue"),
+        ("bc_lstm_meld", _swap(4, 5), r"bc_lstm_meld is the closest, but audio \(entry 5 of 9\) is text by dialogue"),
         ("bc_lstm_meld", _set(5, 0, ["a"] * 2), "dialogue 0: its entries differ in length: .*sentences 2"),
         (
             "cosmic_emorynlp",
             _swap(1, 6),
             (
-                "10 entries, and no labels where they should be: mmgcn_meld has them in entry 3 and cosmic has them in"
+                "10 entries, but no labels where they should be: mmgcn_meld has them in entry 3 and cosmic has them in"
                 " entry 2"
             ),
         ),
@@ -266,8 +266,8 @@ def test_a_layer_of_a_file_without_layers_is_refused(feature_files: Any) -> None
         with pytest.raises(
             BadSettings,
             match=(
-                r"--roberta 2: the file is of the layout (mmgcn|idcl), which has no layers of RoBERTa; cosmic,"
-                r" cosmic_meld, sdt"
+                r"--roberta 2: the file has the layout (mmgcn|idcl), which has no RoBERTa layers; cosmic, cosmic_meld,"
+                r" sdt"
             ),
         ):
             layouts.read(content, "2")
@@ -282,7 +282,7 @@ def test_a_layer_of_a_file_without_layers_is_refused(feature_files: Any) -> None
         ({"train": [], "valid": []}, "a dictionary of train, valid"),
         ({"train": [], "dev": [], "test": []}, "no dialogue"),
         ({"train": 3, "dev": [], "test": []}, "train is a int instead of a list"),
-        ({"train": [{"vid": "a"}], "dev": [], "test": []}, "train: dialogue 0 is no dictionary of vid, speakers"),
+        ({"train": [{"vid": "a"}], "dev": [], "test": []}, "train: dialogue 0 is not a dictionary of vid, speakers"),
         ([{}] * 9, "9 entries"),
     ],
 )

@@ -30,7 +30,7 @@ def test_ids_that_tell_nothing_are_of_the_corpus_that_the_label_set_names(featur
         file, conversations=tuple(replace(one, key=index) for index, one in enumerate(file.conversations))
     )
     with pytest.raises(
-        BadTable, match=r"the dialogue 0 is of no corpus that is known here: .*--label-set emorynlp or dailydialog"
+        BadTable, match=r"the dialogue 0 belongs to no known corpus: .*--label-set emorynlp or dailydialog"
     ):
         naming.corpus_of(numbered)  # not MELD, of which COSMIC's file has another layout
     assert naming.corpus_of(numbered, "emorynlp") == "emorynlp"
@@ -157,7 +157,7 @@ def test_a_number_of_meld_in_another_split_than_the_files_is_refused(feature_fil
 def test_a_number_below_all_of_melds_is_refused(feature_files: Any) -> None:
     file = layouts.read(feature_files.mmgcn_meld())
     odd = replace(file, conversations=(replace(file.conversations[0], key=-1),))
-    with pytest.raises(BadTable, match="the dialogue -1 is of no split"):
+    with pytest.raises(BadTable, match="the dialogue -1 belongs to no split"):
         naming.splits_of(odd, "meld", "val12", 0)
 
 

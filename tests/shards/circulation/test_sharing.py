@@ -82,7 +82,7 @@ def test_what_is_pushed_comes_back_byte_by_byte_from_the_commit_that_was_printed
 def test_the_same_shards_again_make_no_commit(shared_hub: SharedHub, dataset: Repo, free: Path) -> None:
     before = len(dataset.commits), len(shared_hub.uploads)
     again = _push(free)
-    assert again.stdout.splitlines()[0] == f"{NAME} (private) at {dataset.sha(-1)}: all of it was there already"
+    assert again.stdout.splitlines()[0] == f"{NAME} (private) at {dataset.sha(-1)}: everything was there already"
     assert (len(dataset.commits), len(shared_hub.uploads)) == before
 
 
@@ -99,7 +99,7 @@ def test_an_interrupted_push_is_not_seen_and_the_next_one_sends_only_the_rest(
     broken = _push(free)
     assert broken.exit_code == 6
     assert f"push to {NAME}: Error while uploading" in broken.stderr
-    assert "the same command does not send it again" in broken.stderr
+    assert "the same command does not send them again" in broken.stderr
     repo = shared_hub.repos["dataset", NAME]
     assert set(repo.commits[-1]) == {".gitattributes"}
     there = set(shared_hub.objects)
@@ -144,7 +144,7 @@ def test_without_a_token_and_to_another_owner_nothing_is_pushed(
     monkeypatch.setenv("HF_TOKEN", "hf_false")
     refused = _push(free)
     assert refused.exit_code == 6
-    assert "the token is not valid: `hf auth login`, or a token in HF_TOKEN" in refused.stderr
+    assert "the token is invalid: `hf auth login`, or a token in HF_TOKEN" in refused.stderr
     assert not shared_hub.repos
 
 
@@ -164,7 +164,7 @@ def test_an_interrupted_pull_resumes_with_the_files_that_are_not_here(
     shared_hub.fault = lambda method, path: "drop" if method == "GET" and path.endswith(TRAIN) else None
     broken = _run("pull", NAME, tmp_path / "here")
     assert (broken.exit_code, (tmp_path / "here").exists()) == (6, False)
-    assert "the same command does not fetch it again" in broken.stderr
+    assert "the same command does not download them again" in broken.stderr
     shared_hub.fault = lambda _method, _path: None
     before = dict(shared_hub.asked)
     assert _run("pull", NAME, tmp_path / "here").exit_code == 0
@@ -198,7 +198,7 @@ def test_a_hub_that_is_not_there_or_must_not_be_asked_ends_with_one_sentence(
     assert silent.exit_code == 6
     assert "the hub at http://127.0.0.1:9 does not answer" in silent.stderr
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE forbids asking the hub" in _push(free).stderr
+    assert "HF_HUB_OFFLINE forbids contacting the hub" in _push(free).stderr
 
 
 # What must not be passed on.
@@ -210,10 +210,10 @@ def test_shards_that_must_not_be_passed_on_go_nowhere_without_a_word_of_the_user
     refused = _push(sound)
     assert refused.exit_code == 2
     assert "Do not redistribute this folder" in refused.stderr
-    assert "confirm it by --yes-i-may" in refused.stderr
+    assert "confirm with --yes-i-may" in refused.stderr
     public = _push(sound, "--public", "--yes-i-may")
     assert public.exit_code == 2
-    assert "Give --no-text to leave the transcripts out, or --private" in public.stderr
+    assert "Use --no-text to leave the transcripts out, or --private" in public.stderr
     assert not shared_hub.asked
 
 
@@ -226,7 +226,7 @@ def test_confirmed_they_go_to_a_private_repository_and_never_to_one_that_is_publ
     shared_hub.uploads.clear()
     refused = _push(sound, "--yes-i-may")
     assert refused.exit_code == 2
-    assert f"{NAME} is there and public" in refused.stderr
+    assert f"{NAME} exists and is public" in refused.stderr
     assert set(shared_hub.repos["dataset", NAME].commits[-1]) == {".gitattributes"}
 
 
@@ -237,7 +237,7 @@ def test_on_a_terminal_the_user_is_asked(
     monkeypatch.setattr("merc.commands.sharing._on_a_terminal", lambda: True)
     asked = CliRunner().invoke(main, ["push", str(sound), NAME], input=answer)
     assert asked.exit_code == code
-    assert "May all who will see the private repository have this corpus?" in asked.stderr
+    assert "May everyone with access to the private repository have this corpus?" in asked.stderr
     assert bool(shared_hub.repos) == (code == 0)
 
 
@@ -254,7 +254,7 @@ def test_without_transcripts_nothing_of_them_goes_up(shared_hub: SharedHub, soun
 def test_a_private_repository_does_not_become_public_by_a_push(dataset: Repo, free: Path) -> None:
     refused = _push(free, "--public")
     assert refused.exit_code == 2
-    assert "is there and private" in refused.stderr
+    assert "exists and is private" in refused.stderr
 
 
 # Nothing damaged goes up.
@@ -295,7 +295,7 @@ def test_paths_out_of_the_folder_and_foreign_files_are_neither_fetched_nor_writt
     dataset.commit({**dataset.commits[-1], **dict.fromkeys(evil, b"evil")})
     pulled = _run("pull", NAME, tmp_path / "deep" / "er" / "here")
     assert pulled.exit_code == 0, pulled.output
-    assert f"{len(evil)} files were left there, since they are of another kind" in pulled.stderr
+    assert f"{len(evil)} files were not downloaded, since they are of another kind" in pulled.stderr
     assert set(_content(tmp_path / "deep" / "er" / "here")) == {*RECORDS, *TABLES}
     assert not [path for path in tmp_path.rglob("*") if "evil" in path.name or path.name in ("weights.bin", "load.py")]
     assert not [path for method, path in shared_hub.asked if "evil" in path]
@@ -322,7 +322,7 @@ def _without(name: str) -> Callable[[SharedHub, Repo], None]:
     [
         (
             _changed(TRAIN, lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]),
-            "another sha256: its content was changed",
+            "another sha256: its content has changed",
         ),
         (_changed(TRAIN, lambda data: data[: len(data) // 2]), "bytes instead of"),
         (_changed(TRAIN, lambda _data: b"PAR1" * 9), "problems"),
@@ -336,8 +336,8 @@ def _without(name: str) -> Callable[[SharedHub, Repo], None]:
             "not a plain path",
         ),
         (_without("meta/stats.json"), "meta/stats.json"),
-        (_without(TRAIN), "problems, those of `merc-shards validate`"),
-        (_listed(TRAIN, size=3), "bytes came instead of the 3 that are listed"),
+        (_without(TRAIN), "problems, as listed by `merc-shards validate`"),
+        (_listed(TRAIN, size=3), "bytes were received instead of the 3 that are listed"),
         (_listed(TRAIN, lfs={"oid": "0" * 64, "size": 1, "pointerSize": 130}), "its content has the hash"),
         (_listed("meta/info.json", oid="0" * 40), "its content has the hash"),
         (

@@ -132,7 +132,7 @@ def test_any_other_name_is_refused_and_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / "hostile.pkl"
     path.write_bytes(_global(name, b"Vwhoami\n"))
     with pytest.raises(
-        BadTable, match=f"hostile.pkl: refused: it asks for {name.replace('.', '[.]')}, .*Nothing of it was run"
+        BadTable, match=f"hostile.pkl: refused: it asks for {name.replace('.', '[.]')}, .*Nothing in it was executed"
     ):
         unpickling.load_here(path)
 
@@ -158,7 +158,7 @@ def test_a_hostile_pickle_runs_nothing(pickled: Pickled, tmp_path: Path) -> None
 
 
 def test_a_class_of_somebodys_code_is_refused_with_advice(pickled: Pickled) -> None:
-    with pytest.raises(BadTable, match=r"_Sample, which is neither .* store it anew as dictionaries"):
+    with pytest.raises(BadTable, match=r"_Sample, which is neither .* save it again as dictionaries"):
         unpickling.load_here(pickled([_Sample()]))
 
 
@@ -193,11 +193,11 @@ class _TamperedDType:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (_array(raw=b"\0" * 7), r"shape \(2,\) in it has not the bytes"),
-        (_array(shape=(10**15,)), "has not the bytes"),
+        (_array(raw=b"\0" * 7), r"shape \(2,\) in it does not have the bytes"),
+        (_array(shape=(10**15,)), "does not have the bytes"),
         (_array(shape=(-1,)), "no shape"),
         (_array(shape=2), "no shape"),
-        (_array(subtype=list), "something that is no array"),
+        (_array(subtype=list), "something that is not an array"),
         (_array(dtype=np.dtype("O"), raw=b"A" * 16), "an array of objects"),
         (_array(dtype=_TamperedDType()), "an array of the type 'V8'"),
         (np.zeros(2, dtype=[("a", "f4")]), "an array of the type 'V4'"),
@@ -205,7 +205,7 @@ class _TamperedDType:
         (np.zeros(2, dtype="M8[s]"), "an array of the type 'M8'"),
         (np.array([["a"]], dtype=object), "an array of objects"),
         (_Calls(bytearray, 10**15), "code page"),
-        (_Calls(np.ndarray, 10**15), "in a way that numpy does not write"),
+        (_Calls(np.ndarray, 10**15), "in a way that numpy never writes"),
         ([np.dtype("f4")], "a DType where a value should be"),
         ([np.ndarray], "a StandIn where a value should be"),
         (1 + 2j, "complex"),
@@ -240,7 +240,7 @@ def test_a_reference_out_of_the_file_is_refused(tmp_path: Path) -> None:
     Outside(stream).dump(["x"])
     path = tmp_path / "torch.pkl"
     path.write_bytes(stream.getvalue())
-    with pytest.raises(BadTable, match=r"refers to something outside of the file, 'storage'.*torch\.save"):
+    with pytest.raises(BadTable, match=r"refers to something outside the file, 'storage'.*torch\.save"):
         unpickling.load_here(path)
 
 
@@ -264,7 +264,7 @@ def test_what_is_no_whole_pickle_is_refused(tmp_path: Path, data: bytes) -> None
 def test_a_note_of_git_lfs_is_told_as_such(tmp_path: Path) -> None:
     path = tmp_path / "features.pkl"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
-    with pytest.raises(BadTable, match="a note of Git LFS in place of the file"):
+    with pytest.raises(BadTable, match="a Git LFS pointer instead of the file"):
         unpickling.load(path)
 
 
@@ -305,11 +305,11 @@ def _shared(depth: int, *, key: bool) -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (_nested_key(1_000_000), "the process that read it did not come to its end .its process was killed by SIG"),
+        (_nested_key(1_000_000), "the process that read it did not finish .its process was killed by SIG"),
         (_nested_key(100), "nested more than 32 deep|a key in it is tuple"),
         (b"\x80\x02" + b"]" * 200 + b"a" * 199 + b".", "nested more than 32 deep"),
         (b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b".", "not a pickle, or a damaged one: RecursionError"),
-        (b"\x80\x02]q\x00h\x00a.", "a container in it holds itself"),
+        (b"\x80\x02]q\x00h\x00a.", "a container in it contains itself"),
         (_shared(30, key=False), "it unfolds to more than 50000000 parts"),
         (b"\x80\x02\x8a\xff" + b"\xff" * 40 + b".", "not a pickle, or a damaged one"),
     ],
@@ -339,7 +339,7 @@ def test_more_memory_than_a_file_can_need_is_not_given(tmp_path: Path) -> None:
 
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "features.pkl")
-    with pytest.raises(BadTable, match=r"features\.pkl: no regular file"):
+    with pytest.raises(BadTable, match=r"features\.pkl: not a regular file"):
         unpickling.load(tmp_path / "features.pkl")
 
 

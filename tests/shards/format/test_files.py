@@ -70,7 +70,7 @@ def test_a_missing_file_of_a_split_is_named(extracted: Make) -> None:
     for read in [lambda: splits(root), *_read_in_every_way(root)]:
         with pytest.raises(
             BadTable,
-            match=r"files of train are missing: train-00001-of-00003\.parquet; and some are of another making: none",
+            match=r"files of train are missing: train-00001-of-00003\.parquet; and some are from another run: none",
         ):
             read()
 
@@ -79,7 +79,7 @@ def test_files_of_two_makings_are_refused(extracted: Make) -> None:
     root = extracted().build(max_file_bytes=1)
     (root / "dialogues" / "train-00000-of-00001.parquet").write_bytes(b"")
     with pytest.raises(
-        BadTable, match=r"missing: none; and some are of another making: train-00000-of-00003.*, train-00001"
+        BadTable, match=r"missing: none; and some are from another run: train-00000-of-00003.*, train-00001"
     ):
         read_split(root, "train")
 
@@ -110,7 +110,7 @@ def test_a_reader_notices_that_its_file_was_replaced(path: Path) -> None:
     first = next(dialogues.rows())
     parquet.write(path, pq.read_table(path).slice(1))
     assert first["split"] == "train"
-    with pytest.raises(BadTable, match=r"another file took its place since it was opened"):
+    with pytest.raises(BadTable, match=r"it was replaced after it was opened"):
         next(dialogues.rows())
     path.unlink()
     with pytest.raises(BadTable, match=r"cannot be read"):

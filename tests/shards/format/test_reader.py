@@ -97,9 +97,9 @@ def test_another_schema_version_is_named(extracted: Make) -> None:
 
 
 def test_files_that_are_no_shards_are_named(extracted: Make, tmp_path: Path) -> None:
-    with pytest.raises(BadTable, match="these are no shards"):
+    with pytest.raises(BadTable, match="not a folder of shards"):
         reader.info(tmp_path)
-    with pytest.raises(BadTable, match="these are no shards"):
+    with pytest.raises(BadTable, match="not a folder of shards"):
         reader.stats(tmp_path)
     root = extracted().build()
     path = root / "dialogues" / "dev-00000-of-00001.parquet"

@@ -139,7 +139,7 @@ def test_more_buckets_than_dialogues_are_refused(make_split):
         ({"curriculum": {"buckets": 6}}, "buckets is 6, and after 5 epochs"),
         (
             {"curriculum": {"buckets": 2}, "neighbours": {"similarity": "path", "per_dialogue": 2}},
-            "one of them must go",
+            "remove one of them",
         ),
     ],
 )

@@ -122,7 +122,7 @@ def test_the_file_is_made_once_and_another_when_the_features_change(layout):
     read(layout, longest=2)
     assert first.keys() < {path.name for path in folder.iterdir()}
     files.write_json(layout.features("text", "text-encoder") / "record.json", {"fingerprint": "f" * 64})
-    with pytest.raises(BadTable, match="make the shards again"):
+    with pytest.raises(BadTable, match="remake the shards"):
         read(layout)
     info = reader.info(layout.shards)
     info["encoders"]["text"]["fingerprint"] = "f" * 64

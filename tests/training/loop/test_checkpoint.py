@@ -78,7 +78,7 @@ def changed(path, tmp_path, change):
     [
         (lambda tensors, header: header.update(model="../../evil"), BadSettings, "evil"),
         (lambda tensors, header: header.update(model_settings={"hidden_units": 8, "layer": 1}), BadSettings, "layers"),
-        (lambda tensors, header: header.update(extra=1), BadTable, "not a trained model"),
+        (lambda tensors, header: header.update(extra=1), BadTable, "not a model trained"),
         (
             lambda tensors, header: header.update(version=1),
             BadTable,
@@ -120,7 +120,7 @@ def test_a_file_that_does_not_fit_is_refused(model_file, tmp_path, change, error
 
 def test_a_file_that_is_no_safetensors_file_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
-    with pytest.raises(BadTable, match="not a trained model"):
+    with pytest.raises(BadTable, match="not a model trained"):
         checkpoint.load(tmp_path / "model.safetensors")
 
 

@@ -323,7 +323,7 @@ def without(*names):
         (lambda recipe: recipe.update(phases={}), r"recipes\.kdc\.phases: .*at least 1 item"),
         (
             lambda recipe: recipe.update(phases=dict(reversed(recipe["phases"].items()))),
-            r"the last phase, teacher, trains text; it has to train the fusion",
+            r"the last phase, teacher, trains text; it must train the fusion",
         ),
         (
             lambda recipe: recipe["phases"]["teacher"].update(trains=["txt"]),

@@ -212,7 +212,7 @@ def test_held_out_splits_are_for_recipes_called_official(two, tree, tmp_path, mo
             lambda recipes: recipes["second"]["pretraining"].update(split=["train"]),
             r"recipes\.second\.pretraining\.split; did you mean 'splits'",
         ),
-        (lambda recipes: recipes["second"]["pretraining"].update(recipe="second"), "two trainings, not three"),
+        (lambda recipes: recipes["second"]["pretraining"].update(recipe="second"), "only one pre-training is allowed"),
         (lambda recipes: recipes["stage_one"].update(selection="dev_weighted_f1"), "needs selection: last"),
     ],
 )

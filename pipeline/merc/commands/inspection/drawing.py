@@ -68,7 +68,7 @@ def draw(config: MediaConfig, layout: Layout, run: RunOptions, utterance_ids: Se
     _check_known(wanted, table["utterance_id"].to_pylist(), layout)
     in_one_file = out.suffix.lower() == ".png"
     if in_one_file and len(wanted) > 1:
-        raise BadSettings(f"--out {out}: one file cannot hold {len(wanted)} pictures; name a folder")
+        raise BadSettings(f"--out {out}: one file cannot hold {len(wanted)} images; name a folder")
     table = table.filter(pc.is_in(table["utterance_id"], pa.array(wanted)))
     seen = decode_anew(config, layout, run, table)
     general, of_each = compare(layout, config, seen)
@@ -144,7 +144,7 @@ def make_page(
 def _drawn_words(dataset: str, count: int, seed: int) -> tuple[str, str]:
     """The heading of a sheet, and how it was made, with a gap for out of how many."""
     order = (
-        "The doubtful ones come first: those without a face, then those whose speaker is off screen, then the others"
+        "Doubtful utterances come first: those without a face, then those whose speaker is off screen, then the others"
     )
     return f"{dataset}: faces as decoded", f"{count} utterances drawn with seed {seed} {{}}. {order}"
 

@@ -182,7 +182,7 @@ def _draw_sound(axes: Axes, seen: Seen) -> None:
         axes.text(
             0.5,
             0.55,
-            f"no sound: {seen.columns['audio_status']}",
+            f"no audio: {seen.columns['audio_status']}",
             color=_WARN,
             fontsize=12,
             ha="center",
@@ -303,7 +303,7 @@ def write_picture(path: Path, seen: Seen, utterance: Mapping[str, Any], choice: 
 
 def _draw_looks(drawing: "_Drawing", seen: Seen) -> None:
     if not seen.looks:
-        drawing.write(f"no picture: {seen.columns['visual_status']}", 15, _WARN)
+        drawing.write(f"no video: {seen.columns['visual_status']}", 15, _WARN)
         drawing.space(6)
         return
     looks, chosen = shown(seen.looks), int(seen.columns["face_track"])

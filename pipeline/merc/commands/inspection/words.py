@@ -77,7 +77,7 @@ def face_facts(seen: Seen, choice: str) -> str:
     covered = (
         f"in {round(frames * columns['face_coverage'])} of {frames} frames ({100 * columns['face_coverage']:.0f} %)"
     )
-    who = "one person" if persons == 1 else f"{persons} persons, number {chosen} chosen as {choice}"
+    who = "one person" if persons == 1 else f"{persons} people, number {chosen} chosen as {choice}"
     return " · ".join(filter(None, [f"face: {who}, {covered}", searched, _shots(columns["shots"]), _score(columns)]))
 
 
@@ -120,7 +120,7 @@ def person_facts(seen: Seen) -> list[tuple[str, str]]:
         if person.evidence is not None:
             found = person.evidence
             words += (
-                f" · mouth moves {found.motion:.2f} · in step with the sound {found.sync:.2f} · size {found.size:.2f}"
+                f" · mouth moves {found.motion:.2f} · in step with the audio {found.sync:.2f} · size {found.size:.2f}"
             )
         if person.logits:
             words += (
@@ -128,7 +128,7 @@ def person_facts(seen: Seen) -> list[tuple[str, str]]:
                 f" {sum(one > 0 for one in person.logits) / FRAMES_PER_SECOND:.1f} s"
             )
         elif any(one.logits for one in seen.persons):
-            words += " · not judged: too small, seen too seldom or too briefly"
+            words += " · not judged: too small, seen too rarely or too briefly"
         lines.append((colour_of(number, chosen), words))
     return lines
 
@@ -165,7 +165,7 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
             f"coverage below {100 * LOW_COVERAGE:.0f} %",
             _share(sum(one < LOW_COVERAGE for one in coverages), len(faces)),
         ),
-        ("with several persons", _share(len(compared), len(rows))),
+        ("with several people", _share(len(compared), len(rows))),
         ("their margin, median", f"{_median(margins):.2f}" if margins else "–"),
         (
             "their margin low",

@@ -30,12 +30,12 @@ class _Folder(Group):
 @click.command(cls=_Folder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__)
 def main() -> None:
-    """Look into shards, check, compare, cut, join, import, export and share them.
+    """Inspect, validate, compare, select, join, import, export and share shards.
 
     \b
     Exit codes:
-      0  done, nothing found wrong          4  not there, or of another shape
-      1  unexpected, or a check failed      5  something else is already there
+      0  done, no problems found            4  missing, or of another shape
+      1  unexpected, or a check failed      5  the target holds something else
       2  usage or settings                  6  the hub refuses, or does not answer
                                             7  another process writes there
                                           130  interrupted

@@ -27,16 +27,18 @@ _WIDEST = 60
     type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
-    help="A vector is changed if a number differs by more than this.",
+    help="A vector counts as changed if a number differs by more than this.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page instead: one file.")
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page to this file instead."
+)
 def command(one: Path, other: Path, tolerance: float, as_json: bool, page: Path | None) -> None:
-    """Tell how the shards in B differ from those in A.
+    """Report how the shards in B differ from those in A.
 
     Compared are vectors (how many changed, and by how much), presence, labels, texts, speakers, failures, trajectories,
-    encoders and settings. Dialogues and utterances are found by their ids, so that neither their order nor where the
-    files are cut matters. Library versions are shown, but make no difference by themselves.
+    encoders and settings. Dialogues and utterances are matched by their ids, so neither their order nor the division
+    into files matters. Library versions are shown, but do not count as a difference.
 
     \b
     Exit codes:
@@ -78,7 +80,7 @@ def table(found: "Difference") -> Iterator[str]:
             yield f"  failures: {change.failures[0]} rows only in A, {change.failures[1]} only in B"
         if change.trajectories:
             yield f"  trajectories differ in {', '.join(change.trajectories)}"
-    for title, values in (("what made them", found.info), ("library versions", found.versions)):
+    for title, values in (("provenance", found.info), ("library versions", found.versions)):
         if values:
             yield f"{title}:"
             for key, (one, other) in values.items():

@@ -19,22 +19,22 @@ from merc.shards.circulation.choices import FORMATS, Format
     "form",
     type=click.Choice(FORMATS),
     required=True,
-    help="mmgcn: the tuple of MMGCN, MM-DFN; cogmen: of COGMEN; idcl: of IDCL.",
+    help="mmgcn: the tuple of MMGCN and MM-DFN; cogmen: the layout of COGMEN; idcl: that of IDCL.",
 )
 @click.option(
     "--absent",
     type=click.Choice(["zeros", "nan"]),
     default="zeros",
     show_default=True,
-    help="What stands for an absent vector.",
+    help="Value that represents an absent vector.",
 )
 @OVERWRITE
 def command(shards: Path, file: Path, form: Format, absent: Literal["zeros", "nan"], overwrite: bool) -> None:
-    """Write SHARDS of MELD or IEMOCAP to FILE, a pickle in a layout in circulation.
+    """Write SHARDS of MELD or IEMOCAP to FILE, a pickle in a published layout.
 
-    The layouts have no place for utterances without a label of the set: these are left out and counted. Times,
-    scenarios and valence, arousal and dominance are not in them either. The training ids of mmgcn and cogmen hold dev
-    as well, whose dialogues come first.
+    The layouts cannot hold utterances without a label of the set: these are left out and counted. Times, scenarios,
+    valence, arousal and dominance are not written either. The training ids of mmgcn and cogmen include dev, whose
+    dialogues come first.
 
     \b
     Example:
@@ -45,7 +45,7 @@ def command(shards: Path, file: Path, form: Format, absent: Literal["zeros", "na
         from merc.shards.circulation.exporting import export
 
         if file.exists() and not overwrite:
-            raise SettingsDiffer(f"{file} is there already; give --overwrite to replace it, or name another file")
+            raise SettingsDiffer(f"{file} already exists; give --overwrite to replace it, or name another file")
         done = export(shards, file, form, absent=absent)
         echo(f"{file}: {done.dialogues} dialogues, {done.utterances} utterances")
         for modality, count in done.absent.items():

@@ -30,7 +30,8 @@ _MADE_OF = ".made_of"  # manifest and features, below the folder of the shards w
     "--validation",
     type=click.Choice(["val12", "random20", "none"]),
     help=(
-        "Dev of IEMOCAP where the file does not tell it from train. Default: corpora.iemocap.validation in params.yaml."
+        "How to choose IEMOCAP's dev split if the file does not mark it. Default: corpora.iemocap.validation in"
+        " params.yaml."
     ),
 )
 @click.option(
@@ -45,12 +46,12 @@ _MADE_OF = ".made_of"  # manifest and features, below the folder of the shards w
 @click.option(
     "--annotations",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="data_emotion.p of MELD's authors: labels and texts for their files of vectors.",
+    help="data_emotion.p of MELD's authors: the labels and texts for their vector files.",
 )
 @click.option(
     "--modality",
     type=click.Choice(MODALITIES),
-    help="Of the vectors in those files. Default: the first word of the file's name.",
+    help="Modality of the vectors in those files. Default: the first word of the file's name.",
 )
 @OVERWRITE
 @WAIT
@@ -67,19 +68,19 @@ def command(
     wait: bool,
     params_file: Path | None,
 ) -> None:
-    """Turn FILE, a pickle of features in circulation, into shards in OUT, with their trajectories.
+    """Convert FILE, a pickle of published features, to shards in OUT, with their trajectories.
 
-    Its layout is found by its structure: MMGCN and MM-DFN, DialogueGCN and COGMEN (IEMOCAP_features.pkl,
+    The layout is recognised by its structure: MMGCN and MM-DFN, DialogueGCN and COGMEN (IEMOCAP_features.pkl,
     MELD_features_raw1.pkl), bc-LSTM (MELD_features_raw.pkl), COSMIC (..._features_roberta.pkl, also of EmoryNLP and
     DailyDialog), SDT (..._multimodal_features.pkl), IDCL (data_iemocap.pkl), MELD's authors (text_glove_CNN_emotion.pkl
-    and others). Nothing in the file is run: it may hold containers and numpy arrays, and is refused otherwise. Vectors
-    that are not finite, all zeros or missing are absent and have a row in the failure table. Counts that are not the
-    corpus's are printed and recorded.
+    and others). Nothing in the file is executed: it may hold only containers and numpy arrays, or it is refused.
+    Vectors that are not finite, all zeros or missing are absent and have a row in the failure table. Counts that differ
+    from the corpus's are printed and recorded.
 
     \b
     Examples:
       merc-shards import IEMOCAP_features.pkl features/mmgcn-iemocap/shards
-      merc-shards import audio_embeddings_feature_selection_emotion.pkl sound --annotations data_emotion.p
+      merc-shards import audio_embeddings_feature_selection_emotion.pkl audio --annotations data_emotion.p
 
     \b
     Exit codes:
@@ -102,7 +103,7 @@ def command(
         from merc.trajectories.stage import build_trajectories
 
         if not file.is_file():
-            raise RawDataMissing(f"{file}: there is no such file")
+            raise RawDataMissing(f"{file}: no such file")
         params = Params.load(params_file)
         iemocap, shards, trajectories = (
             choose(params, "iemocap").reader.config,

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(folder: Path, as_json: bool) -> None:
-    """Tell what is inside the shards in FOLDER.
+    """Summarise the shards in FOLDER.
 
-    That is corpora, splits, labels, coverage, encoders, failures, and by what there are neighbours. Counts are those
-    that the shards were written with; `merc-shards validate` checks them.
+    Prints corpora, splits, labels, coverage, encoders, failures, and the similarities with neighbours. Counts are those
+    recorded when the shards were written; `merc-shards validate` checks them.
     """
     log.set_up()
     with exiting():

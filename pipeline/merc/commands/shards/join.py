@@ -17,7 +17,7 @@ from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 @click.option(
     "--modalities",
     metavar="LIST",
-    help="Which of OTHER's are taken, comma-separated; they replace those of ONE. Default: what ONE lacks.",
+    help="Modalities to take from OTHER, comma-separated; they replace those of ONE. Default: those missing in ONE.",
 )
 @OVERWRITE
 @WAIT
@@ -25,15 +25,15 @@ from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 def command(
     one: Path, other: Path, target: Path, modalities: str | None, overwrite: bool, wait: bool, params_file: Path | None
 ) -> None:
-    """Write the shards in ONE to TARGET, with modalities of the shards in OTHER.
+    """Write the shards in ONE to TARGET, with modalities from the shards in OTHER.
 
-    Both are of one corpus, with the same labels and the same dialogues in the same splits; utterances are matched by
-    their ids, or by their order where one of the two was imported from a file without ids. What differs is listed. Ids,
-    speakers, labels, texts and times are those of ONE. Failure rows and encoders come along with their vectors; counts,
-    statistics, card and checksums are made anew. Trajectories are left out.
+    Both must be of the same corpus, with the same labels and the same dialogues in the same splits; utterances are
+    matched by their ids, or by their order if one of the two was imported from a file without ids. Differences are
+    listed. Ids, speakers, labels, texts and times are those of ONE. Failure rows and encoders are copied with their
+    vectors; counts, statistics, card and checksums are recomputed. Trajectories are left out.
 
     \b
-    Examples (as M3NET trains; sound and faces of MMGCN beside our own text):
+    Examples (the features of M3NET; audio and faces of MMGCN with our own text):
       merc-shards join mmgcn-meld/shards cosmic-meld/shards --modalities text --out m3net-meld
       merc-shards join features/meld/shards mmgcn-meld/shards --modalities audio,visual --out mixed
 

@@ -16,7 +16,7 @@ from merc.command_line import OVERWRITE, PARAMS, WAIT, echo, exiting
 @click.option(
     "--prefix",
     is_flag=True,
-    help="Put the corpus into the ids, as in train/meld/dia0, where corpora use the same ones.",
+    help="Put the corpus into the ids, as in train/meld/dia0, if corpora use the same ids.",
 )
 @OVERWRITE
 @WAIT
@@ -27,8 +27,7 @@ def command(
     """Write the shards in FOLDERS to TARGET as one.
 
     They are splits of one corpus, or corpora with the same labels and encoders. Counts, statistics, card and checksums
-    are made anew. Trajectories
-    are left out: their neighbours were found within each folder.
+    are recomputed. Trajectories are left out: their neighbours were found within each folder.
 
     \b
     Examples:

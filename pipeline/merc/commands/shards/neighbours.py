@@ -32,21 +32,21 @@ _CELL = 3
 @click.option(
     "--similarity",
     shell_complete=completion.similarities,
-    help="By which neighbours are chosen. Default: path, or pooled where there are none by labels.",
+    help="Similarity by which neighbours are chosen. Default: path, or pooled where there are none by labels.",
 )
-@click.option("--number", "-n", type=click.IntRange(min=1), default=5, show_default=True, help="How many of them.")
+@click.option("--number", "-n", type=click.IntRange(min=1), default=5, show_default=True, help="Number of neighbours.")
 @click.option(
     "--html",
     "page",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a page instead: one file, texts on hover.",
+    help="Write an HTML page to this file instead, with texts on hover.",
 )
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Neighbours by predicted labels: predictions.parquet of a run.",
+    help="predictions.parquet of a run, for neighbours by predicted labels.",
 )
-@click.option("--seed", type=int, help="Whose predictions. Default: the smallest seed.")
+@click.option("--seed", type=int, help="Seed whose predictions are used. Default: the smallest.")
 def command(
     dialogue_id: str,
     root: Path | None,
@@ -56,11 +56,11 @@ def command(
     predictions: Path | None,
     seed: int | None,
 ) -> None:
-    """Show a dialogue next to its nearest, such as train/dia0.
+    """Show a dialogue, for example train/dia0, next to its nearest dialogues.
 
-    Neighbours by labels are found for train dialogues alone; others have them by features, or with --predictions by
-    what a model takes their utterances for. The numbers are the similarity, from 0 to 1, and the order excess: 0 where
-    the emotions' order adds nothing to their counts, 1 where the dialogues are the same.
+    Neighbours by labels are found only for train dialogues; others have neighbours by features, or, with --predictions,
+    by a model's predicted labels. The numbers are the similarity, from 0 to 1, and the order excess: 0 if the emotions'
+    order adds nothing to their counts, 1 if the dialogues are identical.
     """
     log.set_up()
     with exiting():
@@ -122,7 +122,7 @@ def _settings(root: Path, split: str, similarity: str | None) -> "Config":
     from_labels = [name for name in made.get("similarities", []) if name != POOLED]
     if similarity == POOLED:
         raise BadSettings(
-            f"{POOLED!r} looks at features, not at labels: leave --predictions out; {nearest(POOLED, from_labels)}"
+            f"{POOLED!r} uses features, not labels: leave out --predictions; {nearest(POOLED, from_labels)}"
         )
     first = DEFAULT if DEFAULT in from_labels or not from_labels else from_labels[0]
     return fill({**block, "similarities": [similarity or first]}, Config, where="trajectories")
@@ -186,5 +186,5 @@ def _only_shards(out: Path) -> Path:
     there = sorted(out.glob("*/shards"))
     if len(there) != 1:
         found = f"there are {', '.join(map(str, there))}" if there else f"there are none in {out}"
-        raise BadSettings(f"which shards? Name them with --shards; {found}")
+        raise BadSettings(f"name the shards with --shards; {found}")
     return there[0]

@@ -14,9 +14,9 @@ from merc.commands.sharing import pulled, pulling
 def command(repository: str, out: Path, revision: str | None, overwrite: bool, wait: bool) -> None:
     """Pull shards from the dataset OWNER/NAME on the Hugging Face hub into OUT.
 
-    Only files that shards have are fetched. Sizes and hashes are compared with what the hub lists and with
-    meta/manifest.json, and the shards are checked as `merc-shards validate` does; OUT appears, whole, only if nothing
-    is wrong. An interrupted pull resumes with the same command.
+    Only files that belong to shards are downloaded. Sizes and hashes are compared with what the hub lists and with
+    meta/manifest.json, and the shards are checked as `merc-shards validate` does; OUT appears, complete, only if there
+    are no problems. An interrupted pull resumes with the same command.
 
     \b
     Examples:
@@ -28,7 +28,7 @@ def command(repository: str, out: Path, revision: str | None, overwrite: bool, w
       0  done                                          5  something is already at OUT
       1  unexpected, or OUT cannot be written          6  the hub refuses, or does not answer
       2  usage                                         7  another process writes to OUT
-      4  no shards there, or something is wrong with them
+      4  no shards there, or shards with problems
     """
     log.set_up()
     with exiting():

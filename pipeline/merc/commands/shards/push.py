@@ -22,23 +22,23 @@ def command(
 ) -> None:
     """Push the shards in FOLDER to the dataset OWNER/NAME on the Hugging Face hub, with their card.
 
-    They are checked first, as `merc-shards validate` does. All goes up as one commit, which is printed: nobody sees a
-    part. An interrupted push resumes with the same command, and sends only what is missing. Files in FOLDER that are no
-    part of shards are not sent.
+    They are checked first, as by `merc-shards validate`. Everything is uploaded as one commit, which is printed:
+    nothing is visible before it is complete. An interrupted push resumes with the same command, and sends only what is
+    missing. Files in FOLDER that do not belong to shards are not sent.
 
-    What must not be passed on, as the card says, is refused, unless the repository is private and --yes-i-may confirms
-    that all who see it may have it. A copy without transcripts (--no-text) needs that confirmation, too. Log in with
-    `hf auth login`, or set HF_TOKEN.
+    Shards that must not be passed on, according to their card, are refused, unless the repository is private and
+    --yes-i-may confirms that everyone with access to it may have them. A copy without transcripts (--no-text) needs
+    that confirmation, too. Log in with `hf auth login`, or set HF_TOKEN.
 
     \b
     Examples:
       merc-shards push features/demo-meld/shards ann/demo-shards --public
-      merc-shards push features/meld/shards ann/meld-shards --yes-i-may            private, for those who have MELD
+      merc-shards push features/meld/shards ann/meld-shards --yes-i-may            private, for people who have MELD
       merc-shards push features/meld/shards ann/meld-vectors --no-text
 
     \b
     Exit codes:
-      0  done                                    4  no shards, or something is wrong with them
+      0  done                                    4  no shards, or shards with problems
       2  usage, or they must not be passed on    6  the hub refuses, or does not answer
     """
     log.set_up()

@@ -15,31 +15,31 @@ from merc.records.dialogue import SPLITS
 @click.option(
     "--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; repeatable. Default: all."
 )
-@click.option("--modalities", metavar="LIST", help="Only the vectors of these, comma-separated. Default: all.")
+@click.option(
+    "--modalities", metavar="LIST", help="Only the vectors of these modalities, comma-separated. Default: all."
+)
 @click.option(
     "--dialogue",
     "dialogues",
     multiple=True,
     metavar="ID",
-    help="Only this dialogue, such as train/dia0; repeatable. Default: all.",
+    help="Only this dialogue, for example train/dia0; repeatable. Default: all.",
 )
 @click.option("--no-text", is_flag=True, help="Leave out the transcripts. The text vectors stay.")
 @click.option(
     "--where",
     default="",
     metavar="CONDITION",
-    help="Only utterances of which this is true keep their label; needs the columns of an audit. See below.",
+    help="Only utterances that meet this condition keep their label; needs the columns of an audit. See above.",
 )
 @click.option(
     "--where-split",
     "where_splits",
     multiple=True,
     type=click.Choice(SPLITS),
-    help="--where counts in this split alone; repeatable. Default: in all.",
+    help="Apply --where only to this split; repeatable. Default: all.",
 )
-@click.option(
-    "--drop", is_flag=True, help="Leave out the utterances of which --where is not true, instead of their labels."
-)
+@click.option("--drop", is_flag=True, help="Remove utterances that do not meet --where, instead of only their labels.")
 @OVERWRITE
 @WAIT
 @PARAMS
@@ -59,13 +59,13 @@ def command(
 ) -> None:
     """Write a part of the shards in FOLDER to TARGET.
 
-    It has a card, counts, statistics and checksums of its own. Trajectories come along unless single dialogues are
-    chosen, or --where is given. Without the train split the statistics stay those of FOLDER.
+    TARGET has its own card, counts, statistics and checksums. Trajectories are copied unless single dialogues are
+    chosen or --where is given. Without the train split, the statistics are those of FOLDER.
 
     --where compares the columns of an audit (quality_asr_error is asr_error there) with numbers by <, <=, >, >=, ==,
-    !=, `is None`, `is not None`, joined by and, or, not and parentheses. Of what is not known no comparison is true. An
-    utterance of which the condition is not true stays where it is, as context, and is neither trained on nor scored;
-    --drop takes it out of its dialogue.
+    !=, `is None`, `is not None`, joined by and, or, not and parentheses. No comparison with an unknown value is true.
+    An utterance that does not meet the condition stays where it is, as context, and is neither trained on nor scored;
+    --drop removes it from its dialogue.
 
     \b
     Examples:

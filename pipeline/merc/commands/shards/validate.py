@@ -12,18 +12,18 @@ from merc.command_line import echo, echo_json, exiting
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per problem and line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per problem, one per line.")
 def command(folder: Path, as_json: bool) -> None:
-    """Check the shards in FOLDER, and tell all that is wrong.
+    """Check the shards in FOLDER, and list all problems.
 
-    Looked at are columns and types, lengths of lists, ids, splits, speakers, labels, vectors (finite; absent if and
+    Checks columns and types, lengths of lists, ids, splits, speakers, labels, vectors (finite; absent if and
     only if all zeros and a failure row says why), failure rows, trajectories and neighbours, statistics, and the hashes
     in meta/manifest.json.
 
     \b
     Exit codes:
-      0  nothing is wrong
-      1  something is wrong; a line each on stdout, at most 20 of a kind
+      0  no problems
+      1  problems; one line each on stdout, at most 20 of a kind
       4  no shards, of another schema version, or a file that cannot be read
     """
     from merc.shards.checks.problems import KINDS

@@ -20,7 +20,7 @@ from merc.job import RunOptions
 Facts_co = TypeVar("Facts_co", covariant=True)
 _Facts = TypeVar("_Facts")
 Advance = Callable[[int], object]
-"""Told of progress, in the unit of the stage."""
+"""Receives progress, in the unit of the stage."""
 
 
 class Parts(Protocol):
@@ -30,7 +30,7 @@ class Parts(Protocol):
         """The next part.
 
         Args:
-            wait: until there is one. Only a worker that has none under way may wait: it might be its own results that
+            wait: until there is one. Only a worker that has none in progress may wait: it might be its own results that
                 are waited for.
 
         Returns:
@@ -70,7 +70,7 @@ class Needs:
         cores: ``one``; ``threads``, as many as torch has threads here, on a CPU; or ``processes``, one for each of as
             many as the settings allow.
         memory_bytes: of the worker, or of each of its processes.
-        parts_at_once: that it has under way, so that it need not wait for the next one.
+        parts_at_once: that it has in progress, so that it need not wait for the next one.
     """
 
     accelerated: bool

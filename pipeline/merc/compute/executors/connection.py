@@ -61,7 +61,7 @@ def connect(address: str, cores: int) -> Any:
         if not ray.is_initialized():
             given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
             if not ADDRESSES.fullmatch(given):
-                raise BadCluster(f"RAY_ADDRESS={given}: no address of a Ray cluster; valid: auto, local, HOST:PORT")
+                raise BadCluster(f"RAY_ADDRESS={given}: not an address of a Ray cluster; valid: auto, local, HOST:PORT")
             if given != "local":
                 _try(given)
             more: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False} if given == "local" else {}

@@ -113,15 +113,13 @@ def _check(order: Order) -> Any:
         )
     if not _reads(order.token, order.word):
         raise BadCluster(
-            f"it does not see the output: {order.token.parent} has to lie on a file system that all nodes share, under"
+            f"it does not see the output: {order.token.parent} must be on a file system that all nodes share, under"
             " the same path"
         )
     try:
         os.chdir(order.folder)
     except OSError as error:
-        raise BadCluster(
-            f"it has no folder {order.folder}, in which the command was given: {error.strerror}"
-        ) from error
+        raise BadCluster(f"it has no folder {order.folder}, in which the command was run: {error.strerror}") from error
     try:
         work = pickle.loads(order.work)  # noqa: S301  (the driver wrote it)
     except ImportError as error:
@@ -144,7 +142,7 @@ def _reads(token: Path, word: str) -> bool:
 
 
 class Worker:
-    """Does parts, several of which it may have under way; its methods are called from threads of their own.
+    """Does parts, several of which it may have in progress; its methods are called from threads of their own.
 
     Args:
         order: what to do.

@@ -1,6 +1,6 @@
 """The executor of many machines: Ray starts the workers (:mod:`merc.compute.executors.node`) and says when one is lost.
 
-    driver: which parts are left ──► worker on a node, one per GPU or per N cores, some parts under way in each
+    driver: which parts are left ──► worker on a node, one per GPU or per N cores, some parts in progress in each
             what is small        ◄── facts, progress, log
                                      parts and markers go straight to the output, which lies on a file system that all
                                      nodes share
@@ -38,7 +38,7 @@ _FAREWELL_SECONDS = 10.0
 # How long a part that a node has written may be out of this machine's sight: an NFS client remembers for up to a minute
 # that there was no such file.
 _VISIBLE_SECONDS = 90.0
-# Workers that may be lost with the same part under way: a node may be taken away at any time, but some parts are too
+# Workers that may be lost with the same part in progress: a node may be taken away at any time, but some parts are too
 # much for any.
 _LOSSES = 4
 
@@ -182,7 +182,7 @@ def _look_at_all(ray: Any, nodes: Sequence[_Node], order: node.Order) -> None:
         try:
             found = ray.get(answer, timeout=_LOOK_SECONDS)
         except ray.exceptions.GetTimeoutError as error:
-            raise BadCluster(f"node {one.name}: no process began there within {_LOOK_SECONDS:.0f} s") from error
+            raise BadCluster(f"node {one.name}: no process started there within {_LOOK_SECONDS:.0f} s") from error
         except ray.exceptions.RayTaskError as error:
             raise BadCluster(
                 f"node {one.name}: it cannot load merc-pipeline as it is here: {str(error).strip().splitlines()[-1]}"
@@ -299,9 +299,9 @@ class _Fleet:
         again = sorted(hand.under_way)
         self._lost.update(again)
         self._stillborn += not hand.node
-        where = _name_of(hand.node, self._ray) if hand.node else "a node where it could not begin"
+        where = _name_of(hand.node, self._ray) if hand.node else "a node where it could not start"
         logger.warning(
-            "%s: a worker was lost on %s; %d parts are done again",
+            "%s: a worker was lost on %s; %d parts are redone",
             self.work.name,
             where,
             len(again),
@@ -309,9 +309,9 @@ class _Fleet:
         )
         if max(self._stillborn, *(self._lost[one] for one in again), 0) >= _LOSSES:
             what = (
-                "as they began"
+                "as they started"
                 if self._stillborn >= _LOSSES
-                else f"with part {max(again, key=lambda one: self._lost[one])} under way"
+                else f"with part {max(again, key=lambda one: self._lost[one])} in progress"
             )
             raise BadCluster(
                 f"{self.work.name}: {_LOSSES} workers were lost {what} (memory ran out, or a crash inside a library),"
@@ -372,7 +372,7 @@ def _run(fleet: _Fleet, parts: Parts, advance: Advance) -> Generator[tuple[int, 
 
 
 def _fill(todo: deque[int], parts: Parts, fleet: _Fleet) -> bool:
-    """Takes as many parts as can be under way; False when all are done."""
+    """Takes as many parts as can be in progress; False when all are done."""
     while len(todo) < fleet.slots() * fleet.needs.parts_at_once:
         index = parts.take(wait=not todo and not fleet.under_way)
         if index is None:
@@ -385,7 +385,7 @@ def _await_visible(work: Work[Any], index: int) -> None:
     deadline = time.monotonic() + _VISIBLE_SECONDS
     while not work.is_done(index):
         if time.monotonic() > deadline:
-            raise BadCluster(f"{work.name}: part {index} was written by a node, but is not seen here in {work.home}")
+            raise BadCluster(f"{work.name}: part {index} was written by a node, but is not visible here in {work.home}")
         for _ in os.walk(work.home):  # to list a folder is to ask its server anew
             pass
         time.sleep(0.5)

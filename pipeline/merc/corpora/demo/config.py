@@ -12,9 +12,9 @@ class Config(Settings):
     """
 
     seed: int = Field(default=7, ge=0)
-    """The whole corpus follows from it."""
+    """Determines the whole corpus."""
     meld_train_dialogues: int = Field(default=14, ge=3)
-    """Dialogues in the train split of demo-meld; the least number of each split holds all its odd clips."""
+    """Dialogues in the train split of demo-meld; the minimum for each split includes all its odd clips."""
     meld_dev_dialogues: int = Field(default=4, ge=1)
     """Dialogues in the dev split of demo-meld."""
     meld_test_dialogues: int = Field(default=6, ge=2)

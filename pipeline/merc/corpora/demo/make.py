@@ -77,7 +77,7 @@ def _put(folder: Path, target: Path, *, replace: bool) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        log.logger.info("%s was made by another run meanwhile; that one stays", target)
+        log.logger.info("%s was made by another run in the meantime; that one is kept", target)
 
 
 def _plan(config: Config, meld_root: Path, iemocap_root: Path) -> list[_Job]:

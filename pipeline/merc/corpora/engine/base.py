@@ -19,29 +19,28 @@ class CorpusConfig(Settings):
     """Settings of every corpus; a reader's own ``Config`` extends it."""
 
     reader: str
-    """File that reads the corpus, in ``pipeline/merc/corpora``."""
+    """File in ``pipeline/merc/corpora`` that reads the corpus."""
     label_set: str
     """Name in :data:`merc.corpora.engine.labels.LABEL_SETS`; a reader says which ones fit."""
     unlabelled: Literal["keep", "drop"] = "keep"
     """``keep`` utterances outside the label set as context (index -1), or ``drop`` them as most papers do."""
     check_counts: bool = True
-    """Whether the counts are compared with those of the official distribution, and a deviation is reported."""
+    """Whether the counts are compared with those of the official distribution, and deviations are reported."""
     encoding: str = UTF_8
     """Encoding of the annotations, where they are text files: ``gbk``, ``cp1251``, ``utf-16``, …; of UTF-8, single
     lines may be cp1252.
     """
     links: Literal["follow", "refuse"] = "follow"
-    """``follow`` symbolic links that lead out of the corpus's folder, as the caches of DVC and git-annex and splits on
-    another disk do; ``refuse`` them in a corpus that strangers packed.
+    """``follow`` symbolic links that leave the corpus's folder, as those of DVC, git-annex and splits on another disk
+    do; ``refuse`` them in a corpus from an untrusted source.
     """
     redistribution: str = ""
-    """Terms under which what is made of the corpus may be passed on, in words for the dataset card (a licence); empty:
-    it must not be. Set it for a corpus of your own.
+    """Terms under which data made from the corpus may be passed on, as quoted on the dataset card (a licence); empty:
+    it must not be passed on. Set it for your own corpus.
     """
     made_by: str = ""
-    """Module ``FOLDER.NAME`` below ``merc.corpora`` (``demo.make``) whose ``make(raw, config)`` makes the corpus when
-    it is not there, with the ``Config`` of ``FOLDER/config.py``, filled with the block ``FOLDER``; empty for a real
-    one.
+    """Module ``FOLDER.NAME`` below ``merc.corpora`` (``demo.make``) whose ``make(raw, config)`` makes the corpus if it
+    is missing, with the ``Config`` of ``FOLDER/config.py``, filled with the block ``FOLDER``; empty for a real corpus.
     """
 
     @field_validator("encoding")
@@ -51,8 +50,7 @@ class CorpusConfig(Settings):
             bytes(4).decode(encoding)
         except (LookupError, ValueError) as error:
             raise ValueError(
-                "the name of an encoding is expected, as Python has it: utf-8, utf-16, gbk, big5, shift_jis, cp1251,"
-                " cp1252, …"
+                "expected the name of an encoding as in Python: utf-8, utf-16, gbk, big5, shift_jis, cp1251, cp1252, …"
             ) from error
         return encoding
 
@@ -95,7 +93,7 @@ class CorpusReader(ABC):
     LABEL_SETS: ClassVar[tuple[str, ...]]
     """Label sets that fit."""
     SOURCE: ClassVar[str]
-    """Paper, licence, and where the corpus is asked for; printed when it is missing."""
+    """Paper, licence, and where to request the corpus; printed when it is missing."""
     EXPECTED_TREE: ClassVar[str]
     """The folders as unpacked; printed when something is missing."""
 

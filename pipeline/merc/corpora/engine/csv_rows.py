@@ -17,7 +17,7 @@ from merc.corpora.engine.text_lines import Encoding, read_lines
 from merc.errors import BadTable, RawDataMissing
 
 LARGEST_CELL = 16 * 2**20
-"""Characters; a cell that is larger is most likely the rest of a file behind a quotation mark that nothing closes."""
+"""Characters; a larger cell is most likely the rest of a file after an unclosed quotation mark."""
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -28,7 +28,7 @@ class CsvConfig(CorpusConfig):
     """Settings of a corpus whose annotations are CSV files."""
 
     delimiter: str = ","
-    """What stands between two columns of a CSV file: one character, or its name: ``comma``, ``semicolon``, ``tab``,
+    """Separator between the columns of a CSV file: one character, or its name: ``comma``, ``semicolon``, ``tab``,
     ``pipe``.
     """
 
@@ -38,7 +38,7 @@ class CsvConfig(CorpusConfig):
         by_name = {name: character for character, name in _DELIMITERS.items()} | {"\\t": "\t"}
         delimiter = by_name.get(delimiter, delimiter)
         if len(delimiter) != 1 or delimiter in '"\r\n':
-            raise ValueError(f"one character is expected, or one of the words {', '.join(_DELIMITERS.values())}")
+            raise ValueError(f"expected one character, or one of the words {', '.join(_DELIMITERS.values())}")
         return delimiter
 
 
@@ -134,7 +134,8 @@ def check_columns(names: Sequence[str], required: Sequence[str], may_lack: Colle
         if count > 1 and name in {*required, *may_lack}:
             places = [str(place) for place, one in enumerate(names, start=1) if one == name]
             raise BadTable(
-                f"{path}: columns {' and '.join(places)} are both called {name!r}; rename the one that is not meant"
+                f"{path}: columns {' and '.join(places)} are both called {name!r}; rename the one that should not be"
+                " read"
             )
 
 
@@ -177,6 +178,6 @@ def _parsed(lines: Sequence[str], delimiter: str, path: Path) -> Iterator[tuple[
                 yield begin, end, cells
     except csv.Error as error:
         if "field limit" in str(error):
-            told = f"a cell has more than {LARGEST_CELL:,} characters; is there a quotation mark that nothing closes?"
+            told = f"a cell has more than {LARGEST_CELL:,} characters; is there an unclosed quotation mark?"
             raise BadTable(f"{path}, line {end + 1}: {told}") from error
         raise BadTable(f"{path}, line {reader.line_num}: not CSV: {error}") from error

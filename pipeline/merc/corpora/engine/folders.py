@@ -38,8 +38,8 @@ def holder(root: Path, names: Collection[str], usual: Sequence[str], *, closed: 
         found = {os.path.realpath(folder): folder for folder in level if _holds(folder, names)}
         if len(found) > 1:
             raise RawDataMissing(
-                f"{' and '.join(str(one) for one in found.values())} both hold {' or '.join(sorted(names))}; "
-                "which of them is meant? Take one away, or name its folder with --raw"
+                f"{' and '.join(str(one) for one in found.values())} both hold {' or '.join(sorted(names))}; remove"
+                " one, or name the folder to use with --raw"
             )
         if found:
             return next(iter(found.values()))

@@ -180,7 +180,7 @@ def read_evaluations(path: Path, encoding: Encoding = _UTF_8) -> dict[str, Evalu
             _check_id(utterance_id, path.stem, evaluations, where)
             evaluations[utterance_id] = current
         elif current is None:
-            raise BadTable(f"{where}: {line!r} stands before the first utterance, which begins with [start - end]")
+            raise BadTable(f"{where}: {line!r} is before the first utterance, which starts with [start - end]")
         else:
             _add_rating(current, line)
         current.undecodable |= undecodable

@@ -24,15 +24,15 @@ class MarkedActorSide(Settings):
     """
 
     session1: Side = "left"
-    """Half of the picture in session 1; verified."""
+    """Half of the frame in session 1; verified."""
     session2: Side = "left"
-    """Half of the picture in session 2; not verified."""
+    """Half of the frame in session 2; not verified."""
     session3: Side = "left"
-    """Half of the picture in session 3; not verified."""
+    """Half of the frame in session 3; not verified."""
     session4: Side = "left"
-    """Half of the picture in session 4; not verified."""
+    """Half of the frame in session 4; not verified."""
     session5: Side = "left"
-    """Half of the picture in session 5; not verified."""
+    """Half of the frame in session 5; not verified."""
 
 
 class MarkedActorChannel(Settings):

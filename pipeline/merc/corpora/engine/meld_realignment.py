@@ -102,7 +102,8 @@ class Realignment:
         file: where the time stamps are.
 
     Raises:
-        RawDataMissing: if there is no such file, it lacks a column, holds no row or has another encoding or delimiter.
+        RawDataMissing: if the file does not exist, it lacks a column, holds no row or has another encoding or
+            delimiter.
         BadTable: naming the line, if a row has an id that is no number, a time that is none or that does not lie before
             its end, or a span that is there twice, overlaps another one of the utterance in the same clip, or lies
             before it.
@@ -153,7 +154,7 @@ class Realignment:
         what = "is" if before.span == new.span else "overlaps or lies before"
         raise BadTable(
             f"{self.file}, line {new.line}: the span {_words(new.span)} {what} that of line {before.line},"
-            f" {_words(before.span)}; the spans of an utterance stand in order, each once"
+            f" {_words(before.span)}; the spans of an utterance must be in order, each once"
         )
 
     def of(self, split: str, speakers: Mapping[Key, str]) -> Placed:
@@ -178,15 +179,15 @@ class Realignment:
         unknown = sorted(key for key in spans if key not in speakers)
         if spans and len(unknown) == len(spans):
             raise BadTable(
-                f"{self.file}: not one of the {len(spans)} utterances of {split} is in MELD's own table; is the file"
-                " one of another corpus?"
+                f"{self.file}: not one of the {len(spans)} utterances of {split} is in MELD's own table; does the file"
+                " belong to another corpus?"
             )
         return Placed({key: found for key, found in spans.items() if key in speakers}, unknown)
 
     def _unresolved(self, split: str, table: Path, key: Key, line: int) -> Exception:
         where = f"{self.file}, line {line}: {split}, dialogue {key[0]}, utterance {key[1]}"
         if table.is_file():
-            return BadTable(f"{where} is in no row of {table}; are the two of one release?")
+            return BadTable(f"{where} is in no row of {table}; are the two from the same release?")
         return RawDataMissing(
             f"{where} does not exist in MELD's own numbers; the file counts as the realigned tables do, and"
             f" {table.name}, which says which utterances are meant, is not next to it. It is a part of {SOURCE}"
@@ -205,7 +206,7 @@ class Realignment:
             for column, key in (("Utterance_ID", new), ("Original Utterance_ID", old)):
                 if (before := lines.setdefault((column, key), row.line)) != row.line:
                     raise BadTable(
-                        f"{table}: Dialogue_ID {key[0]}, {column} {key[1]} stand in line {before} and again in line"
+                        f"{table}: Dialogue_ID {key[0]}, {column} {key[1]} are in line {before} and again in line"
                         f" {row.line}"
                     )
             own[new] = old
@@ -214,7 +215,7 @@ class Realignment:
                 others.append(f"line {row.line} has {speaker!r}, and MELD's {_name(old)} {speakers[old]!r}")
         if len(others) > _MOST_OTHER_SPEAKERS * len(own):
             raise BadTable(
-                f"{table}: {len(others)} of {len(own)} speakers are not MELD's: {others[0]}; is the table one of"
+                f"{table}: {len(others)} of {len(own)} speakers are not MELD's: {others[0]}; does the table belong to"
                 " another corpus?"
             )
         return own

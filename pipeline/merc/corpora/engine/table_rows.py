@@ -18,8 +18,7 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]+(\.0)?")
 WHOLE = ("dialogue", "utterance", "speaker", "emotion", "sentiment", "split")
 """Roles whose cells are names, also where they look like numbers."""
 REPAIRED = ("speaker", "emotion", "sentiment")
-"""Roles in which a wrong decoding would make two names of one; that of a text is repaired by whoever keeps what it
-was.
+"""Roles in which a wrong decoding would split one name into two; a text is repaired where its original is recorded.
 """
 
 
@@ -80,8 +79,8 @@ class TableRow:
             return ""
         if not is_plain_path(cell):
             raise BadTable(
-                f"{self.where}: the {role} {cell!r} leads out of the folder of media; a path below it is expected, with"
-                " / between folders"
+                f"{self.where}: the {role} {cell!r} leads outside the media folder; expected a path below it, with /"
+                " between folders"
             )
         return cell
 
@@ -188,7 +187,7 @@ def _joined(role: str, cells: Sequence[tuple[str, ...]], where: Sequence[str]) -
 def _read_parquet(path: Path, required: Sequence[str], others: Collection[str]) -> list[CsvRow]:
     """Rows as of a CSV file: numbers as text, an empty cell for null and NaN."""
     if not path.exists():
-        raise RawDataMissing(f"{path}: cannot be read: there is no such file")
+        raise RawDataMissing(f"{path}: cannot be read: no such file")
     names = parquet.schema(path).names
     check_columns(names, required, others, path)
     table = parquet.read(path, [name for name in names if name in {*required, *others}])

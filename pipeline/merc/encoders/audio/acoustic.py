@@ -114,13 +114,13 @@ class Acoustic(Encoder):
         pitch_window_ms: float = Field(default=64.0, gt=0)
         """Milliseconds; window of the pitch tracker, which must hold two of the longest periods."""
         pitch_min_hz: float = Field(default=60.0, gt=0)
-        """Hertz; lowest pitch that is looked for."""
+        """Hertz; lowest pitch that is searched for."""
         pitch_max_hz: float = Field(default=500.0, gt=0, lt=SAMPLE_RATE_HZ / 2)
-        """Hertz; highest pitch that is looked for."""
+        """Hertz; highest pitch that is searched for."""
         voicing_threshold: float = Field(default=0.45, gt=0, lt=1)
         """Least normalised autocorrelation, at the period found, of a voiced frame (0.45 in Praat: Boersma 1993)."""
         quiet_db: float = Field(default=30.0, gt=0)
-        """Decibels; frames that much below the clip's loud ones are quiet: neither voiced nor in the spectral
+        """Decibels; frames this far below the clip's loud ones are quiet: neither voiced nor in the spectral
         statistics."""
 
         @model_validator(mode="after")
@@ -129,13 +129,13 @@ class Acoustic(Encoder):
                 raise ValueError(f"pitch_min_hz {self.pitch_min_hz} is not below pitch_max_hz {self.pitch_max_hz}")
             if self.pitch_window_ms < 2000 / self.pitch_min_hz:
                 raise ValueError(
-                    f"pitch_window_ms {self.pitch_window_ms} does not hold two periods of pitch_min_hz"
+                    f"pitch_window_ms {self.pitch_window_ms} is shorter than two periods of pitch_min_hz"
                     f" {self.pitch_min_hz}, {2000 / self.pitch_min_hz:.1f} ms"
                 )
             if self.minimum_seconds * 1000 < max(self.window_ms, self.hop_ms):
                 raise ValueError(
-                    f"minimum_seconds {self.minimum_seconds} holds no whole window of {self.window_ms} ms and hop of"
-                    f" {self.hop_ms} ms"
+                    f"minimum_seconds {self.minimum_seconds} is shorter than one window of {self.window_ms} ms and hop"
+                    f" of {self.hop_ms} ms"
                 )
             return self
 

@@ -93,8 +93,7 @@ class Functionals(Encoder):
         )
         if self._smile.num_features != self.dim:
             raise RuntimeError(
-                f"openSMILE's {self.config.feature_set} has {self._smile.num_features} numbers, {self.dim} were"
-                " expected"
+                f"openSMILE's {self.config.feature_set} has {self._smile.num_features} numbers, expected {self.dim}"
             )
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
@@ -140,6 +139,6 @@ class Functionals(Encoder):
 
 def _how_to_get() -> str:
     return (
-        f"encoders of the family functionals need openSMILE, which is not installed: {extras.command('opensmile')}. Its"
-        f" licence, the {LICENCE}, is why it is never installed by default; the encoder acoustic needs nothing"
+        f"encoders of the family functionals need openSMILE, which is not installed: {extras.command('opensmile')}."
+        f" Its licence, the {LICENCE}, is why it is never installed by default; the encoder acoustic needs no extra"
     )

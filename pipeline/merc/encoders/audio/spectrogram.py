@@ -98,20 +98,22 @@ class Spectrogram(TrainableEncoder):
         """
 
         pooling: Literal["mean", "mean_std", "first", "cls_and_distillation"] = "mean"
-        """Over the positions whose middle lies in real sound: ``mean``, or ``mean_std``, the mean and behind it the
-        standard deviation, twice as long. Of AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean
-        of its two tokens, which is what its own classifier reads; these have seen the padding, too."""
+        """Over the positions whose middle is in real audio: ``mean``, or ``mean_std``, the mean followed by the
+        standard deviation, twice as long. For AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean
+        of its two tokens, which is what its own classifier reads; these have seen the padding, too.
+        """
         overlap_seconds: float = Field(default=2.0, ge=0)
-        """Seconds that neighbouring windows of a clip share at least, where it is longer than the model's input; each
-        takes half of them."""
+        """Minimum overlap of neighbouring windows in seconds, for a clip longer than the model's input; each window
+        contributes half of it.
+        """
         windows_per_batch: int | Literal["auto"] = "auto"
-        """Windows in a batch; ``auto`` is 4 on a CPU and 128 on a GPU, or what fits there; changes speed and memory,
+        """Windows in a batch; ``auto`` is 4 on a CPU and 128 on a GPU, or as many as fit; changes speed and memory,
         not the vectors."""
 
         @model_validator(mode="after")
         def _agree(self) -> Self:
             if self.windows_per_batch != "auto" and self.windows_per_batch < 1:
-                raise ValueError(f"windows_per_batch is {self.windows_per_batch}; a number from 1, or auto")
+                raise ValueError(f"windows_per_batch is {self.windows_per_batch}; expected a number from 1, or auto")
             return self
 
     MODALITY = "audio"
@@ -362,15 +364,13 @@ def geometry_of(repo: str, configuration: Mapping[str, Any], preprocessor: Mappi
         BadSettings: if its spectrograms cannot be made of 16 kHz sound, or not twice the same.
     """
     if not preprocessor:
-        raise BadSettings(
-            f"{repo}: has no preprocessor_config.json, so that it is not known how its spectrograms are made"
-        )
+        raise BadSettings(f"{repo}: has no preprocessor_config.json, so it is unknown how its spectrograms are made")
     if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE_HZ:
-        raise BadSettings(f"{repo}: takes sound of {rate} samples a second; the pipeline's is {SAMPLE_RATE_HZ}")
+        raise BadSettings(f"{repo}: takes audio with {rate} samples per second; the pipeline's has {SAMPLE_RATE_HZ}")
     if preprocessor.get("dither"):
         raise BadSettings(
-            f"{repo}: its preprocessor adds noise (dither: {preprocessor['dither']}), so that no run would give the"
-            " same numbers twice"
+            f"{repo}: its preprocessor adds noise (dither: {preprocessor['dither']}), so no two runs would give the"
+            " same numbers"
         )
     return GEOMETRIES[configuration["model_type"]](repo, configuration, preprocessor)
 

@@ -77,20 +77,24 @@ class Waveform(TrainableEncoder):
         """
 
         pooling: Literal["mean", "mean_std"] = "mean"
-        """Over the clip's frames of 20 ms: ``mean``, or ``mean_std``, the mean and behind it the standard deviation,
-        twice as long."""
+        """Over the clip's frames of 20 ms: ``mean``, or ``mean_std``, the mean followed by the standard deviation,
+        twice as long.
+        """
         window_seconds: float = Field(default=30.0, gt=0)
-        """Seconds; longer clips are cut into overlapping windows of this length, evenly spread, so that nothing of a
-        clip is left out."""
+        """Seconds; longer clips are cut into overlapping windows of this length, evenly spread, so that no part of a
+        clip is left out.
+        """
         overlap_seconds: float = Field(default=2.0, ge=0)
-        """Seconds that neighbouring windows share at least; their first half counts as the left window gives it, their
-        second as the right one."""
+        """Minimum overlap of neighbouring windows in seconds; its first half is taken from the left window, its second
+        from the right one.
+        """
         minimum_seconds: float = Field(default=0.1, ge=0)
         """Seconds; shorter clips are padded with zeros to this length, or to what the convolutions need if that is
         more, and recorded."""
         samples_per_batch: int | Literal["auto"] = "auto"
-        """Samples in a batch, padding included; ``auto`` is 30 s of sound on a CPU and 20 minutes on a GPU, or what
-        fits there; changes speed and memory, not the vectors."""
+        """Samples in a batch, padding included; ``auto`` is 30 s of audio on a CPU and 20 minutes on a GPU, or as many
+        as fit; changes speed and memory, not the vectors.
+        """
 
         @model_validator(mode="after")
         def _agree(self) -> Self:
@@ -103,7 +107,7 @@ class Waveform(TrainableEncoder):
                     f"minimum_seconds {self.minimum_seconds} is more than window_seconds {self.window_seconds}"
                 )
             if self.samples_per_batch != "auto" and self.samples_per_batch < 1:
-                raise ValueError(f"samples_per_batch is {self.samples_per_batch}; a number from 1, or auto")
+                raise ValueError(f"samples_per_batch is {self.samples_per_batch}; expected a number from 1, or auto")
             return self
 
     MODALITY = "audio"
@@ -125,8 +129,8 @@ class Waveform(TrainableEncoder):
             )
         if configuration.get("add_adapter"):
             raise BadSettings(
-                f"{repo}: has convolutions behind its last layer (add_adapter), which this family does not run; choose"
-                " a checkpoint without"
+                f"{repo}: has convolutions behind its last layer (add_adapter), which this family does not support;"
+                " choose a checkpoint without them"
             )
         if model_type == "wavlm" and config.attention != "eager":
             raise BadSettings(f"{repo}: transformers has no attention: {config.attention} for WavLM; valid: eager")
@@ -135,11 +139,12 @@ class Waveform(TrainableEncoder):
         preprocessor = self.checkpoint.preprocessor()
         if not preprocessor:
             raise BadSettings(
-                f"{repo}: has no preprocessor_config.json, so that neither its sampling rate nor its normalisation is"
-                " known"
+                f"{repo}: has no preprocessor_config.json, so its sampling rate and normalisation are unknown"
             )
         if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE_HZ:
-            raise BadSettings(f"{repo}: takes sound of {rate} samples a second; the pipeline's is {SAMPLE_RATE_HZ}")
+            raise BadSettings(
+                f"{repo}: takes audio with {rate} samples per second; the pipeline's has {SAMPLE_RATE_HZ}"
+            )
 
     def further_provenance(self) -> dict[str, Any]:
         config = self.config

@@ -68,7 +68,7 @@ class Adaptation:
         missing = [key for key in keys if not isinstance(record, dict) or key not in record]
         if missing:
             raise BadTable(
-                f"{path}: no record of an adaptation: it lacks {', '.join(missing)}; make it again with merc-adapt"
+                f"{path}: not a record of an adaptation: it lacks {', '.join(missing)}; remake it with merc-adapt"
             )
         return cls(folder, **{key: record[key] for key in keys})
 
@@ -83,8 +83,8 @@ class Adaptation:
         ]
         if differing:
             raise BadSettings(
-                f"{self.folder}: it was adapted with other settings; {'; '.join(differing)}. Give those of the"
-                " training, or adapt it anew"
+                f"{self.folder}: it was adapted with other settings; {'; '.join(differing)}. Use those of the"
+                " training, or adapt it again"
             )
 
     def check_unseen(self, manifest: pa.Table) -> None:
@@ -100,8 +100,8 @@ class Adaptation:
         """
         if not (self.folder / SEEN).is_file():
             raise BadTable(
-                f"{self.folder / SEEN}: not there, so that what the encoder has seen is unknown; make it again with"
-                " merc-adapt"
+                f"{self.folder / SEEN}: missing, so it is unknown which utterances the encoder has seen; remake it"
+                " with merc-adapt"
             )
         seen = {split: set(found) for split, found in files.read_json(self.folder / SEEN).items()}
         keys = np.array(utterance_keys(manifest), dtype=object)
@@ -112,8 +112,8 @@ class Adaptation:
                 if leaking:
                     raise BadSettings(
                         f"{self.folder}: {len(leaking)} {split} utterances, the first"
-                        f" {manifest['utterance_id'][leaking[0]].as_py()!r}, were in the {by} split of {self.corpus} on"
-                        " which it was adapted, so that scores on them would not be clean; adapt it on the train split"
+                        f" {manifest['utterance_id'][leaking[0]].as_py()!r}, were in the {by} split of {self.corpus}"
+                        " on which it was adapted, so scores on them would not be clean; adapt it on the train split"
                         " of this division"
                     )
 

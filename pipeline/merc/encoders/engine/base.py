@@ -100,7 +100,7 @@ class Encoder(ABC):
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
     MODALITY: ClassVar[str]
     VERSION: ClassVar[int] = 1
-    """Raised by one whenever the same settings give other vectors; part of the fingerprint."""
+    """Raised by one whenever the same settings give different vectors; part of the fingerprint."""
     ACCELERATED: ClassVar[bool] = False
     """True: batches on one device in the main process. False: parts are spread over worker processes."""
     HAS_SEQUENCES: ClassVar[bool] = False
@@ -112,7 +112,7 @@ class Encoder(ABC):
         if sequences and not self.HAS_SEQUENCES:
             raise BadSettings(
                 f"encoders of the family {config.family} give one vector per utterance and no sequences; choose a"
-                " neural one, or --level utterance"
+                " neural encoder, or --level utterance"
             )
         self.config = config
         self.offline = offline

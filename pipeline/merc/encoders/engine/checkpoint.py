@@ -95,7 +95,7 @@ class Checkpoint:
             if not self.offline and not _weights(folder):  # the hub was asked, and what it has is here
                 raise BadSettings(self._no_safetensors()) from error
             raise ModelUnavailable(
-                f"{error}. With a network, this fetches it anew:\n  {self.command} --force-download"
+                f"{error}. With a network, this downloads it again:\n  {self.command} --force-download"
             ) from error
         return folder
 
@@ -180,13 +180,13 @@ class Checkpoint:
             raise ModelUnavailable(f"there is no model folder {self.repo!r}; this makes it:\n  {self.made_by}")
         if not _HUB_NAME.fullmatch(self.repo):
             raise BadSettings(
-                f"there is no model folder {self.repo!r}, and it is no name on the hub such as"
+                f"there is no model folder {self.repo!r}, and it is not a name on the hub such as"
                 " 'FacebookAI/roberta-base' either"
             )
         if not _COMMIT.fullmatch(self.revision):
             raise BadSettings(
-                f"{self.repo}: the revision is {self.revision!r}; a model from the hub needs its commit, 40 hex digits,"
-                " since names of branches move"
+                f"{self.repo}: the revision is {self.revision!r}; a model from the hub needs its commit, 40 hex"
+                " digits, since branches can change"
             )
         silence = "" if options.get("local_files_only") else merc_hub.silence()
         if silence and options.get("dry_run"):
@@ -202,7 +202,7 @@ class Checkpoint:
                     **options,
                 )
         except hub.HFValidationError as error:
-            raise BadSettings(f"{self.repo!r} is no name on the hub: {error}") from error
+            raise BadSettings(f"{self.repo!r} is not a name on the hub: {error}") from error
         except (hub.EntryNotFoundError, hub.HTTPError, hub.XetDownloadError, OSError) as error:  # type: ignore[attr-defined]
             raise (self._unavailable(silence) if silence else self._explained(error)) from error
 
@@ -218,24 +218,24 @@ class Checkpoint:
             )
         if isinstance(error, hub.GatedRepoError):
             return ModelUnavailable(
-                f"the model {self._name} is given only to those who accept its terms at"
+                f"the model {self._name} is available only to users who accept its terms at"
                 f" https://huggingface.co/{self.repo}; after that:\n  hf auth login\n  {self.command}"
             )
         if isinstance(error, hub.RepositoryNotFoundError):
             return ModelUnavailable(
                 f"the hub shows no model {self.repo} (revision {self.revision}): its name is wrong, or it is private,"
-                f" and then this fetches it:\n  hf auth login\n  {self.command}"
+                f" in which case this downloads it:\n  hf auth login\n  {self.command}"
             )
         why = (
-            "it is not in the local cache, and --offline forbids asking the hub"
+            "it is not in the local cache, and --offline forbids contacting the hub"
             if self.offline
-            else f"the hub gave: {merc_hub.first_line(error).rstrip('.')}"
+            else f"the hub answered: {merc_hub.first_line(error).rstrip('.')}"
         )
         return self._unavailable(why)
 
     def _unavailable(self, why: str) -> ModelUnavailable:
         return ModelUnavailable(
-            f"the model {self._name} is not available: {why}. With a network, this fetches it:\n  {self.command}\n"
+            f"the model {self._name} is not available: {why}. With a network, this downloads it:\n  {self.command}\n"
             "Or put its files into a folder and name that folder as `repo`."
         )
 
@@ -264,7 +264,7 @@ def check(folder: Path, name: str = "") -> None:
     refuse_code(folder, name)
     if (folder / "adapter_config.json").is_file():
         raise BadSettings(
-            f"{name}: holds an adapter, which would load another model under it; merge it into a whole model first"
+            f"{name}: holds an adapter, which would load another model; merge it into a complete model first"
         )
     for path in sorted(folder.glob("*.json")):
         _parsed(path)
@@ -273,8 +273,8 @@ def check(folder: Path, name: str = "") -> None:
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
         if pickles:
             raise BadSettings(
-                f"{name}: holds its weights as {', '.join(pickles)} alone, which can run code when read; "
-                "convert them to safetensors, or choose a revision that has them"
+                f"{name}: holds its weights as {', '.join(pickles)} only, which can run code when read; convert them"
+                " to safetensors, or choose a revision that has them"
             )
         raise ModelUnavailable(f"{name}: there is no {WEIGHTS[0]} in it; {_AGAIN}")
     for path in weights:
@@ -291,11 +291,11 @@ def refuse_code(folder: Path, name: str = "") -> None:
     """
     name = name or str(folder)
     if not (folder / CONFIG).is_file():
-        raise BadSettings(f"{name}: no {CONFIG}, so this is no model of transformers")
+        raise BadSettings(f"{name}: no {CONFIG}, so this is not a transformers model")
     for path in (folder / file for file in _WITH_CODE):
         if path.is_file() and _read(path).get("auto_map"):
             raise BadSettings(
-                f"{path}: asks for code of its author (auto_map: {json.dumps(_read(path)['auto_map'])}), which is never"
+                f"{path}: asks for its author's code (auto_map: {json.dumps(_read(path)['auto_map'])}), which is never"
                 " run; choose a model of a known type"
             )
     named = _read(folder / CONFIG).get("transformers_weights")
@@ -317,7 +317,7 @@ def check_whole(path: Path) -> None:
             LFS.
     """
     if not path.is_file():
-        raise ModelUnavailable(f"{path}: a link to a file that is not there; {_AGAIN}")
+        raise ModelUnavailable(f"{path}: a link to a missing file; {_AGAIN}")
     size = path.stat().st_size
     with path.open("rb") as file:
         first = file.read(max(8, len(_POINTER)))
@@ -325,7 +325,7 @@ def check_whole(path: Path) -> None:
             raise ModelUnavailable(f"{path}: a pointer of Git LFS instead of the weights; run `git lfs pull` there")
         header_bytes = int.from_bytes(first[:8], "little")
         if size < 8 or 8 + header_bytes > size:
-            raise ModelUnavailable(f"{path}: half-written, its {size} bytes end before the header does; {_AGAIN}")
+            raise ModelUnavailable(f"{path}: incomplete, its {size} bytes end before the header does; {_AGAIN}")
         file.seek(8)
         try:
             header = json.loads(file.read(header_bytes))
@@ -355,7 +355,7 @@ def _check_index(folder: Path, name: str) -> None:
         )
     missing = [file for file in named if not (folder / file).is_file()]
     if missing:
-        raise ModelUnavailable(f"{name}: {_INDEX} names files that are not there: {', '.join(missing)}; {_AGAIN}")
+        raise ModelUnavailable(f"{name}: {_INDEX} names missing files: {', '.join(missing)}; {_AGAIN}")
 
 
 def content_hash(folder: Path) -> str:

@@ -74,12 +74,12 @@ class Budget:
         """
         if items == 1:
             raise PipelineError(
-                f"one item of {failed} {self.unit} does not fit the memory of {device}; free it, choose a smaller model"
-                " or --device cpu"
+                f"one item of {failed} {self.unit} does not fit into the memory of {device}; free some, choose a"
+                " smaller model or --device cpu"
             ) from cause
         self.units = max(1, min(self.units, failed) // 2)
         logger.warning(
-            "%s: out of memory with %d %s in a batch; going on with %d", device, failed, self.unit, self.units,
+            "%s: out of memory with %d %s in a batch; continuing with %d", device, failed, self.unit, self.units,
             extra={"device": device, "failed": failed, "budget": self.units, "unit": self.unit},
         )  # fmt: skip
 

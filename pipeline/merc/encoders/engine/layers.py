@@ -24,7 +24,8 @@ class LayersConfig(NeuralConfig):
                 raise ValueError("layer and layer_weights exclude each other; leave one out")
             if min(self.layer_weights, default=0) < 0 or not 0 < sum(self.layer_weights) < np.inf:
                 raise ValueError(
-                    f"layer_weights {list(self.layer_weights)}: must be finite, none below zero, and one above"
+                    f"layer_weights {list(self.layer_weights)}: must be finite, none negative, and at least one"
+                    " positive"
                 )
         return self
 

@@ -91,7 +91,7 @@ def hand_over(model: nn.Module, name: str) -> Library:
                 places.setdefault(child, []).append((parent, key))
     if objection := _objection(list(places)):
         logger.warning(
-            "%s: oneDNN does not compute its linear layers: %s", name, objection, extra={"linear_layers": "torch"}
+            "%s: oneDNN cannot be used for its linear layers: %s", name, objection, extra={"linear_layers": "torch"}
         )
         return "torch"
     ratio = _times_as_fast(max(places, key=lambda layer: layer.weight.numel()))

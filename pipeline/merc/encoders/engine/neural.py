@@ -19,7 +19,7 @@ from merc.encoders.engine.forward import Budget
 from merc.errors import BadSettings
 
 # Words for the shards' metadata, figures for the list of models, and what changes speed alone: not part of what decides
-# the vectors. `repo` may be a path of this machine; what it holds is in the identity by its hash or its revision.
+# the vectors. `repo` may be a path on this machine; its content is in the identity by its hash or its revision.
 NOT_DECISIVE = frozenset(
     {"repo", "revision", "made_by", "linear_layers", "licence", "training_data_overlap", "dim", "megabytes"}
 )
@@ -35,26 +35,26 @@ class NeuralConfig(EncoderConfig):
     revision: str = ""
     """Commit on the hub, 40 hex digits; not used for a folder."""
     made_by: str = ""
-    """Command that makes the folder, for an encoder that was adapted here; empty for one that comes from elsewhere."""
+    """Command that makes the folder, for an encoder adapted on this machine; empty for any other."""
     layer: int = -1
     """Layer whose output is taken; -1 is the last, 0 the embeddings before the first."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the model's arithmetic, of 16 bits on a GPU alone; pooling is in float32."""
+    """Dtype of the model's arithmetic; 16 bits only on a GPU; pooling is in float32."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Transformers' name of the implementation: ``eager`` for the few models that lack ``sdpa``, such as WavLM;
+    """Transformers' name of the implementation: ``eager`` for the few models without ``sdpa``, such as WavLM;
     ``flash_attention_2`` needs its own package, a GPU and a dtype of 16 bits."""
     linear_layers: Literal["auto", "torch", "onednn"] = "auto"
     """What computes the linear layers on a CPU in float32: ``onednn``, ``torch`` (MKL), or whichever is faster on this
     kind of processor; changes speed and the last bits of the vectors.
     """
     dim: int | None = Field(default=None, ge=1)
-    """Length of the vectors, if it must be known before the checkpoint is here; checked when it is."""
+    """Length of the vectors, if it must be known before the checkpoint is on this machine; checked when it is."""
     megabytes: float | None = Field(default=None, gt=0)
-    """Megabytes that a download takes, for the list of models."""
+    """Size of the download in megabytes, for the list of models."""
     licence: str
     """Licence of the weights."""
     training_data_overlap: str
-    """Whether the model has seen the corpora, in words; begins with ``none known`` or names them."""
+    """Whether the model has seen the corpora, in words; starts with ``none known`` or names them."""
 
 
 class NeuralEncoder(Encoder):
@@ -62,18 +62,18 @@ class NeuralEncoder(Encoder):
 
     ACCELERATED = True
     BUDGET_KEY: ClassVar[str]
-    """The setting with the size of a batch, such as ``tokens_per_batch``; it changes speed and memory, not the
+    """The setting for the size of a batch, such as ``tokens_per_batch``; it changes speed and memory, not the
     vectors.
     """
     UNIT: ClassVar[str]
     """Plural word for what that setting counts."""
     AUTOMATIC: ClassVar[dict[str, int]]
-    """Units per batch where the setting is ``auto``, for ``cpu`` and ``cuda``. On a GPU a start, from which it halves
-    until batches fit.
+    """Units per batch where the setting is ``auto``, for ``cpu`` and ``cuda``. On a GPU this is the first value, which
+    is halved until batches fit.
     """
     config: NeuralConfig
     not_in_checkpoint: list[str]
-    """Names of the model's weights that its files lack, which transformers fills with random numbers; known after
+    """Names of the model's weights missing from its files, which transformers fills with random numbers; known after
     :meth:`model_from`.
     """
     linear_layers: str
@@ -158,7 +158,7 @@ class NeuralEncoder(Encoder):
         if self.config.dim not in (None, dim):
             raise BadSettings(
                 f"{self.config.repo}: the settings state dim: {self.config.dim}, but its vectors have {dim} numbers;"
-                " correct it, or leave it out"
+                " correct it, or omit it"
             )
 
     def placed(self, model: Any, device: str) -> Any:

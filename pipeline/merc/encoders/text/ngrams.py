@@ -50,9 +50,9 @@ class Ngrams(Encoder):
         """Settings of the n-grams; the default vectors have 512 numbers with the eight cues."""
 
         word_dims: int = Field(default=384, ge=1)
-        """Buckets that n-grams of words are hashed into."""
+        """Number of buckets for hashed word n-grams."""
         char_dims: int = Field(default=120, ge=1)
-        """Buckets that n-grams of characters are hashed into."""
+        """Number of buckets for hashed character n-grams."""
         word_ngrams: tuple[int, int] = (1, 2)
         """Words in the shortest and in the longest n-gram."""
         char_ngrams: tuple[int, int] = (2, 4)

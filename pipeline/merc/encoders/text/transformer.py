@@ -106,15 +106,17 @@ class Transformer(TrainableEncoder):
         """``first`` takes the first token (BERT's [CLS], RoBERTa's <s>); ``mean`` the mean over tokens; ``mean_last4``
         the mean over tokens of the mean of four layers, ``layer`` and the three before it."""
         max_tokens: int = Field(default=256, ge=4)
-        """Tokens that the model is given at most, special ones included; the rest is cut and recorded (256 is what
-        MiniLM was trained with)."""
+        """Maximum number of tokens per utterance, including special tokens; the rest is cut and recorded (MiniLM was
+        trained with 256).
+        """
         tokens_per_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-        """Tokens in a batch at most, padding included; ``auto`` is 1,024 on a CPU, and 65,536 on a GPU until its memory
-        runs out; changes speed and memory, not the vectors."""
+        """Maximum number of tokens in a batch, including padding; ``auto`` is 1,024 on a CPU, and 65,536 on a GPU until
+        its memory runs out; changes speed and memory, not the vectors.
+        """
         history_turns: int = Field(default=0, ge=0)
-        """Earlier turns of the dialogue that stand before the utterance."""
+        """Number of earlier turns of the dialogue put before the utterance."""
         speaker_names: bool = False
-        """Whether ``name: `` stands before the utterance and before each earlier turn."""
+        """Whether ``name: `` is put before the utterance and before each earlier turn."""
 
     MODALITY = "text"
     HAS_SEQUENCES = True
@@ -147,7 +149,8 @@ class Transformer(TrainableEncoder):
         if foreign or not isinstance(configuration.get("vocab_size"), int):
             why = f"its configuration has {', '.join(foreign)}" if foreign else "its configuration has no vocab_size"
             raise BadSettings(
-                f"{config.repo}: a {kind} model is no text encoder ({why}); choose one such as BERT, RoBERTa or DeBERTa"
+                f"{config.repo}: a {kind} model is not a text encoder ({why}); choose one such as BERT, RoBERTa or"
+                " DeBERTa"
             )
         layers = _first_number(configuration, _LAYERS)
         if layers is not None:
@@ -179,8 +182,8 @@ class Transformer(TrainableEncoder):
             raise BadSettings(f"{self.config.repo}: transformers cannot load its tokenizer: {error}") from error
         if not getattr(self._tokenizer, "is_fast", False):
             raise BadSettings(
-                f"{self.config.repo}: its tokenizer gives no offsets (no tokenizer.json), which are needed to find an"
-                " utterance's tokens"
+                f"{self.config.repo}: its tokenizer gives no offsets (no tokenizer.json), which are needed to locate"
+                " an utterance's tokens"
             )
         # Some checkpoints, MiniLM among them, come with a cut and a padding of their own.
         self._tokenizer.backend_tokenizer.no_truncation()
@@ -218,7 +221,7 @@ class Transformer(TrainableEncoder):
 
         if not self._tokenizer.backend_tokenizer.encode("a").special_tokens_mask[0]:
             raise BadSettings(
-                f"{self.config.repo}: pooling first, but its tokenizer puts no special token at the beginning; valid:"
+                f"{self.config.repo}: pooling first, but its tokenizer puts no special token at the start; valid:"
                 " mean, mean_last4"
             )
         first = self._tokenizer.backend_tokenizer.encode("a").ids[0]

@@ -24,7 +24,7 @@ class Gradients(Encoder):
         """Settings of the histograms; the default vectors have 648 numbers, mean and deviation of 324."""
 
         size_px: int = Field(default=64, ge=8)
-        """Pixels; width and height to which crops are brought."""
+        """Pixels; width and height to which crops are scaled."""
         cell_px: int = Field(default=16, ge=2)
         """Pixels; side of a cell, which has one histogram; a divisor of ``size_px``."""
         block_cells: int = Field(default=2, ge=1)
@@ -38,7 +38,7 @@ class Gradients(Encoder):
                 raise ValueError(f"cell_px {self.cell_px} does not divide size_px {self.size_px}")
             if self.block_cells * self.cell_px > self.size_px:
                 raise ValueError(
-                    f"a block of {self.block_cells} cells of {self.cell_px} px is larger than the picture of"
+                    f"a block of {self.block_cells} cells of {self.cell_px} px is larger than the image of"
                     f" {self.size_px} px"
                 )
             return self

@@ -80,17 +80,18 @@ class ImageTower(NeuralEncoder):
         ``image_embeds``, in the space shared with text."""
         pooling: crops.Pooling = "mean"
         """Over the clip's crops: ``mean``; ``confidence``, with weights exp(score / temperature); ``mean_std``, the
-        mean and behind it the standard deviation, twice as long (:func:`merc.encoders.engine.crops.pooled`)."""
+        mean followed by the standard deviation, twice as long (:func:`merc.encoders.engine.crops.pooled`).
+        """
         confidence_temperature: float = Field(default=0.1, gt=0)
         """Temperature of the pooling ``confidence``, in units of the detector's confidence, which goes from 0 to 1."""
         images_per_batch: int | Literal["auto"] = "auto"
-        """Crops in a batch; ``auto`` is 16 on a CPU and 256 on a GPU, or what fits there; changes speed and memory, not
+        """Crops in a batch; ``auto`` is 16 on a CPU and 256 on a GPU, or as many as fit; changes speed and memory, not
         the vectors."""
 
         @model_validator(mode="after")
         def _agree(self) -> Self:
             if self.images_per_batch != "auto" and self.images_per_batch < 1:
-                raise ValueError(f"images_per_batch is {self.images_per_batch}; a number from 1, or auto")
+                raise ValueError(f"images_per_batch is {self.images_per_batch}; expected a number from 1, or auto")
             if self.frame_vector in ("pooler", "projection") and self.layer != -1:
                 raise ValueError(
                     f"frame_vector {self.frame_vector} is made of the last layer; leave layer at -1, or choose first or"
@@ -110,15 +111,15 @@ class ImageTower(NeuralEncoder):
         model_type = configuration.get("model_type")
         if model_type not in TOWERS:
             raise BadSettings(
-                f"{repo}: a model of the type {model_type!r} is no image tower that the family image_tower knows;"
-                f" valid: {', '.join(TOWERS)}"
+                f"{repo}: a model of the type {model_type!r} is not supported by the family image_tower; valid:"
+                f" {', '.join(TOWERS)}"
             )
         tower = TOWERS[model_type]
         if config.frame_vector == "first" and not tower.special_tokens:
             raise BadSettings(f"{repo}: frame_vector first, but {model_type} has no class token; valid: mean, pooler")
         if config.frame_vector == "projection" and tower.with_projection is None:
             raise BadSettings(
-                f"{repo}: frame_vector projection, which CLIP alone has, not {model_type}; valid: first, mean, pooler"
+                f"{repo}: frame_vector projection, which only CLIP has, not {model_type}; valid: first, mean, pooler"
             )
         if config.frame_vector == "pooler":
             heads = [
@@ -135,8 +136,8 @@ class ImageTower(NeuralEncoder):
             check_layer(repo, config.layer, int(layers))
         if not self.checkpoint.preprocessor():
             raise BadSettings(
-                f"{repo}: has no preprocessor_config.json, so that it is not known to what size pictures are brought"
-                " and how they are normalised"
+                f"{repo}: has no preprocessor_config.json, so it is unknown to what size images are scaled and how"
+                " they are normalised"
             )
 
     def planned_dim(self) -> int | None:
@@ -207,7 +208,7 @@ class ImageTower(NeuralEncoder):
             same = torch.equal(_normalised(processor, picture_CHW[None]), wanted_BCHW)
         except (AttributeError, TypeError, ValueError, KeyError) as error:
             raise BadSettings(
-                f"{self.config.repo}: its image processor {type(processor).__name__} does not take a plain picture:"
+                f"{self.config.repo}: its image processor {type(processor).__name__} does not take a plain image:"
                 f" {error}"
             ) from error
         if not same:
@@ -230,7 +231,7 @@ class ImageTower(NeuralEncoder):
         if len(shapes) > 1 or (tower.fixed_size and shapes != {wanted}):
             given = " or ".join(f"{height}x{width}" for height, width in sorted(shapes))
             raise BadSettings(
-                f"{self.config.repo}: its image processor gives pictures of {given} pixels, its model takes"
+                f"{self.config.repo}: its image processor gives images of {given} pixels, but its model takes"
                 f" {wanted[0]}x{wanted[1]}"
             )
 

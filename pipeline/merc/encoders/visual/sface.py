@@ -59,8 +59,8 @@ class OnnxFile(Checkpoint):
                 raise ModelUnavailable(f"there is no {self.filename} in the folder {self.repo}")
             if self.offline:
                 raise ModelUnavailable(
-                    f"the model {self._name} is not in the local cache. With a network, this fetches it:\n "
-                    f" {self.command}"
+                    f"the model {self._name} is not in the local cache. With a network, this downloads it:\n"
+                    f"  {self.command}"
                 )
             raise BadSettings(f"{self._name}: has no file {self.filename}")
         with path.open("rb") as file:
@@ -69,11 +69,11 @@ class OnnxFile(Checkpoint):
             raise ModelUnavailable(f"{path}: a pointer of Git LFS instead of the model; run `git lfs pull` there")
         if self.sha256 and (found := files.sha256(path)) != self.sha256:
             raise ModelUnavailable(
-                f"{path}: its sha256 is {found}, the settings state {self.sha256}; download it again, or state the one"
-                " of this file if it is what you want"
+                f"{path}: its sha256 is {found}, the settings state {self.sha256}; download it again, or set the"
+                " sha256 of this file if it is the one you want"
             )
         if not first.startswith(_FIRST_FIELD):
-            raise BadSettings(f"{path}: begins with {first[:8]!r}, which no ONNX model does")
+            raise BadSettings(f"{path}: begins with {first[:8]!r}, as no ONNX model does")
         return path
 
     def bytes_on_disk(self) -> int:
@@ -112,27 +112,29 @@ class Sface(Encoder):
         sha256: str = Field(
             default="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79", pattern="^([0-9a-f]{64})?$"
         )
-        """SHA-256 of the file, 64 hex digits; empty: whatever it is."""
+        """SHA-256 of the file, 64 hex digits; empty: not checked."""
         eye_distance_share: float = Field(default=EYE_DISTANCE_SHARE, gt=0, lt=1)
-        """Share of a crop's side that lies between the eyes, as the media were made with (``media`` in params.yaml);
-        from there crops are turned into what the network was trained on."""
+        """Share of a crop's side between the eyes, as set when the media were made (``media`` in params.yaml); crops
+        are transformed from it to the geometry that the network was trained on.
+        """
         eye_height_share: float = Field(default=EYE_HEIGHT_SHARE, gt=0, lt=1)
-        """Share of a crop's side that lies above the eyes, as the media were made with."""
+        """Share of a crop's side above the eyes, as set when the media were made."""
         pooling: crops.Pooling = "mean"
         """How the directions of the clip's crops become one vector, see :func:`merc.encoders.engine.crops.pooled`."""
         confidence_temperature: float = Field(default=0.1, gt=0)
-        """Temperature of the pooling ``confidence``: a crop whose score is higher by so much has e times the weight."""
+        """Temperature of the pooling ``confidence``: a crop whose score is higher by this much has e times the weight.
+        """
         dim: int | None = Field(default=128, ge=1)
-        """Length of the vectors, known before the file is here; None: only once it is loaded."""
+        """Length of the vectors, if known before the file is on this machine; None: known once it is loaded."""
         megabytes: float | None = Field(default=38.7, gt=0)
-        """Megabytes of the file, for the list of models."""
+        """Size of the file in megabytes, for the list of models."""
         licence: str = "Apache-2.0"
         """Licence of the file."""
         training_data_overlap: str = (
             "none known (its training data are not stated with the file; the paper trains on CASIA-WebFace, VGGFace2"
             " and MS1MV2, faces of well-known people)"
         )
-        """Whether the network has seen the corpora, in words, as of every encoder with a checkpoint."""
+        """Whether the network has seen the corpora, in words, as for every encoder with a checkpoint."""
 
     MODALITY = "visual"
     HAS_SEQUENCES = True
@@ -201,7 +203,7 @@ class Sface(Encoder):
             probe = np.asarray(self._network.feature(np.zeros((INPUT_PX, INPUT_PX, 3), dtype=np.uint8)))
         except cv2.error as error:
             raise BadSettings(
-                f"{path}: OpenCV cannot run it as SFace, on pictures of {INPUT_PX} pixels: {error}"
+                f"{path}: OpenCV cannot run it as SFace, on images of {INPUT_PX} pixels: {error}"
             ) from error
         if probe.ndim != 2 or probe.shape[0] != 1:
             raise BadSettings(f"{path}: gives an array of shape {probe.shape} for a face, where SFace gives one row")

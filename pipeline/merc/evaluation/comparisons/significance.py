@@ -22,7 +22,7 @@ from merc.params import Settings
 from merc.training.metrics import significance
 from merc.training.metrics.weighted_f1 import weighted_f1
 
-ONE_SEED = "fewer than two seeds in common: nothing is claimed"
+ONE_SEED = "fewer than two seeds in common: no significance is claimed"
 _COLUMNS = {
     "first": pa.string(),
     "second": pa.string(),
@@ -49,17 +49,17 @@ class Significance(Comparison):
         recipes: tuple[str, ...] = ()
         """Recipes that are compared; none: all finished ones."""
         reference: str | None = None
-        """A recipe that all others are compared with, which leaves fewer tests to correct for; null: every two are
+        """A recipe that all others are compared with, which leaves fewer tests to correct for; null: all pairs are
         compared.
         """
         level: float = Field(default=0.05, gt=0, lt=1)
-        """Below which the corrected p has to lie; the interval holds the rest, 95 % of the resamples."""
+        """Level that the corrected p must be below; the interval contains the rest, 95 % of the resamples."""
         resamples: int = Field(default=10_000, ge=100)
-        """How often the dialogues are drawn."""
+        """Number of bootstrap resamples of the dialogues."""
         bootstrap_seed: int = Field(default=0, ge=0)
-        """Of these draws."""
+        """Seed of the resampling."""
         power: float = Field(default=0.8, gt=0, lt=1)
-        """Chance of finding a true difference, for ``seeds_needed``."""
+        """Power, the probability of finding a true difference, for ``seeds_needed``."""
 
     def compare(self, runs: Sequence[Run]) -> Found:
         """From the runs' predictions on test."""
@@ -86,8 +86,7 @@ class Significance(Comparison):
         for name in (*named, *([self.config.reference] if self.config.reference else [])):
             if name not in there:
                 raise BadSettings(
-                    f"evaluation.significance names {name!r}, of which there is no finished run;"
-                    f" {nearest(name, list(there))}"
+                    f"evaluation.significance names {name!r}, which has no finished run; {nearest(name, list(there))}"
                 )
         return [run for name, run in there.items() if name in named or name == self.config.reference]
 
@@ -100,7 +99,7 @@ class Significance(Comparison):
             ):
                 raise BadTable(
                     f"{run.folder}: its test utterances or labels are not those of {runs[0].folder}, on the same"
-                    " shards; train one of them again"
+                    " shards; retrain one of them"
                 )
         names = [run.recipe for run in runs]
         tests = _Tests(self.config, said, len(runs[0].classes))

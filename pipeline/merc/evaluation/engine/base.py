@@ -46,7 +46,7 @@ class _Evaluation(ABC):
     Config: ClassVar[type[Settings]]
     """The settings, a class nested in the evaluation; the block ``evaluation.<name>``. Every field has a default."""
     VERSION: ClassVar[int] = 1
-    """To be raised when the same settings give other numbers."""
+    """Raised when the same settings give different numbers."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -139,7 +139,7 @@ class Run:
             )
         if not facts.seeds or "shards" not in made_of["inputs"]:
             raise BadTable(
-                f"{folder}: names no seed, or not the shards that it was trained on; train it again with --overwrite"
+                f"{folder}: names no seed, or not the shards that it was trained on; retrain it with --overwrite"
             )
         return cls(
             folder=folder,
@@ -180,8 +180,8 @@ class Run:
             info = reader.info_of(self.layout)
             if info["fingerprint"] != self.shards:
                 raise BadTable(
-                    f"{self.layout.shards}: made again since {self} was trained; train it again:\n  merc-train"
-                    f" {self._named} --overwrite"
+                    f"{self.layout.shards}: remade since {self} was trained; retrain it:\n  merc-train {self._named}"
+                    " --overwrite"
                 )
             self._raw_splits[name] = read_split(self.layout.shards, name, self.facts.modalities, len(self.classes))
         return self._raw_splits[name]
@@ -195,8 +195,8 @@ class Run:
         path = self.folder / PREDICTIONS
         if not path.is_file():
             raise BadTable(
-                f"{path}: there is no such file, and {self} is nothing to compare without its predictions; train it"
-                f" again:\n  merc-train {self._named}"
+                f"{path}: no such file, and {self} cannot be compared without its predictions; retrain it:\n"
+                f"  merc-train {self._named}"
             )
         table = parquet.read(
             path,
@@ -248,7 +248,7 @@ class Run:
     def check_there(self) -> None:
         """Raises ``BadTable`` if the run was removed, or trained again, since it was read."""
         if not (self.folder / RECORD).is_file() or finished_fingerprint(self.folder) != self.fingerprint:
-            raise BadTable(f"{self.folder}: removed or trained again while it was evaluated; run the evaluation again")
+            raise BadTable(f"{self.folder}: removed or retrained while it was evaluated; run the evaluation again")
 
     @property
     def _named(self) -> str:

@@ -50,9 +50,9 @@ class AsrTranscripts(Protocol):
         if "text" not in run.facts.modalities:
             return "the recipe sees no text"
         if not (run.layout.heard_text(run.facts.encoders["text"]) / RECORD).is_file():
-            return f"there are no vectors of what is heard; this makes them:\n  {_command(run)}"
+            return f"there are no vectors of ASR transcripts; this makes them:\n  {_command(run)}"
         if next(run.models()).loaded.longest_sequence is not None:
-            return "the model reads tokens, and of what is heard there is one vector for each utterance"
+            return "the model reads tokens, but ASR transcripts have one vector per utterance"
         return ""
 
     def inputs(self, run: Run) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _rows_of(table: pa.Table, split: DialogueSplit, run: Run) -> NDArray[np.int6
     places = {name: row for row, name in enumerate(table["utterance_id"].to_pylist())}
     missing = next((name for name in split.utterance_ids if name not in places), None)
     if missing is not None:
-        raise BadTable(f"{run.layout.manifest}: has no utterance {missing!r}, which the shards have")
+        raise BadTable(f"{run.layout.manifest}: has no utterance {missing!r}, which is in the shards")
     return np.array([places[name] for name in split.utterance_ids])
 
 

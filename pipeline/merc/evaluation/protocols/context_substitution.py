@@ -35,11 +35,11 @@ class ContextSubstitution(Protocol):
         """Settings of context substitution."""
 
         kinds: tuple[Literal["eccs", "eics", "identity"], ...] = Field(default=("eccs", "eics"), min_length=1)
-        """What stands in for an utterance of the context: one of the same emotion (``eccs``), of another (``eics``), or
+        """What replaces an utterance of the context: one with the same emotion (``eccs``), with another (``eics``), or
         itself (``identity``, a check).
         """
         draw_seeds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
-        """One replacement of all contexts each."""
+        """Seeds; each gives one replacement of all contexts."""
 
     def evaluate(self, run: Run) -> Found:
         """Scores every labelled test utterance in a dialogue of its own, for each seed, kind and draw."""

@@ -42,13 +42,13 @@ class CrossCorpus(Protocol):
         """Settings of cross-corpus scores."""
 
         datasets: tuple[str, ...] = ()
-        """Datasets that are scored, whose shards have vectors of the same encoders; none: there are no such scores."""
+        """Datasets to score, whose shards must have vectors of the same encoders; none: the protocol is left out."""
         same: dict[str, str] = _SAME
-        """Label → the emotion that it stands for; one that is not named here stands for itself. Labels of one emotion
-        count as one.
+        """Label → the emotion that it stands for; a label not named here stands for itself. Labels of one emotion are
+        merged.
         """
         shared_only: bool = True
-        """Whether the model chooses among the shared emotions alone; if not, any other is wrong."""
+        """Whether the model chooses only among the shared emotions; if not, any other prediction is wrong."""
 
     def lacks(self, run: Run) -> str:
         return (
@@ -101,7 +101,9 @@ class CrossCorpus(Protocol):
         shared = [one for one in dict.fromkeys(self._emotions(classes)) if one in there]
         if len(shared) < 2:
             both = f"{', '.join(classes)} and {', '.join(others)} of {name} share {', '.join(shared) or 'no emotion'}"
-            raise BadSettings(f"evaluation.cross_corpus: {both}; say in evaluation.cross_corpus.same which are one")
+            raise BadSettings(
+                f"evaluation.cross_corpus: {both}; say in evaluation.cross_corpus.same which labels are equivalent"
+            )
         return shared
 
     def _scored(

@@ -24,7 +24,7 @@ class EmotionShift(Protocol):
         """From the run's predictions on test, and who speaks from the shards."""
         said, split = run.predictions("test"), run.raw_split("test")
         if said.utterance_ids != split.utterance_ids:
-            raise BadTable(f"{run.folder}: its predictions are not of the test utterances of {run.layout.shards}")
+            raise BadTable(f"{run.folder}: its predictions are not for the test utterances of {run.layout.shards}")
         speakers = split.speakers_cpu[:-1].numpy()
         found = {
             seed: emotion_shift(said.labels, predicted, speakers, said.lengths, len(run.classes))

@@ -42,9 +42,9 @@ class Representations(Protocol):
         """Settings of representations."""
 
         most_utterances: int = Field(default=1500, ge=4)
-        """Labelled utterances that are looked at, at most, spread evenly over the split."""
+        """Maximum number of labelled utterances to use, spread evenly over the split."""
         perplexity: float = Field(default=30.0, ge=1)
-        """How many neighbours t-SNE keeps near; a third of the utterances, where there are so few."""
+        """Perplexity of t-SNE; at most a third of the utterances."""
         map_seed: int = Field(default=0, ge=0)
         """Of t-SNE."""
 

@@ -41,10 +41,10 @@ class Robustness(Protocol):
         )
         """Shares of the utterances having a modality that lose it."""
         draw_seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-        """One choice of the utterances each."""
+        """Seeds; each gives one choice of the utterances."""
         most_dropped: int = Field(default=3, ge=1, le=3)
-        """Modalities that are dropped at the same rate, at most; each by itself, so that an utterance may lose one and
-        keep another.
+        """Maximum number of modalities dropped at the same rate; each independently, so that an utterance may lose one
+        and keep another.
         """
 
     def evaluate(self, run: Run) -> Found:

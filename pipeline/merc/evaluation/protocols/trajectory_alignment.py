@@ -68,11 +68,11 @@ class TrajectoryAlignment(Protocol):
         order_permutations: int = Field(default=50, ge=1)
         """Shuffles of the labels behind ``order_excess``."""
         order_seed: int = Field(default=0, ge=0)
-        """Of these shuffles."""
+        """Seed of these shuffles."""
         like_length_share: float = Field(default=0.8, gt=0, le=1)
-        """Two dialogues are of like length if the shorter has at least this share of the utterances of the longer."""
+        """Two dialogues are of similar length if the shorter has at least this share of the longer's utterances."""
         most_dialogues: int = Field(default=1500, ge=2)
-        """Dialogues that are compared, at most, the first of the split: every two of them are."""
+        """Maximum number of dialogues to compare, the first of the split; all pairs are compared."""
 
     def evaluate(self, run: Run) -> Found:
         """Compares the test dialogues that have a label."""

@@ -35,16 +35,16 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 WIDTHS = (32, 64, 128)
 """Channels of the three blocks, as published."""
 SOUND_FRAMES = 4
-"""Frames of sound per picture."""
+"""Audio frames per video frame."""
 SPEAKS = 1
-"""Which of the classifier's two outputs is the score that the authors hand out: as it is, before any softmax."""
+"""Which of the classifier's two outputs is the score that the authors report, unchanged, before any softmax."""
 _SIZES = (3, 5)
 _REACH = 2
-"""Pictures before and after one that a block's filters over time look at."""
+"""Video frames before and after one that a block's temporal filters see."""
 _NORM_EPSILON = 1e-3
 _GREY_MEAN, _GREY_DEVIATION = 0.4161, 0.1688
 _CHUNK_PICTURES = {"cpu": 32, "cuda": 512}
-"""Pictures that go through the blocks at a time. On a CPU 16 to 32 are fastest: 3.95 ms per picture in float32, 1.21
+"""Video frames that go through the blocks at a time. On a CPU 16 to 32 are fastest: 3.95 ms per frame in float32, 1.21
 and 1.12 in bfloat16.
 """
 _FILTERS = {"visual": ("s_3", "t_3", "s_5", "t_5", "last"), "audio": ("m_3", "t_3", "m_5", "t_5", "last")}

@@ -91,7 +91,7 @@ class Scorer:
         import torch
 
         if precision == "bfloat16" and device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            raise BadSettings("media.speaker_precision: this processor does not compute in bfloat16; take float32")
+            raise BadSettings("media.speaker_precision: this processor cannot compute in bfloat16; use float32")
         self._network = weights.load(weights_file).faces_in(getattr(torch, precision)).to(device)
         self._device = device
 

@@ -2,7 +2,7 @@
 
 Its content decides who speaks, so its sha256 is stated in the settings or taken from the file, and is part of the
 fingerprint. It is a pickle, which could
-run code: it is read by torch's reader that knows tensors alone, and what it holds is checked before it is used.
+run code: it is read by torch's reader that knows only tensors, and its content is checked before it is used.
 """
 
 import hashlib
@@ -97,7 +97,7 @@ def _local(config: Config) -> Path:
     if not there.is_file():
         what = "is a folder" if there.is_dir() else "is not there"
         raise BadSettings(
-            f"media.speaker_file: {config.speaker_file!r} {what}; a file is expected, and empty takes the authors'"
+            f"media.speaker_file: {config.speaker_file!r} {what}; expected a file; leave it empty to use the authors'"
         )
     return there
 
@@ -108,9 +108,9 @@ def _address(config: Config) -> str:
 
 def _how_to_get(config: Config, cached: Path, why: str) -> str:
     return (
-        f"the weights of the active-speaker network are not available: {why}. With a network, this fetches them:\n"
+        f"the weights of the active-speaker network are not available: {why}. With a network, this downloads them:\n"
         f"  curl --fail --location --create-dirs --output {cached} {_address(config)}\n"
-        "Or name a local file as media.speaker_file, or take media.choice: speaking, which needs none."
+        "Or name a local file as media.speaker_file, or use media.choice: speaking, which needs none."
     )
 
 
@@ -177,8 +177,8 @@ def _tensors(weights_file: Path) -> Any:
     except pickle.UnpicklingError as error:
         name = _NAME_IN_PICKLE.search(str(error))
         raise _NotTheWeights(
-            f"its pickle asks for {name[1] if name else 'more than tensors'}; this could be code, and nothing of it"
-            " was run"
+            f"its pickle asks for {name[1] if name else 'more than tensors'}; this could be code; none of it was"
+            " executed"
         ) from error
     except _TORCH_SAYS as error:
         raise _NotTheWeights(f"torch cannot read it: {(str(error) or type(error).__name__).splitlines()[0]}") from error
@@ -195,9 +195,7 @@ def _check_archive(weights_file: Path) -> None:
         with zipfile.ZipFile(weights_file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise _NotTheWeights(
-            f"it is not an archive as torch.save writes them, or a part of one alone: {error}"
-        ) from error
+        raise _NotTheWeights(f"it is not an archive as written by torch.save, or only part of one: {error}") from error
     if any(one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in entries):
         raise _NotTheWeights("its archive is compressed, which torch.save does not do")
 
@@ -207,7 +205,7 @@ def _checked(tensors: Any, shapes: Mapping[str, tuple[int, ...]]) -> "Mapping[st
     behind.
     """
     if not isinstance(tensors, Mapping) or not all(isinstance(name, str) for name in tensors):
-        raise _NotTheWeights(f"it holds a {type(tensors).__name__}, where tensors by name are expected")
+        raise _NotTheWeights(f"it holds a {type(tensors).__name__}, expected a mapping from names to tensors")
     if missing := [name for name in shapes if name not in tensors]:
         raise _NotTheWeights(f"it lacks {len(missing)} of {len(shapes)} tensors: {_first_of(missing)}")
     if more := [name for name in tensors if name not in shapes and not _OF_TRAINING.fullmatch(name)]:
@@ -225,7 +223,7 @@ def _fault(tensor: Any, shape: tuple[int, ...], *, is_variance: bool) -> str:
     import torch
 
     if type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        return f"is no tensor of numbers, but {type(tensor).__name__}"
+        return f"is not a tensor of numbers, but {type(tensor).__name__}"
     if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
         return f"is {tuple(tensor.shape)} of {tensor.dtype}, where {shape} of torch.float32 is expected"
     if not torch.isfinite(tensor).all():

@@ -17,7 +17,7 @@ from merc.errors import BadTable
 from merc.reports.evaluations import SCORES, is_of
 
 EARLIER = "earlier"
-"""Stands for an evaluation of an earlier training."""
+"""Marks an evaluation of an earlier training."""
 _DRAWN_POINTS = 1500
 
 

@@ -58,6 +58,6 @@ def read(folder: Path, classes: int) -> Said | None:
     test_U = np.array(table["split"].to_pylist(), dtype=object)[found.rows] == "test"
     rows = table.take(found.rows[test_U])
     if (found.seeds[test_U] != len(pc.unique(table["seed"]))).any():
-        raise BadTable(f"{path}: its seeds do not speak of the same test utterances; train the run again")
+        raise BadTable(f"{path}: its seeds do not cover the same test utterances; retrain the run")
     ids, dialogues = (tuple(rows[name].to_pylist()) for name in ("utterance_id", "dialogue_id"))
     return Said(ids, dialogues, signs(rows["label"].to_pylist()), signs(found.means[test_U].argmax(axis=1).tolist()))

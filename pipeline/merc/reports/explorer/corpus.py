@@ -24,7 +24,7 @@ from merc.shards.format.schema import TRANSCRIPTS, check_trajectories, quality_c
 from merc.shown import visible
 
 NEIGHBOURS = 5
-"""How many of a dialogue's nearest are linked, for each similarity."""
+"""Number of a dialogue's nearest dialogues that are linked, for each similarity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def read_corpus(shards: Path, *, texts: bool) -> Corpus:
     speakers = _flat(table, "speakers").dictionary_encode()
     labels_N = np.asarray(_flat(table, "emotion_index"), dtype=np.int64)
     if len(labels_N) and not -1 <= labels_N.min() <= labels_N.max() < len(classes):
-        raise BadTable(f"{shards}: a label that is none of the {len(classes)} classes; merc-shards validate says where")
+        raise BadTable(f"{shards}: a label outside the {len(classes)} classes; merc-shards validate says where")
     return Corpus(
         classes=classes,
         splits=splits,
@@ -192,10 +192,10 @@ def _nearest(table: pa.Table, name: str, number: int, corpus: Corpus, path: Path
     places = _places(ids.flatten(), corpus.dialogue_ids)
     if (places < 0).any():
         strange = ids.flatten()[int(np.flatnonzero(places < 0)[0])].as_py()
-        raise BadTable(f"{path}: neighbours_{name} names {strange!r}, which is no dialogue of {path.parents[1]}")
+        raise BadTable(f"{path}: neighbours_{name} names {strange!r}, which is not a dialogue of {path.parents[1]}")
     similar = np.asarray(values.flatten(), dtype=np.float64)
     if not np.isfinite(similar).all():
-        raise BadTable(f"{path}: similarity_{name} holds what is no number")
+        raise BadTable(f"{path}: similarity_{name} holds a value that is not a number")
     pairs = list(zip(places.tolist(), np.round(similar, 3).tolist(), strict=True))
     ends = np.cumsum(np.asarray(lengths)).tolist()
     return [pairs[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]

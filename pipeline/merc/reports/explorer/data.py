@@ -21,7 +21,7 @@ from merc.shown import visible
 
 PART_DIALOGUES = 50
 CONFIDENT_PERCENT = 80
-"""From here on a recipe is wrong with confidence."""
+"""Probability from which a recipe is confidently wrong."""
 _FIRST_SIGN = ord("1")
 
 

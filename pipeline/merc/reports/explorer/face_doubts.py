@@ -5,7 +5,7 @@ from typing import Any
 
 OK = "ok"
 COLUMNS = ("visual_status", "face_coverage", "face_choice_margin", "speaking_logit", "off_screen")
-"""Of the media table: what the doubts rest on."""
+"""Columns of the media table that the doubts are based on."""
 LOW_COVERAGE = 0.5
 _LOW_MARGIN = 0.1
 # The same in logits: of a lead, and of the chosen one's own.

@@ -117,8 +117,8 @@ def _row_groups(layout: Layout, columns: Sequence[str]) -> Iterator[tuple[Path, 
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise BadTable(
-                    f"{path}: no column {missing[0]!r}; these media are of another version, make them again:"
-                    f" merc-extract --dataset {layout.dataset}"
+                    f"{path}: no column {missing[0]!r}; these media are of another version; remake them: merc-extract"
+                    f" --dataset {layout.dataset}"
                 )
             for group in range(file.num_row_groups):
                 yield path, file.read_row_group(group, columns=list(columns))
@@ -128,9 +128,7 @@ def _small(crop: bytes, utterance_id: str, path: Path) -> _Crop:
     """A crop, small and in OpenCV's order of colours."""
     read: Any = cv2.imdecode(np.frombuffer(crop, np.uint8), cv2.IMREAD_COLOR)
     if read is None:
-        raise BadTable(
-            f"{path}: a face of {visible(utterance_id)} is no picture that can be read; make the media again"
-        )
+        raise BadTable(f"{path}: a face of {visible(utterance_id)} is not a readable image; remake the media")
     small: _Crop = cv2.resize(read, (SIDE_PIXELS, SIDE_PIXELS), interpolation=cv2.INTER_AREA)
     return small
 

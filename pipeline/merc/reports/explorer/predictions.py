@@ -22,7 +22,7 @@ from merc.shown import visible
 
 UNIMODAL = "any_modality_oracle/unimodal.parquet"
 NOTHING = -2
-"""In place of a class where a run says nothing of an utterance."""
+"""Used instead of a class if a run has no prediction for an utterance."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def read_predictions(
             found.append(Predicted(recipe.recipe, len(recipe.seeds), fused, unimodal))
             left_out += why_not
         else:
-            left_out.append(f"{recipe.recipe} is not shown: its run holds no {PREDICTIONS}; train it again.")
+            left_out.append(f"{recipe.recipe} is not shown: its run has no {PREDICTIONS}; retrain it.")
         if not (folder / RESULTS).is_file():
             raise BadTable(f"{folder}: the run was removed while the report was made; run merc-report again")
     return found, left_out
@@ -103,8 +103,8 @@ def _read_unimodal(
     if not is_of((home / UNIMODAL).parent, read_record(runs, recipe).get("fingerprint")):
         again = f"merc-evaluate --dataset {recipe.dataset} --recipe {recipe.recipe} --protocol any_modality_oracle"
         return {}, [
-            f"What each modality says in {recipe.recipe} is of an earlier training, and not shown; this asks again:"
-            f" {again}"
+            f"The predictions of single modalities in {recipe.recipe} are from an earlier training, and not shown;"
+            f" this remakes them: {again}"
         ]
     table = parquet.read(home / UNIMODAL, [*predictions.COLUMNS, "modality"])
     names = pc.unique(table["modality"]).to_pylist()

@@ -1,4 +1,4 @@
-"""The page ``compare.html`` of a dataset: two recipes beside each other, and what was found in sweeps."""
+"""The page ``compare.html`` of a dataset: two recipes side by side, and what was found in sweeps."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -49,7 +49,7 @@ def write(report: Report, dataset: DatasetReport, *, runs: Path, evaluations: Pa
         "recipes": [recipe.recipe for recipe in dataset.recipes],
         "sweeps": [_sweep(one) for one in found],
     }
-    title = f"{dataset.name}: two recipes beside each other"
+    title = f"{dataset.name}: two recipes side by side"
     report.write(
         f"{home}/compare.html",
         "compare.html.j2",

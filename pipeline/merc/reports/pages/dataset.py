@@ -213,7 +213,7 @@ def _run(report: DatasetReport, recipe: Recipe) -> dict[str, Any]:
         "parameters": f"{recipe.parameters:,}",
         "causal": "yes, it sees no later utterance" if recipe.causal else "no",
         "epoch selected by": recipe.selection,
-        "seconds an epoch": f"{pace}, {pace.words}" if pace.seconds is not None else pace.words,
+        "seconds per epoch": f"{pace}, {pace.words}" if pace.seconds is not None else pace.words,
         "fingerprint": record.get("fingerprint", "not recorded"),
         **{f"input, {key}": _words(value) for key, value in flat(record.get("inputs", {})).items()},
     }

@@ -138,7 +138,9 @@ def pair_rows(evaluated: Evaluations) -> list[dict[str, Any]]:
             "value": pair.difference,
             "interval": "–" if pair.low is None else f"{_points(pair.low)} to {_points(pair.high)}",
             "p": "–" if pair.p_holm is None else f"{pair.p_holm:.3f}",
-            "verdict": {None: "nothing is claimed", True: "significant", False: "not significant"}[pair.significant],
+            "verdict": {None: "no significance is claimed", True: "significant", False: "not significant"}[
+                pair.significant
+            ],
             "needed": "–" if pair.seeds_needed is None else str(pair.seeds_needed),
         }
         for pair in pairs

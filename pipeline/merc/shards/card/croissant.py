@@ -67,11 +67,11 @@ _CONTEXT = {
 }
 _MEANING = {
     "corpus": "name of the corpus",
-    "split": "train, dev or test, as the corpus's authors have it",
+    "split": "train, dev or test, as defined by the corpus's authors",
     "dialogue_id": "unique; begins with the split",
     "scenario": "dialogues with the same one share a script or a task; empty where there is none",
     "n_utterances": "length of every list of the row",
-    "n_speakers": "how many persons speak",
+    "n_speakers": "number of speakers",
     "utterance_ids": "unique; begin with the split",
     "source_utterance_ids": "the corpus's own ids",
     "speakers": "who speaks",
@@ -83,15 +83,15 @@ _MEANING = {
     "valence": "on the corpus's scale; null where it has none",
     "arousal": "on the corpus's scale; null where it has none",
     "dominance": "on the corpus's scale; null where it has none",
-    "start_seconds": "where the corpus places the utterance in its recording",
-    "end_seconds": "where the corpus places the utterance's end in its recording",
+    "start_seconds": "start of the utterance in its recording, according to the corpus",
+    "end_seconds": "end of the utterance in its recording, according to the corpus",
     "trajectory": "the labels in order; -1: unlabelled",
     "speaker_names": "the speakers by first appearance",
     "speaker_trajectories": "the labels of each of speaker_names",
-    "shifts": "how often a speaker's emotion differs from that of their utterance before",
+    "shifts": "how often a speaker's emotion differs from that of their previous utterance",
     "shift_pairs": "how many pairs of a speaker's utterances were compared for shifts",
     "utterance_id": "whose failure it is",
-    "stage": "the part of the pipeline that met it",
+    "stage": "the stage of the pipeline that recorded it",
     "modality": "text, audio, visual, or all",
     "reason": "code of what happened",
     "kind": "broken, absent or altered",
@@ -194,11 +194,11 @@ def _meaning(column: str, info: Mapping[str, Any]) -> str:
             f" where {column}_present is false"
         )
     if column.removeprefix(PREFIX) in QUALITY:
-        return f"{QUALITY[column.removeprefix(PREFIX)]}; null where not known"
+        return f"{QUALITY[column.removeprefix(PREFIX)]}; null where unknown"
     if column.removesuffix("_present") in MODALITIES:
         return f"whether there is a vector in {column.removesuffix('_present')}"
     if column.startswith("neighbours_"):
         return f"the nearest dialogues of the same split by {column.removeprefix('neighbours_')}, best first"
     if column.startswith("similarity_"):
-        return f"how alike each of neighbours_{column.removeprefix('similarity_')} is"
+        return f"how similar each of neighbours_{column.removeprefix('similarity_')} is"
     return _MEANING.get(column, column.replace("_", " "))

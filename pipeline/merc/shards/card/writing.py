@@ -36,8 +36,8 @@ _WITH_TRANSCRIPTS = (
     " recordings, of a corpus with its own licence."
 )
 _WITHOUT_TRANSCRIPTS = (
-    "Do not redistribute this folder without leave: the transcripts were left out, but the vectors were made from them"
-    " and from the recordings, of a corpus with its own licence."
+    "Do not redistribute this folder without permission: the transcripts were left out, but the vectors were made from"
+    " them and from the recordings, of a corpus with its own licence."
 )
 
 
@@ -128,15 +128,15 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
     sections = [
         f"# {markdown(_title(info))}",
         (
-            f"{_made_by(info)} Everything that decided the content is in `meta/info.json`; `croissant.json` describes"
-            " every column."
+            f"{_made_by(info)} Everything that determines the content is in `meta/info.json`; `croissant.json`"
+            " describes every column."
         ),
         f"**{rights(info)}**",
         "## How to load it",
         _loading(rows),
         "## Tables",
         _markdown(
-            ["table", "what it holds", *SPLITS],
+            ["table", "content", *SPLITS],
             [
                 [f"`{table}/`", _about(table, info), *(counts.get(split, 0) for split in SPLITS)]
                 for table, counts in rows.items()
@@ -146,7 +146,7 @@ def _body(root: Path, info: dict[str, Any], rows: dict[str, dict[str, int]]) -> 
             "An embedding is never null. Where a modality is missing, its vector is all zeros, `<modality>_present` is"
             " false and the failure table says why: use the flag, not the zeros. `emotion_index` is -1 for an emotion"
             " outside the label set. `meta/stats.json` holds mean and standard deviation of every feature, from the"
-            " train split alone."
+            " train split only."
         ),
         "## Counts",
         _counts(info),
@@ -243,17 +243,17 @@ def _faces(facts: dict[str, Any]) -> str:
     if "detector" not in facts or "choice" not in facts:
         return ""
     words = (
-        f"Faces were found by *{markdown(facts['detector'])}*; where several persons were seen,"
+        f"Faces were found by *{markdown(facts['detector'])}*; where several people were visible,"
         f" *{markdown(facts['choice'])}* chose."
     )
     if "off_screen_utterances" not in facts:
         return words
     if not facts["judged_utterances"]:
-        return f"{words} No utterance had both a face and a sound to judge by."
+        return f"{words} No utterance had both a face and audio to judge by."
     share = f"{facts['off_screen_utterances']} of {facts['judged_utterances']} utterances that could be judged"
     percent = f"{100 * facts['off_screen_utterances'] / facts['judged_utterances']:.1f} %"
-    kept = "have no face" if facts.get("off_screen") == "absent" else "have the likeliest face all the same"
-    return f"{words} In {share} ({percent}) no mouth matches the sound: whoever speaks is off screen; they {kept}."
+    kept = "have no face" if facts.get("off_screen") == "absent" else "keep the likeliest face anyway"
+    return f"{words} In {share} ({percent}) no mouth matches the audio: the speaker is off screen; they {kept}."
 
 
 def _quality(info: dict[str, Any]) -> list[str]:
@@ -268,10 +268,10 @@ def _quality(info: dict[str, Any]) -> list[str]:
     )
     return [
         "## Quality of each utterance",
-        "Numbers of an audit, null where not known; nothing was dropped by them. "
+        "Values from an audit, null where unknown; nothing was dropped because of them. "
         + (f"Speech was recognised by the Whisper *{markdown(told)}*." if told else "No speech was recognised."),
         "\n".join(
-            f"- {code(f'{PREFIX}{name}')}: {markdown(QUALITY.get(name, 'a number that this version does not know'))}"
+            f"- {code(f'{PREFIX}{name}')}: {markdown(QUALITY.get(name, 'a value unknown to this version'))}"
             for name in names
         ),
     ]
@@ -309,7 +309,7 @@ def _failures(root: Path, splits: Sequence[str]) -> str:
         return "Nothing."
     lines: list[list[object]] = []
     for reason, modality, stage in sorted(counts):
-        kind, meaning = REASONS.get(reason, ("?", "a reason that this version does not know"))
+        kind, meaning = REASONS.get(reason, ("?", "a reason unknown to this version"))
         lines.append(
             [
                 code(reason),

@@ -40,7 +40,7 @@ def check(root: Path, split: str, seen: SeenSplit, problems: Problems) -> int | 
             file,
             rows,
             pc.invert(pc.is_in(rows["utterance_id"], value_set=seen.utterances)),
-            "there is no such utterance",
+            "no such utterance",
         )
     for reason in pc.unique(rows["reason"]).to_pylist():
         of_reason = pc.equal(rows["reason"], reason)

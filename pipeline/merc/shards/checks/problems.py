@@ -5,22 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 LISTED = 20
-"""This many of a kind are reported in full; a rule that a whole corpus breaks would fill the screen otherwise."""
+"""This many of a kind are reported in full; otherwise a rule that a whole corpus breaks would fill the screen."""
 
 UNREADABLE = "unreadable"
 KINDS = {
-    UNREADABLE: "no Parquet or JSON file, cut off, or of another schema version",
+    UNREADABLE: "not a Parquet or JSON file, truncated, or of another schema version",
     "schema": "other columns or types than the schema says",
-    "metadata": "a file says something else of itself than meta/info.json does",
+    "metadata": "a file's metadata contradict meta/info.json",
     "lengths": "lists of a dialogue that differ in length",
     "ids": "an id twice, or that does not begin with its split",
     "splits": "a dialogue in two splits, or in the file of another one",
     "speakers": "speaker_index does not number the speakers by first appearance",
     "labels": "emotion_index outside the classes, or not the index of the emotion",
     "finite": "a value that is not finite",
-    "presence": "absent without zeros or without a failure row that says why, or the other way round",
-    "failures": "a failure row about an utterance that is not there, or with an unknown reason",
-    "info": "meta/info.json counts or names something else than there is",
+    "presence": "absent without zeros or without a failure row, or present with either",
+    "failures": "a failure row about a nonexistent utterance, or with an unknown reason",
+    "info": "meta/info.json contradicts the content",
     "stats": "meta/stats.json does not fit the vectors",
     "manifest": "a file that is missing, not listed, or not the one that meta/manifest.json describes",
     "trajectories": "not the labels of the dialogues",

@@ -136,13 +136,13 @@ def check_manifest(root: Path, problems: Problems) -> None:
             problems.add("manifest", MANIFEST, str(error))
             continue
         if not path.is_file():
-            problems.add("manifest", name, f"listed in {MANIFEST}, but not there")
+            problems.add("manifest", name, f"listed in {MANIFEST}, but missing")
         elif not isinstance(facts, dict) or not {"bytes", "sha256"} <= facts.keys():
             problems.add("manifest", MANIFEST, f"says neither bytes nor sha256 of {name}")
         elif path.stat().st_size != facts["bytes"]:
             problems.add("manifest", name, f"{path.stat().st_size} bytes instead of {facts['bytes']}")
         elif files.sha256(path) != facts["sha256"]:
-            problems.add("manifest", name, "another sha256: its content was changed")
+            problems.add("manifest", name, "another sha256: its content has changed")
         elif "rows" in facts:
             _check_rows(path, name, facts["rows"], problems)
 
@@ -177,7 +177,7 @@ def check_names(root: Path, splits: list[str], problems: Problems) -> None:
 
 def _read(root: Path, name: str, problems: Problems) -> dict[str, Any] | None:
     if not (root / name).is_file():
-        problems.add("manifest", name, "there is no such file")
+        problems.add("manifest", name, "no such file")
         return None
     try:
         found = files.read_json(root / name)

@@ -114,7 +114,7 @@ class _Group:
         owner_N = np.repeat(np.arange(len(number_K)), number_K)
         index_N = _index_in(lists.flatten(), self.seen.dialogues)
         if self.seen.complete:
-            self._tell_of(owner_N, index_N < 0, "a neighbour that is no dialogue of this split", name)
+            self._tell_of(owner_N, index_N < 0, "a neighbour that is not a dialogue of this split", name)
         self._tell_of(
             owner_N,
             (index_N >= 0) & (index_N == self.index_K[owner_N]),
@@ -128,7 +128,7 @@ class _Group:
         owner_N = np.repeat(np.arange(len(number_K)), values.value_lengths().to_numpy())
         self._tell_of(owner_N, ~(np.abs(value_N) <= 1 + _ROUNDING), "a similarity outside -1 to 1", values_name)
         rising = (owner_N[1:] == owner_N[:-1]) & (value_N[1:] > value_N[:-1])
-        self._tell_of(owner_N[1:], rising, "similarities that are not in falling order", values_name)
+        self._tell_of(owner_N[1:], rising, "similarities that are not in descending order", values_name)
 
     def _tell_of(self, owner_N: NDArray[np.int64], wrong_N: NDArray[np.bool_], what: str, name: str) -> None:
         wrong_K = np.zeros(len(self.ids), dtype=bool)

@@ -93,7 +93,7 @@ def _corpus(info: Mapping[str, Any], form: str) -> str:
             f" {', '.join(info['classes'])}"
         )
     if corpus == "meld" and form != "mmgcn":
-        raise BadSettings(f"the layout {form} is of IEMOCAP alone; write MELD as mmgcn")
+        raise BadSettings(f"the layout {form} supports only IEMOCAP; write MELD as mmgcn")
     return corpus
 
 
@@ -156,7 +156,7 @@ def _named(dialogue: Mapping[str, Any], split: str, corpus: str, kept_N: NDArray
     )
     if max(slots) >= SPEAKER_SLOTS:
         raise BadTable(
-            f"{dialogue['dialogue_id']} has {max(slots) + 1} speakers; the layout has {SPEAKER_SLOTS} places"
+            f"{dialogue['dialogue_id']} has {max(slots) + 1} speakers; the layout has only {SPEAKER_SLOTS} slots"
         )
     one_hot = np.eye(SPEAKER_SLOTS, dtype=int)[slots].tolist()
     return {

@@ -32,7 +32,7 @@ from merc.shards.config import Config
 from merc.shards.stage import build_shards
 
 ENCODER = "imported"
-"""What stands in the shards as the name of the encoder."""
+"""Recorded in the shards as the name of the encoder."""
 
 
 _CORPORA = {"iemocap": iemocap.Iemocap.SOURCE, "meld": meld.Meld.SOURCE, **text_corpora.SOURCES}
@@ -153,14 +153,14 @@ def _understood(content: Any, path: Path, wishes: Wishes) -> FeatureFile:
     if meld_baseline.is_one(content):
         if wishes.annotations is None:
             raise BadSettings(
-                f"{path} holds vectors alone, a dictionary for each of train, val and test, as MELD's authors give"
-                " them: name their data_emotion.p, which has the labels and texts, with --annotations"
+                f"{path} holds only vectors, in a dictionary for each of train, val and test, as in the files of"
+                " MELD's authors: give their data_emotion.p, which has the labels and texts, with --annotations"
             )
         return meld_baseline.read(content, unpickling.load(wishes.annotations), path.name, wishes.modality)
     for option, value in (("--annotations", wishes.annotations), ("--modality", wishes.modality)):
         if value is not None:
             raise BadSettings(
-                f"{option} is for the three dictionaries of MELD's authors alone; {path} holds something else"
+                f"{option} is only for the three dictionaries of MELD's authors; {path} holds something else"
             )
     return layouts.read(content, wishes.layer)
 

@@ -104,8 +104,8 @@ def join_modalities(
 ) -> list[str]:
     """Writes the shards in ``one`` to ``target``, with modalities of the shards in ``other``.
 
-    Ids, splits, speakers, labels, texts and times are those of ``one``. Failure rows and encoders come along with their
-    vectors; counts, statistics, card and checksums are made anew. Trajectories are left out, for neighbours may have
+    Ids, splits, speakers, labels, texts and times are those of ``one``. Failure rows and encoders are copied with their
+    vectors; counts, statistics, card and checksums are recomputed. Trajectories are left out, for neighbours may have
     been found by vectors that are no longer there. The vectors that are taken from ``other`` are in memory; all else is
     a row group at a time.
 
@@ -135,7 +135,7 @@ def join_modalities(
     ids = _renamed(*dialogues, places)
     whole = _together(first.facts, second.facts, taken)
     if (one / "trajectories").is_dir():
-        notes.append("the trajectories were left out: neighbours may have been found by other vectors")
+        notes.append("the trajectories were left out: their neighbours may have been found with other vectors")
     with new_shards(target, [one, other], overwrite=overwrite, wait=wait) as folder:
         writing = Rewriting(folder, whole, config)
         for split in first.splits:
@@ -162,8 +162,8 @@ def _check_fit(first: _Side, second: _Side) -> None:
     ):
         if found[0] != found[1]:
             raise BadSettings(
-                f"different {what}: {first.root} has {found[0]}, {second.root} has {found[1]}; modalities are joined of"
-                " one corpus alone"
+                f"different {what}: {first.root} has {found[0]}, {second.root} has {found[1]}; modalities can be"
+                " joined only within one corpus"
             )
 
 
@@ -176,8 +176,8 @@ def _taken(first: _Side, second: _Side, wanted: Sequence[str]) -> list[str]:
     taken = [name for name in has if (name in wanted if wanted else name not in first.facts.dims)]
     if not taken:
         raise BadSettings(
-            f"{first.root} has all that {second.root} has ({', '.join(has)}); --modalities says which of these take the"
-            " place of its own"
+            f"{first.root} has all that {second.root} has ({', '.join(has)}); choose with --modalities which of these"
+            " replace its own"
         )
     return taken
 
@@ -259,8 +259,8 @@ def _compare_dialogues(
         f"dialogues are in another split in {second.root} (of IEMOCAP, --validation of the import decides)": [
             f"{name} is {there}" for name, there in moved.items()
         ],
-        f"dialogues are in {first.root} alone": [name for name in missing if name not in moved],
-        f"dialogues are in {second.root} alone": [name for name in strange if name not in moved.values()],
+        f"dialogues are only in {first.root}": [name for name in missing if name not in moved],
+        f"dialogues are only in {second.root}": [name for name in strange if name not in moved.values()],
     }
 
 
@@ -285,7 +285,7 @@ def _compare_utterances(
     else:
         found.faults.setdefault(_LABELS, []).extend(labels)
         found.notes.setdefault(
-            "dialogues were matched by the order of their utterances, for one side has no ids of utterances", []
+            "dialogues were matched by the order of their utterances, since one side has no utterance ids", []
         ).append(name)
     if ours.texts is not None and theirs.texts is not None:
         texts = [
@@ -294,7 +294,7 @@ def _compare_utterances(
         found.notes.setdefault(f"utterances have other texts; those of {root} were kept", []).extend(texts)
     if ours.speakers != _numbered([theirs.speakers[turn] for turn in turns]):
         found.notes.setdefault(
-            f"dialogues have their utterances divided otherwise among speakers; those of {root} were kept", []
+            f"dialogues have their utterances assigned to other speakers; those of {root} were kept", []
         ).append(name)
 
 

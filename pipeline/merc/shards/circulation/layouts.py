@@ -62,7 +62,7 @@ _ADVICE = (
 )
 
 _LAYERS: Mapping[str, RobertaLayer] = {"cosmic": "mean", "cosmic_meld": "mean", "sdt": "1", "sdt_meld": "1"}
-"""What the authors' code takes for the text."""
+"""What the authors' code uses as text."""
 
 _NUMBERS, _TEXTS, _VECTORS, _IDS = "whole numbers by dialogue", "text by dialogue", "vectors by dialogue", "a list"
 _HOLDS: Mapping[str, tuple[str, ...]] = {
@@ -73,8 +73,8 @@ _HOLDS: Mapping[str, tuple[str, ...]] = {
     "sentences": (_TEXTS,),
     **dict.fromkeys(("train", "dev", "test"), (_IDS,)),
 }
-"""What an entry holds, as far as its first row tells; of the sentiments nothing is asked, since code that does not use
-them leaves other things there.
+"""What an entry holds, judging by its first row; sentiments are not checked, since code that does not use them leaves
+other things there.
 """
 
 
@@ -142,8 +142,8 @@ def read(content: Any, layer: RobertaLayer | None = None) -> FeatureFile:
     layout = "idcl" if isinstance(content, dict) else _layout_of(content)
     if layer is not None and layout not in _LAYERS:
         raise BadSettings(
-            f"--roberta {layer}: the file is of the layout {layout}, which has no layers of RoBERTa;"
-            f" {', '.join(_LAYERS)} have"
+            f"--roberta {layer}: the file has the layout {layout}, which has no RoBERTa layers; {', '.join(_LAYERS)}"
+            " have"
         )
     return _read_idcl(content) if layout == "idcl" else _read_slots(layout, content, layer or _LAYERS.get(layout))
 
@@ -183,12 +183,12 @@ def _layout_of(content: Any) -> str:
     if not with_labels:
         places = " and ".join(f"{layout} has them in entry {SLOTS[layout].index('labels') + 1}" for layout in misfits)
         raise BadTable(
-            f"the file holds {len(content)} entries, and no labels where they should be: {places}; {_ADVICE}"
+            f"the file holds {len(content)} entries, but no labels where they should be: {places}; {_ADVICE}"
         )
     layout = min(with_labels, key=lambda name: len(with_labels[name]))
     if with_labels[layout]:
         raise BadTable(
-            f"of the layouts with {len(content)} entries {layout} comes closest, but"
+            f"of the layouts with {len(content)} entries {layout} is the closest, but"
             f" {'; '.join(with_labels[layout].values())}; {_ADVICE}"
         )
     return layout
@@ -257,7 +257,7 @@ def _read_idcl(content: Mapping[Any, Any]) -> FeatureFile:
             raise BadTable(f"{split} is a {type(samples).__name__} instead of a list of dialogues")
         for number, sample in enumerate(samples):
             if not isinstance(sample, dict) or not IDCL_KEYS.keys() <= sample.keys():
-                raise BadTable(f"{split}: dialogue {number} is no dictionary of {', '.join(IDCL_KEYS)}")
+                raise BadTable(f"{split}: dialogue {number} is not a dictionary of {', '.join(IDCL_KEYS)}")
             values = {ours: sample[theirs] for theirs, ours in IDCL_KEYS.items()}
             conversations.append(_conversation(_key(values.pop("key")), split, values, None))
     if len({one.key for one in conversations}) != len(conversations):
@@ -295,7 +295,7 @@ def _conversation(key: str | int, split: str, values: dict[str, Any], layer: Rob
     if not all(isinstance(one, str) for one in rows["sentences"]):
         raise BadTable(f"{where}: sentences are not all text")
     if not all(isinstance(one, str | int) for one in rows.get("ids", ())):
-        raise BadTable(f"{where}: ids of utterances are neither names nor numbers")
+        raise BadTable(f"{where}: utterance ids are neither names nor numbers")
     return Conversation(
         key=key,
         split=split,
@@ -350,8 +350,8 @@ def checked(file: FeatureFile) -> FeatureFile:
         raise BadTable("the file holds no dialogue")
     for modality, wrong in _of_other_length(file.conversations):
         raise BadTable(
-            f"dialogue {wrong.key!r}: {modality} has {wrong.vectors[modality].shape[1]} features, others have other"
-            " numbers"
+            f"dialogue {wrong.key!r}: {modality} has {wrong.vectors[modality].shape[1]} features, but others have a"
+            " different number"
         )
     return file
 

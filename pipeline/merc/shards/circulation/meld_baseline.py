@@ -52,7 +52,7 @@ def modality_of(file_name: str, wanted: str | None) -> str:
     name = wanted or file_name.partition("_")[0].lower()
     if name not in MODALITIES:
         raise BadSettings(
-            "--modality: the file does not say of which modality its vectors are, nor does its name;"
+            "--modality: neither the file nor its name gives the modality of its vectors;"
             f" {nearest(name, list(MODALITIES))}"
         )
     return name
@@ -81,7 +81,7 @@ def read(content: Any, annotations: Any, file_name: str, wanted: str | None = No
     for (theirs, split), table in zip(_SPLITS.items(), content, strict=True):
         vectors = _by_utterance(theirs, table, annotated[split])
         if not vectors:
-            raise BadTable(f"{theirs}: there is no vector of any utterance of data_emotion.p")
+            raise BadTable(f"{theirs}: there is no vector for any utterance of data_emotion.p")
         dim = len(next(iter(vectors.values())))
         for dialogue, rows in sorted(annotated[split].items()):
             conversations.append(_conversation(split, dialogue, rows, modality, vectors, dim))
@@ -131,7 +131,7 @@ def _annotated(content: Any) -> dict[str, dict[int, dict[int, Mapping[str, Any]]
     for number, row in enumerate(content[0]):
         where = f"--annotations: utterance {number}"
         if not isinstance(row, dict) or not row.keys() >= _FIELDS or not isinstance(row["text"], str):
-            raise BadTable(f"{where} is no dictionary of {', '.join(sorted(_FIELDS))}")
+            raise BadTable(f"{where} is not a dictionary of {', '.join(sorted(_FIELDS))}")
         if row["y"] not in classes:
             raise BadTable(
                 f"{where} has the label {str(row['y'])[:40]!r}; in data_emotion.p they are {', '.join(classes)}"
@@ -143,7 +143,7 @@ def _annotated(content: Any) -> dict[str, dict[int, dict[int, Mapping[str, Any]]
             )
         dialogue, turn = _number(row["dialog"], where), _number(row["utterance"], where)
         if turn in found[_SPLITS[row["split"]]][dialogue]:
-            raise BadTable(f"{where}: utterance {turn} of dialogue {dialogue} is twice in {row['split']}")
+            raise BadTable(f"{where}: utterance {turn} of dialogue {dialogue} occurs twice in {row['split']}")
         found[_SPLITS[row["split"]]][dialogue][turn] = row
     return found
 
@@ -171,7 +171,7 @@ def _vectors_of(
     try:
         values = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise BadTable(f"{where} is no vector") from error
+        raise BadTable(f"{where} is not a vector") from error
     if values.ndim != (1 if turn else 2) or not values.shape[-1]:
         raise BadTable(
             f"{where} has the shape {values.shape} instead of {'one vector' if turn else 'a vector per utterance'}"
@@ -179,8 +179,8 @@ def _vectors_of(
     turns = sorted(annotated.get(number, ()))
     if not turns or (turn and _number(turn, where) not in turns):
         raise BadTable(
-            f"{where}: there is no such {'utterance' if turn else 'dialogue'} in data_emotion.p; are the two of one"
-            " release?"
+            f"{where}: there is no such {'utterance' if turn else 'dialogue'} in data_emotion.p; are the two from the"
+            " same release?"
         )
     if turn:
         yield (number, _number(turn, where)), values

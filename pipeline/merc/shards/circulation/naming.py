@@ -24,8 +24,8 @@ MELD_OFFSETS = {"train": 0, "dev": 1039, "test": 1153}
 SPEAKER_SLOTS = 9
 """Length of the speaker vectors of MELD's files; no dialogue of MELD has more speakers."""
 SENTIMENTS = ("neutral", "positive", "negative")
-"""In the order of the files; MELD's neutral emotion is always of neutral sentiment, its joy of positive, which tells
-whether a file keeps it.
+"""In the order of the files; MELD's neutral emotion is always of neutral sentiment, its joy of positive, which shows
+whether a file keeps this order.
 """
 
 _LABEL_SETS = {
@@ -52,9 +52,9 @@ def corpus_of(file: FeatureFile, label_set: str | None = None) -> str:
         one.key for one in file.conversations if not isinstance(one.key, str) or not re.match("Ses", one.key)
     )
     raise BadTable(
-        f"the dialogue {strange!r} is of no corpus that is known here: IEMOCAP's are named as Ses01F_impro01, MELD's"
-        " are numbered, EmoryNLP's are named as 4_4_11 (season, episode, scene), DailyDialog's have the speakers 0 and"
-        " 1; --label-set emorynlp or dailydialog says that it is of those"
+        f"the dialogue {strange!r} belongs to no known corpus: IEMOCAP's are named as Ses01F_impro01, MELD's are"
+        " numbered, EmoryNLP's are named as 4_4_11 (season, episode, scene), DailyDialog's have the speakers 0 and 1;"
+        " --label-set emorynlp or dailydialog selects one of those"
     )
 
 
@@ -124,7 +124,7 @@ def _meld_split(one: Conversation, has_dev: bool) -> str:
     number = int(one.key)
     split = next((split for split in reversed(SPLITS) if number >= MELD_OFFSETS[split]), None)
     if split is None:
-        raise BadTable(f"the dialogue {number} is of no split: MELD's are numbered from 0 on")
+        raise BadTable(f"the dialogue {number} belongs to no split: MELD's are numbered from 0")
     if one.split != ("train" if split == "dev" and not has_dev else split):
         raise BadTable(
             f"dialogue {number} is in {one.split}, but that number is of {split}: MELD's are numbered from"
@@ -141,9 +141,7 @@ def dialogue_of(one: Conversation, split: str, labels: LabelSet, corpus: str) ->
     """
     name = f"dia{int(one.key) - MELD_OFFSETS[split]}" if corpus == "meld" else str(one.key)
     if not _PLAIN_NAME.fullmatch(name):
-        raise BadTable(
-            f"the id of a dialogue is {name[:80]!r}; letters, digits, dots, dashes and underscores are expected"
-        )
+        raise BadTable(f"the id of a dialogue is {name[:80]!r}; expected letters, digits, dots, dashes and underscores")
     sentiments = [SENTIMENTS[index] for index in one.sentiments] or [""] * len(one.labels)
     return Dialogue(
         split=split,

@@ -46,13 +46,13 @@ def question(info: dict[str, Any], folder: Path, *, public: bool) -> str:
         return ""
     said = f"The card of {folder} says: {rights(info)}"
     if not info.get("transcripts", True):
-        return f"{said} Do you have that leave, for all who will see the repository?"
+        return f"{said} Do you have that permission, for everyone with access to the repository?"
     if public:
         raise BadSettings(
-            f"{said} They are not pushed to a public repository. Give --no-text to leave the transcripts out, or"
+            f"{said} They are not pushed to a public repository. Use --no-text to leave the transcripts out, or"
             " --private"
         )
-    return f"{said} May all who will see the private repository have this corpus?"
+    return f"{said} May everyone with access to the private repository have this corpus?"
 
 
 def without_transcripts(folder: Path, scratch: Path, config: Config) -> Path:
@@ -137,5 +137,5 @@ def _check(folder: Path, name: str, otherwise: str) -> Report:
     report = validate(folder)
     if count := report.problems.counts.total():
         first = "; ".join(str(one) for one in report.problems.listed[:_SHOWN])
-        raise BadTable(f"{name}: {count} problems, those of `merc-shards validate`: {first}; {otherwise}")
+        raise BadTable(f"{name}: {count} problems, as listed by `merc-shards validate`: {first}; {otherwise}")
     return report

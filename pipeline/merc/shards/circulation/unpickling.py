@@ -25,8 +25,8 @@ from merc.errors import BadTable
 from merc.files import stand_in
 
 _ADVICE = (
-    "Nothing of it was run. If you trust where it comes from, load it with the code it belongs to, and store it anew "
-    "as dictionaries, lists, strings, numbers and numpy arrays (a tensor by its .numpy())."
+    "Nothing in it was executed. If you trust its source, load it with the code it belongs to, and save it again as"
+    " dictionaries, lists, strings, numbers and numpy arrays (a tensor by its .numpy())."
 )
 _LIMIT_SECONDS = 600.0
 # COSMIC's MELD file, of 440 MB, needs 1.4 GB with the libraries.
@@ -52,7 +52,7 @@ def load(path: Path) -> Any:
             the memory of ten such files.
     """
     if not path.is_file():  # a named pipe, say, which would be waited for
-        raise BadTable(f"{path}: {'no regular file' if path.exists() else 'there is no such file'}")
+        raise BadTable(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
     with pool.Crew(_load_apart, 1) as crew:
         crew.submit(0, path, limit_seconds=_LIMIT_SECONDS)
         _, outcome = crew.next_outcome()
@@ -61,7 +61,7 @@ def load(path: Path) -> Any:
     if isinstance(outcome.error, BadTable):
         raise outcome.error
     words = f"{type(outcome.error).__name__}: {outcome.error}" if outcome.error is not None else outcome.words
-    raise BadTable(f"{path}: refused: the process that read it did not come to its end ({words}). {_ADVICE}")
+    raise BadTable(f"{path}: refused: the process that read it did not finish ({words}). {_ADVICE}")
 
 
 def _load_apart(path: Path) -> Any:
@@ -124,9 +124,7 @@ class _Unpickler(pickle.Unpickler):
         return stand_in
 
     def persistent_load(self, pid: Any) -> Any:
-        raise _Refused(
-            f"it refers to something outside of the file, {str(pid)[:80]!r}, as files written by torch.save do"
-        )
+        raise _Refused(f"it refers to something outside the file, {str(pid)[:80]!r}, as files written by torch.save do")
 
 
 class _StandIn:
@@ -153,7 +151,7 @@ class _DType:
 
     def __init__(self, code: Any = None, *_: Any) -> None:
         if not isinstance(code, str) or not _PLAIN_DTYPE.fullmatch(code):
-            raise _Refused(f"it holds an array of the type {str(code)[:80]!r}; admitted are numbers and strings")
+            raise _Refused(f"it holds an array of the type {str(code)[:80]!r}; only numbers and strings are accepted")
         self.code = code
         self.order = "="
 
@@ -199,18 +197,18 @@ def _values(shape: Any, dtype: Any, raw: Any, order: Any) -> Any:
         raise _Refused("an array in it has no shape, or no type")
     if dtype.is_object:
         if not isinstance(raw, list) or len(shape) > 1 or len(raw) != math.prod(shape):
-            raise _Refused(f"it holds an array of objects of the shape {shape}; admitted are rows of them")
+            raise _Refused(f"it holds an array of objects of the shape {shape}; only rows of them are accepted")
         return raw
     data = raw.encode("latin1") if isinstance(raw, str) else raw  # a string of Python 2
     kind = dtype.plain()
     if not isinstance(data, bytes | bytearray) or len(data) != math.prod(shape) * kind.itemsize:
-        raise _Refused(f"an array of the shape {shape} in it has not the bytes that it needs")
+        raise _Refused(f"an array of the shape {shape} in it does not have the bytes that it needs")
     return np.frombuffer(data, dtype=kind).reshape(shape, order=order).astype(kind.newbyteorder("="), order="C")
 
 
 def _reconstruct(subtype: Any, *_: Any) -> _Array:
     if subtype is not _NDARRAY:
-        raise _Refused("it asks numpy to make something that is no array")
+        raise _Refused("it asks numpy to make something that is not an array")
     return _Array()
 
 
@@ -236,7 +234,7 @@ def _bytes(content: Any = b"", encoding: Any = "latin1") -> bytes:
 
 
 def _no_array(*_: Any) -> None:
-    raise _Refused("it makes an array in a way that numpy does not write")
+    raise _Refused("it makes an array in a way that numpy never writes")
 
 
 _NDARRAY = _StandIn(_no_array)  # a class that pickles only name
@@ -283,7 +281,7 @@ class _Measure:
             raise _Refused(f"it is nested more than {_DEEPEST} deep")
         size = self._sizes.get(id(value))
         if size == 0:
-            raise _Refused("a container in it holds itself")
+            raise _Refused("a container in it contains itself")
         if size is None:
             self._sizes[id(value)] = 0
             members = value.values() if isinstance(value, dict) else value

@@ -57,8 +57,8 @@ class ShardFile:
     def _check_identity(self) -> None:
         if _identity(self.path) != self.identity:
             raise BadTable(
-                f"{self.path}: another file took its place since it was opened; open the shards again, so that two"
-                " versions are not mixed"
+                f"{self.path}: it was replaced after it was opened; open the shards again, so that two versions are"
+                " not mixed"
             )
 
     def check_columns(self, columns: Sequence[str]) -> None:
@@ -122,7 +122,7 @@ def find(root: Path, split: str) -> list[Path]:
                 ", ".join(sorted(names)) or "none" for names in ({*wanted} - {*there}, {*there} - {*wanted})
             )
             raise BadTable(
-                f"{paths[0].parent}: going by {there[0]}, files of {split} are missing: {missing}; and some are of"
-                f" another making: {strange}"
+                f"{paths[0].parent}: going by {there[0]}, files of {split} are missing: {missing}; and some are from"
+                f" another run: {strange}"
             )
     return paths

@@ -12,9 +12,9 @@ _Count = Annotated[int, Field(ge=0)]
 
 
 STATS_SPLIT = "train"
-"""Whose vectors ``meta/stats.json`` is of; statistics of dev or test would leak into training."""
+"""Split whose vectors ``meta/stats.json`` describes; statistics of dev or test would leak into training."""
 FACE_SETTINGS = ("detector", "choice", "off_screen")
-"""Settings of the media that the record of shards tells."""
+"""Media settings that are part of the record of shards."""
 
 
 class Counts(BaseModel):

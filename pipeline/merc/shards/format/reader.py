@@ -52,7 +52,9 @@ def info_of(layout: Layout) -> dict[str, Any]:
     if layout.dataset not in there:
         close = difflib.get_close_matches(layout.dataset, there, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
-        known = f"{layout.out} has shards of {', '.join(there)}{hint}" if there else f"{layout.out} has none at all."
+        known = (
+            f"{layout.out} has shards of {', '.join(there)}{hint}" if there else f"{layout.out} has no shards at all."
+        )
         raise RawDataMissing(
             f"there are no shards of {layout.dataset!r}, and {known} This makes them:\n  merc-extract --dataset"
             f" {layout.dataset}"
@@ -228,7 +230,7 @@ def info(root: Path) -> dict[str, Any]:
     """
     path = root / "meta" / "info.json"
     if not path.is_file():
-        raise BadTable(f"{root}: these are no shards: there is no meta/info.json")
+        raise BadTable(f"{root}: not a folder of shards: there is no meta/info.json")
     content = files.read_json(path)
     check_version(path, content if isinstance(content, dict) else {})
     found: dict[str, Any] = files.read_record(path, Info, "the record of shards")
@@ -246,7 +248,7 @@ def stats(root: Path) -> dict[str, Any]:
     """
     path = root / "meta" / "stats.json"
     if not path.is_file():
-        raise BadTable(f"{root}: these are no shards: there is no meta/stats.json")
+        raise BadTable(f"{root}: not a folder of shards: there is no meta/stats.json")
     found: dict[str, Any] = files.read_record(path, _STATS, "the statistics of shards")
     return found
 

@@ -34,7 +34,7 @@ def opened(path: Path, **options: Any) -> Iterator[parquet.ParquetFile]:
     with parquet.opened(path, **options) as file:
         facts = merc(file.schema_arrow)
         if not facts:
-            raise BadTable(f"{path}: no table of shards: the key 'merc' is missing in its metadata")
+            raise BadTable(f"{path}: not a table of shards: the key 'merc' is missing in its metadata")
         check_version(path, facts)
         yield file
 

@@ -64,7 +64,7 @@ class DialogueBatch:
         for name, tensor in self.features.items():
             if tensor.ndim != 3 or tuple(tensor.shape[:2]) != shape or name not in self.modality_mask:
                 raise ValueError(
-                    f"features of {name} are {tuple(tensor.shape)}, the utterance mask {shape}, masks are there for"
+                    f"features of {name} are {tuple(tensor.shape)}, the utterance mask {shape}, there are masks for"
                     f" {sorted(self.modality_mask)}"
                 )
         for name, tensor in self.sequences.items():

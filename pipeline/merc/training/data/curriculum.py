@@ -141,8 +141,8 @@ class Lessons:
         """
         if len(split.lengths) < settings.buckets:
             raise BadSettings(
-                f"curriculum.buckets is {settings.buckets}, and there are {len(split.lengths)} train dialogues; as many"
-                " buckets at most"
+                f"curriculum.buckets is {settings.buckets}, but there are only {len(split.lengths)} train dialogues;"
+                " use at most that many buckets"
             )
         hard_K = difficulty(split, shift_weights(classes) if settings.shifts == "weighted" else None)
         if bool((hard_K == hard_K[0]).all()):
@@ -152,8 +152,8 @@ class Lessons:
                 else f"have the difficulty {float(hard_K[0]):.3g}"
             )
             raise BadSettings(
-                f"a curriculum goes from easy to hard, and all {len(hard_K)} train dialogues {what}; leave the recipe's"
-                " curriculum out"
+                f"a curriculum goes from easy to hard, but all {len(hard_K)} train dialogues {what}; leave the"
+                " recipe's curriculum out"
             )
         return cls(hard_K.argsort(stable=True), settings.buckets)
 

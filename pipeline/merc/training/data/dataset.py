@@ -153,7 +153,7 @@ def check_modalities(wanted: Sequence[str], info: Mapping[str, Any], root: Path,
     missing = [name for name in wanted if name not in there]
     if missing:
         raise BadSettings(
-            f"{who} wants {', '.join(missing)}, which the shards at {root} do not have; {nearest(missing[0], there)}"
+            f"{who} needs {', '.join(missing)}, which the shards at {root} do not have; {nearest(missing[0], there)}"
         )
 
 

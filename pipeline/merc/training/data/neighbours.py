@@ -40,7 +40,7 @@ def tables(shards: Path) -> list[Path]:
     found = sorted((shards / "trajectories").glob("train-*-of-*.parquet"))
     if not found:
         raise BadTable(
-            f"{shards}: the recipe wants neighbours, and there is no trajectories/train-*.parquet; `merc-extract`"
+            f"{shards}: the recipe needs neighbours, but there is no trajectories/train-*.parquet; `merc-extract`"
             " makes it"
         )
     return found
@@ -82,7 +82,7 @@ def _places(
     if places.null_count:
         unknown = wanted.filter(pc.is_null(places))[0].as_py()
         raise BadTable(
-            f"{shards}: the trajectories name a train dialogue that is not in the shards: {unknown}; make them again:"
+            f"{shards}: the trajectories name a train dialogue that is not in the shards: {unknown}; remake them:"
             " merc-extract"
         )
     found: np.ndarray[tuple[int], np.dtype[np.int64]] = places.to_numpy(zero_copy_only=False).astype(np.int64)

@@ -99,8 +99,8 @@ def read_sequences(
     wrong = np.flatnonzero((counts > 0) != present[:-1].numpy())
     if len(wrong):
         raise BadTable(
-            f"{features}: {utterance_ids[wrong[0]]} has {counts[wrong[0]]} entries, which does not fit the vector in"
-            " the shards; make them again"
+            f"{features}: {utterance_ids[wrong[0]]} has {counts[wrong[0]]} entries, which does not match the vector in"
+            " the shards; remake them"
         )
     starts = np.where(counts > 0, 1 + (np.cumsum(counts_of_all) - counts_of_all)[rows], 0)
     size = (1 + int(counts_of_all.sum()), info["dims"][modality])
@@ -114,11 +114,10 @@ def _fingerprint(features: Path, info: Mapping[str, Any], modality: str) -> str:
     made_of = info["encoders"][modality].get("fingerprint")
     if made_of is None or not (features / sequences.FOLDER).is_dir():
         raise BadTable(
-            f"{features}: the recipe reads sequences, and no sequences were kept; run the extraction with --level"
-            " sequences"
+            f"{features}: the recipe reads sequences, but none were kept; run the extraction with --level sequences"
         )
     if finished_fingerprint(features) != made_of:
-        raise BadTable(f"{features}: made again since the shards were; make the shards again, too")
+        raise BadTable(f"{features}: remade since the shards were made; remake the shards, too")
     return str(made_of)
 
 
@@ -137,7 +136,9 @@ def _write(folder: Path, features: Path, dim: int, longest: int) -> None:
             pa.table({"utterance_id": pa.array(utterance_ids, pa.string()), "entries": pa.array(counts, pa.int64())}),
         )
     except CannotWrite as error:
-        raise CannotWrite(f"{error} It holds the sequences of {features} once more; make room there.") from error
+        raise CannotWrite(
+            f"{error} It holds a second copy of the sequences of {features}; free some space there."
+        ) from error
 
 
 def _condensed(features: Path, dim: int, longest: int) -> Iterator[tuple[str, NDArray[np.float16]]]:
@@ -145,7 +146,7 @@ def _condensed(features: Path, dim: int, longest: int) -> Iterator[tuple[str, ND
         if vectors_LD.shape[1] != dim:
             raise BadSettings(
                 f"{features}: entries of {vectors_LD.shape[1]} numbers and vectors of {dim}; a model reads sequences"
-                " whose vectors are means of them, so give the encoder the pooling mean"
+                " whose vectors are means of them, so set the encoder's pooling to mean"
             )
         yield utterance_id, condensed(vectors_LD, longest)
 

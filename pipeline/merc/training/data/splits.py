@@ -66,8 +66,8 @@ def check_shards(
     missing = [split for split in splits if split not in there]
     if missing == ["dev"]:
         raise BadSettings(
-            f"{layout.dataset}: the shards have no dev split, and the epoch is chosen on dev, never on test; "
-            "for IEMOCAP set corpora.<name>.validation to val12 or random20"
+            f"{layout.dataset}: the shards have no dev split, and the epoch is selected on dev, never on test; for"
+            " IEMOCAP set corpora.<name>.validation to val12 or random20"
         )
     if missing:
         raise BadSettings(
@@ -109,8 +109,8 @@ def load_data(
     for split in (data.dev, data.test):
         if not split.labelled.any():
             raise BadSettings(
-                f"{layout.dataset}: no utterance of the {split.name} split has a label of {info['label_set']}, so"
-                " nothing can be scored on it"
+                f"{layout.dataset}: no utterance of the {split.name} split has a label of {info['label_set']}, so it"
+                " cannot be scored"
             )
     return data, standardisation
 

@@ -53,11 +53,11 @@ class DCLF(Framework):
         """Settings of the framework."""
 
         independent_concatenation: bool = True
-        """Whether the decoder sees the outputs of the modalities' extractors beside h (the paper's ICA), and not h
-        alone.
+        """Whether the decoder sees the outputs of the modalities' extractors in addition to h (the paper's ICA), not
+        only h.
         """
         detach_unimodal: bool = False
-        """Whether the heads' cross-entropy trains the heads alone and not the extractors below them."""
+        """Whether the heads' cross-entropy trains only the heads and not the extractors below them."""
 
     def __init__(self, config: Config, model: MERCModel) -> None:
         super().__init__(config, model)

@@ -126,7 +126,7 @@ def load(path: Path) -> Loaded:
     """Reads a model that :func:`save` wrote.
 
     Raises:
-        BadTable: if there is no such file, it is no safetensors file, has no such header, its tensors do not fit the
+        BadTable: if the file does not exist, it is no safetensors file, has no such header, its tensors do not fit the
             model it names, or hold a value that is not finite, or it is of another version of the model.
         BadSettings: if it names a model or framework that is not there, or settings that it does not have.
     """
@@ -139,13 +139,13 @@ def load(path: Path) -> Loaded:
     except OSError as error:
         raise BadTable(f"{path}: cannot be read: {error}") from error
     except (SafetensorError, KeyError, TypeError, RecursionError, json.JSONDecodeError, ValidationError) as error:
-        raise BadTable(f"{path}: not a trained model of this program: {error}") from error
+        raise BadTable(f"{path}: not a model trained by this program: {error}") from error
     weights, moments = _below(tensors, _MODEL), _below(tensors, _STANDARDISATION)
     for name, value in tensors.items():
         if not bool(value.isfinite().all()):
             raise BadTable(
-                f"{path}: {name} holds a value that is not finite; a model with such weights gives one label to"
-                " everything"
+                f"{path}: {name} holds a value that is not finite; a model with such weights predicts the same label"
+                " everywhere"
             )
     try:
         _check_shapes(header, weights, moments, path.name)
@@ -156,7 +156,7 @@ def load(path: Path) -> Loaded:
     if header.version != inner.VERSION:
         raise BadTable(
             f"{path}: trained as version {header.version} of {header.model}, which is now {inner.VERSION} and would"
-            " score otherwise; train it again"
+            " score differently; retrain it"
         )
     model.load_state_dict(weights)
     return Loaded(model.eval(), _standardisation(moments, header), header)
@@ -175,8 +175,8 @@ def _check_shapes(
         for part in ("mean", "std"):
             if moments[f"{name}.{part}"].shape != (dim,):
                 raise RuntimeError(
-                    f"the {part} of {name} has the shape {list(moments[f'{name}.{part}'].shape)}, and {dim} numbers are"
-                    " expected"
+                    f"the {part} of {name} has the shape {list(moments[f'{name}.{part}'].shape)}, expected {dim}"
+                    " numbers"
                 )
     with torch.device("meta"):
         model = _built(header, where)

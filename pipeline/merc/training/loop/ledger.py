@@ -72,5 +72,5 @@ def check_weights(model: torch.nn.Module, when: str) -> None:
     for name, weight in model.named_parameters():
         if not bool(weight.detach().isfinite().all()):
             raise LossNotFinite(
-                f"{when}: the loss was finite and its gradient was not: weights of {name} are not finite"
+                f"{when}: the loss was finite but its gradient was not: weights of {name} are not finite"
             )

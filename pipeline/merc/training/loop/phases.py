@@ -108,8 +108,8 @@ def check(resolved: ResolvedRecipe, train: DialogueSplit, classes: Sequence[str]
             for branch in phase.trains:
                 if branch != FUSION and not model.branch(branch):
                     raise BadSettings(
-                        f"{where}: {resolved.recipe.model} names no weights that are those of {branch} alone, so it"
-                        " cannot be trained in phases"
+                        f"{where}: {resolved.recipe.model} names no weights that belong only to {branch}, so it cannot"
+                        " be trained in phases"
                     )
             for view in views(model, phase):
                 try:
@@ -166,7 +166,7 @@ class Finished:
 
     @classmethod
     def read(cls, path: Path | None, model: MERCModel) -> "Finished":
-        """What was kept, with the weights put into ``model``; nothing, if there is no such file."""
+        """What was kept, with the weights put into ``model``; nothing if there is no such file."""
         if path is None or not path.is_file():
             return cls()
         with safe_open(path, framework="pt") as file:

@@ -92,6 +92,6 @@ def check_features(header: checkpoint.Header, info: dict[str, Any], shards: Path
         encoder = info["encoders"][name]["name"]
         if encoder != header.encoders[name] and not force:
             raise BadSettings(
-                f"the model was trained on {name} vectors of the encoder {header.encoders[name]}, and those at {shards}"
-                f" are of {encoder}; extract them with the former, or --force to label all the same"
+                f"the model was trained on {name} vectors of the encoder {header.encoders[name]}, and those at"
+                f" {shards} are of {encoder}; extract them with the former, or use --force to label anyway"
             )

@@ -82,7 +82,7 @@ class PreparedPretraining:
         if wanted.settings.transfer_head and list(info["classes"]) != list(classes):
             raise BadSettings(
                 f"recipes.{resolved.name}.pretraining.transfer_head: the label sets of the two trainings differ,"
-                f" {list(info['classes'])} and {list(classes)}; a head that says the one means nothing to the other"
+                f" {list(info['classes'])} and {list(classes)}; a head trained for one has no meaning for the other"
             )
         digest = files.digest(
             {
@@ -144,7 +144,7 @@ class PreparedPretraining:
         if not start.tensors:
             raise BadSettings(
                 f"{resolved.name}: of the pre-training {self.wanted.resolved.name} on {self.layout.dataset} no tensor"
-                " fits by name and shape"
+                " matches by name and shape"
             )
         return start
 

@@ -81,7 +81,7 @@ def train_seeds(
         run: workers, executor.
 
     Raises:
-        LossNotFinite: from whichever seed; the others that are under way are ended.
+        LossNotFinite: from whichever seed; the others that are in progress are ended.
         PipelineError: if a process died.
     """
     if run.executor != "local":
@@ -191,7 +191,7 @@ def _report(found: dict[str, Any], one: OneSeed) -> None:
     begun = (
         ""
         if first is None
-        else f"; began with {len(first['transferred'])} tensors of {first['recipe']} on {first['dataset']}"
+        else f"; started with {len(first['transferred'])} tensors of {first['recipe']} on {first['dataset']}"
     )
     own = f", not with {', '.join(first['not_transferred'])}" if first is not None and first["not_transferred"] else ""
     logger.info(

@@ -116,8 +116,7 @@ class ContextAware(MERCLoss):
         temperature: float = Field(default=0.07, gt=0)
         """τ, by which the cosines of an utterance and g are divided."""
         denominator: Candidates = "all"
-        """What stands below the line: ``all``, positives and negatives; ``neg``, negatives alone, as the paper prints
-        it.
+        """Denominator: ``all``, positives and negatives; ``neg``, only negatives, as the paper prints it.
         """
         contextual_extract: bool = True
         """Use c_i; without it, g_p = W'_g h_{i-p} + b_g, the paper's ablation "w/o CE"."""
@@ -126,7 +125,7 @@ class ContextAware(MERCLoss):
         script.
         """
         projection_units: int = Field(default=0, ge=0)
-        """Width of a projection between h and all that the loss does with it; 0: none, as the paper has it."""
+        """Width of a projection of h before the loss; 0: none, as in the paper."""
         match_speakers: bool = False
         """Only negatives in which the speakers take turns as in the anchor's own window."""
 
@@ -213,7 +212,7 @@ class ContextAware(MERCLoss):
         elif output.context is not None:
             context_BTd = output.context.float()
         else:
-            raise ValueError("the model said that it gives a context, and its output has none")
+            raise ValueError("the model declares a context, but its output has none")
         mapped_N1d: Tensor = self.of_context(labelled_rows(context_BTd, batch))[:, None]
         return mapped_N1d
 

@@ -49,10 +49,10 @@ class CrossEntropy(MERCLoss):
         other_weight: float = Field(default=1.0, ge=0)
         """Factor on the weights of the emotions that ``weight_by_class`` does not name, if it names any."""
         label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-        """Share of the target that is spread evenly over all classes."""
+        """Label smoothing: share of the target that is spread evenly over all classes."""
         fused_weight: float = Field(default=1.0, ge=0)
-        """Weight of the loss on the logits that predict; 0 trains a model by its modalities' own logits, where those
-        make the others, and a model without unimodal logits always has the weight 1.
+        """Weight of the loss on the logits that predict; 0 trains a model by its modalities' own logits, from which the
+        others are made; for a model without unimodal logits the weight is always 1.
         """
         unimodal_weight: float = Field(default=0.0, ge=0)
         """Weight of the same loss on each modality's own logits, where the modality is present; a model without
@@ -62,7 +62,7 @@ class CrossEntropy(MERCLoss):
         @model_validator(mode="after")
         def _something_is_trained(self) -> Self:
             if not self.fused_weight and not self.unimodal_weight:
-                raise ValueError("fused_weight and unimodal_weight are both 0, so that there is no loss")
+                raise ValueError("fused_weight and unimodal_weight are both 0, so there is no loss")
             return self
 
     class_weights: Tensor

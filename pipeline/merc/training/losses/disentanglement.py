@@ -95,7 +95,7 @@ class Disentanglement(MERCLoss):
         temperature: float = Field(default=1.0, gt=0)
         """τ of both levels, by which the loss is also multiplied."""
         units: int = Field(default=300, ge=1)
-        """Width of both levels' representations if the model does not disentangle by itself."""
+        """Width of both levels' representations if the model does not disentangle them itself."""
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)
@@ -103,8 +103,8 @@ class Disentanglement(MERCLoss):
         dims = {} if disentangled else dict(facts.gives.unimodal)
         if len(dims) < 2 and not disentangled:
             raise BadSettings(
-                f"disentanglement compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out"
-                " of the recipe"
+                f"disentanglement compares modalities, but the model has only {', '.join(dims) or 'none'}; leave it"
+                " out of the recipe"
             )
         self.of_modality = nn.ModuleDict(
             {name: nn.Sequential(nn.Linear(dim, config.units), nn.GELU()) for name, dim in dims.items()}

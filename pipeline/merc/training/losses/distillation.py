@@ -24,7 +24,7 @@ from merc.training.models.engine.common import real_rows
 Kind = Literal["dist", "hinton"]
 
 FUSED = "fused"
-"""The teacher that is no modality: the model's own prediction."""
+"""The teacher that is not a modality: the model's own prediction."""
 
 
 class DistillationLoss(nn.Module):
@@ -177,7 +177,7 @@ class Distillation(MERCLoss):
         feature_temperature: float = Field(default=1.0, gt=0)
         """T, by which the cosines of representations are divided."""
         legacy_teacher_gradient: bool = False
-        """Scores also draw the teacher towards the students, as in SDT's code."""
+        """Whether scores also pull the teacher towards the students, as in SDT's code."""
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
         super().__init__(config, facts)

@@ -96,7 +96,7 @@ class Focal(MERCLoss):
         """Settings of the focal loss."""
 
         gamma: float = Field(default=2.0, ge=0)
-        """γ, how much less an utterance counts that the model is sure of; 0: cross-entropy."""
+        """γ, how much less an utterance counts if the model is sure of it; 0: cross-entropy."""
         class_weights: ClassWeights = "none"
         """Weight of a class, as for ``cross_entropy``."""
         effective_beta: float = Field(default=0.999, gt=0, lt=1)

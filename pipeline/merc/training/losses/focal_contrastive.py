@@ -106,9 +106,9 @@ class FocalContrastive(OnHidden):
         """Settings of FCL on the fused representation."""
 
         gamma: float = Field(default=2.0, ge=0)
-        """γ, focus on far positives; 0: none."""
+        """γ, focus on distant positives; 0: none."""
         alpha: float = 1.0
-        """α, exponent of the class weights; 0: all classes weigh the same."""
+        """α, exponent of the class weights; 0: all classes have the same weight."""
         temperature: float = Field(default=0.1, gt=0)
         """τ of p, the softmax over all other utterances."""
 

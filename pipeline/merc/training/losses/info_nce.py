@@ -100,8 +100,8 @@ class InfoNCE(MERCLoss):
         dims = dict(facts.gives.unimodal)
         if len(dims) < 2:
             raise BadSettings(
-                f"info_nce compares modalities, and the model has but {', '.join(dims) or 'none'}; leave it out of the"
-                " recipe"
+                f"info_nce compares modalities, but the model has only {', '.join(dims) or 'none'}; leave it out of"
+                " the recipe"
             )
         self.project = common_space(dims, config.projection_units, "info_nce")
         self.loss = InfoNCELoss(temperature=config.temperature)

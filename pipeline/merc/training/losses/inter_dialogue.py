@@ -148,7 +148,7 @@ class InterDialogueLoss(ContrastiveLoss):
         """
         if anchor is not None or other is not None:
             if anchor is None or other is None or pooled is not None or neighbours is not None:
-                raise ValueError("two tensors are expected, anchor and other, or else pooled")
+                raise ValueError("expected two tensors, anchor and other, or else pooled")
             pooled = {"anchor": anchor, "other": other}
         if not pooled:
             raise ValueError("there is no modality")
@@ -224,7 +224,7 @@ class InterDialogueLoss(ContrastiveLoss):
             self.warned = True
             logger.warning(
                 "the inter-dialogue loss of a batch of %d dialogues with %d neighbours each%s is 0: too few dialogues."
-                " It is said once.",
+                " This is logged once.",
                 size,
                 self.k,
                 ", cut to half of the others," if self.k_cap else "",
@@ -257,7 +257,7 @@ class InterDialogue(MERCLoss):
         k_cap: bool = True
         """Cut K to half of the other dialogues of the batch."""
         include_self: bool = False
-        """Put a dialogue's own pair into the denominator, as eq. 5 does but not the published code."""
+        """Put a dialogue's own pair into the denominator, as in eq. 5, but not in the published code."""
         strict: bool = False
         """Raise an error for a batch of fewer than two dialogues."""
 
@@ -286,8 +286,8 @@ class InterDialogue(MERCLoss):
         if epoch and not self.loss.warned and not bool(self.acted):
             self.loss.warned = True
             logger.warning(
-                "the inter-dialogue loss was 0 for a whole epoch: no batch held a dialogue with its neighbour. It is"
-                " said once."
+                "the inter-dialogue loss was 0 for a whole epoch: no batch held a dialogue with its neighbour. This is"
+                " logged once."
             )
         self.acted.zero_()
         self._first = None

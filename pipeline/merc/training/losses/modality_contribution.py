@@ -92,8 +92,8 @@ class ModalityContributionLoss(ContrastiveLoss):
         """
         if not features or set(features) != set(correct):
             raise ValueError(
-                f"there must be pseudo-labels for every modality and at least one; features: {sorted(features)},"
-                f" pseudo-labels: {sorted(correct)}"
+                "every modality needs pseudo-labels, and there must be at least one modality; features:"
+                f" {sorted(features)}, pseudo-labels: {sorted(correct)}"
             )
         terms, valid = [], []
         for name, u in features.items():
@@ -123,13 +123,14 @@ class ModalityContribution(MERCLoss):
         temperature: float = Field(default=0.07, gt=0)
         """τ, by which the cosines within a modality are divided."""
         denominator: Candidates = "all"
-        """What stands below the line: ``all``, all other utterances; ``neg``, those with the other pseudo-label, as the
-        paper prints it.
+        """Denominator: ``all``, all other utterances; ``neg``, those with the other pseudo-label, as the paper prints
+        it.
         """
         reduction: Literal["mean", "sum"] = "mean"
-        """Of the anchors of a modality: ``mean``; ``sum``, as the paper prints it. Modalities are added up."""
+        """Reduction over the anchors of a modality: ``mean``; ``sum``, as the paper prints it. Modalities are summed.
+        """
         projection_units: int = Field(default=0, ge=0)
-        """Width of a projection between a modality's vectors and the loss; 0: none, as the paper has it."""
+        """Width of a projection between a modality's vectors and the loss; 0: none, as in the paper."""
         same_emotion_only: bool = False
         """Positives must also have the anchor's emotion."""
 

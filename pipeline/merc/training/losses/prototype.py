@@ -153,8 +153,8 @@ class Prototype(MERCLoss):
         margin: float = Field(default=0.1, ge=0)
         """Mean square distance from a prototype that costs nothing."""
         memory: float = Field(default=0.9, ge=0, le=1)
-        """How much a batch still counts after the next one, from 0, the batch alone, to 1, all batches alike; ours,
-        since the means of the authors' code do not run.
+        """How much a batch still counts after the next one, from 0, only the batch, to 1, all batches equally; our own,
+        since the means in the authors' code do not run.
         """
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:

@@ -148,7 +148,7 @@ class SPCL(OnHidden):
         temperature: float = Field(default=0.1, gt=0)
         """τ, by which (1 + cosine) / 2 is divided."""
         drop_below: float = Field(default=0.0, ge=0)
-        """Rows whose own loss is no more than this are left out; 0: none; the authors' code has 0.3."""
+        """Rows whose own loss is at most this are left out; 0: none; the authors' code has 0.3."""
         queue_length: int = Field(default=256, ge=1)
         """Q, vectors kept of each class."""
         sampled: int = Field(default=64, ge=1)

@@ -94,8 +94,8 @@ def cluster_bootstrap(
         ``difference`` (first - second, on the split itself), ``low`` and ``high``, percentiles of the resamples.
 
     Raises:
-        ValueError: if the lengths or predictions do not fit the labels, nothing is labelled, or the confidence does not
-            lie between 0 and 1.
+        ValueError: if the lengths or predictions do not fit the labels, nothing is labelled, or the confidence is not
+            between 0 and 1.
     """
     scored = [
         resampled_weighted_f1(labels, one, lengths, classes, resamples=resamples, seed=seed) for one in (first, second)
@@ -149,10 +149,10 @@ def bootstrap_interval(first: Scores, second: Scores, *, confidence: float) -> d
         confidence: share of the resamples that the interval holds, such as 0.95.
 
     Raises:
-        ValueError: if the confidence does not lie between 0 and 1.
+        ValueError: if the confidence is not between 0 and 1.
     """
     if not 0 < confidence < 1:
-        raise ValueError(f"the confidence of {confidence} does not lie between 0 and 1")
+        raise ValueError(f"the confidence of {confidence} is not between 0 and 1")
     whole, *drawn = first - second
     low, high = np.nanpercentile(drawn, [50 * (1 - confidence), 50 * (1 + confidence)])
     return {"difference": float(whole), "low": float(low), "high": float(high)}

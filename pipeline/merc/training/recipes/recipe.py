@@ -25,9 +25,9 @@ class Optimizer(Settings):
     name: Literal["adam", "adamw"]
     """``adam`` adds the weight decay to the gradient (L2), ``adamw`` shrinks the weights separately."""
     learning_rate: float = Field(gt=0)
-    """Of a step, before the schedule."""
+    """Learning rate of a step, before the schedule."""
     weight_decay: float = Field(ge=0)
-    """Of all weights."""
+    """Weight decay, on all weights."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """Shares of the running means of the gradient and of its square that a step keeps."""
     epsilon: float = Field(default=1e-8, gt=0)
@@ -81,15 +81,15 @@ class Phase(Settings):
     """
 
     trains: tuple[str, ...] = Field(min_length=1)
-    """Modalities whose branches are trained, and ``fusion``. In a recipe without one of the modalities that one is left
-    out, and with it a phase that trains no other.
+    """Modalities whose branches are trained, and ``fusion``. In a recipe without one of the modalities, that one is
+    left out, and so is a phase that trains no other.
     """
     losses: Losses | None = None
-    """In place of the recipe's. Each branch is trained by all of them, on what it makes."""
+    """Losses that replace the recipe's. Each branch is trained by all of them, on its own output."""
     optimizer: Optimizer | None = None
-    """In place of the recipe's optimiser."""
+    """Replaces the recipe's optimiser."""
     epochs: int | None = Field(default=None, ge=1)
-    """In place of the recipe's number of epochs."""
+    """Replaces the recipe's number of epochs."""
 
     @field_validator("trains")
     @classmethod
@@ -107,14 +107,14 @@ class Pretraining(Settings):
     """A training that comes first, on another corpus."""
 
     dataset: str
-    """Whose shards."""
+    """Dataset whose shards are used."""
     recipe: str
-    """The name of its recipe: the same model, on the modalities of this recipe unless the name says which, for all of
+    """The name of its recipe: the same model, on the modalities of this recipe unless its name gives others, for all of
     its epochs.
     """
     splits: tuple[Literal["train", "dev", "test"], ...] = Field(default=("train",), min_length=1)
-    """Whose dialogues are trained on. Others than train only in a recipe one of whose names is ``official``: some
-    papers do so.
+    """Splits that are trained on. Splits other than train are allowed only in a recipe with ``official`` in its name:
+    some papers use them.
     """
     transfer_head: bool = False
     """Whether tensors whose shape depends on the number of classes are kept; the label sets must then be the same."""
@@ -130,17 +130,18 @@ class Recipe(Settings):
     model_settings: dict[str, Any] = Field(default_factory=dict)
     """Keys of the model's ``Config``, over the block ``models.<model>``."""
     causal: Literal["as_set", "where_possible", "required"] = "as_set"
-    """Whether no utterance may see what comes after it: ``as_set``, as ``model_settings`` say; ``where_possible``, if
-    the model can and the recipe does not say otherwise; ``required``, whatever the recipe says.
+    """Whether later utterances are hidden from an utterance: ``as_set``, according to ``model_settings``;
+    ``where_possible``, if the model supports it and the recipe does not say otherwise; ``required``, regardless of the
+    recipe.
     """
     framework: str | None = None
-    """The file in ``frameworks/`` of what wraps the model; null: nothing does."""
+    """The file in ``frameworks/`` of the framework around the model; null: none."""
     framework_settings: dict[str, Any] = Field(default_factory=dict)
     """Keys of the framework's ``Config``, over the block ``frameworks.<framework>``."""
     modalities: tuple[str, ...] = Field(default=MODALITIES, min_length=1)
-    """What the model sees."""
+    """Modalities that the model sees."""
     losses: Losses
-    """Terms of the objective by name, summed with their weights. Null takes a base's loss out."""
+    """Terms of the objective by name, summed with their weights. Null removes a base's loss."""
     phases: dict[str, Phase] | None = Field(default=None, min_length=1)
     """The branches of the model are trained one after another, the last phase training the fusion; null: all at once.
     All other keys hold in every phase.
@@ -148,46 +149,48 @@ class Recipe(Settings):
     optimizer: Optimizer
     """How weights are changed."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate goes from its value towards 0 over ``epochs``."""
+    """How the learning rate decays from its value towards 0 over ``epochs``."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps in which the learning rate is multiplied by 1 / ``warmup_steps``, 2 / ``warmup_steps``, and so on up to
     1.
     """
     epochs: int = Field(ge=1)
-    """The most epochs; of each phase, if there are several."""
+    """Maximum number of epochs; per phase, if there are several."""
     patience_epochs: int = Field(ge=1)
-    """Epochs without a better dev weighted F1 after which the training stops; those before a curriculum has all
+    """Epochs without a better dev weighted F1 after which the training stops; epochs before a curriculum includes all
     dialogues do not count.
     """
     batch_dialogues: int = Field(ge=1)
-    """Dialogues a step, at most."""
+    """Maximum number of dialogues per step."""
     min_steps_per_epoch: int = Field(default=1, ge=1)
-    """Steps an epoch has at least: batches are made smaller where the train split is small (the demonstration corpus
+    """Minimum number of steps per epoch: batches are smaller if the train split is small (the demonstration corpus
     has 14 train dialogues, MELD 1038).
     """
     gradient_clip: float | None = Field(default=None, gt=0)
-    """Longest norm of the gradient; null: unlimited."""
+    """Maximum norm of the gradient; null: unlimited."""
     feature_limit_std: float = Field(default=10.0, gt=0)
-    """Standard deviations at which features are cut."""
+    """Standard deviations at which features are clipped."""
     feature_dropout: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=dict)
     """Modality → share of the values of its vectors that are set to 0 in training, the others scaled up; for long,
-    noisy vectors and few dialogues. Modalities that the recipe lacks are ignored, so that the same recipe serves
-    without them.
+    noisy vectors and few dialogues. Modalities that are not in the recipe are ignored, so that the same recipe also
+    works without them.
     """
     seeds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
-    """One training each; a seed decides initial weights, dropout and the order of dialogues. Five, as DCLF averages."""
+    """One training per seed; a seed determines initial weights, dropout and the order of dialogues. Five by default, as
+    averaged in DCLF.
+    """
     selection: Literal["dev_weighted_f1", "last"] = "dev_weighted_f1"
-    """Whose weights are kept: those of the epoch with the best weighted F1 on dev (the earliest of equal ones), or the
-    last.
+    """Which weights are kept: those of the epoch with the best weighted F1 on dev (the earliest of equal ones), or of
+    the last.
     """
     precision: PrecisionName = "float32"
-    """Of the model's forward and backward pass; see :class:`merc.training.loop.precision.Precision`."""
+    """Precision of the model's forward and backward pass; see :class:`merc.training.loop.precision.Precision`."""
     neighbours: Neighbours | None = None
-    """Of the index of emotion trajectories, for batches and losses; null: none."""
+    """Neighbours from the index of emotion trajectories, for batches and losses; null: none."""
     curriculum: Curriculum | None = None
     """Dialogues from easy to hard; null: all of them in every epoch."""
     pretraining: Pretraining | None = None
-    """The training whose weights this one begins with; null: none."""
+    """The training whose weights this one starts from; null: none."""
 
     @field_validator("modalities")
     @classmethod
@@ -211,7 +214,7 @@ class Recipe(Settings):
     def _plain_names(cls, phases: dict[str, Phase] | None) -> dict[str, Phase] | None:
         for name in phases or ():
             if not name.isidentifier() or name != name.lower():
-                raise ValueError(f"a phase is named {name!r}; small letters, digits and _ are expected")
+                raise ValueError(f"a phase is named {name!r}; expected lower-case letters, digits and _")
         return phases
 
     @field_validator("seeds")
@@ -227,12 +230,12 @@ class Recipe(Settings):
             return self
         if self.curriculum.buckets > self.epochs:
             raise ValueError(
-                f"curriculum.buckets is {self.curriculum.buckets}, and after {self.epochs} epochs the hardest dialogues"
-                " would not have come"
+                f"curriculum.buckets is {self.curriculum.buckets}, and after {self.epochs} epochs the hardest"
+                " dialogues would not have been used"
             )
         if self.neighbours is not None and self.neighbours.per_dialogue:
             raise ValueError(
-                "a curriculum decides which dialogues come, and so does neighbours.per_dialogue: one of them must go,"
-                " or per_dialogue be 0"
+                "a curriculum decides which dialogues are used, and so does neighbours.per_dialogue: remove one of"
+                " them, or set per_dialogue to 0"
             )
         return self

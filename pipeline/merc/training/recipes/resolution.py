@@ -213,7 +213,7 @@ def training_entry(params: Params, resolved: ResolvedRecipe, dataset: str) -> di
     base = next((one for one in RECIPES.lineage(params, RecipeName.parse(resolved.name).base) if one in shipped), None)
     if base is None:
         raise BadSettings(
-            f"train: {resolved.name} comes from no file that ships, which DVC could watch; give it a base, or put it"
+            f"train: {resolved.name} does not come from a packaged file that DVC can track; give it a base, or put it"
             " into a file"
         )
     reads = dataset if resolved.pretraining is None else resolved.pretraining.settings.dataset
@@ -254,8 +254,8 @@ class _Resolution:
             settings = model.causal_settings()
             if settings is None and wanted == "required":
                 raise BadSettings(
-                    f"{self.where}.causal: {self.recipe.model} sees the whole dialogue, and has no setting by which it"
-                    " would not"
+                    f"{self.where}.causal: {self.recipe.model} sees the whole dialogue, and has no setting to change"
+                    " that"
                 )
             causal.lay(part, settings or {}, self.laid.origins["causal"])
         below, above = (causal, Laid()) if wanted == "where_possible" else (Laid(), causal)
@@ -318,8 +318,8 @@ class _Resolution:
             raise BadSettings(f"{where}: no phase trains {', '.join(missing)}; each of {', '.join(branches)} needs one")
         if FUSION not in phases[-1].trains:
             raise BadSettings(
-                f"{where}: the last phase, {phases[-1].name}, trains {', '.join(phases[-1].trains)}; it has to train"
-                f" the {FUSION}, whose scores are the model's"
+                f"{where}: the last phase, {phases[-1].name}, trains {', '.join(phases[-1].trains)}; it must train the"
+                f" {FUSION}, whose scores are the model's"
             )
         return tuple(phases)
 
@@ -338,7 +338,7 @@ class _Resolution:
         held_out = [split for split in settings.splits if split != "train"]
         if held_out and "official" not in re.split(r"[+@_-]", self.name):
             raise BadSettings(
-                f"{where}.splits: {', '.join(held_out)} is held out; only a recipe that is called official, such as"
+                f"{where}.splits: {', '.join(held_out)} is held out; only a recipe named official, such as"
                 f" {self.name}_official, may train on it"
             )
         first_name = (
@@ -346,22 +346,22 @@ class _Resolution:
         )
         if compose(self.params, first_name).at("pretraining") is not None:
             raise BadSettings(
-                f"{where}.recipe: {settings.recipe} has a pre-training itself; there are two trainings, not three"
+                f"{where}.recipe: {settings.recipe} has a pre-training itself; only one pre-training is allowed"
             )
         first = resolve(self.params, first_name)
         if first.recipe.phases is not None:
             raise BadSettings(
                 f"{where}.recipe: {settings.recipe} is trained in phases, each of which selects an epoch on dev; a"
-                " pre-training looks at train alone"
+                " pre-training uses only train"
             )
         if first.recipe.model != self.recipe.model:
             raise BadSettings(
                 f"{where}.recipe: {settings.recipe} trains {first.recipe.model}, and this recipe {self.recipe.model};"
-                " weights go over within one model"
+                " weights can be transferred only within one model"
             )
         if first.recipe.selection != "last":
             raise BadSettings(
-                f"{where}.recipe: {settings.recipe} selects an epoch, and a pre-training looks at no held-out dialogue:"
-                " it needs selection: last"
+                f"{where}.recipe: {settings.recipe} selects an epoch, but a pre-training uses no held-out dialogue: it"
+                " needs selection: last"
             )
         return ResolvedPretraining(settings, first)

@@ -45,11 +45,11 @@ class MERCLoss(nn.Module, ABC):
     Config: ClassVar[type[Settings]]
     """The settings, a class nested in the loss's; every field has a default and a docstring."""
     VERSION: ClassVar[int] = 1
-    """Raised when the same settings give another loss: runs of an earlier one are not mistaken for this one's."""
+    """Raised when the same settings give a different loss, so that earlier runs are not mistaken for this one's."""
     needs_pooled: ClassVar[bool] = False
     """Whether the loss looks at :attr:`MERCOutput.pooled`."""
     observes: ClassVar[tuple[str, ...]] = ()
-    """Names of what :meth:`observed` gives, columns ``<loss>_<name>`` of a training's history."""
+    """Names of what :meth:`observed` returns, columns ``<loss>_<name>`` of a training's history."""
 
     def __init__(self, config: Settings, facts: TrainingFacts) -> None:
         super().__init__()

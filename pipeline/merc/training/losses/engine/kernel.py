@@ -24,7 +24,7 @@ Similarity = Literal["cosine", "dot", "shifted_cosine"]
 Reduction = Literal["mean", "sum", "none"]
 
 SMALLEST_NORM = 1e-12
-"""A vector that is shorter counts as zero: its cosine with anything is 0, and so is its gradient."""
+"""A shorter vector counts as zero: its cosine with anything is 0, and so is its gradient."""
 
 
 def masked_contrastive(
