@@ -11,7 +11,8 @@ openSMILE's sets are measured where it is installed, Whisper where a checkpoint'
 
 The probe is logistic regression on standardised vectors. Speakers are divided into groups (EmoDB: each by itself;
 RAVDESS: six of four); each group is predicted by a probe of all others, whose strength of regularisation is chosen by
-dividing these in three, again by group. Scored are all predictions together: UAR (unweighted average recall) and weighted F1.
+dividing these in three, again by group. Scored are all predictions together: UAR (unweighted average recall) and
+weighted F1.
 
 ``--adapt``: `merc-adapt` on the split of the table, next to the probe on the same split, its regularisation chosen on
 dev.

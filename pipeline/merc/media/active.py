@@ -14,9 +14,8 @@ wrong face does more harm than a missing one.
 
 The crops are taken while the person speaks, evenly over that time. Where nobody reaches ``off_screen_logit`` in the
 mean over any second, whoever speaks is not seen. Without sound, or where it is all but silent, the person with the
-largest sum of areas is taken, and there are no logits. Nor is there one for a track
-of fewer than six pictures: in so few nothing can be seen to move, and the network gives any face about +0.9 for one and
-+0.3 for three.
+largest sum of areas is taken, and there are no logits. Nor is there one for a track of fewer than six pictures: in so
+few nothing can be seen to move, and the network gives any face about +0.9 for one and +0.3 for three.
 """  # noqa: E501
 
 from collections.abc import Sequence

@@ -85,9 +85,8 @@ class Spectrogram(TrainableEncoder):
     """A Whisper encoder or AST.
 
     The spectrogram is that of the checkpoint's own preprocessor in transformers, for each window of a clip by itself.
-    The entries
-    of a sequence are the positions in time: 20 ms of Whisper; of AST every 100 ms the mean over the patches of all
-    frequencies.
+    The entries of a sequence are the positions in time: 20 ms of Whisper; of AST every 100 ms the mean over the patches
+    of all frequencies.
     """
 
     class Config(LayersConfig):

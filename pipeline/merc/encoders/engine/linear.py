@@ -8,9 +8,9 @@ AVX-512 it leaves nothing idle. So ``auto`` takes oneDNN where the processor has
 Runtime for comparison.
 
 That is a rule about the kind of processor, and no race at load. The two libraries round differently (cosine 0.9999999),
-and a race may end otherwise the next
-time: a resumed run would then not give the bytes of an undisturbed one, nor would ``dvc repro`` give those that are
-locked. How fast the two are is measured only after oneDNN was taken, for the log; it decides nothing.
+and a race may end otherwise the next time: a resumed run would then not give the bytes of an undisturbed one, nor would
+``dvc repro`` give those that are locked. How fast the two are is measured only after oneDNN was taken, for the log; it
+decides nothing.
 
 What a run took is noted next to its unfinished parts (:meth:`merc.job.Job.note`), so that whoever resumes it takes the
 same, and stands in the provenance.

@@ -5,12 +5,11 @@
                                fusion: {trains: [fusion]}
 
 A branch is a modality's (:meth:`merc.training.models.engine.base.MERCModel.branch`) or the fusion, all the rest. In a
-phase the losses see a branch as if
-it were a model: ``logits`` and ``hidden`` are the modality's own, and of the other modalities there are those that an
-earlier phase trained. So any loss can be put on any branch, and one that needs what is not trained yet, as a
-distillation without its teacher, is an error before anything is trained. The epoch is selected by the mean over the
-phase's branches of their weighted F1 on dev; its weights are restored and stay as they are, in eval mode, in all later
-phases that do not train them again.
+phase the losses see a branch as if it were a model: ``logits`` and ``hidden`` are the modality's own, and of the other
+modalities there are those that an earlier phase trained. So any loss can be put on any branch, and one that needs what
+is not trained yet, as a distillation without its teacher, is an error before anything is trained. The epoch is selected
+by the mean over the phase's branches of their weighted F1 on dev; its weights are restored and stay as they are, in
+eval mode, in all later phases that do not train them again.
 
 A recipe that names no phases has one, in which every weight is trained, and losses and scores look at what the model
 gives as a whole.
