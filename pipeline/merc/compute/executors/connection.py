@@ -8,10 +8,12 @@ connects, with its time limited and its output kept; and only then this one.
 import importlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +44,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",  # of a cluster of this machine alone: by default its workers yield to everything else
 }
+_REFUSED = b"InvalidAuthToken"  # in Ray's log
 
 
 def connect(address: str, cores: int) -> Any:
@@ -53,13 +56,17 @@ def connect(address: str, cores: int) -> Any:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    given = (os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address
+    if given == "local":
+        _lock_out_others()
     with _own_signals():
         extras.need("ray", "--executor ray")
         import ray
 
-        importlib.import_module("ray._private.worker").print_to_stdstream = _unsaid  # type: ignore[attr-defined]
+        importlib.import_module("ray._private.worker").print_to_stdstream = _ignored  # type: ignore[attr-defined]
+        # Otherwise SIGTERM would end the process without a word while Ray connects.
+        importlib.import_module("ray._private.utils").set_sigterm_handler = _ignored  # type: ignore[attr-defined]
         if not ray.is_initialized():
-            given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
             if not ADDRESSES.fullmatch(given):
                 raise BadCluster(f"RAY_ADDRESS={given}: no address of a Ray cluster; valid: auto, local, HOST:PORT")
             if given != "local":
@@ -74,15 +81,25 @@ def connect(address: str, cores: int) -> Any:
     return ray
 
 
-def _unsaid(*_: object, **__: object) -> None:
-    """Stands in for what prints Ray's words about lost workers to stdout, whatever ``log_to_driver`` says; we say it
-    ourselves.
+def _ignored(*_: object, **__: object) -> None:
+    """Stands in for what Ray does unasked, with no setting against it: printing its words about lost workers to stdout,
+    whatever ``log_to_driver`` says (they are in our log), and handling SIGTERM.
     """
+
+
+def _lock_out_others() -> None:
+    """Gives the cluster of this process a token of its own. Ray would write one to the user's home for good, and every
+    cluster that is started there later would ask for it.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token" and not (
+        os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    ):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray ends the process on SIGTERM, and stamps every record of the log; neither stays."""
+    """SIGTERM is as it was, also once Ray is imported, and no record of the log bears Ray's stamp."""
     factory = logging.getLogRecordFactory()
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -97,14 +114,17 @@ def _try(address: str) -> None:
     """Raises ``BadCluster`` unless a driver can connect there: to ``auto``, or HOST:PORT."""
     if address != "auto":
         _reach(address)
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", _TRY, address],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-    ) as driver:
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", _TRY, address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            encoding="utf-8",
+        ) as driver,
+    ):
         killer = threading.Timer(_LOADING_SECONDS, driver.kill)
         killer.start()
         try:
@@ -118,6 +138,13 @@ def _try(address: str) -> None:
         finally:
             killer.cancel()
             driver.kill()
+        log.seek(0)
+        refused = _REFUSED in log.read()
+    if code and refused:
+        raise BadCluster(
+            f"--address {address}: the Ray cluster there asks for its authentication token; set RAY_AUTH_MODE=token,"
+            " with the token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        )
     if code:
         said = words if loaded and code == 1 and words else f"no driver could connect within {_ANSWER_SECONDS:.0f} s"
         raise _no_cluster(address, said)
@@ -147,4 +174,4 @@ def _no_cluster(address: str, words: str) -> BadCluster:
         if address == "auto"
         else (f"--address {address}: no Ray cluster answers there")
     )
-    return BadCluster(f"{where} ({words}); `ray status` on its head prints the address")
+    return BadCluster(f"{where} ({words}); `ray start --head` prints the address as the cluster is started")

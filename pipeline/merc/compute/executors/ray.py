@@ -9,6 +9,7 @@ The parts of a worker that is lost with its node are done again, by others. Ray 
 asked for.
 """
 
+import glob
 import math
 import os
 import pickle
@@ -80,12 +81,15 @@ class OnRay:
         order = _order(work, size)
         fleet = _Fleet(ray, work, size, order)
         try:
+            _put_down(order)
             _look_at_all(ray, [one for one in _nodes(ray) if size.fit_into(one)], order)
             fleet.begin()
+            results = _run(fleet, parts, advance)
+            next(results)  # from now on, closing it ends the workers
         except BaseException:
             fleet.end()
             raise
-        return _run(fleet, parts, advance)
+        return results
 
     def _size(self, nodes: list["_Node"], needs: Needs) -> "_Size":
         """What each worker takes of its node; never more than the largest node has."""
@@ -149,23 +153,27 @@ def _nodes(ray: Any, *, alive: bool = True) -> list[_Node]:
 
 
 def _order(work: Work[Any], size: _Size) -> node.Order:
-    """The order for all workers; its token is written."""
-    kind = f".ray-{work.name.replace('/', '-')}-"
-    home, word = work.home.absolute(), uuid.uuid4().hex
-    for left in home.glob(f"{kind}*"):  # by a driver that was killed; the lock of the output lets in one at a time
-        left.unlink(missing_ok=True)
-    token = home / f"{kind}{word}"
-    with files.writing(token):
-        token.write_text(word)
+    """The order for all workers."""
+    word = uuid.uuid4().hex
     return node.Order(
         pickle.dumps(work),
         node.identity(),
-        token,
+        work.home.absolute() / f".ray-{work.name.replace('/', '-')}-{word}",
         word,
         Path.cwd(),
         Share(size.cores, "cuda:0" if size.gpus else "cpu"),
         size.threads,
     )
+
+
+def _put_down(order: node.Order) -> None:
+    """Writes the token of an order."""
+    kind = order.token.name.removesuffix(order.word)
+    # Of this work, and not of one whose name only begins alike: the lock of the output lets in one driver at a time.
+    for left in order.token.parent.glob(f"{glob.escape(kind)}{'[0-9a-f]' * len(order.word)}"):
+        left.unlink(missing_ok=True)  # a driver that was killed
+    with files.writing(order.token):
+        order.token.write_text(order.word)
 
 
 def _look_at_all(ray: Any, nodes: Sequence[_Node], order: node.Order) -> None:
@@ -329,9 +337,9 @@ class _Fleet:
 
     def end(self) -> None:
         """Ends all workers at once."""
+        self._order.token.unlink(missing_ok=True)
         for hand in self.hands:
             self._ray.kill(hand.actor)
-        self._order.token.unlink(missing_ok=True)
 
 
 def _node() -> str:
@@ -356,9 +364,11 @@ def _tell(answer: node.Answer, ray: Any) -> None:
 
 
 def _run(fleet: _Fleet, parts: Parts, advance: Advance) -> Generator[tuple[int, Any], None, None]:
+    """Gives nothing of use first, then the number and the facts of each part that is done."""
     todo: deque[int] = deque()
     with stoppable():
         try:
+            yield -1, None
             while _fill(todo, parts, fleet):
                 fleet.grow(len(todo) + fleet.under_way)
                 fleet.give(todo)
