@@ -322,8 +322,8 @@ class _Fleet:
                 else f"with part {max(again, key=lambda one: self._lost[one])} under way"
             )
             raise BadCluster(
-                f"{self.work.name}: {_LOSSES} workers were lost {what} (memory ran out, or a crash inside a library),"
-                f" the last one so:\n{error}"
+                f"{self.work.name}: {_LOSSES} workers were lost {what} (memory ran out, a crash inside a library, or"
+                f" nodes and driver differ in RAY_AUTH_MODE), the last one so:\n{error}"
             )
         todo.extendleft(reversed(again))
 
