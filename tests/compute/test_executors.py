@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -432,6 +433,25 @@ def another_node(cluster: Any) -> Iterator[Callable[..., None]]:
     for node in added:
         if node in cluster.worker_nodes:
             cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.mark.parametrize("what", ["its head", "this machine's node"])
+def test_a_cluster_that_is_stopped_in_the_middle_is_named(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("merc.compute.executors.ray")
+    monkeypatch.setattr(module, "_HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(module, "_OWN_NODE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as head, socket.create_server(("127.0.0.1", 0)) as own:
+        context = SimpleNamespace(gcs_address=f"127.0.0.1:{head.getsockname()[1]}", get_node_id=lambda: "a")
+        nodes = [{"NodeID": "a", "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": own.getsockname()[1]}]
+        pulse = module._Pulse(SimpleNamespace(get_runtime_context=lambda: context, nodes=lambda: nodes))
+        assert pulse.check()
+        stopped = head if what == "its head" else own
+        port = stopped.getsockname()[1]
+        stopped.close()
+        assert not pulse.check()
+        time.sleep(0.3)
+        with pytest.raises(BadCluster, match=rf"was stopped: {what} at 127\.0\.0\.1:{port} no longer answers"):
+            pulse.check()
 
 
 @pytest.mark.slow

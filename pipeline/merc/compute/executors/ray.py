@@ -13,6 +13,7 @@ import glob
 import math
 import os
 import pickle
+import socket
 import time
 import uuid
 from collections import Counter, deque
@@ -39,6 +40,9 @@ _FAREWELL_SECONDS = 10.0
 # How long a part that a node has written may be out of this machine's sight: an NFS client remembers for up to a minute
 # that there was no such file.
 _VISIBLE_SECONDS = 90.0
+# How long the head, and this machine's own node, may be silent. Ray would end the process without a word, some 15 s
+# after the node was lost and 60 s after the head.
+_HEAD_SECONDS, _OWN_NODE_SECONDS = 20.0, 4.0
 # Workers that may be lost with the same part under way: a node may be taken away at any time, but some parts are too
 # much for any.
 _LOSSES = 4
@@ -224,11 +228,44 @@ class _Hand:
     under_way: set[int] = field(default_factory=set)
 
 
+class _Pulse:
+    """Whether the cluster is still there."""
+
+    def __init__(self, ray: Any) -> None:
+        context = ray.get_runtime_context()
+        own = next(one for one in ray.nodes() if one["NodeID"] == context.get_node_id())
+        self._asked = (
+            ("its head", context.gcs_address, _HEAD_SECONDS),
+            ("this machine's node", f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}", _OWN_NODE_SECONDS),
+        )
+        self._heard = [time.monotonic()] * len(self._asked)
+        self.lost = False
+
+    def check(self) -> bool:
+        """False if something does not answer at the moment. Raises ``BadCluster`` if it has not for too long."""
+        beats = True
+        for index, (what, address, patience_seconds) in enumerate(self._asked):
+            host, _, port = address.rpartition(":")
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=_TICK_SECONDS).close()
+            except OSError as error:
+                beats = False
+                if time.monotonic() - self._heard[index] > patience_seconds:
+                    self.lost = True
+                    raise BadCluster(
+                        f"the Ray cluster was stopped: {what} at {address} no longer answers"
+                        f" ({error.strerror or error}); what was finished is kept, run again when there is a cluster"
+                    ) from error
+            else:
+                self._heard[index] = time.monotonic()
+        return beats
+
+
 class _Fleet:
     """The workers of a work."""
 
     def __init__(self, ray: Any, work: Work[Any], size: _Size, order: node.Order) -> None:
-        self._ray, self._size, self._order = ray, size, order
+        self._ray, self._size, self._order, self._pulse = ray, size, order, _Pulse(ray)
         self.work, self.needs = work, work.needs
         self._sent = ray.put(order)
         self._kind = ray.remote(node.Worker)
@@ -244,7 +281,7 @@ class _Fleet:
 
     def slots(self) -> int:
         """How many workers the cluster holds, at least one: what it lacks may be on its way."""
-        if time.monotonic() - self._counted > _TICK_SECONDS:
+        if time.monotonic() - self._counted > _TICK_SECONDS and self._pulse.check():
             self._slots, self._counted = max(1, sum(map(self._size.fit_into, _nodes(self._ray)))), time.monotonic()
         return self._slots
 
@@ -338,7 +375,7 @@ class _Fleet:
     def end(self) -> None:
         """Ends all workers at once."""
         self._order.token.unlink(missing_ok=True)
-        for hand in self.hands:
+        for hand in self.hands if not self._pulse.lost else ():  # without a head, this would wait for it
             self._ray.kill(hand.actor)
 
 
