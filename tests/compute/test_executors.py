@@ -327,6 +327,26 @@ def test_a_cluster_of_this_process_has_a_token_that_is_written_nowhere(
     assert "RAY_AUTH_TOKEN" not in os.environ
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["l" * 90, "ü"])
+def test_a_folder_in_which_ray_cannot_start_is_named(folder: str, demonstration: Path, tmp_path: Path) -> None:
+    arguments = ["--dataset", "demo-meld", "--raw", str(demonstration / "raw"), "--out", str(tmp_path / "out")]
+    command = [str(BIN / "merc-extract"), *arguments, "--modalities", "text", "--executor", "ray", "--address", "local"]
+    (tmp_path / folder).mkdir()
+    ended = subprocess.run(
+        command,
+        env={**os.environ, "RAY_TMPDIR": str(tmp_path / folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "--address local: Ray cannot be started: " in ended.stderr
+    assert "its folder is RAY_TMPDIR, or else /tmp: a short path of ASCII characters" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
 _GUARDED = """
 import sys
 from ray.cluster_utils import Cluster

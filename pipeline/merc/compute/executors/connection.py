@@ -35,7 +35,7 @@ print("loaded", flush=True)
 try:
     ray.init(address=sys.argv[1], log_to_driver=False, logging_level=50)
 except Exception as error:  # of many kinds: no cluster, another version, a machine that is no node
-    print(str(error).strip().splitlines()[0])
+    print((str(error).strip() or type(error).__name__).splitlines()[0])
     sys.exit(1)
 """
 _QUIET = {
@@ -74,9 +74,13 @@ def connect(address: str, cores: int) -> Any:
             more: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False} if given == "local" else {}
             try:
                 ray.init(address=given, log_to_driver=False, logging_level=logging.CRITICAL, **more)
-            except Exception as error:  # of many kinds, such as a folder of sockets whose name is too long
+            except Exception as error:  # of many kinds
+                words = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise BadCluster(
-                    f"--address {given}: Ray cannot be reached: {str(error).strip().splitlines()[0]}"
+                    f"--address local: Ray cannot be started: {words}; its folder is RAY_TMPDIR, or else /tmp: a short"
+                    " path of ASCII characters, with room for its files"
+                    if given == "local"
+                    else f"--address {given}: Ray cannot be reached: {words}"
                 ) from error
     return ray
 
