@@ -45,7 +45,7 @@ class Layout:
         return self.folder / "audit"
 
     def heard(self, what: str) -> Path:
-        """What is found out from the sound: ``speech``, ``transcripts``, ``text``; apart from the audit, since it takes
+        """What is found out from the audio: ``speech``, ``transcripts``, ``text``; apart from the audit, since it takes
         longer than all the rest.
         """
         return self.folder / "heard" / what

@@ -60,7 +60,7 @@ class Transcriber:
         """What decides the transcripts, for the fingerprint; fetches at most the configuration.
 
         Raises:
-            BadSettings: if the model is no Whisper for 16 kHz sound, or does not know the language.
+            BadSettings: if the model is no Whisper for 16 kHz audio, or does not know the language.
             ModelUnavailable: if it is neither here nor to be fetched.
         """
         source = self._source

@@ -25,7 +25,7 @@ def letters(text: str) -> str:
 
 
 def heard_letters(heard: str) -> str:
-    """The letters of what a model heard, without its words for other sounds.
+    """The letters of what a model heard, without its words for other noises.
 
     >>> heard_letters("(gentle music) Oh, *laughs* hi. [BLANK_AUDIO]")
     'ohhi'

@@ -1,7 +1,8 @@
 """Decoding and encoding at once: what is decoded is encoded while the rest is being decoded.
 
-    thread        decode 0 │ decode 1 │ decode 2 │ decode 3 │ …                    worker processes do the work
-    main thread   text 0   │ sound 0  │ faces 0  │ sound 1  │ faces 1  │ …         encoders with a model take turns on their device
+    thread        decode 0 │ decode 1 │ decode 2 │ decode 3 │ …                    worker processes do the work main
+    thread   text 0   │ audio 0  │ faces 0  │ audio 1  │ faces 1  │ …         encoders with a model take turns on their
+    device
 
 Media parts go to the disk, marked as done, and an encoder takes them from there: so whoever is faster waits for the
 other, and no more is held in memory than when one comes after the other, but for the models, which are all loaded. The
@@ -46,7 +47,7 @@ def decode_and_extract(
     *,
     streams: frozenset[str],
 ) -> tuple[ChosenEncoder, ...]:
-    """Decodes sound and faces as :func:`merc.media.stage.decode` does, and meanwhile encodes as
+    """Decodes audio and faces as :func:`merc.media.stage.decode` does, and meanwhile encodes as
     :func:`merc.extraction.stage.extract` does.
 
     Args:

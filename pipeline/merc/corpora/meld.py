@@ -450,7 +450,7 @@ class _Clips:
 
 @dataclass
 class _Media:
-    """Where sound and pictures of a split's utterances are: in a clip of each one's own, or, by a realignment, in spans
+    """Where audio and video of a split's utterances are: in a clip of each one's own, or, by a realignment, in spans
     of the first cuts.
 
     Attributes:

@@ -132,7 +132,7 @@ def prepare(
     if modality == "text":
         size = config.neural_texts_per_part if encoder.ACCELERATED else config.utterances_per_part
         source = text_source(layout.manifest, table, size, layout.audit / audits.TABLE if heard else None)
-    else:  # pictures are all of one size: nothing is gained by larger parts
+    else:  # images are all of one size: nothing is gained by larger parts
         size = config.neural_clips_per_part if encoder.ACCELERATED and modality == "audio" else 1
         source = media_source(layout.media, table, modality, size) if media is None else media.source(modality, size)
     settings["extraction"] = {"utterances_per_part": size, "level": config.level}

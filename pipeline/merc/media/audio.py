@@ -1,9 +1,9 @@
-"""Sound: decoded frames become one 16 kHz mono waveform per span.
+"""Audio: decoded frames become one 16 kHz mono waveform per span.
 
 Channels are mixed by their names first, at the file's own rate, so that one channel alone is resampled, and once. The
 loudness stays what
-it was: nothing is normalised. What makes a sound doubtful (too loud when it was recorded, hardly there) is reported,
-and the sound is used.
+it was: nothing is normalised. What makes audio doubtful (too loud when it was recorded, hardly there) is reported,
+and the audio is used.
 """
 
 import math
@@ -25,7 +25,7 @@ _FRONT = {"FL", "FR", "FLC", "FRC"}
 _LOW = {"LFE", "LFE2"}
 _SIDES = {"left": "FL", "right": "FR"}
 MIX = "mix"
-# Rates that sound cards and codecs have; a header that claims another is broken, and a minute at such a rate may fill
+# Rates that audio cards and codecs have; a header that claims another is broken, and a minute at such a rate may fill
 # the memory.
 _RATES_HZ = range(1_000, 768_001)
 
@@ -60,7 +60,7 @@ def mix_weights(channels: Sequence[str], config: Config) -> list[float]:
 
 
 def side_weights(channels: Sequence[str], side: str) -> list[float] | None:
-    """Weights that leave one side of a stereo sound; None if there are no sides.
+    """Weights that leave one side of stereo audio; None if there are no sides.
 
     Args:
         channels: FFmpeg's names in the stream's order; two channels without names are left and right.
@@ -162,17 +162,17 @@ class Heard:
 
 
 class SoundSpan:
-    """Gathers the sound of one span from the blocks of its stream.
+    """Gathers the audio of one span from the blocks of its stream.
 
     Args:
         wanted: the span inside the file.
         max_seconds: how much of it is kept.
-        channel: ``mix``, or ``left`` or ``right`` of a stereo sound.
+        channel: ``mix``, or ``left`` or ``right`` of stereo audio.
         min_mix_share: see :class:`merc.media.phase.Phases`.
 
     Attributes:
         kept: the span, cut at the cap.
-        cut: there was sound behind the cap.
+        cut: there was audio behind the cap.
         mixes: how the channels were mixed, one entry per layout met.
         as_wished: the wanted side was there.
         phases: whether the channels cancel each other.
@@ -247,7 +247,7 @@ class SoundSpan:
 
 
 class Sound:
-    """The sound of an utterance: one span, or several of one or more files, one behind the other.
+    """The audio of an utterance: one span, or several of one or more files, one behind the other.
 
     Args:
         spans: in order, at least one; all of their blocks have been taken.
@@ -256,7 +256,7 @@ class Sound:
         mixes, samples, undefined_samples, lost_samples: as of a span, over all of them.
         flat_share: share of the source's samples that lie in a run at full scale.
         out_of_phase: how much is left in the mix of channels that cancel each other, in words; empty: they do not.
-        missed_channel: the side of a stereo sound that was wanted and is not there; empty: it is.
+        missed_channel: the side of stereo audio that was wanted and is not there; empty: it is.
     """
 
     def __init__(self, spans: Sequence[SoundSpan]) -> None:
@@ -275,7 +275,7 @@ def is_silence(waveform_S: NDArray[np.float32]) -> bool:
 
 
 def doubts(waveform_S: NDArray[np.float32], sound: Sound, config: Config) -> list[tuple[str, str]]:
-    """What makes a sound doubtful: reason and detail of each doubt.
+    """What makes audio doubtful: reason and detail of each doubt.
 
     Args:
         waveform_S: the utterance's, not empty and not :func:`is_silence`.
@@ -309,14 +309,14 @@ def _resample(mono_S: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
 class SoundStream:
     """Hands the frames of one stream to the spans of the utterances in it. Spans may overlap.
 
-    Time stamps decide where sound lies: where a frame begins more than ``max_gap_seconds`` behind the end of the one
+    Time stamps decide where audio lies: where a frame begins more than ``max_gap_seconds`` behind the end of the one
     before it (or of the file's beginning), there is silence. Smaller jumps, and steps back, are a container's rounding
     and are ignored.
 
     Attributes:
         channels: of the source; the first layout if it changes.
         rate_hz: of the source; the first if it changes.
-        end_seconds: where the decoded sound ends so far.
+        end_seconds: where the decoded audio ends so far.
     """
 
     def __init__(self, spans: Sequence[SoundSpan], config: Config) -> None:

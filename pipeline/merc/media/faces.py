@@ -1,8 +1,8 @@
-"""Finding faces in a picture: boxes, a confidence from 0 to 1, five landmarks where they are known, and a patch around
+"""Finding faces in a frame: boxes, a confidence from 0 to 1, five landmarks where they are known, and a patch around
 each.
 
-Which detector is the setting ``media.detector``. Both look at a reduced picture; what they find is mapped back, and of
-the picture only the patches are kept, so that memory does not grow with the size of the video.
+Which detector is the setting ``media.detector``. Both look at a reduced frame; what they find is mapped back, and of
+the frame only the patches are kept, so that memory does not grow with the size of the video.
 """
 
 from collections.abc import Sequence
@@ -50,13 +50,13 @@ class Sighting:
     """One face in one frame.
 
     Attributes:
-        box: left, top, width, height in pixels of the (region of the) picture.
+        box: left, top, width, height in pixels of the (region of the) frame.
         score: confidence, 0 to 1.
         patch: (height, width, 3) uint8 RGB around the face, perhaps reduced.
-        patch_scale: pixels of the patch per pixel of the picture.
-        patch_corner: (x, y) of the patch's upper left corner in the picture.
-        landmarks: (5, 2) x, y in pixels of the picture of eyes, nose and corners of the mouth, from the left of the
-            picture; None: not known.
+        patch_scale: pixels of the patch per pixel of the frame.
+        patch_corner: (x, y) of the patch's upper left corner in the frame.
+        landmarks: (5, 2) x, y in pixels of the frame of eyes, nose and corners of the mouth, from the left of the
+            frame; None: not known.
         appearance: (``APPEARANCE``,) float32 that tells persons apart, see ``_appearance``.
     """
 
@@ -74,7 +74,7 @@ Found = tuple[tuple[float, float, float, float], float, NDArray[np.float64] | No
 
 
 class Detector(Protocol):
-    """Finds faces in a small RGB picture, least width given; order does not matter."""
+    """Finds faces in a small RGB frame, least width given; order does not matter."""
 
     def find(self, small_HWC: NDArray[np.uint8], min_pixels: int) -> list[Found]: ...
 
@@ -145,7 +145,7 @@ def _from_the_left(pair: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class FaceFinder:
-    """Detects on a reduced picture and cuts patches from the full one.
+    """Detects on a reduced frame and cuts patches from the full one.
 
     Args:
         config: see there.
@@ -162,11 +162,11 @@ class FaceFinder:
         self._detector: Detector = Haar(config) if model is None else YuNet(config, model)
 
     def find(self, picture: Picture) -> list[Sighting]:
-        """Faces in a picture, the largest first; at most ``max_faces_per_frame``."""
+        """Faces in a frame, the largest first; at most ``max_faces_per_frame``."""
         return [self.sighting(picture, one) for one in self.locate(picture)]
 
     def locate(self, picture: Picture) -> list[Found]:
-        """Where the faces are, in pixels of the picture; in the same order."""
+        """Where the faces are, in pixels of the frame; in the same order."""
         for wanted in self._config.detection_widths_pixels:
             found, back = self._detect(picture, wanted)
             if found:
@@ -175,7 +175,7 @@ class FaceFinder:
         return [_mapped(one, back) for one in found[: self._config.max_faces_per_frame]]
 
     def _detect(self, picture: Picture, wanted: int) -> tuple[list[Found], NDArray[np.float64]]:
-        """Faces in the picture reduced to the width ``wanted``, and the factors (2,) that lead back to the picture's
+        """Faces in the frame reduced to the width ``wanted``, and the factors (2,) that lead back to the frame's
         own pixels.
         """
         small_HWC = np.ascontiguousarray(picture.reduced(wanted))
@@ -190,8 +190,8 @@ class FaceFinder:
         return self._made(found, patch, scale, corner)
 
     def sightings(self, picture: Picture, found: Sequence[Found]) -> list[Sighting]:
-        """Several faces of one picture: their patches are cut from its full size and then reduced, where
-        :meth:`sighting` reduces the picture for each.
+        """Several faces of one frame: their patches are cut from its full size and then reduced, where
+        :meth:`sighting` reduces the frame for each.
         """
         made = []
         for one in found:
@@ -215,7 +215,7 @@ class FaceFinder:
 
 
 def _patch_square(box: tuple[float, float, float, float]) -> tuple[int, int, int]:
-    """Left, top and side of a patch in pixels of the picture."""
+    """Left, top and side of a patch in pixels of the frame."""
     left, top, width, height = box
     side = _PATCH_SHARE * max(width, height)
     return round(left + width / 2 - side / 2), round(top + height / 2 - side / 2), max(2, round(side))
@@ -255,7 +255,7 @@ def _appearance(patch: NDArray[np.uint8], face_pixels: float) -> NDArray[np.floa
 
 
 def eyes_of(sighting: Sighting) -> NDArray[np.float64]:
-    """(2, 2) x, y of the eyes in pixels of the picture: the landmarks, else those an eye cascade finds, else the
+    """(2, 2) x, y of the eyes in pixels of the frame: the landmarks, else those an eye cascade finds, else the
     typical ones.
 
     The cascade's finds count only as a pair, and only near where eyes are in a face, so that a crop is never turned by
@@ -320,7 +320,7 @@ def crop(sighting: Sighting, config: Config) -> NDArray[np.uint8]:
     else by the eyes.
 
     Returns:
-        (``face_size_pixels``, ``face_size_pixels``, 3) uint8 RGB; beyond the picture's border its last pixels are
+        (``face_size_pixels``, ``face_size_pixels``, 3) uint8 RGB; beyond the frame's border its last pixels are
         repeated.
     """
     size = config.face_size_pixels
@@ -379,7 +379,7 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
 
 
 def jpeg(picture_HWC: NDArray[np.uint8], quality_percent: int) -> bytes:
-    """An RGB picture as JPEG.
+    """An RGB frame as JPEG.
 
     Raises:
         ValueError: if OpenCV cannot write it.

@@ -244,5 +244,5 @@ def given_up(task: DialogueTask, lost: "Lost") -> Sequence[_Decoded]:
 
 
 def streams_read(config: Config, streams: frozenset[str]) -> frozenset[str]:
-    """The streams that are decoded for these: whose mouth moves with the sound is seen with the sound alone."""
+    """The streams that are decoded for these: whose mouth moves with the audio is seen with the audio alone."""
     return frozenset(STREAMS) if "visual" in streams and config.choice in LISTENING else streams

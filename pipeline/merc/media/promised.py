@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 
 # Headers are known to count themselves, or to leave out the byte that makes a chunk even.
 _SLACK_BYTES = 64
-# What writers leave in 32 bits where the size is unknown lies from here to 0x80000000, or next to 0xFFFFFFFF; a sound
+# What writers leave in 32 bits where the size is unknown lies from here to 0x80000000, or next to 0xFFFFFFFF; audio
 # of 2 GB is none of ours.
 _UNKNOWN_FROM = 0x7FFF_0000
 _MAX_CHUNKS = 1000
@@ -28,7 +28,7 @@ _ASF, _ASF_PROPERTIES = (
     bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
     bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"),
 )
-_FLV_TAGS = (8, 9, 18)  # sound, picture, data
+_FLV_TAGS = (8, 9, 18)  # audio, video, data
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MP4_NEEDED = (b"mdat", b"moov", b"moof")
 _TRANSPORT_SYNC = 0x47

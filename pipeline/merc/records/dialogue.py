@@ -9,7 +9,7 @@ CHANNELS = ("mix", "left", "right")
 
 @dataclass(frozen=True)
 class MediaSpan:
-    """A part of a recording, or of two of the same length: one with the pictures and one with the sound.
+    """A part of a recording, or of two of the same length: one with the video and one with the audio.
 
     Attributes:
         video_path, audio_path: relative to raw/, POSIX.
@@ -37,7 +37,7 @@ class Utterance:
         dominance: the corpus's own scale; None where it has none. start_seconds, end_seconds: start of the utterance in
         its recording, according to the corpus (MELD: in the episode). video_path, audio_path: relative to raw/, POSIX;
         empty where the corpus has no such file here.
-        video_region: ``full``, or the half of the picture in which the speaker sits.
+        video_region: ``full``, or the half of the frame in which the speaker sits.
         video_start_seconds, video_end_seconds, audio_start_seconds, audio_end_seconds: the span inside that file,
             half-open; None means from its beginning, to its end.
         audio_channel: ``mix``, or the channel of a stereo file that is the speaker's.

@@ -15,7 +15,7 @@ TEXT_COLUMNS = ("utterance_id", "dialogue_id", "speaker", "text")
 def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str, Any]:
     """What a modality's features are made from, for :class:`merc.job.Fingerprint`.
 
-    For sound and faces, what their own stream was decoded from and with; so features of sound stay valid when the faces
+    For audio and faces, what their own stream was decoded from and with; so features of audio stay valid when the faces
     are decoded later.
 
     Raises:

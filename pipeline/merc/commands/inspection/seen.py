@@ -49,7 +49,7 @@ class Look:
 
     Attributes:
         seconds: from the utterance's begin.
-        frame: JPEG of the picture (or its half), reduced, upright, in square pixels.
+        frame: JPEG of the image (or its half), reduced, upright, in square pixels.
         found: all faces in it.
         crop: JPEG of the chosen person's face, as stored; empty where that person is not in the frame.
     """
@@ -67,7 +67,7 @@ class Person:
     Attributes:
         frames: in how many it was seen.
         evidence: what speaks for it; None where nothing was to be chosen, or not by ``speaking``.
-        seconds: of each picture in which ``active_speaker`` judged it, in order.
+        seconds: of each image in which ``active_speaker`` judged it, in order.
         logits: of these; above 0 it speaks.
     """
 
@@ -84,7 +84,7 @@ class Seen:
     Attributes:
         columns: its row of the media table.
         failures: its rows of the failure table.
-        looks: the frames searched, in time order; none where there is no picture.
+        looks: the frames searched, in time order; none where there is no video.
         persons: the tracks, in order; with ``active_speaker`` the persons, each of one or several tracks.
         cuts: seconds at which a shot begins, but for the first.
     """

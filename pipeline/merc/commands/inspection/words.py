@@ -1,4 +1,4 @@
-"""What there is to say of an utterance, for the picture and for the page alike."""
+"""What there is to say of an utterance, for the image and for the page alike."""
 
 import re
 from collections.abc import Mapping, Sequence

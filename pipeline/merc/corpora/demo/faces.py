@@ -1,7 +1,7 @@
 """Drawn faces whose expression follows an emotion, for the demonstration corpus.
 
 A head is a patch of 200 x 260 pixels: a still base per actor (skin, shading, hair) onto which brows, eyes and mouth are
-drawn for every picture, then turned, scaled and laid over the room. The shading is what a Haar cascade looks for: eye
+drawn for every frame, then turned, scaled and laid over the room. The shading is what a Haar cascade looks for: eye
 sockets darker than forehead and cheeks, a bright ridge of the nose, a dark mouth.
 """
 
@@ -96,7 +96,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a head is in the picture: its face's centre in pixels, scale against the patch, and turn in degrees."""
+    """Where a head is in the frame: its face's centre in pixels, scale against the patch, and turn in degrees."""
 
     x: float
     y: float
@@ -322,13 +322,13 @@ def _draw_mouth(patch: Image, who: Look, shown: Expression, speech: float) -> No
 
 
 def draw(picture: Image, who: Look, shown: Expression, pose: Pose, speech: float = 0.0, *, blink: bool = False) -> None:
-    """Draws a head into a picture, in place.
+    """Draws a head into a frame, in place.
 
     Args:
         picture: (height, width, 3) uint8 RGB.
         who: the actor.
         shown: the expression.
-        pose: where; the head must not be wholly outside the picture.
+        pose: where; the head must not be wholly outside the frame.
         speech: how far speech opens the mouth, 0 to 1.
         blink: eyes shut.
     """

@@ -2,12 +2,12 @@
 
 What is odd, by split, dialogue (in order of the file) and utterance (position), all from 0:
 
-- train 0/1 has 5.1 sound with the dialogue in the front centre, 13 dB above left and right, and other noise behind;
+- train 0/1 has 5.1 audio with the dialogue in the front centre, 13 dB above left and right, and other noise behind;
 - train 0/3 shows a wall and no face;
 - train 1/2 is truncated, so that its index (the moov atom) is missing;
 - train 1/4 has no video stream;
 - train 2/1 is empty;
-- train 2/3 has 0.064 s of sound;
+- train 2/3 has 0.064 s of audio;
 - dev 0/2 does not exist;
 - test 0/2 has a faulty clip, merged with the next utterance, and the replacement ``final_videos_testdia…``;
 - test 1/1 has a clip that goes on after its annotation has ended;
@@ -295,7 +295,7 @@ def _sound(rng: np.random.Generator, clip: Clip, voice: demo_voices.Wave) -> NDA
 def _pictures(
     rng: np.random.Generator, seed: int, clip: Clip, voices: list[demo_voices.Wave]
 ) -> Iterator[demo_faces.Image]:
-    """The clip's pictures: each speaker in a close-up, sometimes with a smaller silent listener at the side."""
+    """The clip's frames: each speaker in a close-up, sometimes with a smaller silent listener at the side."""
     place = demo_faces.room(demo_dialogues.generator(seed, NAME, "room", clip.room), WIDTH, HEIGHT)
     ends = np.cumsum([len(voice) for voice in voices]) / SAMPLE_RATE_HZ
     done = 0

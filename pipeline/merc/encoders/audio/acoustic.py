@@ -1,4 +1,4 @@
-"""Statistics of the voice and of the sound: pitch, energy, spectrum, MFCC, rhythm. No model, no download.
+"""Statistics of the voice and of the audio: pitch, energy, spectrum, MFCC, rhythm. No model, no download.
 
 The choice follows what eGeMAPS found to carry emotion (Eyben et al. 2016, IEEE Trans. Affective Computing 7(2)):
 pitch in semitones, loudness, spectral slope and balance, cepstrum, voiced segments and loudness peaks per second;
@@ -304,7 +304,7 @@ class Acoustic(Encoder):
 
 
 def _without_offset(sound: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The sound less its recorder's constant offset: the mean after limiting the outermost hundredths, so that a click
+    """The audio less its recorder's constant offset: the mean after limiting the outermost hundredths, so that a click
     does not pull it aside.
     """
     low, high = np.percentile(sound, (1, 99))

@@ -250,7 +250,7 @@ class Waveform(TrainableEncoder):
     def _all_items(
         self, utterances: Sequence[UtteranceInput]
     ) -> tuple[list[Item], dict[int, NDArray[np.float32]], list[tuple[int, str, str]]]:
-        """The windows of all clips, the sound of each clip by its index, and remarks as in :class:`Encoded`."""
+        """The windows of all clips, the audio of each clip by its index, and remarks as in :class:`Encoded`."""
         remarks: list[tuple[int, str, str]] = []
         items: list[Item] = []
         sounds: dict[int, NDArray[np.float32]] = {}

@@ -28,7 +28,7 @@ class UtteranceInput:
         speaker: the speaker's name.
         history: earlier turns of the dialogue as (speaker, text), oldest first; as many as
             :attr:`Encoder.history_turns`.
-        waveform: (samples,) float32 in [-1, 1], 16 kHz mono; None where there is no sound.
+        waveform: (samples,) float32 in [-1, 1], 16 kHz mono; None where there is no audio.
         faces: (frames, height, width, 3) uint8 RGB, square crops of one person; None where there is no face.
         face_seconds: (frames,) float32, from the utterance's begin.
         face_scores: (frames,) float32, the detector's confidence, 0 to 1.
@@ -49,7 +49,7 @@ class EncodedSequence:
     """What an utterance's vector was pooled from.
 
     Attributes:
-        vectors: (length, sequence_dim) float16: tokens, pieces of sound (20 ms for most models), face crops; in order,
+        vectors: (length, sequence_dim) float16: tokens, pieces of audio (20 ms for most models), face crops; in order,
             without padding.
         seconds: (length,) float32, the middle of each, from the utterance's begin; empty for tokens.
     """
@@ -140,7 +140,7 @@ class Encoder(ABC):
 
         Args:
             pooling: in words.
-            sample_rate_hz: of the sound it reads; None for another modality.
+            sample_rate_hz: of the audio it reads; None for another modality.
             more: further keys, or other values of the usual ones.
         """
         return {

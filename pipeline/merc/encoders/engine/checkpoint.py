@@ -128,7 +128,7 @@ class Checkpoint:
         return _read(self._settings_folder / CONFIG)
 
     def preprocessor(self) -> dict[str, Any]:
-        """What the checkpoint says of its input (sampling rate, size and mean of pictures); empty if nothing. Raises as
+        """What the checkpoint says of its input (sampling rate, size and mean of images); empty if nothing. Raises as
         :meth:`identity`.
         """
         for path in (self._settings_folder / name for name in _PREPROCESSORS):

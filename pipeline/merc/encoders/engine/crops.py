@@ -30,7 +30,7 @@ class Crops:
     Attributes:
         clips: (C,) indices of the utterances with a face, ascending.
         starts, ends: (C,) where each lies in the row of crops, half-open.
-        pictures: N views of (height, width, 3) uint8.
+        images: N views of (height, width, 3) uint8.
         remarks: ``no_face`` for all other utterances, as in :class:`Encoded`.
     """
 

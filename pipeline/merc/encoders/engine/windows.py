@@ -5,7 +5,7 @@
     window 2                                    │··┊──── counts ─────┤
                                └overlap┘
 
-In an overlap the first half belongs to the left window and the second to the right one: a frame that counts has sound
+In an overlap the first half belongs to the left window and the second to the right one: a frame that counts has audio
 on both sides of it.
 """
 
@@ -52,7 +52,7 @@ class Window:
 
 
 def cut(samples: int, longest: int, overlap: int, step: int) -> list[Window]:
-    """Cuts a clip into windows of nearly equal length, evenly spread: the last one has as much sound as the others.
+    """Cuts a clip into windows of nearly equal length, evenly spread: the last one has as much audio as the others.
 
     Args:
         samples: the clip's length.

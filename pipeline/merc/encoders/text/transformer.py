@@ -33,7 +33,7 @@ _LAYERS = (
     "num_layers",
 )  # of BART, BERT, DistilBERT, GPT-2, T5 and their kin
 _WIDTH = ("hidden_size", "d_model", "dim", "n_embd")
-# What only models of pictures or sound have; some of them have a vocabulary, too, for the text that they give.
+# What only models of images or audio have; some of them have a vocabulary, too, for the text that they give.
 _OTHER_MODALITY = (
     "vision_config",
     "audio_config",

@@ -24,7 +24,7 @@ from merc.errors import BadSettings, ModelUnavailable
 from merc.records.media import EYE_DISTANCE_SHARE, EYE_HEIGHT_SHARE
 
 INPUT_PX = 112
-# Where the eyes are in the pictures that the network was trained on, in pixels: left and right as seen. From the five
+# Where the eyes are in the images that the network was trained on, in pixels: left and right as seen. From the five
 # points that OpenCV's `FaceRecognizerSF.alignCrop` aligns to, which are those of ArcFace.
 EYES_XY = np.array([[38.2946, 51.6963], [73.5318, 51.5014]])
 _POINTER = b"version https://git-lfs"
@@ -96,7 +96,7 @@ class OnnxFile(Checkpoint):
 class Sface(Encoder):
     """Faces as directions: each crop's vector is brought to length one before pooling.
 
-    OpenCV compares such vectors by their cosine; their length says how sharp a picture is rather than whose face it
+    OpenCV compares such vectors by their cosine; their length says how sharp an image is rather than whose face it
     shows.
     """
 

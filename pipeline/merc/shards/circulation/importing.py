@@ -175,7 +175,7 @@ def build(imported: Imported, config: Config, layout: Layout) -> None:
     """
     manifest.write(layout.manifest, imported.table)
     files.write_json(layout.folder / "manifest.json", imported.record)
-    # In place of the media of an extraction, so that sound and face features are known to be those of this file.
+    # In place of the media of an extraction, so that audio and face features are known to be those of this file.
     media = Job(
         "media",
         layout.media,

@@ -1,4 +1,4 @@
-"""Modalities of two shards of one corpus side by side: M3NET takes its text from COSMIC's file, and its sound and faces
+"""Modalities of two shards of one corpus side by side: M3NET takes its text from COSMIC's file, and its audio and faces
 from MMGCN's.
 
 Utterances are matched by their ids. Files in circulation may lack them; the import numbers such utterances in their

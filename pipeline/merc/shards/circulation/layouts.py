@@ -4,10 +4,10 @@
 | --- | --- | --- |
 | ``mmgcn`` | MMGCN, MM-DFN, DialogueGCN, DialogueCRN, COGMEN, M3NET: ``IEMOCAP_features.pkl`` | 9 entries, see :data:`SLOTS` |
 | ``mmgcn_meld`` | MMGCN, MM-DFN, M3NET: ``MELD_features_raw1.pkl`` | 10, the last one is the sentiment |
-| ``bc_lstm_meld`` | bc-LSTM, DialogueRNN: ``MELD_features_raw.pkl`` | 9, text and sound |
+| ``bc_lstm_meld`` | bc-LSTM, DialogueRNN: ``MELD_features_raw.pkl`` | 9, text and audio |
 | ``cosmic`` | COSMIC: ``iemocap_``, ``emorynlp_``, ``dailydialog_features_roberta.pkl`` | 10, four layers of RoBERTa |
 | ``cosmic_meld`` | COSMIC: ``meld_features_roberta.pkl`` | 11, the same with the sentiment |
-| ``sdt`` | SDT: ``iemocap_multimodal_features.pkl`` | 12, COSMIC's layers, MMGCN's sound and faces |
+| ``sdt`` | SDT: ``iemocap_multimodal_features.pkl`` | 12, COSMIC's layers, MMGCN's audio and faces |
 | ``sdt_meld`` | SDT: ``meld_multimodal_features.pkl`` | 13, the last one is passed over there |
 | ``idcl`` | IDCL: ``data_iemocap.pkl`` | split → list of dictionaries |
 | ``meld_baseline`` | MELD's authors: ``text_glove_CNN_emotion.pkl`` and others | see :mod:`merc.shards.circulation.meld_baseline` |

@@ -1,4 +1,4 @@
-"""Sequences below the utterance: tokens, pieces of sound, face crops. Of each modality one memory-mapped file, of which
+"""Sequences below the utterance: tokens, pieces of audio, face crops. Of each modality one memory-mapped file, of which
 batches gather.
 
     features/<dataset>/audio/<encoder>/sequences/part-*.parquet                (extraction with --level sequences; float16)

@@ -1,4 +1,4 @@
-"""A split as if sound, faces or words of some utterances had been missing: zeros with ``present`` false, as in the
+"""A split as if audio, faces or words of some utterances had been missing: zeros with ``present`` false, as in the
 shards.
 
 What is dropped at a rate is also dropped at every higher one, and a modality loses the same utterances whichever others
