@@ -1,7 +1,8 @@
 """Which utterances have the same audio, though cut a little earlier, encoded otherwise or louder.
 
-    audio ─► 32 bits every 12.5 ms: does the energy of a band rise more than that of the next? ─► equal bits in two
-          utterances at one distance: a candidate ─► few bits differ where the two overlap: the same audio
+    audio ─► 32 bits every 12.5 ms: does the energy of a band rise more than that of the next?
+          ─► equal bits in two utterances at one distance: a candidate
+          ─► few bits differ where the two overlap: the same audio
 
 After Haitsma and Kalker 2002, "A Highly Robust Audio Fingerprinting System" (ISMIR): their 33 bands up to 2 kHz, and
 windows of a third of a second, which overlap so far that a shift by part of a step does no harm. Candidates come from
@@ -9,7 +10,7 @@ sorting the bits of all utterances, so that their number decides the time and no
 words differ in about half of their bits.
 
 Legend: S samples, T frames, P pairs.
-"""  # noqa: E501
+"""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,7 @@
 """Decoding and encoding at once: what is decoded is encoded while the rest is being decoded.
 
-    thread        decode 0 │ decode 1 │ decode 2 │ decode 3 │ …                    worker processes do the work main
-    thread   text 0   │ audio 0  │ faces 0  │ audio 1  │ faces 1  │ …         encoders with a model take turns on their
-    device
+    thread        decode 0 │ decode 1 │ decode 2 │ decode 3 │ …             worker processes do the work
+    main thread   text 0   │ audio 0  │ faces 0  │ audio 1  │ faces 1  │ …  encoders with a model share their device
 
 Media parts go to the disk, marked as done, and an encoder takes them from there: so whoever is faster waits for the
 other, and no more is held in memory than when one comes after the other, but for the models, which are all loaded. The
@@ -10,7 +9,7 @@ bytes are the same, and so is what a killed run finds again.
 
 Encoders without a model share the cores with the decoder, and are left for later; so is everything on a CPU whose cores
 are all taken.
-"""  # noqa: E501
+"""
 
 import os
 import threading

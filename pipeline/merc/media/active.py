@@ -4,8 +4,9 @@ network says.
 Faces are followed through each shot (:mod:`merc.media.following`); for every candidate the network gives a logit per
 frame of 1/25 s, above 0 where it speaks (:mod:`merc.media.active_speaker`). Of each person that makes
 
-    evidence    sum of the positive logits over time: who speaks for long and clearly has most, and who listens has next
-    to none mean        mean logit over the frames in which the person is seen; what the media table tells
+    evidence    sum of the positive logits over time: highest for a person who speaks long and clearly, almost zero for
+                a listener
+    mean        mean logit over the frames in which the person is visible; recorded in the media table
 
 The person with most evidence is chosen; where nobody has any, the one with the highest mean. A person is one track, or
 several that an embedding joins (:mod:`merc.media.persons`). Without an embedding the crops are those of one track, thus
@@ -17,7 +18,7 @@ mean over any second, whoever speaks is not seen. Without audio, or where it is 
 largest sum of areas is taken, and there are no logits. Nor is there one for a track
 of fewer than six frames: in so few nothing can be seen to move, and the network gives any face about +0.9 for one and
 +0.3 for three.
-"""  # noqa: E501
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -2,8 +2,8 @@
 
 Whisper: Radford et al. 2023 (ICML). AST, a vision transformer on the spectrogram: Gong et al. 2021 (Interspeech).
 
-    clip ─► windows ─► log mel, padded to 30 s (Whisper), 10.24 s (AST) ─► transformer layers ─► mean over the positions
-    over real audio
+    clip ─► windows ─► log mel, padded to 30 s (Whisper), 10.24 s (AST) ─► transformer layers
+         ─► mean over the positions over real audio
 
 Both have a table of positions and were trained on inputs of that one length, in which the padding is seen like any
 audio. So the length is part of what the model is, a clip's vector cannot depend on what is in its batch, and a clip of
@@ -11,7 +11,7 @@ audio. So the length is part of what the model is, a clip's vector cannot depend
 table would allow shorter inputs, which the model has never seen.
 
 Legend: B windows, T positions, P positions in time and frequency, D features.
-"""  # noqa: E501
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
