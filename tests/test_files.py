@@ -216,7 +216,7 @@ def test_where_links_are_not_followed_the_corpus_folder_may_be_one_but_nothing_b
         files.confined(raw, "meld/clips/a.mp4", own="meld", follow_links=False) == (disk / "clips" / "a.mp4").resolve()
     )
     for relative, own in (("meld/clips/a.mp4", ""), ("meld/clips/a.mp4", "iemocap"), ("meld/out/a.mp4", "meld")):
-        with pytest.raises(ValueError, match="leads out of"):
+        with pytest.raises(ValueError, match="leads outside"):
             files.confined(raw, relative, own=own, follow_links=False)
 
 

@@ -64,7 +64,7 @@ def test_an_encoder_comes_from_its_option_else_the_preset_else_the_default(
             "bas",
             "--preset: no preset 'bas' under presets in params.yaml; did you mean 'base'? valid: base, embedded, words",
         ),
-        ("other", ALL, (), None, "default_encoders in params.yaml names no preset for other"),
+        ("other", ALL, (), None, "default_encoders in params.yaml has no preset for other"),
         ("odd", ALL, (), None, "default_encoders.odd: no preset"),
         ("meld", ALL, (), "words", "presets.words names no audio encoder; give --encoder audio=NAME"),
         ("meld", "text,face", (), None, "no modality 'face'"),

@@ -136,7 +136,7 @@ def test_a_refused_model_says_why(settings: Path, tmp_path: Path) -> None:
     listed = _listed(settings, "local")["local"]
     assert listed["state"] == "refused"
     assert "model.bin only, which can run code" in listed["problem"]
-    assert "model.bin alone" in _run(settings, "local").stdout
+    assert "model.bin only" in _run(settings, "local").stdout
 
 
 def test_the_licence_of_opensmile_is_shown_before_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

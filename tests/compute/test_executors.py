@@ -356,7 +356,7 @@ def test_a_node_that_lacks_something_is_named(
     )  # the processes of that node began in another folder
     with pytest.raises(
         BadCluster,
-        match=r"node poor \(.+\): it does not see the output: .*out has to lie on a file system that all nodes share",
+        match=r"node poor \(.+\): it does not see the output: .*out must be on a file system that all nodes share",
     ):
         _do(on_ray, work, Listed(range(2)))
 

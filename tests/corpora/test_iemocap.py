@@ -585,7 +585,7 @@ def test_another_session_can_be_the_test_split(raw: Path) -> None:
 
 def test_the_fixed_twelve_go_with_session_five_alone() -> None:
     params = Params({"corpora": {"iemocap": {"reader": "iemocap", "test_session": 3}}})
-    with pytest.raises(BadSettings, match="test_session is 5, not 3"):
+    with pytest.raises(BadSettings, match="test_session must be 5, not 3"):
         params.fill("corpora.iemocap", Iemocap.Config)
 
 

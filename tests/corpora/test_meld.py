@@ -191,7 +191,7 @@ def test_missing_columns_are_named_with_the_file(meld: Any) -> None:
 def test_the_same_ids_twice_are_refused_with_both_lines(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0, Utterance="two\nlines"), meld.row(0, 1), meld.row(0, 0)])
     with pytest.raises(
-        BadTable, match=r"train_sent_emo\.csv: Dialogue_ID 0, Utterance_ID 0 stand in line 2 and again in line 5"
+        BadTable, match=r"train_sent_emo\.csv: Dialogue_ID 0, Utterance_ID 0 are in line 2 and again in line 5"
     ):
         _read(meld, splits=("train",))
 

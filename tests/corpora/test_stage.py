@@ -468,7 +468,7 @@ def test_a_split_on_another_disk_is_read_unless_links_are_refused(meld: Any) -> 
     (meld.root / "train_splits").rename(meld.raw.parent / "disk")
     (meld.root / "train_splits").symlink_to(meld.raw.parent / "disk", target_is_directory=True)
     assert build_manifest(_corpus(), _layout(meld), RunOptions()).num_rows == 12
-    with pytest.raises(RawDataMissing, match=r"meld/train_splits: a link that leads out"):
+    with pytest.raises(RawDataMissing, match=r"meld/train_splits: a link that leads outside"):
         build_manifest(_corpus(links="refuse"), _layout(meld), RunOptions(overwrite=True))
 
 

@@ -367,7 +367,7 @@ def test_splits_are_drawn_by_dialogue_with_the_shares_asked_for(read: Callable[.
         (_changed(2, split="tain"), "line 4: the split is 'tain'; did you mean 'train'"),
         (_changed(2, split=""), "line 4: the split is ''; valid: dev, test, train"),
         (_changed(2, split="test"), "line 4: the dialogue 'walk' is in test here, and in train in .*line 2"),
-        (_changed(2, video="../../secret.mp4"), "line 4: the video '../../secret.mp4' leads out"),
+        (_changed(2, video="../../secret.mp4"), "line 4: the video '../../secret.mp4' leads outside"),
         (_changed(2, emotion="a,b"), "the emotion 'a,b' holds a comma"),
         ([{**row, "emotion": ""} for row in ROWS], "no row has an emotion; name the classes"),
     ],

@@ -166,7 +166,7 @@ def test_a_machine_that_cannot_go_on_as_the_run_was_begun_says_so_and_is_recorde
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert _by(extract(tower(), Config(), layout, RUN)) == "onednn, torch"
     assert any(
-        "oneDNN does not compute its linear layers: this torch does not hold it" in message
+        "oneDNN cannot be used for its linear layers: this torch does not hold it" in message
         for message in caplog.messages
     )
 

@@ -25,8 +25,8 @@ def test_it_is_the_mean_over_the_seeds_and_says_where_it_was_measured(write_run:
     make_times(tmp_path / "runs", seed=1, wall_seconds=4, cpu_seconds=0.5, device="NVIDIA H200")
     assert _pace(tmp_path) == Pace(
         3.0,
-        "on the clock; 1 of processor time; training, and scoring dev and test; the median over the epochs, the mean"
-        " over the seeds; cpu, 1 thread; NVIDIA H200, 1 thread",
+        "wall-clock time; 1 of processor time; training, and scoring dev and test; the median over the epochs, the"
+        " mean over the seeds; cpu, 1 thread; NVIDIA H200, 1 thread",
     )
 
 

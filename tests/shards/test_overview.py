@@ -55,7 +55,7 @@ def test_merged_corpora_are_told_apart(sound: Path, tmp_path: Path) -> None:
 
 
 def test_other_folders_are_refused(tmp_path: Path, extracted: Callable[..., Any]) -> None:
-    with pytest.raises(BadTable, match="no shards"):
+    with pytest.raises(BadTable, match="not a folder of shards"):
         overview(tmp_path)
     root = extracted().build()
     info = files.read_json(root / "meta" / "info.json")

@@ -221,8 +221,8 @@ def test_utterances_of_which_the_condition_is_not_true_lose_their_label_and_stay
     assert info["counts"]["train"]["unlabelled"] == 6 - sum(label >= 0 for label in after[:6])
     assert (
         info["selection"][0]
-        == "train: 4 of 6 utterances do not meet the condition asr_error < 0.5 and speaking > 0, or it is not known"
-        " whether they do; they have no label here and serve as context for the others."
+        == "train: 4 of 6 utterances do not meet the condition asr_error < 0.5 and speaking > 0, or it is"
+        " unknown whether they do; they have no label here and serve as context for the others."
     )
     card = (tmp_path / "part" / "README.md").read_text(encoding="utf-8")
     assert "## Selection" in card

@@ -74,7 +74,7 @@ def test_pushed_models_come_back_and_label_without_the_run(
 def test_models_are_published_only_if_that_is_confirmed(shared_hub: SharedHub, trained: Path) -> None:
     refused = _run("push", trained, NAME, "--public")
     assert refused.exit_code == 2
-    assert "learnt from the corpus tiny" in refused.stderr
+    assert "trained on the corpus tiny" in refused.stderr
     assert not shared_hub.asked
     assert _run("push", trained, NAME, "--public", "--yes-i-may").exit_code == 0
     assert not shared_hub.repos["model", NAME].private

@@ -83,7 +83,7 @@ def test_modalities_stay_behind_the_additions():
         ({"context_gru": (1,)}, "has no setting 'context_gru'"),
         ({"epochs": (0,)}, "epochs: Input should be greater than or equal to 1"),
         ({"modalities": ("text audio",)}, "modalities=text audio: numbers, true, false and words"),
-        ({"epochs": (1, 1)}, "two points that would both be called all[+]epochs-1"),
+        ({"epochs": (1, 1)}, "two points that would have the same name, all[+]epochs-1"),
     ],
 )
 def test_what_cannot_be_swept_is_named(params, grid, words):

@@ -147,7 +147,7 @@ def test_a_cell_beyond_all_measure_is_refused_with_its_line(tmp_path: Path) -> N
     path = _file(tmp_path, b'who,what\nAnn,Hi\nBob,"' + b"a line of the rest\n" * (LARGEST_CELL // 19 + 1))
     with pytest.raises(
         BadTable,
-        match="line 3: a cell has more than 16,777,216 characters; is there a quotation mark that nothing closes",
+        match="line 3: a cell has more than 16,777,216 characters; is there an unclosed quotation mark",
     ):
         read_rows(path, ("who", "what"))
     assert csv.field_size_limit() == before

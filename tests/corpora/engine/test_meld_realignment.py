@@ -302,11 +302,11 @@ def test_realigned_tables_that_contradict_themselves_or_the_time_stamps_are_refu
     two_dialogues.realigned(("train", 0, 3, 0, 0, 0.1, 0.9))
     for rows, words in (
         ([(0, 0, 0), (0, 0, 1)],
-         r"realigned_train_sent_emo\.csv: Dialogue_ID 0, Utterance_ID 0 stand in line 2 and again in line 3"),
+         r"realigned_train_sent_emo\.csv: Dialogue_ID 0, Utterance_ID 0 are in line 2 and again in line 3"),
         ([(0, 0, 1), (0, 1, 1)],
-         r"realigned_train_sent_emo\.csv: Dialogue_ID 0, Original Utterance_ID 1 stand in line 2 and again in line 3"),
+         r"realigned_train_sent_emo\.csv: Dialogue_ID 0, Original Utterance_ID 1 are in line 2 and again in line 3"),
         ([(0, 0, 0), (0, 1, 1)],
-         r"timestamps\.csv, line 2: train, dialogue 0, utterance 3 is in no row of .*realigned_train_sent_emo\.csv; are the two of"),  # noqa: E501
+         r"timestamps\.csv, line 2: train, dialogue 0, utterance 3 is in no row of .*realigned_train_sent_emo\.csv; are the two from the"),  # noqa: E501
     ):  # fmt: skip
         two_dialogues.renumbered("train", *rows)
         with pytest.raises(BadTable, match=words):
@@ -324,7 +324,7 @@ def test_files_of_another_corpus_are_refused(two_dialogues: Any) -> None:
     with pytest.raises(
         BadTable,
         match=(
-            r"2 of 2 speakers are not MELD's: line 2 has 'Rory', and MELD's dia0_utt0 'Ann'; is the table one of"
+            r"2 of 2 speakers are not MELD's: line 2 has 'Rory', and MELD's dia0_utt0 'Ann'; does the table belong to"
             r" another corpus\?"
         ),
     ):
@@ -333,7 +333,7 @@ def test_files_of_another_corpus_are_refused(two_dialogues: Any) -> None:
     two_dialogues.renumbered("train", (8, 0, 0), (8, 1, 1))
     with pytest.raises(
         BadTable,
-        match=r"not one of the 2 utterances of train is in MELD's own table; is the file one of another corpus\?",
+        match=r"not one of the 2 utterances of train is in MELD's own table; does the file belong to another corpus\?",
     ):
         _read(two_dialogues)
 

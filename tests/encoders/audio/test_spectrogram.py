@@ -354,7 +354,7 @@ def test_provenance_names_layers_and_windows(spectrogram: Make) -> None:
          "overlap_seconds 0.6 is more than half of its input of 1.00 s; valid: 0 to 0.50"),
         ("whisper", {}, {"model_type": "wav2vec2"}, {},
          "the type 'wav2vec2'; the family spectrogram takes whisper, audio-spectrogram-transformer"),
-        ("ast", {}, {}, {"sampling_rate": 8000}, "takes audio with 8000 samples per second; the pipeline's is 16000"),
+        ("ast", {}, {}, {"sampling_rate": 8000}, "takes audio with 8000 samples per second; the pipeline's has 16000"),
         ("whisper", {}, {}, {"dither": 0.1}, "its preprocessor adds noise (dither: 0.1)"),
         ("whisper", {}, {"num_mel_bins": 80}, {}, "disagree on the mel bands: num_mel_bins is 80, feature_size 16"),
         ("whisper", {}, {}, {"chunk_length": 30},

@@ -416,7 +416,7 @@ def _unloaded(repo: str, **settings: Any) -> Waveform:
         ),
         ("config.json", {"model_type": "roberta"}, "type 'roberta'"),
         ("config.json", {"add_adapter": True}, "add_adapter"),
-        ("preprocessor_config.json", {"sampling_rate": 8000}, "8000 samples a second; the pipeline's is 16000"),
+        ("preprocessor_config.json", {"sampling_rate": 8000}, "8000 samples per second; the pipeline's has 16000"),
     ],
 )
 def test_a_checkpoint_that_does_not_suit_is_refused_before_anything_is_loaded(

@@ -423,5 +423,5 @@ def test_a_hub_that_went_away_does_not_matter_for_what_is_here(
     hub.close()
     assert Checkpoint("org/model", COMMIT).identity() == {"repo": "org/model", "revision": COMMIT}
     assert Checkpoint("org/model", COMMIT).fetch() == folder
-    with pytest.raises(ModelUnavailable, match=rf"org/other at revision {COMMIT} is not available: the hub gave"):
+    with pytest.raises(ModelUnavailable, match=rf"org/other at revision {COMMIT} is not available: the hub answered"):
         Checkpoint("org/other", COMMIT).fetch()

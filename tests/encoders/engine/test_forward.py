@@ -98,7 +98,7 @@ def test_out_of_memory_halves_the_budget_and_tries_the_same_items_again(
     assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(failed))
     assert budget.units == failed[-1] // 2
     assert [record.getMessage() for record in caplog.records] == [
-        f"cpu: out of memory with {units} tokens in a batch; going on with {units // 2}" for units in failed
+        f"cpu: out of memory with {units} tokens in a batch; continuing with {units // 2}" for units in failed
     ]
 
 

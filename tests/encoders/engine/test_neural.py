@@ -109,7 +109,7 @@ def test_a_budget_that_is_no_number_of_tokens_is_refused(folder: Path, value: An
 
 def test_a_dim_stated_wrongly_is_refused_and_a_right_one_is_known_before_loading(folder: Path) -> None:
     assert _encoder(folder, dim=32).planned_dim() == 32
-    message = r"the settings state dim: 384, but its vectors have 32 numbers; correct it, or leave it out"
+    message = r"the settings state dim: 384, but its vectors have 32 numbers; correct it, or omit it"
     with pytest.raises(BadSettings, match=message):
         _encoder(folder, dim=384).load("cpu")
     with pytest.raises(BadSettings, match=message):

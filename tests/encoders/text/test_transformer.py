@@ -452,15 +452,18 @@ def test_what_the_configuration_shows_is_refused_before_anything_is_loaded(
     [
         (
             {"model_type": "vit", "image_size": 224, "patch_size": 16},
-            r"a vit model is no text encoder \(its configuration has image_size, patch_size\)",
+            r"a vit model is not a text encoder \(its configuration has image_size, patch_size\)",
         ),
         (
             {"model_type": "clip", "text_config": {}, "vision_config": {}},
-            r"a clip model is no text encoder \(its configuration has vision_config\)",
+            r"a clip model is not a text encoder \(its configuration has vision_config\)",
         ),
-        ({"model_type": "wav2vec2", "vocab_size": 32, "conv_stride": [5, 2]}, r"a wav2vec2 model is no text encoder"),
-        ({"model_type": "whisper", "vocab_size": 51865, "num_mel_bins": 80}, r"a whisper model is no text encoder"),
-        ({"num_hidden_layers": 3}, r"a nameless model is no text encoder \(its configuration has no vocab_size\)"),
+        (
+            {"model_type": "wav2vec2", "vocab_size": 32, "conv_stride": [5, 2]},
+            r"a wav2vec2 model is not a text encoder",
+        ),
+        ({"model_type": "whisper", "vocab_size": 51865, "num_mel_bins": 80}, r"a whisper model is not a text encoder"),
+        ({"num_hidden_layers": 3}, r"a nameless model is not a text encoder \(its configuration has no vocab_size\)"),
     ],
 )
 def test_a_model_of_another_modality_is_refused_before_anything_is_loaded(

@@ -304,13 +304,14 @@ def _build(repo: str, **settings: Any) -> ImageTower:
 @pytest.mark.parametrize("kind", ["roberta", "bert"])
 def test_a_text_checkpoint_is_refused(tiny_checkpoint, kind: str) -> None:
     with pytest.raises(
-        BadSettings, match=f"type '{kind}' is no image tower .* valid: vit, deit, beit, dinov2, .*siglip"
+        BadSettings,
+        match=f"type '{kind}' is not supported by the family image_tower; valid: vit, deit, beit, dinov2, .*siglip",
     ):
         _build(str(tiny_checkpoint(kind))).identity()
 
 
 def test_a_sound_checkpoint_is_refused(waveform_checkpoint) -> None:
-    with pytest.raises(BadSettings, match="type 'wav2vec2' is no image tower"):
+    with pytest.raises(BadSettings, match="type 'wav2vec2' is not supported by the family image_tower"):
         _build(str(waveform_checkpoint("wav2vec2 base"))).identity()
 
 
@@ -377,7 +378,7 @@ def test_pictures_of_another_size_than_the_models_are_refused(image_checkpoint, 
     repo = _altered(
         image_checkpoint("vit"), tmp_path / "vit", "preprocessor_config.json", size={"height": 48, "width": 48}
     )
-    with pytest.raises(BadSettings, match="gives pictures of 48x48 pixels, its model takes 32x32"):
+    with pytest.raises(BadSettings, match="gives images of 48x48 pixels, but its model takes 32x32"):
         _build(repo).load("cpu")
 
 
@@ -389,7 +390,7 @@ def test_pictures_that_keep_their_own_size_are_refused(image_checkpoint, tmp_pat
         do_resize=False,
         do_center_crop=False,
     )
-    with pytest.raises(BadSettings, match="gives pictures of 57x57 or 112x112 pixels"):
+    with pytest.raises(BadSettings, match="gives images of 57x57 or 112x112 pixels"):
         _build(repo).load("cpu")
 
 

@@ -226,8 +226,8 @@ WRONG_TENSORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda them: {**them, FIRST.replace("s_3.weight", "bn_s_3.running_var"): -torch.ones(32)},
         "holds a negative variance",
     ),
-    "a list": (lambda them: list(them.values()), "holds a list, where tensors by name"),
-    "one tensor": (lambda them: torch.zeros(5), "holds a Tensor, where tensors by name"),
+    "a list": (lambda them: list(them.values()), "holds a list, expected a mapping from names"),
+    "one tensor": (lambda them: torch.zeros(5), "holds a Tensor, expected a mapping from names"),
     "numbered": (lambda them: dict(enumerate(them.values())), "expected a mapping from names to tensors"),
 }
 

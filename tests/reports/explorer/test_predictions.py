@@ -71,7 +71,7 @@ def test_a_run_with_other_classes_and_one_without_predictions_are_left_out_with_
     assert not found
     assert left_out == [
         f"four is not shown: it predicts hap\\x1bpy, and these shards have {', '.join(CLASSES)}.",
-        "none is not shown: its run holds no predictions.parquet; train it again.",
+        "none is not shown: its run has no predictions.parquet; retrain it.",
     ]
 
 
@@ -110,7 +110,7 @@ def test_what_single_modalities_say_is_read_from_the_evaluation_of_this_training
     (found,), left_out = _read(tmp_path, corpus)
     assert not found.unimodal
     assert left_out[0].endswith(
-        "this asks again: merc-evaluate --dataset tiny --recipe baseline --protocol any_modality_oracle"
+        "this remakes them: merc-evaluate --dataset tiny --recipe baseline --protocol any_modality_oracle"
     )
 
 

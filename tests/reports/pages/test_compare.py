@@ -200,7 +200,7 @@ def test_the_scores_are_whole_and_nothing_is_wider_than_the_window(
 def test_without_scripts_a_sentence_says_so_and_leads_to_the_scores(three: Callable[..., Any]) -> None:
     page = three(java_script_enabled=False)
     assert not page.locator("#compared").is_visible()
-    assert "scripts are off" in page.locator("main").inner_text()
+    assert "scripts are disabled" in page.locator("main").inner_text()
     page.locator("noscript a").click()
     assert page.locator("table.scores td.score").first.is_visible()
 

@@ -365,7 +365,7 @@ def test_runs_that_cannot_be_shown_are_named(
     write_shards(dialogues=DIALOGUES)
     write_run(recipe="<b>none")
     notes = open_page(_written(tmp_path)).locator("p.note:visible").all_inner_texts()
-    assert notes == ["<b>none is not shown: its run holds no predictions.parquet; train it again."]
+    assert notes == ["<b>none is not shown: its run has no predictions.parquet; retrain it."]
 
 
 def test_utterances_of_which_a_run_says_nothing_are_hatched(

@@ -177,7 +177,7 @@ def test_speakers_that_are_divided_otherwise_are_told(
     text = imported(feature_files.meld_baseline(), "text_glove_CNN_emotion", annotations=annotations)
     notes = join_modalities(mmgcn, text, tmp_path / "out", CONFIG, modalities=["text"])
     assert (
-        f"3 dialogues have their utterances divided otherwise among speakers; those of {mmgcn} were kept: train/dia0,"
+        f"3 dialogues have their utterances assigned to other speakers; those of {mmgcn} were kept: train/dia0,"
         " train/dia61, dev/dia0" in notes
     )
     assert reader.info(tmp_path / "out")["dims"] == {"text": 4, "audio": 4, "visual": 3}

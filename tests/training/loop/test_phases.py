@@ -373,7 +373,7 @@ def test_stages_that_cannot_be_are_refused(staged, change, words):
         (
             "kdc",
             lambda recipe: recipe.update(model="context_gru"),
-            "context_gru names no weights that are those of text alone",
+            "context_gru names no weights that belong only to text",
         ),
     ],
 )
