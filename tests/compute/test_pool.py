@@ -146,7 +146,7 @@ def test_a_worker_that_is_killed_before_it_is_ready_is_replaced(run, tmp_path, m
 def test_workers_that_cannot_begin_end_the_run_instead_of_being_started_for_ever(run, monkeypatch):
     monkeypatch.setattr(run, "__qualname__", "there_is_no_such_function")
     monkeypatch.setattr(importlib.import_module("errands"), "there_is_no_such_function", run, raising=False)
-    with pytest.raises(PipelineError, match="could not begin"):
+    with pytest.raises(PipelineError, match="could not start"):
         outcomes(run, ["say x"])
 
 

@@ -565,7 +565,7 @@ def test_the_twenty_random_dialogues_depend_on_the_seed_alone() -> None:
 
 
 def test_random_validation_needs_more_than_twenty_training_dialogues(raw: Path) -> None:
-    with pytest.raises(BadSettings, match="only 6 are there"):
+    with pytest.raises(BadSettings, match="only 6 exist"):
         read(raw, validation="random20")
 
 

@@ -508,7 +508,7 @@ def test_too_few_dialogues_to_draw_splits_from_are_refused(read: Callable[..., R
         ({"files": {"train": "../train.csv"}}, "own.files.train: .*below the corpus's folder"),
         ({"columns": {"speakr": "x"}}, "unknown key own.columns.speakr; did you mean 'speaker'"),
         ({"columns": {"start": "from"}}, "start and end: name both columns, or neither"),
-        ({"split_shares": {"train": 0.8, "dev": 0.1, "test": 0.2}}, "make 1.1 instead of 1"),
+        ({"split_shares": {"train": 0.8, "dev": 0.1, "test": 0.2}}, "sum to 1.1 instead of 1"),
         ({"file": "../other/utterances.csv"}, "own.file: .*below the corpus's folder"),
         ({"media_folder": "/data"}, "own.media_folder: .*below the corpus's folder"),
         ({"labels": ["a"], "label_set": "meld7"}, "labels are those of the label set own; meld7 has its own"),

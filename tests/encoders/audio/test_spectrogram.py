@@ -437,7 +437,7 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused_and_not_filled_with_random_
     [
         ({"layer": 2, "layer_weights": (1, 1, 1, 1)}, "layer and layer_weights exclude each other"),
         ({"layer_weights": (1, -1, 1, 1)}, "none negative"),
-        ({"layer_weights": (0, 0, 0, 0)}, "one above"),
+        ({"layer_weights": (0, 0, 0, 0)}, "one positive"),
         ({"layer_weights": (1, float("nan"), 1, 1)}, "must be finite"),
         ({"windows_per_batch": 0}, "windows_per_batch is 0; expected a number from 1, or auto"),
     ],

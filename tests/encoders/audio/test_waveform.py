@@ -465,9 +465,9 @@ def test_windows_too_short_for_their_overlap_are_refused(waveform_checkpoint: Ca
         ({"samples_per_batch": 0}, "expected a number from 1, or auto"),
         ({"layer_weights": [1, 1], "layer": 1}, "exclude each other"),
         ({"layer_weights": [1, -1]}, "none negative"),
-        ({"layer_weights": [0, 0]}, "one above"),
+        ({"layer_weights": [0, 0]}, "one positive"),
         ({"layer_weights": [1, float("nan")]}, "must be finite"),
-        ({"layer_weights": []}, "one above"),
+        ({"layer_weights": []}, "one positive"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any], words: str) -> None:

@@ -135,7 +135,7 @@ def test_an_item_too_large_for_the_memory_alone_is_an_error_that_says_so() -> No
     longest = int(LENGTHS.max())
     doubler = Doubler(room=longest - 1)
     with pytest.raises(
-        PipelineError, match=rf"one item of {longest} tokens does not fit the memory of cpu; .*--device cpu"
+        PipelineError, match=rf"one item of {longest} tokens does not fit into the memory of cpu; .*--device cpu"
     ) as caught:
         doubler.run(Budget(1000, "tokens"))
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)

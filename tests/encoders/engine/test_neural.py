@@ -122,7 +122,7 @@ def test_a_half_written_checkpoint_is_not_to_be_had(folder: Path) -> None:
     for ask in (_encoder(folder).identity, lambda: _encoder(folder).load("cpu")):
         with pytest.raises(
             ModelUnavailable,
-            match=r"model.safetensors: half-written, it has \d+ bytes and its header says \d+; copy or download",
+            match=r"model.safetensors: incomplete, it has \d+ bytes and its header says \d+; copy or download",
         ) as caught:
             ask()
         assert caught.value.exit_code == 6
