@@ -337,8 +337,8 @@ def test_a_generator_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(
         BadSettings,
         match=(
-            rf"corpora\.meld\.made_by: there is no merc\.corpora\.{name}; expected a module FOLDER\.NAME .* config\.py next"
-            r" to it"
+            rf"corpora\.meld\.made_by: there is no merc\.corpora\.{name}; expected a module FOLDER\.NAME .*"
+            r" config\.py next to it"
         ),
     ):
         _corpus(made_by=name)
