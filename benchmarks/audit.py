@@ -4,11 +4,9 @@ a sound.
     python benchmarks/audit.py FOLDER_OF_WAVS
 
 Speech: a recording stands between two seconds of faint noise, and all of it is covered with white noise of several
-levels; what is found of the time of the
-recording, and of that which holds none. Copies: of every eighth recording one is cut, mixed with noise, resampled, or
-put behind another; how many are found,
-and how many of the other recordings are taken for one. Time: the same at many speeds, until there are as many as MELD
-has utterances.
+levels; what is found of the time of the recording, and of that which holds none. Copies: of every eighth recording one
+is cut, mixed with noise, resampled, or put behind another; how many are found, and how many of the other recordings are
+taken for one. Time: the same at many speeds, until there are as many as MELD has utterances.
 """
 
 import resource

@@ -20,9 +20,9 @@ it holds two persons or belongs to one by luck.
 
 What is not tested. These are not dialogues: no speaker in profile, no laughter of an audience in the sound, no second
 voice, two sentences by one person, and six real persons, some of them hidden behind hands or passers-by for a while;
-some walk, or talk to somebody, in their clips. Mouths are
-warped open: no teeth, no tongue, no lips that close on a p. A network trained on real mouths sees less of speech here
-than it would, and a rule that goes by loudness sees more. Nobody really speaks in the clips of the shared folder. Cuts
+some walk, or talk to somebody, in their clips. Mouths are warped open: no teeth, no tongue, no lips that close on a p.
+A network trained on real mouths sees less of speech here than it would, and a rule that goes by loudness sees more.
+Nobody really speaks in the clips of the shared folder. Cuts
 are hard ones: nothing dissolves. How often the choice is right on MELD is unknown; a high figure here is necessary, not
 sufficient. Drawn heads say next to nothing about a trained network.
 

@@ -17,9 +17,8 @@ busy machine only the latter means something. The usual MMGCN needs the square o
 utterances: batches of 64 dialogues of IEMOCAP take it minutes.
 
 Lengths of MELD are those of its train split, from --annotations, or meld in the folder that MERC_REAL_DATA names.
-IEMOCAP's are made, since its
-annotations may not be passed on: 120 dialogues of 5,810 utterances, the longest of 110, as its train and dev splits
-have, from a gamma distribution.
+IEMOCAP's are made, since its annotations may not be passed on: 120 dialogues of 5,810 utterances, the longest of 110,
+as its train and dev splits have, from a gamma distribution.
 """
 
 import csv

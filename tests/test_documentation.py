@@ -137,7 +137,7 @@ def test_the_readme_is_a_front_page_of_at_most_120_lines_whose_figures_are_those
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 120
     rows = re.findall(r"^\| .*?\]\(docs/systems/.*? \| `(.+?)` \| (.+?) \| (.+?) \|$", text, flags=re.MULTILINE)
-    unmeasured = re.findall(r"\]\(docs/systems/(\w+)\.md\)", "".join(re.findall(r"Not measured yet: .*", text)))
+    unmeasured = re.findall(r"\]\(docs/systems/(\w+)\.md\)", "".join(re.findall(r"Not measured yet:\s[^;]*;", text)))
     assert len(rows) + len(unmeasured) == len(plugins.names("merc.training.models", MERCModel))
     assert [name for name in unmeasured if any(name in recipe for recipe, *_ in rows)] == []
     for recipe, *figures in rows:

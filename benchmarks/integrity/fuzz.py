@@ -2,8 +2,8 @@
 
 What has to hold of every case: it is read, or refused in words (a :class:`merc.errors.PipelineError`); the process does
 not end by a signal, does not take longer than its limit or more memory than its limit, runs nothing that the file says,
-and writes nowhere but where it was told to. A case is told by
-its kind and its number alone: the same number gives the same bytes.
+and writes nowhere but where it was told to. A case is told by its kind and its number alone: the same number gives the
+same bytes.
 
 Media are decoded here as a worker of :mod:`merc.compute.pool` decodes them. There a clip whose decoder ends its process
 costs that clip alone; it is counted, and is no fault.

@@ -21,6 +21,8 @@ from merc.params import Params
 from merc.records import failures, manifest
 from merc.records.dialogue import Dialogue, Utterance
 
+from ..encoders.conftest import spectrogram_checkpoint  # noqa: F401
+
 EMOTIONS = {
     "joy": ("glad", "bright", "sweet"),
     "sadness": ("dull", "grey", "lost"),
@@ -155,9 +157,11 @@ def config() -> Callable[..., AdaptationConfig]:
 
 
 @pytest.fixture
-def params(bert: Callable[..., Path], wav2vec2: Path, layout: Layout) -> Callable[..., Params]:
-    """Makes settings with tiny encoders, ``plain``, ``no_pooler`` and ``sound``, and such of their adapted kin; further
-    settings of the training by name.
+def params(
+    bert: Callable[..., Path], wav2vec2: Path, spectrogram_checkpoint: Callable[[str], Path], layout: Layout
+) -> Callable[..., Params]:
+    """Makes settings with tiny encoders (``plain`` and ``no_pooler``; ``sound``, ``tiny_whisper`` and ``tiny_ast``) and
+    with some that were adapted; further settings of the training by name.
     """
     words = {"licence": "none", "training_data_overlap": "none known (random numbers)"}
     text = {"family": "transformer", "pooling": "mean", "max_tokens": 64, "tokens_per_batch": 200, **words}
@@ -166,6 +170,16 @@ def params(bert: Callable[..., Path], wav2vec2: Path, layout: Layout) -> Callabl
         "minimum_seconds": 0.1,
         "samples_per_batch": 40_000, **words,
     }  # fmt: skip
+
+    spectrograms = {
+        f"tiny_{kind}": {
+            "family": "spectrogram",
+            "repo": str(spectrogram_checkpoint(kind)),
+            "overlap_seconds": 0.2,
+            **words,
+        }
+        for kind in ("whisper", "ast")
+    }
 
     def make(**settings: Any) -> Params:
         block = {**_SETTINGS, **settings}
@@ -191,7 +205,14 @@ def params(bert: Callable[..., Path], wav2vec2: Path, layout: Layout) -> Callabl
                     **block["encoder"],
                 },
             },
-            "audio": {"sound": sound, "sound_adapted": {**sound, "repo": str(layout.adapted("audio", "sound-full"))}},
+            "audio": {
+                name: {**block, "repo": repo}
+                for one, block in {"sound": sound, **spectrograms}.items()
+                for name, repo in (
+                    (one, block["repo"]),
+                    (f"{one}_adapted", str(layout.adapted("audio", f"{one}-full"))),
+                )
+            },
             "visual": {},
         }
         return Params({"encoders": encoders, "adaptations": {"text": {"full": of_text}, "audio": {"full": block}}})

@@ -212,7 +212,7 @@ def test_without_a_manifest_the_stage_before_is_named(params: MakeParams, layout
         (
             {},
             {"encoder": "ngrams"},
-            "the family ngrams has no weights that can be adapted; valid: transformer, waveform",
+            "the family ngrams has no weights that can be adapted; valid: transformer, waveform, spectrogram",
         ),
         ({}, {"encoder": "plane"}, "no text encoder 'plane'; did you mean 'plain'?"),
         ({}, {"settings": "ful"}, "no fine-tuning of text 'ful'; did you mean 'full'?"),
@@ -232,6 +232,11 @@ def test_without_a_manifest_the_stage_before_is_named(params: MakeParams, layout
             {"encoder": {"pooling": "mean_std"}},
             {"modality": "audio", "encoder": "sound"},
             "an encoder with pooling mean_std cannot be adapted; valid: mean",
+        ),
+        (
+            {"encoder": {"pooling": "mean_std"}},
+            {"modality": "audio", "encoder": "tiny_whisper"},
+            "pooling mean_std cannot be adapted; valid: mean, and of AST first and cls_and_distillation",
         ),
     ],
 )
@@ -374,6 +379,25 @@ def test_sound_is_learned_and_its_convolutions_stay_as_they_are(
     assert not {name for name in same if name.startswith("encoder.layers.") and "weight" in name}
     out = _extract(params(), layout, "sound_adapted", "audio")
     assert files.read_json(out / "record.json")["counts"]["absent"] == {"no_audio_stream": 2}
+
+
+@pytest.mark.parametrize("name", ["tiny_whisper", "tiny_ast"])
+def test_models_of_spectrograms_learn_and_are_read_again(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest, write_sound: Callable[..., None], name: str
+) -> None:
+    from safetensors.numpy import load_file
+
+    table = write_manifest(layout)
+    write_sound(layout, table, silent=[0])
+    folder = _adapt(params(epochs=6, learning_rate=0.002), layout, name, "audio")
+    record = files.read_json(folder / "record.json")
+    assert record["dev"]["weighted_f1"] > 0.8
+    rows = pq.read_table(_extract(params(), layout, f"{name}_adapted", "audio") / "part-00000.parquet")
+    vectors = np.array(rows["embedding"].to_pylist(), dtype=np.float32)
+    head = load_file(folder / "head.safetensors")
+    right = (vectors @ head["weight"].T + head["bias"]).argmax(axis=1) == table["emotion_index"].to_numpy()
+    test = np.array(table["split"].to_pylist()) == "test"
+    assert right[test].mean() == pytest.approx(record["test"]["accuracy"])
 
 
 def test_utterances_without_words_are_no_lesson_but_count_in_the_score(

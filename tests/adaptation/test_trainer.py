@@ -11,9 +11,9 @@ from torch import nn
 
 from merc.adaptation.config import Config as AdaptationConfig
 from merc.adaptation.examples import Examples
+from merc.adaptation.stage import choose
 from merc.adaptation.trainer import _Training, adapt_encoder, scores
 from merc.encoders.engine.base import UtteranceInput
-from merc.encoders.engine.registry import build
 from merc.errors import BadSettings, PipelineError
 from merc.params import Params
 
@@ -41,7 +41,7 @@ def _examples(texts: Sequence[str] = TEXTS) -> dict[str, Examples]:
 
 
 def _loaded(params: Params, modality: str = "text", name: str = "plain") -> Any:
-    encoder = build(params, modality, name)
+    encoder = choose(params, modality=modality, encoder=name, settings="full").trainable(offline=True)
     encoder.load("cpu")
     return encoder
 
@@ -157,8 +157,46 @@ def test_gradients_of_sound_are_those_of_transformers(
         )  # that of a key's bias is rounding alone
 
 
-def test_a_long_clip_is_learned_from_window_by_window(params: Callable[..., Params]) -> None:
-    encoder = _loaded(params(), "audio", "sound")
+@pytest.mark.parametrize("kind", ["whisper", "ast"])
+def test_gradients_of_models_of_spectrograms_are_those_of_transformers(
+    kind: str,
+    params: Callable[..., Params],
+    tone: Callable[[str, int], np.ndarray],
+    spectrogram_checkpoint: Callable[[str], Path],
+) -> None:
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    encoder = _loaded(params(), "audio", f"tiny_{kind}")
+    _without_dropout(encoder.model)
+    clips = [tone(emotion, number)[:12_000] for number, emotion in enumerate(("joy", "sadness", "neutral"))]
+    items = encoder.training_items(
+        [UtteranceInput(utterance_id=str(at), waveform=clip) for at, clip in enumerate(clips)]
+    )
+    given = items.batch(np.arange(len(clips)))
+    inputs = {key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for key, value in given.items()}
+    direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    (items.vectors(inputs) @ direction).square().sum().backward()
+
+    folder = spectrogram_checkpoint(kind)
+    model, extractor = AutoModel.from_pretrained(folder).eval(), AutoFeatureExtractor.from_pretrained(folder)
+    model = model.get_encoder() if kind == "whisper" else model
+    for clip, counts_T in zip(clips, given["counts"], strict=True):
+        made = extractor(clip, sampling_rate=16_000, return_tensors="pt")
+        hidden_PD = model(next(iter(made.values()))).last_hidden_state[0]
+        if kind == "ast":
+            hidden_PD = hidden_PD[2:].reshape(-1, len(counts_T), 32).mean(dim=0)
+        (hidden_PD[torch.from_numpy(counts_T)].mean(dim=0) @ direction).square().backward()
+    expected = {key: weight.grad for key, weight in model.named_parameters() if weight.grad is not None}
+    found = {key: weight.grad for key, weight in encoder.model.named_parameters() if weight.grad is not None}
+    assert found.keys() == expected.keys()
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    for key, gradient in expected.items():
+        torch.testing.assert_close(found[key], gradient, atol=1e-5 * largest, rtol=1e-3, msg=key)
+
+
+@pytest.mark.parametrize("name", ["sound", "tiny_whisper"])
+def test_a_long_clip_is_learned_from_window_by_window(name: str, params: Callable[..., Params]) -> None:
+    encoder = _loaded(params(), "audio", name)
     noise = np.random.default_rng(0).standard_normal(40_000).astype(np.float32)
     sounds = [noise, None, noise[:8_000]]
     items = encoder.training_items(

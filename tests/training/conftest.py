@@ -342,11 +342,13 @@ class Step:
         terms: name → value of the loss.
         trained: the names of the weights that the phase trains; those of losses begin with the loss's and the branch's.
         moved: the names of all weights that the step changed.
+        broken: the names of all weights that are not finite after it.
     """
 
     terms: dict[str, float]
     trained: set[str]
     moved: set[str]
+    broken: set[str]
 
 
 STEP_EMOTIONS = [
@@ -358,19 +360,23 @@ STEP_EMOTIONS = [
     [2, 0, 0, 1, 1, -1, 2, 2, 0, 1],
 ] * 3  # more than a curriculum has buckets
 MANY_WEIGHTS = 300_000
-SMALL_UNITS = 64  # a multiple of all numbers of heads
+SMALL_UNITS = 48  # a multiple of all numbers of heads
 
 
 @pytest.fixture
-def one_step(make_split: Callable[..., DialogueSplit]) -> Callable[[str], list[Step]]:
+def one_step(make_split: Callable[..., DialogueSplit]) -> Callable[..., list[Step]]:
     """Trains one step of every phase of a recipe that ships; whole numbers in the settings of a model of many weights
-    are made smaller.
+    are made smaller. Keywords: ``emotions``, a label per utterance of each dialogue; ``absent``, a modality that no
+    utterance has.
     """
 
-    def take(name: str) -> list[Step]:
+    def take(name: str, *, emotions: Sequence[Sequence[int]] = STEP_EMOTIONS, absent: str = "") -> list[Step]:
         resolved = resolve(Params({}), name)
-        speakers = [[step % 2 for step in range(len(one))] for one in STEP_EMOTIONS]
-        split = make_split(STEP_EMOTIONS, modalities=resolved.recipe.modalities, speakers=speakers)
+        speakers = [[step % 2 for step in range(len(one))] for one in emotions]
+        split = make_split(emotions, modalities=resolved.recipe.modalities, speakers=speakers)
+        if absent:
+            split.present[absent].zero_()
+            split.features[absent].zero_()
         if resolved.model.longest_sequence(resolved.model_config) is not None:
             split = replace(split, sequences={modality: _entries(split, modality) for modality in split.features})
         if resolved.recipe.neighbours is not None:
@@ -407,6 +413,7 @@ def _step(phase: ResolvedPhase, model: MERCModel, split: DialogueSplit) -> Step:
         terms=dict(zip((term.name for term in phase.losses), terms_L.tolist(), strict=True)),
         trained={key for key, weight in weights if weight.requires_grad},
         moved={key for (key, weight), old in zip(weights, before, strict=True) if not torch.equal(weight, old)},
+        broken={key for key, weight in weights if not weight.isfinite().all()},
     )
 
 

@@ -162,7 +162,7 @@ def choose(params: Params, *, modality: str, encoder: str, settings: str) -> Cho
     if not issubclass(kind, TrainableEncoder):  # its settings would lack those of the training
         raise BadSettings(
             f"{modality} encoder {encoder!r}: the family {family} has no weights that can be adapted; valid:"
-            " transformer, waveform"
+            " transformer, waveform, spectrogram"
         )
     key = f"adaptations.{modality}"
     laid = Shelf(key, f"merc.adaptation.{modality}", f"fine-tuning of {modality}").read(params, settings)

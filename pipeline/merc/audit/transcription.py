@@ -2,8 +2,8 @@
 batch.
 
 Whisper: Radford et al. 2023 (ICML). A clip longer than the model's 30 s is cut into pieces of one length. Its own
-long-form decoding with time stamps is not
-used: an utterance seldom lasts that long, and no text must depend on what the model said before.
+long-form decoding with time stamps is not used: an utterance seldom lasts that long, and no text must depend on what
+the model said before.
 
 Legend: B pieces in a batch, L tokens.
 """

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     required=True,
     metavar="NAME",
     shell_complete=completion.adaptable_encoders,
-    help="An encoder of `merc-extract models`: a transformer, or a model that reads the waveform.",
+    help="An encoder of `merc-extract models`: a transformer, or an audio model with a checkpoint.",
 )
 @click.option(
     "--settings",

@@ -164,8 +164,8 @@ class Meld(CorpusReader):
         """
         realignment: str | None = None
         """``MELD_video_realignment_timestamps.csv`` of MELD-FAIR, or a folder with it, below raw/ (``meld/realigned``:
-        DVC watches the corpus's own folder),
-        the realigned tables next to it: an utterance is then the spans of clips that it names, and not its own clip.
+        DVC watches the corpus's own folder), the realigned tables next to it: an utterance is then the spans of clips
+        that it names, and not its own clip.
         null: MELD's own clips.
         """
 

@@ -14,10 +14,9 @@ of one shot: two tracks that speak in two shots may be one person, or the clip w
 wrong face does more harm than a missing one.
 
 The crops are taken while the person speaks, evenly over that time. Where nobody reaches ``off_screen_logit`` in the
-mean over any second, whoever speaks is not seen. Without audio, or where it is all but silent, the person with the
-largest sum of areas is taken, and there are no logits. Nor is there one for a track
-of fewer than six frames: in so few nothing can be seen to move, and the network gives any face about +0.9 for one and
-+0.3 for three.
+mean over any second, the speaker is not visible. Without audio, or where it is almost silent, the person with the
+largest sum of areas is taken, and there are no logits. Nor is there one for a track of fewer than six frames: in so few
+nothing can be seen to move, and the network gives any face about +0.9 for one and +0.3 for three.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,8 @@
 """Audio: decoded frames become one 16 kHz mono waveform per span.
 
 Channels are mixed by their names first, at the file's own rate, so that one channel alone is resampled, and once. The
-loudness stays what
-it was: nothing is normalised. What makes audio doubtful (too loud when it was recorded, hardly there) is reported,
-and the audio is used.
+loudness stays what it was: nothing is normalised. What makes audio doubtful (too loud when it was recorded, hardly
+there) is reported, and the audio is used.
 """
 
 import math

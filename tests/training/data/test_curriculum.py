@@ -1,6 +1,7 @@
 """The curriculum: how hard a dialogue is, which ones an epoch trains on, and what a recipe may ask for."""
 
 import itertools
+import math
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 from merc.errors import BadSettings
 from merc.job import RunOptions
 from merc.params import Params
-from merc.training.data.curriculum import Curriculum, Lessons, difficulty
+from merc.training.data.curriculum import Curriculum, Lessons, difficulty, shift_weights
 from merc.training.losses.cross_entropy import CrossEntropy
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import train
 
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
+CLASSES = ("neutral", "joy", "surprise")
 EMOTIONS = [[0, 1, 0, 2], [0, 0, 0, 0], [1], [0, 1, 1, 0, 0, 2], [2, -1, 2, 1], [-1, -1]]
 SPEAKERS = [[0, 1, 0, 1], [0, 0, 0, 0], [0], [0, 0, 0, 0, 0, 0], [0, 0, 0, 0], [0, 1]]
 
@@ -46,8 +48,61 @@ def test_it_is_the_formula_for_any_dialogues(make_split, seed):
     assert difficulty(make_split(emotions, speakers=speakers)).tolist() == pytest.approx(expected)
 
 
+WEIGHTS = {  # of a shift between emotions of three: 0.4 and a third, the cosine of 54 degrees, or nothing
+    frozenset({"neutral", "joy"}): 0.4 + 1 / 3,
+    frozenset({"neutral", "anger"}): 0.4 + 1 / 3,
+    frozenset({"joy", "anger"}): 0.4,
+    frozenset({"neutral", "disgust"}): 0.4 + 1 / 3,
+    frozenset({"anger", "disgust"}): 0.4 + math.cos(math.radians(54)),
+    frozenset({"sad", "frustrated"}): 0.4 + math.cos(math.radians(72)),
+    frozenset({"sad", "angry"}): 0.4,  # both unpleasant, and 162 degrees apart
+    frozenset({"frustrated", "angry"}): 0.4,
+}
+
+
+@pytest.mark.parametrize(
+    "classes", [("neutral", "joy", "anger"), ("disgust", "neutral", "anger"), ("sad", "frustrated", "angry")]
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_weighted_shift_counts_by_the_similarity_of_its_emotions(make_split, classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 9, (12,), generator=generator).tolist()
+    emotions, speakers = [
+        [torch.randint(low, 3, (length,), generator=generator).tolist() for length in lengths] for low in (-1, 0)
+    ]
+    expected = []
+    for said, who in zip(emotions, speakers, strict=True):
+        total, latest = 0.0, {}
+        labelled = [(emotion, speaker) for emotion, speaker in zip(said, who, strict=True) if emotion >= 0]
+        for emotion, speaker in labelled:
+            before = latest.get(speaker, emotion)
+            if before != emotion:
+                total += WEIGHTS[frozenset({classes[before], classes[emotion]})]
+            latest[speaker] = emotion
+        expected.append((total + len(set(who))) / (len(labelled) + len(set(who))))
+    found = difficulty(make_split(emotions, speakers=speakers), shift_weights(classes))
+    assert found.tolist() == pytest.approx(expected)
+
+
+def test_weighted_shifts_put_dialogues_in_another_order(make_split):
+    """Two shifts between joy and anger in the first dialogue count less than one from anger to disgust in the other."""
+    split = make_split([[0, 1, 0], [1, 2, 2]], speakers=[[0, 0, 0], [0, 0, 0]])
+    classes = ("joy", "anger", "disgust")
+    assert Lessons.of(split, Curriculum(buckets=2), classes).easiest_first.tolist() == [1, 0]
+    assert Lessons.of(split, Curriculum(buckets=2, shifts="weighted"), classes).easiest_first.tolist() == [0, 1]
+
+
+def test_emotions_that_are_not_on_the_wheel_are_refused_only_if_shifts_are_weighted(make_split):
+    split, classes = make_split(EMOTIONS, speakers=SPEAKERS), ("neutral", "joyful", "peaceful")
+    assert len(Lessons.of(split, Curriculum(buckets=2), classes).easiest_first) == 6
+    with pytest.raises(
+        BadSettings, match=r"curriculum\.shifts is weighted, and 'joyful' is not on the wheel .* neutral, joy,"
+    ):
+        Lessons.of(split, Curriculum(buckets=2, shifts="weighted"), classes)
+
+
 def test_each_epoch_adds_a_bucket_until_all_are_in(make_split):
-    lessons = Lessons.of(make_split(EMOTIONS, speakers=SPEAKERS), Curriculum(buckets=4))
+    lessons = Lessons.of(make_split(EMOTIONS, speakers=SPEAKERS), Curriculum(buckets=4), CLASSES)
     assert lessons.easiest_first.tolist() == [1, 0, 2, 4, 3, 5]  # of equally hard ones, in the order of the split
     assert [lessons.places(epoch).tolist() for epoch in (1, 2, 3, 4, 5, 99)] == [
         [1, 0],
@@ -68,12 +123,12 @@ def test_each_epoch_adds_a_bucket_until_all_are_in(make_split):
 )
 def test_a_curriculum_over_dialogues_that_are_equally_hard_is_refused(make_split, emotions, words):
     with pytest.raises(BadSettings, match=words):
-        Lessons.of(make_split(emotions), Curriculum(buckets=2))
+        Lessons.of(make_split(emotions), Curriculum(buckets=2), CLASSES)
 
 
 def test_more_buckets_than_dialogues_are_refused(make_split):
     with pytest.raises(BadSettings, match=r"curriculum\.buckets is 7, and there are 6 train dialogues"):
-        Lessons.of(make_split(EMOTIONS), Curriculum(buckets=7))
+        Lessons.of(make_split(EMOTIONS), Curriculum(buckets=7), CLASSES)
 
 
 @pytest.mark.parametrize(

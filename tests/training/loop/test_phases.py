@@ -122,6 +122,7 @@ def test_the_losses_of_a_branch_see_it_as_the_model_and_what_was_trained_before(
     for view, name in ((teacher, "text"), (audio, "audio"), (visual, "visual")):
         assert torch.equal(view.of(output).logits, output.unimodal_logits[name])
         assert torch.equal(view.of(output).hidden, output.unimodal[name])
+        assert torch.equal(view.of(output).compared, output.unimodal[name])
         assert (
             set(view.of(output).unimodal_logits)
             == set(view.of(output).pooled)

@@ -24,7 +24,7 @@ EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1], [0, -1, 1, 0, 2, 1], [1], [1, 1, 2, 0], 
 EVERY, ORDER = torch.arange(6), torch.tensor([3, 0, 5, 1, 4, 2])
 ONE_UTTERANCE = torch.tensor([3])
 
-# Widths of a model's output by part; those of a modality by modality.
+# Widths of a model's output by part; those of a modality by modality, or of a layer by layer.
 MODALITIES = ("text", "audio", "visual")
 USUAL = {
     "logits": 3,
@@ -39,11 +39,17 @@ SPECIAL = {
     "of_modality": dict.fromkeys(MODALITIES, 4),
     "of_utterance": dict.fromkeys(MODALITIES, 4),
     "pooled": dict.fromkeys(MODALITIES, 4),
+    "short_distance": {"layer 1": 4, "layer 2": 3},
+    "long_distance": {"layer 1": 4, "layer 2": 3},
 }
 # The special parts that are extras of the output.
-EXTRAS = frozenset({"confidence", "of_modality", "of_utterance"})
+EXTRAS = frozenset({"confidence", "of_modality", "of_utterance", "short_distance", "long_distance"})
 # What a loss cannot do without beside the usual parts.
-NEEDS = {"prototype": {"aligned"}, "true_class_probability": {"confidence"}}
+NEEDS = {
+    "differential": {"short_distance", "long_distance"},
+    "prototype": {"aligned"},
+    "true_class_probability": {"confidence"},
+}
 # What a loss makes use of if a model gives it: further cases.
 USES = {
     "context_aware": {"context"},
@@ -52,7 +58,7 @@ USES = {
     "soft_hgr": {"aligned"},
 }
 # Models that give special parts; all other losses are tried with context_gru.
-GIVEN_BY = {"aligned": "df_erc", "confidence": "df_erc"}
+GIVEN_BY = {"aligned": "df_erc", "confidence": "df_erc", "long_distance": "lsdgnn"}
 
 USUALLY = [pytest.param(name, NEEDS.get(name, set()), id=name) for name in NAMES]
 FURTHER = [

@@ -41,8 +41,13 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mm_dfn", {"recurrence": "lstm", "layers": 2}),
     ("cogmen", {"speakers": "pairs", "past": 3, "future": 1, "graph_heads": 2}),
     ("dialogue_gcn", {"causal": True, "speakers": "same", "past": 3}),
+    ("lsdgnn", {"causal": True, "shortcut": False, "long_distance": 2}),
+    ("corect", {"causal": True, "speakers": "none", "past": 3}),
     ("multiemo", {"direction": "forward", "text_context": False, "layers": 2}),
     ("graphcfc", {"aggregation": "bigru", "window": 2, "text_context": "none"}),
+    ("telme", {"attention": "concatenated", "shift_limit": 2.0, "layers": 2}),
+    ("telme", {"teacher_context": "none", "speakers": "none"}),
+    ("graphsmile", {"causal": True, "past": 4, "layers": 2}),
 ]
 # Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
 TRAINED_BY = {
@@ -55,6 +60,10 @@ TRAINED_BY = {
         **{f"branches.{one}.projections.{one}.absent_H": f"unimodal logits {one}" for one in ("audio", "visual")},
     },
     "sdt": {"heads.": "unimodal logits text"},
+    "telme": {
+        **{f"branches.{one}.classifier.": f"unimodal logits {one}" for one in DIMS},
+        **{f"branches.{one}.project.absent_H": f"unimodal logits {one}" for one in ("audio", "visual")},
+    },
 }
 
 NAMES = plugins.names(PACKAGE, MERCModel)
@@ -255,7 +264,7 @@ def test_the_output_has_the_shapes_of_the_contract(make_batch, name, settings):
     )
     assert output.extras.keys() == model.gives.extras
     for extra in output.extras.values():
-        assert extra.keys() == set(DIMS)
+        assert extra.keys() == set(DIMS) or all(key.startswith("layer ") for key in extra)
         assert {value.shape[:2] for value in extra.values()} == {(2, 5)}
         assert len({value.shape for value in extra.values()}) == 1
     assert {value.shape[0] for value in output.pooled.values()} <= {2}

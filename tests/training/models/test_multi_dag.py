@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from merc.training.models.multi_dag import MultiDAG, build_graph
+from merc.training.models.engine.dag import build_graph
+from merc.training.models.multi_dag import MultiDAG
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 UNITS = 8

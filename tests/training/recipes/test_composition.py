@@ -123,6 +123,9 @@ def test_a_framework_wraps_the_model_and_its_settings_stand_in_the_plan(tree):
     [
         ("mmgcn", False),
         ("mmgcn+causal", True),
+        ("dialogue_gcn+causal", True),
+        ("graphsmile+causal", True),
+        ("telme+causal", True),
         ("mmgcn_text+dclf_iemocap", True),
         ("ddin+dclf", True),
         ("biddin+dclf", False),  # its recipe says which it is

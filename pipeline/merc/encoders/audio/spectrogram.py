@@ -1,4 +1,4 @@
-"""Models that read a mel spectrogram of fixed length, frozen: the encoder of Whisper, and AST.
+"""Models that read a mel spectrogram of fixed length: the encoder of Whisper, and AST.
 
 Whisper: Radford et al. 2023 (ICML). AST, a vision transformer on the spectrogram: Gong et al. 2021 (Interspeech).
 
@@ -26,8 +26,8 @@ from merc.encoders.engine.base import Encoded, UtteranceInput
 from merc.encoders.engine.batching import scatter
 from merc.encoders.engine.forward import in_batches
 from merc.encoders.engine.layers import LayersConfig, shares
-from merc.encoders.engine.neural import NeuralEncoder
 from merc.encoders.engine.sound import why_absent
+from merc.encoders.engine.trainable import TrainableEncoder, TrainingItems
 from merc.encoders.engine.windows import combine, cut, join_sequences
 from merc.errors import BadSettings
 from merc.records.media import SAMPLE_RATE_HZ
@@ -82,13 +82,12 @@ class Item:
     stop: int
 
 
-class Spectrogram(NeuralEncoder):
-    """A frozen Whisper encoder or AST.
+class Spectrogram(TrainableEncoder):
+    """A Whisper encoder or AST.
 
     The spectrogram is that of the checkpoint's own preprocessor in transformers, for each window of a clip by itself.
-    The entries
-    of a sequence are the positions in time: 20 ms of Whisper; of AST every 100 ms the mean over the patches of all
-    frequencies.
+    The entries of a sequence are the positions in time: 20 ms of Whisper; of AST every 100 ms the mean over the patches
+    of all frequencies.
     """
 
     class Config(LayersConfig):
@@ -197,27 +196,24 @@ class Spectrogram(NeuralEncoder):
             setattr(model, final_norm, nn.Identity())
         self._weights = self._weights[: highest + 1]
 
+    def check_trainable(self) -> None:
+        if self.config.pooling == "mean_std":  # the slope of a standard deviation is infinite at 0
+            raise BadSettings(
+                f"{self.config.repo}: an encoder with pooling mean_std cannot be adapted; valid: mean, and of AST first"
+                " and cls_and_distillation"
+            )
+
+    def training_items(self, utterances: Sequence[UtteranceInput]) -> TrainingItems:
+        items, _ = self._all_items(utterances)
+        return TrainingItems(
+            utterances=np.array([item.clip for item in items], dtype=np.int64),
+            lengths=np.ones(len(items), dtype=np.int64),
+            batch=lambda batch: self._prepare([items[at] for at in batch]),
+            vectors=lambda inputs: self._compute(inputs)[0],
+        )
+
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
-        remarks: list[tuple[int, str, str]] = []
-        items: list[Item] = []
-        for index, utterance in enumerate(utterances):
-            waveform = np.zeros(0, dtype=np.float32) if utterance.waveform is None else utterance.waveform
-            absent = why_absent(waveform)
-            if absent is not None:
-                remarks.append((index, *absent))
-                continue
-            if waveform.size < LEAST_SAMPLES:
-                remarks.append(
-                    (
-                        index,
-                        "padded",
-                        (
-                            f"from {waveform.size / SAMPLE_RATE_HZ:.4f} to {LEAST_SAMPLES / SAMPLE_RATE_HZ:.4f} s with"
-                            " zeros"
-                        ),
-                    )
-                )
-            items += self._items(index, waveform)
+        items, remarks = self._all_items(utterances)
         means = np.zeros((len(items), self._at.dim), dtype=np.float32)
         variances = np.zeros_like(means)
         kept: list[NDArray[np.float16]] = [np.zeros((0, self._at.dim), dtype=np.float16)] * len(items)
@@ -248,6 +244,30 @@ class Spectrogram(NeuralEncoder):
         if self.sequences:
             encoded.sequences = join_sequences([item.clip for item in items], kept, encoded.present, self._middles)
         return encoded
+
+    def _all_items(self, utterances: Sequence[UtteranceInput]) -> tuple[list[Item], list[tuple[int, str, str]]]:
+        """The windows of all clips, and remarks as in :class:`Encoded`."""
+        remarks: list[tuple[int, str, str]] = []
+        items: list[Item] = []
+        for index, utterance in enumerate(utterances):
+            waveform = np.zeros(0, dtype=np.float32) if utterance.waveform is None else utterance.waveform
+            absent = why_absent(waveform)
+            if absent is not None:
+                remarks.append((index, *absent))
+                continue
+            if waveform.size < LEAST_SAMPLES:
+                remarks.append(
+                    (
+                        index,
+                        "padded",
+                        (
+                            f"from {waveform.size / SAMPLE_RATE_HZ:.4f} to {LEAST_SAMPLES / SAMPLE_RATE_HZ:.4f} s with"
+                            " zeros"
+                        ),
+                    )
+                )
+            items += self._items(index, waveform)
+        return items, remarks
 
     def _items(self, clip: int, waveform: NDArray[np.float32]) -> list[Item]:
         """The windows of a clip."""

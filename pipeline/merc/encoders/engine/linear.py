@@ -4,12 +4,13 @@ or oneDNN, which the same torch holds.
 Linear layers take most of an encoder's time. MKL uses AVX-512 on Intel's processors alone: on one AMD core it reached
 101 GFLOP/s, and oneDNN 224. On an Intel core MKL is the faster of the two by a few percent, and where there is no
 AVX-512 it leaves nothing idle. So ``auto`` takes oneDNN where the processor has AVX-512 and is not Intel's.
-``benchmarks/encode_linear_2026-11-29.md`` has what was measured here, ONNX Runtime next to it.
+``benchmarks/encode_linear_2026-11-29.md`` and ``…_2026-11-30.md`` have what was measured on Intel and on AMD, with ONNX
+Runtime for comparison.
 
 That is a rule about the kind of processor, and no race at load. The two libraries round differently (cosine 0.9999999),
-and a race may end otherwise the next
-time: a resumed run would then not give the bytes of an undisturbed one, nor would ``dvc repro`` give those that are
-locked. How fast the two are is measured only after oneDNN was taken, for the log; it decides nothing.
+and a race may end otherwise the next time: a resumed run would then not give the bytes of an undisturbed one, nor would
+``dvc repro`` give those that are locked. How fast the two are is measured only after oneDNN was taken, for the log; it
+decides nothing.
 
 What a run took is noted next to its unfinished parts (:meth:`merc.job.Job.note`), so that whoever resumes it takes the
 same, and stands in the provenance.

@@ -45,11 +45,10 @@ class TrajectoryAlignment(Protocol):
     and RSA, over the seeds.
 
     Features are a modality's, averaged over the dialogue: the vectors that the model is given, and what its extractor
-    makes of them; ``fusion`` stands for all
-    vectors side by side, and what the classifier sees. Controls: ``raw``; ``order_excess``, what the order of the
-    emotions adds to how often each occurs; ``other_scenario``, without pairs of one script or task, where the corpus
-    names them; ``like_length``, with neighbours of like length alone. ``length_alone`` has similarity → control → what
-    neighbours reach that are chosen by their length and nothing else.
+    makes of them; ``fusion`` stands for all vectors side by side, and what the classifier sees. Controls: ``raw``;
+    ``order_excess``, what the order of the emotions adds to how often each occurs; ``other_scenario``, without pairs of
+    one script or task, where the corpus names them; ``like_length``, with neighbours of like length alone.
+    ``length_alone`` has similarity → control → what neighbours reach that are chosen by their length and nothing else.
     """
 
     VERSION = 2

@@ -1,8 +1,8 @@
 """The file with the weights of Light-ASD: a local one, or the authors' at a pinned commit of their repository.
 
 Its content decides who speaks, so its sha256 is stated in the settings or taken from the file, and is part of the
-fingerprint. It is a pickle, which could
-run code: it is read by torch's reader that knows only tensors, and its content is checked before it is used.
+fingerprint. It is a pickle, which could run code: it is read by torch's reader that knows only tensors, and its content
+is checked before it is used.
 """
 
 import hashlib

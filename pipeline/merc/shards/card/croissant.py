@@ -2,8 +2,7 @@
 way through them.
 
 A file per Parquet file with its sha256, a file set and a record set per table, a field per column. The specification
-also asks for a
-page, an author and a date of publication: shards have none of them, since they must not be published.
+also asks for a page, an author and a date of publication: shards have none of them, since they must not be published.
 https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html
 """
 

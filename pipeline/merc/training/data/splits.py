@@ -98,7 +98,7 @@ def load_data(
     splits = {name: with_sequences(split, layout.shards, info, longest) for name, split in splits.items()}
     splits["train"] = _with_neighbours(resolved, splits["train"], layout)
     if resolved.recipe.curriculum is not None:
-        Lessons.of(splits["train"], resolved.recipe.curriculum)  # told now, not by the first seed
+        Lessons.of(splits["train"], resolved.recipe.curriculum, classes)  # told now, not by the first seed
     data = TrainingData(**splits, classes=classes)
     counts = {name: int(count) for name, count in zip(classes, data.class_counts.tolist(), strict=True) if count}
     if len(counts) < 2:

@@ -5,12 +5,11 @@
                                fusion: {trains: [fusion]}
 
 A branch is a modality's (:meth:`merc.training.models.engine.base.MERCModel.branch`) or the fusion, all the rest. In a
-phase the losses see a branch as if
-it were a model: ``logits`` and ``hidden`` are the modality's own, and of the other modalities there are those that an
-earlier phase trained. So any loss can be put on any branch, and one that needs what is not trained yet, as a
-distillation without its teacher, is an error before anything is trained. The epoch is selected by the mean over the
-phase's branches of their weighted F1 on dev; its weights are restored and stay as they are, in eval mode, in all later
-phases that do not train them again.
+phase the losses see a branch as if it were a model: ``logits`` and ``hidden`` are the modality's own, and of the other
+modalities there are those that an earlier phase trained. So any loss can be put on any branch, and one that needs what
+is not trained yet, as a distillation without its teacher, is an error before anything is trained. The epoch is selected
+by the mean over the phase's branches of their weighted F1 on dev; its weights are restored and stay as they are, in
+eval mode, in all later phases that do not train them again.
 
 A recipe that names no phases has one, in which every weight is trained, and losses and scores look at what the model
 gives as a whole.
@@ -74,9 +73,8 @@ class BranchView(Framework):
         known = replace(output, unimodal=unimodal, unimodal_logits=unimodal_logits, pooled=pooled)
         if self.named == FUSION:
             return known
-        return replace(
-            known, logits=output.unimodal_logits[self.named], hidden=output.unimodal[self.named], context=None
-        )
+        own_logits, own = output.unimodal_logits[self.named], output.unimodal[self.named]
+        return replace(known, logits=own_logits, hidden=own, bare=None, context=None)
 
     def _known(self, by_modality: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in by_modality.items() if name in self.known}

@@ -205,7 +205,8 @@ class _Training:
         )
         self.epochs_done = self.steps_done = 0
         self.generator = torch.Generator().manual_seed(seed_of(seed, phase))
-        self.lessons = None if self.recipe.curriculum is None else Lessons.of(train, self.recipe.curriculum)
+        curriculum = self.recipe.curriculum
+        self.lessons = None if curriculum is None else Lessons.of(train, curriculum, classes)
 
     @property
     def name(self) -> str:

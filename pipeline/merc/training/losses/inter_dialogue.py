@@ -63,10 +63,9 @@ class InterDialogueLoss(ContrastiveLoss):
     another without gradient.
 
     Called with two modalities, ``loss(audio, text)``, as the authors' code is: neighbours in the first, the loss in the
-    second. By name, ``loss(pooled=…)``, it
-    is the mean over all ordered pairs of modalities: two give both directions, three give six. A single modality finds
-    its own neighbours, and draws the nearest nearer. Neighbours from elsewhere (an index of emotion trajectories) serve
-    all modalities; the mean then is one over modalities.
+    second. By name, ``loss(pooled=…)``, it is the mean over all ordered pairs of modalities: two give both directions,
+    three give six. A single modality finds its own neighbours, and draws the nearest nearer. Neighbours from elsewhere
+    (an index of emotion trajectories) serve all modalities; the mean then is one over modalities.
 
     Args:
         k: K, neighbours of a dialogue, nearest first; of equally near ones those that come first in the batch.
@@ -239,9 +238,9 @@ class InterDialogue(MERCLoss):
     is never present are left out there.
 
     ``length_correlation`` shows whether a model pools in such a way that dialogues are alike because they are equally
-    long, which makes the loss easy and
-    teaches nothing: Spearman's correlation, over pairs of dialogues in an epoch's first batch, of their similarity with
-    minus the difference of their lengths, the mean over modalities; 0 is harmless, 1 is a shortcut.
+    long, which makes the loss easy and teaches nothing: Spearman's correlation, over pairs of dialogues in an epoch's
+    first batch, of their similarity with minus the difference of their lengths, the mean over modalities; 0 is
+    harmless, 1 is a shortcut.
     """
 
     class Config(Settings):

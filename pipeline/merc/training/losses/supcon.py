@@ -5,8 +5,8 @@ averages over all rows with zeros for those without a positive, so that its valu
 multiplies by τ / τ_base.
 
 ``class_balanced`` averages the candidates' exponentials within each class before they are summed, so that a class
-weighs the same however many of its
-utterances are in the batch: Zhu et al., Balanced Contrastive Learning, CVPR 2022, without its class centres.
+weighs the same however many of its utterances are in the batch: Zhu et al., Balanced Contrastive Learning, CVPR 2022,
+without its class centres.
 """
 
 from typing import Literal

@@ -46,7 +46,16 @@ from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, check_heads, padded, real_rows
+from merc.training.models.engine.common import (
+    SPEAKER_SLOTS,
+    BatchNorm,
+    Dropout,
+    Projection,
+    check_heads,
+    padded,
+    real_rows,
+)
+from merc.training.models.engine.transformer import EncoderLayer
 from merc.training.models.engine.windows import Windows
 
 
@@ -102,13 +111,17 @@ class COGMEN(MERCModel):
             hidden=units, unimodal=dict.fromkeys(dims, config.input_units), hidden_dropout=config.dropout
         )
         self.projections = nn.ModuleDict({name: Projection(dim, config.input_units) for name, dim in dims.items()})
+        width_in = len(dims) * config.input_units
         self.transformer = nn.ModuleList(
-            [_EncoderLayer(config, len(dims) * config.input_units) for _ in range(config.layers)]
+            [
+                EncoderLayer(width_in, config.heads, config.feedforward_units, config.dropout)
+                for _ in range(config.layers)
+            ]
         )
-        self.enter = nn.Linear(len(dims) * config.input_units, units)
+        self.enter = nn.Linear(width_in, units)
         self.relations = _RelationalConvolution(units, SPEAKER_SLOTS if config.speakers == "pairs" else None)
         self.attention = _GraphAttention(units, config.graph_heads)
-        self.norm = _BatchNorm(width)
+        self.norm = BatchNorm(width)
         self.hide = nn.Linear(width, units)
         self.dropout = Dropout(config.dropout)
         self.classifier = nn.Linear(units, classes)
@@ -122,7 +135,7 @@ class COGMEN(MERCModel):
         }
         stream_NF = torch.cat(list(rows.values()), dim=-1)
         for layer in self.transformer:
-            stream_NF = layer(stream_NF, batch)
+            stream_NF = layer(stream_NF, batch.utterance_mask[:, None], batch)
         nodes_NH = self.enter(stream_NF)
         graph = build_graph(batch, self.past, self.future, self.speakers, nodes_NH.dtype)
         heard_NF = self.attention(self.relations(nodes_NH, graph), graph)
@@ -138,41 +151,6 @@ class COGMEN(MERCModel):
                 name: masked_mean(unimodal_BTU, batch.modality_mask[name]) for name, unimodal_BTU in unimodal.items()
             },
         )
-
-
-class _EncoderLayer(nn.Module):
-    """A layer of a transformer (Vaswani et al., NeurIPS 2017), its norms behind the residual paths. Only the attention,
-    in which utterances meet, is padded.
-    """
-
-    def __init__(self, config: COGMEN.Config, units: int) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.query_key_value = nn.Linear(units, 3 * units)
-        self.attended = nn.Linear(units, units)
-        self.dropout = Dropout(config.dropout)
-        self.attention_norm = nn.LayerNorm(units)
-        self.feedforward = nn.Sequential(
-            nn.Linear(units, config.feedforward_units),
-            nn.ReLU(),
-            Dropout(config.dropout),
-            nn.Linear(config.feedforward_units, units),
-            Dropout(config.dropout),
-        )
-        self.feedforward_norm = nn.LayerNorm(units)
-
-    def forward(self, stream_NF: Tensor, batch: DialogueBatch) -> Tensor:
-        """Gives [N, F]."""
-        three_BTX = padded(self.query_key_value(stream_NF), batch)
-        query, key, value = three_BTX.view(*three_BTX.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout.p if self.training else 0.0
-        found_BhTd = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=batch.utterance_mask[:, None, None], dropout_p=dropout
-        )
-        attended_NF = self.attended(real_rows(found_BhTd.transpose(1, 2).flatten(2), batch))
-        stream_NF = self.attention_norm(stream_NF + self.dropout(attended_NF))
-        output_NF: Tensor = self.feedforward_norm(stream_NF + self.feedforward(stream_NF))
-        return output_NF
 
 
 @dataclass(frozen=True)
@@ -271,14 +249,3 @@ class _GraphAttention(nn.Module):
         )
         output_NF: Tensor = own_NF + found_Nh1H.flatten(1)
         return output_NF
-
-
-class _BatchNorm(nn.BatchNorm1d):
-    """torch's over rows. A single row has no variance: in training too it is normed by the running statistics, which it
-    does not change.
-    """
-
-    def forward(self, rows_NF: Tensor) -> Tensor:
-        if len(rows_NF) > 1:
-            return super().forward(rows_NF)
-        return functional.batch_norm(rows_NF, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)

@@ -11,11 +11,11 @@ tokens, or pieces of sound), D numbers of an entry, K joint vectors, H hidden un
                    └────── a block ──────┘
 
 Reconstruction. Source: Shi et al., Emotional Cross-Modal Fusion and Inter-class Contrastive Learning, ICIC 2024 (arXiv
-2405.17900). Only its abstract and the
-captions of its figures were available: trainable vectors that exchange information with both modalities in stacked
-blocks, two emotion classifiers, a supervised contrastive loss between classes. The form of a block is that of the
-closest published relative, the bottleneck tokens of Nagrani et al., Attention Bottlenecks for Multimodal Fusion,
-NeurIPS 2021, here from the first block on. All values of the settings are ours.
+2405.17900). Only its abstract and the captions of its figures were available: trainable vectors that exchange
+information with both modalities in stacked blocks, two emotion classifiers, a supervised contrastive loss between
+classes. The form of a block is that of the closest published relative, the bottleneck tokens of Nagrani et al.,
+Attention Bottlenecks for Multimodal Fusion, NeurIPS 2021, here from the first block on. All values of the settings are
+ours.
 
 ``mode`` says what the sequences are. ``utterance``: the vectors of a dialogue's utterances, with codes of their
 positions; every utterance reads from the dialogue's joint vectors by attention, and these have seen the future.

@@ -13,8 +13,9 @@ A reconstruction: of Kim, Park and Kim (ICUFN 2025) the abstract alone is known,
 equation. The branch is that of :mod:`merc.training.models.dialogue_transformer`; the fusion is TelME's (Yun, Lim and
 Lee, NAACL 2024, section 3.4) with one thing mended: there the attention runs over the utterances of a batch, so that a
 score depends on batch mates, and here over the modalities of one utterance, the absent ones masked. Of a model without
-text the first modality is shifted. Distillation and contrast are in the losses, the order of training in the recipe's
-phases: :mod:`merc.training.loop.phases`.
+text the first modality is shifted. The shift is shared with TelME (:mod:`merc.training.models.engine.shifting`).
+Distillation and contrast are in the losses, the order of training in the recipe's phases:
+:mod:`merc.training.loop.phases`.
 """  # noqa: E501
 
 from collections.abc import Mapping
@@ -22,16 +23,13 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.dialogue_transformer import DialogueTransformer
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, padded, real_rows
-
-# Shorter vectors count as this long, so that a shift of nothing is no division by zero and its gradient is finite.
-SHORTEST = 1e-6
+from merc.training.models.engine.shifting import Shift
 
 
 class MercKDC(MERCModel):
@@ -69,7 +67,9 @@ class MercKDC(MERCModel):
         )
         self.shifted = "text" if "text" in dims else self.modalities[0]
         self.helping = tuple(name for name in self.modalities if name != self.shifted)
-        self.shift = _Shift(config, len(self.helping)) if self.helping else None
+        self.shift = (
+            Shift(config.hidden_units, len(self.helping), config.heads, config.shift_limit) if self.helping else None
+        )
         self.norm = nn.LayerNorm(config.hidden_units)
         self.dropout = Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden_units, classes)
@@ -94,43 +94,3 @@ class MercKDC(MERCModel):
             unimodal_logits={name: output.logits for name, output in own.items()},
             pooled={name: vector_BH for output in own.values() for name, vector_BH in output.pooled.items()},
         )
-
-
-class _Shift(nn.Module):
-    """What the helping modalities add to the teacher's vector, δ h; exactly nothing where all of them are absent."""
-
-    def __init__(self, config: MercKDC.Config, helping: int) -> None:
-        super().__init__()
-        units = config.hidden_units
-        self.heads = config.heads
-        self.limit = config.shift_limit
-        self.query_key_value = nn.Linear(units, 3 * units)
-        self.attended = nn.Linear(units, units)
-        self.norm = nn.LayerNorm(units)
-        self.gate = nn.Linear((helping + 1) * units, units)
-        self.displace = nn.Linear(helping * units, units, bias=False)
-
-    def forward(self, teacher_NH: Tensor, helping_NSH: Tensor, present_NS: Tensor) -> Tensor:
-        """Gives [N, H]; of an absent modality neither its vector nor its place in q counts."""
-        queries_NF = self._attend(helping_NSH, present_NS).masked_fill(~present_NS[..., None], 0.0).flatten(1)
-        shift_NH: Tensor = self.gate(torch.cat([queries_NF, teacher_NH], dim=1)).relu() * self.displace(queries_NF)
-        return (self.limit * _length(teacher_NH) / _length(shift_NH)).clamp(max=1.0) * shift_NH
-
-    def _attend(self, helping_NSH: Tensor, present_NS: Tensor) -> Tensor:
-        """Attention over an utterance's helping modalities, with a residual path and a layer norm, [N, S, H]."""
-        itself_SS = torch.eye(
-            present_NS.shape[1], dtype=torch.bool, device=present_NS.device
-        )  # so that no row of the attention is empty
-        keys_N1SS = (present_NS[:, None, :] | itself_SS)[:, None]
-        query, key, value = (
-            self.query_key_value(helping_NSH).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        )
-        attended_NhSd = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys_N1SS)
-        normed_NSH: Tensor = self.norm(helping_NSH + self.attended(attended_NhSd.transpose(1, 2).flatten(2)))
-        return normed_NSH
-
-
-def _length(vectors_NH: Tensor) -> Tensor:
-    """[N, 1], at least :data:`SHORTEST`, in no less than float32."""
-    vectors_NH = vectors_NH.to(torch.promote_types(vectors_NH.dtype, torch.float32))
-    return vectors_NH.square().sum(dim=1, keepdim=True).clamp(min=SHORTEST**2).sqrt()

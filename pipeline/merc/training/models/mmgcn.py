@@ -24,7 +24,7 @@ a vector of zeros is at a right angle to all others instead of 0/0, and as many 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -96,10 +96,6 @@ class MMGCN(MERCModel):
         self.dropout = Dropout(config.dropout)
         self.convolution = _GraphConvolution(config)
         self.classifier = nn.Linear(self.gives.hidden, classes)
-
-    @classmethod
-    def causal_settings(cls) -> Mapping[str, Any]:
-        return {"causal": True}
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         rows = {name: self._rows(name, batch) for name in self.modalities}

@@ -23,20 +23,18 @@ DAG-ERC's paper, the classifier does not see the raw features as well. The curri
 """  # noqa: E501
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch import nn
 
 from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection
+from merc.training.models.engine.dag import DAGLayer, build_graph
 
 
 class MultiDAG(MERCModel):
@@ -65,7 +63,7 @@ class MultiDAG(MERCModel):
             hidden=units, unimodal=dict.fromkeys(dims, units), context=units, hidden_dropout=config.dropout
         )
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
-        self.layers = nn.ModuleList([_Layer(units) for _ in range(config.layers)])
+        self.layers = nn.ModuleList([DAGLayer(units) for _ in range(config.layers)])
         widths = [(config.layers + 1) * units, *[units] * config.hidden_layers]
         self.hide = nn.Sequential(*(layer for one in pairwise(widths) for layer in (nn.Linear(*one), nn.ReLU())))
         self.dropout = Dropout(config.dropout)
@@ -94,154 +92,3 @@ class MultiDAG(MERCModel):
                 name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()
             },
         )
-
-
-@dataclass(frozen=True)
-class Graph:
-    """The edges of a batch, with its utterances in the order of the recurrence: those of step 0 of all dialogues,
-    longest dialogue first, then those of step 1, and so on. A step has only the dialogues that are still going on.
-
-    Attributes:
-        sizes: numbers of rows, one per step.
-        positions: [N], where a row's utterance lies in a flattened [B · T] tensor.
-        unheard: bool [B, steps, steps], longest dialogue first: whether the utterance of a step (row) does not hear
-            that of another (column).
-        relations: bool [B, steps, 2, steps]: where it does, whether they have one speaker, or two.
-        shape: B and T.
-    """
-
-    sizes: list[int]
-    positions: Tensor
-    unheard: Tensor
-    relations: Tensor
-    shape: tuple[int, int]
-
-    def rows(self, values_BTX: Tensor) -> Tensor:
-        """[N, …], in the order of the recurrence."""
-        return values_BTX.flatten(0, 1).index_select(0, self.positions)
-
-    def places(self, rows_NX: Tensor) -> Tensor:
-        """Rows put where their utterances lie, [B, T, X]; zeros elsewhere."""
-        dialogues, steps = self.shape
-        return (
-            rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1])
-            .index_copy(0, self.positions, rows_NX)
-            .view(dialogues, steps, -1)
-        )
-
-
-def build_graph(batch: DialogueBatch) -> Graph:
-    """Lays out a batch; the order is worked out on the host, where the lengths are known, so that nothing waits for a
-    GPU.
-    """
-    device, (dialogues, steps) = batch.speakers.device, batch.speakers.shape
-    lengths, order = batch.lengths_cpu.sort(descending=True, stable=True)
-    going_on_TB = torch.arange(int(lengths[0]))[:, None] < lengths
-    steps_N, ranks_N = going_on_TB.nonzero(as_tuple=True)
-    speakers_BT = batch.speakers.index_select(0, order.to(device, non_blocking=True))[:, : len(going_on_TB)]
-    step_T = torch.arange(len(going_on_TB), device=device)
-    same_BTT = (speakers_BT[:, :, None] == speakers_BT[:, None, :]).tril(-1)
-    last_BT1 = torch.where(same_BTT, step_T, -1).amax(dim=-1, keepdim=True)
-    return Graph(
-        sizes=going_on_TB.sum(dim=1).tolist(),
-        positions=(order[ranks_N] * steps + steps_N).to(device, non_blocking=True),
-        unheard=(step_T < last_BT1) | (step_T >= step_T[:, None]),
-        relations=torch.stack([step_T == last_BT1, step_T != last_BT1], dim=2),
-        shape=(dialogues, steps),
-    )
-
-
-class _Layer(nn.Module):
-    """Equations 1 and 2, step by step. What depends on the layer below alone is computed for all utterances before."""
-
-    def __init__(self, units: int) -> None:
-        super().__init__()
-        bound = units**-0.5
-        self.score = nn.Parameter(torch.empty(units, 1).uniform_(-bound, bound))
-        self.relations = nn.Linear(
-            2 * units, units, bias=False
-        )  # of what the same speaker said, and of what others said
-        self.below = nn.Linear(
-            units, 6 * units
-        )  # to the gates of both GRUs: of the first as input, of the second as state
-        self.heard = nn.Linear(units, 6 * units)  # the same of m: of the first as state, of the second as input
-
-    def forward(self, below_NH: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Gives h^l and m, [N, H] each."""
-        relations, gates = _StepwiseLinear(self.relations, graph.sizes), _StepwiseLinear(self.heard, graph.sizes)
-        states, heard = [], []
-        known_RSH, scores_RS = (
-            below_NH.new_zeros(graph.sizes[0], 0, below_NH.shape[1]),
-            below_NH.new_zeros(graph.sizes[0], 0),
-        )
-        by_step = zip(
-            graph.sizes, torch.split(below_NH, graph.sizes), torch.split(self.below(below_NH), graph.sizes), strict=True
-        )
-        for step, (size, below_RH, of_below_R6H) in enumerate(by_step):
-            known_RSH, scores_RS = known_RSH[:size], scores_RS[:size]
-            weights_RS = scores_RS.masked_fill(graph.unheard[:size, step, :step], float("-inf")).softmax(dim=-1)
-            by_relation_R2S = weights_RS[:, None] * graph.relations[:size, step, :, :step]
-            heard_RH = relations(torch.bmm(by_relation_R2S, known_RSH).flatten(1))
-            first_input, second_state = of_below_R6H.chunk(2, dim=-1)
-            first_state, second_input = gates(heard_RH).chunk(2, dim=-1)
-            state_RH = _gru(first_input, first_state, heard_RH) + _gru(second_input, second_state, below_RH)
-            known_RSH = torch.cat([known_RSH, state_RH[:, None]], dim=1)
-            scores_RS = torch.cat([scores_RS, state_RH @ self.score], dim=1)
-            states.append(state_RH)
-            heard.append(heard_RH)
-        return torch.cat(states), torch.cat(heard)
-
-
-def _gru(of_input: Tensor, of_state: Tensor, state: Tensor) -> Tensor:
-    """A GRU cell (Cho et al., EMNLP 2014, as in torch) given what input and state add to the reset, update and new
-    gate, [rows, 3H] each; [rows, H].
-    """
-    parts = [2 * state.shape[-1], state.shape[-1]]
-    (gates_by_input, new_by_input), (gates_by_state, new_by_state) = (
-        torch.split(of_input, parts, dim=-1),
-        torch.split(of_state, parts, dim=-1),
-    )
-    reset, update = (gates_by_input + gates_by_state).sigmoid().chunk(2, dim=-1)
-    new = torch.addcmul(new_by_input, reset, new_by_state).tanh()
-    return new + update * (state - new)
-
-
-class _StepwiseLinear:
-    """A linear map for the steps of a recurrence, in turn, whose weight's gradient is one product over all steps
-    instead of a sum of one per step.
-
-    The weight takes part without gradient. Its gradient, and the bias's, come by way of zeros that are added to the
-    results.
-
-    Args:
-        linear: the map.
-        sizes: numbers of rows, one per step.
-    """
-
-    def __init__(self, linear: nn.Linear, sizes: list[int]) -> None:
-        self._weight = linear.weight.detach().T
-        self._inputs: list[Tensor] = []
-        zeros: Tensor = _WeightGradient.apply(linear.weight, self._inputs, sum(sizes))  # type: ignore[no-untyped-call]
-        self._added = torch.split(zeros if linear.bias is None else zeros + linear.bias, sizes)
-
-    def __call__(self, input_RX: Tensor) -> Tensor:
-        """Of the next step."""
-        added_RY = self._added[len(self._inputs)]
-        self._inputs.append(input_RX.detach())
-        return torch.addmm(added_RY, input_RX, self._weight)
-
-
-class _WeightGradient(torch.autograd.Function):
-    """Zeros, [rows, Y], whose gradient gives that of a weight [Y, X] with the inputs [rows, X] that are known by
-    then.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, inputs: list[Tensor], rows: int) -> Tensor:
-        ctx.inputs = inputs
-        return weight.new_zeros(rows, len(weight))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return gradient.T @ torch.cat(ctx.inputs).to(gradient.dtype), None, None

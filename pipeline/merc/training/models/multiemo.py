@@ -20,9 +20,9 @@ those for IEMOCAP both directions and six layers.
 
 Other than in that code, padding and absent utterances are no keys of the attention; where a dialogue has no utterance
 of the modality that is asked, nothing is added. Dropout, 0 in the published runs, stands once in the feed-forward layer
-instead of twice, and not on the scores. With two modalities each asks the
-other alone. With one there are no layers: the model is its recurrence and the classifier, causal if the recurrence is;
-text alone always has the recurrence, since nothing else would let its utterances meet.
+instead of twice, and not on the scores. With two modalities each asks the other alone. With one there are no layers:
+the model is its recurrence and the classifier, causal if the recurrence is; text alone always has the recurrence, since
+nothing else would let its utterances meet.
 
 All modalities, and all directions, are computed at once; only the attention, in which utterances meet, sees padding.
 """  # noqa: E501

@@ -38,7 +38,7 @@ class MERCOutput:
         aligned: modality → [B, T, d_a], vectors of all modalities in one space, to be compared with each other; empty
             in most models.
         extras: name → modality → [B, T, …], what else a model gives, as its docstring says, for the losses made for it;
-            empty in most models.
+            in LSDGNN by layer instead of by modality; empty in most models.
     """
 
     logits: Tensor
@@ -71,7 +71,8 @@ class Gives:
             ``context_aware``.
         aligned: d_a, width of each modality's :attr:`MERCOutput.aligned` [B, T, d_a], None if the model gives none;
             read by ``prototype`` and ``soft_hgr``.
-        extras: names of what stands in :attr:`MERCOutput.extras`; read by the loss ``disentanglement``.
+        extras: names of what stands in :attr:`MERCOutput.extras`; read by the losses ``disentanglement``,
+            ``true_class_probability`` and ``differential``.
         hidden_dropout: rate of the dropout that ``hidden`` passed last, which frameworks give to what they put beside
             it.
     """
@@ -126,8 +127,10 @@ class MERCModel(nn.Module, ABC):
     @classmethod
     def causal_settings(cls) -> Mapping[str, Any] | None:
         """Settings, over any others, with which the model is causal: none are needed if it always is; None: it cannot
-        be.
+        be. A setting ``causal`` is found by itself.
         """
+        if "causal" in getattr(cls, "Config", Settings).model_fields:
+            return {"causal": True}
         return {} if getattr(cls, "causal", False) else None
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from merc.training.data.batch import DialogueBatch
 
@@ -70,6 +71,17 @@ class Dropout(nn.Dropout):
         """0 for what is dropped, 1 / (1 - p) for what is kept, in the shape of ``values``."""
         # In float32 whatever the values are: bfloat16 has but 256 uniform numbers.
         return (torch.rand(values.shape, device=values.device) >= self.p).to(values.dtype).div_(1 - self.p)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """torch's over rows. A single row has no variance: in training too it is normed by the running statistics, which it
+    does not change.
+    """
+
+    def forward(self, rows_NF: Tensor) -> Tensor:
+        if len(rows_NF) > 1:
+            return super().forward(rows_NF)
+        return functional.batch_norm(rows_NF, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 def real_rows(values_BTX: Tensor, batch: DialogueBatch) -> Tensor:

@@ -112,8 +112,8 @@ class _GRUCells:
     """The nonlinear part of K GRU cells of S units, step after step, and its gradient.
 
     What the input adds to the gates stands in the order new, reset, update, what the state adds in the order reset,
-    update, new; so the gradients of both
-    are overlapping parts of one buffer of 4S: new, reset, update, new by the state.
+    update, new; so the gradients of both are overlapping parts of one buffer of 4S: new, reset, update, new by the
+    state.
     """
 
     def __init__(self, units: int) -> None:

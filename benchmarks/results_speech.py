@@ -1,0 +1,198 @@
+"""What the audio encoders know of an emotion that is acted: a linear probe on frozen vectors, speakers apart, and a
+fine-tuned Whisper; writes a table of results_speech.md next to this file.
+
+    OMP_NUM_THREADS=1 python benchmarks/results_speech.py emodb --corpus FOLDER --work FOLDER [--whisper FOLDER]
+        [--adapt]
+
+FOLDER of the corpus holds ``utterances.csv`` (dialogue, speaker, text, emotion, split, audio; a dialogue for each
+speaker, splits apart by speaker) and ``media/*.wav``: EmoDB (Burkhardt et al. 2005; 535 clips, ten speakers, seven
+emotions) or RAVDESS (Livingstone and Russo 2018; 1,440 clips, 24 speakers, eight). Neither comes with this program.
+openSMILE's sets are measured where it is installed, Whisper where a checkpoint's folder is named.
+
+The probe is logistic regression on standardised vectors. Speakers are divided into groups (EmoDB: each by itself;
+RAVDESS: six of four); each group is predicted by a probe of all others, whose strength of regularisation is chosen by
+dividing these in three, again by group. Scored are all predictions together: UAR (unweighted average recall) and
+weighted F1.
+
+``--adapt``: `merc-adapt` on the split of the table, next to the probe on the same split, its regularisation chosen on
+dev.
+"""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from _settings import settings_file
+from _tables import put_table
+from merc.layout import Layout
+from merc.records import manifest
+
+RESULTS = Path(__file__).with_suffix(".md")
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+SPEAKERS_PER_GROUP = {"emodb": 1, "ravdess": 4}
+OPENSMILE = {"eGeMAPSv02": "egemaps", "ComParE_2016": "compare"}
+WORDS = {"licence": "MIT", "training_data_overlap": "none known"}
+
+
+def encoders(whisper: Path | None) -> dict[str, str]:
+    """What is measured: the name in the table → that of the encoder."""
+    found = {"`acoustic`": "acoustic"}
+    if importlib.util.find_spec("opensmile"):
+        found |= {f"openSMILE {feature_set}": name for feature_set, name in OPENSMILE.items()}
+    if whisper:
+        found |= {"Whisper, last layer": "whisper_last", "Whisper, mean of all layers": "whisper_layers"}
+    return found
+
+
+def settings(whisper: Path | None, epochs: int) -> dict[str, Any]:
+    """Over the package's."""
+    found: dict[str, Any] = {
+        "corpora.table.columns.audio": "audio",
+        "corpora.table.columns.video": "",
+        "encoders.audio.compare": {"family": "functionals", "feature_set": "ComParE_2016"},
+        "adaptations.audio.measured": {"base": "full", "epochs": epochs, "learning_rate": 1e-4},
+    }
+    if whisper:
+        layers = json.loads((whisper / "config.json").read_text())["encoder_layers"]
+        read = {"family": "spectrogram", "repo": str(whisper.resolve()), **WORDS}
+        found |= {
+            "encoders.audio.whisper_last": read,
+            "encoders.audio.whisper_layers": {**read, "layer_weights": [1] * (layers + 1)},
+        }
+    return found
+
+
+def command(name: str, *arguments: object) -> None:
+    subprocess.run([str(Path(sys.executable).parent / name), *map(str, arguments)], check=True)
+
+
+def read(layout: Layout, encoder: str) -> NDArray[np.float32]:
+    """Vectors of all utterances, in the order of the manifest."""
+    parts = sorted(layout.features("audio", encoder).glob("part-*.parquet"))
+    return np.concatenate([np.array(pq.read_table(part)["embedding"].to_pylist(), np.float32) for part in parts])
+
+
+def probe(strength: float) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300, class_weight="balanced"))
+
+
+def held_out(
+    vectors_ND: NDArray[np.float32], labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], strength: float
+) -> NDArray[np.int64]:
+    """What a probe of the other groups predicts of each."""
+    found_N = np.empty_like(labels_N)
+    for group in np.unique(groups_N):
+        of_N = groups_N == group
+        found_N[of_N] = probe(strength).fit(vectors_ND[~of_N], labels_N[~of_N]).predict(vectors_ND[of_N])
+    return found_N
+
+
+def nested(
+    vectors_ND: NDArray[np.float32], labels_N: NDArray[np.int64], groups_N: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The same; the strength for each group is that which does best among the others."""
+    found_N = np.empty_like(labels_N)
+    for group in np.unique(groups_N):
+        of_N = groups_N == group
+        rest = vectors_ND[~of_N], labels_N[~of_N], np.unique(groups_N[~of_N], return_inverse=True)[1] % 3
+        best = max(STRENGTHS, key=lambda one, rest=rest: uar(rest[1], held_out(*rest, one)))  # type: ignore[misc]
+        found_N[of_N] = probe(best).fit(*rest[:2]).predict(vectors_ND[of_N])
+    return found_N
+
+
+def uar(labels_N: NDArray[np.int64], found_N: NDArray[np.int64]) -> float:
+    return float(balanced_accuracy_score(labels_N, found_N))
+
+
+def scores(labels_N: NDArray[np.int64], found_N: NDArray[np.int64]) -> str:
+    weighted = f1_score(labels_N, found_N, average="weighted")
+    return f"{100 * uar(labels_N, found_N):.1f} | {100 * weighted:.1f}"
+
+
+def on_split(
+    vectors_ND: NDArray[np.float32], labels_N: NDArray[np.int64], rows: Mapping[str, NDArray[np.bool_]]
+) -> str:
+    """Scores on test of a probe of train, its strength chosen on dev."""
+    train, dev, test = (rows[split] for split in ("train", "dev", "test"))
+    best = max(
+        STRENGTHS,
+        key=lambda one: uar(labels_N[dev], probe(one).fit(vectors_ND[train], labels_N[train]).predict(vectors_ND[dev])),
+    )
+    found = probe(best).fit(vectors_ND[train], labels_N[train]).predict(vectors_ND[test])
+    return scores(labels_N[test], found)
+
+
+def adapted(layout: Layout, labels_N: NDArray[np.int64], test: NDArray[np.bool_], ask: list[object]) -> tuple[str, int]:
+    """Scores on test of the fine-tuned Whisper with its own classifier, and the epoch."""
+    from safetensors.numpy import load_file
+
+    folder = layout.adapted("audio", "whisper_last-measured")
+    if not folder.exists():
+        command("merc-adapt", *ask, "--encoder", "whisper_last", "--settings", "measured")
+    command("merc-extract", *ask, "--overwrite", "--modalities", "audio", "--encoder", "audio=whisper_adapted")
+    head = load_file(folder / "head.safetensors")
+    found_N = (read(layout, "whisper_adapted") @ head["weight"].T + head["bias"]).argmax(axis=1)
+    return scores(labels_N[test], found_N[test]), json.loads((folder / "record.json").read_text())["epoch"]
+
+
+def main() -> None:
+    """Measures one corpus."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=list(SPEAKERS_PER_GROUP))
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--whisper", type=Path)
+    parser.add_argument("--adapt", action="store_true")
+    parser.add_argument("--epochs", type=int, default=4, help="of the fine-tuning")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    layout = Layout(raw=given.corpus, out=given.work, dataset="table")
+    over = settings(given.whisper, given.epochs)
+    if given.adapt:
+        folder = layout.adapted("audio", "whisper_last-measured").resolve()
+        over["encoders.audio.whisper_adapted"] = {**over["encoders.audio.whisper_last"], "repo": str(folder)}
+    params = settings_file(given.work / "params.yaml", over)
+    ask: list[object] = ["--dataset", "table", "--raw", given.corpus, "--out", given.work, "--params", params]
+    ask += ["--device", "cpu", "--offline"]
+    anew = ["--overwrite"]  # the shards, which hold one encoder's vectors; features are found again
+    lines = ["| encoder | numbers | UAR | weighted F1 |", "| --- | ---: | ---: | ---: |"]
+    split_lines = ["", "| on the table's split | UAR | weighted F1 |", "| --- | ---: | ---: |"]
+    for title, name in encoders(given.whisper).items():
+        command("merc-extract", *ask, *anew, "--modalities", "audio", "--encoder", f"audio={name}")
+        table = manifest.read(layout.manifest)
+        labels_N = table["emotion_index"].to_numpy().astype(np.int64)
+        speakers = table["source_speaker"].to_pylist()
+        order = sorted(set(speakers))
+        groups_N = np.array([order.index(one) // SPEAKERS_PER_GROUP[given.name] for one in speakers])
+        splits = np.array(table["split"].to_pylist())
+        rows = {split: splits == split for split in ("train", "dev", "test")}
+        vectors_ND = read(layout, name)
+        lines.append(
+            f"| {title} | {vectors_ND.shape[1]} | {scores(labels_N, nested(vectors_ND, labels_N, groups_N))} |"
+        )
+        print(lines[-1], flush=True)
+        split_lines.append(f"| {title}, probe | {on_split(vectors_ND, labels_N, rows)} |")
+    if given.adapt:
+        found, epoch = adapted(layout, labels_N, rows["test"], ask)
+        split_lines.append(f"| Whisper, fine-tuned, epoch {epoch} of {given.epochs} | {found} |")
+        print(split_lines[-1], flush=True)
+    told = f"`python benchmarks/results_speech.py {given.name}{' --adapt' if given.adapt else ''}`"
+    size = f"{len(labels_N)} clips, {len(order)} speakers, {labels_N.max() + 1} emotions"
+    put_table(RESULTS, given.name, [f"{told}: {size}.", "", *lines, *split_lines])
+
+
+if __name__ == "__main__":
+    main()
