@@ -80,7 +80,7 @@ def push(
     private: bool | None,
     never_public: bool,
 ) -> Exchanged:
-    """Makes the repository hold these files, in one commit: nobody sees a part of them.
+    """Makes the repository hold these files, in one commit: no one sees a part of them.
 
     Args:
         repository: made if it is not there.
@@ -150,7 +150,7 @@ def pull(
         revision: a branch, tag or commit; None: the newest commit of the main branch.
         wanted: whether a name is one of those that are expected; all others are not fetched.
         folder: an empty one, on the disk of ``target``.
-        target: where the files will be; what an interrupted download fetched stays in a hidden folder beside it, and
+        target: where the files will be; what an interrupted download fetched stays in a hidden folder next to it, and
             the next one resumes from there.
 
     Raises:

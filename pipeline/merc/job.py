@@ -6,7 +6,7 @@ place.
                     ▼  all done: failures.parquet, record.json
             <out>/part-00000.parquet, …, failures.parquet, record.json
 
-The scratch folder lies outside the stage's output because DVC deletes outputs before every run, also after a crash.
+The scratch folder is outside the stage's output because DVC deletes outputs before every run, also after a crash.
 Existence proves nothing: what is there is used only if its fingerprint (settings and inputs) is that of this run.
 """
 
@@ -312,7 +312,7 @@ class Job:
         return self.folder.with_name(f"{self.folder.name}.done")
 
     def note(self, name: str, value: str) -> None:
-        """Notes beside the unfinished parts what this run settled on that is not in the fingerprint, before the first
+        """Notes next to the unfinished parts what this run settled on that is not in the fingerprint, before the first
         part is marked.
 
         Args:

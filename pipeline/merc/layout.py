@@ -51,7 +51,7 @@ class Layout:
         return self.folder / "heard" / what
 
     def heard_text(self, encoder: str) -> Path:
-        """Text vectors of what a speech recogniser heard in place of the transcripts."""
+        """Text vectors of what a speech recogniser heard instead of the transcripts."""
         return self.heard("text") / encoder
 
     @property

@@ -99,7 +99,7 @@ class Laid:
         self._put(key, value, origin)
 
     def lay_part(self, other: "Laid", key: str, without: Collection[str] = ()) -> None:
-        """Puts over this what stands below the dotted ``key`` of another, with its origins, but for some keys."""
+        """Puts over this what is below the dotted ``key`` of another, with its origins, but for some keys."""
         for leaf, origin in other.origins.items():
             if leaf.startswith(f"{key}.") and leaf.removeprefix(f"{key}.") not in without:
                 self._put(leaf.removeprefix(f"{key}."), other.at(leaf), origin, whole=True)
@@ -170,7 +170,7 @@ class Shelf:
         return sorted({*self.shipped(), *self.alone(), *params.block(self.key)})
 
     def path(self, name: str) -> str:
-        """Where the file of a name lies in the package, whether or not it does:
+        """Where the file of a name is in the package, whether or not it does:
         ``merc/training/recipes/mmgcn.yaml``.
         """
         return f"{self.package.replace('.', '/')}/{name}.yaml"
@@ -547,7 +547,7 @@ def values(text: str, what: str) -> list[Any]:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether one of two dotted keys is the other, or lies below it."""
+    """Whether one of two dotted keys is the other, or is below it."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
@@ -580,7 +580,7 @@ def _own_file() -> Path | None:
 
 
 def packaged_file() -> Path:
-    """The settings that come with the package: beside it in a checkout, inside it where it is installed.
+    """The settings that come with the package: next to it in a checkout, inside it where it is installed.
 
     Raises:
         BadSettings: if they are missing.

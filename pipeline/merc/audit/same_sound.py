@@ -64,7 +64,7 @@ def nearest(
     Args:
         digests: of the samples; empty: no audio, which is like no other.
         fingerprints: see :func:`fingerprint`.
-        min_share: of the shorter of two utterances that must lie within the other.
+        min_share: of the shorter of two utterances that must be within the other.
         max_bit_error: share of the bits there that may differ.
 
     Returns:

@@ -126,7 +126,7 @@ _ARCHIVE = "IEMOCAP_full_release"
 
 @dataclass
 class Tally:
-    """What the reader met beside utterances, to be compared with the release's counts."""
+    """What the reader met besides utterances, to be compared with the release's counts."""
 
     official: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -482,7 +482,7 @@ def deviations(dialogues: Sequence[Dialogue], tally: Tally, config: Iemocap.Conf
 
     Args:
         dialogues: of the splits that were read, nothing dropped.
-        tally: what was met beside the utterances.
+        tally: what was met besides the utterances.
         config: says which counts hold.
         splits: the splits that were read; what cannot be known from them is not compared.
 

@@ -21,11 +21,11 @@ Known defects of the distribution, and what is done about each:
   unless ``replacements`` has them.
 - About 132 clips of the test folder are there twice: ``final_videos_test…`` replaces a faulty cut of the same id, so it
   is preferred.
-- 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they go on
-  into the next utterance: decoding cuts them to the annotation's length, and says so (train and dev have no such
-  clips). An annotation that is too short to be true (0.14 s for "It's been fourteen and a half minutes …", test
+- 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they
+  continue into the next utterance: decoding cuts them to the annotation's length, and says so (train and dev have no
+  such clips). An annotation that is too short to be true (0.14 s for "It's been fourteen and a half minutes …", test
   dia242_utt1) cuts nothing.
-- A speaker is written in two ways now and then (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
+- A speaker is written in two ways occasionally (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
 - Archives packed on a Mac hold a ``._…`` shadow of each file: passed over.
 - Older copies of the annotations hold cp1252 bytes or control characters such as U+0092 for an apostrophe: repaired and
   recorded.
@@ -58,7 +58,7 @@ from merc.records.dialogue import SPLITS, Dialogue, MediaSpan, Utterance
 from merc.records.failures import Failure
 
 ARCHIVE = "MELD.Raw"
-"""The folder inside the official archive; the corpus may lie in it or directly in its own folder."""
+"""The folder inside the official archive; the corpus may be in it or directly in its own folder."""
 ANNOTATIONS = MappingProxyType({split: f"{split}_sent_emo.csv" for split in SPLITS})
 CLIPS = MappingProxyType({"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"})
 REPLACEMENT = "final_videos_test"
@@ -198,7 +198,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         Raises:
             RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column, holds no row or has
                 another encoding or delimiter.
-            BadTable: if a row has an id that is no number, an id that occurred before, or a label that MELD does not
+            BadTable: if a row has an id that is not a number, an id that occurred before, or a label that MELD does not
                 have; or as of :class:`Realignment`.
         """
         wanted = tuple(split for split in SPLITS if split in splits)

@@ -231,7 +231,7 @@ def _at(ids: list[str], row: int) -> str:
 
 
 def _sound(rows: pa.Table, row: int) -> dict[str, Any]:
-    """The waveform of a row; ``ValueError`` if its bytes are no 16 kHz mono audio."""
+    """The waveform of a row; ``ValueError`` if its bytes are not 16 kHz mono audio."""
     import soundfile
 
     try:
@@ -244,7 +244,7 @@ def _sound(rows: pa.Table, row: int) -> dict[str, Any]:
 
 
 def _faces(rows: pa.Table, row: int) -> dict[str, Any]:
-    """The face crops of a row; ``ValueError`` if one is no JPEG or of another size than the others."""
+    """The face crops of a row; ``ValueError`` if one is not a JPEG or of another size than the others."""
     crops = [_picture(crop) for crop in rows["faces"][row].as_py()]
     if not crops:
         raise ValueError("status ok, but no face")

@@ -155,7 +155,7 @@ def prepare(
 
 def _settled(chosen: ChosenEncoder, job: Job) -> ChosenEncoder:
     """The encoder with nothing left for the machine to choose: as the run chose that began the work, so that one that
-    goes on gives the same bytes.
+    continues gives the same bytes.
     """
     config = chosen.config
     if not isinstance(config, NeuralConfig) or config.linear_layers != "auto":

@@ -8,12 +8,12 @@ frame of 1/25 s, above 0 where it speaks (:mod:`merc.media.active_speaker`). Of 
                 a listener
     mean        mean logit over the frames in which the person is visible; recorded in the media table
 
-The person with most evidence is chosen; where nobody has any, the one with the highest mean. A person is one track, or
+The person with the most evidence is chosen; if no one has any, the one with the highest mean. A person is one track, or
 several that an embedding joins (:mod:`merc.media.persons`). Without an embedding the crops are those of one track, thus
 of one shot: two tracks that speak in two shots may be one person, or the clip was cut into the next one's words, and a
 wrong face does more harm than a missing one.
 
-The crops are taken while the person speaks, evenly over that time. Where nobody reaches ``off_screen_logit`` in the
+The crops are taken while the person speaks, evenly over that time. Where no one reaches ``off_screen_logit`` in the
 mean over any second, the speaker is not visible. Without audio, or where it is almost silent, the person with the
 largest sum of areas is taken, and there are no logits. Nor is there one for a track of fewer than six frames: in so few
 nothing can be seen to move, and the network gives any face about +0.9 for one and +0.3 for three.

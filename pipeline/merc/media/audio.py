@@ -178,7 +178,7 @@ class SoundSpan:
         samples: of the source.
         undefined_samples: of these, the ones that zeros stand for in some channel; see :func:`undefined`.
         lost_samples: of these, the ones that zeros stand for in all channels.
-        flat_samples: of these, the ones that lie in a run at full scale; ``flat_share`` is their share.
+        flat_samples: of these, the ones that are in a run at full scale; ``flat_share`` is their share.
     """
 
     def __init__(self, wanted: Span, max_seconds: float, channel: str = MIX, min_mix_share: float = 0.0) -> None:
@@ -246,14 +246,14 @@ class SoundSpan:
 
 
 class Sound:
-    """The audio of an utterance: one span, or several of one or more files, one behind the other.
+    """The audio of an utterance: one span, or several of one or more files, one after the other.
 
     Args:
         spans: in order, at least one; all of their blocks have been taken.
 
     Attributes:
         mixes, samples, undefined_samples, lost_samples: as of a span, over all of them.
-        flat_share: share of the source's samples that lie in a run at full scale.
+        flat_share: share of the source's samples that are in a run at full scale.
         out_of_phase: how much is left in the mix of channels that cancel each other, in words; empty: they do not.
         missed_channel: the side of stereo audio that was wanted and is not there; empty: it is.
     """

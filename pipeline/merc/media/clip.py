@@ -3,7 +3,7 @@
 decode(task)            audio and video, everything but a network's judgement; a draft that another process may finish
 settle(draft, scorer)   who speaks, with ``media.choice: active_speaker``, and the rows
 
-An utterance is a file, a span of one, or several spans of one or more files, which are put behind one another:
+An utterance is a file, a span of one, or several spans of one or more files, which are one after another:
 
     files       A: ....|--1--|....|-2-|..       B: |---3---|......
     utterance   |--1--|-2-|---3---|             its seconds count from its begin; a border is a cut, across which no face is followed

@@ -84,10 +84,10 @@ class Pass:
 
     Attributes:
         refusal: the file could not be opened at all; the library's words. Empty: it was.
-        sound: None if nobody wanted audio or there is none (``has_sound``).
+        sound: None if no audio was requested or there is none (``has_sound``).
         frame_spans: one per wish, in order; empty if there are no frames.
         sound_seconds: length that the header states for the audio; None where it does not.
-        picture_end: seconds of the file at which the video ends; infinite where nobody wanted the last ones.
+        picture_end: seconds of the file at which the video ends; infinite where the last ones were not requested.
         tracks: by stream type, ``audio`` and ``video``: which of several was taken, or why there is none to take; see
             :class:`merc.media.streams.Chosen`.
         troubles: by stream type.
@@ -218,7 +218,7 @@ class _Pictures:
     """Takes the packets of the video.
 
     Attributes:
-        end: seconds at which they end, by the header or by all packets; infinite where nobody asked.
+        end: seconds at which they end, by the header or by all packets; infinite if not requested.
         skipping: only what is needed is decoded.
         given_up: why that cannot be; empty: it can.
     """
@@ -324,7 +324,7 @@ def _note(
 
 
 def _finish(feeder: "_Sound | _Pictures", origin: float, missing: str, result: Pass) -> None:
-    """The file has ended, or nobody wants more of the stream; ``missing``: the words of
+    """The file has ended, or no one wants more of the stream; ``missing``: the words of
     :func:`merc.media.promised.shortfall`.
     """
     satisfied = feeder.done

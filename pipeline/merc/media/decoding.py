@@ -30,7 +30,7 @@ from merc.media.video import Showing, Timeline
 _SKIPPING = {"h264", "hevc", "mpeg4", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "mpeg2video", "mpeg1video", "vp8", "vp9"}
 # AVI stores no presentation times; FFmpeg infers them from the types of the frames, which is right for these codecs.
 _INFERRED_RIGHT = {"mpeg4", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "mpeg2video", "mpeg1video"}
-# Packets that wait for the next keyframe before it is known that nobody needs them; beyond this they are decoded.
+# Packets that wait for the next keyframe before it is known that no one needs them; beyond this they are decoded.
 _MAX_HELD_BYTES = 32 * 2**20
 # H.264 and HEVC: an instantaneous decoder refresh; any frame at which decoding may begin (Rec. ITU-T H.264 table 7-1,
 # H.265 table 7-1).
@@ -126,7 +126,7 @@ class _Held:
 
     Attributes:
         wanted: who wants its frame.
-        decided: nobody else will.
+        decided: no one else will.
     """
 
     packet: Any
@@ -169,7 +169,7 @@ class NeededFrames:
         self._queue: deque[_Held] = deque()  # in decode order
         self._idle: list[_Held] = []  # in decode order: unwanted, and perhaps needed by a wanted one that follows
         self._idle_bytes = 0
-        self._idle_inside = False  # one of them lies within an utterance
+        self._idle_inside = False  # one of them is within an utterance
         self._entry = -math.inf  # what is shown before it needs frames that were never decoded
         self._expected: dict[int, list[Showing]] = {}
         self._shown = -math.inf
@@ -262,7 +262,7 @@ class NeededFrames:
                 and not held.packet.is_discard
                 and self._enters(held.packet)
             ):
-                # The packets since the last wanted one are needed by nobody: decoding begins anew here.
+                # The packets since the last wanted one are needed by no one: decoding begins anew here.
                 self._drain()
                 self._forget_idle()
                 self._entry = held.pts

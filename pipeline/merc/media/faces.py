@@ -34,10 +34,10 @@ _EYE_SEARCH_PIXELS = 160
 # The cascade's last stage adds its trees' votes. In real clips and the same upside down (no faces): of the true faces
 # 99 % have more than 55.3, the false ones 54.4 to 55.5. A logistic curve through that makes a confidence of it.
 _HAAR_MIDDLE, _HAAR_SLOPE = 55.0, 4.0
-# A patch is this many times as wide as the face: the crop, turned any way around the eyes, lies in it. It is kept with
+# A patch is this many times as wide as the face: the crop, turned any way around the eyes, is in it. It is kept with
 # at most this many times the side of a crop, which is 1.2 to 1.4 times a crop's resolution.
 _PATCH_SHARE = 2.0
-# What tells persons apart is taken from this many times the face's side.
+# What tells people apart is taken from this many times the face's side.
 _APPEARANCE_SHARE, _APPEARANCE_PIXELS = 1.3, 32
 _LIGHT_BINS, _COLOUR_BINS = 6, 12
 APPEARANCE = _LIGHT_BINS * _COLOUR_BINS**2
@@ -57,7 +57,7 @@ class Sighting:
         patch_corner: (x, y) of the patch's upper left corner in the frame.
         landmarks: (5, 2) x, y in pixels of the frame of eyes, nose and corners of the mouth, from the left of the
             frame; None: not known.
-        appearance: (``APPEARANCE``,) float32 that tells persons apart, see ``_appearance``.
+        appearance: (``APPEARANCE``,) float32 that tells people apart, see ``_appearance``.
     """
 
     box: tuple[float, float, float, float]
@@ -231,8 +231,8 @@ def _appearance(patch: NDArray[np.uint8], face_pixels: float) -> NDArray[np.floa
     """Square roots of a histogram of the colours of face, hair and collar, in CIE L*a*b*; its dot product with
     another's is 1 for equal ones.
 
-    Of thumbnails and histograms of several kinds and sizes this one told persons in real clips apart best: of one
-    person within 0.6 s 95 % of the products are above 0.77, of two persons in the same light 99 % are below 0.68.
+    Of thumbnails and histograms of several kinds and sizes this one told people in real clips apart best: of one
+    person within 0.6 s 95 % of the products are above 0.77, of two people in the same light 99 % are below 0.68.
 
     Args:
         patch: (side, side, 3) uint8 RGB, the face in its middle.

@@ -1,4 +1,4 @@
-"""Faces followed through the frames of one utterance, 25 a second, within each of its shots.
+"""Faces followed through the frames of one utterance, 25 per second, within each of its shots.
 
     frames    0 1 2 3 4 5 6 7 8 9 …         each is kept, grey and reduced, until the next search
     searched    x       x       x             by the detector, every few frames; the boxes between are interpolated
@@ -38,7 +38,7 @@ _MOUTH, _UPPER = (slice(56, 96), slice(28, 84)), (slice(0, 40), slice(14, 98))
 _MOTION_STEP = 2
 # Crops of short tracks, 13 kB each, that never matter.
 _SPARE_CROPS = 250
-# What lies beyond the frame's edge, as in the authors' crops.
+# What is beyond the frame's edge, as in the authors' crops.
 _OUTSIDE = 110
 # From this side on a crop is reduced by areas; below, it is placed to fractions of a pixel.
 _LARGE_PIXELS = 1.5 * SIDE_PIXELS
@@ -52,7 +52,7 @@ class Spot:
         picture: number of the frame in the utterance.
         box: left, top, width, height in pixels of the (region of the) frame.
         score: confidence, 0 to 1.
-        jpeg: the colour crop as it is stored; empty where the face was no candidate then.
+        jpeg: the colour crop as it is stored; empty where the face was not a candidate then.
     """
 
     picture: int
@@ -69,7 +69,7 @@ class Track:
         shot: number of the shot.
         spots: where it was found, in time order.
         first: number of the frame of the first crop.
-        crops: (112, 112) uint8 grey, one per frame from ``first`` on; None: it is no candidate.
+        crops: (112, 112) uint8 grey, one per frame from ``first`` on; None: it is not a candidate.
     """
 
     shot: int
@@ -122,7 +122,7 @@ class Followed:
     """What was seen of an utterance. Can be pickled.
 
     Attributes:
-        seconds: of each frame, from the utterance's begin.
+        seconds: of each frame, from the utterance's start.
         searched: numbers of the frames in which faces were searched for.
         faces_seen: detections in them.
         shots: number of the first frame of each shot.
@@ -142,8 +142,8 @@ class Followed:
     size: tuple[int, int]
 
     def steady(self, track: Track) -> tuple[int, NDArray[np.uint8]]:
-        """The crops of a candidate at exactly 25 a second, whatever the rate of the video: of each slot of 1/25 s the
-        one on the screen in its middle.
+        """The crops of a candidate at exactly 25 per second, regardless of the rate of the video: of each slot of 1/25
+        s the one on the screen in its middle.
 
         Returns:
             The first slot, and (slots, 112, 112) uint8; at least one.
@@ -167,7 +167,7 @@ def joined(parts: Sequence[Followed]) -> Followed:
     """What was seen of an utterance of several spans, in their order; a new shot begins with each.
 
     Args:
-        parts: at least one; their seconds count from the utterance's begin.
+        parts: at least one; their seconds count from the utterance's start.
     """
     if len(parts) == 1:
         return parts[0]
@@ -193,7 +193,7 @@ class _Picture:
 
     Attributes:
         grey: (height, width) uint8, reduced.
-        spots: what was found in it; None: nobody searched.
+        spots: what was found in it; None: no one searched.
     """
 
     number: int
@@ -228,7 +228,7 @@ class Follower:
         """Takes a frame.
 
         Args:
-            seconds: when it comes on the screen, from the utterance's begin.
+            seconds: when it comes on the screen, from the utterance's start.
             grey: (height, width) uint8, reduced.
             size: width and height of the frame itself.
         """
@@ -281,7 +281,7 @@ class Follower:
         )
 
     def _until(self) -> float:
-        """The last frame is on the screen for as long as most are: the audio may go on when the frames have
+        """The last frame is on the screen for as long as most are: the audio may continue when the frames have
         ended.
         """
         usual = float(np.median(np.diff(self._seconds))) if len(self._seconds) > 1 else 0.0
@@ -373,7 +373,7 @@ class Follower:
                     track.drop()
 
     def _close_shot(self) -> None:
-        """The shot has ended: faces go on to its end as they went, and only its most plausible faces stay
+        """The shot has ended: faces continue to its end as they went, and only its most plausible faces stay
         candidates.
         """
         if not self._held:
@@ -415,7 +415,7 @@ def _fit(track: Track, spot: Spot) -> float:
 
 
 def _expected(track: Track, picture: int) -> Box:
-    """Where a track should be in a frame: it goes on as it went between the last two searches, for as long as these
+    """Where a track should be in a frame: it continues as it went between the last two searches, for as long as these
     were apart.
     """
     last = track.spots[-1]

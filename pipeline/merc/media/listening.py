@@ -1,4 +1,4 @@
-"""The audio of an utterance: that of a span, or of several, put behind one another."""
+"""The audio of an utterance: that of a span, or of several, one after another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class HeardSpan:
         return trouble.words if trouble is not None and trouble.touches(self.sound.kept) else ""
 
     def lose_empty(self) -> None:
-        """Not one sample lies in it."""
+        """Not one sample is in it."""
         if self.trouble:
             self.wish.lose("media_undecodable", self.trouble)
         else:

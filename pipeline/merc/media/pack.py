@@ -26,7 +26,7 @@ def flac(waveform_S: NDArray[np.float32]) -> tuple[bytes, float]:
     encoder then gets the very same numbers; without dither, so that the same audio gives the same bytes.
 
     Args:
-        waveform_S: (samples,) float32 at 16 kHz; what lies beyond full scale is limited.
+        waveform_S: (samples,) float32 at 16 kHz; what is beyond full scale is limited.
 
     Returns:
         The file's bytes, and the share of samples that had to be limited.

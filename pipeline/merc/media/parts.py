@@ -37,7 +37,7 @@ CLIP_COLUMNS = (
 _Decoded = tuple[dict[str, Any], list[dict[str, Any]]]
 """A row of the media table, and its failure rows."""
 # Parts that are worked on at a time. Their clips are begun the longest first, so that no worker is left alone with a
-# long one at the end, and their results wait in memory: about 25 MB a part as shipped.
+# long one at the end, and their results wait in memory: about 25 MB per part as shipped.
 _PARTS_AT_A_TIME = 4
 # What crashed or hung is tried once more in a new process before it is given up; see pool.Crew.
 _ATTEMPTS = 2

@@ -1,8 +1,8 @@
 """Which tracks of an utterance are one person: told by a face embedding where the settings name its file, and else each
 track is a person of its own.
 
-Colours do not tell persons apart across a cut, so nothing else is tried: whoever is seen in two shots is then two
-persons, of whom one is chosen, which costs some frames of the right face and never brings in another's.
+Colours do not tell people apart across a cut, so nothing else is tried: anyone who is seen in two shots is then two
+people, of whom one is chosen, which costs some frames of the right face and never brings in another's.
 """
 
 from collections.abc import Sequence

@@ -94,8 +94,8 @@ class Wish:
     """What one utterance wants of one file.
 
     Attributes:
-        place: where the span lies in the utterance.
-        stored: it goes into the row; audio that nobody asked for is still heard, to see whose mouth moves with it.
+        place: where the span is in the utterance.
+        stored: it goes into the row; audio that was not requested is still heard, to see whose mouth moves with it.
     """
 
     row: Row

@@ -1,15 +1,15 @@
 """Where one shot ends and the next begins, by the content of the frames alone.
 
-A cut changes the whole frame at once, and the frames before and behind it hardly change. Each frame is reduced to
+A cut changes the whole frame at once, and the frames before and after it hardly change. Each frame is reduced to
 a thumbnail without its mean brightness, and the change between two is what they do not share, 0 for the same one and
 about 1 for two that have nothing in common:
 
     change(a, b) = |a - b|² / (|a|² + |b|² + noise)
 
 A change is a cut if it is large, and several times the third largest of the changes around it: of a camera or a person
-that moves, the neighbours change as well; a flash, or light that goes on, leaves the pattern as it was; a fade or a
+that moves, the neighbours change as well; a flash, or light that continues, leaves the pattern as it was; a fade or a
 dissolve is spread over many frames (and is not found). The third largest, so that a shot of one to three frames has
-two cuts. On composed cuts of real clips at 12.5 and 25 frames a second, two shots of the same room and a punch-in by
+two cuts. On composed cuts of real clips at 12.5 and 25 frames per second, two shots of the same room and a punch-in by
 a quarter among them, the factor is 5.5 to 50; on these clips uncut, panned, shaken, zoomed, lit and dissolved it is at
 most 3.7.
 """
@@ -31,7 +31,7 @@ _PIXELS_LOOKED_AT = 5
 _NOISE = 3.0
 _LEAST_CHANGE = 0.15
 _FACTOR = 5.0
-# Added to the neighbours' change, so that in a still frame a twitch is no cut.
+# Added to the neighbours' change, so that in a still frame a twitch is not a cut.
 _STILL = 0.03
 REACH = 3
 """Frames before and after that a cut is compared with."""
@@ -54,7 +54,7 @@ def is_cut(changes: Sequence[float], at: int) -> bool:
     """Whether the shot changes between the frames ``at`` and ``at + 1``.
 
     Args:
-        changes: between neighbouring frames, in time order; up to ``REACH`` before and behind ``at`` are looked at.
+        changes: between neighbouring frames, in time order; up to ``REACH`` before and after ``at`` are looked at.
         at: index into ``changes``.
     """
     around = sorted([*changes[max(0, at - REACH) : at], *changes[at + 1 : at + 1 + REACH]], reverse=True)
@@ -63,7 +63,7 @@ def is_cut(changes: Sequence[float], at: int) -> bool:
 
 
 def numbers(thumbnails: Sequence[Thumbnail]) -> NDArray[np.intp]:
-    """(frames,) number of the shot that each lies in, from 0, in time order."""
+    """(frames,) number of the shot that each is in, from 0, in time order."""
     changes = [change(one, other) for one, other in pairwise(thumbnails)]
     begins = [False, *(is_cut(changes, at) for at in range(len(changes)))]
     return np.cumsum(begins[: len(thumbnails)], dtype=np.intp)

@@ -1,4 +1,4 @@
-"""Whose face an utterance gets where several persons are seen: the one whose mouth moves with the audio.
+"""Whose face an utterance gets where several people are seen: the one whose mouth moves with the audio.
 
 Faces are searched for in a few frames only; between them, small grey frames ("glimpses") are taken, some twelve a
 second. In these each person's face is cut out where its track leads, upright and in one size, and is laid upon the
@@ -84,7 +84,7 @@ class Glimpse:
     """A small grey frame in which mouths are followed.
 
     Attributes:
-        seconds: from the utterance's begin.
+        seconds: from the utterance's start.
         grey: (height, width) uint8.
         scale: pixels of ``grey`` per pixel of the (region of the) frame in which faces were found.
     """
@@ -101,7 +101,7 @@ class Choice:
     Attributes:
         track: index into the tracks; -1: there is none.
         score: of that track, 0 to 1; see ``choose``.
-        margin: score minus that of the runner-up; None where there is nobody to compare with.
+        margin: score minus that of the runner-up; None where there is no one to compare with.
     """
 
     track: int
@@ -129,12 +129,12 @@ def choose(
     """Chooses one of the tracks, as ``config.choice`` says.
 
     The score is, with ``speaking``, the mean of the four numbers of ``Evidence``, weighted by the settings; of size and
-    persistence alone, where there is no usable audio, are no glimpses, or is one track only. With ``largest`` it is the
-    track's share of the area of all tracks, with ``persistent`` the share of the frames in which it is seen.
+    persistence alone, where there is no usable audio, no glimpse, or only one track. With ``largest`` it is
+    the track's share of the area of all tracks, with ``persistent`` the share of the frames in which it is seen.
 
     Args:
         tracks: of the utterance; members index into ``looks``.
-        looks: the frames in which faces were looked for, in time order: seconds from the utterance's begin, and the
+        looks: the frames in which faces were looked for, in time order: seconds from the utterance's start, and the
             sightings.
         glimpses: in time order; looked at with ``speaking`` and several tracks alone.
         waveform_S: (samples,) 16 kHz mono audio of the utterance; None: it has none.
@@ -349,7 +349,7 @@ def _motion(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform
     """How much more the mouth changes than the upper face, 0 to 1.
 
     Medians over the pairs of neighbouring glimpses, so that a blink or a hidden moment does not count; of these the
-    pairs with at least half the mean loudness, since a mouth that moves in the pauses belongs to somebody else.
+    pairs with at least half the mean loudness, since a mouth that moves in the pauses belongs to someone else.
     """
     loud = loudness(waveform_S, (seconds[1:] + seconds[:-1]) / 2)
     steps = np.diff(seconds)

@@ -178,7 +178,7 @@ def _streams_there(
 
 
 def _inputs(config: Config, table: pa.Table, looks: Mapping[str, str], streams: frozenset[str]) -> dict[str, Any]:
-    """Hashes of all that decides the result beside the settings; ``looks`` tells the raw files from others of the same
+    """Hashes of all that decides the result besides the settings; ``looks`` tells the raw files from others of the same
     name.
     """
     of_streams: dict[str, Any] = {}
@@ -224,7 +224,7 @@ def _look_of(layout: Layout, relative: str, *, follow_links: bool) -> str:
 
 
 def _summary(decoding: Decoding, failed: pa.Table) -> dict[str, Any]:
-    """What record.json says beside the fingerprint: counts and versions."""
+    """What record.json says besides the fingerprint: counts and versions."""
     columns = ["audio_status", "visual_status", "duration_seconds", "truncated", "off_screen"]
     rows = pa.concat_tables([parquet.read(decoding.job.part(index), columns) for index in range(len(decoding.bounds))])
     counts = {

@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
         ),  # JPEG, in time order
         pa.field(
             "face_seconds", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False
-        ),  # from the utterance's begin
+        ),  # from the utterance's start
         pa.field(
             "face_scores", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False
         ),  # detector's confidence, 0 to 1
@@ -36,12 +36,12 @@ SCHEMA = pa.schema(
         pa.field("video_track_used", pa.string(), nullable=False),  # of several video tracks, likewise
         pa.field("frames_seen", pa.int32(), nullable=False),  # frames the detector looked at
         pa.field("faces_seen", pa.int32(), nullable=False),  # detections over all of them
-        pa.field("face_tracks", pa.int32(), nullable=False),  # persons they were linked to
+        pa.field("face_tracks", pa.int32(), nullable=False),  # people they were linked to
         pa.field("face_track", pa.int32(), nullable=False),  # the chosen one, by ``choice`` of the settings; -1 if none
         pa.field("face_coverage", pa.float32(), nullable=False),  # frames with the chosen face over frames seen
         pa.field("face_choice_score", pa.float32(), nullable=False),  # of the choice, 0 to 1; 0 if none
         # How far the runner-up is behind, in the score's own measure (a logit with ``active_speaker``); null where
-        # there is nobody to compare with.
+        # there is no one to compare with.
         pa.field("face_choice_margin", pa.float32()),
         # Null unless ``active_speaker`` judged a face.
         pa.field(
@@ -50,6 +50,6 @@ SCHEMA = pa.schema(
         pa.field("speaking_share", pa.float32()),  # share of the utterance's time in which its logit is above 0
         pa.field("runner_up_logit", pa.float32()),  # mean logit of the next person; null if there is none
         pa.field("off_screen", pa.bool_()),  # no mouth matches the audio
-        pa.field("shots", pa.int32(), nullable=False),  # 0 where nobody looked for cuts
+        pa.field("shots", pa.int32(), nullable=False),  # 0 where no one looked for cuts
     ]
 )

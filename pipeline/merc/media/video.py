@@ -70,7 +70,7 @@ class Pose:
 
 @dataclass(eq=False)
 class _Decoded:
-    """A decoded frame, and the conversions of it that somebody asked for.
+    """A decoded frame, and the conversions of it that were requested.
 
     Attributes:
         frame: as the decoder gave it.
@@ -109,7 +109,7 @@ _AS_STORED = Pose()
 
 
 class Picture:
-    """A frame, or one half of it, upright and in square pixels; converted only as far as somebody asks, and once.
+    """A frame, or one half of it, upright and in square pixels; converted only as far as someone asks, and once.
 
     Args:
         frame: in any pixel format.
@@ -156,7 +156,7 @@ class Picture:
         reduced.
 
         Args:
-            x, y: its upper left corner; may lie outside.
+            x, y: its upper left corner; may be outside.
             side: in pixels.
             most: side in pixels to which it is reduced if it is larger.
 
@@ -187,8 +187,8 @@ def _square(picture_HWC: NDArray[np.uint8], x: int, y: int, side: int) -> NDArra
 
 
 def _inside(begin: int, side: int, length: int) -> tuple[slice, int, int]:
-    """The part of ``side`` pixels from ``begin`` that lies in ``length`` pixels, at least the nearest one; and how many
-    are missing before and behind.
+    """The part of ``side`` pixels from ``begin`` that is in ``length`` pixels, at least the nearest one; and how many
+    are missing before and after.
     """
     first = min(max(begin, 0), length - 1)
     stop = min(max(begin + side, first + 1), length)
@@ -205,7 +205,7 @@ class FrameSpan:
         begin: where the utterance begins; its own seconds count from there, also where the frames start later.
         region: ``full``, ``left`` or ``right`` half of the frame.
         config: how many frames of how much of it.
-        place: where the span lies in the utterance, over all of which the instants are spread.
+        place: where the span is in the utterance, over all of which the instants are spread.
 
     Attributes:
         kept: the span, cut at the cap.
@@ -254,7 +254,7 @@ class FrameSpan:
         self._expected -= instants
 
     def admit(self, seconds: float, *, glimpse: bool) -> bool:
-        """Whether a frame that begins at ``seconds`` is to be shown: it lies in the span and has not been shown for an
+        """Whether a frame that begins at ``seconds`` is to be shown: it is in the span and has not been shown for an
         earlier instant.
         """
         if seconds >= self.kept.end:
@@ -277,7 +277,7 @@ def looks_in(seconds: float, config: Config) -> int:
 
 
 def instants_in(kept: Span, config: Config) -> tuple[list[float], list[float]]:
-    """When faces are searched for, and when small grey frames are taken: for ``active_speaker`` 25 a second, and
+    """When faces are searched for, and when small grey frames are taken: for ``active_speaker`` 25 per second, and
     faces in some of these.
     """
     if config.choice == "active_speaker":
@@ -316,7 +316,7 @@ class Watcher(Protocol):
 
 @dataclass(eq=False)
 class Showing:
-    """A frame that somebody wants.
+    """A frame that someone wants.
 
     Attributes:
         seconds: its time.
@@ -368,7 +368,7 @@ class Timeline(Generic[_Item]):
         return not self._queue
 
     def within(self, seconds: float) -> bool:
-        """Whether a frame that begins at ``seconds`` lies in a span."""
+        """Whether a frame that begins at ``seconds`` is in a span."""
         return any(one.kept.start <= seconds < one.kept.end for one in self._spans)
 
     def feed(self, item: _Item, seconds: float | None, duration_seconds: float) -> tuple[_Item, Showing] | None:
@@ -381,10 +381,10 @@ class Timeline(Generic[_Item]):
 
         Returns:
             The item that the instants up to here want (the one before; of the very first frame, that one), and by whom;
-            None: nobody wants it.
+            None: no one wants it.
         """
         seconds = self.end_seconds if seconds is None else max(seconds, self._shown[1] if self._shown else 0.0)
-        # Instants before the very first frame get that frame, if it lies in their span.
+        # Instants before the very first frame get that frame, if it is in their span.
         shown, since, _ = self._shown or (item, seconds, 0.0)
         wanted = self._showing(since, seconds, self._spans)
         self._shown = (item, seconds, seconds + duration_seconds)

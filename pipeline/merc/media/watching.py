@@ -23,7 +23,7 @@ class Observer(Protocol):
     """
 
     def look(self, utterance_id: str, seconds: float, picture: Picture) -> None:
-        """A frame is searched for faces: ``seconds`` from the utterance's begin, the frame or its half; to be copied
+        """A frame is searched for faces: ``seconds`` from the utterance's start, the frame or its half; to be copied
         from, not kept.
         """
 
@@ -48,12 +48,12 @@ class Gathered:
 
     Attributes:
         follower: follows the faces, with ``active_speaker``; what else is here is for the other choices.
-        looks: seconds from the utterance's begin, and the faces found then.
+        looks: seconds from the utterance's start, and the faces found then.
         glimpses: small grey frames in between.
         thumbnails: of looks and glimpses, by seconds.
         persons: the faces as tracks; None: more frames are to come.
-        of_looks: number of the shot in which each look lies; None: nobody knows.
-        shots: how many there are; 0: nobody looked.
+        of_looks: number of the shot in which each look lies; None: unknown.
+        shots: how many there are; 0: no one looked.
     """
 
     follower: Follower | None
@@ -210,7 +210,7 @@ class Watcher:
         return self._portraits.get(one.number)
 
     def portrait_of(self, spans: Sequence[Gathered], row: Row) -> dict[str, Any] | None:
-        """The face columns of an utterance of several spans, which other watchers may have seen; None if nobody looked
+        """The face columns of an utterance of several spans, which other watchers may have seen; None if no one looked
         for faces in any.
         """
         gathered = Gathered.joined(spans)

@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
         pa.field("asr_text", pa.string()),
         pa.field("asr_error", pa.float32()),  # character error rate of what was heard against the text; may exceed 1
         pa.field("asr_note", pa.string()),  # why there is no error, or why it is 1
-        # Faces. Null where no frame was decoded; the next three also where nobody looked who speaks.
+        # Faces. Null where no frame was decoded; the next three also where no one looked who speaks.
         pa.field("face_coverage", pa.float32()),  # frames with the chosen face over frames seen
         pa.field("speaking", pa.float32()),  # logit of the chosen person; positive: speaks
         pa.field("speaking_share", pa.float32()),  # of the time in which that logit is positive

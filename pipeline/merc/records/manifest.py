@@ -170,7 +170,7 @@ def read(path: Path) -> pa.Table:
 
     Raises:
         RawDataMissing: if it is not there.
-        BadTable: if it is no Parquet file, has another schema version, or :func:`check` finds a fault.
+        BadTable: if it is not a Parquet file, has another schema version, or :func:`check` finds a fault.
     """
     if not path.exists():
         raise RawDataMissing(

@@ -41,8 +41,8 @@ class TorchBatches(IterableDataset[dict[str, Any]]):
         """Takes the order of another epoch; call it before the loader is iterated.
 
         Args:
-            epoch: from 0.
-            start: how many batches of the epoch the ``DataLoader`` has given out before, to go on in the middle; with
+            epoch: from 0. start: how many batches of the epoch the ``DataLoader`` has given out before, to continue in
+            the middle; with
                 the same number of workers.
         """
         self.epoch, self.start = epoch, start

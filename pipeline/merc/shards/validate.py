@@ -2,7 +2,7 @@
 wrong at once.
 
 Memory does not grow with the vectors: they are looked at one row group at a time. Ids, labels and flags are kept, some
-50 bytes an utterance.
+50 bytes per utterance.
 """
 
 from collections.abc import Mapping

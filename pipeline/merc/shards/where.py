@@ -78,7 +78,7 @@ class Condition:
 
 
 def _check(node: ast.expr, text: str, columns: Sequence[str], names: dict[str, None], depth: int) -> None:
-    """Refuses whatever is no condition."""
+    """Refuses whatever is not a condition."""
     if depth > _MOST_DEPTH:
         raise BadSettings(f"--where: nested more than {_MOST_DEPTH} deep")
     if isinstance(node, ast.BoolOp):

@@ -130,7 +130,7 @@ def sound_png(seen: Seen, width_pixels: int, height_pixels: int) -> bytes:
 def _inside(
     left: int, top: int, width: int, tall: int, whole_width: int, whole_height: int
 ) -> tuple[float, float, float, float]:
-    """Where axes lie in a figure if they have, with their labels, this many pixels: left, bottom, width, height as
+    """Where axes are in a figure if they have, with their labels, this many pixels: left, bottom, width, height as
     shares of the figure.
     """
     beside, above, below = 52, 18, 24
@@ -244,7 +244,7 @@ def _draw_scores(axes: Axes, seen: Seen) -> None:
 
 
 def has_scores(seen: Seen) -> bool:
-    """Whether somebody was judged."""
+    """Whether someone was judged."""
     return any(person.logits for person in seen.persons)
 
 

@@ -80,7 +80,7 @@ class Answer:
 
 @cache
 def identity() -> dict[str, str]:
-    """What the bytes of a result depend on beside settings and inputs: versions of the libraries, and a digest of this
+    """What the bytes of a result depend on besides settings and inputs: versions of the libraries, and a digest of this
     package's sources.
     """
     folder = Path(merc.__file__).parent

@@ -17,7 +17,7 @@ Image = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 
 PATCH_WIDTH, PATCH_HEIGHT = 200, 260
-# Where the parts of the face lie in the patch, in its pixels.
+# Where the parts of the face are in the patch, in its pixels.
 _MIDDLE_X, _EYE_Y, _BROW_Y, _MOUTH_Y = 100.0, 122.0, 101.0, 190.0
 _EYE_X = (_MIDDLE_X - 30.0, _MIDDLE_X + 30.0)
 FACE_CENTRE, FACE_AXES = (_MIDDLE_X, 140.0), (66.0, 92.0)
@@ -37,7 +37,7 @@ class Expression:
         mouth_open: parting of the lips at rest, before speech adds to it.
         lip_raise: how far one side of the upper lip is drawn up.
         lips: thickness relative to rest.
-        creases: depth of the lines beside the nose, 0 to 1.
+        creases: depth of the lines next to the nose, 0 to 1.
         nod: how far the head hangs, in pixels.
         tilt: of the head, in degrees.
         motion: of head and mouth, relative to rest.

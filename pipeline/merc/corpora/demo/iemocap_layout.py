@@ -240,7 +240,7 @@ def _transcription(recording: Recording) -> str:
 
 
 def write_recording(root: Path, seed: int, recording: Recording) -> None:
-    """Makes a dialogue's video and audio files; the same whatever else is made."""
+    """Makes a dialogue's video and audio files; the same regardless of what else is made."""
     rng = demo_dialogues.generator(seed, NAME, recording.dialogue_id, "media")
     actors = {letter: _actor(seed, recording, letter) for letter in "FM"}
     order = (recording.marked, "M" if recording.marked == "F" else "F")

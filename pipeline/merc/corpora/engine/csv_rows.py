@@ -48,7 +48,7 @@ class CsvForm:
 
     Attributes:
         encoding: of its text.
-        delimiter: what stands between two columns.
+        delimiter: what is between two columns.
         key: dotted key of the setting of the delimiter, for messages.
     """
 
@@ -63,8 +63,8 @@ class CsvRow:
 
     Attributes:
         line: the line of the file it begins on, from 1.
-        cells: column name → cell, as it stands in the file.
-        recoded: True if a line of the row was no UTF-8 and was read as cp1252.
+        cells: column name → cell, as it is in the file.
+        recoded: True if a line of the row was not UTF-8 and was read as cp1252.
     """
 
     line: int
@@ -90,7 +90,7 @@ def read_rows(
 
     Args:
         path: the file.
-        columns: names that the header must hold; others may stand beside them, in any order.
+        columns: names that the header must hold; others may stand next to them, in any order.
         form: how the file is written; None: UTF-8 and commas.
         may_lack: further names that are read if the header holds them.
 

@@ -56,7 +56,7 @@ class Votes:
         utterances: that could be heard in two channels, one of them louder.
         channel_agrees: of these, the louder channel is the speaker's by the settings.
         region_agrees: of these, the louder channel is on the side where the speaker is looked for.
-        unreadable: files that are no two-channel wav of 16 bits, or not there.
+        unreadable: files that are not two-channel wav of 16 bits, or not there.
     """
 
     utterances: int = 0

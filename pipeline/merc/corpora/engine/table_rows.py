@@ -29,7 +29,7 @@ class TableRow:
     Attributes:
         where: file and line (CSV) or row (Parquet, from 1), for messages.
         cells: role → cell without blanks around it; empty where the table has no such column.
-        recoded: True if the row was no UTF-8 and was read as cp1252.
+        recoded: True if the row was not UTF-8 and was read as cp1252.
         repaired: in words, what was wrongly decoded of the cells of :data:`REPAIRED`.
     """
 
@@ -55,7 +55,7 @@ class TableRow:
         """A cell that holds a decimal number; None if it is empty.
 
         Raises:
-            BadTable: if it is no finite number.
+            BadTable: if it is not a finite number.
         """
         cell = self.cells[role]
         if not cell:

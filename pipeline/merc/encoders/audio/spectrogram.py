@@ -348,7 +348,7 @@ class Spectrogram(TrainableEncoder):
         )
 
     def _middles(self, frames: int) -> NDArray[np.float32]:
-        """(frames,) seconds from the clip's begin."""
+        """(frames,) seconds from the clip's start."""
         return ((np.arange(frames) * self._at.step + self._at.first_middle) / SAMPLE_RATE_HZ).astype(np.float32)
 
 

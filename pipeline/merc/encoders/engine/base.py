@@ -30,7 +30,7 @@ class UtteranceInput:
             :attr:`Encoder.history_turns`.
         waveform: (samples,) float32 in [-1, 1], 16 kHz mono; None where there is no audio.
         faces: (frames, height, width, 3) uint8 RGB, square crops of one person; None where there is no face.
-        face_seconds: (frames,) float32, from the utterance's begin.
+        face_seconds: (frames,) float32, from the utterance's start.
         face_scores: (frames,) float32, the detector's confidence, 0 to 1.
     """
 
@@ -51,7 +51,7 @@ class EncodedSequence:
     Attributes:
         vectors: (length, sequence_dim) float16: tokens, pieces of audio (20 ms for most models), face crops; in order,
             without padding.
-        seconds: (length,) float32, the middle of each, from the utterance's begin; empty for tokens.
+        seconds: (length,) float32, the middle of each, from the utterance's start; empty for tokens.
     """
 
     vectors: NDArray[np.float16]

@@ -1,7 +1,7 @@
 """Any text encoder of Hugging Face transformers, frozen: the transcript, and on request speaker names and earlier
 turns.
 
-Legend: B utterances, T tokens (padded), D features, N tokens of all utterances one behind the other.
+Legend: B utterances, T tokens (padded), D features, N tokens of all utterances one after the other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ _FLOAT16_MAX = 65_504.0
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Utterances as the model sees them, one behind the other.
+    """Utterances as the model sees them, one after the other.
 
         <s>  earlier turns …… Ross:  the utterance's own tokens ……  </s>
         └ start                      └ own_begin                 └ own_end, both counted from start
@@ -383,7 +383,7 @@ class Transformer(TrainableEncoder):
         )
 
     def _context(self, utterance: UtteranceInput) -> str:
-        """What stands before the utterance's text: earlier turns, divided by the separator token, and the speaker's
+        """What is before the utterance's text: earlier turns, divided by the separator token, and the speaker's
         name.
         """
         turn = self._tokenizer.sep_token or "\n"

@@ -240,7 +240,7 @@ class Sface(Encoder):
 
 
 def align(crop_HWC: NDArray[np.uint8], eye_distance_share: float, eye_height_share: float) -> NDArray[np.uint8]:
-    """Turns, scales and shifts a crop so that its eyes come to lie at :data:`EYES_XY`.
+    """Turns, scales and shifts a crop so that its eyes come to be at :data:`EYES_XY`.
 
     Args:
         crop_HWC: square, with the eyes level and in its middle, as :func:`merc.media.faces.crop` makes it.

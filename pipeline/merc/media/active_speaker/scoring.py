@@ -1,6 +1,6 @@
 """How much each of several faces speaks what is heard, frame by frame.
 
-As the authors of Light-ASD apply it: audio and face are cut into windows of 1, 2, ... 6 seconds from a run's begin,
+As the authors of Light-ASD apply it: audio and face are cut into windows of 1, 2, ... 6 seconds from a run's start,
 each window is judged by itself, the judgements of a frame are averaged over the lengths, and then over the two
 frames before and after. What differs:
 
@@ -23,7 +23,7 @@ another one who speaks, or none:
 | AVA | 0.9 to 2.2 | 0.3 to 1.9 | -3.7 to -2.9 | -3.2 to -2.6 | -3.3 to -2.8 |
 
 So TalkSet's weights hardly listen: they tell who of several moves the mouth as one does to speak, and not whether this
-is who is heard. AVA's notice whether somebody speaks at all. Neither tells reliably that a mouth speaks other words
+is who is heard. AVA's notice whether someone speaks at all. Neither tells reliably that a mouth speaks other words
 than those heard.
 """
 
@@ -51,10 +51,10 @@ _CROP_SHARE, _CROP_ABOVE_MIDDLE = 0.7, 0.15
 
 @dataclass(frozen=True, eq=False)
 class FaceRun:
-    """An unbroken sequence of one face within one shot, 25 frames a second.
+    """An unbroken sequence of one face within one shot, 25 frames per second.
 
     Attributes:
-        begin_seconds: of its first frame, from the utterance's begin.
+        begin_seconds: of its first frame, from the utterance's start.
         faces_THW: (frames, 112, 112) uint8, grey, cut as :func:`crop_box` says.
 
     Raises:

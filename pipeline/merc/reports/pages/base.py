@@ -47,7 +47,7 @@ def folder_of(dataset: str) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as it stands in paths and after ``#``: other signs than ASCII letters and digits are written by their
+    """A name as it is in paths and after ``#``: other signs than ASCII letters and digits are written by their
     number.
 
     >>> slug("mmgcn+dclf")

@@ -1,4 +1,4 @@
-"""The page ``dialogues.html`` of a dataset: every dialogue with what the recipes predict, and beside it ``dialogues/``
+"""The page ``dialogues.html`` of a dataset: every dialogue with what the recipes predict, and next to it ``dialogues/``
 with what the page loads.
 
 dialogues/index.js          for the list and the filters, at once

@@ -171,7 +171,7 @@ def build(imported: Imported, config: Config, layout: Layout) -> None:
     Args:
         imported: see :func:`read_file`.
         config: of the shards.
-        layout: the shards go to ``layout.shards``; beside them manifest and features are left.
+        layout: the shards go to ``layout.shards``; next to them manifest and features are left.
     """
     manifest.write(layout.manifest, imported.table)
     files.write_json(layout.folder / "manifest.json", imported.record)

@@ -36,7 +36,7 @@ _COMPARED = ["dialogue_id", "utterance_ids", "source_utterance_ids", "speaker_in
 _LABELS = "utterances have other labels"
 _SHOWN = 3  # examples of each kind of difference
 _OTHER_LABELS = (
-    0.01  # share of utterances; more are no correction, but another annotation, or other utterances of the same ids
+    0.01  # share of utterances; more are not a correction, but another annotation, or other utterances of the same ids
 )
 
 

@@ -1,4 +1,4 @@
-"""The layouts of feature files in circulation, told apart by their structure, and read into one form.
+"""The layouts of feature files in circulation, distinguished by their structure, and read into one form.
 
 | layout | file | content |
 | --- | --- | --- |

@@ -161,8 +161,8 @@ class Dialogues:
         Args:
             seed: shuffles, the same order for the same seed; take another for every epoch. None: the order of the
                 files.
-            part: of which rank and worker; with the same seed, all of them together read every dialogue once.
-            start: how many dialogues of this part to pass over, to go on where another run stopped; they are not read.
+            part: of which rank and worker; with the same seed, all of them together read every dialogue once. start:
+            how many dialogues of this part to pass over, to continue where another run stopped; they are not read.
 
         Yields:
             Column → value, for a dialogue of T utterances: float32 [T, D] for vectors, arrays [T] for numbers and flags

@@ -30,7 +30,7 @@ class DialogueBatch:
         neighbours: long [B, K]; places in the split of each dialogue's nearest dialogues by trajectory, best first, -1
             where there are fewer; None if the recipe names no similarity.
         neighbour_similarity: float32 [B, K], of ``neighbours``; 0 where there are fewer.
-        sequences: modality → float32 [N, L_m, D_m], what lies below the vectors of the N real utterances, in order;
+        sequences: modality → float32 [N, L_m, D_m], what is below the vectors of the N real utterances, in order;
             zeros where absent or padding. Empty, as the masks, if the model reads no sequences.
         sequence_mask: modality → bool [N, L_m]; True = a real entry. An utterance that lacks the modality has none.
     """
@@ -95,7 +95,7 @@ class DialogueBatch:
 
     @cached_property
     def real_positions(self) -> Tensor:
-        """long [N]: where the real utterances lie in a flattened [B · T] tensor, in order; to gather with instead of a
+        """long [N]: where the real utterances are in a flattened [B · T] tensor, in order; to gather with instead of a
         bool mask.
         """
         return self.utterance_mask.flatten().nonzero().squeeze(1)

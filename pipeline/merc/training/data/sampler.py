@@ -8,7 +8,7 @@ gradually relaxing". Made precise here:
     dialogue   u0  u1  u2  u3  [u4]            the window of u4, W = 3: u1 u2 u3 with emotions  joy  joy  fear
     another    v0  v1  v2  v3   v4  v5         windows of 3 consecutive utterances at a Hamming distance from it
                    joy joy fear                0: taken
-                       joy fear sad            2: taken only where nobody has a nearer one
+                       joy fear sad            2: taken only where no one has a nearer one
 
 The window of an utterance at position t (from 0) has w = min(W, t) utterances. Of all windows of w consecutive
 utterances in other dialogues of the same split, one is drawn evenly from those at the smallest distance. Utterances

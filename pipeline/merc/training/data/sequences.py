@@ -69,7 +69,7 @@ def read_sequences(
     """Finds the sequences of a split, and writes the file they are mapped from if it is not there.
 
     Args:
-        shards: folder of the shards; the features that they were made of lie next to it.
+        shards: folder of the shards; the features that they were made of are next to it.
         info: the shards' ``meta/info.json``.
         modality: which.
         longest: entries of a sequence, at most.

@@ -58,7 +58,7 @@ class PreparedPretraining:
 
         Args:
             resolved: the recipe.
-            layout: of the dataset of the second training; that of the first lies next to it.
+            layout: of the dataset of the second training; that of the first is next to it.
             classes: of the second training's label set.
             runs: the folder of all runs.
 

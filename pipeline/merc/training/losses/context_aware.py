@@ -11,7 +11,7 @@ The g_n are the same map of utterances of another dialogue whose emotions copy t
 leaves open:
 
 - Which they are: see :mod:`merc.training.data.sampler`. They are drawn anew for each epoch, from the seed and the epoch
-  alone, and their h comes from a bank of detached representations, since a batch seldom holds a dialogue that fits.
+  alone, and their h comes from a bank of detached representations, since a batch rarely holds a dialogue that fits.
 - As printed, the sum below the line has the negatives alone (``denominator: neg``, the addition ``printed``), so that
   the loss may be negative, down to ln V - 2/τ, and never lets go of a pair. ``all``, the default, adds the positives,
   as the supervised contrast that the paper cites has it.
@@ -99,7 +99,7 @@ class ContextAwareLoss(ContrastiveLoss):
 class ContextAware(MERCLoss):
     """The loss over the labelled utterances of a batch, with the map g, the bank and the negatives.
 
-    Unlabelled utterances are no anchors, but stand in windows like any other. :meth:`begin_epoch` must have been
+    Unlabelled utterances are not anchors, but stand in windows like any other. :meth:`begin_epoch` must have been
     called.
 
     Raises:

@@ -135,14 +135,14 @@ class InterDialogueLoss(ContrastiveLoss):
                 ``mask``.
             mask: modality → bool [B], which dialogues have the modality; or bool [B, T], which utterances. One tensor:
                 of all modalities. None: all.
-            neighbours: bool [B, B], row i marks the neighbours of dialogue i, in place of the nearest by features.
+            neighbours: bool [B, B], row i marks the neighbours of dialogue i, instead of the nearest by features.
 
         Returns:
             A scalar, or [B] for the reduction ``none``; never negative. Exactly 0, with one warning, where the batch is
             too small.
 
         Raises:
-            ValueError: if shapes do not fit, there is no modality, but one of ``anchor`` and ``other`` or these beside
+            ValueError: if shapes do not fit, there is no modality, but one of ``anchor`` and ``other`` or these with
                 ``pooled`` or ``neighbours``, or ``strict`` and the batch has fewer than two dialogues.
         """
         if anchor is not None or other is not None:

@@ -25,7 +25,7 @@ from merc.training.losses.focal_contrastive import class_weights
 
 
 class LabelGuidedLoss(ContrastiveLoss):
-    """Utterances to anchors, and among each other with the anchors beside them.
+    """Utterances to anchors, and among each other with the anchors as well.
 
     Args:
         temperature: τ.

@@ -26,7 +26,7 @@ def without_modalities(split: DialogueSplit, rates: Mapping[str, float], seed: i
         seed: decides which.
 
     Raises:
-        ValueError: if the split lacks a modality, or a rate is no share.
+        ValueError: if the split lacks a modality, or a rate is not a share.
     """
     dropped = {name: _dropped(split, name, rate, seed) for name, rate in rates.items()}
     return replace(

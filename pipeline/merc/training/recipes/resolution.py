@@ -246,7 +246,7 @@ class _Resolution:
         return replace(found, phases=self._phases(found))
 
     def _model_config(self, model: type[MERCModel]) -> Settings:
-        """The model's settings; those that make it causal lie below the recipe's own, or over them where the recipe
+        """The model's settings; those that make it causal are below the recipe's own, or over them where the recipe
         requires it.
         """
         wanted, part, causal = self.recipe.causal, "model_settings", Laid()

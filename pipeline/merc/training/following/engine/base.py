@@ -37,7 +37,7 @@ class Followed:
         return f"{self.recipe} on {self.dataset}, seed {self.seed}"
 
     def folder(self, runs: Path) -> Path:
-        """Where followers write, beside the runs, whose bytes are the same with and without them."""
+        """Where followers write, next to the runs, whose bytes are the same with and without them."""
         return runs / FOLDER / self.dataset / self.recipe / f"seed-{self.seed}"
 
 

@@ -67,7 +67,7 @@ class MERCLoss(nn.Module, ABC):
         """
 
     def observed(self) -> dict[str, float | None]:
-        """What stood out in the epoch beside the loss, by the names of :attr:`observes`; None where it could not be
+        """What stood out in the epoch besides the loss, by the names of :attr:`observes`; None where it could not be
         told. Called after its last batch.
         """
         return {}
