@@ -397,7 +397,7 @@ _BOMB = "media:\n  a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("media: {max_clip_seconds: 2001-99-99}", "not YAML: month must be"),
         ("media: {max_clip_seconds: 0x" + "f" * 5000 + "}", "more than 100 digits"),
         ("media: {max_clip_seconds: '" + "x" * 400_000 + "'}", "more than 300,000 bytes"),
-        ("media: [" + "1," * 1000 + "]", r"media is \[1, 1, 1, 1, 1, 1, \.\.\.\]; a block"),
+        ("media: [" + "1," * 1000 + "]", r"media is \[1, 1, 1, 1, 1, 1, \.\.\.\]; expected a block"),
         ("media: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         (bytes(range(256)), "cannot read the settings"),
         ("media:\0", "not YAML: unacceptable character"),

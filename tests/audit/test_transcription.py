@@ -159,7 +159,7 @@ def test_a_half_written_model_is_refused_before_anything_is_listened_to(whisper:
     shutil.copytree(whisper, tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelUnavailable, match="half-written"):
+    with pytest.raises(ModelUnavailable, match="incomplete"):
         Transcriber(Config(), Checkpoint(str(tmp_path / "model"))).identity()
 
 

@@ -59,8 +59,8 @@ def test_bytes_that_are_no_sound_are_refused_with_their_utterance(tmp_path: Path
 @pytest.mark.parametrize(
     ("faces", "message"),
     [
-        ([_jpeg(8), b"no picture"], "train/u0: a face of 10 bytes is no JPEG"),
-        ([b""], "train/u0: a face of 0 bytes is no JPEG"),
+        ([_jpeg(8), b"no picture"], "train/u0: a face of 10 bytes is not a JPEG"),
+        ([b""], "train/u0: a face of 0 bytes is not a JPEG"),
         ([_jpeg(8), _jpeg(16)], "train/u0: all input arrays must have the same shape"),
         ([], "train/u0: status ok, but no face"),
     ],

@@ -1,4 +1,4 @@
-"""Building shards: the contract of their tables, what is refused, and that nothing half-written is left."""
+"""Building shards: the contract of their tables, what is refused, and that nothing incomplete is left."""
 
 import json
 import os

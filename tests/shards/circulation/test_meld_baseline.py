@@ -108,7 +108,7 @@ def _vector(key: str, value: Any) -> Callable[[list[Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_vector("0_4", np.zeros(4)), "val: '0_4': no such utterance in data_emotion.p"),
+        (_vector("0_4", np.zeros(4)), "val: '0_4': there is no such utterance in data_emotion.p"),
         (_vector("7", np.zeros((3, 4))), "val: '7': there is no such dialogue in data_emotion.p"),
         (_vector("0", np.zeros((3, 4))), "val: '0' has 3 vectors; in data_emotion.p the dialogue has 4 utterances"),
         (_vector("0_1", np.zeros(5)), "val: its vectors differ in length: 4, 5"),
