@@ -306,10 +306,10 @@ def test_what_was_not_evaluated_or_kept_is_a_sentence_with_the_command(
         ("representations", "representations"),
     ):
         words = _part(page, part).inner_text()
-        assert f"one was not evaluated so: merc-evaluate --dataset tiny --recipe one --protocol {protocol}" in words
+        assert f"one has no such evaluation: merc-evaluate --dataset tiny --recipe one --protocol {protocol}" in words
         assert "What was evaluated of two is of an earlier training" in words
     assert (
-        "one has no predictions; train it again: merc-train --dataset tiny --recipe one"
+        "one has no predictions; retrain it: merc-train --dataset tiny --recipe one"
         in _part(page, "changed").inner_text()
     )
 
@@ -351,7 +351,7 @@ def test_a_recipe_that_may_not_be_ranked_with_the_other_is_marked(
     write_run(recipe="two", replace={"tag": "adapted"})
     notes = opened(fragment="a=one&b=two").locator(".note").all_inner_texts()
     assert "not to be ranked" in notes[0]
-    assert notes[1] == "The shards were made again since one was trained."
+    assert notes[1] == "The shards have been remade since one was trained."
 
 
 def test_a_sweep_over_two_settings_is_a_heat_map_with_the_best_on_dev_marked_and_test_on_request(

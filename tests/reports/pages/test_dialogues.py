@@ -166,7 +166,7 @@ def test_a_filter_in_the_address_leaves_the_right_dialogues(
             field = page.locator(f"#{key}")
             assert field.is_checked() if value == "1" else field.input_value() == value, state
         if not left:
-            assert page.locator("#list").inner_text() == "No utterance fits; clear the filter, or a part of it."
+            assert page.locator("#list").inner_text() == "No utterance matches; clear the filter, or a part of it."
 
 
 def test_fields_make_the_address_and_buttons_of_the_browser_go_back_and_forth(
@@ -250,7 +250,7 @@ def test_names_that_are_not_here_are_told_and_the_rest_of_the_filter_holds(
     assert _listed(page) == ["dev/dia0"]
     note = page.locator("#note").inner_text()
     assert note.startswith(
-        "There is no emotion “joyy” here; the rest of the filter holds. There is no recipe “%E0%A4” here"
+        "There is no emotion “joyy” here; the rest of the filter applies. There is no recipe “%E0%A4” here"
     )
     assert "There is no dialogue “gone” here" in note
 
@@ -320,7 +320,7 @@ def test_the_sound_is_there_on_request_where_the_setting_allows_it(
     make: Callable[..., Path], open_page: Callable[..., Any]
 ) -> None:
     page = open_page(make(sound=True), fragment=_fragment(dialogue="test/dia1"))
-    page.get_by_role("button", name="Play the sound").first.click()
+    page.get_by_role("button", name="Play the audio").first.click()
     until(page, "document.querySelector('audio').duration > 0.09")
     assert page.locator("audio").get_attribute("src") == "dialogues/sound/3.flac"
 
@@ -434,13 +434,13 @@ def test_a_page_without_its_data_beside_it_says_so(make: Callable[..., Path], op
     page.locator("#note").wait_for()
     assert (
         page.locator("#note").inner_text()
-        == "dialogues/texts.js is missing beside this page; copy the whole folder of the report."
+        == "dialogues/texts.js is missing next to this page; copy the whole folder of the report."
     )
     page.goto(path.as_uri() + "#" + _fragment(dialogue="test/dia0"))
     page.locator(".opened .note").wait_for()
     assert (
         page.locator(".opened .note").inner_text()
-        == "dialogues/part-0.js is missing beside this page; copy the whole folder of the report."
+        == "dialogues/part-0.js is missing next to this page; copy the whole folder of the report."
     )
 
 
