@@ -103,7 +103,7 @@ def test_bytes_changed_inside_the_pages_are_never_read_as_other_numbers(sound: P
     _damaged(sound, path, seed)
     for read in (parquet.read, lambda path: parquet.read([path], filters=pc.field("present")), _by_row_group):
         found = _read(read, path)
-        assert found is None or found.equals(_table(400))  # bytes that nobody reads: of the page index or its like
+        assert found is None or found.equals(_table(400))  # bytes that no one reads: of the page index or its like
 
 
 def _read(read: Callable[[Path], pa.Table], path: Path) -> pa.Table | None:

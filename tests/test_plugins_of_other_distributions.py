@@ -1,5 +1,5 @@
 """Distributions that bring plug-ins, installed into a folder on the path as a wheel is: their files, and the metadata
-beside them.
+next to them.
 """
 
 import importlib

@@ -30,7 +30,7 @@ Span = tuple[str, float, float]
 def write_realignment(corpus: Path) -> dict[str, list[Span]]:
     """Writes time stamps and a realigned table of one split, as MELD-FAIR has them, for a corpus in MELD's layout.
 
-    Of a dialogue's utterances, in turn, one lies in a span of its own clip, the next in two and the next in three
+    Of a dialogue's utterances, in turn, one is in a span of its own clip, the next in two and the next in three
     spans, with neighbours' clips among them; the last of the split is left out. The table counts without gaps.
 
     Returns:
@@ -111,7 +111,7 @@ def world(demonstration: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
 
 
 def _alone(world: World, span: Span) -> NDArray[np.int16]:
-    """The sound of a span decoded by itself; none where its clip is one of the broken ones."""
+    """The audio of a span decoded by itself; none where its clip is one of the broken ones."""
     path = f"demo-meld/{FOLDER}/{span[0]}"
     clip = Clip("one", "one", path, path, "full", *span[1:], *span[1:])
     settings = Params.load(world.folder / "params.yaml").fill("media", Config)

@@ -155,7 +155,7 @@ def test_every_file_is_of_a_kind_but_label_sets_which_are_no_settings() -> None:
 
 
 def others(value: Any) -> Iterator[Any]:
-    """Values in place of one, of which one should be possible."""
+    """Values instead of one, of which one should be possible."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):

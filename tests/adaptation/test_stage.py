@@ -371,7 +371,7 @@ def test_sound_is_learned_and_its_convolutions_stay_as_they_are(
     folder = _adapt(params(epochs=6, learning_rate=0.005), layout, "sound", "audio")
     record = files.read_json(folder / "record.json")
     assert record["dev"]["weighted_f1"] > 0.8
-    assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}  # what has no sound counts as well
+    assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}  # what has no audio counts as well
     before, after = load_file(wav2vec2 / "model.safetensors"), load_file(folder / "model.safetensors")
     assert before.keys() - after.keys() == set()
     same = {name for name in before if np.array_equal(before[name], after[name])}

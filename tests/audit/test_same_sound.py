@@ -1,4 +1,4 @@
-"""The same sound is found though it was cut, made louder, noised or resampled; other sounds are not taken for it."""
+"""The same audio is found though it was cut, made louder, noised or resampled; other sounds are not taken for it."""
 
 from collections.abc import Sequence
 

@@ -62,7 +62,7 @@ def drawn(heads: Sequence[tuple[tuple[float, float], bool, float]], speech: floa
 
 
 def syllables() -> NDArray[np.float32]:
-    """(samples,) how loud somebody speaks: five bursts."""
+    """(samples,) how loud someone speaks: five bursts."""
     seconds = np.arange(round(SECONDS * RATE_HZ)) / RATE_HZ
     return (np.sin(2 * np.pi * 4.0 * seconds) ** 2).astype(np.float32)
 
@@ -81,7 +81,7 @@ def pictures(*heads: tuple[tuple[float, float], bool, float]) -> Iterator[NDArra
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    """Four utterances with one face, two faces, broken bytes and no picture, a hostile one, and one without its
+    """Four utterances with one face, two faces, broken bytes and no image, a hostile one, and one without its
     file.
     """
     folder = tmp_path_factory.mktemp("inspected")
@@ -351,7 +351,7 @@ def test_the_sheet_needs_nothing_else_and_shows_hostile_text_as_text(finished, t
     ).read_text(encoding="utf-8")
     images = page.images()
     assert all(image is not None for image in images)
-    # Three utterances with 8 frames, 8 crops and a sound; one with a sound alone.
+    # Three utterances with 8 frames, 8 crops and audio; one with audio alone.
     assert len(images) == 3 * 17 + 1
     assert sum(image.shape == (112, 112, 3) for image in images if image is not None) == 24
     places = [page.text.index(f"{one} · ") for one in (BROKEN, MUTE, GONE, PEOPLE, FACE)]

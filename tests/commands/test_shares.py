@@ -16,7 +16,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(demonstration: Path, without_workers: None) -> Run:
-    """Extracts text and sound of a few dialogues of the demonstration corpus, in small parts."""
+    """Extracts text and audio of a few dialogues of the demonstration corpus, in small parts."""
 
     def extract(out: Path, *more: str) -> Result:
         arguments = [

@@ -116,7 +116,7 @@ def test_no_parts_are_no_work(executor: Executor, squares: Work) -> None:
 
 
 class Dripping:
-    """Gives each part only when the one before is done; whoever waits for more than there can be hangs in real life,
+    """Gives each part only when the one before is done; anyone who waits for more than there can be hangs in real life,
     and fails here.
     """
 
@@ -379,7 +379,7 @@ def test_a_part_that_ends_every_worker_ends_the_run(
 
 
 def _settings(folder: Path, demonstration: Path) -> None:
-    """Settings of the small demonstration, with an encoder of sound whose model of random weights lies next to it,
+    """Settings of the small demonstration, with an encoder of audio whose model of random weights is next to it,
     under a relative path.
     """
     import torch

@@ -55,7 +55,7 @@ def sound(path: Path) -> np.ndarray:
 
 
 def pictures(path: Path) -> list[np.ndarray]:
-    """Grey pictures."""
+    """Grey frames."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
 
@@ -95,7 +95,7 @@ def test_the_bytes_depend_neither_on_the_number_of_processes_nor_on_what_else_is
     one_dialogue = content(tmp_path / "demo-iemocap")
     assert (
         len(one_dialogue) == 1 + 1 + 1 + 1 + 8 + 3
-    )  # evaluation, transcription, video, sound, sentences, three files that lie about
+    )  # evaluation, transcription, video, audio, sentences, three files that lie about
     everything = content(raw / "demo-iemocap")
     assert one_dialogue == {name: everything[name] for name in one_dialogue}
 
@@ -367,7 +367,7 @@ def test_the_cascade_finds_the_speakers_face_and_none_on_the_wall(raw: Path) -> 
     found = [box for box in boxes if box is not None]
     assert len(found) >= 0.95 * len(boxes)
     middles = np.array([(x + width / 2, y + height / 2) for x, y, width, height in found])
-    # In pictures of 320 x 180 the speaker's face is within these bounds (see _close_up).
+    # In frames of 320 x 180 the speaker's face is within these bounds (see _close_up).
     assert ((middles[:, 0] > 95) & (middles[:, 0] < 225) & (middles[:, 1] > 75) & (middles[:, 1] < 115)).mean() > 0.95
     wall = pictures(raw / "demo-meld/train_splits/dia0_utt3.mp4")
     assert [widest(picture) for picture in wall[::5]] == [None] * len(wall[::5])

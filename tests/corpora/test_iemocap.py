@@ -887,7 +887,7 @@ def test_two_folders_that_hold_sessions_are_both_named(raw: Path) -> None:
         read(raw)
     (raw / "iemocap" / "second" / "Session1").rmdir()
     (raw / "iemocap" / "second").rmdir()
-    (raw / "iemocap" / "second").symlink_to("first")  # the same folder by another name is no second one
+    (raw / "iemocap" / "second").symlink_to("first")  # the same folder by another name is not a second one
     assert read(raw).dialogues
 
 

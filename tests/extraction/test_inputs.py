@@ -27,7 +27,7 @@ def _jpeg(pixels: int) -> bytes:
 
 
 def _source(folder: Path, modality: str, **columns: Any) -> MediaSource:
-    """A part of one utterance with these columns, beside one that no encoder reads."""
+    """A part of one utterance with these columns, next to one that no encoder reads."""
     path = folder / "part-00000.parquet"
     row = {"utterance_id": "train/u0", f"{modality}_status": "ok", "frames_seen": 8, **columns}
     pq.write_table(pa.table({name: [value] for name, value in row.items()}), path)
@@ -91,7 +91,7 @@ def test_each_modality_reads_its_own_columns_alone(tmp_path: Path, monkeypatch: 
     }
     for modality in ("audio", "visual"):
         _source(tmp_path, modality, **{"visual_status": "ok", **content}).read(0, 0)
-    assert asked[0] & asked[1] == {"utterance_id"}  # so that encoding both reads sound and faces once each
+    assert asked[0] & asked[1] == {"utterance_id"}  # so that encoding both reads audio and faces once each
 
 
 def test_texts_are_read_from_the_row_groups_of_their_part_alone(

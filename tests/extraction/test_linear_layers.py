@@ -1,4 +1,4 @@
-"""What computes the linear layers of an encoder is settled once for a run, kept by whoever goes on with it, and
+"""What computes the linear layers of an encoder is settled once for a run, kept by anyone who continues with it, and
 recorded.
 """
 

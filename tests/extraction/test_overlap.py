@@ -1,4 +1,4 @@
-"""Decoding and encoding at once: the same bytes as one after the other, really at once, and no trace of whoever
+"""Decoding and encoding at once: the same bytes as one after the other, really at once, and no trace of anyone who
 fails.
 """
 
@@ -39,7 +39,7 @@ RUN = RunOptions(workers=1, device="cpu", max_failed="50%")
 
 @pytest.fixture
 def corpus(layout: Layout) -> Layout:
-    """Four dialogues of two utterances, each a part; the sound of one utterance is missing."""
+    """Four dialogues of two utterances, each a part; the audio of one utterance is missing."""
     layout.raw.mkdir()
     for number in range(7):
         soundfile.write(

@@ -37,7 +37,7 @@ SOUND = np.sin(np.arange(48_000)).astype(np.float32) * 0.2
 
 
 def track(lights, *, first=0, shot=0, width=50.0, every=4, x=0.0):
-    """A face with one brightness per picture, found in every fourth picture."""
+    """A face with one brightness per frame, found in every fourth frame."""
     spots = [Spot(first + at, (x, 0.0, width, width), 0.9, b"%d" % (first + at)) for at in range(0, len(lights), every)]
     return Track(shot, spots, first, [np.full((112, 112), light, np.uint8) for light in lights])
 
@@ -219,7 +219,7 @@ BOXES = [(4.0, 4.0, 16.0, 16.0), (36.0, 20.0, 10.0, 10.0)]
 
 @pytest.fixture
 def two_faces(monkeypatch):
-    """Two faces in every picture that is not white; one in the dark ones."""
+    """Two faces in every frame that is not white; one in the dark ones."""
 
     def locate(self, picture):
         light = int(picture.rgb()[0, 0, 0])
@@ -229,7 +229,7 @@ def two_faces(monkeypatch):
 
 
 def scene(count, left, right, light=100):
-    """Pictures with a face on the left and one on the right, of a brightness each."""
+    """Frames with a face on the left and one on the right, of a brightness each."""
     pictures = []
     for _ in range(count):
         one = np.full((48, 64, 3), light, np.uint8)

@@ -164,7 +164,7 @@ def flattened(level):
             [flattened(0.2)] * 3 + [flattened(1.25)] + [flattened(0.2)] * 2,
             "5.1",
             False,
-        ),  # the low-frequency channel, which nobody hears
+        ),  # the low-frequency channel, which no one hears
     ],
 )
 def test_a_recording_that_was_too_loud_is_recorded(tmp_path: Path, write_media, decode_one, channels, layout, recorded):
@@ -311,7 +311,7 @@ def write_float_wav(path: Path, sound_SC, rate_hz=16_000):
 
 
 def told(folder: Path, name: str, config, make_clip, **fields):
-    """The row, and the failures of the sound as reason → detail."""
+    """The row, and the failures of the audio as reason → detail."""
     task = DialogueTask(folder, "x", (make_clip(name, **fields),), frozenset({"audio"}), config, None)
     ((row, failures),) = decode_dialogue(task)
     return row, {failure["reason"]: failure["detail"] for failure in failures}

@@ -300,7 +300,7 @@ class Chooser:
 
 @pytest.fixture
 def chooser(monkeypatch):
-    """Two people in the left half of every picture and one in the right, as though a detector had found them."""
+    """Two people in the left half of every frame and one in the right, as though a detector had found them."""
     made = Chooser()
 
     def find(self, picture):

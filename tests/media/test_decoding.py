@@ -16,7 +16,7 @@ from merc.media.container import FrameWish
 from merc.media.decoding import EveryFrame, NeededFrames
 from merc.media.spans import span
 
-# file, encoder, its options, time stamps of the frames in 1/100 s (None: 25 a second), encoder's B-frames
+# file, encoder, its options, time stamps of the frames in 1/100 s (None: 25 per second), encoder's B-frames
 KINDS = {
     "h264, B-frames": ("a.mp4", "libx264", {}, None),
     "h264, open GOP and pyramid": (
@@ -77,7 +77,7 @@ def ordinary_priority() -> Iterator[None]:
 def write(
     path: Path, encoder: str, options: dict[str, str], times: str | None = None, *, seed: int = 0, sound: bool = False
 ) -> None:
-    """A picture that moves, with a cut, so that frames refer to each other in all ways."""
+    """A frame that moves, with a cut, so that frames refer to each other in all ways."""
     if encoder not in av.codecs_available:
         pytest.skip(f"this FFmpeg has no encoder {encoder}")
     rng = np.random.default_rng(seed)

@@ -18,7 +18,7 @@ CLIPS = [
 
 
 def sighting(picture, box, landmarks=None):
-    """A face in a picture that is seen whole."""
+    """A face in a frame that is seen whole."""
     return Sighting(box, 1.0, picture, 1.0, (0.0, 0.0), landmarks, np.ones(1, np.float32))
 
 
@@ -141,7 +141,7 @@ def test_faces_are_found_in_real_clips_where_there_are_some(real_data, decode_on
     assert (row["visual_status"], row["face_tracks"]) == (("ok", 1) if most else ("no_face", 0))
     assert [failure for failure in failures if failure[0] == "visual"] == (
         [] if most else [("visual", "no_face")]
-    )  # one of them is without a sound
+    )  # one of them is without audio
     for face in row["faces"]:
         assert cv2.imdecode(np.frombuffer(face, np.uint8), cv2.IMREAD_COLOR).shape == (112, 112, 3)
 
@@ -150,7 +150,7 @@ def test_many_small_faces_are_told_apart(real_data, decode_one, detector):
     settings, model = detector
     row, _ = decode_one(real_data / "media", "many_faces_1080p.mp4", *detector)
     assert row["visual_status"] == "ok"
-    # the cascade is weak on faces of 60 of 1920 pixels; it needs a larger picture to find several persons
+    # the cascade is weak on faces of 60 of 1920 pixels; it needs a larger frame to find several people
     wide = settings.model_copy(update={"detection_widths_pixels": (960 if model is None else 640,)})
     row, _ = decode_one(real_data / "media", "many_faces_1080p.mp4", wide, model)
     assert row["face_tracks"] >= (3 if model is None else 5)

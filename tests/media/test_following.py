@@ -1,4 +1,4 @@
-"""Faces followed through pictures that are made here, with boxes as a detector would give them."""
+"""Faces followed through frames that are made here, with boxes as a detector would give them."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ def picture(faces, seed=0):
 
 
 def follow(scene, count, *, every=4, config=None, times=None, seeds=lambda _: 0, lasts=None, seen=lambda _n, _i: True):
-    """Follows ``scene(number)``, the faces of a picture; ``seen``: whether the detector sees face ``i`` of picture
+    """Follows ``scene(number)``, the faces of a frame; ``seen``: whether the detector sees face ``i`` of frame
     ``n``.
     """
     follower = Follower(config or Config(choice="active_speaker"))

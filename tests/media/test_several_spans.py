@@ -1,4 +1,4 @@
-"""Utterances of several spans: sound joined, pictures spread over all of it, seconds from the utterance's begin, and
+"""Utterances of several spans: audio joined, frames spread over all of it, seconds from the utterance's start, and
 spans that are lost.
 """
 
@@ -117,7 +117,7 @@ def test_several_spans_that_follow_each_other_in_one_file_have_the_samples_of_on
 
 
 class Finder:
-    """A face in every picture, whose crops tell the picture's grey level and which looks like all others."""
+    """A face in every frame, whose crops tell the frame's grey level and which looks like all others."""
 
     def find(self, picture: Any) -> list[Sighting]:
         patch, corner, scale = picture.square(0, 0, 48, 48)
@@ -152,8 +152,8 @@ def test_looks_are_spread_over_the_whole_utterance_and_their_seconds_count_from_
     decode_dialogue(task, Notes())
     middles = [(number + 0.5) * 0.2 for number in range(8)]
     assert [seconds for seconds, _ in sorted(seen)] == pytest.approx(middles, abs=0.04)
-    # 0.1 and 0.3 lie in the first span, 0.5 to 1.1 in the second, 1.3 and 1.5 in the third; a picture's grey tells its
-    # number, 25 a second.
+    # 0.1 and 0.3 are in the first span, 0.5 to 1.1 in the second, 1.3 and 1.5 in the third; a frame's grey tells its
+    # number, 25 per second.
     files = [1.1, 1.3, 0.5, 0.7, 0.9, 1.1, 0.3, 0.5]
     assert [number for _, number in sorted(seen)] == pytest.approx([25 * one for one in files], abs=1.01)
 
@@ -299,7 +299,7 @@ def test_the_choice_gets_sound_that_fits_the_pictures_also_where_a_span_is_lost(
         )[1],
     )
     clip = clip_of(("a.mp4", 0.0, 0.5), ("gone.mp4", 0.0, 0.25), ("b.mp4", 0.5, 1.0))
-    for streams in (BOTH, frozenset({"visual"})):  # the sound is heard, too, where nobody asked for it
+    for streams in (BOTH, frozenset({"visual"})):  # the audio is heard, too, where no one asked for it
         decode_dialogue(
             DialogueTask(tmp_path, "meld", (clip,), streams, config.model_copy(update={"choice": "speaking"}), None)
         )

@@ -47,7 +47,7 @@ def person(x, y, eyes, *, mouth=still, nod=still, blink=still, number=0):
 
 
 def draw(picture, who, seconds):
-    """Draws a face of 80 by 96 pixels, the eyes 32 apart and the mouth 34 below them, and lays it into the picture."""
+    """Draws a face of 80 by 96 pixels, the eyes 32 apart and the mouth 34 below them, and lays it into the frame."""
     face = who["skin"].copy()
     for x in (24, 56):
         cv2.ellipse(face, (x, 32), (7, 1 if who["blink"](seconds) > 0.5 else 4), 0, 0, 360, 20, -1, cv2.LINE_AA)
@@ -83,7 +83,7 @@ def film(persons, backgrounds=lambda _: 90.0):
 
 
 def sighting(who, seconds, landmarks=True):
-    """What a detector says of a face; the picture is twice as large as a glimpse."""
+    """What a detector says of a face; the frame is twice as large as a glimpse."""
     middle = 2 * np.array([who["x"], who["y"] + who["eyes"] * float(who["nod"](seconds))])
     size = 2 * who["eyes"]
     points = middle + size * np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.58], [-0.43, 1.06], [0.43, 1.06]])
@@ -100,7 +100,7 @@ def sighting(who, seconds, landmarks=True):
 
 
 def scene(persons, landmarks=True, seen=None, **kwargs):
-    """Tracks, looks and glimpses of persons who are all seen in all looks, or in those that ``seen`` lists."""
+    """Tracks, looks and glimpses of people who are all seen in all looks, or in those that ``seen`` lists."""
     looks = [(float(seconds), [sighting(who, seconds, landmarks) for who in persons]) for seconds in LOOKS]
     frames = seen or [range(len(LOOKS))] * len(persons)
     tracks = [
@@ -156,7 +156,7 @@ def test_a_speaker_who_nods_is_still_followed(config):
 
 
 def test_a_mouth_that_moves_in_the_pauses_alone_counts_less(config):
-    """Its motion is as strong, but silent while it is loud: it is not this sound's mouth."""
+    """Its motion is as strong, but silent while it is loud: it is not this audio's mouth."""
     first_half = waveform(lambda seconds: np.where(seconds < 1.2, loud(seconds), 0.0))
     persons = [
         left(mouth=lambda seconds: chewing(3 * seconds) * (seconds > 1.2)),

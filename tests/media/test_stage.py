@@ -219,7 +219,7 @@ def dangerous(monkeypatch) -> None:
 
 @pytest.fixture
 def minefield(corpus, dangerous, write_manifest) -> Layout:
-    """Five dialogues in five parts, one of which shares a file; a crash, a hang and an error nobody expected lie among
+    """Five dialogues in five parts, one of which shares a file; a crash, a hang and an error no one expected lie among
     them.
     """
     for number, name in enumerate(["segfault", "sleep", "raise", *[f"good{number}" for number in range(9)]]):
@@ -390,7 +390,7 @@ def test_of_two_thousand_clips_with_a_twentieth_broken_every_one_is_accounted_fo
     good = (tmp_path / "good0.mp4").read_bytes()
     write_media(tmp_path / "silent_film.mp4", seconds=0.1, fps=30, size=(32, 32), layout=None)
     (tmp_path / "empty.mp4").touch()
-    (tmp_path / "half.mp4").write_bytes(good[: len(good) // 2])  # the index lies at the end
+    (tmp_path / "half.mp4").write_bytes(good[: len(good) // 2])  # the index is at the end
     (tmp_path / "noise.mp4").write_bytes(bytes(range(256)) * 20)
     damage = ["empty", "half", "noise", "silent_film", None]
     columns = "Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,StartTime,EndTime"

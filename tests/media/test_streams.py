@@ -20,7 +20,7 @@ _DEFAULT = av.stream.Disposition.default
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """``default.mkv`` marks the second of two sounds and of two pictures; ``plain.mkv`` marks none."""
+    """``default.mkv`` marks the second of two audio tracks and of two video tracks; ``plain.mkv`` marks none."""
     path = tmp_path_factory.mktemp("tracks")
     _write(path / "default.mkv", default=1)
     _write(path / "plain.mkv", default=None)
@@ -28,7 +28,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def _write(path: Path, default: int | None) -> None:
-    """Sounds of 300 and 900 Hz, in German and English; pictures 32 and 64 pixels wide."""
+    """Audio of 300 and 900 Hz, in German and English; frames 32 and 64 pixels wide."""
     with av.open(str(path), "w", options={"default_mode": "passthrough"}) as out:
         sounds, pictures = [], []
         for number, language in enumerate(("ger", "eng")):
@@ -55,7 +55,7 @@ def _write(path: Path, default: int | None) -> None:
 
 
 class Sizes:
-    """Remembers how large the pictures were."""
+    """Remembers how large the frames were."""
 
     def __init__(self):
         self.seen = set()
@@ -131,7 +131,7 @@ def test_a_track_that_begins_in_the_middle_of_the_file_does_not_end_the_reading(
     at, half = 13, len(content) // 2
     while at < len(content):  # each tag: kind, size, time, and behind it 4 bytes of its own size
         if content[at] == 8 and at > half:
-            content[at + 11] = 0x3E  # PCM in place of MP3: a sound of its own
+            content[at + 11] = 0x3E  # PCM instead of MP3: audio of its own
         at += 15 + int.from_bytes(content[at + 1 : at + 4], "big")
     path.write_bytes(content)
     row, _, sizes = taken(tmp_path, "a.flv", make_clip)

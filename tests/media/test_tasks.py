@@ -24,7 +24,7 @@ def clip(audio: str, video: str, **fields: object) -> Clip:
         (["1/film", "2/film", "3/film"], [[0, 1, 2]]),  # IEMOCAP: a film per dialogue
         (["a/x", "b/y", "c/x", "d/y", "e/z"], [[0, 2], [1, 3], [4]]),
         (["a/x", "b/y", "a/y", "c/z"], [[0, 1, 2], [3]]),  # the third ties the first two together
-        (["a/x", "x/b"], [[0, 1]]),  # sound of the one is the film of the other
+        (["a/x", "x/b"], [[0, 1]]),  # the audio of one is the film of the other
         (["/", "/", "/x"], [[0], [1], [2]]),  # no file at all is nothing to share
         ([], []),
     ],

@@ -189,7 +189,7 @@ def turned(path: Path, matrix: tuple[int, int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    # x' = a x + c y, y' = b x + d y, y downwards: where the stored picture's upper left corner comes to lie, and its
+    # x' = a x + c y, y' = b x + d y, y downwards: where the stored frame's upper left corner comes to lie, and its
     # upper right one
     ("matrix", "bright", "grey"),
     [
@@ -303,7 +303,7 @@ def test_a_stated_length_that_the_packets_belie_is_not_believed(tmp_path: Path, 
     [
         # an edit list: what comes before zero is decoded and not shown
         ("mp4", (0.0, 1.2), [(0.1, 9), (0.4, 12), (0.7, 15), (1.0, 18)]),
-        # the file begins with its sound, 0.064 s before the first picture
+        # the file begins with its audio, 0.064 s before the first frame
         ("ts", (0.0, 2.0), [(0.164, 1), (0.664, 6), (1.164, 11), (1.664, 16)]),
     ],
 )

@@ -1,4 +1,4 @@
-"""A condition holds where it is true of what is known; whatever is no condition is refused, and nothing of it ever
+"""A condition holds where it is true of what is known; whatever is not a condition is refused, and nothing of it ever
 runs.
 """
 

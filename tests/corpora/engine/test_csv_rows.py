@@ -132,7 +132,7 @@ def test_one_of_two_columns_of_the_same_name_does_not_win(tmp_path: Path) -> Non
             BadTable, match=r"some\.csv: columns 2 and 3 are both called 'what'; rename the one that should not be read"
         ):
             read_rows(path, columns, may_lack=may_lack)
-    assert read_rows(path, ("who",))[0].cells["who"] == "Ann"  # nobody reads the others
+    assert read_rows(path, ("who",))[0].cells["who"] == "Ann"  # no one reads the others
 
 
 def test_a_cell_may_be_long_and_the_limit_of_the_csv_module_stays_what_it_was(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def _published(folder: Path, kind: str, sound: np.ndarray) -> list[np.ndarray]:
 
 
 def _over_real_sound(kind: str, sequence: np.ndarray, samples: int) -> np.ndarray:
-    """(vectors, 32) of the positions whose middle lies within this many samples; one by one."""
+    """(vectors, 32) of the positions whose middle is within this many samples; one by one."""
     if kind == "whisper":
         return np.stack([vector for number, vector in enumerate(sequence) if number * 320 < samples or number == 0])
     # Five rows of 16 of 48 mel bands, 10 apart would not fit: (48 - 16) // 10 + 1 = 4 rows; (128 - 16) // 10 + 1 = 12

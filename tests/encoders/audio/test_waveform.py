@@ -518,7 +518,7 @@ def test_the_group_norm_takes_real_frames_alone() -> None:
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([1.0, 2.0, -0.5]))
         norm.bias.copy_(torch.tensor([0.0, 1.0, -3.0]))
-    # A large mean beside a small deviation: a difference of large squares would lose it.
+    # A large mean next to a small deviation: a difference of large squares would lose it.
     hidden = torch.randn(3, 3, 50) * 0.01 + 5
     edges = family.Edges()
     edges.set(None, torch.tensor([50.0, 20.0, 47.0]), 20)

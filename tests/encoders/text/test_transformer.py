@@ -224,7 +224,7 @@ WITHOUT_SPECIAL = Encoding([7, 8], [(0, 3), (4, 9)], [0, 0])
 def test_context_is_cut_from_its_beginning_then_the_utterance_from_its_end(
     max_tokens: int, ids: list[int], own: tuple[int, int], cut: int
 ) -> None:
-    # beside texts of other kinds, since all are cut at once
+    # next to texts of other kinds, since all are cut at once
     tokens = cut_to_length(
         [SPECIAL_ALONE, SEVEN, NOTHING, WITHOUT_SPECIAL], [(0, 1), (4, 10), (0, 1), (3, 9)], max_tokens
     )

@@ -35,7 +35,7 @@ SPECIAL = {
 
 
 def _faces(*sizes: int | tuple[int, int], seed: int = 0) -> np.ndarray:
-    """Pictures of one size with soft edges: noise alone would be the same to every model."""
+    """Images of one size with soft edges: noise alone would be the same to every model."""
     import cv2
 
     rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def _utterance(faces: np.ndarray | None, **more: Any) -> UtteranceInput:
 
 
 def _plain(folder: Path, kind: str, picture: np.ndarray, pick: Callable[[Any], Any]) -> np.ndarray:
-    """One picture, as a PIL image, through transformers alone."""
+    """One image, as a PIL image, through transformers alone."""
     import torch
     import transformers
     from PIL import Image
@@ -90,7 +90,7 @@ def test_vectors_are_those_of_a_plain_call_picture_by_picture(image_tower, image
     assert _cosine(encoded.embeddings[0], expected.mean(axis=0)) >= 0.999999
     np.testing.assert_allclose(encoded.embeddings[0], expected.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(encoded.sequences[0].vectors, expected, rtol=2e-3, atol=2e-3)
-    assert np.abs(expected[0] - expected[1]).max() > 1e-2  # the pictures do make a difference
+    assert np.abs(expected[0] - expected[1]).max() > 1e-2  # the images do make a difference
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_the_eyes_come_to_lie_where_the_network_was_trained_to_see_them(
 
 
 def test_the_same_points_as_opencvs_own_alignment(sface_folder: Path) -> None:
-    # OpenCV aligns five points; where they already are its template's, it leaves the picture as it is. Ours, from a
+    # OpenCV aligns five points; where they already are its template's, it leaves the image as it is. Ours, from a
     # crop with the eyes there, as well.
     import cv2
 

@@ -125,7 +125,7 @@ def _encoded(
     return network.encode_faces(torch.from_numpy(faces_THW)) + network.encode_sound(heard), network
 
 
-# The reference. Arrays are (channels, time, height, width) for faces and (channels, coefficients, time) for sound.
+# The reference. Arrays are (channels, time, height, width) for faces and (channels, coefficients, time) for audio.
 
 
 def _faces(weights: Mapping[str, Array], faces_THW: NDArray[np.uint8]) -> Array:

@@ -187,7 +187,7 @@ def test_the_number_of_threads_stays_as_the_caller_set_it(scorer: Scorer) -> Non
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == before
 
 
-# With the authors' weights. None of the shared clips shows somebody speak: the two with one face are silent (one
+# With the authors' weights. None of the shared clips shows someone speak: the two with one face are silent (one
 # digitally), and people walk along a noisy street in the third. So a face that speaks is a real one whose mouth is
 # opened by drawing, as far as speech is loud.
 
@@ -238,7 +238,7 @@ def test_a_mouth_that_opens_with_the_speech_scores_above_a_still_one_and_above_s
 def test_weights_of_talkset_go_by_the_mouth_alone_where_those_of_ava_also_go_by_the_sound(
     real_data: Path, speech: Waveform
 ) -> None:
-    """A mouth that opens in digital silence: 4.2 and -4.0. Eleven real people who speak, their sound removed, got 2.6
+    """A mouth that opens in digital silence: 4.2 and -4.0. Eleven real people who speak, their audio removed, got 2.6
     to 4.7 and -2.9 to -3.7.
     """
     faces_THW = _opening(_faces(real_data, "single_face.mp4", frames=6)[-1], speech)
@@ -251,7 +251,7 @@ def test_weights_of_talkset_go_by_the_mouth_alone_where_those_of_ava_also_go_by_
 
 
 def _faces(real_data: Path, clip: str, frames: int) -> Faces:
-    """The face at each of this many moments, 25 a second."""
+    """The face at each of this many moments, 25 per second."""
     pictures = _pictures(real_data / "media" / clip, frames)
     height, width = pictures[0].shape[:2]
     size = (480, round(480 * height / width))
@@ -289,7 +289,7 @@ def _crop(picture: Faces, box: NDArray[np.floating[Any]]) -> Faces:
 
 
 def _opening(face: Faces, waveform_S: Waveform) -> Faces:
-    """A face for each 40 ms, whose mouth is the more open the louder the sound is."""
+    """A face for each 40 ms, whose mouth is the more open the louder the audio is."""
     frames = len(waveform_S) // 640
     loudness = np.sqrt(np.mean(waveform_S[: 640 * frames].reshape(frames, 640) ** 2, axis=1))
     return np.array([_with_open_mouth(face, share) for share in np.minimum(1, loudness / np.percentile(loudness, 95))])

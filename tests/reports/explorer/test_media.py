@@ -1,4 +1,4 @@
-"""Copies of faces and sound."""
+"""Copies of faces and audio."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The layouts: told apart by their structure, and each contradiction within a file refused."""
+"""The layouts: distinguished by their structure, and each contradiction within a file refused."""
 
 from collections.abc import Callable
 from typing import Any

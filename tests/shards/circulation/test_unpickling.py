@@ -31,7 +31,7 @@ class _Calls:
 
 
 class _Sample:
-    """As COGMEN's: a class of somebody's code."""
+    """As COGMEN's: a class of someone's code."""
 
 
 def _global(name: str, arguments: bytes = b"") -> bytes:

@@ -244,7 +244,7 @@ def test_a_killed_seed_goes_on_with_the_phase_it_was_in_and_ends_alike(make_shar
 
 
 def _kill_and_go_on(plan, layout, runs, monkeypatch, last):
-    """Trains, is killed after so many epochs, and goes on."""
+    """Trains, is killed after so many epochs, and continues."""
     trained, epoch = [], _Training.epoch
 
     def killed(self, number):

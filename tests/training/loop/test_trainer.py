@@ -213,7 +213,7 @@ class NoSync(TorchDispatchMode):
 
 
 class Plain(MERCModel):
-    """A linear model: a GRU reads numbers that lie on the host, which nobody could tell here from numbers of a GPU."""
+    """A linear model: a GRU reads numbers that are on the host, which no one could tell here from numbers of a GPU."""
 
     def __init__(self, config, dims, classes):
         super().__init__(config, dims, classes)
