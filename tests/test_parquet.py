@@ -127,7 +127,7 @@ def test_most_damage_is_found(sound: Path, tmp_path: Path) -> None:
     assert refused > 30
 
 
-def test_what_is_no_parquet_file_is_named(tmp_path: Path) -> None:
+def test_what_is_not_a_parquet_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadTable, match=r"absent\.parquet: no such file"):
         parquet.rows(tmp_path / "absent.parquet")
     (tmp_path / "text.parquet").write_text("not at all")

@@ -129,7 +129,7 @@ def _samples(data: object) -> NDArray[np.int16]:
     )
 
 
-def test_the_sound_of_every_utterance_is_that_of_its_spans_one_behind_the_other(world: World) -> None:
+def test_the_audio_of_every_utterance_is_that_of_its_spans_one_behind_the_other(world: World) -> None:
     rows = world.rows()
     lengths = {len(spans) for spans in world.spans.values()}
     assert lengths == {1, 2, 3}
@@ -139,7 +139,7 @@ def test_the_sound_of_every_utterance_is_that_of_its_spans_one_behind_the_other(
     assert sum(row["audio_status"] == "ok" for row in rows.values()) > 0.8 * len(rows)
 
 
-def test_the_faces_have_seconds_of_the_utterance_and_lie_where_it_was_looked(world: World) -> None:
+def test_the_faces_have_seconds_of_the_utterance_and_are_where_it_was_looked(world: World) -> None:
     several = 0
     for name, row in world.rows().items():
         if name not in world.spans or not row["face_seconds"]:
@@ -154,7 +154,7 @@ def test_the_faces_have_seconds_of_the_utterance_and_lie_where_it_was_looked(wor
     assert several > 3
 
 
-def test_what_was_realigned_and_what_was_not_is_told_in_the_shards_and_on_their_card(world: World) -> None:
+def test_what_was_realigned_and_what_was_not_is_reported_in_the_shards_and_on_their_card(world: World) -> None:
     shards = world.folder / "features" / "demo-meld" / "shards"
     card = (shards / "README.md").read_text(encoding="utf-8")
     total, realigned = len(world.spans) + 1, len(world.spans)

@@ -239,7 +239,7 @@ def test_download_fetches_what_is_missing_and_nothing_twice(settings: Path, hub:
     assert {json.loads(line)["state"] for line in every.stdout.splitlines()} == {"built in", "here"}
 
 
-def test_what_cannot_be_had_ends_with_6_and_does_not_keep_the_rest_away(settings: Path, hub: Any) -> None:
+def test_what_is_not_available_ends_with_6_and_does_not_keep_the_rest_away(settings: Path, hub: Any) -> None:
     hub.models = {"org/model": {COMMIT: MODEL}, "org/other": {COMMIT: MODEL}}
     hub.gated.add("org/model")
     result = _run(settings, "--download")

@@ -104,7 +104,7 @@ def _files(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
-def test_every_part_is_done_once_and_all_progress_is_told(executor: Executor, squares: Work) -> None:
+def test_every_part_is_done_once_and_all_progress_is_reported(executor: Executor, squares: Work) -> None:
     counts: list[int] = []
     assert _do(executor, work := squares(), Listed(range(7)), counts.append) == {index: index**2 for index in range(7)}
     assert _files(work.home) == {str(index): str(index**2) for index in range(7)}
@@ -186,7 +186,7 @@ def test_without_ray_its_extra_is_named(squares: Work, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("command", [extract, train])
-def test_an_address_that_is_none_is_refused(command: Any) -> None:
+def test_an_address_that_is_invalid_is_refused(command: Any) -> None:
     for given, words in (("ray://head:10001", "valid: auto, local, HOST:PORT"), ("head", "valid: auto")):
         refused = CliRunner().invoke(command, ["--executor", "ray", "--address", given])
         assert (refused.exit_code, words in refused.stderr) == (2, True), refused.stderr
@@ -243,7 +243,7 @@ def test_an_address_that_does_not_answer_is_named_within_seconds(what: str, word
         assert (raised.value.exit_code, time.monotonic() - began < 10) == (1, True)
 
 
-def test_whatever_speaks_the_protocol_but_is_no_cluster_is_named_within_seconds(
+def test_whatever_speaks_the_protocol_but_is_not_a_cluster_is_named_within_seconds(
     hurried: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -268,7 +268,9 @@ def _answering(server: socket.socket, answer: bytes, *, stays: bool) -> None:
     threading.Thread(target=serve, daemon=True).start()
 
 
-def test_an_address_in_the_environment_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, hurried: Any) -> None:
+def test_an_address_in_the_environment_that_is_invalid_is_refused(
+    monkeypatch: pytest.MonkeyPatch, hurried: Any
+) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "head")
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(

@@ -122,7 +122,7 @@ def test_what_cannot_be_sent_is_an_error_of_its_task_alone(run):
     assert "pickle" in found[1][1]
 
 
-def test_time_in_which_everything_stood_still_makes_nobody_late(run, monkeypatch):
+def test_time_in_which_everything_stood_still_makes_no_one_late(run, monkeypatch):
     """The clock jumps by a day at each look, as it does for a run that was stopped with Ctrl-Z."""
     days = iter(range(10**6))
     monkeypatch.setattr(pool.time, "monotonic", lambda: 86_400.0 * next(days))

@@ -230,13 +230,13 @@ def test_the_surround_clip_has_its_dialogue_in_the_front_centre(raw: Path) -> No
     assert level_db[4] == pytest.approx(-32, abs=2)
 
 
-def test_the_short_sound_lasts_less_than_a_tenth_of_a_second(raw: Path) -> None:
+def test_the_short_audio_lasts_less_than_a_tenth_of_a_second(raw: Path) -> None:
     path = raw / "demo-meld/train_splits/dia3_utt3.mp4"
     assert 0 < sound(path).shape[1] < 0.1 * 48_000
     assert len(pictures(path)) >= 19
 
 
-def test_a_replacement_stands_beside_a_clip_merged_with_its_neighbour(raw: Path) -> None:
+def test_a_replacement_is_next_to_a_clip_merged_with_its_neighbour(raw: Path) -> None:
     folder, row = raw / "demo-meld" / "output_repeated_splits_test", rows(raw, "test")[2]
     assert (row["Dialogue_ID"], row["Utterance_ID"]) == ("0", "2")
     assert length_seconds(folder / "final_videos_testdia0_utt2.mp4") == pytest.approx(annotated_seconds(row), abs=0.08)
@@ -331,7 +331,7 @@ def test_iemocap_has_the_layout_of_the_release(raw: Path, demo_settings: dict[st
     assert "\nM: Yeah.\n" in (release / "Session1/dialog/transcriptions/Ses01M_impro01.txt").read_text(encoding="ascii")
 
 
-def test_the_marked_actor_sits_and_sounds_on_the_left(raw: Path, demo_settings: dict[str, Any]) -> None:
+def test_the_marked_actor_sits_and_is_heard_on_the_left(raw: Path, demo_settings: dict[str, Any]) -> None:
     recording = next(
         one for one in iemocap_layout.script(Config(**demo_settings)) if one.dialogue_id == "Ses01M_impro01"
     )

@@ -163,7 +163,7 @@ def test_settings_that_do_not_change_the_table_and_the_modalities_are_not_compar
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"settings": 1}', "not json"])
-def test_a_record_that_is_none_is_refused_by_name(meld: Any, content: str) -> None:
+def test_a_record_that_is_invalid_is_refused_by_name(meld: Any, content: str) -> None:
     meld.small()
     layout = _layout(meld)
     files.write_text(layout.folder / "manifest.json", content)
@@ -333,7 +333,7 @@ def test_a_corpus_that_is_there_is_never_made_anew(meld: Any, generator: Path) -
     "name",
     ["nowhere", "nowhere.make", "demo", "demo.nothing", "demo.make.nothing", "table", "table.make", "engine.labels"],
 )
-def test_a_generator_that_is_none_is_refused(name: str) -> None:
+def test_a_generator_that_is_invalid_is_refused(name: str) -> None:
     with pytest.raises(
         BadSettings,
         match=(

@@ -124,7 +124,7 @@ def test_the_classes_are_those_of_the_table_by_alphabet_or_those_of_the_settings
 @pytest.mark.parametrize(
     ("written", "name"), [(("JOY", "Joy", "joy", "Joy"), "Joy"), (("JOY", "joy", "joy", "Very  Joy"), "joy")]
 )
-def test_spellings_that_differ_in_capitals_alone_are_one_class_by_the_most_frequent_and_that_is_told(
+def test_spellings_that_differ_in_capitals_alone_are_one_class_by_the_most_frequent_and_that_is_reported(
     read: Callable[..., Reading], written: tuple[str, ...], name: str
 ) -> None:
     rows = [{**ROWS[0], "emotion": emotion} for emotion in (*written, "very joy", "very joy", "UNLABELLED")]
@@ -159,7 +159,7 @@ def test_an_accent_may_be_written_as_one_character_or_two(read: Callable[..., Re
 
 
 @pytest.mark.parametrize("settings", [{"labels": ["joy", "anger"]}, {"label_set": "meld7"}])
-def test_declared_labels_are_found_whatever_their_capitals(
+def test_declared_labels_are_found_regardless_of_their_capitals(
     read: Callable[..., Reading], settings: dict[str, Any]
 ) -> None:
     reading = read([{**ROWS[0], "emotion": emotion} for emotion in ("Joy", "JOY", "Anger", "Joy", "")], **settings)
@@ -551,7 +551,7 @@ def test_names_that_were_wrongly_decoded_are_those_of_one_speaker_and_one_class(
     ]
 
 
-def test_turns_whose_numbers_do_not_rise_are_told(read: Callable[..., Reading]) -> None:
+def test_turns_whose_numbers_do_not_rise_are_reported(read: Callable[..., Reading]) -> None:
     rows = [{**ROWS[0], "turn": number} for number in ("9", "10", "2")]
     reading = read(rows, columns={"utterance": "turn"})
     assert [one.source_utterance_id for one in reading.dialogues[0].utterances] == ["walk_9", "walk_10", "walk_2"]

@@ -51,7 +51,7 @@ def test_a_waveform_is_exact_to_sixteen_bits(tmp_path: Path) -> None:
         (_flac(np.zeros((10, 2))), r"sound of 16000 Hz and shape \(10, 2\) instead of 16000 Hz mono"),
     ],
 )
-def test_bytes_that_are_no_sound_are_refused_with_their_utterance(tmp_path: Path, audio: bytes, message: str) -> None:
+def test_bytes_that_are_not_audio_are_refused_with_their_utterance(tmp_path: Path, audio: bytes, message: str) -> None:
     with pytest.raises(BadTable, match=message):
         _source(tmp_path, "audio", audio=audio).read(0, 0)
 
@@ -65,7 +65,7 @@ def test_bytes_that_are_no_sound_are_refused_with_their_utterance(tmp_path: Path
         ([], "train/u0: status ok, but no face"),
     ],
 )
-def test_bytes_that_are_no_faces_are_refused_with_their_utterance(
+def test_bytes_that_are_not_faces_are_refused_with_their_utterance(
     tmp_path: Path, faces: list[bytes], message: str
 ) -> None:
     source = _source(tmp_path, "visual", faces=faces, face_seconds=[0.0] * len(faces), face_scores=[1.0] * len(faces))

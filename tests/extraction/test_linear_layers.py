@@ -153,7 +153,7 @@ def test_settings_win_over_the_processor_and_over_how_the_run_was_begun_and_both
     assert _by(extract(tower(linear_layers="torch"), Config(), layout, RUN)) == "onednn, torch"
 
 
-def test_a_machine_that_cannot_go_on_as_the_run_was_begun_says_so_and_is_recorded(
+def test_a_machine_that_cannot_continue_as_the_run_was_begun_says_so_and_is_recorded(
     tower: Chosen,
     processor: Callable[[str], None],
     made: Callable[[str], Layout],

@@ -194,7 +194,7 @@ def test_interrupted_it_leaves_no_thread_behind(
 
 
 @pytest.mark.parametrize(("workers", "threads", "there_is"), [(1, 1, True), (2, 1, False), (1, 2, False)])
-def test_on_a_cpu_there_is_room_only_beside_the_decoder(
+def test_on_a_cpu_there_is_room_only_next_to_the_decoder(
     chosen: Choose, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int, there_is: bool
 ) -> None:
     monkeypatch.undo()

@@ -215,7 +215,7 @@ def frames_decoded(path, config, monkeypatch, spans, count):
         ("mjpeg", [(0.5, 0.6), (3.0, 3.2)], 5, 9),
     ],
 )
-def test_what_nobody_needs_is_not_decoded(made, config, monkeypatch, kind, spans, count, most):
+def test_what_no_one_needs_is_not_decoded(made, config, monkeypatch, kind, spans, count, most):
     assert frames_decoded(made(kind)[0], config, monkeypatch, spans, count) <= most
 
 
@@ -284,7 +284,7 @@ def test_damage_in_the_middle_is_reported_in_the_decoders_words(made, config, tm
     assert result.troubles["video"].since == pytest.approx(2.0, abs=0.2)
 
 
-def test_packets_with_two_pictures_make_every_frame_decoded(made, config, monkeypatch, tmp_path):
+def test_packets_with_two_frames_make_every_frame_decoded(made, config, monkeypatch, tmp_path):
     """DivX "packed bitstreams": a B-frame in the packet of the frame before it, and then a packet that stands for
     nothing.
     """

@@ -94,7 +94,7 @@ def samples(row: dict[str, Any]) -> NDArray[np.int16]:
         [("a.mp4", 1.0, 1.5), ("b.mp4", 0.0, 0.2), ("a.mp4", 0.1, 0.5)],
     ],
 )
-def test_the_sound_is_that_of_the_spans_decoded_by_themselves_one_behind_the_other(
+def test_the_audio_is_that_of_the_spans_decoded_by_themselves_one_behind_the_other(
     decode: Decode, spans: list[Span]
 ) -> None:
     row, failures = decode(*spans)
@@ -199,7 +199,7 @@ def test_no_face_is_followed_across_a_border_and_faces_have_the_utterances_secon
         ),
     ],
 )
-def test_a_span_whose_file_is_missing_or_broken_is_told_and_the_others_are_used(
+def test_a_span_whose_file_is_missing_or_broken_is_reported_and_the_others_are_used(
     tmp_path: Path, decode: Decode, lost: Span, words: str
 ) -> None:
     (tmp_path / "empty.mp4").touch()
@@ -244,7 +244,7 @@ def test_a_span_beyond_the_end_of_its_clip_is_lost_and_one_that_reaches_over_it_
     assert failures.keys() == {("audio", "no_audio_samples"), ("visual", "no_video_frames")}
 
 
-def test_a_span_without_sound_or_without_pictures_leaves_those_of_the_others(
+def test_a_span_without_audio_or_without_frames_leaves_those_of_the_others(
     tmp_path: Path, write_media, decode: Decode
 ) -> None:
     write_media(tmp_path / "a.mp4", seconds=1.0)
@@ -283,7 +283,7 @@ def test_a_very_short_span_in_which_no_face_was_searched_is_not_lost(
 
 
 @pytest.mark.usefixtures("files")
-def test_the_choice_gets_sound_that_fits_the_pictures_also_where_a_span_is_lost(
+def test_the_choice_gets_audio_that_fits_the_frames_also_where_a_span_is_lost(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from merc.media import speaker

@@ -90,7 +90,7 @@ def pitch(row: dict[str, Any]) -> int:
         ("plain.mkv", {"audio_track": "eng", "video_track": 1}, 900, 64, ("1 (eng) of 2", "1 of 2")),
     ],
 )
-def test_the_track_marked_default_is_taken_or_the_one_asked_for_and_it_is_told(
+def test_the_track_marked_default_is_taken_or_the_one_asked_for_and_it_is_reported(
     folder, make_clip, name, settings, hz, width, words
 ):
     row, failures, sizes = taken(folder, name, make_clip, **settings)
@@ -100,7 +100,7 @@ def test_the_track_marked_default_is_taken_or_the_one_asked_for_and_it_is_told(
     assert [failure["reason"] for failure in failures] == ["no_face"]
 
 
-def test_a_track_that_the_file_lacks_is_told_with_those_that_are_there(folder, make_clip):
+def test_a_track_that_the_file_lacks_is_reported_with_those_that_are_there(folder, make_clip):
     row, failures, _ = taken(folder, "plain.mkv", make_clip, audio_track="fre", video_track=2)
     assert (row["audio_status"], row["visual_status"]) == ("no_audio_stream", "no_video_stream")
     assert [failure["detail"] for failure in failures] == [
@@ -109,7 +109,7 @@ def test_a_track_that_the_file_lacks_is_told_with_those_that_are_there(folder, m
     ]
 
 
-def test_of_a_file_with_one_track_nothing_is_told(tmp_path: Path, write_media, make_clip):
+def test_of_a_file_with_one_track_nothing_is_reported(tmp_path: Path, write_media, make_clip):
     write_media(tmp_path / "a.mp4")
     row, _, _ = taken(tmp_path, "a.mp4", make_clip, audio_track=0)
     assert (row["audio_status"], row["audio_track_used"], row["video_track_used"]) == ("ok", "", "")

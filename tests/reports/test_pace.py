@@ -73,7 +73,7 @@ def test_times_that_are_missing_or_damaged_are_no_error_and_it_is_said_why(
     assert words in pace.words
 
 
-def test_a_folder_in_the_place_of_times_is_no_error(write_run: WriteRun, tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_times_is_not_an_error(write_run: WriteRun, tmp_path: Path) -> None:
     write_run(scores=[(0.5, 0.4)])
     timing.path_of(tmp_path / "runs", "tiny", "baseline", 0).mkdir(parents=True)
     assert _pace(tmp_path).seconds is None

@@ -16,7 +16,7 @@ from merc.shards.select import select
 CONFIG = ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000)
 
 
-def test_corpora_labels_coverage_encoders_failures_and_neighbours_are_told(sound: Path) -> None:
+def test_corpora_labels_coverage_encoders_failures_and_neighbours_are_reported(sound: Path) -> None:
     found = overview(sound)
     assert found.corpora == {
         "tiny": {
@@ -46,7 +46,7 @@ def test_corpora_labels_coverage_encoders_failures_and_neighbours_are_told(sound
     assert found.bytes == sum(path.stat().st_size for path in sound.rglob("*.parquet"))
 
 
-def test_merged_corpora_are_told_apart(sound: Path, tmp_path: Path) -> None:
+def test_merged_corpora_are_distinguished(sound: Path, tmp_path: Path) -> None:
     select(sound, tmp_path / "other", CONFIG, splits=["dev"])
     info = files.read_json(tmp_path / "other" / "meta" / "info.json")
     files.write_json(tmp_path / "other" / "meta" / "info.json", {**info, "corpus": "small"})

@@ -109,7 +109,7 @@ def test_card_croissant_and_overview_say_what_each_column_is(audited: Extracted)
     assert overview(root).quality == COLUMNS
 
 
-def test_no_audit_or_one_of_other_media_is_told_with_the_command_that_makes_it(
+def test_no_audit_or_one_of_other_media_is_reported_with_the_command_that_makes_it(
     extracted: Callable[..., Any], audited: Extracted
 ) -> None:
     with pytest.raises(

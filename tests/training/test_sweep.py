@@ -91,7 +91,7 @@ def test_what_cannot_be_swept_is_named(params, grid, words):
         points(params, "all", grid)
 
 
-def test_a_value_of_the_users_that_the_sweep_overrides_is_told(params):
+def test_a_value_of_the_users_that_the_sweep_overrides_is_reported(params):
     laid = Params(params._tree).with_overrides(recipes__all__epochs=7)
     with pytest.raises(BadSettings, match=r"recipes\.all\.epochs has no effect"):
         points(laid, "all", {"epochs": (2, 3)})

@@ -125,7 +125,7 @@ def test_an_utterance_that_the_file_lacks_keeps_its_own_cut_and_is_marked(two_di
     ]
 
 
-def test_spans_lie_in_the_first_cut_which_was_measured_and_not_in_its_replacement_but_in_the_users(meld: Any) -> None:
+def test_spans_are_in_the_first_cut_which_was_measured_and_not_in_its_replacement_but_in_the_users(meld: Any) -> None:
     meld.csv("test", [meld.row(0, 0), meld.row(0, 1), meld.row(0, 2)])
     meld.clips(
         "test",
@@ -179,7 +179,7 @@ def test_clips_that_are_not_there_are_named_and_an_utterance_is_missing_only_whe
     ]
 
 
-def test_the_sound_of_a_span_may_be_a_wav(meld: Any) -> None:
+def test_the_audio_of_a_span_may_be_a_wav(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0), meld.row(0, 1)])
     meld.clips("train", ["dia0_utt0.mp4", "dia0_utt1.wav"])
     meld.realigned(("train", 0, 0, 0, 0, 0.0, 0.5), ("train", 0, 0, 0, 1, 0.0, 0.5))
@@ -189,7 +189,7 @@ def test_the_sound_of_a_span_may_be_a_wav(meld: Any) -> None:
     )
 
 
-def test_the_file_may_be_named_itself_or_lie_in_a_clone(two_dialogues: Any) -> None:
+def test_the_file_may_be_named_itself_or_be_in_a_clone(two_dialogues: Any) -> None:
     path = two_dialogues.realigned(("train", 0, 0, 0, 0, 0.1, 0.9))
     (two_dialogues.root / "MELD-FAIR" / "csvs").mkdir(parents=True)
     (two_dialogues.root / "MELD-FAIR" / "csvs" / path.name).write_bytes(path.read_bytes())
@@ -249,7 +249,7 @@ def test_a_bad_line_is_refused_by_its_number(
         _read(two_dialogues)
 
 
-def test_two_utterances_may_share_a_span_and_one_may_go_on_in_an_earlier_clip(two_dialogues: Any) -> None:
+def test_two_utterances_may_share_a_span_and_one_may_continue_in_an_earlier_clip(two_dialogues: Any) -> None:
     two_dialogues.realigned(
         ("train", 0, 0, 0, 1, 0.1, 0.9), ("train", 0, 0, 0, 0, 0.1, 0.9), ("train", 0, 1, 0, 1, 0.1, 0.9)
     )
@@ -338,7 +338,7 @@ def test_files_of_another_corpus_are_refused(two_dialogues: Any) -> None:
         _read(two_dialogues)
 
 
-def test_utterances_of_the_file_that_a_part_of_meld_has_not_are_told(two_dialogues: Any) -> None:
+def test_utterances_of_the_file_that_a_part_of_meld_has_not_are_reported(two_dialogues: Any) -> None:
     two_dialogues.realigned(GOOD, ("train", 8, 1, 8, 1, 0.1, 0.9))
     two_dialogues.renumbered("train", (0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 0), (8, 0, 0), (8, 1, 2))
     assert (

@@ -70,7 +70,7 @@ def _over_real_sound(kind: str, sequence: np.ndarray, samples: int) -> np.ndarra
 
 @BOTH
 @pytest.mark.parametrize("samples", [400, 1500, 5000, 15_999, 16_000])
-def test_the_vector_is_the_published_models_mean_over_real_sound(
+def test_the_vector_is_the_published_models_mean_over_real_audio(
     spectrogram: Make, spectrogram_checkpoint: Any, kind: str, samples: int
 ) -> None:
     sound = _noise(samples)

@@ -112,7 +112,7 @@ def test_padded_to_the_longest_equals_transformers_on_each_clip_alone(kind: str,
     assert _cosines(encoded.embeddings, expected).min() > 1 - 1e-6
 
 
-def test_clips_of_as_many_frames_and_not_as_many_samples_are_still_told_apart(waveform: Make) -> None:
+def test_clips_of_as_many_frames_and_not_as_many_samples_are_still_distinguished(waveform: Make) -> None:
     encoder = waveform("wav2vec2 base", samples_per_batch=10_000_000)
     sounds = _sounds((16079, 15760, 15900))
     assert [encoder._frames(sound.size) for sound in sounds] == [49, 49, 49]
@@ -376,7 +376,7 @@ def test_a_clip_is_normalised_by_its_own_samples_and_the_padding_is_zero_after_t
     np.testing.assert_allclose(inputs["waveforms"][0], by_hand, atol=1e-6)
 
 
-def test_without_do_normalize_the_sound_stays_as_it_is(waveform: Make) -> None:
+def test_without_do_normalize_the_audio_stays_as_it_is(waveform: Make) -> None:
     sound = _sounds((1600,))[0]
     encoder = waveform("wavlm base")
     assert (encoder._prepare(encoder._items(0, 1600), {0: sound})["waveforms"][0] == sound).all()
@@ -475,7 +475,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
         _unloaded("somewhere", **settings)
 
 
-def test_the_size_of_a_batch_is_no_part_of_the_identity(waveform: Make) -> None:
+def test_the_size_of_a_batch_is_not_part_of_the_identity(waveform: Make) -> None:
     small, large = (waveform("wav2vec2 base", samples_per_batch=size) for size in (16_000, "auto"))
     assert small.identity() == large.identity()
     assert large.budget.units == 480_000

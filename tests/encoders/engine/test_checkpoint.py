@@ -53,7 +53,7 @@ def test_pickled_weights_alone_are_refused(folder: Path) -> None:
         Checkpoint(str(folder)).fetch()
 
 
-def test_a_folder_without_weights_is_no_model(folder: Path) -> None:
+def test_a_folder_without_weights_is_not_a_model(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelUnavailable, match=r"there is no model.safetensors in it"):
         check(folder)
@@ -143,7 +143,7 @@ def test_a_broken_header_is_named(tmp_path: Path, header: bytes) -> None:
         check_whole(tmp_path / "model.safetensors")
 
 
-def test_a_pointer_of_git_lfs_is_told_apart(tmp_path: Path) -> None:
+def test_a_pointer_of_git_lfs_is_distinguished(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_text(
         f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 90868376\n"
     )
@@ -217,7 +217,7 @@ def test_a_broken_configuration_is_named(folder: Path, content: str) -> None:
         Checkpoint(str(folder)).identity()
 
 
-def test_a_folder_without_configuration_is_no_model(tmp_path: Path) -> None:
+def test_a_folder_without_configuration_is_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match=r"no config.json"):
         Checkpoint(str(tmp_path)).identity()
 
@@ -344,7 +344,7 @@ def test_only_the_configuration_is_fetched_before_the_weights_are_needed(
     assert Checkpoint("org/model", COMMIT, offline=True).fetch() == folder
 
 
-def test_an_interrupted_download_goes_on_where_it_was(hub: Any, tiny_checkpoint: Callable[[str], Path]) -> None:
+def test_an_interrupted_download_continues_where_it_was(hub: Any, tiny_checkpoint: Callable[[str], Path]) -> None:
     _model_on(hub, tiny_checkpoint("bert"))
     hub.broken.add("model.safetensors")
     with pytest.raises(ModelUnavailable, match=FETCH):

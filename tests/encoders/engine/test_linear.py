@@ -205,7 +205,7 @@ def test_sixteen_bits_and_a_gpu_stay_with_torch(tiny_checkpoint: Callable[[str],
     assert (on_a_gpu.linear_layers, moved) == ("torch", ["cuda:0"])
 
 
-def test_the_identity_is_the_same_whoever_computes_them_and_whatever_the_processor(
+def test_the_identity_is_the_same_whoever_computes_them_and_regardless_of_the_processor(
     tiny_checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(X86.format("AuthenticAMD", "avx512f"))

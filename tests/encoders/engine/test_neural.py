@@ -102,7 +102,7 @@ def test_automatic_budgets_depend_on_the_device_and_given_ones_do_not(folder: Pa
 
 
 @pytest.mark.parametrize("value", [0, -1, "automatic"])
-def test_a_budget_that_is_no_number_of_tokens_is_refused(folder: Path, value: Any) -> None:
+def test_a_budget_that_is_not_a_number_of_tokens_is_refused(folder: Path, value: Any) -> None:
     with pytest.raises(ValueError, match="tokens_per_batch"):
         _encoder(folder, tokens_per_batch=value)
 

@@ -82,7 +82,7 @@ def test_shards_that_were_made_again_are_refused(place: Place) -> None:
     ("name", "content", "words"),
     [("results.json", "[]", "not the results of a run"), ("record.json", "{}", "not the record of a training")],
 )
-def test_what_is_no_run_is_refused(place: Place, name: str, content: str, words: str) -> None:
+def test_what_is_not_a_run_is_refused(place: Place, name: str, content: str, words: str) -> None:
     (place.runs / "tiny" / "all" / name).write_text(content)
     with pytest.raises(BadTable, match=words):
         place.run("all")

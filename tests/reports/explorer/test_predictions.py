@@ -114,7 +114,7 @@ def test_what_single_modalities_say_is_read_from_the_evaluation_of_this_training
     )
 
 
-def test_a_run_that_is_gone_while_the_report_is_made_is_told(
+def test_a_run_that_is_gone_while_the_report_is_made_is_reported(
     layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path
 ) -> None:
     write_predictions(write_run() / "predictions.parquet", layout)
@@ -126,7 +126,7 @@ def test_a_run_that_is_gone_while_the_report_is_made_is_told(
         read_predictions(tmp_path / "runs", None, recipes, corpus)
 
 
-def test_predictions_that_are_none_are_told(
+def test_predictions_that_are_invalid_are_reported(
     layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path
 ) -> None:
     path = write_run() / "predictions.parquet"

@@ -87,7 +87,7 @@ def _rows(part: Any) -> dict[str, list[str]]:
     }
 
 
-def test_the_best_on_dev_stands_beside_the_next_best_and_every_part_says_something(three: Callable[..., Any]) -> None:
+def test_the_best_on_dev_is_next_to_the_next_best_and_every_part_says_something(three: Callable[..., Any]) -> None:
     page = three()
     assert [page.locator(f"#{one}").input_value() for one in ("first", "second")] == ["best", "next"]
     for part in PARTS:
@@ -284,7 +284,7 @@ def test_runs_of_other_classes_are_not_compared_and_a_sentence_says_which(
         ("a=%E0%A4%A", "No recipe is called"),
     ],
 )
-def test_an_address_that_names_no_pair_is_told(three: Callable[..., Any], fragment: str, words: str) -> None:
+def test_an_address_that_names_no_pair_is_reported(three: Callable[..., Any], fragment: str, words: str) -> None:
     page = three(fragment=fragment)
     assert words in page.locator("#told").inner_text()
     page.locator("#swap").click()

@@ -243,7 +243,7 @@ def test_a_dialogue_that_does_not_fit_the_filter_is_shown_all_the_same(
     assert _listed(page) == ["train/dia2", "dev/dia0"]
 
 
-def test_names_that_are_not_here_are_told_and_the_rest_of_the_filter_holds(
+def test_names_that_are_not_here_are_reported_and_the_rest_of_the_filter_holds(
     make: Callable[..., Path], open_page: Callable[..., Any]
 ) -> None:
     page = open_page(make(), fragment="emotion=joyy&split=dev&strange=1&&=&recipe=%E0%A4&dialogue=gone")
@@ -316,7 +316,7 @@ def test_faces_are_copied_and_loaded_when_a_dialogue_is_opened(
     assert page.locator(".face img").nth(1).evaluate("(one) => one.style.left") == "-56px"
 
 
-def test_the_sound_is_there_on_request_where_the_setting_allows_it(
+def test_the_audio_is_there_on_request_where_the_setting_allows_it(
     make: Callable[..., Path], open_page: Callable[..., Any]
 ) -> None:
     page = open_page(make(sound=True), fragment=_fragment(dialogue="test/dia1"))
@@ -338,7 +338,7 @@ def test_without_text_nothing_that_is_said_is_anywhere_in_the_report(
     assert page.locator("#count").inner_text() == "0 utterances in 1 of 6 dialogues"
 
 
-def test_without_media_there_is_no_picture_and_no_sound_but_it_is_known_which_faces_are_doubtful(
+def test_without_media_there_is_no_image_and_no_audio_but_it_is_known_which_faces_are_doubtful(
     make: Callable[..., Path], open_page: Callable[..., Any]
 ) -> None:
     path = make(media=False, sound=True)
@@ -426,7 +426,7 @@ def test_labels_that_are_half_characters_are_shown(
     assert page.locator("#emotion").input_value() == "joy\\ud800"
 
 
-def test_a_page_without_its_data_beside_it_says_so(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_a_page_without_its_data_next_to_it_says_so(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
     path = make(fresh=True)
     for name in ("part-0.js", "texts.js"):
         (path.with_suffix("") / name).unlink()

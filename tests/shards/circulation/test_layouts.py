@@ -228,7 +228,7 @@ def _swap(one: int, other: int) -> Callable[[list[Any]], None]:
         ),
     ],
 )
-def test_entries_that_do_not_fit_are_told_by_name_and_place(
+def test_entries_that_do_not_fit_are_reported_by_name_and_place(
     feature_files: Any, make: str, change: Callable[[list[Any]], Any], message: str
 ) -> None:
     content = getattr(feature_files, make)()

@@ -143,7 +143,7 @@ def test_more_buckets_than_dialogues_are_refused(make_split):
         ),
     ],
 )
-def test_a_recipe_that_cannot_be_is_told_so(tree, change, words):
+def test_a_recipe_that_cannot_be_is_reported(tree, change, words):
     tree["recipes"]["all"] |= change
     with pytest.raises(BadSettings, match=words):
         resolve(Params(tree), "all")
