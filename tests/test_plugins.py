@@ -22,7 +22,7 @@ class {name}(Encoder):
 FILES = {
     "__init__": "",
     "base": CONTRACT,
-    "stage": "raise RuntimeError('a stage is no plug-in and must not be imported')",
+    "stage": "raise RuntimeError('a stage is not a plug-in and must not be imported')",
     "_private": "raise RuntimeError('nor are private files')",
     "lion": ONE.format(name="Lion"),
     "tiger": ONE.format(name="Tiger") + "from zoo.lion import Lion\n",  # imported, thus not its own

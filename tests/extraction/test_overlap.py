@@ -102,7 +102,7 @@ def test_a_part_is_encoded_while_the_next_is_decoded(
 
     def writing(self: Decoding, index: int, *rows: object) -> None:
         if index == 3:
-            assert encoded.wait(60), "no sound was encoded before the last part was decoded"
+            assert encoded.wait(60), "no audio was encoded before the last part was decoded"
         write(self, index, *rows)
 
     def saving(encoding: runner.Encoding, index: int, part: runner.EncodedPart) -> None:

@@ -198,7 +198,7 @@ def test_shards_made_anew_are_trained_on_anew(make_shards, params, tmp_path):
     [
         ({"splits": {"train": 8, "test": 4}}, "text", "no dev split.*validation"),
         ({"splits": {"train": 8, "dev": 4}}, "text", "no test split"),
-        ({"modalities": ["text", "audio"]}, "visual", "wants visual.*valid: audio, text"),
+        ({"modalities": ["text", "audio"]}, "visual", "needs visual.*valid: audio, text"),
         ({"labels": lambda label: -1}, "text", "nothing to learn"),
         ({"labels": lambda label: 0}, "text", "nothing to learn.*neutral"),
     ],

@@ -307,7 +307,7 @@ def test_what_was_not_evaluated_or_kept_is_a_sentence_with_the_command(
     ):
         words = _part(page, part).inner_text()
         assert f"one has no such evaluation: merc-evaluate --dataset tiny --recipe one --protocol {protocol}" in words
-        assert "What was evaluated of two is of an earlier training" in words
+        assert "The evaluation of two is from an earlier training" in words
     assert (
         "one has no predictions; retrain it: merc-train --dataset tiny --recipe one"
         in _part(page, "changed").inner_text()

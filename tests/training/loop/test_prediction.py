@@ -88,7 +88,7 @@ def test_labels_of_another_label_set_are_not_passed_off_as_the_models(model_file
 @pytest.mark.parametrize(
     ("made", "change", "words"),
     [
-        ({"modalities": ["text", "audio"]}, lambda info: None, "the model wants visual, which the shards"),
+        ({"modalities": ["text", "audio"]}, lambda info: None, "the model needs visual, which the shards"),
         (
             {},
             lambda info: info["encoders"]["audio"].update(name="wav2vec2"),
