@@ -33,10 +33,11 @@ class Utterance:
         text: the transcript, repaired, not otherwise changed.
         emotion: the corpus's emotion in our words (see :mod:`merc.corpora.engine.labels`), also where it is outside
             the label set.
-        sentiment: ``positive``, ``negative``, ``neutral``; empty where the corpus has none. valence, arousal,
-        dominance: the corpus's own scale; None where it has none. start_seconds, end_seconds: start of the utterance in
-        its recording, according to the corpus (MELD: in the episode). video_path, audio_path: relative to raw/, POSIX;
-        empty where the corpus has no such file here.
+        sentiment: ``positive``, ``negative``, ``neutral``; empty where the corpus has none.
+        valence, arousal, dominance: the corpus's own scale; None where it has none.
+        start_seconds, end_seconds: where the utterance is in its recording, according to the corpus (MELD: in the
+            episode).
+        video_path, audio_path: relative to raw/, POSIX; empty where the corpus has no such file.
         video_region: ``full``, or the half of the frame in which the speaker sits.
         video_start_seconds, video_end_seconds, audio_start_seconds, audio_end_seconds: the span inside that file,
             half-open; None means from its beginning, to its end.

@@ -67,8 +67,9 @@ def read_lines(path: Path, encoding: Encoding, *, stray: int = 0) -> list[tuple[
     """Reads the lines of a file, without its byte order mark.
 
     Args:
-        path: the file. encoding: of the whole file; where it is UTF-8, lines that are not are read as cp1252. stray:
-        how many lines may be neither ASCII nor UTF-8, whatever the others are, in a corpus that is known to be
+        path: the file.
+        encoding: of the whole file; if it is UTF-8, lines that are not are read as cp1252.
+        stray: how many lines may be neither ASCII nor UTF-8, whatever the others are, in a corpus that is known to be
             ASCII.
 
     Returns:

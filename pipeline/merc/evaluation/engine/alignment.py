@@ -52,10 +52,10 @@ def alignment_at_k(nearness: Matrix, similarity: Matrix, allowed: Mask, k: int) 
     most similar ones (1).
 
     Args:
-        nearness: [N, N], such as :func:`cosines`; of equally near dialogues the first count. similarity: [N, N], of the
-        trajectories. allowed: [N, N], who may be whose neighbour, no dialogue its own. A dialogue with fewer than K has
-        all of them, one
-            with none is left out.
+        nearness: [N, N], such as :func:`cosines`; of equally near dialogues the first count.
+        similarity: [N, N], of the trajectories.
+        allowed: [N, N], which dialogue may be whose neighbour, none its own. A dialogue with fewer than K has all of
+            them, one with none is left out.
         k: K.
 
     Returns:

@@ -1,4 +1,4 @@
-"""DialogueBatch: what every model and loss is given. Shape legend: B dialogues, T utterances (padded), D_m features of
+"""DialogueBatch: the input of every model and loss. Shape legend: B dialogues, T utterances (padded), D_m features of
 modality m.
 """
 
@@ -28,11 +28,11 @@ class DialogueBatch:
         dialogue_ids: B ids.
         scenario_ids: B scenarios (IEMOCAP), or None.
         neighbours: long [B, K]; places in the split of each dialogue's nearest dialogues by trajectory, best first, -1
-            where there are fewer; None if the recipe names no similarity.
+            if there are fewer; None if the recipe names no similarity.
         neighbour_similarity: float32 [B, K], of ``neighbours``; 0 where there are fewer.
         sequences: modality → float32 [N, L_m, D_m], what is below the vectors of the N real utterances, in order;
             zeros where absent or padding. Empty, as the masks, if the model reads no sequences.
-        sequence_mask: modality → bool [N, L_m]; True = a real entry. An utterance that lacks the modality has none.
+        sequence_mask: modality → bool [N, L_m]; True = a real entry. An utterance without the modality has none.
     """
 
     features: dict[str, Tensor]
