@@ -12,8 +12,9 @@ from merc.training.models.engine.base import MERCModel
 class Framework(MERCModel):
     """A model around a model; losses and metrics treat it like any other model.
 
-    By default the framework has the properties of the wrapped model: modalities, classes, ``gives``, and whether it is causal.
-    A framework that changes one of them (the width of ``hidden``, say) sets it in its constructor, after this one.
+    By default the framework has the properties of the wrapped model: modalities, classes, ``gives``, and whether it is
+    causal. A framework that changes one of them (the width of ``hidden``, say) sets it in its constructor, after this
+    one.
 
     Args:
         config: an instance of the framework's ``Config``.
