@@ -261,7 +261,7 @@ def behind_a_subcommand(context: click.Context) -> bool:
     """Whether a command that does something by itself was given one of its subcommands.
 
     Raises:
-        click.UsageError: if options stand before the subcommand, where they would have no effect.
+        click.UsageError: if options precede the subcommand, where they would have no effect.
     """
     if context.invoked_subcommand is None:
         return False

@@ -146,7 +146,7 @@ class Fingerprint:
     """What decides a stage's result.
 
     Attributes:
-        settings: JSON-able; what a user chose. A difference is refused (exit code 5) unless told to overwrite.
+        settings: JSON-able; what a user chose. A difference is refused (exit code 5) unless overwriting is requested.
         inputs: JSON-able; hashes of what came in. A difference means the work is stale and is done again.
     """
 
@@ -243,7 +243,7 @@ class Job:
         return False
 
     def done_before(self) -> bool:
-        """:meth:`cached`, and says so in the log; markers of a run that was killed as it ended are removed."""
+        """:meth:`cached`, and logs it; markers of a run that was killed as it ended are removed."""
         done = self.cached()
         if done:
             shutil.rmtree(self._markers, ignore_errors=True)

@@ -32,7 +32,7 @@ def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> It
     """Keeps other processes that ask for the same from writing to ``output`` while the block runs.
 
     The lock is the operating system's, on a file next to ``output``: it is gone as soon as the process is, however it
-    ended. NFS passes it on to the server. A file system without locks is written to without one, and the log says so.
+    ended. NFS passes it on to the server. A file system without locks is written to without one, which is logged.
 
     Args:
         output: a folder, or a file; need not be there.

@@ -1,4 +1,4 @@
-"""Settings: defaults stand in the code, what has a name ships in a small file, params.yaml lies over both, and
+"""Settings: defaults are in the code, named things are small files of the package, params.yaml lies over both, and
 ``--set`` over all.
 
     Config of a class            every key, with its default, its unit and its source
@@ -148,7 +148,7 @@ class Shelf:
     """What ships in one small file per name, with the blocks of the same names in params.yaml over it.
 
     Attributes:
-        key: the dotted key in params.yaml under which the user's own stand.
+        key: the dotted key in params.yaml of the user's own.
         package: the folder of the files, as a dotted name.
         word: what one is called in messages.
         alone: gives the names that need neither a file nor a block.
@@ -291,7 +291,7 @@ class Params:
 
     @property
     def file(self) -> str:
-        """The settings file in words; who has none of his own is told how to get one."""
+        """The settings file in words; if there is none of the user's own, how to get one."""
         return (
             f"{self._file} (`merc-extract params > params.yaml` writes your own copy)"
             if self._file == _PACKAGED

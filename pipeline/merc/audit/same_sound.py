@@ -26,7 +26,7 @@ _BITS, _LOWEST_HZ, _HIGHEST_HZ = 32, 300.0, 1900.0
 # Frames of less power than this share of the loudest say nothing of what is heard: without bits, they are compared with
 # none.
 _QUIET = 1e-3
-# Bits that stand in more places than this are those of stationary audio, and say nothing.
+# Bits that occur in more places than this are those of stationary audio, and say nothing.
 _MOST_PLACES = 24
 _LEAST_EQUAL = 3
 _POPULATION = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)

@@ -76,7 +76,7 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
         " hours by their annotation"
     )
 
-    # Only what stands on finished work can be finished itself: after the first stage that would run, all that need it
+    # Only what is based on finished work can be finished itself: after the first stage that would run, all that need it
     # would.
     there = _same(layout.manifest, table)
     yield _line("manifest", there, {})

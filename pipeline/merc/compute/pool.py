@@ -124,7 +124,7 @@ class Crew(Generic[_Task, _Result]):
         """Puts a task into the queue.
 
         Args:
-            key: told with its outcome.
+            key: called with its outcome.
             task: what the function is given.
             weight: the heaviest task in the queue is begun first.
             limit_seconds: a worker that is at it for longer is killed.

@@ -15,14 +15,14 @@ Known defects of the distribution, and what is done about each:
 - Hours have one or two digits. Three times lost a digit of their milliseconds (train dia437_utt2, test dia187_utt2 and
   dia233_utt8). They are read as decimals (``11,82`` = 11.820 s, not 11.082 s): subtitles there follow each other by
   0.167 s, and that reading is the nearer one.
-- Test dia155_utt3 ends where it begins; test dia38_utt4 (305 s) and dia220_utt0 (235 s) span several scenes: decoding
-  cuts them, and says so.
+- Test dia155_utt3 ends where it starts; test dia38_utt4 (305 s) and dia220_utt0 (235 s) span several scenes: decoding
+  cuts them, and records it.
 - Train dia125_utt3 cannot be decoded and dev dia110_utt7 does not exist in the official archive: decoding records both,
   unless ``replacements`` has them.
 - About 132 clips of the test folder are there twice: ``final_videos_test…`` replaces a faulty cut of the same id, so it
   is preferred.
 - 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they
-  continue into the next utterance: decoding cuts them to the annotation's length, and says so (train and dev have no
+  continue into the next utterance: decoding cuts them to the annotation's length, and records it (train and dev have no
   such clips). An annotation that is too short to be true (0.14 s for "It's been fourteen and a half minutes …", test
   dia242_utt1) cuts nothing.
 - A speaker is written in two ways occasionally (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
@@ -499,7 +499,7 @@ class _Turn:
 
     Attributes:
         repaired: a time had to be.
-        renamed: (column, word as it stands, label), where a label was not one of MELD's own words.
+        renamed: (column, word as written, label), where a label was not one of MELD's own words.
     """
 
     dialogue: int

@@ -72,7 +72,7 @@ def dry_run(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         vectors before compression, None if the length of the encoder's vectors is only known once it is loaded.
 
     Raises:
-        As :func:`extract`, as far as it can be told beforehand.
+        As :func:`extract`, as far as it is known beforehand.
     """
     prepared = prepare(chosen, config, layout, run)
     cached = prepared.job.cached()

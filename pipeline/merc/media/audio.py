@@ -142,7 +142,7 @@ class Heard:
         mono: (samples,) float32.
         mix: which channels these are, in words.
         flat: (samples,) bool; see :func:`flat_tops`, of the channels that are heard.
-        undefined: (samples,) bool; see :func:`undefined`, of any channel that is heard; zeros stand for them.
+        undefined: (samples,) bool; see :func:`undefined`, of any channel that is heard; they are replaced by zeros.
         lost: (samples,) bool; the same of all channels that are heard.
         as_wished: False if a side was wanted where there are no sides.
         names, weights, apart: of the channels that are mixed: (channels,), (channels,) and (channels, samples); none
@@ -176,8 +176,8 @@ class SoundSpan:
         as_wished: the wanted side was there.
         phases: whether the channels cancel each other.
         samples: of the source.
-        undefined_samples: of these, the ones that zeros stand for in some channel; see :func:`undefined`.
-        lost_samples: of these, the ones that zeros stand for in all channels.
+        undefined_samples: of these, the ones replaced by zeros in some channel; see :func:`undefined`.
+        lost_samples: of these, the ones replaced by zeros in all channels.
         flat_samples: of these, the ones that are in a run at full scale; ``flat_share`` is their share.
     """
 

@@ -72,7 +72,7 @@ class Clock:
     Attributes:
         time_base: seconds per unit of the stream's time stamps.
         origin: seconds at which the file begins.
-        nominal_seconds: how long a frame lasts that does not say so.
+        nominal_seconds: how long a frame lasts that does not state it.
     """
 
     time_base: Any

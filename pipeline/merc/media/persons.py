@@ -1,4 +1,4 @@
-"""Which tracks of an utterance are one person: told by a face embedding where the settings name its file, and else each
+"""Which tracks of an utterance are one person: decided by a face embedding if the settings name its file, and else each
 track is a person of its own.
 
 Colours do not tell people apart across a cut, so nothing else is tried: anyone who is seen in two shots is then two

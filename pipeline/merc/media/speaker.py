@@ -7,7 +7,7 @@ numbers from 0 to 1 are made, and their weighted mean is the score:
 
     motion       how much more the mouth changes from glimpse to glimpse than the rest of the face, while something is heard; a nodding or blinking
                  head changes all over
-    sync         how much of the ups and downs of the loudness can be told from the mouth, beyond chance
+    sync         how much of the ups and downs of the loudness can be inferred from the mouth, beyond chance
     size         width of the face relative to the widest
     persistence  share of the frames in which it is seen
 
@@ -365,7 +365,7 @@ def _motion(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform
 def _sync(
     faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform_S: NDArray[np.float32], config: Config
 ) -> float:
-    """How much of the loudness can be told from the mouth, 0 to 1, at the lead of the mouth that suits best.
+    """How much of the loudness can be inferred from the mouth, 0 to 1, at the lead of the mouth that suits best.
 
     Mouth pixels and loudness, both without their trends, are regressed on each other: with u_k the unit time courses of
     the mouth's principal changes, s_k their sizes and y the loudness, the explained share is the sum over k of w_k (u_k
@@ -384,7 +384,7 @@ def _sync(
     loud = loudness(waveform_S, seconds[None, :] + leads[:, None])
     swings = loud @ without_trend.T
     power = np.square(swings).sum(axis=1)
-    # Of a steady tone nothing can be told.
+    # A steady tone allows no inference.
     steady = np.sqrt(power / len(seconds)) < _LEAST_SWING * loud.mean(axis=1)
     shares = np.square(swings @ courses) @ weights / np.where(steady, np.inf, power)
     beyond_chance = float(shares.max()) - float(weights.sum()) / (len(seconds) - 1)

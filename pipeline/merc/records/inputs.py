@@ -1,4 +1,6 @@
-"""What a modality's features are made from, told by hashes: the inputs in the fingerprint of all that rests on them."""
+"""What a modality's features are made from, identified by hashes: the inputs in the fingerprint of all that rests on
+them.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -193,8 +193,8 @@ def classes(table: pa.Table) -> tuple[str, ...]:
 
 
 def follows_links(table: pa.Table) -> bool:
-    """Whether links that lead out of the corpus's folder are followed, from the metadata of a manifest; yes where
-    nothing is said.
+    """Whether links that lead out of the corpus's folder are followed, from the metadata of a manifest; yes unless
+    stated otherwise.
     """
     return bool((table.schema.metadata or {}).get(b"links", b"follow") != b"refuse")
 

@@ -142,7 +142,7 @@ def _dataset_report(
     evaluated = _evaluated(evaluations, layout.dataset, records)
     boards = scoreboards(recipes, evaluated.significance)
     best = best_of(boards, info["label_set"])
-    classes = [visible(one) for one in info["classes"]]  # they stand in figures, too
+    classes = [visible(one) for one in info["classes"]]  # they occur in figures, too
     return DatasetReport(
         name=layout.dataset,
         layout=layout,

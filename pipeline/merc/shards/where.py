@@ -115,7 +115,7 @@ def _check_comparison(node: ast.Compare, text: str, columns: Sequence[str], name
 
 
 def _number(node: ast.expr) -> float | None:
-    """The finite number that stands there, perhaps with a sign; else None."""
+    """The finite number given there, perhaps with a sign; else None."""
     sign = 1.0
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         sign, node = (-1.0 if isinstance(node.op, ast.USub) else 1.0), node.operand

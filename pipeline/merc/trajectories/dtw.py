@@ -68,7 +68,7 @@ def describe(
 ) -> NDArray[np.float64]:
     """Valence and arousal of every bin, (N, R·2)."""
     shares_NRC = binned(trajectories, classes).reshape(len(trajectories), -1, classes)
-    # Class by class, not as a matrix product: the same bins must give the same bits wherever they stand, on every
+    # Class by class, not as a matrix product: the same bins must give the same bits wherever they are, on every
     # machine.
     paths_NR2 = sum(
         (shares_NRC[:, :, index, None] * point_2 for index, point_2 in enumerate(plane_C2)), start=np.zeros(2)

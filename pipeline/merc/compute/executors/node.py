@@ -35,7 +35,7 @@ _PATIENCE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is to do, and how it can be told that it is fit for it.
+    """What a worker is to do, and how to check that it is able to do it.
 
     Attributes:
         work: pickled.

@@ -2,8 +2,8 @@
 
 What is odd: one utterance counts as happy only by the speaker's own rating; one rating of attributes is broken; one
 line of a transcription ends in ``_MXX0`` and has neither audio nor label; two lines have no id; two turns overlap and
-stand in the transcription in the other order than they begin; one dialogue id ends in ``a``, one in ``b``; some
-utterances have no majority (``xxx``), some ratings are empty or double; files ``._…`` and ``*.anvil`` lie about.
+are in the transcription in another order than they begin; one dialogue id ends in ``a``, one in ``b``; some utterances
+have no majority (``xxx``), some ratings are empty or double; files ``._…`` and ``*.anvil`` lie about.
 """
 
 from collections.abc import Iterator

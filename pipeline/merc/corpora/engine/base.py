@@ -85,7 +85,7 @@ class CorpusReader(ABC):
 
     Args:
         config: an instance of the reader's ``Config``.
-        dataset: the name under which the settings stand in ``corpora``; without it the reader's.
+        dataset: the name of the settings in ``corpora``; without it the reader's.
         others: names of the other datasets.
     """
 

@@ -90,7 +90,7 @@ def read_rows(
 
     Args:
         path: the file.
-        columns: names that the header must hold; others may stand next to them, in any order.
+        columns: names that the header must hold; others may be next to them, in any order.
         form: how the file is written; None: UTF-8 and commas.
         may_lack: further names that are read if the header holds them.
 

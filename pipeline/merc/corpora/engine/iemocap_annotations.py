@@ -1,4 +1,4 @@
-"""IEMOCAP's annotation files: what the raters said of each utterance, and what was spoken, as they stand."""
+"""IEMOCAP's annotation files: what the raters said of each utterance, and what was spoken, unchanged."""
 
 import re
 from collections import Counter
@@ -75,10 +75,10 @@ class Evaluation:
         valence, arousal, dominance: means over the external raters, meant to be in 1 to 5.
         votes: all labels of the external raters, in our words; a rater may give none or several.
         self_votes: the same of the actors' own rating.
-        broken_ratings: attribute lines that are not three numbers, as they stand.
+        broken_ratings: attribute lines that are not three numbers, unchanged.
         strange_lines: lines of the block that are neither label nor attribute rating.
         undecodable: there was a byte that is not UTF-8.
-        renamed: the label as it stands, where that is not a code of the release; empty where it is.
+        renamed: the label as written, where that is not a code of the release; empty where it is.
     """
 
     start_seconds: float

@@ -16,7 +16,7 @@ Two ways of counting a dialogue's utterances meet in these files:
   Without these tables no one can tell which utterance is meant, since the same number often belongs to another one.
 - ``Original …`` of the time stamps names a clip, by MELD's own numbers: ``dia446_utt2.mp4`` as first cut, which is what
   was measured; not ``final_videos_testdia…``, which is another cut.
-- The spans of an utterance stand in the order in which they are heard. In one clip they never overlap or go back, but
+- The spans of an utterance are in the order in which they are heard. In one clip they never overlap or go back, but
   16 utterances continue in an earlier clip.
 """  # noqa: E501
 

@@ -86,7 +86,7 @@ class TableRow:
 
 
 def is_plain_path(path: str) -> bool:
-    """Whether a POSIX path stays below the folder it is relative to, as far as can be told without following links.
+    """Whether a POSIX path stays below the folder it is relative to, as far as is known without following links.
 
     >>> [is_plain_path(one) for one in ("clips/a.mp4", "/etc/passwd", "../a.mp4", "a\\\\b.mp4", "")]
     [True, False, False, False, False]

@@ -1,6 +1,6 @@
 """From the vectors of face crops to one vector per utterance.
 
-Crops of all utterances stand in one row, those of an utterance side by side and in order, so that an utterance is a
+Crops of all utterances are in one row, those of an utterance next to each other and in order, so that an utterance is a
 segment of it:
 
     crops      a0 a1 a2 │ b0 │ c0 c1 c2 c3

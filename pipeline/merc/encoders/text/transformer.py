@@ -403,7 +403,7 @@ def cut_to_length(encodings: Sequence[Any], spans: Sequence[tuple[int, int]] | N
 
     Args:
         encodings: B outputs of a tokenizer of the package tokenizers, of context and utterance together.
-        spans: where each utterance stands in its text, half-open, in characters; None if there is no context.
+        spans: where each utterance is in its text, half-open, in characters; None if there is no context.
         max_tokens: the most tokens that may stay, special ones included; more than the tokenizer adds at the ends.
     """
     lengths = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))

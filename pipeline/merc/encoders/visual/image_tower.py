@@ -32,7 +32,7 @@ class Tower:
     Attributes:
         model: its class in transformers.
         final_norm: what normalises the last layer's output before it is ``last_hidden_state``; None if nothing does.
-        special_tokens: how many stand before the patches, registers not counted.
+        special_tokens: how many precede the patches, registers not counted.
         fixed_size: whether it takes images of one size alone; others interpolate their positions.
         without_pooler: the argument that leaves the pooler away, where there is one with weights of its own.
         with_projection: the class that also has the projection into the space shared with text.

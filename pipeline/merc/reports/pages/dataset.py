@@ -39,7 +39,7 @@ _ENCODER_FACTS = (
     "licence",
     "training_data_overlap",
 )
-# They stand among the settings, and at the foot of the page.
+# They are among the settings, and at the foot of the page.
 _ELSEWHERE = ("settings", "settings_sha256", "fingerprint", "versions")
 _CONTENTS = {
     "results": "Results",

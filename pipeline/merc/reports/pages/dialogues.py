@@ -2,7 +2,7 @@
 with what the page loads.
 
 dialogues/index.js          for the list and the filters, at once
-dialogues/texts.js          what is said, when it is searched or a dialogue is opened
+dialogues/texts.js          transcripts, when they are searched or a dialogue is opened
 dialogues/part-<n>.js       the rest about some dialogues, when one of them is opened
 dialogues/faces/<n>.jpg     the chosen faces of a dialogue, likewise
 dialogues/sound/<n>.flac    of an utterance, when it is asked for

@@ -171,7 +171,7 @@ def _layout_of(content: Any) -> str:
     """The layout of a list or tuple: of those with as many entries the one that most of them fit.
 
     Raises:
-        BadTable: if no layout has this many, no labels stand where they should, or an entry holds something else than
+        BadTable: if no layout has this many, no labels are where they should be, or an entry holds something else than
             the layout has there.
     """
     if not isinstance(content, list | tuple):
@@ -216,7 +216,7 @@ def _held(entry: Any) -> str:
 
 def _by_dialogue(sentiments: Any, labels: Mapping[Any, Any]) -> bool:
     """Whether an entry has as many numbers as there are labels. MMGCN's code passes over its last entry, so that other
-    things may stand there.
+    things may be there.
     """
     return _held(sentiments) == _NUMBERS and {key: len(row) for key, row in sentiments.items()} == {
         key: len(row) for key, row in labels.items()

@@ -126,8 +126,8 @@ class DialogueBatch:
         return self.utterance_index.cpu()
 
     def knowing(self, **facts: Tensor) -> "DialogueBatch":
-        """This batch, told the values of cached properties: ``real_positions``, ``labelled_positions`` and those on the
-        CPU.
+        """This batch, given the values of cached properties: ``real_positions``, ``labelled_positions`` and those on
+        the CPU.
         """
         vars(self).update(facts)
         return self

@@ -35,7 +35,7 @@ class Optimizer(Settings):
 
 
 class LossTerm(Settings):
-    """One term of the objective. In a recipe ``weight`` stands next to the settings; those lie over the block
+    """One term of the objective. In a recipe ``weight`` is next to the settings; those override the block
     ``losses.<name>``.
     """
 

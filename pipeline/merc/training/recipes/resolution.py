@@ -272,7 +272,7 @@ class _Resolution:
         below: Laid | None = None,
         above: Laid | None = None,
     ) -> Any:
-        """The settings at ``key`` in params.yaml with those that stand in the recipe, below ``part``, over them.
+        """The settings at ``key`` in params.yaml overridden by those in the recipe below ``part``.
 
         Others may lie just below the recipe's, or over all.
         """

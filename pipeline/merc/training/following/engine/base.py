@@ -74,7 +74,7 @@ def check(names: Sequence[str]) -> None:
 
 @contextmanager
 def following(names: Sequence[str], runs: Path, followed: Followed) -> Iterator[Tell]:
-    """Gives what a seed's rows are to be told to: every follower that is named, until the end or an error.
+    """Yields the receiver of a seed's rows: every named follower, until the end or an error.
 
     Args:
         names: of followers, installed; none: nothing is written.
