@@ -49,9 +49,11 @@ def merge(
     Trajectories are left out: the neighbours were found within each part.
 
     Args:
-        roots: folders of shards, at least two, with the same label set and the same encoders. target: the new folder.
-        config: where files and row groups are cut. prefix: put the corpus into the ids, as in ``train/meld/dia0``, so
-        that corpora that use the same ids can be merged.
+        roots: folders of shards, at least two, with the same label set and the same encoders.
+        target: the new folder.
+        config: where files and row groups are cut.
+        prefix: put the corpus into the ids, as in ``train/meld/dia0``, so that corpora that use the same ids can be
+            merged.
         overwrite: replace shards that are at ``target``.
         wait: until another process that writes there has finished.
 

@@ -41,9 +41,11 @@ def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor
     """Each dialogue's mean over some of its utterances.
 
     Args:
-        features_BTD: [B, T, D]. mask_BT: bool [B, T], which utterances. position_codes_TD: [T, D], what a model has
-        added to the features for their positions, which is subtracted again. The mean of such codes reveals a
-        dialogue's length, and dialogues of equal length would count as similar.
+        features_BTD: [B, T, D].
+        mask_BT: bool [B, T], which utterances.
+        position_codes_TD: [T, D], what a model has added to the features for their positions, which is subtracted
+            again. The mean of such codes reveals a dialogue's length, and dialogues of equal length would count as
+            similar.
 
     Returns:
         [B, D], float32 or float64; zero where there is no utterance.
@@ -67,9 +69,10 @@ class InterDialogueLoss(ContrastiveLoss):
     (an index of emotion trajectories) apply to all modalities; the mean is then over modalities.
 
     Args:
-        k: K, neighbours of a dialogue, nearest first; ties are broken by the order in the batch. temperature: τ. k_cap:
-        limit K to half of the other dialogues of the batch, ⌊(B - 1) / 2⌋, where B excludes dialogues without the
-        modality.
+        k: K, neighbours of a dialogue, nearest first; ties are broken by the order in the batch.
+        temperature: τ.
+        k_cap: limit K to half of the other dialogues of the batch, ⌊(B - 1) / 2⌋, where B excludes dialogues without
+            the modality.
         include_self: the own pair in the denominator.
         strict: raise ``ValueError`` for a batch of fewer than two dialogues.
         similarity: ``cosine`` or ``dot``.

@@ -24,8 +24,9 @@ class SPCLLoss(ContrastiveLoss):
     their number.
 
     Args:
-        temperature: τ. drop_below: rows whose own loss is at most this count as if they had no positive; 0: none, 0.3:
-        as in the authors' code.
+        temperature: τ.
+        drop_below: rows whose own loss is at most this count as if they had no positive; 0: none, 0.3: as in the
+            authors' code.
         reduction: ``mean`` over rows with a positive, ``sum`` or ``none``.
         debug: raise where a vector is not finite.
 
