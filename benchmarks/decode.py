@@ -59,7 +59,7 @@ def lengths_seconds(count: int) -> list[float]:
 
 
 def make_clips(folder: Path, sources: Sequence[Path], count: int) -> list[Path]:
-    """Writes the clips that are not there yet."""
+    """Writes the clips that do not exist yet."""
     clips = [
         folder / f"clip{number:03d}_{round(1000 * seconds)}ms.mp4"
         for number, seconds in enumerate(lengths_seconds(count))

@@ -83,7 +83,7 @@ def push(
     """Makes the repository hold these files, in one commit: no one sees a part of them.
 
     Args:
-        repository: made if it is not there.
+        repository: made if it is missing.
         content: name in the repository → file, or its content.
         ours: whether a name is one that such files have; those there that ``content`` lacks are removed, all others
             stay.

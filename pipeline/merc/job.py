@@ -2,7 +2,7 @@
 place.
 
     new ──► scratch/<stage>/<fingerprint>/part-00000.parquet, …   scratch/<stage>/<fingerprint>.done/part-00000.json, …
-                    │  (killed? the parts whose marker is in .done are kept; the others are made again)
+                    │  (killed? the parts whose marker is in .done are kept; the others are remade)
                     ▼  all done: failures.parquet, record.json
             <out>/part-00000.parquet, …, failures.parquet, record.json
 

@@ -35,7 +35,7 @@ def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> It
     ended. NFS passes it on to the server. A file system without locks is written to without one, which is logged.
 
     Args:
-        output: a folder, or a file; need not be there.
+        output: a folder, or a file; need not exist.
         wait: until the other process has finished, instead of giving up.
         beside_shares: other processes may be making their shares of it (:func:`of_share`).
 

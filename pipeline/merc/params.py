@@ -1,4 +1,4 @@
-"""Settings: defaults are in the code, named things are small files of the package, params.yaml lies over both, and
+"""Settings: defaults are in the code, named things are small files of the package, params.yaml overrides both, and
 ``--set`` over all.
 
     Config of a class            every key, with its default, its unit and its source
@@ -388,7 +388,7 @@ class Params:
         for key, (origin, by) in self._lost.items():
             asked_for = key.startswith("recipes.") and by.key.startswith(
                 "additions."
-            )  # a recipe's name says which additions lie over it
+            )  # a recipe's name says which additions override it
             if key not in self._won and (origin.override or not (by.user or asked_for)):
                 raise BadSettings(
                     f"{origin.words}: {key} has no effect, since {by.words} overrides"
@@ -443,7 +443,7 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Builds nothing of which a part would be lost, such as a key that is there twice, or that no settings hold."""
+    """Builds nothing of which a part would be lost, such as a key that occurs twice, or that no settings hold."""
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()

@@ -1,4 +1,4 @@
-"""Which utterances have the same audio, though cut a little earlier, encoded otherwise or louder.
+"""Which utterances have the same audio, though cut a little earlier, encoded differently or louder.
 
     audio ─► 32 bits every 12.5 ms: does the energy of a band rise more than that of the next?
           ─► equal bits in two utterances at one distance: a candidate

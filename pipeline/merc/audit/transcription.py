@@ -233,7 +233,7 @@ class Transcriber:
         }
 
     def _generate(self, inputs: Mapping[str, Any], language: str) -> "torch.Tensor":
-        """(B, L) tokens behind the prompt; behind the end of a text its end again."""
+        """(B, L) tokens behind the prompt; after the end of a text its end again."""
         import torch
         from transformers import GenerationConfig
         from transformers.generation.utils import GenerationMixin

@@ -19,14 +19,14 @@ Known defects of the distribution, and what is done about each:
   cuts them, and records it.
 - Train dia125_utt3 cannot be decoded and dev dia110_utt7 does not exist in the official archive: decoding records both,
   unless ``replacements`` has them.
-- About 132 clips of the test folder are there twice: ``final_videos_test…`` replaces a faulty cut of the same id, so it
+- About 132 clips of the test folder occur twice: ``final_videos_test…`` replaces a faulty cut of the same id, so it
   is preferred.
 - 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they
   continue into the next utterance: decoding cuts them to the annotation's length, and records it (train and dev have no
   such clips). An annotation that is too short to be true (0.14 s for "It's been fourteen and a half minutes …", test
   dia242_utt1) cuts nothing.
 - A speaker is written in two ways occasionally (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
-- Archives packed on a Mac hold a ``._…`` shadow of each file: passed over.
+- Archives packed on a Mac hold a ``._…`` shadow of each file: skipped.
 - Older copies of the annotations hold cp1252 bytes or control characters such as U+0092 for an apostrophe: repaired and
   recorded.
 - Many clips begin or end in a neighbour's words, or hold nothing of their own: with ``realignment`` an utterance is
@@ -476,7 +476,7 @@ class _Media:
         return {"video_path": first.video_path, "audio_path": first.audio_path, **ends, "further_spans": tuple(further)}
 
     def missing(self, modality: str, utterance: str) -> str | None:
-        """The path of the file that is not there; of several, that of the first. None if there is one of them."""
+        """The path of the file that does not exist; of several, that of the first. None if there is one of them."""
         clips = self.cuts if utterance in self.spans else self.clips
         names = [one.clip for one in self.spans.get(utterance, ())] or [utterance]
         if any(clips.has(modality, name) for name in names):

@@ -171,7 +171,7 @@ class SoundSpan:
 
     Attributes:
         kept: the span, cut at the cap.
-        cut: there was audio behind the cap.
+        cut: there was audio after the cap.
         mixes: how the channels were mixed, one entry per layout met.
         as_wished: the wanted side was there.
         phases: whether the channels cancel each other.
@@ -308,7 +308,7 @@ def _resample(mono_S: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
 class SoundStream:
     """Hands the frames of one stream to the spans of the utterances in it. Spans may overlap.
 
-    Time stamps decide where audio lies: where a frame begins more than ``max_gap_seconds`` behind the end of the one
+    Time stamps decide where audio lies: where a frame begins more than ``max_gap_seconds`` after the end of the one
     before it (or of the file's beginning), there is silence. Smaller jumps, and steps back, are a container's rounding
     and are ignored.
 

@@ -233,7 +233,7 @@ def of_preset(params: Params, preset: str) -> Config:
 
 
 def no_preset(preset: object, presets: Iterable[str], file: str) -> str:
-    """Words for an error message about a preset that is not there; ``file``: :attr:`merc.params.Params.file`."""
+    """Words for an error message about a preset that does not exist; ``file``: :attr:`merc.params.Params.file`."""
     there = list(presets)
     if not there:
         return f"no preset {preset!r}: {file} has no block presets; `merc-extract params` prints one to copy"

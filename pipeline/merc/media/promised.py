@@ -58,7 +58,7 @@ def shortfall(path: Path) -> str:
 
 
 def _number(file: BinaryIO, at: int, length: int, order: Literal["little", "big"] = "little") -> int:
-    """The unsigned integer of this many bytes at an offset; 0 behind the end of the file."""
+    """The unsigned integer of this many bytes at an offset; 0 after the end of the file."""
     file.seek(at)
     return int.from_bytes(file.read(length).ljust(length, b"\0"), order)
 
@@ -143,7 +143,7 @@ def _matroska(file: BinaryIO, size: int) -> int | None:
 
 
 def _mp4(file: BinaryIO, size: int) -> int | None:
-    """By the boxes that hold the media and its index; behind the last box there may be anything."""
+    """By the boxes that hold the media and its index; after the last box there may be anything."""
     at = 0
     for _ in range(_MAX_CHUNKS):
         file.seek(at + 4)

@@ -1,4 +1,4 @@
-"""Which of a file's streams of one kind is taken: the one that was asked for, else the one marked default, else the
+"""Which of a file's streams of one kind is taken: the one that was requested, else the one marked default, else the
 first that can be decoded.
 """
 

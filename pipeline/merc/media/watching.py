@@ -248,7 +248,7 @@ class Portrait:
         wanted: what it wanted of the frames; None: the file has none.
         seen: the face columns, or what these are made of, see :meth:`Watcher.portrait`; None: it was shown no frame.
         track: which of several video tracks was taken, or why there is none to take.
-        trouble: what went wrong in the span as far as it is kept, also behind the last frame; empty: nothing did.
+        trouble: what went wrong in the span as far as it is kept, also after the last frame; empty: nothing did.
         picture_end: seconds of the file at which the video ends.
     """
 

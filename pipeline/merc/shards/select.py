@@ -66,7 +66,7 @@ def select(
 
     Raises:
         BadSettings: if there is no such split, modality or dialogue, naming the nearest; if ``where`` is not a
-            condition, names a column that is not there, or is true of no utterance.
+            condition, names a column that does not exist, or is true of no utterance.
         BadTable: if ``root`` holds no shards, or a file cannot be read.
         SettingsDiffer: if something is at ``target``.
     """

@@ -1,8 +1,8 @@
 """The K best of many descriptions for each of them, exactly, without comparing all pairs.
 
 Descriptions meet block by block, those next to each other in the similarity's order first, and each two blocks once: a
-pair counts for both. A pair whose upper bound is below what is the K-th best so far of either is passed over; the
-others are compared. A bound only ever passes over what is strictly below the K-th, so that ties are decided by the
+pair counts for both. A pair whose upper bound is below what is the K-th best so far of either is skipped; the
+others are compared. A bound only ever skips what is strictly below the K-th, so that ties are decided by the
 position and the result is that of a full sort. No array holds more than ``ROWS`` x ``COLUMNS`` pairs.
 """
 

@@ -67,7 +67,7 @@ class Reading:
         labels: the label set, where the corpus brings its own; None: the one that the settings name.
         source: what the corpus was read with next to itself, and where that is available; goes behind
             :attr:`CorpusReader.SOURCE`.
-        missing: modality → utterance id → path of the file that is not there, of the media that will be decoded;
+        missing: modality → utterance id → path of the file that does not exist, of the media that will be decoded;
             ``--max-failed`` says how many may be.
     """
 

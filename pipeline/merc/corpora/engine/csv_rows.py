@@ -86,7 +86,7 @@ class CsvRow:
 def read_rows(
     path: Path, columns: Sequence[str], form: CsvForm | None = None, *, may_lack: Collection[str] = ()
 ) -> list[CsvRow]:
-    """Reads a CSV file with a header; empty lines and lines of commas alone are passed over.
+    """Reads a CSV file with a header; empty lines and lines of commas alone are skipped.
 
     Args:
         path: the file.
@@ -97,7 +97,7 @@ def read_rows(
     Raises:
         RawDataMissing: if the file cannot be opened, has another encoding or delimiter, or columns are missing; the
             message names them.
-        BadTable: if a column that is read is there twice, a line has too few or too many cells, a quoted cell does not
+        BadTable: if a column that is read occurs twice, a line has too few or too many cells, a quoted cell does not
             end or a cell is beyond :data:`LARGEST_CELL`; the message names file and line.
     """
     form = form or CsvForm()

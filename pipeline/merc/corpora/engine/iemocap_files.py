@@ -101,7 +101,7 @@ class SessionFiles:
 
 def list_session(folder: Path, session: int) -> SessionFiles:
     """Lists the files of a session folder without opening any; files of macOS archives (``._*``) and annotation tools
-    are passed over.
+    are skipped.
     """
     dialogs, sentences = folder / "dialog", folder / "sentences" / "wav"
     wavs = {

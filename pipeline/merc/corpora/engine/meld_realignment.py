@@ -105,7 +105,7 @@ class Realignment:
         RawDataMissing: if the file does not exist, it lacks a column, holds no row or has another encoding or
             delimiter.
         BadTable: naming the line, if a row has an id that is not a number, a time that is none or that does not lie
-            before its end, or a span that is there twice, overlaps another one of the utterance in the same clip, or
+            before its end, or a span that occurs twice, overlaps another one of the utterance in the same clip, or
             lies before it.
     """
 

@@ -43,7 +43,7 @@ _SPECIAL_TOKENS = 2  # of AST: CLS and distillation, before the patches
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a model's positions lie over its input; in samples unless stated otherwise.
+    """How a model's positions are mapped to its input; in samples unless stated otherwise.
 
     Attributes:
         window: what fills the spectrogram.

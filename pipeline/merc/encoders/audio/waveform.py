@@ -50,7 +50,7 @@ class Item:
 
     Attributes:
         clip: index of the utterance.
-        begin, end: samples of the clip, half-open; ``end`` may lie behind the last one, where zeros are.
+        begin, end: samples of the clip, half-open; ``end`` may lie after the last one, where zeros are.
         own_begin, own_end: frames of the window that count, half-open.
     """
 

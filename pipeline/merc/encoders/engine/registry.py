@@ -56,7 +56,7 @@ def choose(
         modality: ``text``, ``audio`` or ``visual``.
         name: a file of the modality's folder, a block under ``encoders.<modality>``, or a family that needs no more
             than its defaults.
-        changed: settings that lie over all of it.
+        changed: settings that override all of it.
         changed_by: the dotted key of those.
 
     Raises:

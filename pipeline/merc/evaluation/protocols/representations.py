@@ -85,7 +85,7 @@ class Representations(Protocol):
 
 
 def _silhouette(vectors_ND: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, Any]:
-    """None where it is not defined: of an emotion that is not there, or where there is but one."""
+    """None where it is not defined: of an emotion that does not exist, or where there is but one."""
     there = np.unique(labels)
     if not 1 < len(there) < len(labels):
         return {"silhouette": None, "by_emotion": dict.fromkeys(classes)}

@@ -100,7 +100,7 @@ def _recipe(recipe: Recipe, runs: Path) -> dict[str, Any]:
 
 def _history(recipe: Recipe, epochs: Sequence[Epoch]) -> list[dict[str, Any]]:
     """Per seed: its losses and dev scores, epoch after epoch through all phases, and the place of the chosen one, None
-    if it is not there.
+    if it is missing.
     """
     curves = []
     for name, seed in recipe.seeds.items():

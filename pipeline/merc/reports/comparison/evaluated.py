@@ -1,6 +1,6 @@
 """What ``merc-evaluate`` found of a run, as the page of comparisons draws it: values of each seed, and curves.
 
-Nothing is made of an evaluation that is not there, or is of an earlier training of the run.
+Nothing is made of an evaluation that does not exist, or is of an earlier training of the run.
 """
 
 import math

@@ -5,7 +5,7 @@ dialogues/index.js          for the list and the filters, at once
 dialogues/texts.js          transcripts, when they are searched or a dialogue is opened
 dialogues/part-<n>.js       the rest about some dialogues, when one of them is opened
 dialogues/faces/<n>.jpg     the chosen faces of a dialogue, likewise
-dialogues/sound/<n>.flac    of an utterance, when it is asked for
+dialogues/sound/<n>.flac    of an utterance, when it is requested
 
 The state of the page is behind the ``#`` of its address, so that other pages link to what they speak of:
 ``recipe=mmgcn%2Bdclf&emotion=joy&predicted=anger`` (a cell of a confusion matrix), ``failure=no_face``,

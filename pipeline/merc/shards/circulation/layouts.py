@@ -8,7 +8,7 @@
 | ``cosmic`` | COSMIC: ``iemocap_``, ``emorynlp_``, ``dailydialog_features_roberta.pkl`` | 10, four layers of RoBERTa |
 | ``cosmic_meld`` | COSMIC: ``meld_features_roberta.pkl`` | 11, the same with the sentiment |
 | ``sdt`` | SDT: ``iemocap_multimodal_features.pkl`` | 12, COSMIC's layers, MMGCN's audio and faces |
-| ``sdt_meld`` | SDT: ``meld_multimodal_features.pkl`` | 13, the last one is passed over there |
+| ``sdt_meld`` | SDT: ``meld_multimodal_features.pkl`` | 13, the last one is skipped there |
 | ``idcl`` | IDCL: ``data_iemocap.pkl`` | split → list of dictionaries |
 | ``meld_baseline`` | MELD's authors: ``text_glove_CNN_emotion.pkl`` and others | see :mod:`merc.shards.circulation.meld_baseline` |
 
@@ -215,7 +215,7 @@ def _held(entry: Any) -> str:
 
 
 def _by_dialogue(sentiments: Any, labels: Mapping[Any, Any]) -> bool:
-    """Whether an entry has as many numbers as there are labels. MMGCN's code passes over its last entry, so that other
+    """Whether an entry has as many numbers as there are labels. MMGCN's code skips its last entry, so that other
     things may be there.
     """
     return _held(sentiments) == _NUMBERS and {key: len(row) for key, row in sentiments.items()} == {

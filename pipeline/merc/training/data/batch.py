@@ -91,7 +91,7 @@ class DialogueBatch:
 
     # What has a data-dependent size, or is wanted on the host. Worked out once, on the host, by
     # :func:`merc.training.data.collate.collate`, so that no step on a GPU waits for it; a batch made in another way, or
-    # by ``dataclasses.replace``, works it out when it is asked for.
+    # by ``dataclasses.replace``, works it out when it is requested.
 
     @cached_property
     def real_positions(self) -> Tensor:

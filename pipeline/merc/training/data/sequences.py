@@ -66,7 +66,7 @@ class Sequences:
 def read_sequences(
     shards: Path, info: Mapping[str, Any], modality: str, longest: int, utterance_ids: Sequence[str], present: Tensor
 ) -> Sequences:
-    """Finds the sequences of a split, and writes the file they are mapped from if it is not there.
+    """Finds the sequences of a split, and writes the file they are mapped from if it is missing.
 
     Args:
         shards: folder of the shards; the features that they were made of are next to it.

@@ -128,7 +128,7 @@ def load(path: Path) -> Loaded:
     Raises:
         BadTable: if the file does not exist, it is not a safetensors file, has no such header, its tensors do not fit
             the model it names, or hold a value that is not finite, or it is of another version of the model.
-        BadSettings: if it names a model or framework that is not there, or settings that it does not have.
+        BadSettings: if it names a model or framework that does not exist, or settings that it does not have.
     """
     try:
         files.check_kind(path)

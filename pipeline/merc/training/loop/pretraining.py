@@ -96,7 +96,7 @@ class PreparedPretraining:
         )
 
     def model(self, seed: int, device: torch.device, line: int = 0) -> MERCModel:
-        """The pre-trained model of a seed, on the CPU; trained now if it is not there, with progress on a line of the
+        """The pre-trained model of a seed, on the CPU; trained now if it is missing, with progress on a line of the
         terminal.
 
         Raises:

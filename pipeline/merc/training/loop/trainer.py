@@ -90,7 +90,7 @@ def train_seed(
         device: where the model is trained.
         start: initial weights by name, instead of the model's own (:mod:`merc.training.loop.pretraining`).
         line: of the progress bar.
-        kept: where finished phases are kept until the seed is done; what is there already is not trained again.
+        kept: where finished phases are kept until the seed is done; what is there already is not retrained.
         tell: is called with every row of the history as it comes (:mod:`merc.training.following`), those of phases that
             were kept first.
 

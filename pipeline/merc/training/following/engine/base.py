@@ -104,7 +104,7 @@ def _begun(name: str, folder: Path, followed: Followed, stack: ExitStack) -> Fol
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a row, by name; behind the name of the phase, if it has one.
+    """The numbers of a row, by name; after the name of the phase, if it has one.
 
     >>> _values({"seed": 0, "phase": "teacher", "epoch": 3, "train_loss": 0.5, "focal_share": None})
     {'teacher/train_loss': 0.5}
