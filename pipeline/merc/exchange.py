@@ -226,7 +226,7 @@ def _check_file(folder: Path, name: str, listed: "RepoFile") -> None:
     """Raises ``BadTable`` unless a plain file is there with the size and hash of the listing."""
     path = files.confined(folder, name, follow_links=False)
     if path.is_symlink() or not path.is_file():
-        raise BadTable(f"{name}: it is listed, but not a regular file was downloaded")
+        raise BadTable(f"{name}: it is listed, but no regular file was downloaded")
     if path.stat().st_size != listed.size:
         raise BadTable(
             f"{name}: {path.stat().st_size} bytes were received instead of the {listed.size} that are listed"

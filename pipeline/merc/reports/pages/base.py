@@ -25,7 +25,7 @@ from merc.shown import visible, visible_json
 PAGES = "pages"
 ASSETS = f"{PAGES}/assets"
 MARKER = f"{PAGES}/made-by-merc-report.txt"
-MARK = "This folder is made by merc-report, and is replaced as a whole each time it runs.\n"
+MARK = "This folder is made by merc-report, and replaced as a whole whenever it is run.\n"
 OVERVIEW = "index.html"
 
 
