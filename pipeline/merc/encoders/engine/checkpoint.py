@@ -336,7 +336,7 @@ def check_whole(path: Path) -> None:
             ) from error
     wanted = 8 + header_bytes + max(ends, default=0)
     if size != wanted:
-        what = "half-written" if size < wanted else "damaged"
+        what = "incomplete" if size < wanted else "damaged"
         raise ModelUnavailable(f"{path}: {what}, it has {size} bytes and its header says {wanted}; {_AGAIN}")
 
 
