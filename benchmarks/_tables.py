@@ -9,7 +9,7 @@ from merc import files
 
 
 def put_table(path: Path, name: str, lines: Sequence[str]) -> None:
-    """Puts lines between the marks of this name, in place of what stands there; at the end of the file, marks included,
+    """Puts lines between the marks of this name, instead of what is there; at the end of the file, marks included,
     if it has none.
     """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
@@ -23,7 +23,7 @@ def put_table(path: Path, name: str, lines: Sequence[str]) -> None:
 
 
 def put_dated(script: str, lines: Sequence[str], out: Path | None) -> None:
-    """Writes a file of today's date beside a script, ``<script>_<date>.md``, or ``out``; says where."""
+    """Writes a file of today's date next to a script, ``<script>_<date>.md``, or ``out``; says where."""
     target = out or Path(script).with_name(f"{Path(script).stem}_{datetime.date.today()}.md")
     files.write_text(target, "\n".join(lines) + "\n")
     print(target)

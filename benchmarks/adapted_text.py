@@ -5,11 +5,11 @@ dialogue.
     [--settings full] [--recipes NAMES]
 
 The folder of real data holds MELD's three CSV files in meld/. Every seed of the adaptation has a folder of its own in
---work, with its features and the trainings on them, which stay, so that a second run goes on where the first was. "By
+--work, with its features and the trainings on them, which stay, so that a second run continues where the first was. "By
 itself" is the linear classifier of the training on the encoder's vector; test was scored once, with the epoch that was
 selected on dev. Of a recipe the mean over its own seeds is given for each seed of the adaptation. Times are wall times
-of the adaptation, with the threads that its settings say, on whatever else the machine does. Writes a dated file beside
-this one.
+of the adaptation, with the threads that its settings say, on whatever else the machine does. Writes a dated file next
+to this one.
 """
 
 import datetime

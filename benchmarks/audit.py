@@ -1,5 +1,5 @@
 """What the audit finds in recordings that were changed in known ways: speech between pauses and in noise, and copies of
-a sound.
+audio.
 
     python benchmarks/audit.py FOLDER_OF_WAVS
 
@@ -83,7 +83,7 @@ def nearest(prints: list[NDArray[np.uint32]]) -> list[int]:
 
 
 def costs(sounds: list[Sound]) -> tuple[float, float]:
-    """CPU milliseconds per second of sound, for speech and for the fingerprint."""
+    """CPU milliseconds per second of audio, for speech and for the fingerprint."""
     seconds = sum(map(len, sounds)) / SAMPLE_RATE_HZ
     found = []
     for work in (speech.measure, same_sound.fingerprint):

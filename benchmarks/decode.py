@@ -1,8 +1,8 @@
-"""What the media stage costs beside merely decoding, on clips of 1280x720 like those of MELD.
+"""What the media stage costs next to merely decoding, on clips of 1280x720 like those of MELD.
 
     MERC_REAL_DATA=FOLDER python benchmarks/decode.py [--ffmpeg PATH] [--yunet PATH] [--keep FOLDER]
 
-The clips are made from the real videos and the speech in MERC_REAL_DATA: scaled to 1280x720, 24 frames a second, x264
+The clips are made from the real videos and the speech in MERC_REAL_DATA: scaled to 1280x720, 24 frames per second, x264
 with its defaults (crf 23, preset medium, B-frames, a keyframe every 250 frames), AAC of 48 kHz, every third with 5.1
 channels; 1 to 6 s long, 3.1 s on average, running forth and back where the source is shorter. Pictures that were
 enlarged from 640x360 are smoother than a camera's, so a true 720p clip costs somewhat more to decode, and the rest of
@@ -10,7 +10,7 @@ the stage weighs less next to it.
 
 Ratios are of CPU time, each in a fresh process after a first clip has loaded the libraries and the detector; the rounds
 alternate, and the median counts. "Bare" decodes every frame with PyAV on one thread and drops it. The stage is the real
-one: sound, eight frames a clip searched with YuNet, FLAC and crops written to Parquet. The usual way calls ffmpeg twice
+one: audio, eight frames a clip searched with YuNet, FLAC and crops written to Parquet. The usual way calls ffmpeg twice
 per clip (a 16 kHz wav; eight frames as JPEG), reads these and detects on the frames in full size. Two workers are set
 against one by wall time, so nothing else may run.
 """
@@ -59,7 +59,7 @@ def lengths_seconds(count: int) -> list[float]:
 
 
 def make_clips(folder: Path, sources: Sequence[Path], count: int) -> list[Path]:
-    """Writes the clips that are not there yet."""
+    """Writes the clips that do not exist yet."""
     clips = [
         folder / f"clip{number:03d}_{round(1000 * seconds)}ms.mp4"
         for number, seconds in enumerate(lengths_seconds(count))
@@ -98,7 +98,7 @@ def read_sound(paths: Sequence[Path]) -> np.ndarray:
 def write_clip(
     path: Path, pictures: Sequence[av.VideoFrame], rate_hz: float, sound_CS: np.ndarray, seconds: float, number: int
 ) -> None:
-    """Writes a clip with pictures that run forth and back and a stretch of the sound; every third has six channels."""
+    """Writes a clip with pictures that run forth and back and a stretch of the audio; every third has six channels."""
     layout = "5.1" if number % 3 == 2 else "stereo"
     unfinished = path.with_suffix(".part.mp4")
     with av.open(str(unfinished), "w") as out:
@@ -155,7 +155,7 @@ def make_long_1080p(path: Path, source: Path, seconds: float) -> Path:
 
 def settings(yunet: Path, choice: str, detector: str = "yunet", precision: str = "float32") -> MediaConfig:
     """The settings of params.yaml with this choice, detector and precision; the network that tells who speaks lies
-    beside YuNet.
+    next to YuNet.
     """
     given = (
         f"media.detector={detector}",
@@ -213,7 +213,7 @@ def stage(
 
 
 def usual(paths: Sequence[Path], yunet: Path, ffmpeg: str) -> Iterator[None]:
-    """ffmpeg per clip for the sound and for eight frames, then detection in full size, and crops written."""
+    """ffmpeg per clip for the audio and for eight frames, then detection in full size, and crops written."""
     import cv2
     import soundfile
 

@@ -1,4 +1,4 @@
-"""How fast sound is encoded: clips with MELD's lengths through the shapes of wav2vec2-base (CPU) or wav2vec2-large
+"""How fast audio is encoded: clips with MELD's lengths through the shapes of wav2vec2-base (CPU) or wav2vec2-large
 (GPU), with random weights.
 
     python benchmarks/encode_audio.py --annotations FOLDER_WITH_MELD_CSV_FILES [--device cuda:0 --dtype bfloat16]
@@ -10,13 +10,13 @@ All figures are of one run, on the same clips and the same weights:
   alone);
 - against batches of eight in the corpus' order, padded, with the attention mask; what becomes of the vectors is stated,
   too;
-- what exactness costs: the same batches with torch's own group norm, which takes the padding for sound, and batches of
+- what exactness costs: the same batches with torch's own group norm, which takes the padding for audio, and batches of
   clips of equal length alone;
 - the share of time outside matrix products, convolutions and attention, of which the model's own elementwise work is
   named apart;
-- on a GPU, floating-point operations a second of the real frames over what a large matrix product reaches.
+- on a GPU, floating-point operations per second of the real frames over what a large matrix product reaches.
 
-The sound is made: harmonics of a gliding pitch in bursts, with noise. Without --annotations, or meld in the folder that
+The audio is made: harmonics of a gliding pitch in bursts, with noise. Without --annotations, or meld in the folder that
 MERC_REAL_DATA names, the lengths follow a log-normal distribution fitted to MELD's (median 2.4 s).
 """
 
@@ -187,7 +187,7 @@ def shares(encoder: Waveform, utterances: Sequence[UtteranceInput]) -> tuple[dic
     Returns:
         Of ``products`` (the bias of a linear layer included, which torch adds in the same call), ``model`` (its other
         work), ``norm`` (our group norm) and ``rest`` (all that is not the model's forward pass); and of the longest
-        functions that are no products.
+        functions that are not products.
     """
     model, norm = Stopwatch(), Stopwatch()
     for module in encoder._model.modules():
@@ -232,7 +232,7 @@ def operations(model: Any, seconds: Sequence[float]) -> float:
 
 
 def product_rate(dtype: torch.dtype, device: str) -> float:
-    """Floating-point operations a second of a product of two large square matrices."""
+    """Floating-point operations per second of a product of two large square matrices."""
     size = 8192
     first, second = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     for _ in range(3):

@@ -9,7 +9,7 @@ turn, medians are given:
   size that stand ready on the device, resized and normalised; with all clips in one call, and in parts of 256 clips, as
   extraction gives them;
 - what becomes of the vectors;
-- on a GPU, floating-point operations a second over what a large matrix product of the same dtype reaches.
+- on a GPU, floating-point operations per second over what a large matrix product of the same dtype reaches.
 """
 
 import os
@@ -116,7 +116,7 @@ def seconds_of(device: str, run: Callable[[], Any]) -> float:
 
 
 def matrix_product_rate(device: str, dtype: str, size: int = MATRIX, repeats: int = 20) -> float:
-    """Floating-point operations a second of a product of two square matrices; a multiplication and an addition are
+    """Floating-point operations per second of a product of two square matrices; a multiplication and an addition are
     two.
     """
     left, right = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))

@@ -7,7 +7,7 @@ also RoBERTa-large with context.
 Compared are, all with the same checkpoint and texts:
 
 - ours: `Encoder.encode` in parts of 4,096 utterances, tokenising included;
-- `sentence_transformers.SentenceTransformer.encode(batch_size=32)`, if that package is installed (it is no dependency
+- `sentence_transformers.SentenceTransformer.encode(batch_size=32)`, if that package is installed (not a dependency
   of this project);
 - `Encoder.encode` with one utterance at a time, on every n-th utterance by length, scaled;
 - dense: as many tokens in ready tensors, all sequences of the mean length, no padding, no tokenising, the best of a few

@@ -1,5 +1,5 @@
 """What every model costs: parameters, CPU seconds an epoch and memory of its recipe at MELD's size; writes a dated file
-beside this one.
+next to this one.
 
     MERC_REAL_DATA=FOLDER python benchmarks/model_costs.py [--recipes mmgcn,sdt+narrow] [--threads 1]
 

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 MERC_REAL_DATA=FOLDER python benchmarks/overlap.py --whisper FOLDER [--minilm FOLDER] [--out FILE]
 
 The clips are those of decode.py (1280x720, 1 to 6 s), each several times, decoded by one worker with YuNet and the
-choice `speaking`; a real Whisper encodes their sound, and a real MiniLM MELD's transcripts, on one thread. Each way
+choice `speaking`; a real Whisper encodes their audio, and a real MiniLM MELD's transcripts, on one thread. Each way
 runs in a process of its own, by the functions of `merc-extract`, in turn with the others; imports are not counted,
 loading the models is. Wall time, so two cores are needed with nothing next to it.
 """

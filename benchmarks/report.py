@@ -1,7 +1,7 @@
 """What the report's page of all dialogues costs: to build, on the disk, and to open in Chromium, for a corpus of MELD's
 size and for 5,000 dialogues.
 
-    python benchmarks/report.py                          # writes a dated file beside this one
+    python benchmarks/report.py                          # writes a dated file next to this one
     python benchmarks/report.py --keep /tmp/looked-at    # leaves shards, runs and reports there, to be looked at
 
 All is random: labels, words, speakers, probabilities of 20 recipes with five seeds each (of a tenth of them what each

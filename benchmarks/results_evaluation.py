@@ -1,12 +1,12 @@
-"""What the papers evaluate beside the whole test split, for the five systems on MELD's text; writes tables into
-results_evaluation.md beside this file.
+"""What the papers evaluate next to the whole test split, for the five systems on MELD's text; writes tables into
+results_evaluation.md next to this file.
 
     MERC_REAL_DATA=FOLDER MERC_MINILM=FOLDER_OF_ALL_MINILM_L6_V2 python benchmarks/results_evaluation.py
     … --recipes mmgcn_text,mmgcn_text+dclf+all_below     these alone are trained, evaluated and shown
     … --finished                                         train nothing: what is finished in --work
 
 Features, trainings and evaluations are made by the commands a user gives, in a folder that stays (--work), so that a
-second run goes on where the first was. Most rows have few seeds, epochs and, where a step costs much, larger batches
+second run continues where the first was. Most rows have few seeds, epochs and, where a step costs much, larger batches
 than the recipe has (``SETTINGS``), so that all of it takes an hour of one core: the rows are to be compared with each
 other, and scores of trainings to the end stand in results_meld_text.md. The papers' rows were made on other features.
 """
@@ -28,7 +28,7 @@ from merc.training.metrics.emotion_shift import DEFINITIONS
 from results_meld_text import Place, Table, extracted
 
 OWN_DENOMINATORS = {"printed": "neg", "all_below": "all"}
-"""Addition → what stands below the line in DCLF's two losses: the negatives alone, as printed, or the positives as
+"""Addition → what is below the line in DCLF's two losses: the negatives alone, as printed, or the positives as
 well.
 """
 SETTINGS: dict[str, Any] = {

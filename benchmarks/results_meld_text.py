@@ -1,4 +1,4 @@
-"""What the models and losses reach; writes tables into results_meld_text.md beside this file, and leaves the rest of
+"""What the models and losses reach; writes tables into results_meld_text.md next to this file, and leaves the rest of
 that file as it is.
 
     MERC_REAL_DATA=FOLDER MERC_MINILM=FOLDER_OF_ALL_MINILM_L6_V2 python benchmarks/results_meld_text.py losses
@@ -7,7 +7,7 @@ that file as it is.
     … demonstration                     all models on the demonstration corpus, three modalities; needs neither variable
 
 The folder of real data holds MELD's three CSV files in meld/. Features are extracted and recipes trained by the
-commands a user gives, in a folder that stays (--work), so that a second run goes on where the first was: finished
+commands a user gives, in a folder that stays (--work), so that a second run continues where the first was: finished
 extractions and trainings are found again. The epoch is chosen on dev for every seed; the column of the best test epoch
 decides nothing. Seconds per epoch are of one seed on this machine, scoring of dev and test included, measured after the
 trainings, one recipe at a time; what models cost is compared in model_costs.py.
@@ -47,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 BASES = ("baseline", "dialogue_transformer_text", "dialogue_transformer_text+idcl", "ddin_text", "mmgcn_text")
 ADDITIONS = ("", "+supcon", "+dclf")
-# The students of merc_kdc are sound and face: over text alone it is its teacher, trained at once.
+# The students of merc_kdc are audio and face: over text alone it is its teacher, trained at once.
 OVER_TEXT = (
     "dialogue_transformer_text",
     "ddin_text",
@@ -67,7 +67,7 @@ TIMED_EPOCHS = 3
 
 @dataclass(frozen=True)
 class Table:
-    """What stands in a table, and how its features are made. ``suffix`` comes after every recipe.
+    """What is in a table, and how its features are made. ``suffix`` comes after every recipe.
 
     ``shared`` recipes are those of another table, with its seeds; ``slow`` ones get the first seed alone.
     """

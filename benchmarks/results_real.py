@@ -54,7 +54,7 @@ SMALL = {"recipes.mmgcn.model_settings.node_units": 100, "recipes.mmgcn.model_se
 
 @dataclass(frozen=True)
 class Row:
-    """A recipe with settings over it; ``name`` is what stands in the table."""
+    """A recipe with settings over it; ``name`` is what is in the table."""
 
     name: str
     recipe: str

@@ -3,7 +3,7 @@ features, shards and what reads them.
 
     python benchmarks/scale.py --scratch /big/disk [--thousands 3 10 30 100] [--dim 16]
 
-Dialogues of ten utterances, with short texts and one small file for each utterance in place of its clip; decoding and
+Dialogues of ten utterances, with short texts and one small file for each utterance instead of its clip; decoding and
 encoding, whose parts do not know of each other, are left out: vectors are random numbers. Each step runs in a process
 of its own; given are its CPU seconds, the largest resident size of the process, and the exponent, the slope of a line
 through log CPU seconds over log size.

@@ -1,4 +1,4 @@
-"""Does the choice of the speaker's face find the one who speaks, and does it notice that nobody of those who are seen
+"""Does the choice of the speaker's face find the one who speaks, and does it notice that no one of those who are seen
 does? Composed scenes, and real clips.
 
     MERC_REAL_DATA=… python benchmarks/speaking_face.py --workers 2
@@ -13,16 +13,16 @@ What is tested. Real heads (cut out of real clips, with their own motion, smiles
 sizes and places that do not depend on who speaks, before a background, with camera noise, compressed to H.264 and
 decoded by the media stage. The speaker's mouth is opened and shut by warping the picture, with the loudness of real
 speech and a movement of its own (together they correlate with the loudness by about 0.7), up to 0.12 s ahead of the
-sound. Listeners are still, nod, blink, or chew: open and shut the mouth as far as the speaker does, but not with the
-sound. Speakers nod and blink as well. Sizes of faces and kinds of listeners are drawn independently of who speaks, so
-that "the largest" is right by chance alone. Across a cut, rooms, places and sizes change; a track that goes on across
-it holds two persons or belongs to one by luck.
+audio. Listeners are still, nod, blink, or chew: open and shut the mouth as far as the speaker does, but not with the
+audio. Speakers nod and blink as well. Sizes of faces and kinds of listeners are drawn independently of who speaks, so
+that "the largest" is right by chance alone. Across a cut, rooms, places and sizes change; a track that continues across
+it holds two people or belongs to one by luck.
 
-What is not tested. These are not dialogues: no speaker in profile, no laughter of an audience in the sound, no second
-voice, two sentences by one person, and six real persons, some of them hidden behind hands or passers-by for a while;
-some walk, or talk to somebody, in their clips. Mouths are warped open: no teeth, no tongue, no lips that close on a p.
+What is not tested. These are not dialogues: no speaker in profile, no laughter of an audience in the audio, no second
+voice, two sentences by one person, and six real people, some of them hidden behind hands or passers-by for a while;
+some walk, or talk to someone, in their clips. Mouths are warped open: no teeth, no tongue, no lips that close on a p.
 A network trained on real mouths sees less of speech here than it would, and a rule that goes by loudness sees more.
-Nobody really speaks in the clips of the shared folder. Cuts
+No one really speaks in the clips of the shared folder. Cuts
 are hard ones: nothing dissolves. How often the choice is right on MELD is unknown; a high figure here is necessary, not
 sufficient. Drawn heads say next to nothing about a trained network.
 
@@ -151,8 +151,8 @@ class Pick:
     """What one way to choose made of a scene.
 
     Attributes:
-        name: of whom the chosen faces mostly are; -1: of nobody, or none was chosen.
-        margin: None where there was nobody to compare with.
+        name: of whom the chosen faces mostly are; -1: of no one, or none was chosen.
+        margin: None where there was no one to compare with.
         tracks: per track or person that was told apart, the names of whose faces it holds.
         chosen: index of these; -1: none.
         cost_seconds: CPU time of the choice.
@@ -177,7 +177,7 @@ class Pick:
 
     @property
     def mixes(self) -> bool:
-        """A track holds two persons."""
+        """A track holds two people."""
         return any(len(names) > 1 for names in self.tracks)
 
     @property
@@ -240,7 +240,7 @@ class Judged:
         chance: that a person who is chosen blindly is the speaker.
         speaker: name.
         picks: by way to choose.
-        cuts_found: the shots are those of the scene; None: nobody looked.
+        cuts_found: the shots are those of the scene; None: no one looked.
     """
 
     rows: list[str]
@@ -358,13 +358,13 @@ def print_right(title: str, judged: Sequence[Judged]) -> None:
 
 
 def _without_doubtful(judged: Sequence[Judged], way: str, share: float) -> float:
-    """Who has nobody to be compared with is taken as sure."""
+    """Who has no one to be compared with is taken as sure."""
     sure = sorted(judged, key=lambda one: np.inf if (margin := one.picks[way].margin) is None else margin)
     return float(np.mean([one.right(way) for one in sure[round(share * len(sure)) :]]))
 
 
 def print_mixed(judged: Sequence[Judged]) -> None:
-    """How often a track holds two persons."""
+    """How often a track holds two people."""
     print(f"\n{'share of scenes in which …':43}" + "".join(f"{way:>12}" for way in WAYS))
     print(
         f"{'a track holds faces of two persons':43}"

@@ -1,5 +1,5 @@
-"""CPU seconds that ``--help`` of every command takes, beside an empty Python with click and ``dvc --help``; writes a
-dated file beside this one.
+"""CPU seconds that ``--help`` of every command takes, next to an empty Python with click and ``dvc --help``; writes a
+dated file next to this one.
 
     python benchmarks/start_up.py
 

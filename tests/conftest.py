@@ -204,7 +204,7 @@ class Hub(ThreadingHTTPServer):
 
     Attributes:
         models: name → revision → file → content.
-        gated: names whose files are given to nobody.
+        gated: names whose files are given to no one.
         broken: names of files that cannot be had at the moment.
         sent: names of the files whose content was asked for.
     """

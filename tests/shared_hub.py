@@ -53,7 +53,7 @@ class SharedHub(ThreadingHTTPServer):
         fault: of method and path: a status to refuse with, ``drop`` to break the connection in the middle, None to
             answer.
         listed: what a listing says otherwise of a file: name → facts.
-        extra: names that listings have beside those that are there.
+        extra: names that listings have next to those that are there.
         asked: (method, path) of every request.
     """
 

@@ -37,7 +37,7 @@ IDS = [str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *PAGES]]
 
 
 def _module(name: str) -> ModuleType:
-    """A module of the documentation's build, which is no package."""
+    """A module of the documentation's build, which is not a package."""
     spec = importlib.util.spec_from_file_location(f"documentation_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -173,7 +173,7 @@ def test_a_changed_setting_of_an_interrupted_run_is_refused_too_and_overwrite_re
 
 
 @pytest.mark.usefixtures("without_workers")
-def test_too_many_broken_clips_end_with_3_and_a_higher_limit_goes_on(world: World) -> None:
+def test_too_many_broken_clips_end_with_3_and_a_higher_limit_continues(world: World) -> None:
     arguments = ("--out", "strict", "--modalities", "visual", "--workers", "1")
     refused = world.here(*arguments, "--max-failed", "0")
     assert refused.exit_code == 3

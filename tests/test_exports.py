@@ -90,7 +90,7 @@ def test_a_program_in_a_folder_of_its_own_that_has_a_folder_pipeline_finds_all_o
         ("text", "transformer", {}, "no text encoder 'transformer'"),
     ],
 )
-def test_an_encoder_that_is_none_is_refused_with_the_nearest(
+def test_an_encoder_that_is_invalid_is_refused_with_the_nearest(
     modality: str, name: str, settings: dict[str, int], words: str
 ) -> None:
     with pytest.raises(BadSettings, match=words):

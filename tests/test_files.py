@@ -107,7 +107,7 @@ def test_text_is_utf8_with_unix_line_ends(tmp_path: Path) -> None:
     assert (tmp_path / "text").read_bytes() == b"it\xe2\x80\x99s\nhere"
 
 
-def test_json_has_the_same_bytes_whatever_the_order_of_keys(tmp_path: Path) -> None:
+def test_json_has_the_same_bytes_regardless_of_the_order_of_keys(tmp_path: Path) -> None:
     files.write_json(tmp_path / "one", {"b": [1, 2.5, None], "a": "é"})
     files.write_json(tmp_path / "two", {"a": "é", "b": [1, 2.5, None]})
     expected = '{\n  "a": "é",\n  "b": [\n    1,\n    2.5,\n    null\n  ]\n}\n'
@@ -115,14 +115,14 @@ def test_json_has_the_same_bytes_whatever_the_order_of_keys(tmp_path: Path) -> N
     assert files.read_json(tmp_path / "one") == {"a": "é", "b": [1, 2.5, None]}
 
 
-def test_a_number_that_is_not_finite_is_no_json(tmp_path: Path) -> None:
+def test_a_number_that_is_not_finite_is_not_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range float values"):
         files.write_json(tmp_path / "result", {"loss": float("nan")})
     assert _names(tmp_path) == []
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe"])
-def test_a_file_that_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_json_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "some.json").write_bytes(content)
     with pytest.raises(BadTable, match=r"some\.json: not a JSON file"):
         files.read_json(tmp_path / "some.json")
@@ -216,7 +216,7 @@ def test_where_links_are_not_followed_the_corpus_folder_may_be_one_but_nothing_b
         files.confined(raw, "meld/clips/a.mp4", own="meld", follow_links=False) == (disk / "clips" / "a.mp4").resolve()
     )
     for relative, own in (("meld/clips/a.mp4", ""), ("meld/clips/a.mp4", "iemocap"), ("meld/out/a.mp4", "meld")):
-        with pytest.raises(ValueError, match="leads out of"):
+        with pytest.raises(ValueError, match="leads outside"):
             files.confined(raw, relative, own=own, follow_links=False)
 
 
@@ -336,7 +336,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same_
     assert _names(tmp_path) == sorted([*kept, "a[1].txt"])
 
 
-def test_a_pipe_a_socket_and_a_device_are_no_files_and_are_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_a_socket_and_a_device_are_not_files_and_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
     (tmp_path / "file").write_text("{}")

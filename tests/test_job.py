@@ -227,7 +227,7 @@ def test_other_stages_unfinished_work_is_left_alone(tmp_path: Path) -> None:
     assert media.folder.is_dir()
 
 
-def test_the_record_may_lie_elsewhere_in_the_output(tmp_path: Path) -> None:
+def test_the_record_may_be_elsewhere_in_the_output(tmp_path: Path) -> None:
     def job(settings: dict[str, Any] = SETTINGS) -> Job:
         return Job(
             "shards", tmp_path / "out", tmp_path / "scratch", Fingerprint(settings, INPUTS), record="meta/info.json"
@@ -242,7 +242,7 @@ def test_the_record_may_lie_elsewhere_in_the_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"fingerprint": "ab"}', '{"settings": {}}'])
-def test_a_record_that_is_none_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
+def test_a_record_that_is_invalid_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
     job = _job(tmp_path)
     files.write_text(job.out / "record.json", content)
     with pytest.raises(BadTable, match=r"out/record\.json: not (a JSON file|the record of a job)"):
@@ -279,13 +279,13 @@ def test_a_fingerprint_depends_on_settings_and_inputs_and_on_nothing_else() -> N
         ({"a": {}}, {"a": {"b": 1}}, ["a: {} there, nothing wanted", "a.b: nothing there, 1 wanted"]),
     ],
 )
-def test_differing_settings_are_told_by_dotted_key(
+def test_differing_settings_are_reported_by_dotted_key(
     there: dict[str, Any], wanted: dict[str, Any], lines: list[str]
 ) -> None:
     assert differing_settings(there, wanted) == lines
 
 
-def test_how_to_run_is_told_by_the_command_line_else_the_settings_else_the_defaults() -> None:
+def test_how_to_run_is_reported_by_the_command_line_else_the_settings_else_the_defaults() -> None:
     params = Params({"run": {"max_failed": 7, "clip_timeout_seconds": 3}})
     assert RunOptions.of(Params({})) == RunOptions()
     assert RunOptions.of(params, workers=4) == RunOptions(workers=4, max_failed="7", clip_timeout_seconds=3.0)
@@ -293,7 +293,7 @@ def test_how_to_run_is_told_by_the_command_line_else_the_settings_else_the_defau
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "soon", ".nan", "true"])
-def test_a_time_limit_that_is_none_is_named(value: str) -> None:
+def test_a_time_limit_that_is_invalid_is_named(value: str) -> None:
     with pytest.raises(
         BadSettings, match=r"run\.clip_timeout_seconds: Input should be (greater than 0|a valid number)"
     ):
@@ -301,7 +301,7 @@ def test_a_time_limit_that_is_none_is_named(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "-1", "five", "5 %%", "5%5"])
-def test_a_limit_of_failures_that_is_none_is_named(value: str) -> None:
+def test_a_limit_of_failures_that_is_invalid_is_named(value: str) -> None:
     with pytest.raises(BadSettings, match=r"max_failed .*: expected a number or a share such as 5%"):
         RunOptions.of(Params({"run": {"max_failed": value}}))
 

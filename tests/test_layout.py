@@ -3,7 +3,7 @@ from pathlib import Path
 from merc.layout import Layout
 
 
-def test_everything_of_a_dataset_lies_in_its_own_folder() -> None:
+def test_everything_of_a_dataset_is_in_its_own_folder() -> None:
     layout = Layout(Path("raw"), Path("features"), "meld")
     assert layout.folder == Path("features/meld")
     assert layout.manifest == Path("features/meld/manifest.parquet")
@@ -12,7 +12,7 @@ def test_everything_of_a_dataset_lies_in_its_own_folder() -> None:
     assert layout.shards == Path("features/meld/shards")
 
 
-def test_unfinished_work_lies_outside_every_output() -> None:
+def test_unfinished_work_is_outside_every_output() -> None:
     layout = Layout(Path("raw"), Path("features"), "meld")
     for output in (layout.media, layout.shards, layout.features("text", "ngrams")):
         assert not layout.scratch.is_relative_to(output)

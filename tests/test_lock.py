@@ -45,7 +45,7 @@ def test_a_lock_is_gone_with_the_process_that_was_killed(tmp_path: Path, hold: H
     assert list(tmp_path.iterdir()) == []
 
 
-def test_whoever_waits_goes_on_when_the_other_has_finished(tmp_path: Path, hold: Hold) -> None:
+def test_whoever_waits_continues_when_the_other_has_finished(tmp_path: Path, hold: Hold) -> None:
     process = hold(tmp_path / "meld")
     order: list[str] = []
 

@@ -116,7 +116,7 @@ def test_progress_in_a_json_log_has_its_numbers_as_fields(
     ]
 
 
-def test_there_is_a_progress_bar_on_a_terminal_and_logs_stand_beside_it(
+def test_there_is_a_progress_bar_on_a_terminal_and_logs_are_next_to_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys

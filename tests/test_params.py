@@ -120,7 +120,7 @@ def test_a_key_that_is_not_there_is_answered_with_the_nearest(path: Path, key: s
         Params.load(path).get(key)
 
 
-def test_a_block_that_is_none_is_refused(path: Path) -> None:
+def test_a_block_that_is_invalid_is_refused(path: Path) -> None:
     with pytest.raises(BadSettings, match=r"media\.max_clip_seconds is 60\.0; expected a block of keys and values"):
         Params.load(path).read("media.max_clip_seconds")
 
@@ -128,7 +128,7 @@ def test_a_block_that_is_none_is_refused(path: Path) -> None:
 # --set
 
 
-def test_overrides_lie_over_the_file(path: Path) -> None:
+def test_overrides_override_the_file(path: Path) -> None:
     params = Params.load(path, ("media.max_clip_seconds=2.5", "media.faces.detector=a=b", "run={seed: 3}"))
     assert params.get("media.max_clip_seconds") == 2.5
     assert params.get("media.faces.detector") == "a=b"
@@ -186,7 +186,7 @@ def test_a_value_of_the_users_that_what_ships_overrides_is_refused_with_the_key_
         params.check_overrides()
 
 
-def test_a_value_that_is_in_force_somewhere_is_no_fault_where_it_is_overridden() -> None:
+def test_a_value_that_is_in_force_somewhere_is_not_a_fault_where_it_is_overridden() -> None:
     params = Params({}).with_overrides(losses__focal__gamma=1)
     params.note(params.read("losses.focal"))
     laid = params.read("losses.focal")
@@ -243,7 +243,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     return Shelf("recipes", package, "recipe", alone=lambda: ["bare"])
 
 
-def test_a_block_of_the_users_lies_over_the_file_and_its_base_below_both(shelf: Shelf) -> None:
+def test_a_block_of_the_users_overrides_the_file_and_its_base_below_both(shelf: Shelf) -> None:
     params = Params({"recipes": {"quick": {"optimizer": {"rate": 0.2}}, "mine": {"base": "quick", "epochs": 2}}})
     assert shelf.read(params, "quick").tree == {"epochs": 1, "optimizer": {"name": "adam", "rate": 0.2}}
     mine = shelf.read(params, "mine")
@@ -281,7 +281,7 @@ def test_a_name_or_base_that_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize("content", [b"a: [", b"a: b: c", b"a: !!python/object/apply:os.getcwd []"])
-def test_a_file_that_is_no_plain_yaml_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_plain_yaml_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other.yaml").write_bytes(content)
     with pytest.raises(BadSettings, match=r"other\.yaml: not YAML"):
         Params.load(tmp_path / "other.yaml")
@@ -397,7 +397,7 @@ _BOMB = "media:\n  a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("media: {max_clip_seconds: 2001-99-99}", "not YAML: month must be"),
         ("media: {max_clip_seconds: 0x" + "f" * 5000 + "}", "more than 100 digits"),
         ("media: {max_clip_seconds: '" + "x" * 400_000 + "'}", "more than 300,000 bytes"),
-        ("media: [" + "1," * 1000 + "]", r"media is \[1, 1, 1, 1, 1, 1, \.\.\.\]; a block"),
+        ("media: [" + "1," * 1000 + "]", r"media is \[1, 1, 1, 1, 1, 1, \.\.\.\]; expected a block"),
         ("media: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         (bytes(range(256)), "cannot read the settings"),
         ("media:\0", "not YAML: unacceptable character"),

@@ -103,7 +103,7 @@ def test_bytes_changed_inside_the_pages_are_never_read_as_other_numbers(sound: P
     _damaged(sound, path, seed)
     for read in (parquet.read, lambda path: parquet.read([path], filters=pc.field("present")), _by_row_group):
         found = _read(read, path)
-        assert found is None or found.equals(_table(400))  # bytes that nobody reads: of the page index or its like
+        assert found is None or found.equals(_table(400))  # bytes that no one reads: of the page index or its like
 
 
 def _read(read: Callable[[Path], pa.Table], path: Path) -> pa.Table | None:
@@ -127,7 +127,7 @@ def test_most_damage_is_found(sound: Path, tmp_path: Path) -> None:
     assert refused > 30
 
 
-def test_what_is_no_parquet_file_is_named(tmp_path: Path) -> None:
+def test_what_is_not_a_parquet_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadTable, match=r"absent\.parquet: no such file"):
         parquet.rows(tmp_path / "absent.parquet")
     (tmp_path / "text.parquet").write_text("not at all")

@@ -22,7 +22,7 @@ class {name}(Encoder):
 FILES = {
     "__init__": "",
     "base": CONTRACT,
-    "stage": "raise RuntimeError('a stage is no plug-in and must not be imported')",
+    "stage": "raise RuntimeError('a stage is not a plug-in and must not be imported')",
     "_private": "raise RuntimeError('nor are private files')",
     "lion": ONE.format(name="Lion"),
     "tiger": ONE.format(name="Tiger") + "from zoo.lion import Lion\n",  # imported, thus not its own
@@ -80,7 +80,7 @@ def test_any_other_name_is_refused_with_the_plug_ins_there_are(zoo: str, name: s
     assert str(raised.value).endswith("valid: lion, panther, tiger")
 
 
-def test_a_file_with_two_classes_is_no_plug_in(zoo: str) -> None:
+def test_a_file_with_two_classes_is_not_a_plug_in(zoo: str) -> None:
     with pytest.raises(BadSettings, match=r"zoo\.twins defines 2 Encoder classes instead of one"):
         plugins.load(zoo, "twins", _contract())
 
@@ -150,7 +150,7 @@ def test_files_can_still_be_imported_from_a_package_that_exports_classes(open_zo
     assert feeding.PORTION_KG == 5
 
 
-def test_a_class_that_still_lacks_a_method_is_no_plug_in(zoo: str, tmp_path: Path) -> None:
+def test_a_class_that_still_lacks_a_method_is_not_a_plug_in(zoo: str, tmp_path: Path) -> None:
     (tmp_path / "zoo" / "cub.py").write_text("from zoo.base import Encoder\nclass Cub(Encoder): ...\n")
     with pytest.raises(BadSettings, match="no Encoder named 'cub'"):
         plugins.load(zoo, "cub", _contract())

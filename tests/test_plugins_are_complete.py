@@ -37,7 +37,7 @@ ALL = [(package, name, base) for package, base in PACKAGES.items() for name in p
 every_plugin = pytest.mark.parametrize(
     ("package", "name", "base"), ALL, ids=[f"{package}.{name}" for package, name, _ in ALL]
 )
-# Settings without a default, which say where a thing comes from: a file beside the code does.
+# Settings without a default, which say where a thing comes from: a file next to the code does.
 GIVEN_BY_A_FILE: dict[type[Any], set[str]] = {
     CorpusReader: {"reader"},
     Encoder: {"family", "repo", "licence", "training_data_overlap"},

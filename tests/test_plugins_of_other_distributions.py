@@ -1,5 +1,5 @@
 """Distributions that bring plug-ins, installed into a folder on the path as a wheel is: their files, and the metadata
-beside them.
+next to them.
 """
 
 import importlib
@@ -362,7 +362,7 @@ def test_a_broken_encoder_or_reader_does_not_disturb_the_others(
         corpora.choose(params, "worse")
 
 
-def test_what_a_plug_in_is_made_of_are_its_module_and_those_it_imports_from_beside_it(install: Install) -> None:
+def test_what_a_plug_in_is_made_of_are_its_module_and_those_it_imports_from_next_to_it(install: Install) -> None:
     site = install()
     assert list(sources(plugins.load("merc.training.models", "mine", MERCModel))) == [
         "my_package.model",

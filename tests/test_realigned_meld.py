@@ -30,7 +30,7 @@ Span = tuple[str, float, float]
 def write_realignment(corpus: Path) -> dict[str, list[Span]]:
     """Writes time stamps and a realigned table of one split, as MELD-FAIR has them, for a corpus in MELD's layout.
 
-    Of a dialogue's utterances, in turn, one lies in a span of its own clip, the next in two and the next in three
+    Of a dialogue's utterances, in turn, one is in a span of its own clip, the next in two and the next in three
     spans, with neighbours' clips among them; the last of the split is left out. The table counts without gaps.
 
     Returns:
@@ -111,7 +111,7 @@ def world(demonstration: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
 
 
 def _alone(world: World, span: Span) -> NDArray[np.int16]:
-    """The sound of a span decoded by itself; none where its clip is one of the broken ones."""
+    """The audio of a span decoded by itself; none where its clip is one of the broken ones."""
     path = f"demo-meld/{FOLDER}/{span[0]}"
     clip = Clip("one", "one", path, path, "full", *span[1:], *span[1:])
     settings = Params.load(world.folder / "params.yaml").fill("media", Config)
@@ -129,7 +129,7 @@ def _samples(data: object) -> NDArray[np.int16]:
     )
 
 
-def test_the_sound_of_every_utterance_is_that_of_its_spans_one_behind_the_other(world: World) -> None:
+def test_the_audio_of_every_utterance_is_that_of_its_spans_one_behind_the_other(world: World) -> None:
     rows = world.rows()
     lengths = {len(spans) for spans in world.spans.values()}
     assert lengths == {1, 2, 3}
@@ -139,7 +139,7 @@ def test_the_sound_of_every_utterance_is_that_of_its_spans_one_behind_the_other(
     assert sum(row["audio_status"] == "ok" for row in rows.values()) > 0.8 * len(rows)
 
 
-def test_the_faces_have_seconds_of_the_utterance_and_lie_where_it_was_looked(world: World) -> None:
+def test_the_faces_have_seconds_of_the_utterance_and_are_where_it_was_looked(world: World) -> None:
     several = 0
     for name, row in world.rows().items():
         if name not in world.spans or not row["face_seconds"]:
@@ -154,7 +154,7 @@ def test_the_faces_have_seconds_of_the_utterance_and_lie_where_it_was_looked(wor
     assert several > 3
 
 
-def test_what_was_realigned_and_what_was_not_is_told_in_the_shards_and_on_their_card(world: World) -> None:
+def test_what_was_realigned_and_what_was_not_is_reported_in_the_shards_and_on_their_card(world: World) -> None:
     shards = world.folder / "features" / "demo-meld" / "shards"
     card = (shards / "README.md").read_text(encoding="utf-8")
     total, realigned = len(world.spans) + 1, len(world.spans)

@@ -150,12 +150,12 @@ def own(kind: Kind, name: str) -> dict[str, Any]:
 PATHS = [ROOT / "params.yaml", *sorted((ROOT / "pipeline" / "merc").rglob("*.yaml"))]
 
 
-def test_every_file_is_of_a_kind_but_label_sets_which_are_no_settings() -> None:
+def test_every_file_is_of_a_kind_but_label_sets_which_are_not_settings() -> None:
     assert {path for path in PATHS[1:] if path.parent.name != "label_sets"} == {path_of(*one.values) for one in SHIPPED}
 
 
 def others(value: Any) -> Iterator[Any]:
-    """Values in place of one, of which one should be possible."""
+    """Values instead of one, of which one should be possible."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):

@@ -26,7 +26,7 @@ def test_where_nothing_was_timed_there_are_no_times() -> None:
     assert timing.Stopwatch().times("1", "cpu", 1) is None
 
 
-def test_times_lie_beside_the_runs_where_git_and_dvc_do_not_look() -> None:
+def test_times_are_next_to_the_runs_where_git_and_dvc_do_not_look() -> None:
     assert timing.path_of(Path("runs"), "meld", "mmgcn", 0) == Path("runs/.times/meld/mmgcn/seed-0.json")
     root = Path(__file__).resolve().parents[1]
     for name in (".gitignore", ".dvcignore"):

@@ -138,8 +138,8 @@ def workers(what: str, default: int = os.cpu_count() or 1) -> Callable[[Any], An
 
 
 def echo(line: object) -> None:
-    """Prints a line of a command's result. What acts on a terminal and is no style of ours is shown instead: names come
-    from corpora and foreign shards.
+    """Prints a line of a command's result. What acts on a terminal and is not a style of ours is shown instead: names
+    come from corpora and foreign shards.
     """
     click.echo(visible(str(line)))
 
@@ -151,7 +151,7 @@ def echo_json(value: object) -> None:
 
 class Command(click.Command):
     """A command whose errors of usage show what would act on a terminal: an argument may be a file's name, written by
-    nobody but its maker.
+    no one but its maker.
     """
 
     def make_context(self, *given: Any, **named: Any) -> click.Context:
@@ -261,7 +261,7 @@ def behind_a_subcommand(context: click.Context) -> bool:
     """Whether a command that does something by itself was given one of its subcommands.
 
     Raises:
-        click.UsageError: if options stand before the subcommand, where they would have no effect.
+        click.UsageError: if options precede the subcommand, where they would have no effect.
     """
     if context.invoked_subcommand is None:
         return False

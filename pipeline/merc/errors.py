@@ -1,6 +1,6 @@
-"""The errors a user can do something about, each with the exit code the commands end with.
+"""The errors that a user can fix, each with the exit code of the commands.
 
-Everything else is a fault of the program and ends with exit code 1 and a traceback.
+Everything else is a bug in the program and ends with exit code 1 and a traceback.
 """
 
 import difflib
@@ -20,14 +20,14 @@ class BadSettings(PipelineError):
 
 
 class BadPlugin(BadSettings):
-    """A plug-in of an installed distribution cannot be used; the message names both. What is not asked for it does not
-    disturb.
+    """A plug-in of an installed distribution cannot be used; the message names both. It affects only runs that use
+    it.
     """
 
 
 class MissingExtra(BadSettings):
-    """A part of the package is asked for whose extra is not installed (exit code 2); the message holds the command that
-    installs it.
+    """A feature is requested whose extra is not installed (exit code 2); the message contains the command that installs
+    it.
     """
 
 
@@ -38,27 +38,25 @@ class TooManyFailures(PipelineError):
 
 
 class RawDataMissing(PipelineError):
-    """Raw data are missing, half unpacked or of another shape (exit code 4)."""
+    """Raw data are missing, incompletely unpacked or of another shape (exit code 4)."""
 
     exit_code = 4
 
 
 class SettingsDiffer(PipelineError):
-    """The work already there was made with other settings (exit code 5); the message names the keys."""
+    """Existing work was made with other settings (exit code 5); the message names the keys."""
 
     exit_code = 5
 
 
 class ModelUnavailable(PipelineError):
-    """A model is neither here nor to be fetched (exit code 6)."""
+    """A model is not on this machine and cannot be downloaded (exit code 6)."""
 
     exit_code = 6
 
 
 class HubRefuses(PipelineError):
-    """The Hugging Face hub refuses what was asked of it, or does not answer (exit code 6); the message says what to do
-    about it.
-    """
+    """The Hugging Face hub refuses a request, or does not answer (exit code 6); the message says what to do."""
 
     exit_code = 6
 
@@ -70,8 +68,8 @@ class OutputInUse(PipelineError):
 
 
 class CannotWrite(PipelineError):
-    """An output cannot be written (exit code 1): a full disk, a read-only folder, a file where a folder should be. What
-    was finished stays.
+    """An output cannot be written (exit code 1): a full disk, a read-only folder, a file where a folder should be.
+    Finished work is kept.
     """
 
 
@@ -82,7 +80,7 @@ class BadCluster(PipelineError):
 
 
 class BadTable(PipelineError):
-    """Annotations or a table contradict themselves, or do not have the agreed columns (exit code 4): an id twice, an
+    """Annotations or a table contradict themselves, or do not have the agreed columns (exit code 4): a duplicate id, an
     unknown emotion, another schema.
     """
 
@@ -90,7 +88,7 @@ class BadTable(PipelineError):
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """Words for an error message about an unknown name: the likely cure, and all valid names."""
+    """Words for an error message about an unknown name: the likely fix, and all valid names."""
     close = difflib.get_close_matches(name, valid, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}valid: {', '.join(sorted(valid)) or 'none'}"

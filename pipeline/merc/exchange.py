@@ -80,10 +80,10 @@ def push(
     private: bool | None,
     never_public: bool,
 ) -> Exchanged:
-    """Makes the repository hold these files, in one commit: nobody sees a part of them.
+    """Makes the repository hold these files, in one commit: no one sees a part of them.
 
     Args:
-        repository: made if it is not there.
+        repository: made if it is missing.
         content: name in the repository → file, or its content.
         ours: whether a name is one that such files have; those there that ``content`` lacks are removed, all others
             stay.
@@ -150,7 +150,7 @@ def pull(
         revision: a branch, tag or commit; None: the newest commit of the main branch.
         wanted: whether a name is one of those that are expected; all others are not fetched.
         folder: an empty one, on the disk of ``target``.
-        target: where the files will be; what an interrupted download fetched stays in a hidden folder beside it, and
+        target: where the files will be; what an interrupted download fetched stays in a hidden folder next to it, and
             the next one resumes from there.
 
     Raises:
@@ -226,7 +226,7 @@ def _check_file(folder: Path, name: str, listed: "RepoFile") -> None:
     """Raises ``BadTable`` unless a plain file is there with the size and hash of the listing."""
     path = files.confined(folder, name, follow_links=False)
     if path.is_symlink() or not path.is_file():
-        raise BadTable(f"{name}: it is listed, but not a regular file was downloaded")
+        raise BadTable(f"{name}: it is listed, but no regular file was downloaded")
     if path.stat().st_size != listed.size:
         raise BadTable(
             f"{name}: {path.stat().st_size} bytes were received instead of the {listed.size} that are listed"

@@ -1,8 +1,8 @@
 """What the core leaves to extras, and the one sentence that says which extra is missing.
 
-``pip install merc-pipeline`` brings what reads and rewrites shards. What each extra adds stands in ``pyproject.toml``
-with its bounds; the names are repeated here, since a checkout that was never installed has no metadata, and a test
-compares them.
+``pip install merc-pipeline`` brings what reads and rewrites shards. What each extra adds is in ``pyproject.toml`` with
+its bounds; the names are repeated here, since a checkout that was never installed has no metadata, and a test compares
+them.
 """
 
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Writing files so that no half-written one is ever found in place, and paths that stay inside their folder."""
+"""Writing files so that no incomplete one is ever found in place, and paths that stay inside their folder."""
 
 import codecs
 import csv
@@ -62,7 +62,7 @@ def cannot_write(path: Path, error: Exception) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; it takes the place of ``path`` only if the block ends without error.
+    """Yields a temporary path next to ``path``; it takes the place of ``path`` only if the block ends without error.
 
     The content is flushed to the disk before the rename and the folder after it, so that after a power cut the file is
     whole or absent. On an error (a full disk, say) the temporary file is removed and whatever was at ``path`` stays.
@@ -166,7 +166,7 @@ def read_record(path: Path, shape: "TypeAdapter[Any] | type[BaseModel]", what: s
         Its content as it is, once it is certain that it has this shape.
 
     Raises:
-        BadTable: if it is no JSON, or of another shape; the message names the key.
+        BadTable: if it is not JSON, or of another shape; the message names the key.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -183,12 +183,12 @@ def read_record(path: Path, shape: "TypeAdapter[Any] | type[BaseModel]", what: s
 
 
 def check_kind(path: Path) -> None:
-    """Refuses what no reader can read to its end: whoever opens a named pipe waits for ever, and a device never ends.
-    Links are followed.
+    """Refuses what no reader can read to its end: anyone who opens a named pipe waits for ever, and a device never
+    ends. Links are followed.
 
     Raises:
-        OSError: as opening it would, with words such as ``a named pipe instead of a file``. A folder is left to whoever
-            opens it.
+        OSError: as opening it would, with words such as ``a named pipe instead of a file``. A folder is left to the
+            caller.
     """
     mode = path.stat().st_mode
     kind = next((words for is_it, words in _KINDS.items() if is_it(mode)), None)
@@ -284,7 +284,7 @@ def without_characters(error: UnicodeEncodeError) -> str:
     )
     if any(
         0xDC80 <= ord(one) <= 0xDCFF for one in error.object[error.start : error.end]
-    ):  # how Python holds bytes of a name that are no characters
+    ):  # how Python holds bytes of a name that are not characters
         return (
             f"the name {shown} has bytes that are not characters in {sys.getfilesystemencoding()}; rename it, or set"
             " PYTHONUTF8=1 or LC_ALL=C.UTF-8"
@@ -312,7 +312,7 @@ def broken_link(path: Path) -> str:
 
 
 def stand_in(path: Path) -> str:
-    """In words, what stands in place of a file that is no file of its kind; empty where that cannot be told.
+    """In words, what was found instead of a file of the expected kind; empty if unknown.
 
     Large files are often passed on as notes of a few lines that a program replaces by the file itself, and downloads as
     pages that say why there is none.
@@ -325,8 +325,8 @@ def stand_in(path: Path) -> str:
 def replace_folder(source: Path, target: Path) -> None:
     """Puts the folder ``source`` in the place of ``target``, whole or not at all.
 
-    An old ``target`` is set aside, ``source`` renamed, and only then the old one removed: whoever reads finds the old
-    folder, for a moment none, or the new one, never half of either. A run that is killed in between is finished or
+    An old ``target`` is set aside, ``source`` renamed, and only then the old one removed: anyone who reads finds the
+    old folder, for a moment none, or the new one, never half of either. A run that is killed in between is finished or
     undone by :func:`finish_replacing`.
 
     Raises:

@@ -2,11 +2,11 @@
 place.
 
     new ──► scratch/<stage>/<fingerprint>/part-00000.parquet, …   scratch/<stage>/<fingerprint>.done/part-00000.json, …
-                    │  (killed? the parts whose marker is in .done are kept; the others are made again)
+                    │  (killed? the parts whose marker is in .done are kept; the others are remade)
                     ▼  all done: failures.parquet, record.json
             <out>/part-00000.parquet, …, failures.parquet, record.json
 
-The scratch folder lies outside the stage's output because DVC deletes outputs before every run, also after a crash.
+The scratch folder is outside the stage's output because DVC deletes outputs before every run, also after a crash.
 Existence proves nothing: what is there is used only if its fingerprint (settings and inputs) is that of this run.
 """
 
@@ -146,7 +146,7 @@ class Fingerprint:
     """What decides a stage's result.
 
     Attributes:
-        settings: JSON-able; what a user chose. A difference is refused (exit code 5) unless told to overwrite.
+        settings: JSON-able; what a user chose. A difference is refused (exit code 5) unless overwriting is requested.
         inputs: JSON-able; hashes of what came in. A difference means the work is stale and is done again.
     """
 
@@ -243,7 +243,7 @@ class Job:
         return False
 
     def done_before(self) -> bool:
-        """:meth:`cached`, and says so in the log; markers of a run that was killed as it ended are removed."""
+        """:meth:`cached`, and logs it; markers of a run that was killed as it ended are removed."""
         done = self.cached()
         if done:
             shutil.rmtree(self._markers, ignore_errors=True)
@@ -312,7 +312,7 @@ class Job:
         return self.folder.with_name(f"{self.folder.name}.done")
 
     def note(self, name: str, value: str) -> None:
-        """Notes beside the unfinished parts what this run settled on that is not in the fingerprint, before the first
+        """Notes next to the unfinished parts what this run settled on that is not in the fingerprint, before the first
         part is marked.
 
         Args:

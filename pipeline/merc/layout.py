@@ -45,13 +45,13 @@ class Layout:
         return self.folder / "audit"
 
     def heard(self, what: str) -> Path:
-        """What is found out from the sound: ``speech``, ``transcripts``, ``text``; apart from the audit, since it takes
+        """What is found out from the audio: ``speech``, ``transcripts``, ``text``; apart from the audit, since it takes
         longer than all the rest.
         """
         return self.folder / "heard" / what
 
     def heard_text(self, encoder: str) -> Path:
-        """Text vectors of what a speech recogniser heard in place of the transcripts."""
+        """Text vectors of what a speech recogniser heard instead of the transcripts."""
         return self.heard("text") / encoder
 
     @property

@@ -31,17 +31,17 @@ def of_share(output: Path, number: int, of: int) -> Path:
 def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> Iterator[None]:
     """Keeps other processes that ask for the same from writing to ``output`` while the block runs.
 
-    The lock is the operating system's, on a file beside ``output``: it is gone as soon as the process is, however it
-    ended. NFS passes it on to the server. A file system without locks is written to without one, and the log says so.
+    The lock is the operating system's, on a file next to ``output``: it is gone as soon as the process is, however it
+    ended. NFS passes it on to the server. A file system without locks is written to without one, which is logged.
 
     Args:
-        output: a folder, or a file; need not be there.
-        wait: until whoever is there has finished, instead of giving up.
+        output: a folder, or a file; need not exist.
+        wait: until the other process has finished, instead of giving up.
         beside_shares: other processes may be making their shares of it (:func:`of_share`).
 
     Raises:
         OutputInUse: if another process writes there; the message says which, on which machine, and since when.
-        CannotWrite: if the file beside ``output`` cannot be made.
+        CannotWrite: if the file next to ``output`` cannot be made.
     """
     from filelock import FileLock  # takes as long to load as the rest of a command without work
 
@@ -79,8 +79,8 @@ def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> It
 
 
 def _outlast_shares(output: Path, wait: bool) -> None:
-    """Returns when nobody makes a share of ``output``. What is locked meanwhile is ``output``, so that nobody begins
-    one. Raises ``OutputInUse``.
+    """Returns when no process makes a share of ``output``; meanwhile ``output`` is locked, so that none begins one.
+    Raises ``OutputInUse``.
     """
     from filelock import FileLock
 

@@ -1,4 +1,4 @@
-"""Settings: defaults stand in the code, what has a name ships in a small file, params.yaml lies over both, and
+"""Settings: defaults are in the code, named things are small files of the package, params.yaml overrides both, and
 ``--set`` over all.
 
     Config of a class            every key, with its default, its unit and its source
@@ -99,7 +99,7 @@ class Laid:
         self._put(key, value, origin)
 
     def lay_part(self, other: "Laid", key: str, without: Collection[str] = ()) -> None:
-        """Puts over this what stands below the dotted ``key`` of another, with its origins, but for some keys."""
+        """Puts over this what is below the dotted ``key`` of another, with its origins, but for some keys."""
         for leaf, origin in other.origins.items():
             if leaf.startswith(f"{key}.") and leaf.removeprefix(f"{key}.") not in without:
                 self._put(leaf.removeprefix(f"{key}."), other.at(leaf), origin, whole=True)
@@ -148,7 +148,7 @@ class Shelf:
     """What ships in one small file per name, with the blocks of the same names in params.yaml over it.
 
     Attributes:
-        key: the dotted key in params.yaml under which the user's own stand.
+        key: the dotted key in params.yaml of the user's own.
         package: the folder of the files, as a dotted name.
         word: what one is called in messages.
         alone: gives the names that need neither a file nor a block.
@@ -170,7 +170,7 @@ class Shelf:
         return sorted({*self.shipped(), *self.alone(), *params.block(self.key)})
 
     def path(self, name: str) -> str:
-        """Where the file of a name lies in the package, whether or not it does:
+        """Where the file of a name is in the package, whether or not it does:
         ``merc/training/recipes/mmgcn.yaml``.
         """
         return f"{self.package.replace('.', '/')}/{name}.yaml"
@@ -291,7 +291,7 @@ class Params:
 
     @property
     def file(self) -> str:
-        """The settings file in words; who has none of his own is told how to get one."""
+        """The settings file in words; if there is none of the user's own, how to get one."""
         return (
             f"{self._file} (`merc-extract params > params.yaml` writes your own copy)"
             if self._file == _PACKAGED
@@ -388,7 +388,7 @@ class Params:
         for key, (origin, by) in self._lost.items():
             asked_for = key.startswith("recipes.") and by.key.startswith(
                 "additions."
-            )  # a recipe's name says which additions lie over it
+            )  # a recipe's name says which additions override it
             if key not in self._won and (origin.override or not (by.user or asked_for)):
                 raise BadSettings(
                     f"{origin.words}: {key} has no effect, since {by.words} overrides"
@@ -443,7 +443,7 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Builds nothing of which a part would be lost, such as a key that is there twice, or that no settings hold."""
+    """Builds nothing of which a part would be lost, such as a key that occurs twice, or that no settings hold."""
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
@@ -547,7 +547,7 @@ def values(text: str, what: str) -> list[Any]:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether one of two dotted keys is the other, or lies below it."""
+    """Whether one of two dotted keys is the other, or is below it."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
@@ -580,7 +580,7 @@ def _own_file() -> Path | None:
 
 
 def packaged_file() -> Path:
-    """The settings that come with the package: beside it in a checkout, inside it where it is installed.
+    """The settings that come with the package: next to it in a checkout, inside it where it is installed.
 
     Raises:
         BadSettings: if they are missing.

@@ -1,7 +1,7 @@
 """Parquet files: written whole or not at all, with a checksum in every page that is compared wherever they are read.
 
 Other modules do not import ``pyarrow.parquet``: by default it writes no checksums and compares none, and then a changed
-byte inside a page of floats is another number that nobody notices (246 of 300 bursts of 1 to 64 bytes).
+byte inside a page of floats is another number that no one notices (246 of 300 bursts of 1 to 64 bytes).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ def write(path: Path, table: pa.Table, row_group_rows: int | None = None, **opti
         path: the file.
         table: its content.
         row_group_rows: rows per row group; by default all rows are one.
-        options: of ``pyarrow.parquet.ParquetWriter``, in place of those of :func:`options_for`.
+        options: of ``pyarrow.parquet.ParquetWriter``, instead of those of :func:`options_for`.
 
     Raises:
         CannotWrite: if it cannot be written (a full disk); what was at ``path`` before is still there.
@@ -56,7 +56,7 @@ def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> N
 
 
 def writer(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
-    """Writes row groups to a file that lies in a folder which is not yet in place."""
+    """Writes row groups to a file that is in a folder which is not yet in place."""
     return pq.ParquetWriter(path, schema, **(options or options_for(schema)), write_page_checksum=True)
 
 
@@ -98,7 +98,7 @@ def opened(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
     """Opens a file for reading; ``options`` are those of ``pyarrow.parquet.ParquetFile``.
 
     Raises:
-        BadTable: if it is no Parquet file, or turns out to be cut or damaged while the block reads it.
+        BadTable: if it is not a Parquet file, or turns out to be cut or damaged while the block reads it.
     """
     with _told(path), pq.ParquetFile(path, page_checksum_verification=True, **options) as file:
         yield file

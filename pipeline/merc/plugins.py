@@ -58,7 +58,7 @@ def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
     Raises:
         BadSettings: if there is none, giving the nearest name, or the module does not define exactly one such class.
         BadPlugin: if there are several, naming all, or the entry point, which is named with its distribution, cannot be
-            imported or is no such class.
+            imported or is not such a class.
     """
     points = _entry_points(package).get(name, [])
     in_file = name in _files(package)

@@ -38,7 +38,7 @@ def commit(folder: Path) -> dict[str, str]:
     """The commit of the project in a folder, ``{"commit": "4e83fde, with changes"}``; empty where there is no Git, no
     repository or no commit.
 
-    A file that is not tracked is no change: raw data, features and runs are ignored, or another project's.
+    A file that is not tracked is not a change: raw data, features and runs are ignored, or another project's.
     """
     found = _git(folder, "rev-parse", "--short", "HEAD")
     if not found:

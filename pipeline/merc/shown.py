@@ -10,7 +10,7 @@ _PLAIN = re.compile(r"[\w./+-]+")
 
 
 def visible(text: str) -> str:
-    r"""The text with ``\x1b`` and ``\u202e`` in place of signs that move the cursor, set a title, clear a screen or
+    r"""The text with ``\x1b`` and ``\u202e`` instead of signs that move the cursor, set a title, clear a screen or
     turn the direction of writing.
 
     Newlines and tabs stay.
@@ -22,7 +22,7 @@ def visible(text: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    r"""JSON of the same value with ``\u009b`` in place of the signs that JSON lets stand as they are."""
+    r"""JSON of the same value with ``\u009b`` instead of the signs that JSON lets stand as they are."""
     return _ACTS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -1,5 +1,5 @@
-"""How long the epochs of a training took. It is told beside the runs, whose bytes are the same on every machine and
-after every kill.
+"""How long the epochs of a training took. It is recorded next to the runs, whose bytes are the same on every machine
+and after every kill.
 
 runs/.times/<dataset>/<recipe>/seed-<n>.json
 

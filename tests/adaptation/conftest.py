@@ -222,7 +222,7 @@ def params(
 
 @pytest.fixture
 def tone() -> Callable[[str, int], np.ndarray]:
-    """Gives the sound of an emotion, another one for every number."""
+    """Gives the audio of an emotion, another one for every number."""
     return _tone
 
 

@@ -138,7 +138,7 @@ def test_finished_work_is_found_again_and_other_settings_are_refused(
         _adapt(params(seed=1), layout)
 
 
-def test_another_seed_under_another_name_lies_beside_it_and_has_other_weights(
+def test_another_seed_under_another_name_is_next_to_it_and_has_other_weights(
     params: MakeParams, layout: Layout, write_manifest: WriteManifest
 ) -> None:
     write_manifest(layout)
@@ -361,7 +361,7 @@ def _no_failures() -> Any:
     return failures.table([])
 
 
-def test_sound_is_learned_and_its_convolutions_stay_as_they_are(
+def test_audio_is_learned_and_its_convolutions_stay_as_they_are(
     params: MakeParams, layout: Layout, write_manifest: WriteManifest, write_sound: Callable[..., None], wav2vec2: Path
 ) -> None:
     from safetensors.numpy import load_file
@@ -371,7 +371,7 @@ def test_sound_is_learned_and_its_convolutions_stay_as_they_are(
     folder = _adapt(params(epochs=6, learning_rate=0.005), layout, "sound", "audio")
     record = files.read_json(folder / "record.json")
     assert record["dev"]["weighted_f1"] > 0.8
-    assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}  # what has no sound counts as well
+    assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}  # what has no audio counts as well
     before, after = load_file(wav2vec2 / "model.safetensors"), load_file(folder / "model.safetensors")
     assert before.keys() - after.keys() == set()
     same = {name for name in before if np.array_equal(before[name], after[name])}
@@ -400,7 +400,7 @@ def test_models_of_spectrograms_learn_and_are_read_again(
     assert right[test].mean() == pytest.approx(record["test"]["accuracy"])
 
 
-def test_utterances_without_words_are_no_lesson_but_count_in_the_score(
+def test_utterances_without_words_are_not_trained_on_but_count_in_the_score(
     params: MakeParams, layout: Layout, write_manifest: WriteManifest
 ) -> None:
     write_manifest(

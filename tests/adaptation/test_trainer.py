@@ -123,7 +123,7 @@ def _trained_on(training: Any, epoch: int) -> list[np.ndarray]:
     return taken
 
 
-def test_gradients_of_sound_are_those_of_transformers(
+def test_gradients_of_audio_are_those_of_transformers(
     params: Callable[..., Params], tone: Callable[[str, int], np.ndarray], wav2vec2: Path
 ) -> None:
     from transformers import AutoFeatureExtractor, AutoModel
@@ -300,7 +300,7 @@ def test_names_of_layers_that_the_model_lacks_are_refused(params: Callable[..., 
         )
 
 
-def test_low_rank_updates_without_influence_are_told_of_and_refused_if_there_are_no_others(
+def test_low_rank_updates_without_influence_are_reported_and_refused_if_there_are_no_others(
     params: Callable[..., Params], config: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("peft")

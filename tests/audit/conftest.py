@@ -51,7 +51,7 @@ def _jpeg(grey: int) -> bytes:
 def corpus(tmp_path: Path) -> Corpus:
     """Writes manifest and media of a train split.
 
-    ``dialogues``: of each (text, sound) in turn; a sound is samples, or the status of one that is absent. ``media``:
+    ``dialogues``: of each (text, audio) in turn; audio is samples, or the status of one that is absent. ``media``:
     row → columns of the media table.
     ``reasons``: row → reasons of failure rows. ``streams``: what was decoded. ``version``: of the media, another one
     for media that were made anew.

@@ -75,7 +75,7 @@ def test_each_refusal_has_its_exit_code(corpus: Corpus, run: Run, hub_cache: Pat
     assert run(*words).exit_code == code
 
 
-def test_a_folder_that_is_no_whisper_is_exit_code_2_and_names_what_it_is(
+def test_a_folder_that_is_not_a_whisper_is_exit_code_2_and_names_what_it_is(
     corpus: Corpus, run: Run, tmp_path: Path
 ) -> None:
     corpus([("Hello dog", voice(0.8))])

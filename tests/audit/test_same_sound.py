@@ -1,4 +1,4 @@
-"""The same sound is found though it was cut, made louder, noised or resampled; other sounds are not taken for it."""
+"""The same audio is found though it was cut, made louder, noised or resampled; other sounds are not taken for it."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ VOICES = [voice(2.5, 110 + 12 * seed, seed) for seed in range(8)]
     ],
     ids=["equal", "quieter", "cut", "later", "noised", "resampled"],
 )
-def test_the_same_sound_is_found(changed: object) -> None:
+def test_the_same_audio_is_found(changed: object) -> None:
     assert callable(changed)
     assert _nearest([*VOICES[:3], changed(VOICES[1])]) == [-1, 3, -1, 1]
 
@@ -73,10 +73,10 @@ def test_no_utterances_have_none() -> None:
 @pytest.mark.parametrize(
     "pause", [np.zeros(32_000, np.float32), noise(2, 1e-5, seed=9)], ids=["silence", "the same faint noise"]
 )
-def test_other_words_in_the_same_pauses_are_not_the_same_sound(pause: Sound) -> None:
+def test_other_words_in_the_same_pauses_are_not_the_same_audio(pause: Sound) -> None:
     sounds = [np.concatenate([voice(1.5, 110 + 20 * seed, seed), pause]).astype(np.float32) for seed in range(4)]
     assert _nearest(sounds) == [-1] * 4
 
 
-def test_a_sound_that_many_utterances_share_is_found_in_all_of_them() -> None:
+def test_audio_that_many_utterances_share_is_found_in_all_of_them() -> None:
     assert _nearest([VOICES[0].copy() for _ in range(30)]) == [1, *[0] * 29]

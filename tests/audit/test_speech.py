@@ -49,7 +49,7 @@ def test_silence_and_noise_hold_no_speech(sound: np.ndarray) -> None:
     assert speech.measure(sound) == speech.Speech(0.0, 0.0)
 
 
-def test_a_slammed_door_is_no_speech() -> None:
+def test_a_slammed_door_is_not_speech() -> None:
     sound = noise(2, 1e-3)
     sound[16_000:17_600] += noise(0.1, 0.5)
     assert speech.measure(sound).seconds == 0

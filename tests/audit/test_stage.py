@@ -48,7 +48,7 @@ def _page(layout: Layout) -> str:
     return (layout.audit / audits.PAGE).read_text(encoding="utf-8")
 
 
-def test_sound_gives_speech_its_rate_and_who_has_the_same(corpus: Corpus) -> None:
+def test_audio_gives_speech_its_rate_and_who_has_the_same(corpus: Corpus) -> None:
     said = voice(1.5)
     layout = corpus(
         [("Sixteen letters it has", said), ("Hm", voice(1.2, seed=3)), ("...", said[2000:])],
@@ -160,7 +160,7 @@ def test_a_face_unlike_the_same_names_others_is_found_where_features_tell_faces_
     assert [row["utterance_id"] for row in _rows(layout) if "face_unlike" in row["doubts"]] == ["train/dia0_utt4"]
 
 
-def test_features_of_other_media_are_not_used_and_that_is_told(corpus: Corpus) -> None:
+def test_features_of_other_media_are_not_used_and_that_is_reported(corpus: Corpus) -> None:
     layout = corpus([("Hello", voice(0.5)), ("Hello", voice(0.5, seed=1)), ("Hello", voice(0.5, seed=2))])
     _write_faces(layout, np.ones((3, 2), dtype=np.float32), media="of another time")
     make_audit(Config(), layout, RUN)
@@ -222,7 +222,7 @@ def test_a_killed_run_resumes_with_the_parts_that_were_done_to_the_same_bytes(
     }
 
 
-def test_other_thresholds_need_nothing_listened_to_again_and_are_told(
+def test_other_thresholds_need_nothing_listened_to_again_and_are_reported(
     corpus: Corpus, whisper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = corpus([("Hello dog", voice(0.8))])
@@ -256,7 +256,7 @@ def test_a_changed_text_makes_the_audit_stale(corpus: Corpus) -> None:
         audits.read(layout, manifest.read(layout.manifest))
 
 
-def test_media_without_sound_give_the_rest(corpus: Corpus) -> None:
+def test_media_without_audio_give_the_rest(corpus: Corpus) -> None:
     make_audit(Config(), layout := corpus([("Hello dog", "not_decoded")], streams=("visual",)), RUN)
     (row,) = _rows(layout)
     assert (row["speech_share"], row["same_sound_as"], row["face_coverage"]) == (None, None, 1.0)
@@ -293,7 +293,7 @@ def test_a_name_for_the_recogniser_is_a_folder_an_encoder_or_a_name_on_the_hub(w
         transcriber_of(params, Config(asr="acoustic"), offline=True)
 
 
-def test_a_damaged_audit_is_told(corpus: Corpus) -> None:
+def test_a_damaged_audit_is_reported(corpus: Corpus) -> None:
     make_audit(Config(), layout := corpus([("Hello dog", voice(0.8))]), RUN)
     table = manifest.read(layout.manifest)
     found = parquet.read(layout.audit / audits.TABLE)

@@ -148,7 +148,7 @@ def _empty(folder: Path, _: Path) -> None:
         (_empty, r"no config\.json, so this is not a transformers model"),
     ],
 )
-def test_a_folder_that_is_no_whisper_is_refused(make: Any, words: str, whisper: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_whisper_is_refused(make: Any, words: str, whisper: Path, tmp_path: Path) -> None:
     make(tmp_path / "model", whisper)
     made = Transcriber(Config(), Checkpoint(str(tmp_path / "model")))
     with pytest.raises(BadSettings, match=words):
@@ -159,7 +159,7 @@ def test_a_half_written_model_is_refused_before_anything_is_listened_to(whisper:
     shutil.copytree(whisper, tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelUnavailable, match="half-written"):
+    with pytest.raises(ModelUnavailable, match="incomplete"):
         Transcriber(Config(), Checkpoint(str(tmp_path / "model"))).identity()
 
 

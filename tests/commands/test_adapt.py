@@ -176,7 +176,7 @@ def test_what_cannot_be_done_ends_with_its_exit_code(settings: Path, arguments: 
     assert _run(main, settings, *arguments).exit_code == code
 
 
-def test_a_setting_that_the_fine_tuning_overrides_is_told_with_the_key_that_does(settings: Path) -> None:
+def test_a_setting_that_the_fine_tuning_overrides_is_reported_with_the_key_that_does(settings: Path) -> None:
     result = _run(
         main, settings, "--modality", "text", "--encoder", "plain", "--set", "encoders.text.plain.speaker_names=false"
     )
@@ -188,7 +188,7 @@ def test_a_setting_that_the_fine_tuning_overrides_is_told_with_the_key_that_does
     assert "set adaptations.text.full.encoder.speaker_names instead" in result.stderr
 
 
-def test_a_misspelt_name_is_told_before_the_corpus_is_read(settings: Path) -> None:
+def test_a_misspelt_name_is_reported_before_the_corpus_is_read(settings: Path) -> None:
     result = _run(main, settings, "--modality", "text", "--encoder", "plain2", "--raw", "/nowhere")
     assert result.exit_code == 2
     assert not (settings.parent / "features").exists()

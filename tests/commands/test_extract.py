@@ -64,7 +64,7 @@ def test_an_encoder_comes_from_its_option_else_the_preset_else_the_default(
             "bas",
             "--preset: no preset 'bas' under presets in params.yaml; did you mean 'base'? valid: base, embedded, words",
         ),
-        ("other", ALL, (), None, "default_encoders in params.yaml names no preset for other"),
+        ("other", ALL, (), None, "default_encoders in params.yaml has no preset for other"),
         ("odd", ALL, (), None, "default_encoders.odd: no preset"),
         ("meld", ALL, (), "words", "presets.words names no audio encoder; give --encoder audio=NAME"),
         ("meld", "text,face", (), None, "no modality 'face'"),
@@ -129,7 +129,7 @@ def test_transcripts_are_a_setting_of_the_shards(
         ("run.clip_timeout_seconds=soon", "run.clip_timeout_seconds: Input should be a valid number"),
     ],
 )
-def test_a_setting_that_is_none_is_refused_before_anything_is_made(tmp_path: Path, given: str, words: str) -> None:
+def test_a_setting_that_is_invalid_is_refused_before_anything_is_made(tmp_path: Path, given: str, words: str) -> None:
     folders = ["--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "features")]
     result = CliRunner().invoke(main, ["--dataset", "demo-meld", "--params", PARAMS, *folders, "--set", given])
     assert result.exit_code == 2
@@ -190,7 +190,7 @@ def test_an_output_that_cannot_be_is_one_sentence(demonstration: Path, tmp_path:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(demonstration: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_the_same_command_continues(demonstration: Path, tmp_path: Path) -> None:
     """A limit on the size of a file stands for the disk: at 20 kB the manifest fits, the features do not."""
     given = [
         "--dataset",

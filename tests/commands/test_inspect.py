@@ -62,7 +62,7 @@ def drawn(heads: Sequence[tuple[tuple[float, float], bool, float]], speech: floa
 
 
 def syllables() -> NDArray[np.float32]:
-    """(samples,) how loud somebody speaks: five bursts."""
+    """(samples,) how loud someone speaks: five bursts."""
     seconds = np.arange(round(SECONDS * RATE_HZ)) / RATE_HZ
     return (np.sin(2 * np.pi * 4.0 * seconds) ** 2).astype(np.float32)
 
@@ -81,7 +81,7 @@ def pictures(*heads: tuple[tuple[float, float], bool, float]) -> Iterator[NDArra
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    """Four utterances with one face, two faces, broken bytes and no picture, a hostile one, and one without its
+    """Four utterances with one face, two faces, broken bytes and no image, a hostile one, and one without its
     file.
     """
     folder = tmp_path_factory.mktemp("inspected")
@@ -153,7 +153,7 @@ def test_what_is_shown_is_what_the_stage_decodes(corpus, two_people):
     assert [look.seconds for look in two_people.looks] == pytest.approx(row["face_seconds"])
 
 
-def test_boxes_lie_on_the_faces_and_the_chosen_one_on_the_speaker(two_people):
+def test_boxes_are_on_the_faces_and_the_chosen_one_on_the_speaker(two_people):
     assert len(two_people.looks) == 8
     for look in two_people.looks:
         assert picture.decoded(look.frame).shape == (HEIGHT, WIDTH, 3)
@@ -241,7 +241,7 @@ def test_the_chosen_box_is_thick_and_the_others_thin_in_their_own_colours():
 
 
 @pytest.mark.usefixtures("without_workers")
-def test_a_picture_is_drawn_for_every_utterance_whatever_is_wrong_with_it(corpus, tmp_path):
+def test_an_image_is_drawn_for_every_utterance_whatever_is_wrong_with_it(corpus, tmp_path):
     wanted = [argument for one in (EVIL, GONE, FACE, PEOPLE, BROKEN, MUTE, FACE) for argument in ("--utterance", one)]
     done = run(corpus, *wanted, "--out", tmp_path / "pictures")
     assert done.exit_code == 0, done.output
@@ -255,7 +255,7 @@ def test_a_picture_is_drawn_for_every_utterance_whatever_is_wrong_with_it(corpus
     assert min(with_frames) > 700 > 350 > max(without)
 
 
-def test_one_picture_goes_to_the_file_that_is_named_and_several_do_not(corpus, tmp_path):
+def test_one_image_goes_to_the_file_that_is_named_and_several_do_not(corpus, tmp_path):
     done = run(corpus, "--utterance", MUTE, "--out", tmp_path / "one.png")
     assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'one.png'}\n")
     assert cv2.imread(str(tmp_path / "one.png")) is not None
@@ -351,7 +351,7 @@ def test_the_sheet_needs_nothing_else_and_shows_hostile_text_as_text(finished, t
     ).read_text(encoding="utf-8")
     images = page.images()
     assert all(image is not None for image in images)
-    # Three utterances with 8 frames, 8 crops and a sound; one with a sound alone.
+    # Three utterances with 8 frames, 8 crops and audio; one with audio alone.
     assert len(images) == 3 * 17 + 1
     assert sum(image.shape == (112, 112, 3) for image in images if image is not None) == 24
     places = [page.text.index(f"{one} · ") for one in (BROKEN, MUTE, GONE, PEOPLE, FACE)]
@@ -379,7 +379,7 @@ def test_the_doubtful_ones_are_those_with_a_face_and_the_least_margin(finished, 
 
 
 @pytest.mark.usefixtures("without_workers")
-def test_the_sheet_plays_the_sound_that_the_encoders_get_and_follows_the_colours_of_the_system(finished, tmp_path):
+def test_the_sheet_plays_the_audio_that_the_encoders_get_and_follows_the_colours_of_the_system(finished, tmp_path):
     assert run(finished, "--sample", 50, "--out", tmp_path).exit_code == 0
     sounds = Page(tmp_path / "index.html").sounds()
     assert [rate for _, rate in sounds] == [RATE_HZ] * 4  # face, people, mute and the hostile one
@@ -475,7 +475,7 @@ def test_doubts_are_named(two_people):
     assert words.doubts(Seen({**judged, "off_screen": True}, [])) == ["margin 0.40", "speaker off screen"]
 
 
-def test_off_screen_speakers_come_before_low_logits_and_a_face_with_nobody_beside_it_is_not_doubtful(two_people):
+def test_off_screen_speakers_come_before_low_logits_and_a_face_with_no_one_next_to_it_is_not_doubtful(two_people):
     row = {
         **two_people.columns,
         "face_coverage": 1.0,

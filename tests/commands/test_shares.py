@@ -16,7 +16,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(demonstration: Path, without_workers: None) -> Run:
-    """Extracts text and sound of a few dialogues of the demonstration corpus, in small parts."""
+    """Extracts text and audio of a few dialogues of the demonstration corpus, in small parts."""
 
     def extract(out: Path, *more: str) -> Result:
         arguments = [
@@ -96,7 +96,7 @@ def test_a_share_that_is_being_made_keeps_others_from_the_whole_and_from_itself(
 
 
 @pytest.mark.parametrize("given", ["0/3", "4/3", "3", "1/0", "a/b", "1/3/5"])
-def test_a_share_that_is_none_is_refused(run: Run, tmp_path: Path, given: str) -> None:
+def test_a_share_that_is_invalid_is_refused(run: Run, tmp_path: Path, given: str) -> None:
     ended = run(tmp_path, "--part", given)
     assert ended.exit_code == 2
     assert "K/N expected" in ended.output

@@ -106,7 +106,7 @@ def _files(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
-def test_every_part_is_done_once_and_all_progress_is_told(executor: Executor, squares: Work) -> None:
+def test_every_part_is_done_once_and_all_progress_is_reported(executor: Executor, squares: Work) -> None:
     counts: list[int] = []
     assert _do(executor, work := squares(), Listed(range(7)), counts.append) == {index: index**2 for index in range(7)}
     assert _files(work.home) == {str(index): str(index**2) for index in range(7)}
@@ -118,7 +118,7 @@ def test_no_parts_are_no_work(executor: Executor, squares: Work) -> None:
 
 
 class Dripping:
-    """Gives each part only when the one before is done; whoever waits for more than there can be hangs in real life,
+    """Gives each part only when the one before is done; anyone who waits for more than there can be hangs in real life,
     and fails here.
     """
 
@@ -204,7 +204,7 @@ def test_without_ray_its_extra_is_named(squares: Work, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("command", [extract, train])
-def test_an_address_that_is_none_is_refused(command: Any) -> None:
+def test_an_address_that_is_invalid_is_refused(command: Any) -> None:
     for given, words in (("ray://head:10001", "valid: auto, local, HOST:PORT"), ("head", "valid: auto")):
         refused = CliRunner().invoke(command, ["--executor", "ray", "--address", given])
         assert (refused.exit_code, words in refused.stderr) == (2, True), refused.stderr
@@ -261,7 +261,7 @@ def test_an_address_that_does_not_answer_is_named_within_seconds(what: str, word
         assert (raised.value.exit_code, time.monotonic() - began < 10) == (1, True)
 
 
-def test_whatever_speaks_the_protocol_but_is_no_cluster_is_named_within_seconds(
+def test_whatever_speaks_the_protocol_but_is_not_a_cluster_is_named_within_seconds(
     hurried: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -286,7 +286,9 @@ def _answering(server: socket.socket, answer: bytes, *, stays: bool) -> None:
     threading.Thread(target=serve, daemon=True).start()
 
 
-def test_an_address_in_the_environment_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, hurried: Any) -> None:
+def test_an_address_in_the_environment_that_is_invalid_is_refused(
+    monkeypatch: pytest.MonkeyPatch, hurried: Any
+) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "head")
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(
@@ -504,7 +506,7 @@ def test_a_node_that_lacks_something_is_named(
     )  # the processes of that node began in another folder
     with pytest.raises(
         BadCluster,
-        match=r"node poor \(.+\): it does not see the output: .*out has to lie on a file system that all nodes share",
+        match=r"node poor \(.+\): it does not see the output: .*out must be on a file system that all nodes share",
     ):
         _do(on_ray, work, Listed(range(2)))
 
@@ -527,7 +529,7 @@ def test_a_part_that_ends_every_worker_ends_the_run(
 
 
 def _settings(folder: Path, demonstration: Path) -> None:
-    """Settings of the small demonstration, with an encoder of sound whose model of random weights lies next to it,
+    """Settings of the small demonstration, with an encoder of audio whose model of random weights is next to it,
     under a relative path.
     """
     import torch

@@ -122,7 +122,7 @@ def test_what_cannot_be_sent_is_an_error_of_its_task_alone(run):
     assert "pickle" in found[1][1]
 
 
-def test_time_in_which_everything_stood_still_makes_nobody_late(run, monkeypatch):
+def test_time_in_which_everything_stood_still_makes_no_one_late(run, monkeypatch):
     """The clock jumps by a day at each look, as it does for a run that was stopped with Ctrl-Z."""
     days = iter(range(10**6))
     monkeypatch.setattr(pool.time, "monotonic", lambda: 86_400.0 * next(days))
@@ -146,7 +146,7 @@ def test_a_worker_that_is_killed_before_it_is_ready_is_replaced(run, tmp_path, m
 def test_workers_that_cannot_begin_end_the_run_instead_of_being_started_for_ever(run, monkeypatch):
     monkeypatch.setattr(run, "__qualname__", "there_is_no_such_function")
     monkeypatch.setattr(importlib.import_module("errands"), "there_is_no_such_function", run, raising=False)
-    with pytest.raises(PipelineError, match="could not begin"):
+    with pytest.raises(PipelineError, match="could not start"):
         outcomes(run, ["say x"])
 
 

@@ -102,7 +102,7 @@ class MeldFiles:
         return path
 
     def renumbered(self, split: str, *rows: tuple[int, int, int], speaker: str = "Ann") -> Path:
-        """Writes a realigned table beside the time stamps: dialogue, utterance, and the latter's number in MELD's own
+        """Writes a realigned table next to the time stamps: dialogue, utterance, and the latter's number in MELD's own
         table.
         """
         cells = [

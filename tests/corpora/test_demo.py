@@ -55,7 +55,7 @@ def sound(path: Path) -> np.ndarray:
 
 
 def pictures(path: Path) -> list[np.ndarray]:
-    """Grey pictures."""
+    """Grey frames."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
 
@@ -95,7 +95,7 @@ def test_the_bytes_depend_neither_on_the_number_of_processes_nor_on_what_else_is
     one_dialogue = content(tmp_path / "demo-iemocap")
     assert (
         len(one_dialogue) == 1 + 1 + 1 + 1 + 8 + 3
-    )  # evaluation, transcription, video, sound, sentences, three files that lie about
+    )  # evaluation, transcription, video, audio, sentences, three files that lie about
     everything = content(raw / "demo-iemocap")
     assert one_dialogue == {name: everything[name] for name in one_dialogue}
 
@@ -230,13 +230,13 @@ def test_the_surround_clip_has_its_dialogue_in_the_front_centre(raw: Path) -> No
     assert level_db[4] == pytest.approx(-32, abs=2)
 
 
-def test_the_short_sound_lasts_less_than_a_tenth_of_a_second(raw: Path) -> None:
+def test_the_short_audio_lasts_less_than_a_tenth_of_a_second(raw: Path) -> None:
     path = raw / "demo-meld/train_splits/dia3_utt3.mp4"
     assert 0 < sound(path).shape[1] < 0.1 * 48_000
     assert len(pictures(path)) >= 19
 
 
-def test_a_replacement_stands_beside_a_clip_merged_with_its_neighbour(raw: Path) -> None:
+def test_a_replacement_is_next_to_a_clip_merged_with_its_neighbour(raw: Path) -> None:
     folder, row = raw / "demo-meld" / "output_repeated_splits_test", rows(raw, "test")[2]
     assert (row["Dialogue_ID"], row["Utterance_ID"]) == ("0", "2")
     assert length_seconds(folder / "final_videos_testdia0_utt2.mp4") == pytest.approx(annotated_seconds(row), abs=0.08)
@@ -331,7 +331,7 @@ def test_iemocap_has_the_layout_of_the_release(raw: Path, demo_settings: dict[st
     assert "\nM: Yeah.\n" in (release / "Session1/dialog/transcriptions/Ses01M_impro01.txt").read_text(encoding="ascii")
 
 
-def test_the_marked_actor_sits_and_sounds_on_the_left(raw: Path, demo_settings: dict[str, Any]) -> None:
+def test_the_marked_actor_sits_and_is_heard_on_the_left(raw: Path, demo_settings: dict[str, Any]) -> None:
     recording = next(
         one for one in iemocap_layout.script(Config(**demo_settings)) if one.dialogue_id == "Ses01M_impro01"
     )
@@ -367,7 +367,7 @@ def test_the_cascade_finds_the_speakers_face_and_none_on_the_wall(raw: Path) -> 
     found = [box for box in boxes if box is not None]
     assert len(found) >= 0.95 * len(boxes)
     middles = np.array([(x + width / 2, y + height / 2) for x, y, width, height in found])
-    # In pictures of 320 x 180 the speaker's face is within these bounds (see _close_up).
+    # In frames of 320 x 180 the speaker's face is within these bounds (see _close_up).
     assert ((middles[:, 0] > 95) & (middles[:, 0] < 225) & (middles[:, 1] > 75) & (middles[:, 1] < 115)).mean() > 0.95
     wall = pictures(raw / "demo-meld/train_splits/dia0_utt3.mp4")
     assert [widest(picture) for picture in wall[::5]] == [None] * len(wall[::5])

@@ -232,7 +232,7 @@ def test_every_code_has_its_word(raw: Path) -> None:
     }
 
 
-def test_the_manifest_keeps_or_drops_what_lies_outside_the_label_set(raw: Path) -> None:
+def test_the_manifest_keeps_or_drops_what_is_outside_the_label_set(raw: Path) -> None:
     dialogues = read(raw).dialogues
     kept = building.build("iemocap", dialogues, label_set("iemocap6"))
     assert kept["emotion_index"].to_pylist() == [2, 0, -1, 4, -1, -1, -1, -1, 2, 1, 1, 3, 5, -1, 0, 4, 2, 3]
@@ -254,7 +254,7 @@ def test_the_manifest_keeps_or_drops_what_lies_outside_the_label_set(raw: Path) 
     assert dropped["emotion_index"].to_pylist() == [2, 0, 0, 2, 1, 1, 3, 0, 0, 2, 3]
 
 
-def test_the_corpus_may_lie_in_the_folder_of_its_archive_or_be_the_raw_folder_itself(raw: Path) -> None:
+def test_the_corpus_may_be_in_the_folder_of_its_archive_or_be_the_raw_folder_itself(raw: Path) -> None:
     plain = building.build("iemocap", read(raw).dialogues, label_set("iemocap6"))
     moved = raw / "iemocap" / "IEMOCAP_full_release"
     (raw / "iemocap").rename(raw / "held")
@@ -565,7 +565,7 @@ def test_the_twenty_random_dialogues_depend_on_the_seed_alone() -> None:
 
 
 def test_random_validation_needs_more_than_twenty_training_dialogues(raw: Path) -> None:
-    with pytest.raises(BadSettings, match="only 6 are there"):
+    with pytest.raises(BadSettings, match="only 6 exist"):
         read(raw, validation="random20")
 
 
@@ -585,7 +585,7 @@ def test_another_session_can_be_the_test_split(raw: Path) -> None:
 
 def test_the_fixed_twelve_go_with_session_five_alone() -> None:
     params = Params({"corpora": {"iemocap": {"reader": "iemocap", "test_session": 3}}})
-    with pytest.raises(BadSettings, match="test_session is 5, not 3"):
+    with pytest.raises(BadSettings, match="test_session must be 5, not 3"):
         params.fill("corpora.iemocap", Iemocap.Config)
 
 
@@ -607,7 +607,7 @@ def test_the_defaults_are_the_benchmarks() -> None:
 # ---- media
 
 
-def test_sound_is_the_utterances_own_file_and_the_picture_a_half_and_span_of_the_video(raw: Path) -> None:
+def test_audio_is_the_utterances_own_file_and_the_video_a_half_and_span_of_the_video(raw: Path) -> None:
     utterance = utterances(read(raw, media=frozenset({"audio", "visual"})))["Ses01F_impro01_M000"]
     assert utterance.audio_path == "iemocap/Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav"
     assert (utterance.audio_start_seconds, utterance.audio_end_seconds) == (None, None)
@@ -629,7 +629,7 @@ def test_tags_are_kept_or_dropped(raw: Path) -> None:
     assert table["text_characters"].to_pylist()[:3] == [7, 0, 13]
 
 
-def test_without_sentence_files_the_sound_is_a_span_of_the_dialogue(tmp_path: Path) -> None:
+def test_without_sentence_files_the_audio_is_a_span_of_the_dialogue(tmp_path: Path) -> None:
     for name, turns in SMALL.items():
         write_dialogue(tmp_path / "iemocap", name, turns)
         write_media(tmp_path / "iemocap", name, turns, sentences=False)
@@ -638,7 +638,7 @@ def test_without_sentence_files_the_sound_is_a_span_of_the_dialogue(tmp_path: Pa
     assert (utterance.audio_start_seconds, utterance.audio_end_seconds) == (0.5, 1.5)
 
 
-def test_of_the_dialogues_sound_the_speakers_channel_alone_is_heard(tmp_path: Path) -> None:
+def test_of_the_dialogues_audio_the_speakers_channel_alone_is_heard(tmp_path: Path) -> None:
     for name, turns in SMALL.items():
         write_dialogue(tmp_path / "iemocap", name, turns)
         write_media(tmp_path / "iemocap", name, turns, sentences=False)
@@ -780,7 +780,7 @@ def test_the_same_voices_are_listened_to_every_time_and_not_more_than_sixty(raw:
     assert (votes.utterances, votes.channel_agrees, votes.region_agrees) == (60, 15, 60)
 
 
-def test_sound_without_two_channels_is_told_and_nothing_is_concluded(raw: Path) -> None:
+def test_audio_without_two_channels_is_reported_and_nothing_is_concluded(raw: Path) -> None:
     one_session(raw, "lrlr")
     write_voices(raw / "iemocap", "Ses05F_impro07", [], channels=1)
     reading = read(raw, media=BOTH, splits=("test",))
@@ -887,7 +887,7 @@ def test_two_folders_that_hold_sessions_are_both_named(raw: Path) -> None:
         read(raw)
     (raw / "iemocap" / "second" / "Session1").rmdir()
     (raw / "iemocap" / "second").rmdir()
-    (raw / "iemocap" / "second").symlink_to("first")  # the same folder by another name is no second one
+    (raw / "iemocap" / "second").symlink_to("first")  # the same folder by another name is not a second one
     assert read(raw).dialogues
 
 
@@ -901,7 +901,7 @@ def test_capitals_in_the_suffix_of_a_file_do_not_matter(raw: Path) -> None:
     assert reading.missing == {"audio": {}, "visual": {}}
 
 
-def test_links_in_a_circle_are_no_folders(raw: Path) -> None:
+def test_links_in_a_circle_are_not_folders(raw: Path) -> None:
     (raw / "iemocap" / "Session1" / "dialog" / "avi" / "DivX" / "loop").symlink_to("loop")
     assert read(raw, media=frozenset({"visual"})).dialogues
 
@@ -1116,7 +1116,7 @@ def test_deviating_counts_are_reported_with_both_numbers(raw: Path) -> None:
     assert read(raw, check_counts=False).deviations == []
 
 
-def test_a_dialogue_is_the_same_record_whatever_is_read_beside_it(release: Path) -> None:
+def test_a_dialogue_is_the_same_record_whatever_is_read_next_to_it(release: Path) -> None:
     whole = {dialogue.dialogue_id: dialogue for dialogue in read(release).dialogues}
     alone: list[Dialogue] = read(release, splits=("test",)).dialogues
     assert len(alone) == 31

@@ -85,7 +85,7 @@ def test_a_row_becomes_an_utterance(meld: Any) -> None:
     assert reading.failures == []
 
 
-def test_utterances_are_ordered_by_number_and_dialogues_too_whatever_the_order_of_the_file(meld: Any) -> None:
+def test_utterances_are_ordered_by_number_and_dialogues_too_regardless_of_the_order_of_the_file(meld: Any) -> None:
     reading = _train(meld, *(meld.row(d, u) for d, u in [(10, 11), (2, 1), (10, 2), (2, 0), (10, 9)]))
     assert [[utterance.source_utterance_id for utterance in dialogue.utterances] for dialogue in reading.dialogues] == [
         ["dia2_utt0", "dia2_utt1"],
@@ -191,7 +191,7 @@ def test_missing_columns_are_named_with_the_file(meld: Any) -> None:
 def test_the_same_ids_twice_are_refused_with_both_lines(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0, Utterance="two\nlines"), meld.row(0, 1), meld.row(0, 0)])
     with pytest.raises(
-        BadTable, match=r"train_sent_emo\.csv: Dialogue_ID 0, Utterance_ID 0 stand in line 2 and again in line 5"
+        BadTable, match=r"train_sent_emo\.csv: Dialogue_ID 0, Utterance_ID 0 are in line 2 and again in line 5"
     ):
         _read(meld, splits=("train",))
 
@@ -218,7 +218,7 @@ def test_a_label_that_meld_does_not_have_is_refused_with_file_and_line(
 @pytest.mark.parametrize(
     "value", ["../../x", "/etc/passwd", "-1", "1.0", "1e3", "", "0x1", "٣", "³", "1\x002", "9" * 30]
 )
-def test_an_id_that_is_no_plain_number_is_refused(meld: Any, column: str, value: str) -> None:
+def test_an_id_that_is_not_a_plain_number_is_refused(meld: Any, column: str, value: str) -> None:
     meld.csv("train", [meld.row(0, 0), meld.row(0, 1, **{column: value})])
     with pytest.raises(BadTable, match=rf"train_sent_emo\.csv, line 3: {column} is .* instead of a number from 0"):
         _read(meld, splits=("train",))
@@ -321,7 +321,7 @@ def test_an_annotation_that_is_too_short_to_be_true_cuts_nothing(
     assert [failure.reason for failure in reading.failures] == reasons
 
 
-def test_speakers_have_one_spelling_and_keep_that_of_the_corpus_beside_it(meld: Any) -> None:
+def test_speakers_have_one_spelling_and_keep_that_of_the_corpus_next_to_it(meld: Any) -> None:
     names = ["Phoebe Sr", "Phoebe Sr.", "The Interviewer", "Interviewer", "Ross and Joey", "Joey and Ross"]
     reading = _train(meld, *(meld.row(0, number, Speaker=name) for number, name in enumerate(names)))
     table = building.build("meld", reading.dialogues, label_set("meld7"))
@@ -337,7 +337,7 @@ def test_speakers_have_one_spelling_and_keep_that_of_the_corpus_beside_it(meld: 
     assert table["source_speaker"].to_pylist() == names
 
 
-def test_the_corpus_may_lie_in_the_folder_of_the_archive(meld: Any) -> None:
+def test_the_corpus_may_be_in_the_folder_of_the_archive(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0)], folder="MELD.Raw")
     meld.clips("train", ["dia0_utt0.mp4"], folder="MELD.Raw")
     reading = _read(meld, media=frozenset({"audio"}), splits=("train",))
@@ -381,7 +381,7 @@ def test_replaced_test_clips_are_preferred_and_shadow_files_are_not_taken_for_cl
     ]
 
 
-def test_missing_annotations_are_told_with_the_tree_what_was_found_and_where_to_ask(meld: Any) -> None:
+def test_missing_annotations_are_reported_with_the_tree_what_was_found_and_where_to_ask(meld: Any) -> None:
     meld.csv("dev", [meld.row(0, 0)])
     meld.clips("dev", ["dia0_utt0.mp4", "._dia0_utt0.mp4"])
     with pytest.raises(RawDataMissing) as raised:
@@ -429,7 +429,7 @@ def test_media_of_which_none_is_there_are_refused_with_the_tree_that_is_expected
         _read(meld, media=frozenset({"audio"}), splits=("train",))
 
 
-def test_a_split_whose_link_leads_nowhere_is_told_as_such(meld: Any) -> None:
+def test_a_split_whose_link_leads_nowhere_is_reported_as_such(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0)])
     (meld.root / "train_splits").symlink_to("gone")
     with pytest.raises(RawDataMissing, match="train_splits/: a broken link"):
@@ -445,7 +445,7 @@ def test_the_corpus_is_found_in_the_folders_that_were_put_around_it(meld: Any, f
     assert reading.missing == {"audio": {}}
 
 
-def test_clips_may_lie_one_level_below_the_annotations_as_their_archive_was_unpacked(meld: Any) -> None:
+def test_clips_may_be_one_level_below_the_annotations_as_their_archive_was_unpacked(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0)])
     meld.clips("train", ["dia0_utt0.mp4"], folder="train")
     (meld.root / "__MACOSX" / "train_splits").mkdir(parents=True)
@@ -472,7 +472,7 @@ def test_capitals_in_the_suffix_of_a_clip_do_not_matter(meld: Any) -> None:
     assert reading.missing == {"visual": {}}
 
 
-def test_sound_comes_from_a_wav_where_there_is_no_clip_and_that_is_reported(meld: Any) -> None:
+def test_audio_comes_from_a_wav_where_there_is_no_clip_and_that_is_reported(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0), meld.row(0, 1)])
     meld.clips("train", ["dia0_utt0.wav", "dia0_utt1.wav", "dia0_utt1.mp4"])
     reading = _read(meld, media=frozenset({"audio", "visual"}), splits=("train",))
@@ -481,7 +481,7 @@ def test_sound_comes_from_a_wav_where_there_is_no_clip_and_that_is_reported(meld
     assert reading.deviations == ["train: 1 utterances have their sound from a wav, since there is no mp4: dia0_utt0"]
 
 
-def test_where_there_are_wavs_alone_the_message_says_how_to_do_without_pictures(meld: Any) -> None:
+def test_where_there_are_wavs_alone_the_message_says_how_to_do_without_video(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0)])
     meld.clips("train", ["dia0_utt0.wav"])
     with pytest.raises(

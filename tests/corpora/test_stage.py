@@ -163,7 +163,7 @@ def test_settings_that_do_not_change_the_table_and_the_modalities_are_not_compar
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"settings": 1}', "not json"])
-def test_a_record_that_is_none_is_refused_by_name(meld: Any, content: str) -> None:
+def test_a_record_that_is_invalid_is_refused_by_name(meld: Any, content: str) -> None:
     meld.small()
     layout = _layout(meld)
     files.write_text(layout.folder / "manifest.json", content)
@@ -333,12 +333,12 @@ def test_a_corpus_that_is_there_is_never_made_anew(meld: Any, generator: Path) -
     "name",
     ["nowhere", "nowhere.make", "demo", "demo.nothing", "demo.make.nothing", "table", "table.make", "engine.labels"],
 )
-def test_a_generator_that_is_none_is_refused(name: str) -> None:
+def test_a_generator_that_is_invalid_is_refused(name: str) -> None:
     with pytest.raises(
         BadSettings,
         match=(
-            rf"corpora\.meld\.made_by: there is no merc\.corpora\.{name}; a module FOLDER\.NAME .* config\.py next"
-            r" to it"
+            rf"corpora\.meld\.made_by: there is no merc\.corpora\.{name}; expected a module FOLDER\.NAME .*"
+            r" config\.py next to it"
         ),
     ):
         _corpus(made_by=name)
@@ -468,7 +468,7 @@ def test_a_split_on_another_disk_is_read_unless_links_are_refused(meld: Any) -> 
     (meld.root / "train_splits").rename(meld.raw.parent / "disk")
     (meld.root / "train_splits").symlink_to(meld.raw.parent / "disk", target_is_directory=True)
     assert build_manifest(_corpus(), _layout(meld), RunOptions()).num_rows == 12
-    with pytest.raises(RawDataMissing, match=r"meld/train_splits: a link that leads out"):
+    with pytest.raises(RawDataMissing, match=r"meld/train_splits: a link that leads outside"):
         build_manifest(_corpus(links="refuse"), _layout(meld), RunOptions(overwrite=True))
 
 

@@ -124,7 +124,7 @@ def test_the_classes_are_those_of_the_table_by_alphabet_or_those_of_the_settings
 @pytest.mark.parametrize(
     ("written", "name"), [(("JOY", "Joy", "joy", "Joy"), "Joy"), (("JOY", "joy", "joy", "Very  Joy"), "joy")]
 )
-def test_spellings_that_differ_in_capitals_alone_are_one_class_by_the_most_frequent_and_that_is_told(
+def test_spellings_that_differ_in_capitals_alone_are_one_class_by_the_most_frequent_and_that_is_reported(
     read: Callable[..., Reading], written: tuple[str, ...], name: str
 ) -> None:
     rows = [{**ROWS[0], "emotion": emotion} for emotion in (*written, "very joy", "very joy", "UNLABELLED")]
@@ -159,7 +159,7 @@ def test_an_accent_may_be_written_as_one_character_or_two(read: Callable[..., Re
 
 
 @pytest.mark.parametrize("settings", [{"labels": ["joy", "anger"]}, {"label_set": "meld7"}])
-def test_declared_labels_are_found_whatever_their_capitals(
+def test_declared_labels_are_found_regardless_of_their_capitals(
     read: Callable[..., Reading], settings: dict[str, Any]
 ) -> None:
     reading = read([{**ROWS[0], "emotion": emotion} for emotion in ("Joy", "JOY", "Anger", "Joy", "")], **settings)
@@ -367,7 +367,7 @@ def test_splits_are_drawn_by_dialogue_with_the_shares_asked_for(read: Callable[.
         (_changed(2, split="tain"), "line 4: the split is 'tain'; did you mean 'train'"),
         (_changed(2, split=""), "line 4: the split is ''; valid: dev, test, train"),
         (_changed(2, split="test"), "line 4: the dialogue 'walk' is in test here, and in train in .*line 2"),
-        (_changed(2, video="../../secret.mp4"), "line 4: the video '../../secret.mp4' leads out"),
+        (_changed(2, video="../../secret.mp4"), "line 4: the video '../../secret.mp4' leads outside"),
         (_changed(2, emotion="a,b"), "the emotion 'a,b' holds a comma"),
         ([{**row, "emotion": ""} for row in ROWS], "no row has an emotion; name the classes"),
     ],
@@ -508,7 +508,7 @@ def test_too_few_dialogues_to_draw_splits_from_are_refused(read: Callable[..., R
         ({"files": {"train": "../train.csv"}}, "own.files.train: .*below the corpus's folder"),
         ({"columns": {"speakr": "x"}}, "unknown key own.columns.speakr; did you mean 'speaker'"),
         ({"columns": {"start": "from"}}, "start and end: name both columns, or neither"),
-        ({"split_shares": {"train": 0.8, "dev": 0.1, "test": 0.2}}, "make 1.1 instead of 1"),
+        ({"split_shares": {"train": 0.8, "dev": 0.1, "test": 0.2}}, "sum to 1.1 instead of 1"),
         ({"file": "../other/utterances.csv"}, "own.file: .*below the corpus's folder"),
         ({"media_folder": "/data"}, "own.media_folder: .*below the corpus's folder"),
         ({"labels": ["a"], "label_set": "meld7"}, "labels are those of the label set own; meld7 has its own"),
@@ -551,7 +551,7 @@ def test_names_that_were_wrongly_decoded_are_those_of_one_speaker_and_one_class(
     ]
 
 
-def test_turns_whose_numbers_do_not_rise_are_told(read: Callable[..., Reading]) -> None:
+def test_turns_whose_numbers_do_not_rise_are_reported(read: Callable[..., Reading]) -> None:
     rows = [{**ROWS[0], "turn": number} for number in ("9", "10", "2")]
     reading = read(rows, columns={"utterance": "turn"})
     assert [one.source_utterance_id for one in reading.dialogues[0].utterances] == ["walk_9", "walk_10", "walk_2"]

@@ -364,7 +364,7 @@ def spectrogram(spectrogram_checkpoint: Callable[[str], Path]) -> Callable[..., 
     return make
 
 
-# Image towers: transformers' class, settings of the model, class and settings of the image processor. Their pictures
+# Image towers: transformers' class, settings of the model, class and settings of the image processor. Their images
 # have 32 pixels, 4 x 4 patches.
 _IMAGE = {
     "hidden_size": 32,

@@ -62,7 +62,7 @@ def test_absent_means_zeros_and_a_remark(encoder: Encoder, utterances: Sequence[
     assert all(detail for _, _, detail in encoded.remarks)
 
 
-def test_all_absent_is_no_error(encoder: Encoder) -> None:
+def test_all_absent_is_not_an_error(encoder: Encoder) -> None:
     encoded = encoder.encode([UtteranceInput(utterance_id="a"), UtteranceInput(utterance_id="b")])
     assert not encoded.present.any()
     assert encoded.embeddings.shape == (2, encoder.dim)

@@ -27,7 +27,7 @@ def _jpeg(pixels: int) -> bytes:
 
 
 def _source(folder: Path, modality: str, **columns: Any) -> MediaSource:
-    """A part of one utterance with these columns, beside one that no encoder reads."""
+    """A part of one utterance with these columns, next to one that no encoder reads."""
     path = folder / "part-00000.parquet"
     row = {"utterance_id": "train/u0", f"{modality}_status": "ok", "frames_seen": 8, **columns}
     pq.write_table(pa.table({name: [value] for name, value in row.items()}), path)
@@ -51,7 +51,7 @@ def test_a_waveform_is_exact_to_sixteen_bits(tmp_path: Path) -> None:
         (_flac(np.zeros((10, 2))), r"sound of 16000 Hz and shape \(10, 2\) instead of 16000 Hz mono"),
     ],
 )
-def test_bytes_that_are_no_sound_are_refused_with_their_utterance(tmp_path: Path, audio: bytes, message: str) -> None:
+def test_bytes_that_are_not_audio_are_refused_with_their_utterance(tmp_path: Path, audio: bytes, message: str) -> None:
     with pytest.raises(BadTable, match=message):
         _source(tmp_path, "audio", audio=audio).read(0, 0)
 
@@ -59,13 +59,13 @@ def test_bytes_that_are_no_sound_are_refused_with_their_utterance(tmp_path: Path
 @pytest.mark.parametrize(
     ("faces", "message"),
     [
-        ([_jpeg(8), b"no picture"], "train/u0: a face of 10 bytes is no JPEG"),
-        ([b""], "train/u0: a face of 0 bytes is no JPEG"),
+        ([_jpeg(8), b"no picture"], "train/u0: a face of 10 bytes is not a JPEG"),
+        ([b""], "train/u0: a face of 0 bytes is not a JPEG"),
         ([_jpeg(8), _jpeg(16)], "train/u0: all input arrays must have the same shape"),
         ([], "train/u0: status ok, but no face"),
     ],
 )
-def test_bytes_that_are_no_faces_are_refused_with_their_utterance(
+def test_bytes_that_are_not_faces_are_refused_with_their_utterance(
     tmp_path: Path, faces: list[bytes], message: str
 ) -> None:
     source = _source(tmp_path, "visual", faces=faces, face_seconds=[0.0] * len(faces), face_scores=[1.0] * len(faces))
@@ -91,7 +91,7 @@ def test_each_modality_reads_its_own_columns_alone(tmp_path: Path, monkeypatch: 
     }
     for modality in ("audio", "visual"):
         _source(tmp_path, modality, **{"visual_status": "ok", **content}).read(0, 0)
-    assert asked[0] & asked[1] == {"utterance_id"}  # so that encoding both reads sound and faces once each
+    assert asked[0] & asked[1] == {"utterance_id"}  # so that encoding both reads audio and faces once each
 
 
 def test_texts_are_read_from_the_row_groups_of_their_part_alone(

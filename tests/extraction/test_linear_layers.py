@@ -1,4 +1,4 @@
-"""What computes the linear layers of an encoder is settled once for a run, kept by whoever goes on with it, and
+"""What computes the linear layers of an encoder is settled once for a run, kept by anyone who continues with it, and
 recorded.
 """
 
@@ -153,7 +153,7 @@ def test_settings_win_over_the_processor_and_over_how_the_run_was_begun_and_both
     assert _by(extract(tower(linear_layers="torch"), Config(), layout, RUN)) == "onednn, torch"
 
 
-def test_a_machine_that_cannot_go_on_as_the_run_was_begun_says_so_and_is_recorded(
+def test_a_machine_that_cannot_continue_as_the_run_was_begun_says_so_and_is_recorded(
     tower: Chosen,
     processor: Callable[[str], None],
     made: Callable[[str], Layout],
@@ -166,7 +166,7 @@ def test_a_machine_that_cannot_go_on_as_the_run_was_begun_says_so_and_is_recorde
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert _by(extract(tower(), Config(), layout, RUN)) == "onednn, torch"
     assert any(
-        "oneDNN does not compute its linear layers: this torch does not hold it" in message
+        "oneDNN cannot be used for its linear layers: this torch does not hold it" in message
         for message in caplog.messages
     )
 

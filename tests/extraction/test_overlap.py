@@ -1,4 +1,4 @@
-"""Decoding and encoding at once: the same bytes as one after the other, really at once, and no trace of whoever
+"""Decoding and encoding at once: the same bytes as one after the other, really at once, and no trace of anyone who
 fails.
 """
 
@@ -39,7 +39,7 @@ RUN = RunOptions(workers=1, device="cpu", max_failed="50%")
 
 @pytest.fixture
 def corpus(layout: Layout) -> Layout:
-    """Four dialogues of two utterances, each a part; the sound of one utterance is missing."""
+    """Four dialogues of two utterances, each a part; the audio of one utterance is missing."""
     layout.raw.mkdir()
     for number in range(7):
         soundfile.write(
@@ -102,7 +102,7 @@ def test_a_part_is_encoded_while_the_next_is_decoded(
 
     def writing(self: Decoding, index: int, *rows: object) -> None:
         if index == 3:
-            assert encoded.wait(60), "no sound was encoded before the last part was decoded"
+            assert encoded.wait(60), "no audio was encoded before the last part was decoded"
         write(self, index, *rows)
 
     def saving(encoding: runner.Encoding, index: int, part: runner.EncodedPart) -> None:
@@ -194,7 +194,7 @@ def test_interrupted_it_leaves_no_thread_behind(
 
 
 @pytest.mark.parametrize(("workers", "threads", "there_is"), [(1, 1, True), (2, 1, False), (1, 2, False)])
-def test_on_a_cpu_there_is_room_only_beside_the_decoder(
+def test_on_a_cpu_there_is_room_only_next_to_the_decoder(
     chosen: Choose, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int, there_is: bool
 ) -> None:
     monkeypatch.undo()

@@ -118,7 +118,7 @@ def test_history_never_leaves_the_dialogue_and_is_no_longer_than_asked(
     ]
 
 
-def test_sound_is_read_as_written_and_media_failures_stay_absent(
+def test_audio_is_read_as_written_and_media_failures_stay_absent(
     chosen: Choose, layout: Layout, write_manifest: WriteManifest, write_media: WriteMedia
 ) -> None:
     write_media(layout, write_manifest(layout, ["a", "b", "c"], ["d", "e"]), audio={1: "no_audio_stream"})
@@ -206,7 +206,7 @@ extract(chosen("text", "fake"), config, Layout(Path(sys.argv[2]), Path(sys.argv[
 """
 
 
-def test_a_killed_run_goes_on_and_gives_the_bytes_of_an_undisturbed_one(
+def test_a_killed_run_continues_and_gives_the_bytes_of_an_undisturbed_one(
     chosen: Choose, tmp_path: Path, write_manifest: WriteManifest, folder_digest: Callable[[Path], dict[str, str]]
 ) -> None:
     dialogues = [["a" * (number + 1), "b", "c"] for number in range(8)]
@@ -233,7 +233,7 @@ def test_a_killed_run_goes_on_and_gives_the_bytes_of_an_undisturbed_one(
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept  # those were not done again
 
 
-def test_neural_encoders_take_several_media_parts_of_sound_at_once(
+def test_neural_encoders_take_several_media_parts_of_audio_at_once(
     chosen: Choose, layout: Layout, write_manifest: WriteManifest, write_media: WriteMedia
 ) -> None:
     table = write_manifest(layout, ["a", "b", "c"], ["d", "e"], ["f", "g", "h", "i"])
@@ -321,7 +321,7 @@ def test_media_of_another_manifest_are_refused(
         extract(chosen("audio", "device"), CONFIG, layout, RUN)
 
 
-def test_missing_inputs_and_an_unknown_device_are_told_apart(
+def test_missing_inputs_and_an_unknown_device_are_distinguished(
     chosen: Choose, layout: Layout, write_manifest: WriteManifest
 ) -> None:
     with pytest.raises(RawDataMissing, match="no manifest"):
@@ -345,7 +345,7 @@ def test_a_stream_that_was_not_decoded_is_not_taken_for_absence(
         extract(chosen("audio", "device"), CONFIG, layout, RUN)
 
 
-def test_sound_stays_extracted_when_faces_are_decoded_later(
+def test_audio_stays_extracted_when_faces_are_decoded_later(
     chosen: Choose, layout: Layout, write_manifest: WriteManifest, write_media: WriteMedia
 ) -> None:
     table = write_manifest(layout, ["a"])

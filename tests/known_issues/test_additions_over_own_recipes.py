@@ -9,7 +9,7 @@ from merc.params import Params
 from merc.training.recipes.resolution import resolve
 
 
-def test_an_addition_lies_over_a_recipe_of_params_yaml() -> None:
+def test_an_addition_overrides_a_recipe_of_params_yaml() -> None:
     params = Params(
         {
             "recipes": {

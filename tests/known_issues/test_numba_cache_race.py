@@ -1,4 +1,4 @@
-"""Fresh processes that compiled and read numba's cache of librosa's functions at the same time crashed now and then
+"""Fresh processes that compiled and read numba's cache of librosa's functions at the same time crashed occasionally
 (segmentation fault).
 """
 

@@ -52,26 +52,26 @@ def _write_media(
     pictures_HWC: Sequence[NDArray[np.uint8]] | None = None,
     seed: int = 0,
 ) -> None:
-    """Writes a clip: pictures whose grey level is five times their number (from 50 on it repeats), and a tone (or the
-    given sound).
+    """Writes a clip: frames whose grey level is five times their number (from 50 on it repeats), and a tone (or the
+    given audio).
 
     Args:
         path: the suffix names the container.
         seconds: of both streams.
-        fps: of the pictures, unless ``picture_times`` says when each begins.
+        fps: of the frames, unless ``picture_times`` says when each begins.
         picture_times: in hundredths of a second, exactly.
-        size: width and height; None for no pictures.
+        size: width and height; None for no frames.
         sound_CS: (channels, samples) float32; by default a tone on all channels.
-        layout: FFmpeg's name; None for no sound.
-        rate_hz: of the sound.
+        layout: FFmpeg's name; None for no audio.
+        rate_hz: of the audio.
         sound_begin: time stamp of the first sample.
-        codec: of the pictures.
-        sound_codec: of the sound.
+        codec: of the frames.
+        sound_codec: of the audio.
         sound_bit_rate: bits per second, for codecs that have no default.
         options: of the container.
         pixel_format: FFmpeg's name.
         pixel_aspect: width of a pixel over its height.
-        pictures_HWC: RGB, in turn, in place of the grey ones.
+        pictures_HWC: RGB, in turn, instead of the grey ones.
         seed: frequency of the tone.
     """
     times = (
@@ -131,7 +131,7 @@ def _write_media(
 
 @pytest.fixture(scope="session")
 def make_clip() -> Callable[..., Clip]:
-    """A clip whose sound and pictures are one whole file; any field can be given."""
+    """A clip whose audio and video are one whole file; any field can be given."""
 
     def make(path: str, **fields: Any) -> Clip:
         whole = Clip("train/dia0_utt0", "train/dia0", path, path, "full", None, None, None, None)

@@ -37,7 +37,7 @@ SOUND = np.sin(np.arange(48_000)).astype(np.float32) * 0.2
 
 
 def track(lights, *, first=0, shot=0, width=50.0, every=4, x=0.0):
-    """A face with one brightness per picture, found in every fourth picture."""
+    """A face with one brightness per frame, found in every fourth frame."""
     spots = [Spot(first + at, (x, 0.0, width, width), 0.9, b"%d" % (first + at)) for at in range(0, len(lights), every)]
     return Track(shot, spots, first, [np.full((112, 112), light, np.uint8) for light in lights])
 
@@ -93,7 +93,7 @@ def test_who_speaks_for_long_beats_who_is_seen_for_a_moment(settings):
     assert columns["face_choice_margin"] == pytest.approx(2 - 4)  # which is doubtful, and said to be
 
 
-def test_too_few_pictures_to_see_a_mouth_move_are_not_judged(settings):
+def test_too_few_frames_to_see_a_mouth_move_are_not_judged(settings):
     verdict, columns = judged(followed(track([60] * 75), track([250] * 5, first=60, shot=1, width=90.0)), settings)
     assert (verdict.chosen, verdict.off_screen, columns["runner_up_logit"]) == (0, True, None)
     verdict, columns = judged(followed(track([250] * 5), track([250] * 5, width=90.0)), settings)
@@ -105,7 +105,7 @@ def test_too_few_pictures_to_see_a_mouth_move_are_not_judged(settings):
     )
 
 
-def test_who_speaks_till_the_pictures_end_speaks_for_a_third_of_a_sound_that_is_three_times_as_long(settings):
+def test_who_speaks_till_the_frames_end_speaks_for_a_third_of_audio_that_is_three_times_as_long(settings):
     _, columns = judged(followed(track([200] * 25), pictures=25, lasts=1.0), settings)
     assert columns["speaking_share"] == pytest.approx(1 / 3)
 
@@ -123,7 +123,7 @@ def test_tracks_of_different_shots_stay_apart_without_an_embedding(settings):
 
 
 @pytest.mark.parametrize(("way", "kept"), [("keep", 4), ("absent", 0)])
-def test_where_nobody_speaks_the_speaker_is_off_screen(settings, way, kept):
+def test_where_no_one_speaks_the_speaker_is_off_screen(settings, way, kept):
     _, columns = judged(followed(track([60] * 75), track([70] * 75)), settings.model_copy(update={"off_screen": way}))
     assert columns["off_screen"] is True
     assert (columns["face_track"], len(columns["faces"])) == (1, kept)
@@ -132,7 +132,7 @@ def test_where_nobody_speaks_the_speaker_is_off_screen(settings, way, kept):
 @pytest.mark.parametrize(
     ("light", "limit", "off_screen"), [(140, 2.0, True), (160, 2.0, False), (140, 1.0, False), (160, 3.0, True)]
 )
-def test_who_does_not_reach_the_limit_for_a_second_is_no_speaker(settings, light, limit, off_screen):
+def test_who_does_not_reach_the_limit_for_a_second_is_not_a_speaker(settings, light, limit, off_screen):
     seen = followed(track([light] * 75))
     assert judged(seen, settings.model_copy(update={"off_screen_logit": limit}))[1]["off_screen"] is off_screen
     if limit == Config().off_screen_logit:
@@ -151,7 +151,7 @@ def test_one_person_has_no_margin(settings):
 
 
 @pytest.mark.parametrize("sound", [None, np.zeros(48_000, np.float32), SOUND * 1e-5])
-def test_without_sound_size_and_persistence_decide_and_there_are_no_logits(settings, sound):
+def test_without_audio_size_and_persistence_decide_and_there_are_no_logits(settings, sound):
     seen = followed(track([200] * 75), track([50] * 75, width=100.0))
     _, columns = judged(seen, settings, sound)
     assert columns["face_track"] == 1
@@ -161,12 +161,12 @@ def test_without_sound_size_and_persistence_decide_and_there_are_no_logits(setti
     assert len(columns["faces"]) == 4
 
 
-def test_nobody_is_no_choice(settings):
+def test_no_one_is_not_a_choice(settings):
     verdict, columns = judged(followed(), settings)
     assert (verdict.chosen, columns["face_tracks"], columns["off_screen"]) == (-1, 0, None)
 
 
-def test_faces_that_are_no_candidates_are_not_judged_and_are_not_chosen(settings):
+def test_faces_that_are_not_candidates_are_not_judged_and_are_not_chosen(settings):
     small = track([250] * 75)
     small.drop()
     verdict, columns = judged(followed(track([60] * 75), small), settings)
@@ -219,7 +219,7 @@ BOXES = [(4.0, 4.0, 16.0, 16.0), (36.0, 20.0, 10.0, 10.0)]
 
 @pytest.fixture
 def two_faces(monkeypatch):
-    """Two faces in every picture that is not white; one in the dark ones."""
+    """Two faces in every frame that is not white; one in the dark ones."""
 
     def locate(self, picture):
         light = int(picture.rgb()[0, 0, 0])
@@ -229,7 +229,7 @@ def two_faces(monkeypatch):
 
 
 def scene(count, left, right, light=100):
-    """Pictures with a face on the left and one on the right, of a brightness each."""
+    """Frames with a face on the left and one on the right, of a brightness each."""
     pictures = []
     for _ in range(count):
         one = np.full((48, 64, 3), light, np.uint8)
@@ -316,7 +316,7 @@ def test_odd_clips_end_in_a_row(tmp_path: Path, write_media, make_clip, settings
 
 
 @pytest.mark.usefixtures("two_faces")
-def test_pictures_that_end_before_the_sound_are_not_judged_behind_their_end(
+def test_frames_that_end_before_the_audio_are_not_judged_behind_their_end(
     tmp_path: Path, write_media, make_clip, settings
 ):
     write_media(
@@ -332,7 +332,9 @@ def test_pictures_that_end_before_the_sound_are_not_judged_behind_their_end(
 
 
 @pytest.mark.usefixtures("two_faces")
-def test_a_cut_ends_the_tracks_and_off_screen_is_told_by_the_setting(tmp_path: Path, write_media, make_clip, settings):
+def test_a_cut_ends_the_tracks_and_off_screen_is_reported_by_the_setting(
+    tmp_path: Path, write_media, make_clip, settings
+):
     rng = np.random.default_rng(0)
     other = [
         np.where(one == 100, rng.integers(30, 230, (48, 64, 1)).repeat(3, axis=2), one).astype(np.uint8)

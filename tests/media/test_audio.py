@@ -70,7 +70,7 @@ def test_speech_in_the_front_centre_of_six_channels_keeps_its_loudness(tmp_path:
     assert loudness(heard(row)) == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
 
 
-def test_sound_of_22050_hz_keeps_its_pitch_and_length(tmp_path: Path, write_media, decode_one):
+def test_audio_of_22050_hz_keeps_its_pitch_and_length(tmp_path: Path, write_media, decode_one):
     write_media(
         tmp_path / "odd.wav", size=None, sound_codec="pcm_s16le", rate_hz=22_050, sound_CS=tone(1000, 1.0, 22_050)[None]
     )
@@ -107,7 +107,7 @@ def test_a_span_of_a_longer_file_is_cut_to_the_sample(tmp_path: Path, decode_one
     np.testing.assert_array_equal(stored, values[4000:8000])
 
 
-def test_sixty_milliseconds_of_sound_are_sound(tmp_path: Path, write_media, decode_one):
+def test_sixty_milliseconds_of_audio_count_as_audio(tmp_path: Path, write_media, decode_one):
     write_media(tmp_path / "short.wav", size=None, sound_codec="pcm_s16le", seconds=0.06)
     row, _ = decode_one(tmp_path, "short.wav")
     assert (row["audio_status"], row["duration_seconds"], len(heard(row))) == ("ok", 0.06, 960)
@@ -136,7 +136,7 @@ def test_digital_silence_is_absent_and_said_once(tmp_path: Path, write_media, de
         (np.full(1, 0.5), ["silence"]),
     ],
 )
-def test_sound_that_is_hardly_there_is_kept_and_recorded(tmp_path: Path, write_media, decode_one, sound, reasons):
+def test_audio_that_is_hardly_there_is_kept_and_recorded(tmp_path: Path, write_media, decode_one, sound, reasons):
     write_media(
         tmp_path / "sound.wav", size=None, sound_codec="pcm_s16le", sound_CS=np.asarray(sound, np.float32)[None]
     )
@@ -164,7 +164,7 @@ def flattened(level):
             [flattened(0.2)] * 3 + [flattened(1.25)] + [flattened(0.2)] * 2,
             "5.1",
             False,
-        ),  # the low-frequency channel, which nobody hears
+        ),  # the low-frequency channel, which no one hears
     ],
 )
 def test_a_recording_that_was_too_loud_is_recorded(tmp_path: Path, write_media, decode_one, channels, layout, recorded):
@@ -190,7 +190,7 @@ def test_the_share_of_clipped_samples_is_that_of_the_span(config):
     assert [span.flat_share for span in spans] == [10 / 500, 0.0]
 
 
-def test_one_side_of_a_stereo_sound_can_be_wanted(tmp_path: Path, decode_one):
+def test_one_side_of_stereo_audio_can_be_wanted(tmp_path: Path, decode_one):
     left, right = np.arange(1, 8001, dtype=np.int16), np.arange(-8000, 0, dtype=np.int16)
     soundfile.write(tmp_path / "two.wav", np.stack([left, right], axis=1), 16_000, subtype="PCM_16")
     for side, values, name in (("left", left, "unnamed0*1"), ("right", right, "unnamed1*1")):  # a wav keeps no names
@@ -242,7 +242,7 @@ def test_resampling_keeps_what_16_khz_can_hold_and_nothing_folds_back(config, he
     assert change == pytest.approx(change_db, abs=0.05) if change_db == 0 else change < change_db
 
 
-def test_sound_that_starts_late_is_preceded_by_silence(tmp_path: Path, write_media, decode_one):
+def test_audio_that_starts_late_is_preceded_by_silence(tmp_path: Path, write_media, decode_one):
     write_media(tmp_path / "late.mkv", seconds=1.0, sound_begin=0.5, sound_codec="pcm_s16le")
     waveform = heard(decode_one(tmp_path, "late.mkv")[0])
     assert len(waveform) == pytest.approx(24_000, abs=100)
@@ -258,7 +258,7 @@ def test_a_mix_beyond_full_scale_is_limited_and_recorded(tmp_path: Path, write_m
     assert np.abs(heard(row)).max() == pytest.approx(1.0, abs=1e-4)
 
 
-def test_limiting_counts_only_what_lies_beyond_full_scale():
+def test_limiting_counts_only_what_is_beyond_full_scale():
     data, share = pack.flac(np.array([0.0, 1.0, -1.0, 1.5, -2.0, 0.5, 0.25, 0.125], np.float32))
     stored, _ = soundfile.read(io.BytesIO(data), dtype="int16")
     assert share == 0.25
@@ -311,7 +311,7 @@ def write_float_wav(path: Path, sound_SC, rate_hz=16_000):
 
 
 def told(folder: Path, name: str, config, make_clip, **fields):
-    """The row, and the failures of the sound as reason → detail."""
+    """The row, and the failures of the audio as reason → detail."""
     task = DialogueTask(folder, "x", (make_clip(name, **fields),), frozenset({"audio"}), config, None)
     ((row, failures),) = decode_dialogue(task)
     return row, {failure["reason"]: failure["detail"] for failure in failures}
@@ -341,7 +341,7 @@ def test_samples_that_are_not_finite_leave_the_other_channel_and_other_spans_alo
     assert told(tmp_path, "a.wav", config, make_clip, audio_start_seconds=0.0, audio_end_seconds=0.4)[1] == {}
 
 
-def test_sound_without_one_finite_sample_is_broken(tmp_path: Path, config, make_clip):
+def test_audio_without_one_finite_sample_is_broken(tmp_path: Path, config, make_clip):
     write_float_wav(tmp_path / "a.wav", np.full(16_000, np.nan, np.float32))
     row, failures = told(tmp_path, "a.wav", config, make_clip)
     assert (row["audio_status"], row["audio"]) == ("not_finite", b"")
@@ -385,7 +385,7 @@ def heard_alone(folder, sound_S, config, make_clip):
     return heard(told(folder, "alone.wav", config, make_clip)[0])
 
 
-def test_surround_channels_that_cancel_are_heard_too_and_a_full_centre_is_no_loss(
+def test_surround_channels_that_cancel_are_heard_too_and_a_full_centre_is_not_a_loss(
     tmp_path: Path, write_media, config, make_clip
 ):
     for name, centre, used in (("silent", 0.0, "FL*1"), ("full", 1.0, "FC*1+FL*0.7071+FR*0.7071+BL*0.5+BR*0.5")):
@@ -399,7 +399,7 @@ def test_surround_channels_that_cancel_are_heard_too_and_a_full_centre_is_no_los
         assert list(failures) == (["out_of_phase"] if name == "silent" else [])
 
 
-def test_a_voice_on_one_of_many_channels_is_no_loss_of_phase(tmp_path: Path, config, make_clip):
+def test_a_voice_on_one_of_many_channels_is_not_a_loss_of_phase(tmp_path: Path, config, make_clip):
     sound = np.zeros((16_000, 16), np.float32)
     sound[:, 3] = tone(440, 1.0, 16_000)
     write_float_wav(tmp_path / "a.wav", sound)

@@ -91,7 +91,7 @@ def test_a_file_that_is_not_there_is_named_so(tmp_path: Path, decode_one, path):
     assert decode_one(tmp_path, path)[1] == [("audio", "media_missing"), ("visual", "media_missing")]
 
 
-def test_a_named_pipe_is_told_and_not_waited_for(tmp_path: Path, config, make_clip):
+def test_a_named_pipe_is_reported_and_not_waited_for(tmp_path: Path, config, make_clip):
     os.mkfifo(tmp_path / "pipe.mp4")
     ((_, failures),) = decode_dialogue(
         DialogueTask(tmp_path, "meld", (make_clip("pipe.mp4"),), frozenset({"audio"}), config, None)
@@ -140,7 +140,7 @@ def test_a_link_that_leads_nowhere_says_so_and_not_where_it_led_to(tmp_path: Pat
     assert [(failure["reason"], failure["detail"]) for failure in failures] == [("media_missing", f"link.mp4: {words}")]
 
 
-def test_sound_without_pictures_and_pictures_without_sound(tmp_path: Path, write_media, decode_one):
+def test_audio_without_video_and_video_without_audio(tmp_path: Path, write_media, decode_one):
     write_media(tmp_path / "sound.mp4", size=None)
     write_media(tmp_path / "pictures.mp4", layout=None)
     row, failures = decode_one(tmp_path, "sound.mp4")
@@ -167,7 +167,7 @@ def test_a_clip_of_300_seconds_is_cut_and_says_so(tmp_path: Path, write_media, c
     assert not any(failure["reason"] == "partly_decoded" for failure in failures)
 
 
-def test_a_span_behind_the_end_has_neither_sound_nor_pictures(tmp_path: Path, write_media, decode_one):
+def test_a_span_behind_the_end_has_neither_audio_nor_frames(tmp_path: Path, write_media, decode_one):
     write_media(tmp_path / "a.mp4")
     spans = {"audio_start_seconds": 5.0, "audio_end_seconds": 6.0, "video_start_seconds": 5.0, "video_end_seconds": 6.0}
     row, failures = decode_one(tmp_path, "a.mp4", **spans)
@@ -175,7 +175,7 @@ def test_a_span_behind_the_end_has_neither_sound_nor_pictures(tmp_path: Path, wr
     assert (row["audio_status"], row["visual_status"]) == ("no_audio_samples", "no_video_frames")
 
 
-def test_an_empty_span_has_neither_sound_nor_pictures(tmp_path: Path, write_media, decode_one):
+def test_an_empty_span_has_neither_audio_nor_frames(tmp_path: Path, write_media, decode_one):
     write_media(tmp_path / "a.mp4")
     spans = {"audio_start_seconds": 0.5, "audio_end_seconds": 0.5, "video_start_seconds": 0.5, "video_end_seconds": 0.5}
     assert decode_one(tmp_path, "a.mp4", **spans)[1] == [("audio", "no_audio_samples"), ("visual", "no_video_frames")]
@@ -201,7 +201,7 @@ def test_a_dialogue_in_one_video_is_opened_once_and_shared_out(tmp_path: Path, w
     ]
 
 
-def test_odd_pictures_do_not_stop_a_run(tmp_path: Path, write_media, decode_one):
+def test_odd_frames_do_not_stop_a_run(tmp_path: Path, write_media, decode_one):
     write_media(tmp_path / "tiny.mkv", size=(2, 2), layout=None, codec="ffv1")
     write_media(tmp_path / "flat.mkv", size=(600, 4), layout=None, codec="ffv1")
     for name in ("tiny.mkv", "flat.mkv"):
@@ -210,7 +210,7 @@ def test_odd_pictures_do_not_stop_a_run(tmp_path: Path, write_media, decode_one)
         assert ("audio", "no_audio_stream") in failures
 
 
-def test_pictures_too_large_for_the_memory_are_refused(tmp_path: Path, write_media, config, make_clip, monkeypatch):
+def test_frames_too_large_for_the_memory_are_refused(tmp_path: Path, write_media, config, make_clip, monkeypatch):
     from merc.media import container
 
     write_media(tmp_path / "a.mp4")
@@ -248,7 +248,7 @@ def test_usual_codecs_are_read(tmp_path: Path, write_media, decode_one, codec):
     assert failures == [("visual", "no_face")]
 
 
-def test_sound_that_starts_late_keeps_its_place(tmp_path: Path, write_media, decode_one):
+def test_audio_that_starts_late_keeps_its_place(tmp_path: Path, write_media, decode_one):
     tone = 0.3 * np.ones((1, 8_000), np.float32) * np.sin(np.arange(8_000) * 0.2, dtype=np.float32)
     write_media(tmp_path / "late.mkv", seconds=1.0, sound_CS=tone, sound_begin=0.5, sound_codec="pcm_s16le")
     row, _ = decode_one(tmp_path, "late.mkv")
@@ -258,7 +258,7 @@ def test_sound_that_starts_late_keeps_its_place(tmp_path: Path, write_media, dec
     assert waveform[8_010:].std() == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
 
 
-def test_sound_shorter_than_the_pictures_leaves_these_whole(tmp_path: Path, write_media, decode_one):
+def test_audio_shorter_than_the_frames_leaves_these_whole(tmp_path: Path, write_media, decode_one):
     write_media(
         tmp_path / "short.mkv",
         seconds=2.0,
@@ -300,7 +300,7 @@ class Chooser:
 
 @pytest.fixture
 def chooser(monkeypatch):
-    """Two people in the left half of every picture and one in the right, as though a detector had found them."""
+    """Two people in the left half of every frame and one in the right, as though a detector had found them."""
     made = Chooser()
 
     def find(self, picture):
@@ -323,7 +323,7 @@ def chooser(monkeypatch):
     return made
 
 
-def test_the_choice_gets_the_sound_and_the_glimpses_of_a_clip(tmp_path: Path, write_media, decode_one, config, chooser):
+def test_the_choice_gets_the_audio_and_the_glimpses_of_a_clip(tmp_path: Path, write_media, decode_one, config, chooser):
     write_media(tmp_path / "a.mp4", seconds=2.0, fps=20, rate_hz=48_000)
     settings = config.model_copy(update={"choice": "speaking", "glimpses_per_second": 10.0, "glimpse_width_pixels": 32})
     row, failures = decode_one(tmp_path, "a.mp4", settings)
@@ -338,7 +338,7 @@ def test_the_choice_gets_the_sound_and_the_glimpses_of_a_clip(tmp_path: Path, wr
     assert (row["face_tracks"], row["face_coverage"], len(row["faces"])) == (2, 1.0, 8)
 
 
-def test_sound_from_another_file_reaches_the_choice_and_so_does_sound_that_nobody_asked_for(
+def test_audio_from_another_file_reaches_the_choice_and_so_does_audio_that_no_one_asked_for(
     tmp_path: Path, write_media, config, chooser
 ):
     write_media(tmp_path / "both.avi", seconds=4.0, layout=None, codec="mpeg4", size=(128, 48))
@@ -372,7 +372,7 @@ def test_glimpses_of_one_person_are_not_kept_and_other_choices_take_none(
     assert row["face_track"] == 0
 
 
-def test_sound_and_pictures_of_several_utterances_in_one_file_are_each_decoded_once(
+def test_audio_and_frames_of_several_utterances_in_one_file_are_each_decoded_once(
     tmp_path: Path, write_media, config, chooser, monkeypatch
 ):
     write_media(tmp_path / "all.mp4", seconds=4.0)
@@ -439,7 +439,7 @@ def test_a_turned_and_an_anamorphic_video_have_the_faces_of_the_upright_one(
     # half a second off is usual; of a short utterance not even half is there
     [(0.0, False), (1.0, False), (1.4, False), (1.6, True), (3.5, True)],
 )
-def test_a_clip_shorter_than_its_annotation_is_told_with_both_lengths(
+def test_a_clip_shorter_than_its_annotation_is_reported_with_both_lengths(
     tmp_path: Path, write_media, config, make_clip, annotated, told
 ):
     write_media(tmp_path / "a.mp4", seconds=1.0)
@@ -456,7 +456,7 @@ def test_a_clip_shorter_than_its_annotation_is_told_with_both_lengths(
         assert details["visual"] == f"1.000 s of the annotated {annotated:.3f} s"
 
 
-def test_a_very_short_clip_is_told_by_its_share(tmp_path: Path, write_media, decode_one):
+def test_a_very_short_clip_is_reported_by_its_share(tmp_path: Path, write_media, decode_one):
     write_media(tmp_path / "a.wav", size=None, sound_codec="pcm_s16le", seconds=0.1)
     assert ("audio", "shorter_than_annotation") in decode_one(tmp_path, "a.wav", annotated_seconds=0.3)[1]
     assert ("audio", "shorter_than_annotation") not in decode_one(tmp_path, "a.wav", annotated_seconds=0.18)[1]
@@ -471,7 +471,9 @@ def test_a_clip_longer_than_the_cap_is_not_short(tmp_path: Path, write_media, de
     assert not any(reason == "shorter_than_annotation" for _, reason in failures)
 
 
-def test_a_dialogue_s_video_that_ends_before_an_utterance_does_is_told(tmp_path: Path, write_media, config, make_clip):
+def test_a_dialogue_s_video_that_ends_before_an_utterance_does_is_reported(
+    tmp_path: Path, write_media, config, make_clip
+):
     write_media(tmp_path / "both.avi", seconds=4.0, codec="mpeg4", sound_codec="pcm_s16le")
     names = ("audio_start_seconds", "audio_end_seconds", "video_start_seconds", "video_end_seconds")
     spans = [dict(zip(names, (start, start + 2.0) * 2, strict=True)) for start in (0.0, 3.0)]

@@ -18,7 +18,7 @@ def heads(benchmark):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_shot_of_the_speaker_and_one_of_a_listener_share_nobody(benchmark, real_data, heads, seed):
+def test_a_shot_of_the_speaker_and_one_of_a_listener_share_no_one(benchmark, real_data, heads, seed):
     scene = benchmark.compose(seed, real_data, heads, "reverse")
     one, other = ({person.name for person in shot.persons} for shot in scene.shots)
     assert not one & other
@@ -44,14 +44,14 @@ def test_who_has_moved_is_the_same_one_at_another_place_after_the_cut(benchmark,
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nobody_speaks_where_the_speaker_is_off_screen(benchmark, real_data, heads, seed):
+def test_no_one_speaks_where_the_speaker_is_off_screen(benchmark, real_data, heads, seed):
     scene = benchmark.compose(seed, real_data, heads, "off_screen")
     assert scene.speaker == -1
     assert all(person.kind != "speaker" for person in scene.persons)
     assert np.abs(scene.sound).max() > 0.05
 
 
-def test_the_best_limit_lies_between_those_who_are_seen_to_speak_and_those_who_are_not(benchmark):
+def test_the_best_limit_is_between_those_who_are_seen_to_speak_and_those_who_are_not(benchmark):
     seen, hidden = (
         [SimpleNamespace(picks={"ava": SimpleNamespace(best=best)}) for best in bests]
         for bests in ([0.2, 1.0, 2.0], [-2.0, -1.0, 0.4])

@@ -35,19 +35,19 @@ def told(config: Config) -> tuple[str, str, int]:
         ("mine", None, ("haar", "speaking", 9)),
     ],
 )
-def test_the_presets_settings_lie_over_the_defaults_and_under_the_users(
+def test_the_presets_settings_override_the_defaults_but_not_the_users(
     dataset: str, preset: str | None, expected: tuple[str, str, int]
 ) -> None:
     assert told(of_dataset(Params(TREE), dataset, preset)) == expected
 
 
-def test_set_lies_over_both_and_is_never_without_effect() -> None:
+def test_set_overrides_both_and_is_never_without_effect() -> None:
     params = Params(TREE).with_overrides(media__detector="haar", presets__base__media__choice="largest")
     assert told(of_dataset(params, "meld")) == ("haar", "largest", 9)
     params.check_overrides()
 
 
-def test_a_value_of_a_preset_that_the_users_block_lies_over_cannot_be_set() -> None:
+def test_a_value_of_a_preset_that_the_users_block_overrides_cannot_be_set() -> None:
     params = Params(TREE).with_overrides(presets__base__media__frames_per_clip=3)
     of_dataset(params, "meld")
     with pytest.raises(

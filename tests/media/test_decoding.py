@@ -16,7 +16,7 @@ from merc.media.container import FrameWish
 from merc.media.decoding import EveryFrame, NeededFrames
 from merc.media.spans import span
 
-# file, encoder, its options, time stamps of the frames in 1/100 s (None: 25 a second), encoder's B-frames
+# file, encoder, its options, time stamps of the frames in 1/100 s (None: 25 per second), encoder's B-frames
 KINDS = {
     "h264, B-frames": ("a.mp4", "libx264", {}, None),
     "h264, open GOP and pyramid": (
@@ -77,7 +77,7 @@ def ordinary_priority() -> Iterator[None]:
 def write(
     path: Path, encoder: str, options: dict[str, str], times: str | None = None, *, seed: int = 0, sound: bool = False
 ) -> None:
-    """A picture that moves, with a cut, so that frames refer to each other in all ways."""
+    """A frame that moves, with a cut, so that frames refer to each other in all ways."""
     if encoder not in av.codecs_available:
         pytest.skip(f"this FFmpeg has no encoder {encoder}")
     rng = np.random.default_rng(seed)
@@ -215,7 +215,7 @@ def frames_decoded(path, config, monkeypatch, spans, count):
         ("mjpeg", [(0.5, 0.6), (3.0, 3.2)], 5, 9),
     ],
 )
-def test_what_nobody_needs_is_not_decoded(made, config, monkeypatch, kind, spans, count, most):
+def test_what_no_one_needs_is_not_decoded(made, config, monkeypatch, kind, spans, count, most):
     assert frames_decoded(made(kind)[0], config, monkeypatch, spans, count) <= most
 
 
@@ -284,7 +284,7 @@ def test_damage_in_the_middle_is_reported_in_the_decoders_words(made, config, tm
     assert result.troubles["video"].since == pytest.approx(2.0, abs=0.2)
 
 
-def test_packets_with_two_pictures_make_every_frame_decoded(made, config, monkeypatch, tmp_path):
+def test_packets_with_two_frames_make_every_frame_decoded(made, config, monkeypatch, tmp_path):
     """DivX "packed bitstreams": a B-frame in the packet of the frame before it, and then a packet that stands for
     nothing.
     """

@@ -18,7 +18,7 @@ CLIPS = [
 
 
 def sighting(picture, box, landmarks=None):
-    """A face in a picture that is seen whole."""
+    """A face in a frame that is seen whole."""
     return Sighting(box, 1.0, picture, 1.0, (0.0, 0.0), landmarks, np.ones(1, np.float32))
 
 
@@ -97,7 +97,7 @@ def test_without_eyes_the_typical_place_in_the_box_is_taken():
     np.testing.assert_allclose(faces.eyes_of(flat), [[124.24, 81.28], [154.56, 81.36]])
 
 
-def test_appearance_tells_colours_apart_and_bears_a_little_noise():
+def test_appearance_distinguishes_colours_and_bears_a_little_noise():
     rng = np.random.default_rng(0)
     pink = np.full((120, 120, 3), (214, 168, 150), np.uint8)
     pink[:50] = (60, 40, 30)
@@ -119,7 +119,7 @@ def test_the_cascade_sees_no_face_where_there_is_none(config, kind):
     assert FaceFinder(config, None).find(Picture.from_rgb(picture)) == []
 
 
-def test_a_file_that_is_no_network_is_refused_by_name(config, tmp_path):
+def test_a_file_that_is_not_a_network_is_refused_by_name(config, tmp_path):
     (tmp_path / "face.onnx").write_bytes(b"no network")
     with pytest.raises(BadSettings, match=r"media\.yunet_file.*face\.onnx"):
         FaceFinder(config, tmp_path / "face.onnx")
@@ -141,23 +141,23 @@ def test_faces_are_found_in_real_clips_where_there_are_some(real_data, decode_on
     assert (row["visual_status"], row["face_tracks"]) == (("ok", 1) if most else ("no_face", 0))
     assert [failure for failure in failures if failure[0] == "visual"] == (
         [] if most else [("visual", "no_face")]
-    )  # one of them is without a sound
+    )  # one of them is without audio
     for face in row["faces"]:
         assert cv2.imdecode(np.frombuffer(face, np.uint8), cv2.IMREAD_COLOR).shape == (112, 112, 3)
 
 
-def test_many_small_faces_are_told_apart(real_data, decode_one, detector):
+def test_many_small_faces_are_distinguished(real_data, decode_one, detector):
     settings, model = detector
     row, _ = decode_one(real_data / "media", "many_faces_1080p.mp4", *detector)
     assert row["visual_status"] == "ok"
-    # the cascade is weak on faces of 60 of 1920 pixels; it needs a larger picture to find several persons
+    # the cascade is weak on faces of 60 of 1920 pixels; it needs a larger frame to find several people
     wide = settings.model_copy(update={"detection_widths_pixels": (960 if model is None else 640,)})
     row, _ = decode_one(real_data / "media", "many_faces_1080p.mp4", wide, model)
     assert row["face_tracks"] >= (3 if model is None else 5)
     assert row["faces_seen"] >= (8 * 2 if model is None else 8 * 3)
 
 
-def test_persons_in_real_clips_are_told_apart_by_appearance(real_data, config):
+def test_people_in_real_clips_are_distinguished_by_appearance(real_data, config):
     model = real_data / "models" / "face_detection_yunet.onnx"
     finder = FaceFinder(config.model_copy(update={"detector": "yunet", "yunet_file": str(model)}), model)
     seen = []

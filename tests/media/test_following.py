@@ -1,4 +1,4 @@
-"""Faces followed through pictures that are made here, with boxes as a detector would give them."""
+"""Faces followed through frames that are made here, with boxes as a detector would give them."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ def picture(faces, seed=0):
 
 
 def follow(scene, count, *, every=4, config=None, times=None, seeds=lambda _: 0, lasts=None, seen=lambda _n, _i: True):
-    """Follows ``scene(number)``, the faces of a picture; ``seen``: whether the detector sees face ``i`` of picture
+    """Follows ``scene(number)``, the faces of a frame; ``seen``: whether the detector sees face ``i`` of frame
     ``n``.
     """
     follower = Follower(config or Config(choice="active_speaker"))
@@ -70,7 +70,7 @@ def test_two_faces_that_pass_each_other_keep_their_tracks():
     assert np.median(left.crops[-1][10:60, 20:90]) < 100 < np.median(right.crops[-1][10:60, 20:90])
 
 
-def test_a_shot_of_three_pictures_has_a_track_if_one_of_them_was_searched():
+def test_a_shot_of_three_frames_has_a_track_if_one_of_them_was_searched():
     followed = follow(lambda _: [(100, 60, 50, 200)], 43, seeds=lambda number: 1 if 19 <= number < 22 else 0)
     assert followed.shots == (0, 19, 22)
     assert [(track.shot, len(track.crops)) for track in followed.tracks] == [(0, 19), (1, 3), (2, 21)]
@@ -111,7 +111,7 @@ def test_a_face_seen_in_too_few_searches_of_its_shot_is_none():
 
 
 @pytest.mark.parametrize("rate", [10.0, 15.0, 24.0, 25.0, 30.0])
-def test_crops_come_at_25_a_second_whatever_the_rate_of_the_video(rate):
+def test_crops_come_at_25_a_second_regardless_of_the_rate_of_the_video(rate):
     count = round(2 * rate)
     followed = follow(
         lambda _: [(100, 60, 50, 200)], count, times=[number / rate for number in range(count)], lasts=2.0
@@ -130,7 +130,7 @@ def test_a_variable_rate_repeats_what_stays_on_the_screen():
     assert lights.count(4) == 14
 
 
-def test_one_picture_is_one_crop():
+def test_one_frame_is_one_crop():
     followed = follow(lambda _: [(100, 60, 50, 200)], 1, lasts=3.0)
     assert followed.steady(followed.tracks[0])[1].shape == (1, 112, 112)
 

@@ -94,7 +94,7 @@ def test_a_transport_stream_with_checksums_is_told_from_one_that_was_cut_off(tmp
         (bytes(1000), "moov atom not found"),
     ],
 )
-def test_a_note_in_place_of_a_file_is_told_as_such(tmp_path: Path, make_clip, config, content, words):
+def test_a_note_in_place_of_a_file_is_reported_as_such(tmp_path: Path, make_clip, config, content, words):
     (tmp_path / "a.mp4").write_bytes(content)
     ((_, failures),) = decode_dialogue(
         DialogueTask(tmp_path, "meld", (make_clip("a.mp4"),), frozenset({"audio"}), config, None)
@@ -113,14 +113,14 @@ def test_sizes_beyond_any_file_do_not_make_the_reading_of_a_header_fail(tmp_path
             shortfall(path)
 
 
-def test_what_is_missing_is_told_in_bytes(tmp_path: Path, write_media):
+def test_what_is_missing_is_reported_in_bytes(tmp_path: Path, write_media):
     path = written(tmp_path, write_media, "wav")
     size = path.stat().st_size
     cut(path)
     assert shortfall(path) == f"cut off: its headers promise {size} bytes, {path.stat().st_size} are there"
 
 
-def test_an_utterance_that_lies_before_the_cut_is_whole(tmp_path: Path, write_media, config, make_clip):
+def test_an_utterance_that_is_before_the_cut_is_whole(tmp_path: Path, write_media, config, make_clip):
     path = written(tmp_path, write_media, "avi")
     cut(path, 0.8)
     early, late = (

@@ -1,4 +1,4 @@
-"""Utterances of several spans: sound joined, pictures spread over all of it, seconds from the utterance's begin, and
+"""Utterances of several spans: audio joined, frames spread over all of it, seconds from the utterance's start, and
 spans that are lost.
 """
 
@@ -94,7 +94,7 @@ def samples(row: dict[str, Any]) -> NDArray[np.int16]:
         [("a.mp4", 1.0, 1.5), ("b.mp4", 0.0, 0.2), ("a.mp4", 0.1, 0.5)],
     ],
 )
-def test_the_sound_is_that_of_the_spans_decoded_by_themselves_one_behind_the_other(
+def test_the_audio_is_that_of_the_spans_decoded_by_themselves_one_behind_the_other(
     decode: Decode, spans: list[Span]
 ) -> None:
     row, failures = decode(*spans)
@@ -117,7 +117,7 @@ def test_several_spans_that_follow_each_other_in_one_file_have_the_samples_of_on
 
 
 class Finder:
-    """A face in every picture, whose crops tell the picture's grey level and which looks like all others."""
+    """A face in every frame, whose crops tell the frame's grey level and which looks like all others."""
 
     def find(self, picture: Any) -> list[Sighting]:
         patch, corner, scale = picture.square(0, 0, 48, 48)
@@ -152,8 +152,8 @@ def test_looks_are_spread_over_the_whole_utterance_and_their_seconds_count_from_
     decode_dialogue(task, Notes())
     middles = [(number + 0.5) * 0.2 for number in range(8)]
     assert [seconds for seconds, _ in sorted(seen)] == pytest.approx(middles, abs=0.04)
-    # 0.1 and 0.3 lie in the first span, 0.5 to 1.1 in the second, 1.3 and 1.5 in the third; a picture's grey tells its
-    # number, 25 a second.
+    # 0.1 and 0.3 are in the first span, 0.5 to 1.1 in the second, 1.3 and 1.5 in the third; a frame's grey tells its
+    # number, 25 per second.
     files = [1.1, 1.3, 0.5, 0.7, 0.9, 1.1, 0.3, 0.5]
     assert [number for _, number in sorted(seen)] == pytest.approx([25 * one for one in files], abs=1.01)
 
@@ -199,7 +199,7 @@ def test_no_face_is_followed_across_a_border_and_faces_have_the_utterances_secon
         ),
     ],
 )
-def test_a_span_whose_file_is_missing_or_broken_is_told_and_the_others_are_used(
+def test_a_span_whose_file_is_missing_or_broken_is_reported_and_the_others_are_used(
     tmp_path: Path, decode: Decode, lost: Span, words: str
 ) -> None:
     (tmp_path / "empty.mp4").touch()
@@ -244,7 +244,7 @@ def test_a_span_beyond_the_end_of_its_clip_is_lost_and_one_that_reaches_over_it_
     assert failures.keys() == {("audio", "no_audio_samples"), ("visual", "no_video_frames")}
 
 
-def test_a_span_without_sound_or_without_pictures_leaves_those_of_the_others(
+def test_a_span_without_audio_or_without_frames_leaves_those_of_the_others(
     tmp_path: Path, write_media, decode: Decode
 ) -> None:
     write_media(tmp_path / "a.mp4", seconds=1.0)
@@ -283,7 +283,7 @@ def test_a_very_short_span_in_which_no_face_was_searched_is_not_lost(
 
 
 @pytest.mark.usefixtures("files")
-def test_the_choice_gets_sound_that_fits_the_pictures_also_where_a_span_is_lost(
+def test_the_choice_gets_audio_that_fits_the_frames_also_where_a_span_is_lost(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from merc.media import speaker
@@ -299,7 +299,7 @@ def test_the_choice_gets_sound_that_fits_the_pictures_also_where_a_span_is_lost(
         )[1],
     )
     clip = clip_of(("a.mp4", 0.0, 0.5), ("gone.mp4", 0.0, 0.25), ("b.mp4", 0.5, 1.0))
-    for streams in (BOTH, frozenset({"visual"})):  # the sound is heard, too, where nobody asked for it
+    for streams in (BOTH, frozenset({"visual"})):  # the audio is heard, too, where no one asked for it
         decode_dialogue(
             DialogueTask(tmp_path, "meld", (clip,), streams, config.model_copy(update={"choice": "speaking"}), None)
         )

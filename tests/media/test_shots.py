@@ -26,12 +26,12 @@ def begins(arrays):
     return np.flatnonzero(np.diff(found)) + 1
 
 
-def test_a_cut_begins_a_shot_and_so_do_both_ends_of_one_of_three_pictures():
+def test_a_cut_begins_a_shot_and_so_do_both_ends_of_one_of_three_frames():
     assert begins(still(0, 20) + still(1, 20)).tolist() == [20]
     assert begins(still(0, 20) + still(1, 3) + still(2, 20)).tolist() == [20, 23]
 
 
-def test_two_dark_shots_are_told_apart_and_the_noise_of_two_black_pictures_is_no_cut():
+def test_two_dark_shots_are_distinguished_and_the_noise_of_two_black_frames_is_not_a_cut():
     dark = [0.15 * one + 5 for one in still(0, 20) + still(1, 20)]
     assert begins(dark).tolist() == [20]
     rng = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def test_two_dark_shots_are_told_apart_and_the_noise_of_two_black_pictures_is_no
 
 
 @pytest.mark.parametrize("speed", [1, 3, 8])
-def test_a_pan_is_no_cut_and_a_cut_at_the_end_of_a_slow_one_is_found(speed):
+def test_a_pan_is_not_a_cut_and_a_cut_at_the_end_of_a_slow_one_is_found(speed):
     wide = texture(3, 64 + 20 * speed)
     pan = [wide[:, speed * number :][:, :64] for number in range(20)]
     assert len(begins(pan)) == 0
@@ -47,7 +47,7 @@ def test_a_pan_is_no_cut_and_a_cut_at_the_end_of_a_slow_one_is_found(speed):
         assert begins(pan + still(1, 20)).tolist() == [20]
 
 
-def test_flashes_light_that_goes_on_and_fades_are_no_cuts():
+def test_flashes_light_that_continues_and_fades_are_not_cuts():
     flash = [one * 1.3 + 40 if number in (10, 11) else one for number, one in enumerate(still(0, 30))]
     light = [one * 1.2 + 20 if number > 15 else one for number, one in enumerate(still(0, 30))]
     fade = [one * min(1.0, abs(number - 20) / 12) for number, one in enumerate(still(0, 40))]
@@ -59,6 +59,6 @@ def test_flashes_light_that_goes_on_and_fades_are_no_cuts():
     assert [len(begins(one)) for one in (flash, light, fade, dissolve)] == [0] * 4
 
 
-def test_no_picture_and_one_picture_have_no_cut():
+def test_no_frame_and_one_frame_have_no_cut():
     assert shots.numbers([]).tolist() == []
     assert begins(still(0, 1)).tolist() == []

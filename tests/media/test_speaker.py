@@ -47,7 +47,7 @@ def person(x, y, eyes, *, mouth=still, nod=still, blink=still, number=0):
 
 
 def draw(picture, who, seconds):
-    """Draws a face of 80 by 96 pixels, the eyes 32 apart and the mouth 34 below them, and lays it into the picture."""
+    """Draws a face of 80 by 96 pixels, the eyes 32 apart and the mouth 34 below them, and lays it into the frame."""
     face = who["skin"].copy()
     for x in (24, 56):
         cv2.ellipse(face, (x, 32), (7, 1 if who["blink"](seconds) > 0.5 else 4), 0, 0, 360, 20, -1, cv2.LINE_AA)
@@ -83,7 +83,7 @@ def film(persons, backgrounds=lambda _: 90.0):
 
 
 def sighting(who, seconds, landmarks=True):
-    """What a detector says of a face; the picture is twice as large as a glimpse."""
+    """What a detector says of a face; the frame is twice as large as a glimpse."""
     middle = 2 * np.array([who["x"], who["y"] + who["eyes"] * float(who["nod"](seconds))])
     size = 2 * who["eyes"]
     points = middle + size * np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.58], [-0.43, 1.06], [0.43, 1.06]])
@@ -100,7 +100,7 @@ def sighting(who, seconds, landmarks=True):
 
 
 def scene(persons, landmarks=True, seen=None, **kwargs):
-    """Tracks, looks and glimpses of persons who are all seen in all looks, or in those that ``seen`` lists."""
+    """Tracks, looks and glimpses of people who are all seen in all looks, or in those that ``seen`` lists."""
     looks = [(float(seconds), [sighting(who, seconds, landmarks) for who in persons]) for seconds in LOOKS]
     frames = seen or [range(len(LOOKS))] * len(persons)
     tracks = [
@@ -123,7 +123,7 @@ def right(**kwargs):
 
 @pytest.mark.parametrize("landmarks", [True, False], ids=["yunet", "haar"])
 @pytest.mark.parametrize("eyes", [10, 22], ids=["small", "large"])
-def test_the_mouth_that_moves_with_the_sound_beats_a_larger_face(config, landmarks, eyes):
+def test_the_mouth_that_moves_with_the_audio_beats_a_larger_face(config, landmarks, eyes):
     persons = [person(230, 70, 34, number=2), person(90, 80, eyes, mouth=loud, number=1)]
     choice = speaker.choose(*scene(persons, landmarks), waveform(), config)
     assert choice.track == 1
@@ -156,7 +156,7 @@ def test_a_speaker_who_nods_is_still_followed(config):
 
 
 def test_a_mouth_that_moves_in_the_pauses_alone_counts_less(config):
-    """Its motion is as strong, but silent while it is loud: it is not this sound's mouth."""
+    """Its motion is as strong, but silent while it is loud: it is not this audio's mouth."""
     first_half = waveform(lambda seconds: np.where(seconds < 1.2, loud(seconds), 0.0))
     persons = [
         left(mouth=lambda seconds: chewing(3 * seconds) * (seconds > 1.2)),
@@ -170,7 +170,7 @@ def test_a_mouth_that_moves_in_the_pauses_alone_counts_less(config):
 @pytest.mark.parametrize(
     "sound", [None, np.zeros(38_400, np.float32), np.zeros(0, np.float32)], ids=["none", "zeros", "empty"]
 )
-def test_without_sound_size_and_persistence_decide(config, sound):
+def test_without_audio_size_and_persistence_decide(config, sound):
     settings = config.model_copy(update={"face_size_weight": 0.1, "face_persistence_weight": 0.3})
     persons = [person(230, 70, 30, number=2), person(90, 80, 15, mouth=loud, number=1)]
     choice = speaker.choose(*scene(persons, seen=[range(0, 8, 2), range(8)]), sound, settings)
@@ -201,7 +201,7 @@ def test_a_single_track_is_chosen_without_a_glance_at_the_glimpses(config):
 
 
 @pytest.mark.parametrize("way", ["speaking", "largest", "persistent"])
-def test_where_nobody_is_seen_nobody_is_chosen(config, way):
+def test_where_no_one_is_seen_no_one_is_chosen(config, way):
     assert speaker.choose([], [(0.1, [])], [], waveform(), config.model_copy(update={"choice": way})) == Choice(
         -1, 0.0, None
     )
@@ -216,14 +216,14 @@ def test_the_other_ways_to_choose_score_by_area_and_by_frames(config):
     assert by_frames == Choice(1, pytest.approx(0.875), pytest.approx(0.375))
 
 
-def test_a_face_at_the_border_is_no_reason_to_stop(config):
+def test_a_face_at_the_border_is_not_a_reason_to_stop(config):
     persons = [person(2, 80, 22, number=1, mouth=chewing), right(mouth=loud), person(160, 178, 22, number=3)]
     found = speaker.evidence(*scene(persons), waveform(), config)
     assert all(0 <= value <= 1 for one in found for value in (one.motion, one.sync, one.size, one.persistence))
     assert speaker.choose(*scene(persons), waveform(), config).track == 1
 
 
-def test_a_tiny_face_is_no_reason_to_stop(config):
+def test_a_tiny_face_is_not_a_reason_to_stop(config):
     persons = [person(40, 80, 2, number=1, mouth=chewing), right(mouth=loud)]
     found = speaker.evidence(*scene(persons), waveform(), config)
     assert found[0].motion < found[1].motion

@@ -140,7 +140,7 @@ def test_other_settings_are_refused_by_name_unless_told_to_overwrite(corpus):
 
 
 @here
-def test_too_many_broken_clips_stop_the_run_and_a_higher_limit_goes_on_without_decoding(corpus, monkeypatch):
+def test_too_many_broken_clips_stop_the_run_and_a_higher_limit_continues_without_decoding(corpus, monkeypatch):
     with pytest.raises(TooManyFailures, match=r"2 of 8 utterances are broken \(media_empty 1, media_missing 1"):
         decode(config(), corpus, ONE, streams=BOTH)
     assert not corpus.media.exists()
@@ -219,7 +219,7 @@ def dangerous(monkeypatch) -> None:
 
 @pytest.fixture
 def minefield(corpus, dangerous, write_manifest) -> Layout:
-    """Five dialogues in five parts, one of which shares a file; a crash, a hang and an error nobody expected lie among
+    """Five dialogues in five parts, one of which shares a file; a crash, a hang and an error no one expected lie among
     them.
     """
     for number, name in enumerate(["segfault", "sleep", "raise", *[f"good{number}" for number in range(9)]]):
@@ -239,7 +239,7 @@ def careful(workers: int, clip_timeout_seconds: float = 2.0) -> RunOptions:
     return RunOptions(workers=workers, max_failed="50%", clip_timeout_seconds=clip_timeout_seconds)
 
 
-def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_goes_on(minefield, caplog, monkeypatch):
+def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_continues(minefield, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("merc"), "propagate", True)
     folder = decode(config(), minefield, careful(3), streams=BOTH)
     rows = [row for path in sorted(folder.glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()]
@@ -281,7 +281,7 @@ def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_goes_on(minefield
 
 
 @pytest.mark.slow
-def test_what_was_recorded_of_a_crash_stays_when_the_run_goes_on(minefield, tmp_path, monkeypatch):
+def test_what_was_recorded_of_a_crash_stays_when_the_run_continues(minefield, tmp_path, monkeypatch):
     decode(config(), minefield, careful(1), streams=BOTH)  # with one worker, which is replaced each time
     assert json.loads((minefield.media / "record.json").read_text())["counts"]["failures"] == {
         "media_crashed": 8,
@@ -325,7 +325,7 @@ def test_mistakes_in_the_settings_that_a_worker_finds_end_the_run(corpus, danger
 
 
 @here
-def test_the_time_limit_is_no_setting_of_the_result(corpus):
+def test_the_time_limit_is_not_a_setting_of_the_result(corpus):
     decode(config(), corpus, tolerant(), streams=BOTH)
     assert dry_run(config(), corpus, tolerant(clip_timeout_seconds=7.0), streams=BOTH)["cached"]
 
@@ -390,7 +390,7 @@ def test_of_two_thousand_clips_with_a_twentieth_broken_every_one_is_accounted_fo
     good = (tmp_path / "good0.mp4").read_bytes()
     write_media(tmp_path / "silent_film.mp4", seconds=0.1, fps=30, size=(32, 32), layout=None)
     (tmp_path / "empty.mp4").touch()
-    (tmp_path / "half.mp4").write_bytes(good[: len(good) // 2])  # the index lies at the end
+    (tmp_path / "half.mp4").write_bytes(good[: len(good) // 2])  # the index is at the end
     (tmp_path / "noise.mp4").write_bytes(bytes(range(256)) * 20)
     damage = ["empty", "half", "noise", "silent_film", None]
     columns = "Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,StartTime,EndTime"
@@ -466,7 +466,7 @@ def processes_naming(text: str) -> list[int]:
     return found
 
 
-def test_a_run_stopped_in_the_middle_leaves_no_process_and_goes_on_to_the_same_bytes(
+def test_a_run_stopped_in_the_middle_leaves_no_process_and_continues_to_the_same_bytes(
     corpus, tmp_path, write_media, write_manifest
 ):
     for index in range(40):
@@ -548,7 +548,7 @@ def test_a_stream_absent_in_more_than_a_tenth_of_a_split_is_a_warning_and_is_cou
 
 
 @here
-def test_a_stream_absent_in_a_tenth_of_a_split_is_no_warning(tmp_path: Path, write_media, write_manifest, caplog):
+def test_a_stream_absent_in_a_tenth_of_a_split_is_not_a_warning(tmp_path: Path, write_media, write_manifest, caplog):
     (tmp_path / "raw").mkdir()
     write_media(tmp_path / "raw" / "a.wav", size=None, sound_codec="pcm_s16le")
     layout = write_manifest([["a.wav"] * 9 + ["gone.wav"]])

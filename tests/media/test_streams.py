@@ -20,7 +20,7 @@ _DEFAULT = av.stream.Disposition.default
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """``default.mkv`` marks the second of two sounds and of two pictures; ``plain.mkv`` marks none."""
+    """``default.mkv`` marks the second of two audio tracks and of two video tracks; ``plain.mkv`` marks none."""
     path = tmp_path_factory.mktemp("tracks")
     _write(path / "default.mkv", default=1)
     _write(path / "plain.mkv", default=None)
@@ -28,7 +28,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def _write(path: Path, default: int | None) -> None:
-    """Sounds of 300 and 900 Hz, in German and English; pictures 32 and 64 pixels wide."""
+    """Audio of 300 and 900 Hz, in German and English; frames 32 and 64 pixels wide."""
     with av.open(str(path), "w", options={"default_mode": "passthrough"}) as out:
         sounds, pictures = [], []
         for number, language in enumerate(("ger", "eng")):
@@ -55,7 +55,7 @@ def _write(path: Path, default: int | None) -> None:
 
 
 class Sizes:
-    """Remembers how large the pictures were."""
+    """Remembers how large the frames were."""
 
     def __init__(self):
         self.seen = set()
@@ -90,7 +90,7 @@ def pitch(row: dict[str, Any]) -> int:
         ("plain.mkv", {"audio_track": "eng", "video_track": 1}, 900, 64, ("1 (eng) of 2", "1 of 2")),
     ],
 )
-def test_the_track_marked_default_is_taken_or_the_one_asked_for_and_it_is_told(
+def test_the_track_marked_default_is_taken_or_the_one_asked_for_and_it_is_reported(
     folder, make_clip, name, settings, hz, width, words
 ):
     row, failures, sizes = taken(folder, name, make_clip, **settings)
@@ -100,7 +100,7 @@ def test_the_track_marked_default_is_taken_or_the_one_asked_for_and_it_is_told(
     assert [failure["reason"] for failure in failures] == ["no_face"]
 
 
-def test_a_track_that_the_file_lacks_is_told_with_those_that_are_there(folder, make_clip):
+def test_a_track_that_the_file_lacks_is_reported_with_those_that_are_there(folder, make_clip):
     row, failures, _ = taken(folder, "plain.mkv", make_clip, audio_track="fre", video_track=2)
     assert (row["audio_status"], row["visual_status"]) == ("no_audio_stream", "no_video_stream")
     assert [failure["detail"] for failure in failures] == [
@@ -109,7 +109,7 @@ def test_a_track_that_the_file_lacks_is_told_with_those_that_are_there(folder, m
     ]
 
 
-def test_of_a_file_with_one_track_nothing_is_told(tmp_path: Path, write_media, make_clip):
+def test_of_a_file_with_one_track_nothing_is_reported(tmp_path: Path, write_media, make_clip):
     write_media(tmp_path / "a.mp4")
     row, _, _ = taken(tmp_path, "a.mp4", make_clip, audio_track=0)
     assert (row["audio_status"], row["audio_track_used"], row["video_track_used"]) == ("ok", "", "")
@@ -131,7 +131,7 @@ def test_a_track_that_begins_in_the_middle_of_the_file_does_not_end_the_reading(
     at, half = 13, len(content) // 2
     while at < len(content):  # each tag: kind, size, time, and behind it 4 bytes of its own size
         if content[at] == 8 and at > half:
-            content[at + 11] = 0x3E  # PCM in place of MP3: a sound of its own
+            content[at + 11] = 0x3E  # PCM instead of MP3: audio of its own
         at += 15 + int.from_bytes(content[at + 1 : at + 4], "big")
     path.write_bytes(content)
     row, _, sizes = taken(tmp_path, "a.flv", make_clip)

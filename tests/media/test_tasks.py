@@ -24,7 +24,7 @@ def clip(audio: str, video: str, **fields: object) -> Clip:
         (["1/film", "2/film", "3/film"], [[0, 1, 2]]),  # IEMOCAP: a film per dialogue
         (["a/x", "b/y", "c/x", "d/y", "e/z"], [[0, 2], [1, 3], [4]]),
         (["a/x", "b/y", "a/y", "c/z"], [[0, 1, 2], [3]]),  # the third ties the first two together
-        (["a/x", "x/b"], [[0, 1]]),  # sound of the one is the film of the other
+        (["a/x", "x/b"], [[0, 1]]),  # the audio of one is the film of the other
         (["/", "/", "/x"], [[0], [1], [2]]),  # no file at all is nothing to share
         ([], []),
     ],
@@ -33,13 +33,13 @@ def test_clips_that_share_a_file_are_one_task(paths: list[str], groups: list[lis
     assert sharing_files([clip(*path.split("/")) for path in paths], BOTH) == groups
 
 
-def test_files_of_streams_that_nobody_asked_for_tie_nothing_together() -> None:
+def test_files_of_streams_that_no_one_asked_for_tie_nothing_together() -> None:
     clips = [clip("1", "film"), clip("2", "film")]
     assert sharing_files(clips, frozenset({"audio"})) == [[0], [1]]
     assert sharing_files(clips, frozenset({"visual"})) == [[0, 1]]
 
 
-def test_the_work_of_a_task_is_what_lies_before_the_last_span_of_each_file(config, tmp_path) -> None:
+def test_the_work_of_a_task_is_what_is_before_the_last_span_of_each_file(config, tmp_path) -> None:
     clips = (
         clip("1", "film", vs=10.0, ve=14.0, annotated_seconds=4.0),
         clip("2", "film", vs=2.0, ve=5.0, annotated_seconds=3.0),

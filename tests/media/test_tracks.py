@@ -68,7 +68,7 @@ def test_a_face_in_the_only_frame_is_one(config):
     ("box", "alike", "one_person"),
     [
         ((110.0, 100.0, 40.0, 40.0), 0.6, True),  # in place
-        ((110.0, 100.0, 40.0, 40.0), 0.5, False),  # in place, but somebody else
+        ((110.0, 100.0, 40.0, 40.0), 0.5, False),  # in place, but someone else
         ((240.0, 100.0, 40.0, 40.0), 0.95, True),  # three and a half face widths away
         ((240.0, 100.0, 40.0, 40.0), 0.7, False),  # a neighbour
         ((280.0, 100.0, 40.0, 40.0), 1.0, False),  # too far for anybody
@@ -85,7 +85,7 @@ def test_a_face_that_turns_away_for_some_frames_stays_one_person(config):
     ]
 
 
-def test_two_persons_who_swap_places_keep_their_tracks(config):
+def test_two_people_who_swap_places_keep_their_tracks(config):
     left, right = (100.0, 100.0, 40.0, 40.0), (180.0, 100.0, 40.0, 40.0)
     assert members([[(left, 1.0), (right, 0.6)], [(left, 0.6), (right, 1.0)], [(left, 0.6), (right, 1.0)]], config) == [
         ((0, 0), (1, 1), (2, 1)),
@@ -107,6 +107,6 @@ def test_a_person_who_moves_far_between_two_frames_stays_one(config):
     ]
 
 
-def test_people_who_look_alike_are_told_apart_by_their_places(config):
+def test_people_who_look_alike_are_distinguished_by_their_places(config):
     frames = [[((100.0 + 4 * n, 100.0, 40.0, 40.0), 1.0), ((160.0 + 4 * n, 100.0, 40.0, 40.0), 0.99)] for n in range(4)]
     assert members(frames, config) == [((0, 0), (1, 0), (2, 0), (3, 0)), ((0, 1), (1, 1), (2, 1), (3, 1))]

@@ -82,14 +82,14 @@ def test_a_clip_with_fewer_frames_than_asked_for_gives_each_once(tmp_path: Path,
     assert [number for _, number in frames] == [0, 1, 2]
 
 
-def test_overlapping_spans_are_served_in_one_pass_whatever_their_order(tmp_path: Path, write_media, config):
+def test_overlapping_spans_are_served_in_one_pass_regardless_of_their_order(tmp_path: Path, write_media, config):
     write_media(tmp_path / "long.avi", seconds=4.0, fps=10, layout=None, codec="mpeg4")
     served, result = shown(tmp_path / "long.avi", config, [(2.0, 3.0), (0.0, 2.0), (1.5, 2.5), (3.9, 4.0)], 2)
     assert [[number for _, number in frames] for frames in served] == [[22, 27], [5, 15], [17, 22], [39]]
     assert not result.troubles
 
 
-def test_seconds_count_from_the_file_s_begin_where_pictures_start_late(tmp_path: Path, write_media, config):
+def test_seconds_count_from_the_file_s_begin_where_frames_start_late(tmp_path: Path, write_media, config):
     write_media(tmp_path / "late.mkv", picture_times=[1.0, 1.5, 1.99], seconds=2.0)
     (frames,), result = shown(tmp_path / "late.mkv", config, [(None, None)], 4)
     assert frames[0] == (1.0, 0)
@@ -112,13 +112,13 @@ def test_a_recording_without_a_stated_length_is_sampled_to_its_end(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("region", "columns"), [("full", [0, 1, 2, 3, 4]), ("left", [0, 1]), ("right", [2, 3, 4])])
-def test_a_region_is_the_half_of_the_picture(region, columns):
+def test_a_region_is_the_half_of_the_frame(region, columns):
     picture = Picture.from_rgb(np.tile(np.arange(5, dtype=np.uint8)[None, :, None], (2, 1, 3))).part(region)
     assert picture.rgb()[0, :, 0].tolist() == columns
     assert picture.size == (len(columns), 2)
 
 
-def test_a_square_that_leaves_the_picture_repeats_its_border():
+def test_a_square_that_leaves_the_frame_repeats_its_border():
     picture = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
     square, scale, corner = Picture.from_rgb(picture).square(-40, 60, 120, 336)
     assert (square.shape, scale, corner) == ((120, 120, 3), 1.0, (-40, 60))
@@ -166,7 +166,7 @@ def test_glimpses_are_taken_for_the_speaking_choice_alone(tmp_path: Path, write_
     assert watched(tmp_path / "a.mp4", config, wish, choice="largest").glimpses == {}
 
 
-def test_a_small_picture_is_that_of_the_full_one_reduced():
+def test_a_small_frame_is_that_of_the_full_one_reduced():
     rng = np.random.default_rng(0)
     picture = cv2.resize(rng.integers(0, 255, (9, 16, 3), dtype=np.uint8), (640, 360), interpolation=cv2.INTER_LINEAR)
     for region, columns in (("full", slice(None)), ("left", slice(320)), ("right", slice(320, None))):
@@ -189,7 +189,7 @@ def turned(path: Path, matrix: tuple[int, int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    # x' = a x + c y, y' = b x + d y, y downwards: where the stored picture's upper left corner comes to lie, and its
+    # x' = a x + c y, y' = b x + d y, y downwards: where the stored frame's upper left corner comes to lie, and its
     # upper right one
     ("matrix", "bright", "grey"),
     [
@@ -245,7 +245,7 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path: Path, write_media, con
         *((name, (64, 48)) for name in ("gray10le", "yuv420p10le", "yuv444p10le")),
     ],
 )
-def test_pictures_of_any_format_and_size_are_read(tmp_path: Path, write_media, config, pixel_format, size):
+def test_frames_of_any_format_and_size_are_read(tmp_path: Path, write_media, config, pixel_format, size):
     write_media(tmp_path / "a.mkv", size=size, layout=None, codec="ffv1", pixel_format=pixel_format)
     notes = watched(tmp_path / "a.mkv", config, (0.0, 1.0), frames_per_clip=5, choice="largest")
     assert notes.sizes == {size}
@@ -280,7 +280,7 @@ def test_time_stamps_that_begin_later_show_the_same_frames(tmp_path: Path, write
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
-def test_pictures_that_end_before_the_sound_are_looked_at_to_their_own_end(tmp_path: Path, write_media, config, suffix):
+def test_frames_that_end_before_the_audio_are_looked_at_to_their_own_end(tmp_path: Path, write_media, config, suffix):
     write_media(tmp_path / f"a.{suffix}", seconds=1.0, fps=20, sound_CS=np.zeros((1, 64_000), np.float32))
     (frames,), _ = shown(tmp_path / f"a.{suffix}", config, [(None, None)], 4)
     assert [number for _, number in frames] == [2, 7, 12, 17]
@@ -303,7 +303,7 @@ def test_a_stated_length_that_the_packets_belie_is_not_believed(tmp_path: Path, 
     [
         # an edit list: what comes before zero is decoded and not shown
         ("mp4", (0.0, 1.2), [(0.1, 9), (0.4, 12), (0.7, 15), (1.0, 18)]),
-        # the file begins with its sound, 0.064 s before the first picture
+        # the file begins with its audio, 0.064 s before the first frame
         ("ts", (0.0, 2.0), [(0.164, 1), (0.664, 6), (1.164, 11), (1.664, 16)]),
     ],
 )

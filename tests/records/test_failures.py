@@ -67,7 +67,7 @@ def test_the_limit_itself_is_still_allowed() -> None:
     assert raised.value.exit_code == 3
 
 
-def test_too_many_failures_are_told_with_counts_by_reason_and_the_first() -> None:
+def test_too_many_failures_are_reported_with_counts_by_reason_and_the_first() -> None:
     with pytest.raises(
         TooManyFailures,
         match=(
@@ -80,7 +80,7 @@ def test_too_many_failures_are_told_with_counts_by_reason_and_the_first() -> Non
         )
 
 
-def test_the_detail_of_the_first_broken_one_is_told() -> None:
+def test_the_detail_of_the_first_broken_one_is_reported() -> None:
     row = Failure("train/a_0", "media", "audio", "no_audio_stream", "track fre was wanted; there is 0 (eng)").row()
     with pytest.raises(
         TooManyFailures,

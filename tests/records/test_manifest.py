@@ -159,7 +159,7 @@ def test_the_same_dialogue_twice_is_refused() -> None:
         )
 
 
-def test_a_file_that_is_no_parquet_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "manifest.parquet").write_bytes(b"nothing of the kind")
     with pytest.raises(BadTable, match=r"manifest\.parquet: not a Parquet file"):
         manifest.read(tmp_path / "manifest.parquet")
@@ -237,7 +237,7 @@ def test_a_large_manifest_has_several_row_groups_and_one_of_the_size_of_meld_has
     assert manifest.read(tmp_path / "manifest.parquet").equals(_table())
 
 
-def test_an_utterance_lasts_as_long_as_its_pictures_else_its_sound_else_its_annotation() -> None:
+def test_an_utterance_lasts_as_long_as_its_frames_else_its_audio_else_its_annotation() -> None:
     table = _table()
     for name, values in {
         "end_seconds": [1.0, 2.5, 3.0, 4.0, 5.0, 6.0],

@@ -1,4 +1,4 @@
-"""What lies beside a run, as training and ``merc-evaluate`` leave it: predictions and evaluations, made of random
+"""What is next to a run, as training and ``merc-evaluate`` leave it: predictions and evaluations, made of random
 numbers.
 """
 

@@ -139,7 +139,7 @@ def make_predictions(
 
 
 def make_media(layout: Layout, *, without: Sequence[str] = (), doubtful: Sequence[str] = ()) -> None:
-    """Media of the utterances of shards: two crops of one grey each, and a tenth of a second of sound; those in
+    """Media of the utterances of shards: two crops of one grey each, and a tenth of a second of audio; those in
     ``without`` have no face.
     """
     rows = []

@@ -20,7 +20,7 @@ def test_equal_folders_are_said_to_be_equal() -> None:
     assert "None differs." in page
 
 
-def test_every_kind_of_change_is_told_and_nothing_is_taken_for_markup() -> None:
+def test_every_kind_of_change_is_reported_and_nothing_is_taken_for_markup() -> None:
     change = SplitChange(
         dialogues=Ids(3, (1, 0), (EVIL, "")),
         utterances=Ids(6),

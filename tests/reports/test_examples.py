@@ -48,7 +48,7 @@ def test_a_dialogue_that_moves_is_preferred_to_two_that_are_all_the_same(layout:
     assert similarities == sorted(similarities, reverse=True)  # type: ignore[type-var]
 
 
-def test_what_was_shown_as_a_neighbour_is_no_example_of_its_own(layout: Layout) -> None:
+def test_what_was_shown_as_a_neighbour_is_not_an_example_of_its_own(layout: Layout) -> None:
     examples = _read(layout, number=9)
     shown: set[str] = set()
     for example in examples:

@@ -25,8 +25,8 @@ def test_it_is_the_mean_over_the_seeds_and_says_where_it_was_measured(write_run:
     make_times(tmp_path / "runs", seed=1, wall_seconds=4, cpu_seconds=0.5, device="NVIDIA H200")
     assert _pace(tmp_path) == Pace(
         3.0,
-        "on the clock; 1 of processor time; training, and scoring dev and test; the median over the epochs, the mean"
-        " over the seeds; cpu, 1 thread; NVIDIA H200, 1 thread",
+        "wall-clock time; 1 of processor time; training, and scoring dev and test; the median over the epochs, the"
+        " mean over the seeds; cpu, 1 thread; NVIDIA H200, 1 thread",
     )
 
 
@@ -73,7 +73,7 @@ def test_times_that_are_missing_or_damaged_are_no_error_and_it_is_said_why(
     assert words in pace.words
 
 
-def test_a_folder_in_the_place_of_times_is_no_error(write_run: WriteRun, tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_times_is_not_an_error(write_run: WriteRun, tmp_path: Path) -> None:
     write_run(scores=[(0.5, 0.4)])
     timing.path_of(tmp_path / "runs", "tiny", "baseline", 0).mkdir(parents=True)
     assert _pace(tmp_path).seconds is None

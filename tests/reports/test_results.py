@@ -65,7 +65,7 @@ def test_results_that_training_would_not_write_are_refused(
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), 57.2, -0.1])
-def test_a_score_that_is_no_share_is_refused_naming_file_and_key(
+def test_a_score_that_is_not_a_share_is_refused_naming_file_and_key(
     write_run: WriteRun, tmp_path: Path, score: float
 ) -> None:
     path = write_run() / "results.json"
@@ -78,7 +78,7 @@ def test_a_score_that_is_no_share_is_refused_naming_file_and_key(
         read_recipes(tmp_path / "runs", "tiny")
 
 
-def test_results_that_are_no_json_are_refused(write_run: WriteRun, tmp_path: Path) -> None:
+def test_results_that_are_not_json_are_refused(write_run: WriteRun, tmp_path: Path) -> None:
     (write_run() / "results.json").write_text("{")
     with pytest.raises(BadTable, match="not a JSON file"):
         read_recipes(tmp_path / "runs", "tiny")

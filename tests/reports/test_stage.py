@@ -211,7 +211,7 @@ def test_runs_on_shards_that_were_made_again_are_marked(
 ) -> None:
     write_shards()
     write_run(recipe="fresh")
-    assert "made again" not in _write(tmp_path).text
+    assert "remade" not in _write(tmp_path).text
     write_run(recipe="stale", shards="older")
     assert "their scores belong to other data than the rest of this page: stale." in _write(tmp_path).text
 

@@ -41,7 +41,9 @@ def test_splits_coverage_and_labels_of_small_shards(write_shards: WriteShards) -
     ]
 
 
-def test_a_modality_that_more_than_a_tenth_of_a_split_lacks_is_told_with_the_reason(write_shards: WriteShards) -> None:
+def test_a_modality_that_more_than_a_tenth_of_a_split_lacks_is_reported_with_the_reason(
+    write_shards: WriteShards,
+) -> None:
     layout = write_shards(dialogues=DIALOGUES | {"dev": [("dev/dia0", [0] * 20)]}, classes=CLASSES)
     meaning = "the audio is digital silence: all samples are the same"
     assert tables.read_contents("tiny", layout.shards, CLASSES).absences == [  # of dev exactly a tenth is absent

@@ -106,9 +106,10 @@ def test_the_latex_tables_have_the_same_rows_and_marks(write_run: WriteRun, tmp_
     text = written.latex(_results(tmp_path, _differ(), PUBLISHED))
     first, second = text.split("\\end{tabular}\n")[:2]
     assert first.endswith(
-        "\\begin{tabular}{lllrrrrrrrr}\n\\toprule\nRecipe & Model & Features & Parameters & Seconds per epoch & Causal &"
-        " Seeds & Dev WF1 & Test WF1 & Test Acc & Test macro F1 \\\\\n\\midrule\nmajority class & -- & -- & -- & -- &"
-        " -- & -- & 31.27 & 31.27 & 48.12 & -- \\\\\n\\midrule\n\\textbf{baseline} & recurrent & text ngrams, audio"
+        "\\begin{tabular}{lllrrrrrrrr}\n\\toprule\nRecipe & Model & Features & Parameters & Seconds per epoch &"
+        " Causal & Seeds & Dev WF1 & Test WF1 & Test Acc & Test macro F1 \\\\\n\\midrule\n"
+        "majority class & -- & -- & -- & -- & -- & -- & 31.27 & 31.27 & 48.12 & -- \\\\\n\\midrule\n"
+        "\\textbf{baseline} & recurrent & text ngrams, audio"
         " acoustic & 1,234,567 & 2 & no & 2 & 52.00 $\\pm$ 2.83 & \\textbf{43.00 $\\pm$ 4.24} & 44.00 $\\pm$ 4.24 &"
         " 33.00 $\\pm$ 4.24 \\\\\ntext\\_only & recurrent & text ngrams & 12 & -- & yes & 1 & 48.00 &"
         " 41.00$^{\\dagger}$ & 42.00 & 31.00 \\\\\n\\bottomrule\n"

@@ -150,7 +150,7 @@ def _other(value: Any, rng: random.Random) -> Any:
 
 @pytest.mark.parametrize("change", [damaged, strange])
 @pytest.mark.parametrize("seed", range(CASES))
-def test_damaged_tables_and_such_of_another_shape_are_told(
+def test_damaged_tables_and_such_of_another_shape_are_reported(
     sound: Path, tmp_path: Path, seed: int, change: Callable[[Path, random.Random], str]
 ) -> None:
     rng = random.Random(seed)
@@ -181,7 +181,7 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(CASES))
-def test_records_of_another_shape_are_told(sound: Path, tmp_path: Path, seed: int) -> None:
+def test_records_of_another_shape_are_reported(sound: Path, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     root = tmp_path / "damaged" / "tiny" / "shards"
     shutil.copytree(sound, root)

@@ -98,7 +98,7 @@ def test_a_seed_shuffles_reproducibly_and_loses_nothing(root: Path, window: int)
 
 
 @pytest.mark.parametrize("seed", [None, 4])
-def test_reading_goes_on_in_the_middle_where_it_stopped(root: Path, seed: int | None) -> None:
+def test_reading_continues_in_the_middle_where_it_stopped(root: Path, seed: int | None) -> None:
     dialogues = Dialogues(root, "train", ["dialogue_id"], window=2)
     part = Part(rank=1, ranks=2)
     whole = _ids(dialogues.rows(seed=seed, part=part))

@@ -1,4 +1,4 @@
-"""How shards differ: found by ids, whatever the order and the files; every kind of change is reported and counted."""
+"""How shards differ: found by ids, in any order and any files; every kind of change is reported and counted."""
 
 from collections.abc import Callable
 from pathlib import Path

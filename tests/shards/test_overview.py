@@ -16,7 +16,7 @@ from merc.shards.select import select
 CONFIG = ShardsConfig(row_group_dialogues=2, max_file_bytes=1_000_000)
 
 
-def test_corpora_labels_coverage_encoders_failures_and_neighbours_are_told(sound: Path) -> None:
+def test_corpora_labels_coverage_encoders_failures_and_neighbours_are_reported(sound: Path) -> None:
     found = overview(sound)
     assert found.corpora == {
         "tiny": {
@@ -46,7 +46,7 @@ def test_corpora_labels_coverage_encoders_failures_and_neighbours_are_told(sound
     assert found.bytes == sum(path.stat().st_size for path in sound.rglob("*.parquet"))
 
 
-def test_merged_corpora_are_told_apart(sound: Path, tmp_path: Path) -> None:
+def test_merged_corpora_are_distinguished(sound: Path, tmp_path: Path) -> None:
     select(sound, tmp_path / "other", CONFIG, splits=["dev"])
     info = files.read_json(tmp_path / "other" / "meta" / "info.json")
     files.write_json(tmp_path / "other" / "meta" / "info.json", {**info, "corpus": "small"})
@@ -55,7 +55,7 @@ def test_merged_corpora_are_told_apart(sound: Path, tmp_path: Path) -> None:
 
 
 def test_other_folders_are_refused(tmp_path: Path, extracted: Callable[..., Any]) -> None:
-    with pytest.raises(BadTable, match="no shards"):
+    with pytest.raises(BadTable, match="not a folder of shards"):
         overview(tmp_path)
     root = extracted().build()
     info = files.read_json(root / "meta" / "info.json")

@@ -109,7 +109,7 @@ def test_card_croissant_and_overview_say_what_each_column_is(audited: Extracted)
     assert overview(root).quality == COLUMNS
 
 
-def test_no_audit_or_one_of_other_media_is_told_with_the_command_that_makes_it(
+def test_no_audit_or_one_of_other_media_is_reported_with_the_command_that_makes_it(
     extracted: Callable[..., Any], audited: Extracted
 ) -> None:
     with pytest.raises(
@@ -221,8 +221,8 @@ def test_utterances_of_which_the_condition_is_not_true_lose_their_label_and_stay
     assert info["counts"]["train"]["unlabelled"] == 6 - sum(label >= 0 for label in after[:6])
     assert (
         info["selection"][0]
-        == "train: 4 of 6 utterances do not meet the condition asr_error < 0.5 and speaking > 0, or it is not known"
-        " whether they do; they have no label here and serve as context for the others."
+        == "train: 4 of 6 utterances do not meet the condition asr_error < 0.5 and speaking > 0, or it is"
+        " unknown whether they do; they have no label here and serve as context for the others."
     )
     card = (tmp_path / "part" / "README.md").read_text(encoding="utf-8")
     assert "## Selection" in card

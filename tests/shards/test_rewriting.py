@@ -57,7 +57,7 @@ def test_a_split_without_dialogues_leaves_no_file(extracted: Make, tmp_path: Pat
     assert writing.counts == {}
 
 
-def test_a_full_disk_is_told(extracted: Make, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(extracted: Make, tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here to stand for a full disk")
     root = extracted({"train": (2,)}).build()

@@ -1,4 +1,4 @@
-"""Building shards: the contract of their tables, what is refused, and that nothing half-written is left."""
+"""Building shards: the contract of their tables, what is refused, and that nothing incomplete is left."""
 
 import json
 from collections.abc import Callable
@@ -290,7 +290,7 @@ def test_row_groups_take_what_they_need_from_any_parts_and_are_read_one_at_a_tim
     assert offsets.tolist() == [0, 3, 4, 6, 10, 12, 13]
 
 
-def test_splits_that_take_turns_in_the_manifest_are_told_apart(extracted: Make) -> None:
+def test_splits_that_take_turns_in_the_manifest_are_distinguished(extracted: Make) -> None:
     made = extracted({"train": (3, 1, 2), "dev": (2,), "test": (2, 1)}, interleaved=True)
     assert (
         made.table["split"].to_pylist()
@@ -309,7 +309,7 @@ def test_splits_that_take_turns_in_the_manifest_are_told_apart(extracted: Make) 
     assert reader.info(root)["counts"]["train"]["present"] == {"text": 5, "audio": 6, "visual": 6}
 
 
-def test_a_failure_row_about_nobody_is_refused(extracted: Make) -> None:
+def test_a_failure_row_about_no_one_is_refused(extracted: Make) -> None:
     made = extracted(modalities=("text",))
     parquet.write(
         made.layout.features("text", "fake") / feature_tables.FAILURES,

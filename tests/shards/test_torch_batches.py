@@ -56,7 +56,7 @@ def test_two_workers_on_two_ranks_read_every_dialogue_once(root: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_goes_on_in_the_middle_with_workers(root: Path, workers: int) -> None:
+def test_an_epoch_continues_in_the_middle_with_workers(root: Path, workers: int) -> None:
     whole = _batches(root, workers, size=1, seed=3, epoch=5)
     assert sorted(one for batch in whole for one in batch) == ALL
     for start in (1, 4, 8, 9):

@@ -272,7 +272,7 @@ def test_another_schema_version_is_refused(sound: Path) -> None:
 
 
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadTable, match="no shards"):
+    with pytest.raises(BadTable, match="not a folder of shards"):
         validate(tmp_path)
 
 

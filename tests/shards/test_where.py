@@ -1,4 +1,4 @@
-"""A condition holds where it is true of what is known; whatever is no condition is refused, and nothing of it ever
+"""A condition holds where it is true of what is known; whatever is not a condition is refused, and nothing of it ever
 runs.
 """
 
@@ -107,6 +107,6 @@ def test_an_unknown_column_is_named_with_the_nearest_and_all_there_are() -> None
         "\ud800 < 1",
     ],
 )
-def test_whatever_is_no_condition_is_refused_with_what_is_valid(text: str) -> None:
+def test_whatever_is_not_a_condition_is_refused_with_what_is_valid(text: str) -> None:
     with pytest.raises(BadSettings, match="--where"):
         Condition.parse(text, list(VALUES))

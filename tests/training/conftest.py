@@ -94,7 +94,7 @@ class Toy(Framework):
 def toy_framework(
     tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A framework ``toy`` in place of those there are, with its block, and the addition ``toy``."""
+    """A framework ``toy`` instead of those there are, with its block, and the addition ``toy``."""
     folder = tmp_path_factory.mktemp("path")
     package = f"toy_frameworks_{folder.name}"
     (folder / package).mkdir()

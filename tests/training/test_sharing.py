@@ -74,13 +74,15 @@ def test_pushed_models_come_back_and_label_without_the_run(
 def test_models_are_published_only_if_that_is_confirmed(shared_hub: SharedHub, trained: Path) -> None:
     refused = _run("push", trained, NAME, "--public")
     assert refused.exit_code == 2
-    assert "learnt from the corpus tiny" in refused.stderr
+    assert "trained on the corpus tiny" in refused.stderr
     assert not shared_hub.asked
     assert _run("push", trained, NAME, "--public", "--yes-i-may").exit_code == 0
     assert not shared_hub.repos["model", NAME].private
 
 
-def test_what_is_no_finished_run_or_damaged_is_not_pushed(shared_hub: SharedHub, trained: Path, tmp_path: Path) -> None:
+def test_what_is_not_a_finished_run_or_damaged_is_not_pushed(
+    shared_hub: SharedHub, trained: Path, tmp_path: Path
+) -> None:
     assert "no finished run" in _run("push", tmp_path, NAME).stderr
     (trained / MODEL).write_bytes((trained / MODEL).read_bytes()[:-4])
     refused = _run("push", trained, NAME)

@@ -137,7 +137,7 @@ def test_the_same_settings_give_the_same_bytes(make_shards, params, tmp_path, un
     assert contents(again) == contents(undisturbed)
 
 
-def test_what_the_epochs_of_each_seed_took_lies_beside_the_run(undisturbed):
+def test_what_the_epochs_of_each_seed_took_is_next_to_the_run(undisturbed):
     fingerprint = json.loads((undisturbed / "record.json").read_text())["fingerprint"]
     for seed in (0, 1):
         times = json.loads((undisturbed.parents[1] / ".times" / "tiny" / "all" / f"seed-{seed}.json").read_text())
@@ -145,7 +145,7 @@ def test_what_the_epochs_of_each_seed_took_lies_beside_the_run(undisturbed):
         assert times == {"fingerprint": fingerprint, "device": "cpu", "threads": torch.get_num_threads(), "epochs": 5}
 
 
-def test_a_killed_run_goes_on_with_the_next_seed_and_ends_alike(
+def test_a_killed_run_continues_with_the_next_seed_and_ends_alike(
     make_shards, params, tmp_path, monkeypatch, undisturbed
 ):
     layout, done = make_shards(), []
@@ -198,7 +198,7 @@ def test_shards_made_anew_are_trained_on_anew(make_shards, params, tmp_path):
     [
         ({"splits": {"train": 8, "test": 4}}, "text", "no dev split.*validation"),
         ({"splits": {"train": 8, "dev": 4}}, "text", "no test split"),
-        ({"modalities": ["text", "audio"]}, "visual", "wants visual.*valid: audio, text"),
+        ({"modalities": ["text", "audio"]}, "visual", "needs visual.*valid: audio, text"),
         ({"labels": lambda label: -1}, "text", "nothing to learn"),
         ({"labels": lambda label: 0}, "text", "nothing to learn.*neutral"),
     ],

@@ -26,7 +26,7 @@ STAYS = {
     "in dclf": r"model\.(.*\.)?(classifiers?|heads)\.",  # DCLF has heads of its own
     "m3net on one": r"low\.log_nodes_M",  # the share of each modality
     "multi_dag on one": r"projections\.text\.absent_H",  # begins at 0, and what is added up goes through a ReLU
-    # The fusion looks at sound and faces where they are, and so does the cross-entropy of their own scores.
+    # The fusion looks at audio and faces where they are, and so does the cross-entropy of their own scores.
     "+at_once": r"branches\.(audio|visual)\.projections\.(audio|visual)\.absent_H",
 }
 ZERO = {"disentanglement on one", "soft_hgr on one", "distillation on one"}  # between modalities

@@ -83,7 +83,7 @@ def test_modalities_stay_behind_the_additions():
         ({"context_gru": (1,)}, "has no setting 'context_gru'"),
         ({"epochs": (0,)}, "epochs: Input should be greater than or equal to 1"),
         ({"modalities": ("text audio",)}, "modalities=text audio: numbers, true, false and words"),
-        ({"epochs": (1, 1)}, "two points that would both be called all[+]epochs-1"),
+        ({"epochs": (1, 1)}, "two points that would have the same name, all[+]epochs-1"),
     ],
 )
 def test_what_cannot_be_swept_is_named(params, grid, words):
@@ -91,7 +91,7 @@ def test_what_cannot_be_swept_is_named(params, grid, words):
         points(params, "all", grid)
 
 
-def test_a_value_of_the_users_that_the_sweep_overrides_is_told(params):
+def test_a_value_of_the_users_that_the_sweep_overrides_is_reported(params):
     laid = Params(params._tree).with_overrides(recipes__all__epochs=7)
     with pytest.raises(BadSettings, match=r"recipes\.all\.epochs has no effect"):
         points(laid, "all", {"epochs": (2, 3)})

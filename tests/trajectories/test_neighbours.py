@@ -51,7 +51,7 @@ def _check(
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("rows", "columns"), [(3, 5), (16, 7), (256, 1024)])
-def test_equal_a_full_sort_whatever_the_size_of_the_blocks(
+def test_equal_a_full_sort_regardless_of_the_size_of_the_blocks(
     name: str,
     rows: int,
     columns: int,

@@ -108,7 +108,7 @@ def test_predictions_that_do_not_fit_are_refused(
         predicted_table(shards, write(rows), _config(), CLASSES, "test", seed)
 
 
-def test_a_file_that_is_no_parquet_is_refused(shards: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_refused(shards: Path, tmp_path: Path) -> None:
     path = tmp_path / "predictions.parquet"
     for content in (b"PAR1 and then nothing", b""):
         path.write_bytes(content)

@@ -153,7 +153,7 @@ def test_edit_by_hand() -> None:
     assert matrix[0].tolist() == [1, 0.75, 0, 0.5]
 
 
-def test_edit_tells_more_than_a_hundred_classes_apart() -> None:
+def test_edit_distinguishes_more_than_a_hundred_classes() -> None:
     assert _matrix("edit", [[label] for label in range(150)], classes=150).tolist() == np.eye(150).tolist()
 
 

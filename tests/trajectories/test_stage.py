@@ -173,7 +173,7 @@ def test_dialogues_of_one_scenario_are_marked_and_can_be_kept_apart(write_shards
         assert rows["train/dia0"][f"same_scenario_{name}"] == [False, False]
 
 
-def test_the_controls_stand_beside_the_tables_and_no_reader_takes_them_for_data(write_shards: Write) -> None:
+def test_the_controls_are_next_to_the_tables_and_no_reader_takes_them_for_data(write_shards: Write) -> None:
     layout = write_shards(DIALOGUES, {"train/dia0": "script01", "train/dia1": "script01"})
     folder = build_trajectories(_config(), layout, RunOptions())
     controls = json.loads((folder / "_controls.json").read_text())

@@ -12,7 +12,7 @@ class Config(Settings):
     """Settings of a fine-tuning."""
 
     class Lora(Settings):
-        """Low-rank updates (Hu et al., LoRA, ICLR 2022): W + (alpha / rank) · B A, in place of all weights."""
+        """Low-rank updates (Hu et al., LoRA, ICLR 2022): W + (alpha / rank) · B A, instead of all weights."""
 
         rank: int = Field(default=16, ge=1)
         """Rank of the updates."""

@@ -20,7 +20,7 @@ class Examples:
 
     Attributes:
         split: its name.
-        utterances: N of them, with their history; one whose sound could not be used has none, and is there
+        utterances: N of them, with their history; one whose audio could not be used has none, and is there
             nevertheless.
         labels: (N,) int64, the class of each.
     """
@@ -59,7 +59,8 @@ def check_labels(table: pa.Table, dataset: str) -> None:
 
 
 def read_examples(layout: Layout, table: pa.Table, modality: str, history_turns: int) -> dict[str, Examples]:
-    """All labelled utterances. The sound of the whole corpus is in memory: 64 kB a second, for MELD's 12 hours 2.8 GB.
+    """All labelled utterances. The audio of the whole corpus is in memory: 64 kB per second, for MELD's 12 hours 2.8
+    GB.
 
     Args:
         layout: where the manifest and the media are.

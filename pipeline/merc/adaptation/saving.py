@@ -28,7 +28,7 @@ def save(folder: Path, encoder: TrainableEncoder, head: nn.Linear, seen: Mapping
     """Writes the model, its tokenizer, the classifier of the training and the list of utterances that it has seen.
 
     The whole model is written as transformers knows it, also layers that the encoder does not use. Weights that the
-    checkpoint lacked (of a pooler, whose output nothing reads) are left out, in place of the random numbers that
+    checkpoint lacked (of a pooler, whose output nothing reads) are left out, instead of the random numbers that
     transformers fills in.
 
     Args:

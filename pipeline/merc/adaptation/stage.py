@@ -82,7 +82,7 @@ def adapt(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, *, name: st
 
     Args:
         chosen: encoder and settings.
-        layout: where the manifest and, for sound, the media are.
+        layout: where the manifest and, for audio, the media are.
         run: device, overwrite, offline.
         name: the folder's, behind the encoder's; empty: that of the settings.
 

@@ -1,7 +1,7 @@
 """What is heard in every clip, part by part, so that a killed run resumes: speech and fingerprints by worker processes,
 transcripts on one device.
 
-    media/part-*.parquet ──► heard/speech/part-*.parquet         speech, and what tells the sound from others
+    media/part-*.parquet ──► heard/speech/part-*.parquet         speech, and what distinguishes its audio from others'
                          ──► heard/transcripts/part-*.parquet    what a Whisper hears
 
 Both are kept apart from the audit: other thresholds need none of it again.
@@ -35,18 +35,18 @@ SILENT = "silence"
 SPEECH = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
-        pa.field("speech_seconds", pa.float32()),  # null without sound
+        pa.field("speech_seconds", pa.float32()),  # null without audio
         pa.field("speech_share", pa.float32()),
         pa.field(
             "sound_sha256", pa.string(), nullable=False
-        ),  # of the samples; empty without sound, or where it is silence
+        ),  # of the samples; empty without audio, or where it is silence
         pa.field("fingerprint", pa.list_(pa.field("element", pa.uint32(), nullable=False)), nullable=False),
     ]
 )
 TRANSCRIPTS = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
-        pa.field("asr_text", pa.string()),  # null without sound
+        pa.field("asr_text", pa.string()),  # null without audio
     ]
 )
 
@@ -57,7 +57,7 @@ def speech_of(layout: Layout, table: pa.Table, audio: Any, run: RunOptions) -> J
     Args:
         layout: of the dataset.
         table: the manifest.
-        audio: hashes of the sound.
+        audio: hashes of the audio.
         run: workers, overwrite.
 
     Returns:
@@ -187,7 +187,7 @@ def _measured(waveform_S: NDArray[np.float32]) -> dict[str, Any]:
 def _in_rows(
     part: PartInput, found: Sequence[dict[str, Any]], nothing: dict[str, Any], silent: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """A row for each utterance of a part, of which ``found`` are those with sound."""
+    """A row for each utterance of a part, of which ``found`` are those with audio."""
     rest = iter(found)
     return [
         {"utterance_id": name, **(next(rest) if status == "ok" else silent if status == SILENT else nothing)}

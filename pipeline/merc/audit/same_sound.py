@@ -1,7 +1,8 @@
-"""Which utterances have the same sound, though cut a little earlier, encoded otherwise or louder.
+"""Which utterances have the same audio, though cut a little earlier, encoded differently or louder.
 
-    sound ─► 32 bits every 12.5 ms: does the energy of a band rise more than that of the next? ─► equal bits in two utterances at one distance: a candidate
-          ─► few bits differ where the two overlap: the same sound
+    audio ─► 32 bits every 12.5 ms: does the energy of a band rise more than that of the next?
+          ─► equal bits in two utterances at one distance: a candidate
+          ─► few bits differ where the two overlap: the same audio
 
 After Haitsma and Kalker 2002, "A Highly Robust Audio Fingerprinting System" (ISMIR): their 33 bands up to 2 kHz, and
 windows of a third of a second, which overlap so far that a shift by part of a step does no harm. Candidates come from
@@ -9,7 +10,7 @@ sorting the bits of all utterances, so that their number decides the time and no
 words differ in about half of their bits.
 
 Legend: S samples, T frames, P pairs.
-"""  # noqa: E501
+"""
 
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ _BITS, _LOWEST_HZ, _HIGHEST_HZ = 32, 300.0, 1900.0
 # Frames of less power than this share of the loudest say nothing of what is heard: without bits, they are compared with
 # none.
 _QUIET = 1e-3
-# Bits that stand in more places than this are those of stationary sound, and say nothing.
+# Bits that occur in more places than this are those of stationary audio, and say nothing.
 _MOST_PLACES = 24
 _LEAST_EQUAL = 3
 _POPULATION = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
@@ -58,12 +59,12 @@ def fingerprint(waveform_S: NDArray[np.float32]) -> NDArray[np.uint32]:
 def nearest(
     digests: Sequence[str], fingerprints: Sequence[NDArray[np.uint32]], min_share: float, max_bit_error: float
 ) -> list[int]:
-    """For each of N utterances another one with the same sound.
+    """For each of N utterances another one with the same audio.
 
     Args:
-        digests: of the samples; empty: no sound, which is like no other.
+        digests: of the samples; empty: no audio, which is like no other.
         fingerprints: see :func:`fingerprint`.
-        min_share: of the shorter of two utterances that must lie within the other.
+        min_share: of the shorter of two utterances that must be within the other.
         max_bit_error: share of the bits there that may differ.
 
     Returns:

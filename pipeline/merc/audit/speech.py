@@ -21,7 +21,7 @@ HOP = SAMPLE_RATE_HZ // 100
 _LOUDNESS_SAMPLES = 400
 _PITCH_SAMPLES = 800  # two periods of the lowest voice
 _LOWEST_HZ, _HIGHEST_HZ = 70, 400
-# Where voices are loud, and where their pitch shows: hum and rumble lie below, hiss and noise above.
+# Where voices are loud, and where their pitch shows: hum and rumble are below, hiss and noise above.
 _BAND_HZ, _PITCH_HZ = (100, 3500), (60, 1200)
 # The floor is what a tenth of the frames stay below. A clip cut close to its words has no silence, so the threshold is
 # no further above it than a third of the way to the loud frames.
@@ -130,7 +130,7 @@ def _periodicity(waveform_S: NDArray[np.float32], wanted_T: NDArray[np.bool_]) -
 
 
 def _autocorrelation(frames_FS: NDArray[np.float64], band_hz: tuple[float, float] | None = None) -> NDArray[np.float64]:
-    """Of each frame, of what lies in a band of frequencies or of all."""
+    """Of each frame, of what is in a band of frequencies or of all."""
     length = 2 * frames_FS.shape[1]
     power = np.square(np.abs(np.fft.rfft(frames_FS, length, axis=1)))
     if band_hz is not None:

@@ -161,7 +161,7 @@ class _Gathered:
         }
 
     def listen(self, run: RunOptions, transcriber: Transcriber | None) -> tuple[pa.Table | None, pa.Table | None]:
-        """Speech and transcripts; None without sound, or without a model."""
+        """Speech and transcripts; None without audio, or without a model."""
         if "audio" not in self.sources:
             self.notes.append("No audio was decoded, so none was examined.")
             return None, None

@@ -2,7 +2,7 @@
 batch.
 
 Whisper: Radford et al. 2023 (ICML). A clip longer than the model's 30 s is cut into pieces of one length. Its own
-long-form decoding with time stamps is not used: an utterance seldom lasts that long, and no text must depend on what
+long-form decoding with time stamps is not used: an utterance rarely lasts that long, and no text must depend on what
 the model said before.
 
 Legend: B pieces in a batch, L tokens.
@@ -38,7 +38,7 @@ _SPECIAL = {
 }
 # Where English-only models have their end of text: they have the vocabulary of GPT-2, others one of their own.
 _END_OF_ENGLISH_ONLY = 50256
-# Nobody says more; a model that repeats itself is stopped there.
+# No one says more; a model that repeats itself is stopped there.
 _TOKENS_PER_SECOND, _MORE_TOKENS, _MOST_TOKENS = 12, 8, 224
 CLIPS_FOR_LANGUAGE = 32
 """Number of clips, of a second or more, that are enough to detect a corpus's language."""
@@ -60,7 +60,7 @@ class Transcriber:
         """What decides the transcripts, for the fingerprint; fetches at most the configuration.
 
         Raises:
-            BadSettings: if the model is no Whisper for 16 kHz sound, or does not know the language.
+            BadSettings: if the model is not a Whisper for 16 kHz audio, or does not know the language.
             ModelUnavailable: if it is neither here nor to be fetched.
         """
         source = self._source
@@ -204,7 +204,7 @@ class Transcriber:
             for index, clip in enumerate(clips)
             for one in cut(len(clip), self._at.window, 0, self._at.step)
         ]
-        # Clips of one length end at about the same number of tokens; a batch goes on until its last one ends.
+        # Clips of one length end at about the same number of tokens; a batch continues until its last one ends.
         order = sorted(range(len(pieces)), key=lambda at: -len(pieces[at][1]))
         texts = [""] * len(pieces)
 
@@ -233,7 +233,7 @@ class Transcriber:
         }
 
     def _generate(self, inputs: Mapping[str, Any], language: str) -> "torch.Tensor":
-        """(B, L) tokens behind the prompt; behind the end of a text its end again."""
+        """(B, L) tokens behind the prompt; after the end of a text its end again."""
         import torch
         from transformers import GenerationConfig
         from transformers.generation.utils import GenerationMixin

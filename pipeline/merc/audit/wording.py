@@ -7,9 +7,9 @@ from rapidfuzz.distance import Levenshtein
 
 # What transcribers and models add of their own: [LAUGHTER], [BLANK_AUDIO].
 _REMARK = re.compile(r"\[[^\[\]]*\]")
-# How a Whisper writes what is no speech; in a transcript, words in round brackets may be spoken.
+# How a Whisper writes what is not speech; in a transcript, words in round brackets may be spoken.
 _SOUND = re.compile(r"\([^()]*\)|\*[^*]*\*")
-# Signs that stand for a syllable, which letters need about three for: ideographs, kana, Hangul.
+# Characters that represent a syllable, which letters need about three for: ideographs, kana, Hangul.
 _SYLLABLE = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f]")
 _LETTERS_PER_SYLLABLE = 3
 
@@ -25,7 +25,7 @@ def letters(text: str) -> str:
 
 
 def heard_letters(heard: str) -> str:
-    """The letters of what a model heard, without its words for other sounds.
+    """The letters of what a model heard, without its words for other noises.
 
     >>> heard_letters("(gentle music) Oh, *laughs* hi. [BLANK_AUDIO]")
     'ohhi'

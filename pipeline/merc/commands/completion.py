@@ -1,7 +1,7 @@
 """What a shell completes: names of datasets, encoders, recipes and similarities, with those of the user's params.yaml.
 Nothing here loads torch.
 
-A completer that cannot read the settings gives nothing: whoever presses the tab key is shown no error.
+A completer that cannot read the settings gives nothing: pressing the tab key must not show an error.
 """
 
 from collections.abc import Callable, Iterable
@@ -120,7 +120,7 @@ text_encoders, adaptable_encoders = _completer(_encoder_names("text")), _complet
 
 
 class _Bash(BashComplete):
-    """Bash splits words at ``=``, ``@`` and ``:``, and replaces what stands behind the last of them; ``text=minilm`` is
+    """Bash splits words at ``=``, ``@`` and ``:``, and replaces what comes after the last of them; ``text=minilm`` is
     one word to us.
     """
 

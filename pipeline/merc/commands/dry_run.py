@@ -25,7 +25,7 @@ _Question = Callable[[], dict[str, Any]]
 
 # CPU seconds per second of media and per utterance, of which the larger sum counts
 # (benchmarks/stage_costs_2026-11-20.md: clips of 640x360 and 1.3 s). With the choice active_speaker by
-# benchmarks/decode.py: clips of 1280x720 and 3.1 s, 1.4 faces in each picture. What encoders with a checkpoint take
+# benchmarks/decode.py: clips of 1280x720 and 3.1 s, 1.4 faces in each frame. What encoders with a checkpoint take
 # depends on the model and the device: benchmarks/model_costs_2026-11-28.md.
 _CPU_SECONDS = {
     "media": (0.171, 0.224),
@@ -76,7 +76,7 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
         " hours by their annotation"
     )
 
-    # Only what stands on finished work can be finished itself: after the first stage that would run, all that need it
+    # Only what is based on finished work can be finished itself: after the first stage that would run, all that need it
     # would.
     there = _same(layout.manifest, table)
     yield _line("manifest", there, {})

@@ -1,7 +1,7 @@
-"""``merc-extract inspect``: pictures of what the media stage sees, so that people can tell whether the faces are right.
+"""``merc-extract inspect``: images of what the media stage sees, so that people can tell whether the faces are right.
 
 The wanted utterances are decoded anew from the raw files, with the stage's own code and settings; nothing of the
-stage's is written. If finished media are there, what differs from them is said.
+stage's is written. If finished media are there, differences from them are reported.
 """
 
 from pathlib import Path

@@ -1,15 +1,15 @@
 """Decoding and encoding at once: what is decoded is encoded while the rest is being decoded.
 
-    thread        decode 0 │ decode 1 │ decode 2 │ decode 3 │ …                    worker processes do the work
-    main thread   text 0   │ sound 0  │ faces 0  │ sound 1  │ faces 1  │ …         encoders with a model take turns on their device
+    thread        decode 0 │ decode 1 │ decode 2 │ decode 3 │ …             worker processes do the work
+    main thread   text 0   │ audio 0  │ faces 0  │ audio 1  │ faces 1  │ …  encoders with a model share their device
 
-Media parts go to the disk, marked as done, and an encoder takes them from there: so whoever is faster waits for the
+Media parts go to the disk, marked as done, and an encoder takes them from there: so the faster side waits for the
 other, and no more is held in memory than when one comes after the other, but for the models, which are all loaded. The
 bytes are the same, and so is what a killed run finds again.
 
 Encoders without a model share the cores with the decoder, and are left for later; so is everything on a CPU whose cores
 are all taken.
-"""  # noqa: E501
+"""
 
 import os
 import threading
@@ -46,7 +46,7 @@ def decode_and_extract(
     *,
     streams: frozenset[str],
 ) -> tuple[ChosenEncoder, ...]:
-    """Decodes sound and faces as :func:`merc.media.stage.decode` does, and meanwhile encodes as
+    """Decodes audio and faces as :func:`merc.media.stage.decode` does, and meanwhile encodes as
     :func:`merc.extraction.stage.extract` does.
 
     Args:
@@ -164,18 +164,18 @@ class _Decoder:
         return self._there.issuperset(parts)
 
     def wait(self, enough: Callable[[], bool]) -> None:
-        """Until something is true that may become so with another part. Raises whatever the decoding raised."""
+        """Until something is true that may become so with another part. Raises what the decoding raised."""
         with self._changed:
             while not (enough() or self._ended):
                 self._changed.wait(1.0)  # so that Ctrl-C is heard
         self.check()
 
     def wait_for_the_end(self) -> None:
-        """Raises whatever the decoding raised."""
+        """Raises what the decoding raised."""
         self.wait(lambda: False)
 
     def check(self) -> None:
-        """Raises whatever the decoding raised."""
+        """Raises what the decoding raised."""
         if self._error is not None:
             raise self._error
 

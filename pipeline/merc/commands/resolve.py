@@ -6,7 +6,7 @@
     adaptations/<run>.json, trainings/<name>.json                              of ``adapt_text``, ``adapt_audio``, ``train``
 
 Each file holds the resolved settings, and the hashes of the plug-ins that they name and of what those import from
-beside them. A stage depends on its own file, so that an edit makes stale what it changes and nothing else: a new
+next to them. A stage depends on its own file, so that an edit makes stale what it changes and nothing else: a new
 corpus, encoder, model, loss or recipe changes no file that was there.
 """  # noqa: E501
 
@@ -137,7 +137,7 @@ def sources(kind: type) -> dict[str, str]:
     """The module of a plug-in, and those that it imports from its own folder: dotted name → sha256 of the file."""
     package = kind.__module__.rpartition(".")[
         0
-    ]  # empty for a module by itself, beside which everything else lies that is installed
+    ]  # empty for a module by itself, next to which everything else lies that is installed
     found: dict[str, str] = {}
     left = [kind.__module__]
     while left:

@@ -6,7 +6,7 @@ shared file system.
     --part 3/3   decodes and encodes parts 5, 6, 7   ┘
 
 A share is a stretch of the manifest, and needs nothing that another one makes: it is cut where a part of every encoder
-begins. Whoever is killed is started again, and goes on.
+begins. A process that is killed is started again and resumes.
 """
 
 from collections.abc import Iterator, Sequence

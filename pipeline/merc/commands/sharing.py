@@ -65,7 +65,7 @@ def pushed(repository: "Repository", made: "Exchanged", command: str) -> Iterato
 
 
 def pulled(repository: str, made: "Exchanged") -> str:
-    """The line on what was pulled; files of the repository that are no part of it are logged."""
+    """The line on what was pulled; files of the repository that are not part of it are logged."""
     others = [name for name in made.others if name != ".gitattributes"]
     if others:
         shown = f"{', '.join(others[:3])}{' …' if len(others) > 3 else ''}"
@@ -76,14 +76,14 @@ def pulled(repository: str, made: "Exchanged") -> str:
 
 
 def pushing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of whatever pushes."""
+    """The options of commands that push."""
     for option in (YES, VISIBILITY):
         command = option(command)
     return command
 
 
 def pulling(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The arguments and options of whatever pulls."""
+    """The arguments and options of commands that pull."""
     for parameter in (WAIT, OVERWRITE, REVISION, OUT, REPOSITORY):
         command = parameter(command)
     return command

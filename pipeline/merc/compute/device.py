@@ -1,4 +1,4 @@
-"""Which device ``--device`` means, and exact numbers on it. torch is imported here and only when it is asked for."""
+"""Which device ``--device`` means, and exact numbers on it. torch is imported here and only when it is requested."""
 
 import threading
 from collections.abc import Iterator

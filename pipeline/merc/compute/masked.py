@@ -9,7 +9,7 @@ from torch import Tensor
 def masked_mean(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """Mean over the places where the mask is True, [B, D] in the dtype of the values; zeros for a row without any.
 
-    What stands where the mask is False does not matter, not even NaN.
+    Values where the mask is False do not matter, not even NaN.
 
     Example:
         >>> import torch

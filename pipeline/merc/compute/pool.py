@@ -1,4 +1,4 @@
-"""Worker processes: one task each at a time, so that whoever dies or hangs is known, and nobody else is lost with it.
+"""Worker processes: one task each at a time, so that it is known which one dies or hangs, and no other is lost with it.
 
     this process                              worker (a new process, never a fork)
     queue ── the heaviest first ──► task ───► function(task)
@@ -33,14 +33,14 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 # Tasks begun ahead of the one whose result is next: enough that a long dialogue at the head keeps no worker idle, few
-# enough that finished results (about 1 MB a dialogue) stay small beside the libraries of the workers.
+# enough that finished results (about 1 MB per dialogue) stay small next to the libraries of the workers.
 AHEAD_PER_WORKER = 8
 # Read by OpenMP, OpenBLAS and MKL when a process starts. Workers are the parallelism; threads on top would fight for
 # the same cores, and sums over another number of threads differ in their last bits.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 # Time is counted in ticks, and a tick counts no more than this, however long it took by the clock: a machine that slept
-# or a run that was stopped with Ctrl-Z makes nobody late.
+# or a run that was stopped with Ctrl-Z makes no one late.
 _TICK_SECONDS = 1.0
 # Importing torch from a slow disk takes minutes; a worker that needs longer to begin will not begin.
 _START_SECONDS = 600.0
@@ -124,7 +124,7 @@ class Crew(Generic[_Task, _Result]):
         """Puts a task into the queue.
 
         Args:
-            key: told with its outcome.
+            key: called with its outcome.
             task: what the function is given.
             weight: the heaviest task in the queue is begun first.
             limit_seconds: a worker that is at it for longer is killed.
@@ -153,7 +153,7 @@ class Crew(Generic[_Task, _Result]):
         return self._outcomes.popleft()
 
     def _hand_out(self) -> None:
-        """Gives work to whoever has none, and starts workers while there is more work than workers."""
+        """Gives work to workers without any, and starts workers while there is more work than workers."""
         for worker in [one for one in self._workers if one.idle]:
             order = worker.first or (heapq.heappop(self._queue) if self._queue else None)
             if order is not None and not worker.give(order):
@@ -204,7 +204,7 @@ class Crew(Generic[_Task, _Result]):
         self._outcomes.append((order.key, Lost(why, words)))
 
     def _try_again(self, worker: "_Worker[_Task]", how: str) -> None:
-        """Starts another worker in place of one that could not begin: the system may have killed it for the memory that
+        """Starts another worker instead of one that could not begin: the system may have killed it for the memory that
         another took.
         """
         self._stillborn += 1
@@ -268,7 +268,7 @@ class _Worker(Generic[_Task]):
         """Reads what has come, without waiting for more: an answer, or None if it is not whole yet.
 
         Raises:
-            ConnectionError: if the worker died, closed the pipe, or what came is no answer.
+            ConnectionError: if the worker died, closed the pipe, or what came is not an answer.
         """
         chunk = os.read(self.answers.fileno(), _READ_BYTES)
         if not chunk:

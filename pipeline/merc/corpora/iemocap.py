@@ -8,7 +8,7 @@ Known defects of the distribution, and what is done about each:
 
 - ``EmoEvaluation`` is sorted by speaker, and even by start time the order is wrong in 67 dialogues: the transcription
   file's order counts.
-- 48 transcribed lines (``…_MXX0``, ``…_FXX1``; two ids twice) have neither sound nor label, 152 have not even an id:
+- 48 transcribed lines (``…_MXX0``, ``…_FXX1``; two ids twice) have neither audio nor label, 152 have not even an id:
   left out and counted.
 - 39 ratings of attributes are broken (``val 6; act 6; dom ;``), four valence/arousal/dominance triples leave the scale
   of 1 to 5: recorded, kept.
@@ -126,7 +126,7 @@ _ARCHIVE = "IEMOCAP_full_release"
 
 @dataclass
 class Tally:
-    """What the reader met beside utterances, to be compared with the release's counts."""
+    """What the reader met besides utterances, to be compared with the release's counts."""
 
     official: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -169,7 +169,7 @@ def assign_splits(dialogue_ids: Iterable[str], *, test_session: int, validation:
 class Iemocap(CorpusReader):
     """Reads IEMOCAP; see the head of this file.
 
-    Speakers are the actors (``Ses01_F``). The picture is the speaker's half of the dialogue's video. The sound is the
+    Speakers are the actors (``Ses01_F``). The video is the speaker's half of the dialogue's video. The audio is the
     utterance's own file under ``sentences/wav``; where no such folder is unpacked it is the utterance's span of
     ``dialog/wav``, of whose two channels, one per actor, the speaker's alone is heard.
     """
@@ -482,7 +482,7 @@ def deviations(dialogues: Sequence[Dialogue], tally: Tally, config: Iemocap.Conf
 
     Args:
         dialogues: of the splits that were read, nothing dropped.
-        tally: what was met beside the utterances.
+        tally: what was met besides the utterances.
         config: says which counts hold.
         splits: the splits that were read; what cannot be known from them is not compared.
 

@@ -15,18 +15,18 @@ Known defects of the distribution, and what is done about each:
 - Hours have one or two digits. Three times lost a digit of their milliseconds (train dia437_utt2, test dia187_utt2 and
   dia233_utt8). They are read as decimals (``11,82`` = 11.820 s, not 11.082 s): subtitles there follow each other by
   0.167 s, and that reading is the nearer one.
-- Test dia155_utt3 ends where it begins; test dia38_utt4 (305 s) and dia220_utt0 (235 s) span several scenes: decoding
-  cuts them, and says so.
+- Test dia155_utt3 ends where it starts; test dia38_utt4 (305 s) and dia220_utt0 (235 s) span several scenes: decoding
+  cuts them, and records it.
 - Train dia125_utt3 cannot be decoded and dev dia110_utt7 does not exist in the official archive: decoding records both,
   unless ``replacements`` has them.
-- About 132 clips of the test folder are there twice: ``final_videos_test…`` replaces a faulty cut of the same id, so it
+- About 132 clips of the test folder occur twice: ``final_videos_test…`` replaces a faulty cut of the same id, so it
   is preferred.
-- 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they go on
-  into the next utterance: decoding cuts them to the annotation's length, and says so (train and dev have no such
-  clips). An annotation that is too short to be true (0.14 s for "It's been fourteen and a half minutes …", test
+- 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they
+  continue into the next utterance: decoding cuts them to the annotation's length, and records it (train and dev have no
+  such clips). An annotation that is too short to be true (0.14 s for "It's been fourteen and a half minutes …", test
   dia242_utt1) cuts nothing.
-- A speaker is written in two ways now and then (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
-- Archives packed on a Mac hold a ``._…`` shadow of each file: passed over.
+- A speaker is written in two ways occasionally (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
+- Archives packed on a Mac hold a ``._…`` shadow of each file: skipped.
 - Older copies of the annotations hold cp1252 bytes or control characters such as U+0092 for an apostrophe: repaired and
   recorded.
 - Many clips begin or end in a neighbour's words, or hold nothing of their own: with ``realignment`` an utterance is
@@ -58,7 +58,7 @@ from merc.records.dialogue import SPLITS, Dialogue, MediaSpan, Utterance
 from merc.records.failures import Failure
 
 ARCHIVE = "MELD.Raw"
-"""The folder inside the official archive; the corpus may lie in it or directly in its own folder."""
+"""The folder inside the official archive; the corpus may be in it or directly in its own folder."""
 ANNOTATIONS = MappingProxyType({split: f"{split}_sent_emo.csv" for split in SPLITS})
 CLIPS = MappingProxyType({"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"})
 REPLACEMENT = "final_videos_test"
@@ -198,7 +198,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         Raises:
             RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column, holds no row or has
                 another encoding or delimiter.
-            BadTable: if a row has an id that is no number, an id that occurred before, or a label that MELD does not
+            BadTable: if a row has an id that is not a number, an id that occurred before, or a label that MELD does not
                 have; or as of :class:`Realignment`.
         """
         wanted = tuple(split for split in SPLITS if split in splits)
@@ -450,7 +450,7 @@ class _Clips:
 
 @dataclass
 class _Media:
-    """Where sound and pictures of a split's utterances are: in a clip of each one's own, or, by a realignment, in spans
+    """Where audio and video of a split's utterances are: in a clip of each one's own, or, by a realignment, in spans
     of the first cuts.
 
     Attributes:
@@ -476,7 +476,7 @@ class _Media:
         return {"video_path": first.video_path, "audio_path": first.audio_path, **ends, "further_spans": tuple(further)}
 
     def missing(self, modality: str, utterance: str) -> str | None:
-        """The path of the file that is not there; of several, that of the first. None if there is one of them."""
+        """The path of the file that does not exist; of several, that of the first. None if there is one of them."""
         clips = self.cuts if utterance in self.spans else self.clips
         names = [one.clip for one in self.spans.get(utterance, ())] or [utterance]
         if any(clips.has(modality, name) for name in names):
@@ -499,7 +499,7 @@ class _Turn:
 
     Attributes:
         repaired: a time had to be.
-        renamed: (column, word as it stands, label), where a label was not one of MELD's own words.
+        renamed: (column, word as written, label), where a label was not one of MELD's own words.
     """
 
     dialogue: int

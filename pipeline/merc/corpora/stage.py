@@ -251,7 +251,7 @@ def _check_names(what: str, given: tuple[str, ...], valid: tuple[str, ...]) -> N
 
 
 def _compare(record_path: Path, settings: dict[str, Any]) -> None:
-    """Refuses to go on if the manifest that is there was made with other settings."""
+    """Refuses to continue if the manifest that is there was made with other settings."""
     if not record_path.is_file():
         return
     record = files.read_json(record_path)
@@ -285,7 +285,7 @@ def _config_of_maker(dataset: str, made_by: str) -> type[Settings]:
 def _there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # what it would lie in is no folder
+    except ModuleNotFoundError:  # what it would be in is not a folder
         return False
 
 

@@ -1,6 +1,6 @@
 """Your own corpus: a CSV or Parquet file with a row per utterance, and a folder of media.
 
-Which column is what stands in the settings, so that a table need not be rewritten. Each further corpus is a block under
+The settings say which column is what, so that a table need not be rewritten. Each further corpus is a block under
 ``corpora`` with ``reader: table``. What holds of the rows:
 
 - The rows of a dialogue are its utterances in order; they need not follow one another. A dialogue is in one split.
@@ -120,7 +120,7 @@ class SplitShares(Settings):
 
 
 class SplitFiles(Settings):
-    """A table for each split, in the corpus's folder, in place of ``file`` and of a column for the split; empty for a
+    """A table for each split, in the corpus's folder, instead of ``file`` and of a column for the split; empty for a
     split that there is not.
     """
 

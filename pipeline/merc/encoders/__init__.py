@@ -1,5 +1,5 @@
-"""Frozen models and fixed rules: utterances become vectors. :func:`encoder` gives one by its name, from Python and
-without any file; every public class of the files here can be imported from this package.
+"""Frozen models and fixed rules that turn utterances into vectors. :func:`encoder` returns one by its name, without any
+settings file; every public class of the files here can be imported from this package.
 
 from merc.encoders import UtteranceInput, encoder
 """
@@ -16,14 +16,14 @@ __getattr__, __dir__ = plugins.exports(__name__)
 
 
 def encoder(modality: str, name: str, *, offline: bool = False, sequences: bool = False, **settings: Any) -> "Encoder":
-    """An encoder that ships, or a family that needs no more than its settings; nothing is loaded yet.
+    """An encoder of the package, or a family that needs only its settings; nothing is loaded yet.
 
     Args:
         modality: ``text``, ``audio`` or ``visual``.
         name: of ``merc-extract models``, such as ``roberta_base``.
-        offline: never ask a model hub.
-        sequences: keep what the vectors are pooled from, too.
-        settings: keys of the encoder's ``Config``, over what ships. No params.yaml is read.
+        offline: never contact a model hub.
+        sequences: also keep what the vectors are pooled from.
+        settings: keys of the encoder's ``Config``, which override its file. No params.yaml is read.
 
     Raises:
         BadSettings: if there is no such modality, encoder or key, naming the nearest, or a value is impossible.

@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: a finished run → ``evaluations/runs/<dataset>/<recipe>/<protocol>/``, each resumed or made again
+"""Stage ``evaluate``: a finished run → ``evaluations/runs/<dataset>/<recipe>/<protocol>/``, each resumed or remade
 by itself.
 
 evaluations/

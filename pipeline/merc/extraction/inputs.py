@@ -1,4 +1,4 @@
-"""What the encoders are given: transcripts from the manifest, sound and faces from the media parts.
+"""What the encoders are given: transcripts from the manifest, audio and faces from the media parts.
 
 A source knows its parts and reads one at a time, so that memory is bounded by the size of a part; it is small and
 can be sent to a worker process, which then reads for itself.
@@ -54,7 +54,7 @@ class Source(Protocol):
     def read(self, index: int, history_turns: int, threads: int = 1) -> PartInput:
         """Reads part ``index``; of each dialogue the last ``history_turns`` turns before an utterance are its history.
 
-        Sound and faces are decoded in this many threads.
+        Audio and faces are decoded in this many threads.
         """
 
 
@@ -103,7 +103,7 @@ class TextSource:
 
 @dataclass(frozen=True)
 class MediaSource:
-    """Sound or faces, from the media parts. Only the columns of the modality are read, so that each byte of them is
+    """Audio or faces, from the media parts. Only the columns of the modality are read, so that each byte of them is
     read once.
 
     Attributes:
@@ -231,7 +231,7 @@ def _at(ids: list[str], row: int) -> str:
 
 
 def _sound(rows: pa.Table, row: int) -> dict[str, Any]:
-    """The waveform of a row; ``ValueError`` if its bytes are no 16 kHz mono sound."""
+    """The waveform of a row; ``ValueError`` if its bytes are not 16 kHz mono audio."""
     import soundfile
 
     try:
@@ -244,7 +244,7 @@ def _sound(rows: pa.Table, row: int) -> dict[str, Any]:
 
 
 def _faces(rows: pa.Table, row: int) -> dict[str, Any]:
-    """The face crops of a row; ``ValueError`` if one is no JPEG or of another size than the others."""
+    """The face crops of a row; ``ValueError`` if one is not a JPEG or of another size than the others."""
     crops = [_picture(crop) for crop in rows["faces"][row].as_py()]
     if not crops:
         raise ValueError("status ok, but no face")

@@ -5,7 +5,7 @@
     worker 2: part 1, part 3, …       main thread:         │ encode 0 │ encode 1 │ encode 2 │ …
                                       thread:                         │ write 0  │ write 1  │ …
 
-Each part depends on nothing but its own utterances, so the bytes are the same whatever the number of workers and
+Each part depends on nothing but its own utterances, so the bytes are the same regardless of the number of workers and
 however often the run was interrupted.
 """
 

@@ -1,7 +1,7 @@
 """The tables of sequences, kept on request: the sequence that a vector was pooled from, for models that fuse below the
 utterance.
 
-``sequences/part-NNNNN.parquet`` beside the feature tables, with the same rows: tokens, 20 ms of sound, face crops.
+``sequences/part-NNNNN.parquet`` next to the feature tables, with the same rows: tokens, 20 ms of audio, face crops.
 """
 
 from collections.abc import Iterator, Sequence

@@ -72,7 +72,7 @@ def dry_run(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         vectors before compression, None if the length of the encoder's vectors is only known once it is loaded.
 
     Raises:
-        As :func:`extract`, as far as it can be told beforehand.
+        As :func:`extract`, as far as it is known beforehand.
     """
     prepared = prepare(chosen, config, layout, run)
     cached = prepared.job.cached()
@@ -132,7 +132,7 @@ def prepare(
     if modality == "text":
         size = config.neural_texts_per_part if encoder.ACCELERATED else config.utterances_per_part
         source = text_source(layout.manifest, table, size, layout.audit / audits.TABLE if heard else None)
-    else:  # pictures are all of one size: nothing is gained by larger parts
+    else:  # images are all of one size: nothing is gained by larger parts
         size = config.neural_clips_per_part if encoder.ACCELERATED and modality == "audio" else 1
         source = media_source(layout.media, table, modality, size) if media is None else media.source(modality, size)
     settings["extraction"] = {"utterances_per_part": size, "level": config.level}
@@ -155,7 +155,7 @@ def prepare(
 
 def _settled(chosen: ChosenEncoder, job: Job) -> ChosenEncoder:
     """The encoder with nothing left for the machine to choose: as the run chose that began the work, so that one that
-    goes on gives the same bytes.
+    continues gives the same bytes.
     """
     config = chosen.config
     if not isinstance(config, NeuralConfig) or config.linear_layers != "auto":

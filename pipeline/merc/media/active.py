@@ -1,22 +1,23 @@
-"""Whose face an utterance gets with ``media.choice: active_speaker``: the one whose mouth fits the sound, as a trained
+"""Whose face an utterance gets with ``media.choice: active_speaker``: the one whose mouth fits the audio, as a trained
 network says.
 
 Faces are followed through each shot (:mod:`merc.media.following`); for every candidate the network gives a logit per
-picture of 1/25 s, above 0 where it speaks (:mod:`merc.media.active_speaker`). Of each person that makes
+frame of 1/25 s, above 0 where it speaks (:mod:`merc.media.active_speaker`). Of each person that makes
 
-    evidence    sum of the positive logits over time: who speaks for long and clearly has most, and who listens has next to none
-    mean        mean logit over the pictures in which the person is seen; what the media table tells
+    evidence    sum of the positive logits over time: highest for a person who speaks long and clearly, almost zero for
+                a listener
+    mean        mean logit over the frames in which the person is visible; recorded in the media table
 
-The person with most evidence is chosen; where nobody has any, the one with the highest mean. A person is one track, or
+The person with the most evidence is chosen; if no one has any, the one with the highest mean. A person is one track, or
 several that an embedding joins (:mod:`merc.media.persons`). Without an embedding the crops are those of one track, thus
 of one shot: two tracks that speak in two shots may be one person, or the clip was cut into the next one's words, and a
 wrong face does more harm than a missing one.
 
-The crops are taken while the person speaks, evenly over that time. Where nobody reaches ``off_screen_logit`` in the
-mean over any second, whoever speaks is not seen. Without sound, or where it is all but silent, the person with the
-largest sum of areas is taken, and there are no logits. Nor is there one for a track of fewer than six pictures: in so
-few nothing can be seen to move, and the network gives any face about +0.9 for one and +0.3 for three.
-"""  # noqa: E501
+The crops are taken while the person speaks, evenly over that time. Where no one reaches ``off_screen_logit`` in the
+mean over any second, the speaker is not visible. Without audio, or where it is almost silent, the person with the
+largest sum of areas is taken, and there are no logits. Nor is there one for a track of fewer than six frames: in so few
+nothing can be seen to move, and the network gives any face about +0.9 for one and +0.3 for three.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from merc.media.spans import slice_centres
 from merc.media.video import looks_in
 from merc.records.media import SAMPLE_RATE_HZ
 
-# Pictures of 1/25 s; so far the network looks to either side.
+# Frames of 1/25 s; so far the network looks to either side.
 _LEAST_JUDGED = 6
 
 
@@ -50,7 +51,7 @@ class Person:
     Attributes:
         tracks: numbers of its tracks.
         area: sum of its boxes' areas.
-        slots: numbers of the pictures of 1/25 s in which it was judged, in order.
+        slots: numbers of the frames of 1/25 s in which it was judged, in order.
         logits: of these; empty where it was not judged.
     """
 
@@ -91,7 +92,7 @@ class Verdict:
         persons: all of them.
         chosen: index; -1: there is none.
         off_screen: no mouth matches the audio; None: no one was judged.
-        seconds: that the utterance lasts, to the later end of pictures and sound.
+        seconds: that the utterance lasts, to the later end of video and audio.
     """
 
     persons: Sequence[Person]
@@ -105,8 +106,8 @@ def judge(followed: Followed, waveform_S: NDArray[np.float32] | None, scorer: Sc
 
     Args:
         followed: what was seen.
-        waveform_S: (samples,) 16 kHz mono sound of the utterance; None: it has none.
-        scorer: None only where there is no sound.
+        waveform_S: (samples,) 16 kHz mono audio of the utterance; None: it has none.
+        scorer: None only where there is no audio.
         config: see there.
     """
     found = _persons(followed, waveform_S, scorer, config)
@@ -121,7 +122,7 @@ def judge(followed: Followed, waveform_S: NDArray[np.float32] | None, scorer: Sc
 
 
 def heard(waveform_S: NDArray[np.float32], config: Config) -> bool:
-    """Whether there is anything to hear; of sound below ``quiet_sound_db`` nothing is concluded."""
+    """Whether there is anything to hear; of audio below ``quiet_sound_db`` nothing is concluded."""
     return float(np.std(waveform_S.astype(np.float64))) >= 10 ** (config.quiet_sound_db / 20)
 
 

@@ -1,8 +1,8 @@
-"""Sound: decoded frames become one 16 kHz mono waveform per span.
+"""Audio: decoded frames become one 16 kHz mono waveform per span.
 
 Channels are mixed by their names first, at the file's own rate, so that one channel alone is resampled, and once. The
-loudness stays what it was: nothing is normalised. What makes a sound doubtful (too loud when it was recorded, hardly
-there) is reported, and the sound is used.
+loudness stays what it was: nothing is normalised. What makes audio doubtful (too loud when it was recorded, hardly
+there) is reported, and the audio is used.
 """
 
 import math
@@ -24,7 +24,7 @@ _FRONT = {"FL", "FR", "FLC", "FRC"}
 _LOW = {"LFE", "LFE2"}
 _SIDES = {"left": "FL", "right": "FR"}
 MIX = "mix"
-# Rates that sound cards and codecs have; a header that claims another is broken, and a minute at such a rate may fill
+# Rates that audio cards and codecs have; a header that claims another is broken, and a minute at such a rate may fill
 # the memory.
 _RATES_HZ = range(1_000, 768_001)
 
@@ -59,7 +59,7 @@ def mix_weights(channels: Sequence[str], config: Config) -> list[float]:
 
 
 def side_weights(channels: Sequence[str], side: str) -> list[float] | None:
-    """Weights that leave one side of a stereo sound; None if there are no sides.
+    """Weights that leave one side of stereo audio; None if there are no sides.
 
     Args:
         channels: FFmpeg's names in the stream's order; two channels without names are left and right.
@@ -142,7 +142,7 @@ class Heard:
         mono: (samples,) float32.
         mix: which channels these are, in words.
         flat: (samples,) bool; see :func:`flat_tops`, of the channels that are heard.
-        undefined: (samples,) bool; see :func:`undefined`, of any channel that is heard; zeros stand for them.
+        undefined: (samples,) bool; see :func:`undefined`, of any channel that is heard; they are replaced by zeros.
         lost: (samples,) bool; the same of all channels that are heard.
         as_wished: False if a side was wanted where there are no sides.
         names, weights, apart: of the channels that are mixed: (channels,), (channels,) and (channels, samples); none
@@ -161,24 +161,24 @@ class Heard:
 
 
 class SoundSpan:
-    """Gathers the sound of one span from the blocks of its stream.
+    """Gathers the audio of one span from the blocks of its stream.
 
     Args:
         wanted: the span inside the file.
         max_seconds: how much of it is kept.
-        channel: ``mix``, or ``left`` or ``right`` of a stereo sound.
+        channel: ``mix``, or ``left`` or ``right`` of stereo audio.
         min_mix_share: see :class:`merc.media.phase.Phases`.
 
     Attributes:
         kept: the span, cut at the cap.
-        cut: there was sound behind the cap.
+        cut: there was audio after the cap.
         mixes: how the channels were mixed, one entry per layout met.
         as_wished: the wanted side was there.
         phases: whether the channels cancel each other.
         samples: of the source.
-        undefined_samples: of these, the ones that zeros stand for in some channel; see :func:`undefined`.
-        lost_samples: of these, the ones that zeros stand for in all channels.
-        flat_samples: of these, the ones that lie in a run at full scale; ``flat_share`` is their share.
+        undefined_samples: of these, the ones replaced by zeros in some channel; see :func:`undefined`.
+        lost_samples: of these, the ones replaced by zeros in all channels.
+        flat_samples: of these, the ones that are in a run at full scale; ``flat_share`` is their share.
     """
 
     def __init__(self, wanted: Span, max_seconds: float, channel: str = MIX, min_mix_share: float = 0.0) -> None:
@@ -246,16 +246,16 @@ class SoundSpan:
 
 
 class Sound:
-    """The sound of an utterance: one span, or several of one or more files, one behind the other.
+    """The audio of an utterance: one span, or several of one or more files, one after the other.
 
     Args:
         spans: in order, at least one; all of their blocks have been taken.
 
     Attributes:
         mixes, samples, undefined_samples, lost_samples: as of a span, over all of them.
-        flat_share: share of the source's samples that lie in a run at full scale.
+        flat_share: share of the source's samples that are in a run at full scale.
         out_of_phase: how much is left in the mix of channels that cancel each other, in words; empty: they do not.
-        missed_channel: the side of a stereo sound that was wanted and is not there; empty: it is.
+        missed_channel: the side of stereo audio that was wanted and is not there; empty: it is.
     """
 
     def __init__(self, spans: Sequence[SoundSpan]) -> None:
@@ -274,7 +274,7 @@ def is_silence(waveform_S: NDArray[np.float32]) -> bool:
 
 
 def doubts(waveform_S: NDArray[np.float32], sound: Sound, config: Config) -> list[tuple[str, str]]:
-    """What makes a sound doubtful: reason and detail of each doubt.
+    """What makes audio doubtful: reason and detail of each doubt.
 
     Args:
         waveform_S: the utterance's, not empty and not :func:`is_silence`.
@@ -308,14 +308,14 @@ def _resample(mono_S: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
 class SoundStream:
     """Hands the frames of one stream to the spans of the utterances in it. Spans may overlap.
 
-    Time stamps decide where sound lies: where a frame begins more than ``max_gap_seconds`` behind the end of the one
+    Time stamps decide where audio lies: where a frame begins more than ``max_gap_seconds`` after the end of the one
     before it (or of the file's beginning), there is silence. Smaller jumps, and steps back, are a container's rounding
     and are ignored.
 
     Attributes:
         channels: of the source; the first layout if it changes.
         rate_hz: of the source; the first if it changes.
-        end_seconds: where the decoded sound ends so far.
+        end_seconds: where the decoded audio ends so far.
     """
 
     def __init__(self, spans: Sequence[SoundSpan], config: Config) -> None:

@@ -1,9 +1,9 @@
 """A dialogue's files become its rows of the media table, with a failure row for everything that is missing or was cut.
 
-decode(task)            sound and pictures, everything but a network's judgement; a draft that another process may finish
+decode(task)            audio and video, everything but a network's judgement; a draft that another process may finish
 settle(draft, scorer)   who speaks, with ``media.choice: active_speaker``, and the rows
 
-An utterance is a file, a span of one, or several spans of one or more files, which are put behind one another:
+An utterance is a file, a span of one, or several spans of one or more files, which are one after another:
 
     files       A: ....|--1--|....|-2-|..       B: |---3---|......
     utterance   |--1--|-2-|---3---|             its seconds count from its begin; a border is a cut, across which no face is followed
@@ -32,7 +32,7 @@ class Draft:
 
     Attributes:
         rows: one per utterance, in order.
-        portraits: of those whose pictures could be read, each with one per span, in order.
+        portraits: of those whose frames could be read, each with one per span, in order.
         config: settings of the stage.
     """
 
@@ -82,8 +82,8 @@ def decode(task: DialogueTask, observer: Observer | None = None) -> Draft:
     for row in rows:
         for wish in _wishes_of(row, task):
             wishes.setdefault(wish.path, []).append(wish)
-    # Sound first, where several utterances share a file: each one's face can be chosen as soon as its last frame has
-    # been seen, and its pictures need not be kept. (The packets are read twice then, but decoded once.) The clip of one
+    # Audio first, where several utterances share a file: each one's face can be chosen as soon as its last frame has
+    # been seen, and its frames need not be kept. (The packets are read twice then, but decoded once.) The clip of one
     # utterance is read in one pass.
     passes: list[list[Wish]] = []
     for of_file in wishes.values():
@@ -174,7 +174,7 @@ def _cut_to_annotation(row: Row, task: DialogueTask) -> None:
 def _decode_file(
     task: DialogueTask, relative: str, wishes: Sequence[Wish], observer: Observer | None
 ) -> list[Callable[[], Portrait]]:
-    """Reads a file once; settles its sounds and returns what makes the portraits, once all sound has been read."""
+    """Reads a file once; settles their audio and returns what makes the portraits, once all audio has been read."""
     path, reason, detail = _locate(task, relative)
     config = task.config
     heard = [

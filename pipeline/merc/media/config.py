@@ -56,7 +56,7 @@ class Config(Settings):
     """Seconds; less audio is recorded as ``nearly_empty`` (14 clips of MELD have less)."""
     quiet_sound_db: float = Field(default=-60.0, le=0)
     """Decibels, relative to full scale; audio whose root mean square is below this is recorded as ``nearly_silent``
-    (speech lies at -45 to -15)."""
+    (speech is at -45 to -15)."""
     min_mix_share: float = Field(default=0.01, ge=0, le=0.1)
     """Share of the energy that the loudest channel alone contributes to the mix; if the mix has less (the channels are
     out of phase), only that channel is used, and this is recorded as ``out_of_phase``; 0: never.
@@ -233,7 +233,7 @@ def of_preset(params: Params, preset: str) -> Config:
 
 
 def no_preset(preset: object, presets: Iterable[str], file: str) -> str:
-    """Words for an error message about a preset that is not there; ``file``: :attr:`merc.params.Params.file`."""
+    """Words for an error message about a preset that does not exist; ``file``: :attr:`merc.params.Params.file`."""
     there = list(presets)
     if not there:
         return f"no preset {preset!r}: {file} has no block presets; `merc-extract params` prints one to copy"

@@ -1,6 +1,6 @@
-"""One pass over one media file: every packet decoded at most once, sound and pictures side by side.
+"""One pass over one media file: every packet decoded at most once, audio and video side by side.
 
-Only where skipping pictures turns out to be impossible (:mod:`merc.media.decoding`), as in a damaged file, all of them
+Only where skipping frames turns out to be impossible (:mod:`merc.media.decoding`), as in a damaged file, all of them
 are read once more.
 
 Files are not trusted. Only containers that hold media themselves are opened, never playlists or scripts that make
@@ -40,14 +40,14 @@ _OPEN_OPTIONS = {
         "mov,mp4,m4a,3gp,3g2,mj2,avi,wav,w64,matroska,webm,flac,mp3,aac,ogg,aiff,au,mpeg,mpegvideo,mpegts,asf,flv"
     ),
 }
-# Sound and pictures of a sound file end within a packet of what the header says (an AAC packet: 0.02 to 0.1 s). A
+# Audio and video of an audio file end within a packet of what the header says (an AAC packet: 0.02 to 0.1 s). A
 # stream that ends earlier by more than this was cut off.
 _EARLY_END_SECONDS = 0.5
 # What reading and converting a frame may raise for a file that is broken or odd: FFmpeg's errors, PyAV's and ours for
-# a format that cannot be converted (ValueError), OpenCV's for a picture it cannot work on.
+# a format that cannot be converted (ValueError), OpenCV's for a frame it cannot work on.
 _FAULTS = (av.FFmpegError, ValueError, cv2.error)
 _MESSAGES_KEPT = 3
-# A picture of this size takes 200 MB as RGB with its copies; cameras have a quarter of it. Beyond, FFmpeg gives an
+# A frame of this size takes 200 MB as RGB with its copies; cameras have a quarter of it. Beyond, FFmpeg gives an
 # error.
 _MAX_PIXELS = 8192 * 4320
 
@@ -57,7 +57,7 @@ class Trouble:
     """What went wrong in one stream.
 
     Attributes:
-        since, until: seconds of the file that may be missing; sound or pictures outside are whole.
+        since, until: seconds of the file that may be missing; audio or video outside are whole.
         words: the decoder's own.
     """
 
@@ -71,7 +71,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class FrameWish:
-    """What one utterance wants of the pictures, before the file's length is known."""
+    """What one utterance wants of the frames, before the file's length is known."""
 
     wanted: Span
     region: str
@@ -84,10 +84,10 @@ class Pass:
 
     Attributes:
         refusal: the file could not be opened at all; the library's words. Empty: it was.
-        sound: None if nobody wanted sound or there is none (``has_sound``).
-        frame_spans: one per wish, in order; empty if there are no pictures.
-        sound_seconds: length that the header states for the sound; None where it does not.
-        picture_end: seconds of the file at which the pictures end; infinite where nobody wanted the last ones.
+        sound: None if no audio was requested or there is none (``has_sound``).
+        frame_spans: one per wish, in order; empty if there are no frames.
+        sound_seconds: length that the header states for the audio; None where it does not.
+        picture_end: seconds of the file at which the video ends; infinite where the last ones were not requested.
         tracks: by stream type, ``audio`` and ``video``: which of several was taken, or why there is none to take; see
             :class:`merc.media.streams.Chosen`.
         troubles: by stream type.
@@ -114,9 +114,9 @@ def read(
 
     Args:
         path: an existing file.
-        sounds: filled with the sound of their spans; may be empty.
-        wishes: spans of pictures; may be empty.
-        watcher: is shown the pictures.
+        sounds: filled with the audio of their spans; may be empty.
+        wishes: spans of frames; may be empty.
+        watcher: is shown the frames.
         config: settings of the stage.
     """
     result = Pass()
@@ -146,7 +146,7 @@ def _read_open(
     *,
     skipping: bool = True,
 ) -> "_Pictures | None":
-    """One pass. Returns what took the pictures, if anything."""
+    """One pass. Returns what took the frames, if anything."""
     origin = (container.start_time or 0) / av.time_base
     feeders: dict[int, _Sound | _Pictures] = {}
     if sounds:
@@ -183,7 +183,7 @@ def _taken(streams: Sequence[Any], kind: Literal["audio", "video"], config: Conf
 
 
 class _Sound:
-    """Takes the packets of the sound."""
+    """Takes the packets of the audio."""
 
     kind = "audio"
     end = math.inf
@@ -215,10 +215,10 @@ class _Sound:
 
 
 class _Pictures:
-    """Takes the packets of the pictures.
+    """Takes the packets of the video.
 
     Attributes:
-        end: seconds at which they end, by the header or by all packets; infinite where nobody asked.
+        end: seconds at which they end, by the header or by all packets; infinite if not requested.
         skipping: only what is needed is decoded.
         given_up: why that cannot be; empty: it can.
     """
@@ -313,7 +313,7 @@ def _packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
 def _note(
     feeder: "_Sound | _Pictures", error: Exception, result: Pass, messages: Sequence[Any], until: float | None = None
 ) -> None:
-    """Records what went wrong; where pictures are skipped, these are to be decoded one by one, and then it is
+    """Records what went wrong; where frames are skipped, these are to be decoded one by one, and then it is
     recorded.
     """
     words = _words(error, messages)
@@ -324,7 +324,7 @@ def _note(
 
 
 def _finish(feeder: "_Sound | _Pictures", origin: float, missing: str, result: Pass) -> None:
-    """The file has ended, or nobody wants more of the stream; ``missing``: the words of
+    """The file has ended, or no one wants more of the stream; ``missing``: the words of
     :func:`merc.media.promised.shortfall`.
     """
     satisfied = feeder.done
@@ -352,7 +352,7 @@ def _finish(feeder: "_Sound | _Pictures", origin: float, missing: str, result: P
 
 
 def stated_seconds(path: Path, config: Config) -> float | None:
-    """The length that a file's header states, of the longer of its sound and its pictures; None if it cannot be opened
+    """The length that a file's header states, of the longer of its audio and its video; None if it cannot be opened
     or states none.
     """
     with av.logging.Capture():

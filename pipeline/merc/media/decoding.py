@@ -8,11 +8,11 @@ The packets' time stamps say which packet holds the frame on the screen at a wan
     decoded        I0   P4   B2   b1   -    P8   B6   b5   -                  -: the decoder skips it
 
 Within an utterance every packet is sent, so that a decoder that cannot read it says so. Between utterances whole groups
-of pictures are not even sent, and decoding begins anew at the last picture before the next utterance at which it may
+of frames are not even sent, and decoding begins anew at the last frame before the next utterance at which it may
 begin.
 
 :class:`NeededFrames` gives up (:class:`CannotSkip`) as soon as the file leaves the ground on which this is known to be
-right: then all pictures are read again by :class:`EveryFrame`. Damaged files thus give what they give when everything
+right: then all frames are read again by :class:`EveryFrame`. Damaged files thus give what they give when everything
 is decoded.
 """
 
@@ -30,9 +30,9 @@ from merc.media.video import Showing, Timeline
 _SKIPPING = {"h264", "hevc", "mpeg4", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "mpeg2video", "mpeg1video", "vp8", "vp9"}
 # AVI stores no presentation times; FFmpeg infers them from the types of the frames, which is right for these codecs.
 _INFERRED_RIGHT = {"mpeg4", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "mpeg2video", "mpeg1video"}
-# Packets that wait for the next keyframe before it is known that nobody needs them; beyond this they are decoded.
+# Packets that wait for the next keyframe before it is known that no one needs them; beyond this they are decoded.
 _MAX_HELD_BYTES = 32 * 2**20
-# H.264 and HEVC: an instantaneous decoder refresh; any picture at which decoding may begin (Rec. ITU-T H.264 table 7-1,
+# H.264 and HEVC: an instantaneous decoder refresh; any frame at which decoding may begin (Rec. ITU-T H.264 table 7-1,
 # H.265 table 7-1).
 _H264_IDR, _HEVC_RANDOM_ACCESS = 5, range(16, 22)
 _START_CODE = b"\x00\x00\x01"
@@ -72,7 +72,7 @@ class Clock:
     Attributes:
         time_base: seconds per unit of the stream's time stamps.
         origin: seconds at which the file begins.
-        nominal_seconds: how long a frame lasts that does not say so.
+        nominal_seconds: how long a frame lasts that does not state it.
     """
 
     time_base: Any
@@ -126,7 +126,7 @@ class _Held:
 
     Attributes:
         wanted: who wants its frame.
-        decided: nobody else will.
+        decided: no one else will.
     """
 
     packet: Any
@@ -169,7 +169,7 @@ class NeededFrames:
         self._queue: deque[_Held] = deque()  # in decode order
         self._idle: list[_Held] = []  # in decode order: unwanted, and perhaps needed by a wanted one that follows
         self._idle_bytes = 0
-        self._idle_inside = False  # one of them lies within an utterance
+        self._idle_inside = False  # one of them is within an utterance
         self._entry = -math.inf  # what is shown before it needs frames that were never decoded
         self._expected: dict[int, list[Showing]] = {}
         self._shown = -math.inf
@@ -226,7 +226,7 @@ class NeededFrames:
         elif dts > pts or (self._dts is not None and dts <= self._dts):
             raise CannotSkip(f"decoding times are out of order at {dts}")
         else:
-            # Packets to come have later decoding times, and no picture is shown before it is decoded.
+            # Packets to come have later decoding times, and no frame is shown before it is decoded.
             self._dts = self._settled = dts
         if packet.has_sidedata("new_extradata"):
             raise CannotSkip("the decoder's parameters change")
@@ -262,7 +262,7 @@ class NeededFrames:
                 and not held.packet.is_discard
                 and self._enters(held.packet)
             ):
-                # The packets since the last wanted one are needed by nobody: decoding begins anew here.
+                # The packets since the last wanted one are needed by no one: decoding begins anew here.
                 self._drain()
                 self._forget_idle()
                 self._entry = held.pts
@@ -316,7 +316,7 @@ class NeededFrames:
 def _entry_test(stream: Any) -> Callable[[Any], bool]:
     """A function that says of a packet whether decoding may begin there, for all that is shown after it.
 
-    The bitstream itself is asked, since containers also mark pictures from which decoding recovers only after a while.
+    The bitstream itself is asked, since containers also mark frames from which decoding recovers only after a while.
     """
     codec = stream.codec_context.codec
     if codec.intra_only:

@@ -1,8 +1,8 @@
-"""Finding faces in a picture: boxes, a confidence from 0 to 1, five landmarks where they are known, and a patch around
+"""Finding faces in a frame: boxes, a confidence from 0 to 1, five landmarks where they are known, and a patch around
 each.
 
-Which detector is the setting ``media.detector``. Both look at a reduced picture; what they find is mapped back, and of
-the picture only the patches are kept, so that memory does not grow with the size of the video.
+Which detector is the setting ``media.detector``. Both look at a reduced frame; what they find is mapped back, and of
+the frame only the patches are kept, so that memory does not grow with the size of the video.
 """
 
 from collections.abc import Sequence
@@ -34,10 +34,10 @@ _EYE_SEARCH_PIXELS = 160
 # The cascade's last stage adds its trees' votes. In real clips and the same upside down (no faces): of the true faces
 # 99 % have more than 55.3, the false ones 54.4 to 55.5. A logistic curve through that makes a confidence of it.
 _HAAR_MIDDLE, _HAAR_SLOPE = 55.0, 4.0
-# A patch is this many times as wide as the face: the crop, turned any way around the eyes, lies in it. It is kept with
+# A patch is this many times as wide as the face: the crop, turned any way around the eyes, is in it. It is kept with
 # at most this many times the side of a crop, which is 1.2 to 1.4 times a crop's resolution.
 _PATCH_SHARE = 2.0
-# What tells persons apart is taken from this many times the face's side.
+# What tells people apart is taken from this many times the face's side.
 _APPEARANCE_SHARE, _APPEARANCE_PIXELS = 1.3, 32
 _LIGHT_BINS, _COLOUR_BINS = 6, 12
 APPEARANCE = _LIGHT_BINS * _COLOUR_BINS**2
@@ -50,14 +50,14 @@ class Sighting:
     """One face in one frame.
 
     Attributes:
-        box: left, top, width, height in pixels of the (region of the) picture.
+        box: left, top, width, height in pixels of the (region of the) frame.
         score: confidence, 0 to 1.
         patch: (height, width, 3) uint8 RGB around the face, perhaps reduced.
-        patch_scale: pixels of the patch per pixel of the picture.
-        patch_corner: (x, y) of the patch's upper left corner in the picture.
-        landmarks: (5, 2) x, y in pixels of the picture of eyes, nose and corners of the mouth, from the left of the
-            picture; None: not known.
-        appearance: (``APPEARANCE``,) float32 that tells persons apart, see ``_appearance``.
+        patch_scale: pixels of the patch per pixel of the frame.
+        patch_corner: (x, y) of the patch's upper left corner in the frame.
+        landmarks: (5, 2) x, y in pixels of the frame of eyes, nose and corners of the mouth, from the left of the
+            frame; None: not known.
+        appearance: (``APPEARANCE``,) float32 that tells people apart, see ``_appearance``.
     """
 
     box: tuple[float, float, float, float]
@@ -74,7 +74,7 @@ Found = tuple[tuple[float, float, float, float], float, NDArray[np.float64] | No
 
 
 class Detector(Protocol):
-    """Finds faces in a small RGB picture, least width given; order does not matter."""
+    """Finds faces in a small RGB frame, least width given; order does not matter."""
 
     def find(self, small_HWC: NDArray[np.uint8], min_pixels: int) -> list[Found]: ...
 
@@ -145,7 +145,7 @@ def _from_the_left(pair: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class FaceFinder:
-    """Detects on a reduced picture and cuts patches from the full one.
+    """Detects on a reduced frame and cuts patches from the full one.
 
     Args:
         config: see there.
@@ -162,11 +162,11 @@ class FaceFinder:
         self._detector: Detector = Haar(config) if model is None else YuNet(config, model)
 
     def find(self, picture: Picture) -> list[Sighting]:
-        """Faces in a picture, the largest first; at most ``max_faces_per_frame``."""
+        """Faces in a frame, the largest first; at most ``max_faces_per_frame``."""
         return [self.sighting(picture, one) for one in self.locate(picture)]
 
     def locate(self, picture: Picture) -> list[Found]:
-        """Where the faces are, in pixels of the picture; in the same order."""
+        """Where the faces are, in pixels of the frame; in the same order."""
         for wanted in self._config.detection_widths_pixels:
             found, back = self._detect(picture, wanted)
             if found:
@@ -175,7 +175,7 @@ class FaceFinder:
         return [_mapped(one, back) for one in found[: self._config.max_faces_per_frame]]
 
     def _detect(self, picture: Picture, wanted: int) -> tuple[list[Found], NDArray[np.float64]]:
-        """Faces in the picture reduced to the width ``wanted``, and the factors (2,) that lead back to the picture's
+        """Faces in the frame reduced to the width ``wanted``, and the factors (2,) that lead back to the frame's
         own pixels.
         """
         small_HWC = np.ascontiguousarray(picture.reduced(wanted))
@@ -190,8 +190,8 @@ class FaceFinder:
         return self._made(found, patch, scale, corner)
 
     def sightings(self, picture: Picture, found: Sequence[Found]) -> list[Sighting]:
-        """Several faces of one picture: their patches are cut from its full size and then reduced, where
-        :meth:`sighting` reduces the picture for each.
+        """Several faces of one frame: their patches are cut from its full size and then reduced, where
+        :meth:`sighting` reduces the frame for each.
         """
         made = []
         for one in found:
@@ -215,7 +215,7 @@ class FaceFinder:
 
 
 def _patch_square(box: tuple[float, float, float, float]) -> tuple[int, int, int]:
-    """Left, top and side of a patch in pixels of the picture."""
+    """Left, top and side of a patch in pixels of the frame."""
     left, top, width, height = box
     side = _PATCH_SHARE * max(width, height)
     return round(left + width / 2 - side / 2), round(top + height / 2 - side / 2), max(2, round(side))
@@ -231,8 +231,8 @@ def _appearance(patch: NDArray[np.uint8], face_pixels: float) -> NDArray[np.floa
     """Square roots of a histogram of the colours of face, hair and collar, in CIE L*a*b*; its dot product with
     another's is 1 for equal ones.
 
-    Of thumbnails and histograms of several kinds and sizes this one told persons in real clips apart best: of one
-    person within 0.6 s 95 % of the products are above 0.77, of two persons in the same light 99 % are below 0.68.
+    Of thumbnails and histograms of several kinds and sizes this one told people in real clips apart best: of one
+    person within 0.6 s 95 % of the products are above 0.77, of two people in the same light 99 % are below 0.68.
 
     Args:
         patch: (side, side, 3) uint8 RGB, the face in its middle.
@@ -255,7 +255,7 @@ def _appearance(patch: NDArray[np.uint8], face_pixels: float) -> NDArray[np.floa
 
 
 def eyes_of(sighting: Sighting) -> NDArray[np.float64]:
-    """(2, 2) x, y of the eyes in pixels of the picture: the landmarks, else those an eye cascade finds, else the
+    """(2, 2) x, y of the eyes in pixels of the frame: the landmarks, else those an eye cascade finds, else the
     typical ones.
 
     The cascade's finds count only as a pair, and only near where eyes are in a face, so that a crop is never turned by
@@ -320,7 +320,7 @@ def crop(sighting: Sighting, config: Config) -> NDArray[np.uint8]:
     else by the eyes.
 
     Returns:
-        (``face_size_pixels``, ``face_size_pixels``, 3) uint8 RGB; beyond the picture's border its last pixels are
+        (``face_size_pixels``, ``face_size_pixels``, 3) uint8 RGB; beyond the frame's border its last pixels are
         repeated.
     """
     size = config.face_size_pixels
@@ -379,7 +379,7 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
 
 
 def jpeg(picture_HWC: NDArray[np.uint8], quality_percent: int) -> bytes:
-    """An RGB picture as JPEG.
+    """An RGB frame as JPEG.
 
     Raises:
         ValueError: if OpenCV cannot write it.

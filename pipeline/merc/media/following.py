@@ -1,12 +1,12 @@
-"""Faces followed through the pictures of one utterance, 25 a second, within each of its shots.
+"""Faces followed through the frames of one utterance, 25 per second, within each of its shots.
 
-    pictures    0 1 2 3 4 5 6 7 8 9 …         each is kept, grey and reduced, until the next search
-    searched    x       x       x             by the detector, every few pictures; the boxes between are interpolated
+    frames    0 1 2 3 4 5 6 7 8 9 …         each is kept, grey and reduced, until the next search
+    searched    x       x       x             by the detector, every few frames; the boxes between are interpolated
     shots       |-------------|-------        by :mod:`merc.media.shots`; no track goes across
     crops       c c c c c c c c c c …         112 x 112 grey, what the network that tells who speaks is given
 
 What is kept does not grow with the number of faces: of a shot's tracks only the most plausible have crops, and the
-pictures themselves go as soon as no crop will be cut from them any more.
+frames themselves go as soon as no crop will be cut from them any more.
 """
 
 import math
@@ -29,16 +29,16 @@ _BRIDGED = 3
 # Of a face's larger side: so far from where it should be it may be found, and still is the same one.
 _MOST_DISTANCE = 0.7
 _MOST_GROWTH = 1.6
-# Half of a crop's changes (mean grey levels from picture to picture) come from the mouth where it moves by so much more
+# Half of a crop's changes (mean grey levels from frame to frame) come from the mouth where it moves by so much more
 # than the rest.
 _HALF_MOTION = 2.0
 # In a crop: below the nose, and from the eyes to above the mouth.
 _MOUTH, _UPPER = (slice(56, 96), slice(28, 84)), (slice(0, 40), slice(14, 98))
-# Of every N pictures one pair is looked at for motion.
+# Of every N frames one pair is looked at for motion.
 _MOTION_STEP = 2
 # Crops of short tracks, 13 kB each, that never matter.
 _SPARE_CROPS = 250
-# What lies beyond the picture's edge, as in the authors' crops.
+# What is beyond the frame's edge, as in the authors' crops.
 _OUTSIDE = 110
 # From this side on a crop is reduced by areas; below, it is placed to fractions of a pixel.
 _LARGE_PIXELS = 1.5 * SIDE_PIXELS
@@ -49,10 +49,10 @@ class Spot:
     """A face where the detector found it.
 
     Attributes:
-        picture: number of the picture in the utterance.
-        box: left, top, width, height in pixels of the (region of the) picture.
+        picture: number of the frame in the utterance.
+        box: left, top, width, height in pixels of the (region of the) frame.
         score: confidence, 0 to 1.
-        jpeg: the colour crop as it is stored; empty where the face was no candidate then.
+        jpeg: the colour crop as it is stored; empty where the face was not a candidate then.
     """
 
     picture: int
@@ -68,8 +68,8 @@ class Track:
     Attributes:
         shot: number of the shot.
         spots: where it was found, in time order.
-        first: number of the picture of the first crop.
-        crops: (112, 112) uint8 grey, one per picture from ``first`` on; None: it is no candidate.
+        first: number of the frame of the first crop.
+        crops: (112, 112) uint8 grey, one per frame from ``first`` on; None: it is not a candidate.
     """
 
     shot: int
@@ -79,7 +79,7 @@ class Track:
 
     @property
     def width(self) -> float:
-        """Median width in pixels of the picture."""
+        """Median width in pixels of the frame."""
         return float(np.median([spot.box[2] for spot in self.spots]))
 
     @property
@@ -99,7 +99,7 @@ class Track:
         return more / (more + _HALF_MOTION)
 
     def moved(self, pictures: int, shots: int) -> "Track":
-        """The same track, where this many pictures and shots come before."""
+        """The same track, where this many frames and shots come before."""
         return Track(
             self.shot + shots,
             [replace(spot, picture=spot.picture + pictures) for spot in self.spots],
@@ -122,14 +122,14 @@ class Followed:
     """What was seen of an utterance. Can be pickled.
 
     Attributes:
-        seconds: of each picture, from the utterance's begin.
-        searched: numbers of the pictures in which faces were searched for.
+        seconds: of each frame, from the utterance's start.
+        searched: numbers of the frames in which faces were searched for.
         faces_seen: detections in them.
-        shots: number of the first picture of each shot.
+        shots: number of the first frame of each shot.
         tracks: faces that were seen often enough within their shot, by their first appearance.
-        until: seconds at which the last picture ends.
-        lasts: seconds that are wanted of its pictures, also where these end earlier.
-        size: width and height of the (region of the) picture in pixels.
+        until: seconds at which the last frame ends.
+        lasts: seconds that are wanted of its frames, also where these end earlier.
+        size: width and height of the (region of the) frame in pixels.
     """
 
     seconds: Sequence[float]
@@ -142,8 +142,8 @@ class Followed:
     size: tuple[int, int]
 
     def steady(self, track: Track) -> tuple[int, NDArray[np.uint8]]:
-        """The crops of a candidate at exactly 25 a second, whatever the rate of the video: of each slot of 1/25 s the
-        one on the screen in its middle.
+        """The crops of a candidate at exactly 25 per second, regardless of the rate of the video: of each slot of 1/25
+        s the one on the screen in its middle.
 
         Returns:
             The first slot, and (slots, 112, 112) uint8; at least one.
@@ -159,7 +159,7 @@ class Followed:
         return first, np.stack([crops[at] for at in np.clip(shown, 0, len(crops) - 1)])
 
     def slot(self, spot: Spot) -> int:
-        """The slot in which a picture comes on the screen."""
+        """The slot in which a frame comes on the screen."""
         return max(0, math.floor(self.seconds[spot.picture] * FRAMES_PER_SECOND + 1e-6))
 
 
@@ -167,7 +167,7 @@ def joined(parts: Sequence[Followed]) -> Followed:
     """What was seen of an utterance of several spans, in their order; a new shot begins with each.
 
     Args:
-        parts: at least one; their seconds count from the utterance's begin.
+        parts: at least one; their seconds count from the utterance's start.
     """
     if len(parts) == 1:
         return parts[0]
@@ -189,11 +189,11 @@ def joined(parts: Sequence[Followed]) -> Followed:
 
 @dataclass(eq=False)
 class _Picture:
-    """A picture of which crops may still be cut.
+    """A frame of which crops may still be cut.
 
     Attributes:
         grey: (height, width) uint8, reduced.
-        spots: what was found in it; None: nobody searched.
+        spots: what was found in it; None: no one searched.
     """
 
     number: int
@@ -202,7 +202,7 @@ class _Picture:
 
 
 class Follower:
-    """Takes the pictures of one utterance in time order.
+    """Takes the frames of one utterance in time order.
 
     Args:
         config: ``max_speaker_candidates``, ``min_track_share``.
@@ -225,12 +225,12 @@ class Follower:
         self._size = (0, 0)
 
     def add(self, seconds: float, grey: NDArray[np.uint8], size: tuple[int, int]) -> None:
-        """Takes a picture.
+        """Takes a frame.
 
         Args:
-            seconds: when it comes on the screen, from the utterance's begin.
+            seconds: when it comes on the screen, from the utterance's start.
             grey: (height, width) uint8, reduced.
-            size: width and height of the picture itself.
+            size: width and height of the frame itself.
         """
         small = shots.thumbnail(grey)
         if self._thumbnail is not None:
@@ -243,10 +243,10 @@ class Follower:
             self._settle(self._undecided.popleft())
 
     def search(self, seconds: float, found: Sequence[Found], jpegs: Sequence[bytes]) -> None:
-        """Takes the faces in the picture that was added last.
+        """Takes the faces in the frame that was added last.
 
         Args:
-            seconds: of the picture.
+            seconds: of the frame.
             found: the largest first.
             jpegs: colour crops of the first of them.
         """
@@ -259,10 +259,10 @@ class Follower:
         self._faces_seen += len(found)
 
     def finish(self, lasts: float) -> Followed:
-        """No more pictures.
+        """No more frames.
 
         Args:
-            lasts: seconds that are wanted of its pictures.
+            lasts: seconds that are wanted of its frames.
         """
         while self._undecided:
             self._settle(self._undecided.popleft())
@@ -281,14 +281,14 @@ class Follower:
         )
 
     def _until(self) -> float:
-        """The last picture is on the screen for as long as most are: the sound may go on when the pictures have
+        """The last frame is on the screen for as long as most are: the audio may continue when the frames have
         ended.
         """
         usual = float(np.median(np.diff(self._seconds))) if len(self._seconds) > 1 else 0.0
         return self._seconds[-1] + max(usual, 1 / FRAMES_PER_SECOND) if self._seconds else 0.0
 
     def _settle(self, picture: _Picture) -> None:
-        """Takes a picture of which it is known by now whether a shot begins with it."""
+        """Takes a frame of which it is known by now whether a shot begins with it."""
         if picture.number and shots.is_cut(self._changes, picture.number - 1):
             self._close_shot()
             self._shots.append(picture.number)
@@ -322,11 +322,11 @@ class Follower:
                 self._begin(spot, self._shots[-1] if first_search else spot.picture)
 
     def _oldest(self) -> int:
-        """A track that was found in an earlier picture than this has been lost."""
+        """A track that was found in an earlier frame than this has been lost."""
         return self._searched_here[max(0, len(self._searched_here) - _BRIDGED - 2)]
 
     def _begin(self, spot: Spot, first: int) -> None:
-        """A new track, its crops from the picture ``first`` on, where its box was not known yet."""
+        """A new track, its crops from the frame ``first`` on, where its box was not known yet."""
         track = Track(len(self._shots) - 1, [spot])
         begin = max(first, self._held[0].number)
         track.first = begin
@@ -341,7 +341,7 @@ class Follower:
         self._cut(track, [_between(before.box, spot.box, share) for share in shares], before.picture + 1)
 
     def _cut(self, track: Track, boxes: Sequence[Box], first: int) -> None:
-        """Cuts crops from the pictures from number ``first`` on."""
+        """Cuts crops from the frames from number ``first`` on."""
         if track.crops is None:
             return
         offset = first - self._held[0].number
@@ -352,7 +352,7 @@ class Follower:
             )
 
     def _forget(self, searched: int) -> None:
-        """Lets go of the pictures from which no track will be cut."""
+        """Lets go of the frames from which no track will be cut."""
         last = (track.spots[-1].picture for track in self._of_shot if track.crops is not None)
         oldest = self._oldest()
         needed = min((picture for picture in last if picture >= oldest), default=searched)
@@ -373,7 +373,7 @@ class Follower:
                     track.drop()
 
     def _close_shot(self) -> None:
-        """The shot has ended: faces go on to its end as they went, and only its most plausible faces stay
+        """The shot has ended: faces continue to its end as they went, and only its most plausible faces stay
         candidates.
         """
         if not self._held:
@@ -415,7 +415,7 @@ def _fit(track: Track, spot: Spot) -> float:
 
 
 def _expected(track: Track, picture: int) -> Box:
-    """Where a track should be in a picture: it goes on as it went between the last two searches, for as long as these
+    """Where a track should be in a frame: it continues as it went between the last two searches, for as long as these
     were apart.
     """
     last = track.spots[-1]
@@ -433,7 +433,7 @@ def _between(one: Box, other: Box, share: float) -> Box:
 
 
 def cut(grey_HW: NDArray[np.uint8], left: float, top: float, side: float) -> NDArray[np.uint8]:
-    """(112, 112) uint8: a square of a grey picture, which may reach over its edge."""
+    """(112, 112) uint8: a square of a grey frame, which may reach over its edge."""
     if side > _LARGE_PIXELS:
         x, y, whole = round(left), round(top), round(side)
         height, width = grey_HW.shape

@@ -1,4 +1,4 @@
-"""The sound of an utterance: that of a span, or of several, put behind one another."""
+"""The audio of an utterance: that of a span, or of several, one after another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class HeardSpan:
         return trouble.words if trouble is not None and trouble.touches(self.sound.kept) else ""
 
     def lose_empty(self) -> None:
-        """Not one sample lies in it."""
+        """Not one sample is in it."""
         if self.trouble:
             self.wish.lose("media_undecodable", self.trouble)
         else:
@@ -47,7 +47,7 @@ class HeardSpan:
 
 
 def settle(row: Row, config: Config) -> None:
-    """Fills the sound columns of a row, and its failures, once the last span of the utterance has been read."""
+    """Fills the audio columns of a row, and its failures, once the last span of the utterance has been read."""
     read, row.sounds = sorted(row.sounds, key=lambda one: one.wish.place.offset_seconds), []
     streams = [one.result.sound for one in read if one.result.sound is not None]
     heard = [one for one in read if one.result.sound is not None]
@@ -89,7 +89,7 @@ def settle(row: Row, config: Config) -> None:
 def _in_place(
     heard: Sequence[HeardSpan], waveforms: Sequence[NDArray[np.float32]], config: Config
 ) -> NDArray[np.float32] | None:
-    """(samples,) the utterance's sound with silence where a span has less than it should, so that it fits the pictures;
+    """(samples,) the utterance's audio with silence where a span has less than it should, so that it fits the frames;
     None if there is none.
     """
     if not any(map(len, waveforms)):
@@ -105,7 +105,7 @@ def _in_place(
 
 
 def _store_sound(row: Row, sound: Sound, waveform_S: NDArray[np.float32], config: Config) -> float:
-    """Puts the sound into the row, with what is doubtful about it; returns the share of samples that had to be limited
+    """Puts the audio into the row, with what is doubtful about it; returns the share of samples that had to be limited
     to full scale.
     """
     clipped = 0.0

@@ -1,5 +1,5 @@
 """The files of networks that a media run needs: the face detector, the one that tells who speaks, and the one that
-tells persons apart.
+tells people apart.
 """
 
 from dataclasses import dataclass

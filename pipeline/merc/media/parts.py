@@ -37,7 +37,7 @@ CLIP_COLUMNS = (
 _Decoded = tuple[dict[str, Any], list[dict[str, Any]]]
 """A row of the media table, and its failure rows."""
 # Parts that are worked on at a time. Their clips are begun the longest first, so that no worker is left alone with a
-# long one at the end, and their results wait in memory: about 25 MB a part as shipped.
+# long one at the end, and their results wait in memory: about 25 MB per part as shipped.
 _PARTS_AT_A_TIME = 4
 # What crashed or hung is tried once more in a new process before it is given up; see pool.Crew.
 _ATTEMPTS = 2
@@ -244,5 +244,5 @@ def given_up(task: DialogueTask, lost: "Lost") -> Sequence[_Decoded]:
 
 
 def streams_read(config: Config, streams: frozenset[str]) -> frozenset[str]:
-    """The streams that are decoded for these: whose mouth moves with the sound is seen with the sound alone."""
+    """The streams that are decoded for these: whose mouth moves with the audio is seen with the audio alone."""
     return frozenset(STREAMS) if "visual" in streams and config.choice in LISTENING else streams

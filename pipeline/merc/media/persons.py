@@ -1,8 +1,8 @@
-"""Which tracks of an utterance are one person: told by a face embedding where the settings name its file, and else each
+"""Which tracks of an utterance are one person: decided by a face embedding if the settings name its file, and else each
 track is a person of its own.
 
-Colours do not tell persons apart across a cut, so nothing else is tried: whoever is seen in two shots is then two
-persons, of whom one is chosen, which costs some pictures of the right face and never brings in another's.
+Colours do not tell people apart across a cut, so nothing else is tried: anyone who is seen in two shots is then two
+people, of whom one is chosen, which costs some frames of the right face and never brings in another's.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Persons = list[tuple[int, ...]]
 """Per person the numbers of its tracks, in order of the first appearance."""
 
 _INPUT_PIXELS = 112
-# Where the network expects the eyes, from the left of the picture: the first two of the five points of OpenCV's
+# Where the network expects the eyes, from the left of the frame: the first two of the five points of OpenCV's
 # FaceRecognizerSF.
 _EYES = np.array([[38.2946, 51.6963], [73.5318, 51.5014]])
 # A track's vector is the mean of those of its surest crops.

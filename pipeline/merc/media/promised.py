@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 
 # Headers are known to count themselves, or to leave out the byte that makes a chunk even.
 _SLACK_BYTES = 64
-# What writers leave in 32 bits where the size is unknown lies from here to 0x80000000, or next to 0xFFFFFFFF; a sound
+# What writers leave in 32 bits where the size is unknown lies from here to 0x80000000, or next to 0xFFFFFFFF; audio
 # of 2 GB is none of ours.
 _UNKNOWN_FROM = 0x7FFF_0000
 _MAX_CHUNKS = 1000
@@ -28,7 +28,7 @@ _ASF, _ASF_PROPERTIES = (
     bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
     bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"),
 )
-_FLV_TAGS = (8, 9, 18)  # sound, picture, data
+_FLV_TAGS = (8, 9, 18)  # audio, video, data
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MP4_NEEDED = (b"mdat", b"moov", b"moof")
 _TRANSPORT_SYNC = 0x47
@@ -58,7 +58,7 @@ def shortfall(path: Path) -> str:
 
 
 def _number(file: BinaryIO, at: int, length: int, order: Literal["little", "big"] = "little") -> int:
-    """The unsigned integer of this many bytes at an offset; 0 behind the end of the file."""
+    """The unsigned integer of this many bytes at an offset; 0 after the end of the file."""
     file.seek(at)
     return int.from_bytes(file.read(length).ljust(length, b"\0"), order)
 
@@ -143,7 +143,7 @@ def _matroska(file: BinaryIO, size: int) -> int | None:
 
 
 def _mp4(file: BinaryIO, size: int) -> int | None:
-    """By the boxes that hold the media and its index; behind the last box there may be anything."""
+    """By the boxes that hold the media and its index; after the last box there may be anything."""
     at = 0
     for _ in range(_MAX_CHUNKS):
         file.seek(at + 4)

@@ -25,7 +25,7 @@ class Row:
         clip: what the manifest says of it.
         columns: the row of the media table.
         failures: rows of the failure table, JSON-able.
-        awaited: spans whose sound has still to be read.
+        awaited: spans whose audio has still to be read.
         sounds: those that have been, until the last one has.
         lost: spans, of several, of which nothing can be used.
         waveform: (samples,) float32 at 16 kHz, as far as there is any.
@@ -41,7 +41,7 @@ class Row:
 
     @property
     def heard(self) -> bool:
-        """The sound has been read, or there is none."""
+        """The audio has been read, or there is none."""
         return self.awaited == 0
 
     def remark(self, modality: str, reason: str, detail: str) -> None:
@@ -94,8 +94,8 @@ class Wish:
     """What one utterance wants of one file.
 
     Attributes:
-        place: where the span lies in the utterance.
-        stored: it goes into the row; sound that nobody asked for is still heard, to see whose mouth moves with it.
+        place: where the span is in the utterance.
+        stored: it goes into the row; audio that was not requested is still heard, to see whose mouth moves with it.
     """
 
     row: Row

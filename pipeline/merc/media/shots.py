@@ -1,15 +1,15 @@
-"""Where one shot ends and the next begins, by the content of the pictures alone.
+"""Where one shot ends and the next begins, by the content of the frames alone.
 
-A cut changes the whole picture at once, and the pictures before and behind it hardly change. Each picture is reduced to
+A cut changes the whole frame at once, and the frames before and after it hardly change. Each frame is reduced to
 a thumbnail without its mean brightness, and the change between two is what they do not share, 0 for the same one and
 about 1 for two that have nothing in common:
 
     change(a, b) = |a - b|² / (|a|² + |b|² + noise)
 
 A change is a cut if it is large, and several times the third largest of the changes around it: of a camera or a person
-that moves, the neighbours change as well; a flash, or light that goes on, leaves the pattern as it was; a fade or a
-dissolve is spread over many pictures (and is not found). The third largest, so that a shot of one to three pictures has
-two cuts. On composed cuts of real clips at 12.5 and 25 pictures a second, two shots of the same room and a punch-in by
+that moves, the neighbours change as well; a flash, or light that continues, leaves the pattern as it was; a fade or a
+dissolve is spread over many frames (and is not found). The third largest, so that a shot of one to three frames has
+two cuts. On composed cuts of real clips at 12.5 and 25 frames per second, two shots of the same room and a punch-in by
 a quarter among them, the factor is 5.5 to 50; on these clips uncut, panned, shaken, zoomed, lit and dissolved it is at
 most 3.7.
 """
@@ -27,34 +27,34 @@ Thumbnail = NDArray[np.float32]
 _SIZE = (32, 18)
 # A thumbnail's pixel is the mean of this many by this many.
 _PIXELS_LOOKED_AT = 5
-# Grey levels of noise: two dark pictures of nothing are alike.
+# Grey levels of noise: two dark frames of nothing are alike.
 _NOISE = 3.0
 _LEAST_CHANGE = 0.15
 _FACTOR = 5.0
-# Added to the neighbours' change, so that in a still picture a twitch is no cut.
+# Added to the neighbours' change, so that in a still frame a twitch is not a cut.
 _STILL = 0.03
 REACH = 3
 """Frames before and after that a cut is compared with."""
 
 
 def thumbnail(grey_HW: NDArray[np.uint8]) -> Thumbnail:
-    """What is compared of a picture, of any size."""
+    """What is compared of a frame, of any size."""
     step = max(1, grey_HW.shape[1] // (_PIXELS_LOOKED_AT * _SIZE[0]))
     small = cv2.resize(grey_HW[::step, ::step], _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.asarray(small - small.mean(), dtype=np.float32)
 
 
 def change(one: Thumbnail, other: Thumbnail) -> float:
-    """How much two pictures differ in their pattern; see the head of this file."""
+    """How much two frames differ in their pattern; see the head of this file."""
     power = float(np.square(one).mean() + np.square(other).mean())
     return float(np.square(one - other).mean()) / (power + 2 * _NOISE**2)
 
 
 def is_cut(changes: Sequence[float], at: int) -> bool:
-    """Whether the shot changes between the pictures ``at`` and ``at + 1``.
+    """Whether the shot changes between the frames ``at`` and ``at + 1``.
 
     Args:
-        changes: between neighbouring pictures, in time order; up to ``REACH`` before and behind ``at`` are looked at.
+        changes: between neighbouring frames, in time order; up to ``REACH`` before and after ``at`` are looked at.
         at: index into ``changes``.
     """
     around = sorted([*changes[max(0, at - REACH) : at], *changes[at + 1 : at + 1 + REACH]], reverse=True)
@@ -63,7 +63,7 @@ def is_cut(changes: Sequence[float], at: int) -> bool:
 
 
 def numbers(thumbnails: Sequence[Thumbnail]) -> NDArray[np.intp]:
-    """(pictures,) number of the shot that each lies in, from 0, in time order."""
+    """(frames,) number of the shot that each is in, from 0, in time order."""
     changes = [change(one, other) for one, other in pairwise(thumbnails)]
     begins = [False, *(is_cut(changes, at) for at in range(len(changes)))]
     return np.cumsum(begins[: len(thumbnails)], dtype=np.intp)

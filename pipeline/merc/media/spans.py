@@ -35,7 +35,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a span lies in its utterance, which may consist of several.
+    """Where a span is in its utterance, which may consist of several.
 
         file      ....|--- span ---|........
         utterance |......|--- span ---|...|      offset_seconds before it, whole_seconds in all
@@ -49,7 +49,7 @@ class Place:
     whole_seconds: float | None = None
 
     def instants_in(self, kept: Span, instants: Sequence[float]) -> list[float]:
-        """Those of an utterance's instants that lie in a span of it, as seconds of the file.
+        """Those of an utterance's instants that are in a span of it, as seconds of the file.
 
         >>> Place(2.0, 5.0).instants_in(Span(10.0, 11.0), [0.5, 1.5, 2.5, 3.5])
         [10.5]

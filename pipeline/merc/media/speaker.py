@@ -1,18 +1,18 @@
-"""Whose face an utterance gets where several persons are seen: the one whose mouth moves with the sound.
+"""Whose face an utterance gets where several people are seen: the one whose mouth moves with the audio.
 
-Faces are searched for in a few frames only; between them, small grey pictures ("glimpses") are taken, some twelve a
+Faces are searched for in a few frames only; between them, small grey frames ("glimpses") are taken, some twelve a
 second. In these each person's face is cut out where its track leads, upright and in one size, and is laid upon the
 others by its part above the mouth, so that what is left is what the face does, not what the head does. Of that four
 numbers from 0 to 1 are made, and their weighted mean is the score:
 
     motion       how much more the mouth changes from glimpse to glimpse than the rest of the face, while something is heard; a nodding or blinking
                  head changes all over
-    sync         how much of the ups and downs of the loudness can be told from the mouth, beyond chance
+    sync         how much of the ups and downs of the loudness can be inferred from the mouth, beyond chance
     size         width of the face relative to the widest
     persistence  share of the frames in which it is seen
 
 Mouth opening and loudness correlate in natural speech (Chandrasekaran et al., PLoS Computational Biology 5(7), 2009),
-and the mouth is from 40 ms behind to 200 ms ahead of the sound (Schwartz and Savariaux, PLoS Computational Biology
+and the mouth is from 40 ms behind to 200 ms ahead of the audio (Schwartz and Savariaux, PLoS Computational Biology
 10(7), 2014). In two seconds both numbers are weak, so neither decides alone. How often the choice is right in composed
 scenes is measured in ``benchmarks/speaking_face.py``; on real dialogues it is not known.
 """  # noqa: E501
@@ -34,7 +34,7 @@ Points = NDArray[np.float64]
 Faces = NDArray[np.float32]
 """(glimpses, height, width): one face, upright and in one size."""
 
-# A face is followed in a picture of this many pixels per distance of the eyes; coordinates are in such distances from
+# A face is followed in a frame of this many pixels per distance of the eyes; coordinates are in such distances from
 # the middle between the eyes.
 _PIXELS = 16
 _LEFT, _TOP, _RIGHT, _BOTTOM = -1.1, -0.75, 1.1, 1.85
@@ -81,12 +81,12 @@ _STEP_SECONDS = 0.04
 
 @dataclass(frozen=True, eq=False)
 class Glimpse:
-    """A small grey picture in which mouths are followed.
+    """A small grey frame in which mouths are followed.
 
     Attributes:
-        seconds: from the utterance's begin.
+        seconds: from the utterance's start.
         grey: (height, width) uint8.
-        scale: pixels of ``grey`` per pixel of the (region of the) picture in which faces were found.
+        scale: pixels of ``grey`` per pixel of the (region of the) frame in which faces were found.
     """
 
     seconds: float
@@ -101,7 +101,7 @@ class Choice:
     Attributes:
         track: index into the tracks; -1: there is none.
         score: of that track, 0 to 1; see ``choose``.
-        margin: score minus that of the runner-up; None where there is nobody to compare with.
+        margin: score minus that of the runner-up; None where there is no one to compare with.
     """
 
     track: int
@@ -129,15 +129,15 @@ def choose(
     """Chooses one of the tracks, as ``config.choice`` says.
 
     The score is, with ``speaking``, the mean of the four numbers of ``Evidence``, weighted by the settings; of size and
-    persistence alone, where there is no usable sound, are no glimpses, or is one track only. With ``largest`` it is the
-    track's share of the area of all tracks, with ``persistent`` the share of the frames in which it is seen.
+    persistence alone, where there is no usable audio, no glimpse, or only one track. With ``largest`` it is
+    the track's share of the area of all tracks, with ``persistent`` the share of the frames in which it is seen.
 
     Args:
         tracks: of the utterance; members index into ``looks``.
-        looks: the frames in which faces were looked for, in time order: seconds from the utterance's begin, and the
+        looks: the frames in which faces were looked for, in time order: seconds from the utterance's start, and the
             sightings.
         glimpses: in time order; looked at with ``speaking`` and several tracks alone.
-        waveform_S: (samples,) 16 kHz mono sound of the utterance; None: it has none.
+        waveform_S: (samples,) 16 kHz mono audio of the utterance; None: it has none.
         config: see there.
     """
     if not tracks:
@@ -171,7 +171,7 @@ def evidence(
     waveform_S: NDArray[np.float32] | None,
     config: Config,
 ) -> list[Evidence]:
-    """What speaks for each track; arguments as in ``choose``. Without glimpses or sound, motion and sync are 0."""
+    """What speaks for each track; arguments as in ``choose``. Without glimpses or audio, motion and sync are 0."""
     widths = [float(np.median([looks[frame][1][index].box[2] for frame, index in track.members])) for track in tracks]
     shots = numbers([thumbnail(one.grey) for one in glimpses])
     found = []
@@ -188,14 +188,14 @@ def evidence(
 
 
 def loudness(waveform_S: NDArray[np.float32], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Square root of the RMS around given times, in a window of 80 ms; beyond the sound's ends it is that of the end.
+    """Square root of the RMS around given times, in a window of 80 ms; beyond the audio's ends it is that of the end.
 
     Args:
         waveform_S: (samples,) 16 kHz, at least one.
         seconds: of any shape.
 
     Returns:
-        As many values, 0 to 1 for sound from -1 to 1.
+        As many values, 0 to 1 for audio from -1 to 1.
     """
     energy = np.concatenate([[0.0], np.cumsum(np.square(waveform_S, dtype=np.float64))])
     half = round(_WINDOW_SECONDS * SAMPLE_RATE_HZ / 2)
@@ -209,7 +209,7 @@ def _places(track: Track, looks: Sequence[tuple[float, Sequence[Sighting]]]) -> 
 
     Returns:
         Seconds (members,), and the terms a, b, x, y (members, 4) of the matrix (a, -b, x; b, a, y) from distances of
-        the eyes to pixels of the picture.
+        the eyes to pixels of the frame.
     """
     seconds, places = [], []
     for frame, index in track.members:
@@ -247,7 +247,7 @@ def _followed(
 
 
 def _cut_out(glimpse: Glimpse, place: Points) -> NDArray[np.float32]:
-    """The face with ``_SEARCH`` pixels around it, upright and in its size; beyond the border of the picture, its last
+    """The face with ``_SEARCH`` pixels around it, upright and in its size; beyond the border of the frame, its last
     pixels are repeated.
     """
     a, b, x, y = place * glimpse.scale
@@ -349,7 +349,7 @@ def _motion(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform
     """How much more the mouth changes than the upper face, 0 to 1.
 
     Medians over the pairs of neighbouring glimpses, so that a blink or a hidden moment does not count; of these the
-    pairs with at least half the mean loudness, since a mouth that moves in the pauses belongs to somebody else.
+    pairs with at least half the mean loudness, since a mouth that moves in the pauses belongs to someone else.
     """
     loud = loudness(waveform_S, (seconds[1:] + seconds[:-1]) / 2)
     steps = np.diff(seconds)
@@ -365,7 +365,7 @@ def _motion(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform
 def _sync(
     faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform_S: NDArray[np.float32], config: Config
 ) -> float:
-    """How much of the loudness can be told from the mouth, 0 to 1, at the lead of the mouth that suits best.
+    """How much of the loudness can be inferred from the mouth, 0 to 1, at the lead of the mouth that suits best.
 
     Mouth pixels and loudness, both without their trends, are regressed on each other: with u_k the unit time courses of
     the mouth's principal changes, s_k their sizes and y the loudness, the explained share is the sum over k of w_k (u_k
@@ -384,7 +384,7 @@ def _sync(
     loud = loudness(waveform_S, seconds[None, :] + leads[:, None])
     swings = loud @ without_trend.T
     power = np.square(swings).sum(axis=1)
-    # Of a steady tone nothing can be told.
+    # A steady tone allows no inference.
     steady = np.sqrt(power / len(seconds)) < _LEAST_SWING * loud.mean(axis=1)
     shares = np.square(swings @ courses) @ weights / np.where(steady, np.inf, power)
     beyond_chance = float(shares.max()) - float(weights.sum()) / (len(seconds) - 1)

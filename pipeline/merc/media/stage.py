@@ -44,10 +44,10 @@ _HEAD_BYTES = 4096
 
 
 def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozenset[str]) -> Path:
-    """Decodes sound and faces of every utterance in the manifest.
+    """Decodes audio and faces of every utterance in the manifest.
 
     Finished parts survive an interruption. Media that hold more streams than wanted are used as they are; where they
-    hold others, all of both are made, so that asking for sound today and faces tomorrow ends with both.
+    hold others, all of both are made, so that asking for audio today and faces tomorrow ends with both.
 
     Args:
         config: settings of the media.
@@ -178,7 +178,7 @@ def _streams_there(
 
 
 def _inputs(config: Config, table: pa.Table, looks: Mapping[str, str], streams: frozenset[str]) -> dict[str, Any]:
-    """Hashes of all that decides the result beside the settings; ``looks`` tells the raw files from others of the same
+    """Hashes of all that decides the result besides the settings; ``looks`` tells the raw files from others of the same
     name.
     """
     of_streams: dict[str, Any] = {}
@@ -224,7 +224,7 @@ def _look_of(layout: Layout, relative: str, *, follow_links: bool) -> str:
 
 
 def _summary(decoding: Decoding, failed: pa.Table) -> dict[str, Any]:
-    """What record.json says beside the fingerprint: counts and versions."""
+    """What record.json says besides the fingerprint: counts and versions."""
     columns = ["audio_status", "visual_status", "duration_seconds", "truncated", "off_screen"]
     rows = pa.concat_tables([parquet.read(decoding.job.part(index), columns) for index in range(len(decoding.bounds))])
     counts = {
@@ -300,7 +300,7 @@ def _warn_if_much_is_absent(split: str, stream: str, reasons: Mapping[str, int],
     help="Repeatable.",
 )
 def main(params: Params, layout: Layout, run: RunOptions, streams: tuple[str, ...]) -> None:
-    """Manifest and raw files → sound and face crops."""
+    """Manifest and raw files → audio and face crops."""
     decode(of_dataset(params, layout.dataset), layout, run, streams=frozenset(streams))
 
 

@@ -1,4 +1,4 @@
-"""Which of a file's streams of one kind is taken: the one that was asked for, else the one marked default, else the
+"""Which of a file's streams of one kind is taken: the one that was requested, else the one marked default, else the
 first that can be decoded.
 """
 
@@ -30,7 +30,7 @@ def choose(streams: Sequence[Any], wanted: Track) -> Chosen:
     """Takes one stream.
 
     Args:
-        streams: of one kind, in the file's order; cover pictures are none and are not counted.
+        streams: of one kind, in the file's order; cover images are none and are not counted.
         wanted: an index from 0, or a language as the file names it; None: whichever is marked default.
     """
     tracks = [stream for stream in streams if not stream.disposition & _COVER]

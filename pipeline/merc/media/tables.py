@@ -9,7 +9,7 @@ SCHEMA = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
         pa.field("dialogue_id", pa.string(), nullable=False),
-        # Sound: 16 kHz mono FLAC; no bytes where there is none.
+        # Audio: 16 kHz mono FLAC; no bytes where there is none.
         pa.field("audio", pa.large_binary(), nullable=False),
         pa.field("audio_status", pa.string(), nullable=False),  # "ok", or why there is none (a key of failures.REASONS)
         pa.field("audio_channels", pa.int16(), nullable=False),  # of the source; 0 if none
@@ -19,8 +19,8 @@ SCHEMA = pa.schema(
         pa.field("sample_rate_source", pa.int32(), nullable=False),  # Hz; 0 if none
         pa.field(
             "audio_track_used", pa.string(), nullable=False
-        ),  # of several sounds, "1 (eng) of 3", from 0; empty where the file has but one
-        pa.field("duration_seconds", pa.float64(), nullable=False),  # of the decoded sound, else of the pictures
+        ),  # of several audio tracks, "1 (eng) of 3", from 0; empty where the file has but one
+        pa.field("duration_seconds", pa.float64(), nullable=False),  # of the decoded audio, else of the frames
         pa.field("truncated", pa.bool_(), nullable=False),  # longer than the cap, the rest was cut
         # Faces: square crops of one person, aligned where the eyes are known.
         pa.field(
@@ -28,28 +28,28 @@ SCHEMA = pa.schema(
         ),  # JPEG, in time order
         pa.field(
             "face_seconds", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False
-        ),  # from the utterance's begin
+        ),  # from the utterance's start
         pa.field(
             "face_scores", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False
         ),  # detector's confidence, 0 to 1
         pa.field("visual_status", pa.string(), nullable=False),
-        pa.field("video_track_used", pa.string(), nullable=False),  # of several pictures, likewise
+        pa.field("video_track_used", pa.string(), nullable=False),  # of several video tracks, likewise
         pa.field("frames_seen", pa.int32(), nullable=False),  # frames the detector looked at
         pa.field("faces_seen", pa.int32(), nullable=False),  # detections over all of them
-        pa.field("face_tracks", pa.int32(), nullable=False),  # persons they were linked to
+        pa.field("face_tracks", pa.int32(), nullable=False),  # people they were linked to
         pa.field("face_track", pa.int32(), nullable=False),  # the chosen one, by ``choice`` of the settings; -1 if none
         pa.field("face_coverage", pa.float32(), nullable=False),  # frames with the chosen face over frames seen
         pa.field("face_choice_score", pa.float32(), nullable=False),  # of the choice, 0 to 1; 0 if none
         # How far the runner-up is behind, in the score's own measure (a logit with ``active_speaker``); null where
-        # there is nobody to compare with.
+        # there is no one to compare with.
         pa.field("face_choice_margin", pa.float32()),
         # Null unless ``active_speaker`` judged a face.
         pa.field(
             "speaking_logit", pa.float32()
-        ),  # mean logit of the chosen person over the pictures in which it is seen; above 0 it speaks
+        ),  # mean logit of the chosen person over the frames in which it is seen; above 0 it speaks
         pa.field("speaking_share", pa.float32()),  # share of the utterance's time in which its logit is above 0
         pa.field("runner_up_logit", pa.float32()),  # mean logit of the next person; null if there is none
         pa.field("off_screen", pa.bool_()),  # no mouth matches the audio
-        pa.field("shots", pa.int32(), nullable=False),  # 0 where nobody looked for cuts
+        pa.field("shots", pa.int32(), nullable=False),  # 0 where no one looked for cuts
     ]
 )

@@ -45,7 +45,7 @@ class Clip:
             None: whatever it lasts.
         annotated_seconds: how long the utterance lasts by its annotation, 0 if that is unknown: for how long decoding
             may take, and what is too short.
-        further_spans: where the utterance lies in several pieces, those behind the one above, which are cut at both
+        further_spans: where the utterance is in several pieces, those after the one above, which are cut at both
             ends as it is.
     """
 

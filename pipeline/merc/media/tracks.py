@@ -19,8 +19,8 @@ Box = tuple[float, float, float, float]
 # A track's appearance is that of its last few sightings, whichever is the most alike: a head that turns away and back
 # is known again.
 _REMEMBERED = 3
-# How much nearness counts beside appearance, which is 0.98 for one person and 0.5 for two, as a rule; so it decides
-# between people who look alike.
+# How much nearness counts relative to appearance, which is 0.98 for one person and 0.5 for two, as a rule; so it
+# decides between people who look alike.
 _PLACE_WEIGHT = 0.3
 
 
@@ -90,7 +90,7 @@ def link(frames: Sequence[Sequence[Sighting]], config: Config, shots: Sequence[i
     Args:
         frames: the sightings of each frame, in time order.
         config: what counts as the same person, and how often a person must be seen.
-        shots: number of the shot of each frame; no track goes across a cut. None: nobody knows.
+        shots: number of the shot of each frame; no track goes across a cut. None: unknown.
 
     Returns:
         The tracks that are seen often enough within their shot, by their first appearance.

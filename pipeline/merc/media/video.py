@@ -1,4 +1,4 @@
-"""Pictures: which frames of a stream the utterances want, and how these are converted.
+"""Frames: which frames of a stream the utterances want, and how these are converted.
 
 An utterance wants the frames that are on the screen at given instants. A frame is on the screen from its own time stamp
 to that of the next one, so variable frame rates need no special care; nothing is computed from a nominal rate.
@@ -33,7 +33,7 @@ GLIMPSES_PER_SECOND = 25
 
 @dataclass(frozen=True)
 class Pose:
-    """How a stored picture is to be shown: the one of the eight orientations that its display matrix is nearest to.
+    """How a stored frame is to be shown: the one of the eight orientations that its display matrix is nearest to.
 
     Attributes:
         transposed: rows become columns; before the others.
@@ -70,7 +70,7 @@ class Pose:
 
 @dataclass(eq=False)
 class _Decoded:
-    """A decoded frame, and the conversions of it that somebody asked for.
+    """A decoded frame, and the conversions of it that were requested.
 
     Attributes:
         frame: as the decoder gave it.
@@ -96,7 +96,7 @@ class _Decoded:
         self.width, self.height = (height, width) if self.pose.transposed else (width, height)
 
     def converted(self, width: int, height: int, pixel_format: str) -> NDArray[np.uint8]:
-        """The whole picture, upright; from the decoder's format to the wanted one and the wanted size in one step."""
+        """The whole frame, upright; from the decoder's format to the wanted one and the wanted size in one step."""
         key = width, height, pixel_format
         if key not in self._made:
             wanted = (height, width) if self.pose.transposed else (width, height)
@@ -109,7 +109,7 @@ _AS_STORED = Pose()
 
 
 class Picture:
-    """A frame, or one half of it, upright and in square pixels; converted only as far as somebody asks, and once.
+    """A frame, or one half of it, upright and in square pixels; converted only as far as someone asks, and once.
 
     Args:
         frame: in any pixel format.
@@ -127,11 +127,11 @@ class Picture:
 
     @classmethod
     def from_rgb(cls, picture_HWC: NDArray[np.uint8]) -> "Picture":
-        """A picture of (height, width, 3) uint8 RGB."""
+        """A frame of (height, width, 3) uint8 RGB."""
         return cls(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture_HWC), format="rgb24"))
 
     def part(self, region: str) -> "Picture":
-        """The whole picture, or its ``left`` or ``right`` half."""
+        """The whole frame, or its ``left`` or ``right`` half."""
         width = self._source.width
         half = object.__new__(Picture)
         half._source = self._source
@@ -152,17 +152,17 @@ class Picture:
         return self._reduced(width_pixels, "gray")
 
     def square(self, x: int, y: int, side: int, most: int) -> tuple[NDArray[np.uint8], float, tuple[float, float]]:
-        """A square of the picture, repeating the border where it leaves it; a large one is cut from the picture
+        """A square of the frame, repeating the border where it leaves it; a large one is cut from the frame
         reduced.
 
         Args:
-            x, y: its upper left corner; may lie outside.
+            x, y: its upper left corner; may be outside.
             side: in pixels.
             most: side in pixels to which it is reduced if it is larger.
 
         Returns:
-            (pixels, pixels, 3) uint8 RGB, a copy; its pixels per pixel of the picture; and its corner (x, y) in the
-            picture.
+            (pixels, pixels, 3) uint8 RGB, a copy; its pixels per pixel of the frame; and its corner (x, y) in the
+            frame.
         """
         if side <= most:
             return _square(self.rgb(), x, y, side), 1.0, (x, y)
@@ -187,8 +187,8 @@ def _square(picture_HWC: NDArray[np.uint8], x: int, y: int, side: int) -> NDArra
 
 
 def _inside(begin: int, side: int, length: int) -> tuple[slice, int, int]:
-    """The part of ``side`` pixels from ``begin`` that lies in ``length`` pixels, at least the nearest one; and how many
-    are missing before and behind.
+    """The part of ``side`` pixels from ``begin`` that is in ``length`` pixels, at least the nearest one; and how many
+    are missing before and after.
     """
     first = min(max(begin, 0), length - 1)
     stop = min(max(begin + side, first + 1), length)
@@ -202,15 +202,15 @@ class FrameSpan:
     Args:
         number: its place among those of the file.
         wanted: the span inside the file; finite.
-        begin: where the utterance begins; its own seconds count from there, also where the pictures start later.
-        region: ``full``, ``left`` or ``right`` half of the picture.
+        begin: where the utterance begins; its own seconds count from there, also where the frames start later.
+        region: ``full``, ``left`` or ``right`` half of the frame.
         config: how many frames of how much of it.
-        place: where the span lies in the utterance, over all of which the instants are spread.
+        place: where the span is in the utterance, over all of which the instants are spread.
 
     Attributes:
         kept: the span, cut at the cap.
         look_instants: where a frame is wanted to look for faces in: the middles of equal slices of the span.
-        glimpse_instants: where a small grey picture is wanted; likewise.
+        glimpse_instants: where a small grey frame is wanted; likewise.
         seen_seconds: times of the frames that were shown, different ones, in order.
     """
 
@@ -254,7 +254,7 @@ class FrameSpan:
         self._expected -= instants
 
     def admit(self, seconds: float, *, glimpse: bool) -> bool:
-        """Whether a frame that begins at ``seconds`` is to be shown: it lies in the span and has not been shown for an
+        """Whether a frame that begins at ``seconds`` is to be shown: it is in the span and has not been shown for an
         earlier instant.
         """
         if seconds >= self.kept.end:
@@ -277,7 +277,7 @@ def looks_in(seconds: float, config: Config) -> int:
 
 
 def instants_in(kept: Span, config: Config) -> tuple[list[float], list[float]]:
-    """When faces are searched for, and when small grey pictures are taken: for ``active_speaker`` 25 a second, and
+    """When faces are searched for, and when small grey frames are taken: for ``active_speaker`` 25 per second, and
     faces in some of these.
     """
     if config.choice == "active_speaker":
@@ -297,26 +297,26 @@ def instants_in(kept: Span, config: Config) -> tuple[list[float], list[float]]:
 
 
 class Watcher(Protocol):
-    """Who looks at the pictures; each call in time order."""
+    """Who looks at the frames; each call in time order."""
 
     def look(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
-        """A frame to search for faces: the whole picture, its time from the file's beginning, and the spans that want
+        """A frame to search for faces: the whole frame, its time from the file's beginning, and the spans that want
         it.
         """
 
     def glimpse(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
-        """A frame of which a small grey picture is kept."""
+        """A frame of which a small grey copy is kept."""
 
     def complete(self, span: FrameSpan) -> None:
         """The span has had its last frame. Not called where the last instants bring no new frame."""
 
     def start_over(self) -> None:
-        """What was shown so far is void: the pictures of the file come again from its beginning, for new spans."""
+        """What was shown so far is void: the frames of the file come again from its beginning, for new spans."""
 
 
 @dataclass(eq=False)
 class Showing:
-    """A frame that somebody wants.
+    """A frame that someone wants.
 
     Attributes:
         seconds: its time.
@@ -368,7 +368,7 @@ class Timeline(Generic[_Item]):
         return not self._queue
 
     def within(self, seconds: float) -> bool:
-        """Whether a frame that begins at ``seconds`` lies in a span."""
+        """Whether a frame that begins at ``seconds`` is in a span."""
         return any(one.kept.start <= seconds < one.kept.end for one in self._spans)
 
     def feed(self, item: _Item, seconds: float | None, duration_seconds: float) -> tuple[_Item, Showing] | None:
@@ -381,10 +381,10 @@ class Timeline(Generic[_Item]):
 
         Returns:
             The item that the instants up to here want (the one before; of the very first frame, that one), and by whom;
-            None: nobody wants it.
+            None: no one wants it.
         """
         seconds = self.end_seconds if seconds is None else max(seconds, self._shown[1] if self._shown else 0.0)
-        # Instants before the very first frame get that frame, if it lies in their span.
+        # Instants before the very first frame get that frame, if it is in their span.
         shown, since, _ = self._shown or (item, seconds, 0.0)
         wanted = self._showing(since, seconds, self._spans)
         self._shown = (item, seconds, seconds + duration_seconds)

@@ -1,4 +1,4 @@
-"""What is kept of a file's pictures while they pass, and the face that each of its utterances gets in the end."""
+"""What is kept of a file's frames while they pass, and the face that each of its utterances gets in the end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Observer(Protocol):
     """
 
     def look(self, utterance_id: str, seconds: float, picture: Picture) -> None:
-        """A frame is searched for faces: ``seconds`` from the utterance's begin, the picture or its half; to be copied
+        """A frame is searched for faces: ``seconds`` from the utterance's start, the frame or its half; to be copied
         from, not kept.
         """
 
@@ -48,12 +48,12 @@ class Gathered:
 
     Attributes:
         follower: follows the faces, with ``active_speaker``; what else is here is for the other choices.
-        looks: seconds from the utterance's begin, and the faces found then.
-        glimpses: small grey pictures in between.
+        looks: seconds from the utterance's start, and the faces found then.
+        glimpses: small grey frames in between.
         thumbnails: of looks and glimpses, by seconds.
         persons: the faces as tracks; None: more frames are to come.
-        of_looks: number of the shot in which each look lies; None: nobody knows.
-        shots: how many there are; 0: nobody looked.
+        of_looks: number of the shot in which each look lies; None: unknown.
+        shots: how many there are; 0: no one looked.
     """
 
     follower: Follower | None
@@ -91,11 +91,11 @@ class Gathered:
 
 class Watcher:
     """Looks for faces in the frames that a file's utterances want, and chooses a person as soon as an utterance has all
-    its frames and its sound.
+    its frames and its audio.
 
     Args:
         config: settings of the stage.
-        finder: of faces; None where no pictures are wanted.
+        finder: of faces; None where no frames are wanted.
         rows: of the utterances, in the order of their spans.
         observer: looks over its shoulder.
     """
@@ -148,7 +148,7 @@ class Watcher:
         return faces.jpeg(faces.crop(sighting, self._config), self._config.jpeg_quality_percent)
 
     def glimpse(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
-        """Takes a small grey picture for the utterances that want it."""
+        """Takes a small grey frame for the utterances that want it."""
         for one in spans:
             part, gathered, since = picture.part(one.region), self._of(one), one.since(seconds)
             if gathered.follower is not None:
@@ -174,7 +174,7 @@ class Watcher:
         return self._gathered[one.number]
 
     def complete(self, span: FrameSpan) -> None:
-        """Keeps only what the choice needs, or chooses if the sound is known, too; one of several spans waits for the
+        """Keeps only what the choice needs, or chooses if the audio is known, too; one of several spans waits for the
         others.
         """
         gathered = self._of(span)
@@ -210,7 +210,7 @@ class Watcher:
         return self._portraits.get(one.number)
 
     def portrait_of(self, spans: Sequence[Gathered], row: Row) -> dict[str, Any] | None:
-        """The face columns of an utterance of several spans, which other watchers may have seen; None if nobody looked
+        """The face columns of an utterance of several spans, which other watchers may have seen; None if no one looked
         for faces in any.
         """
         gathered = Gathered.joined(spans)
@@ -240,16 +240,16 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Portrait:
-    """The face of one utterance, or of one of its spans, in the making: the choice may wait for sound from another
+    """The face of one utterance, or of one of its spans, in the making: the choice may wait for audio from another
     file. Can be pickled.
 
     Attributes:
         wish: whose it is.
-        wanted: what it wanted of the pictures; None: the file has none.
+        wanted: what it wanted of the frames; None: the file has none.
         seen: the face columns, or what these are made of, see :meth:`Watcher.portrait`; None: it was shown no frame.
-        track: which of several pictures was taken, or why there is none to take.
-        trouble: what went wrong in the span as far as it is kept, also behind the last picture; empty: nothing did.
-        picture_end: seconds of the file at which its pictures end.
+        track: which of several video tracks was taken, or why there is none to take.
+        trouble: what went wrong in the span as far as it is kept, also after the last frame; empty: nothing did.
+        picture_end: seconds of the file at which the video ends.
     """
 
     wish: Wish
@@ -261,7 +261,7 @@ class Portrait:
 
     @classmethod
     def of(cls, wish: Wish, wanted: FrameSpan | None, watcher: Watcher, result: Pass, config: Config) -> "Portrait":
-        """After the last picture, and with the choices that need it, after the sound."""
+        """After the last frame, and with the choices that need it, after the audio."""
         seen = None if wanted is None else watcher.portrait(wanted)
         trouble = result.troubles.get("video")
         touched = trouble is not None and trouble.touches(
@@ -278,7 +278,7 @@ class Portrait:
 
     @property
     def lost(self) -> bool:
-        """Something was wanted of its pictures, and nothing was shown."""
+        """Something was wanted of its frames, and nothing was shown."""
         wanted = self.wanted
         asked = wanted is None or bool(wanted.look_instants or wanted.glimpse_instants)
         return asked and self.seen is None

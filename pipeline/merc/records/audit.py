@@ -23,19 +23,19 @@ PREFIX = "quality_"
 SCHEMA = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
-        # Sound. Null where there is none that could be decoded.
+        # Audio. Null where there is none that could be decoded.
         pa.field("speech_share", pa.float32()),  # of the time, 0 to 1
         pa.field("speech_seconds", pa.float32()),
         pa.field(
             "speech_rate", pa.float32()
         ),  # letters and digits of the text per second of speech; null without speech, or without a letter
-        pa.field("same_sound_as", pa.string()),  # the nearest utterance with the same sound; empty: none has it
-        # Speech recognition. Null where it did not run, or there is no sound; the error also where the text has no
+        pa.field("same_sound_as", pa.string()),  # the nearest utterance with the same audio; empty: none has it
+        # Speech recognition. Null where it did not run, or there is no audio; the error also where the text has no
         # letter.
         pa.field("asr_text", pa.string()),
         pa.field("asr_error", pa.float32()),  # character error rate of what was heard against the text; may exceed 1
         pa.field("asr_note", pa.string()),  # why there is no error, or why it is 1
-        # Faces. Null where no picture was decoded; the next three also where nobody looked who speaks.
+        # Faces. Null where no frame was decoded; the next three also where no one looked who speaks.
         pa.field("face_coverage", pa.float32()),  # frames with the chosen face over frames seen
         pa.field("speaking", pa.float32()),  # logit of the chosen person; positive: speaks
         pa.field("speaking_share", pa.float32()),  # of the time in which that logit is positive
@@ -101,7 +101,7 @@ def quality_of(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def source_hashes(layout: Layout, table: pa.Table) -> dict[str, Any]:
-    """What an audit is made from, for its fingerprint: the transcripts, and the sound and the pictures that were
+    """What an audit is made from, for its fingerprint: the transcripts, and the audio and video that were
     decoded.
 
     Raises:
@@ -120,7 +120,7 @@ def source_hashes(layout: Layout, table: pa.Table) -> dict[str, Any]:
 
 
 def with_heard_text(layout: Layout, table: pa.Table) -> pa.Table:
-    """The manifest with what a speech recogniser heard as ``text``; empty where there is no sound.
+    """The manifest with what a speech recogniser heard as ``text``; empty where there is no audio.
 
     Raises:
         BadTable: as :func:`read`, and if the audit was made without speech recognition.

@@ -9,7 +9,7 @@ CHANNELS = ("mix", "left", "right")
 
 @dataclass(frozen=True)
 class MediaSpan:
-    """A part of a recording, or of two of the same length: one with the pictures and one with the sound.
+    """A part of a recording, or of two of the same length: one with the video and one with the audio.
 
     Attributes:
         video_path, audio_path: relative to raw/, POSIX.
@@ -31,19 +31,20 @@ class Utterance:
         speaker: who says it, one spelling per person (see :mod:`merc.corpora.engine.speaker_names`).
         source_speaker: who says it, as the corpus names them; empty where that is the same.
         text: the transcript, repaired, not otherwise changed.
-        emotion: the corpus's emotion in our words (see :mod:`merc.corpora.engine.labels`), also where it lies outside
+        emotion: the corpus's emotion in our words (see :mod:`merc.corpora.engine.labels`), also where it is outside
             the label set.
-        sentiment: ``positive``, ``negative``, ``neutral``; empty where the corpus has none. valence, arousal,
-        dominance: the corpus's own scale; None where it has none. start_seconds, end_seconds: start of the utterance in
-        its recording, according to the corpus (MELD: in the episode). video_path, audio_path: relative to raw/, POSIX;
-        empty where the corpus has no such file here.
-        video_region: ``full``, or the half of the picture in which the speaker sits.
+        sentiment: ``positive``, ``negative``, ``neutral``; empty where the corpus has none.
+        valence, arousal, dominance: the corpus's own scale; None where it has none.
+        start_seconds, end_seconds: where the utterance is in its recording, according to the corpus (MELD: in the
+            episode).
+        video_path, audio_path: relative to raw/, POSIX; empty where the corpus has no such file.
+        video_region: ``full``, or the half of the frame in which the speaker sits.
         video_start_seconds, video_end_seconds, audio_start_seconds, audio_end_seconds: the span inside that file,
             half-open; None means from its beginning, to its end.
         audio_channel: ``mix``, or the channel of a stereo file that is the speaker's.
         expected_seconds: how long the file should be, given where longer files are known to hold a neighbour's words
             too: the media stage cuts those to this length. None: whatever it lasts.
-        further_spans: where an utterance lies in several pieces, those behind the one above, in the order in which they
+        further_spans: where an utterance is in several pieces, those after the one above, in the order in which they
             are heard; all are then cut at both ends.
     """
 

@@ -12,7 +12,7 @@ from merc.job import Job, Record
 from merc.records import failures
 
 OK = "ok"
-FAILURES = "failures.parquet"  # beside the parts: the failure rows of the stage that wrote them
+FAILURES = "failures.parquet"  # next to the parts: the failure rows of the stage that wrote them
 
 
 class FeatureRecord(Record):
@@ -52,7 +52,7 @@ def vectors(values: NDArray[np.float32]) -> pa.FixedSizeListArray:
 
 
 def write_failures(job: Job, parts: int, utterances: int, max_failed: str) -> pa.Table:
-    """Writes the failure rows of all parts of a job beside them, where these are few enough.
+    """Writes the failure rows of all parts of a job next to them, where these are few enough.
 
     Args:
         job: whose parts are done.

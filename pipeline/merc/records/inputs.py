@@ -1,4 +1,6 @@
-"""What a modality's features are made from, told by hashes: the inputs in the fingerprint of all that rests on them."""
+"""What a modality's features are made from, identified by hashes: the inputs in the fingerprint of all that rests on
+them.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ TEXT_COLUMNS = ("utterance_id", "dialogue_id", "speaker", "text")
 def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str, Any]:
     """What a modality's features are made from, for :class:`merc.job.Fingerprint`.
 
-    For sound and faces, what their own stream was decoded from and with; so features of sound stay valid when the faces
+    For audio and faces, what their own stream was decoded from and with; so features of audio stay valid when the faces
     are decoded later.
 
     Raises:

@@ -136,7 +136,7 @@ def _check_spans(row: Mapping[str, Any], where: str) -> None:
 
 
 def further_spans(table: pa.Table) -> list[list[dict[str, Any]]]:
-    """Per row, the spans behind the first, in order; none where the first is all."""
+    """Per row, the spans after the first, in order; none where the first is all."""
     if FURTHER_SPANS.name not in table.schema.names:
         return [[]] * table.num_rows
     return [spans or [] for spans in table[FURTHER_SPANS.name].to_pylist()]
@@ -169,8 +169,8 @@ def read(path: Path) -> pa.Table:
     """Reads and checks a manifest.
 
     Raises:
-        RawDataMissing: if it is not there.
-        BadTable: if it is no Parquet file, has another schema version, or :func:`check` finds a fault.
+        RawDataMissing: if it is missing.
+        BadTable: if it is not a Parquet file, has another schema version, or :func:`check` finds a fault.
     """
     if not path.exists():
         raise RawDataMissing(
@@ -193,8 +193,8 @@ def classes(table: pa.Table) -> tuple[str, ...]:
 
 
 def follows_links(table: pa.Table) -> bool:
-    """Whether links that lead out of the corpus's folder are followed, from the metadata of a manifest; yes where
-    nothing is said.
+    """Whether links that lead out of the corpus's folder are followed, from the metadata of a manifest; yes unless
+    stated otherwise.
     """
     return bool((table.schema.metadata or {}).get(b"links", b"follow") != b"refuse")
 

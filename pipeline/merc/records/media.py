@@ -1,4 +1,4 @@
-"""What whoever reads the media may rely on: the rate of the sound, and where the eyes lie in a face crop."""
+"""What readers of the media may rely on: the rate of the audio, and where the eyes are in a face crop."""
 
 SAMPLE_RATE_HZ = 16_000
 """Sample rate of all decoded audio; mono."""

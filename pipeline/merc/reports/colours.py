@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-# Okabe & Ito's palette, told apart with every kind of colour blindness (Okabe & Ito 2008, "Color Universal Design").
+# Okabe & Ito's palette, distinguishable with every kind of colour blindness (Okabe & Ito 2008, "Color Universal
+# Design").
 _EMOTION_COLOURS = {
     "neutral": "#A3A3A3",
     "joy": "#F0E442",

@@ -110,7 +110,7 @@ class Evaluations:
     Attributes:
         blocks: those that at least one recipe has.
         significance: None if recipes were not compared, or not since they were trained.
-        outdated: ``<recipe>/<protocol>`` or ``significance``, made of runs that were trained again since, and not
+        outdated: ``<recipe>/<protocol>`` or ``significance``, made of runs that were retrained since, and not
             shown.
     """
 

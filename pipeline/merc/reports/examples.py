@@ -74,7 +74,7 @@ def read_examples(
 
     Raises:
         BadSettings: if the tables have no such similarity.
-        BadTable: if they are damaged, or name labels or neighbours that are not there.
+        BadTable: if they are damaged, or name labels or neighbours that do not exist.
     """
     files = sorted(trajectories.glob("train-*.parquet"))
     if not files:

@@ -15,7 +15,8 @@ from merc.reports.colours import SPARE_COLOURS
 from merc.reports.results import Epoch, Recipe
 from merc.shown import visible
 
-# Okabe & Ito's palette, told apart with every kind of colour blindness (Okabe & Ito 2008, "Color Universal Design").
+# Okabe & Ito's palette, distinguishable with every kind of colour blindness (Okabe & Ito 2008, "Color Universal
+# Design").
 SPLIT_COLOURS = {"train": "#0072B2", "dev": "#E69F00", "test": "#009E73"}
 SEED_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 # Stand-in for the page's text colour, so that a figure is readable on a light and on a dark page.

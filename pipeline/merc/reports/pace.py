@@ -1,4 +1,4 @@
-"""What an epoch of a recipe took, from the times beside the runs (:mod:`merc.timing`), and why it isn't known where it
+"""What an epoch of a recipe took, from the times next to the runs (:mod:`merc.timing`), and why it isn't known where it
 is not.
 """
 
@@ -44,7 +44,7 @@ def seconds(value: float) -> str:
 
 
 def read_pace(runs: Path, recipe: Recipe, record: Mapping[str, Any]) -> Pace:
-    """The pace of a recipe, by the seeds that have times; whatever is wrong with the times is no error.
+    """The pace of a recipe, by the seeds that have times; whatever is wrong with the times is not an error.
 
     Args:
         runs: the folder of all runs.

@@ -48,7 +48,7 @@ def read(path: Path, classes: int, more: Sequence[str] = ()) -> tuple[pa.Table, 
 
 
 def of_table(table: pa.Table, classes: int, path: Path) -> Predictions:
-    """What rows with :data:`COLUMNS` say, which stand in ``path``.
+    """What rows with :data:`COLUMNS` say, which are in ``path``.
 
     Raises:
         BadTable: if there are other than ``classes`` finite probabilities in a row, or an utterance twice for a seed.

@@ -1,5 +1,5 @@
-"""Scores that papers print, with their source: rows beside ours, and never ranked with them, since features, splits and
-selection differ.
+"""Scores that papers print, with their source: rows next to ours, and never ranked with them, since features, splits
+and selection differ.
 """
 
 import csv

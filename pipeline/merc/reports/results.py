@@ -187,7 +187,7 @@ def read_history(runs: Path, recipe: Recipe) -> list[Epoch]:
     """Training loss and dev score per seed and epoch; empty if none was written.
 
     Raises:
-        BadTable: if the columns are others, or a cell is no number.
+        BadTable: if the columns are others, or a cell is not a number.
     """
     path = runs / recipe.dataset / recipe.recipe / HISTORY
     if not path.is_file():

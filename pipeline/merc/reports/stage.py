@@ -59,7 +59,7 @@ def write_report(
         RawDataMissing: if there are no shards at all.
         BadSettings: if a dataset has no shards, the trajectories lack the similarity that is to be drawn, or the file
             of published scores is none.
-        BadTable: if shards, runs or evaluations do not hold what they should, or are made again or removed meanwhile.
+        BadTable: if shards, runs or evaluations do not hold what they should, or are remade or removed meanwhile.
         SettingsDiffer: if ``reports`` holds something else.
     """
     names = _chosen(out, datasets)
@@ -107,7 +107,7 @@ def _write_tables(found: list[DatasetReport], folder: Path) -> None:
 
 
 def _check_there(one: DatasetReport) -> None:
-    """Raises ``BadTable`` if the shards or a run of a dataset were removed or made again since they were read."""
+    """Raises ``BadTable`` if the shards or a run of a dataset were removed or remade since they were read."""
     if reader.info(one.layout.shards)["fingerprint"] != one.made_of["fingerprint"]:
         raise BadTable(f"{one.layout.shards}: remade while the report was made; run merc-report again")
     for recipe in one.recipes:
@@ -142,7 +142,7 @@ def _dataset_report(
     evaluated = _evaluated(evaluations, layout.dataset, records)
     boards = scoreboards(recipes, evaluated.significance)
     best = best_of(boards, info["label_set"])
-    classes = [visible(one) for one in info["classes"]]  # they stand in figures, too
+    classes = [visible(one) for one in info["classes"]]  # they occur in figures, too
     return DatasetReport(
         name=layout.dataset,
         layout=layout,

@@ -203,7 +203,7 @@ def _absence_rows(rows: Iterable[CoverageRow], failed: pa.Table) -> list[Absence
 
 
 def _label_rows(dataset: str, split: str, table: pa.Table, classes: Sequence[str]) -> list[LabelRow]:
-    """One row per class, in the label set's order, and one for what lies outside it where there is any."""
+    """One row per class, in the label set's order, and one for what is outside it where there is any."""
     labels = _flat(table, "emotion_index")
     counts = np.bincount(labels.astype(np.int64) + 1, minlength=len(classes) + 1).tolist()
     named = [*zip(classes, counts[1:], strict=True), *([(UNLABELLED, counts[0])] if counts[0] else [])]

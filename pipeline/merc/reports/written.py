@@ -211,7 +211,7 @@ def _published_tabular(groups: Sequence[TagGroup]) -> list[str]:
 
 
 def _booktabs(columns: str, heads: Sequence[str], parts: Iterable[Iterable[Sequence[str]]]) -> list[str]:
-    """A rule stands between the parts."""
+    """A rule separates the parts."""
     lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", _latex_row(map(latex_escaped, heads))]
     for part in parts:
         lines += ["\\midrule", *(_latex_row(cells) for cells in part)]

@@ -52,18 +52,18 @@ def merge(
         roots: folders of shards, at least two, with the same label set and the same encoders.
         target: the new folder.
         config: where files and row groups are cut.
-        prefix: put the corpus into the ids, as in ``train/meld/dia0``, so that corpora that use the same ids can stand
-            together.
+        prefix: put the corpus into the ids, as in ``train/meld/dia0``, so that corpora that use the same ids can be
+            merged.
         overwrite: replace shards that are at ``target``.
         wait: until another process that writes there has finished.
 
     Returns:
-        What was left out that nobody asked for, a line each.
+        What was left out without being requested, a line each.
 
     Raises:
         BadSettings: if there are fewer than two parts, or their label sets, encoders or columns differ; names both
             folders and both values.
-        BadTable: if an id stands in two parts, or a folder holds no shards.
+        BadTable: if an id is in two parts, or a folder holds no shards.
         SettingsDiffer: if something is at ``target``.
     """
     if len(roots) < 2:
@@ -146,7 +146,7 @@ def _compare(one: _Part, other: _Part, what: str, has: object, wanted: object) -
 
 
 def _check_ids(parts: Sequence[_Part]) -> None:
-    """No dialogue or utterance id stands in two parts."""
+    """No dialogue or utterance id is in two parts."""
     for name in (_DIALOGUE, _UTTERANCES):
         found: list[pa.ChunkedArray] = []
         for part in parts:

@@ -62,11 +62,11 @@ def select(
         wait: until another process that writes there has finished.
 
     Returns:
-        What was left out that nobody asked for, a line each.
+        What was left out without being requested, a line each.
 
     Raises:
-        BadSettings: if there is no such split, modality or dialogue, naming the nearest; if ``where`` is no condition,
-            names a column that is not there, or is true of no utterance.
+        BadSettings: if there is no such split, modality or dialogue, naming the nearest; if ``where`` is not a
+            condition, names a column that does not exist, or is true of no utterance.
         BadTable: if ``root`` holds no shards, or a file cannot be read.
         SettingsDiffer: if something is at ``target``.
     """
@@ -115,7 +115,7 @@ def select(
 
 
 def _left_out(root: Path, dialogues: bool, filtering: Filtering | None) -> list[str]:
-    """What was left out or changed that nobody asked for."""
+    """What was left out or changed without being requested."""
     notes = []
     if (root / "trajectories").is_dir() and (dialogues or filtering is not None):
         why = (

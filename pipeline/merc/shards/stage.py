@@ -238,7 +238,7 @@ class _Building:
         return join(rows, vectors, self.schema)
 
     def info(self) -> dict[str, Any]:
-        """What ``meta/info.json`` holds beside the fingerprint."""
+        """What ``meta/info.json`` holds besides the fingerprint."""
         return {
             "schema_version": SCHEMA_VERSION,
             **self.metadata,

@@ -32,18 +32,18 @@ SHARDS = Kind("shards", "meta/info.json")
 def new_shards(
     target: Path, sources: Sequence[Path], *, overwrite: bool, wait: bool = False, kind: Kind = SHARDS
 ) -> Iterator[Path]:
-    """Yields an empty folder beside ``target`` to write to; it takes the place of ``target`` if the block ends without
+    """Yields an empty folder next to ``target`` to write to; it takes the place of ``target`` if the block ends without
     error.
 
     Args:
         target: where the shards are to be.
-        sources: folders that are read; ``target`` must not be, hold or lie in one of them.
+        sources: folders that are read; ``target`` must not be, hold or be in one of them.
         overwrite: replace shards that are at ``target``.
         wait: until another process that writes there has finished, instead of giving up.
         kind: what is written.
 
     Raises:
-        BadSettings: if ``target`` is a link, or is, holds or lies in a source.
+        BadSettings: if ``target`` is a link, or is, holds or is in a source.
         OutputInUse: if another process writes there, and ``wait`` is off.
         CannotWrite: if the folder cannot be made, or what is in it not be written.
         SettingsDiffer: if something is at ``target``; with ``overwrite`` only if that is anything but shards or an

@@ -1,4 +1,4 @@
-"""Padded batches for torch's ``DataLoader``, whose workers and ranks take parts without overlap."""
+"""Padded batches for torch's ``DataLoader``, whose workers and ranks read parts without overlap."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +14,8 @@ from merc.shards.format.reader import Dialogues, Part
 class TorchBatches(IterableDataset[dict[str, Any]]):
     """Batches of :meth:`merc.shards.format.reader.Dialogues.batches` as tensors.
 
-    ``DataLoader(TorchBatches(dialogues, 32), batch_size=None, num_workers=4)``: the dataset makes the batches. Without
-    ``persistent_workers``, which would not hear of a new epoch.
+    ``DataLoader(TorchBatches(dialogues, 32), batch_size=None, num_workers=4)``: the dataset makes the batches. Do not
+    use ``persistent_workers``, which would not learn of a new epoch.
 
     Args:
         dialogues: the split.
@@ -38,12 +38,12 @@ class TorchBatches(IterableDataset[dict[str, Any]]):
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Takes the order of another epoch; call it before the loader is iterated.
+        """Switches to the order of another epoch; call it before the loader is iterated.
 
         Args:
             epoch: from 0.
-            start: how many batches of the epoch the ``DataLoader`` has given out before, to go on in the middle; with
-                the same number of workers.
+            start: how many batches of the epoch the ``DataLoader`` has already returned, to continue in the middle;
+                with the same number of workers.
         """
         self.epoch, self.start = epoch, start
 

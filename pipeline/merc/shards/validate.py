@@ -2,7 +2,7 @@
 wrong at once.
 
 Memory does not grow with the vectors: they are looked at one row group at a time. Ids, labels and flags are kept, some
-50 bytes an utterance.
+50 bytes per utterance.
 """
 
 from collections.abc import Mapping
@@ -91,7 +91,7 @@ def _check_unique(seen: Mapping[str, SeenSplit], problems: Problems) -> None:
 
 
 def _repeated(of_split: Mapping[str, pa.ChunkedArray]) -> tuple[list[tuple[str, list[str]]], int]:
-    """The first values that stand there more than once, each with the splits that hold it; and how many there are
+    """The first values that occur more than once, each with the splits that hold it; and how many there are
     beyond these.
     """
     counted = pc.value_counts(

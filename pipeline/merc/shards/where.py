@@ -78,7 +78,7 @@ class Condition:
 
 
 def _check(node: ast.expr, text: str, columns: Sequence[str], names: dict[str, None], depth: int) -> None:
-    """Refuses whatever is no condition."""
+    """Refuses whatever is not a condition."""
     if depth > _MOST_DEPTH:
         raise BadSettings(f"--where: nested more than {_MOST_DEPTH} deep")
     if isinstance(node, ast.BoolOp):
@@ -115,7 +115,7 @@ def _check_comparison(node: ast.Compare, text: str, columns: Sequence[str], name
 
 
 def _number(node: ast.expr) -> float | None:
-    """The finite number that stands there, perhaps with a sign; else None."""
+    """The finite number given there, perhaps with a sign; else None."""
     sign = 1.0
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         sign, node = (-1.0 if isinstance(node.op, ast.USub) else 1.0), node.operand

@@ -1,5 +1,5 @@
-"""Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed goes on with the next
-seed, or phase of a seed.
+"""Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed continues with the
+next seed, or phase of a seed.
 """
 
 from pathlib import Path

@@ -175,7 +175,7 @@ def _key(base: ResolvedRecipe, key: str) -> str:
 
 
 def _word(key: str, value: Value) -> str:
-    """A value as it stands in the name of a point.
+    """A value as it is in the name of a point.
 
     >>> [_word("a", value) for value in (16, 0.05, True, "both")]
     ['16', '0_05', 'true', 'both']

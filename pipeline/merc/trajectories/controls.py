@@ -123,9 +123,8 @@ def pair_report(
     Returns:
         ``pairs``; ``with_length``: similarity → rank correlation with -\\|ΔL\\|; ``between``: for two similarities
         their rank correlation, ``plain`` and, as a partial correlation, ``given_length``, the same of the
-        ``other_scenario`` pairs alone;
-        ``scenarios``: ``same_pairs``, and similarity → mean of the ``same`` pairs and of the ``other`` ones. None
-        stands for what is undefined.
+        ``other_scenario`` pairs alone; ``scenarios``: ``same_pairs``, and similarity → mean of the ``same`` pairs and
+        of the ``other`` ones. None means undefined.
     """
     some, others = pairs
     length, scenario = (

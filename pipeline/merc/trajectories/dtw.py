@@ -3,7 +3,7 @@ other.
 
 Dynamic time warping (Sakoe & Chiba 1978, symmetric form without a window): the least sum of Euclidean distances over
 all ways to walk through both paths together, one step in one of them or in both at a time. Both paths have R bins.
-Divided by 2R it lies in [0, 1], since walking in step costs no more than R times the largest distance of two labels,
+Divided by 2R it is in [0, 1], since walking in step costs no more than R times the largest distance of two labels,
 which may be 2; the similarity is 1 minus that.
 
 A bound keeps most pairs from being computed: the first points of both paths meet, and so do the last, and every bin in
@@ -33,7 +33,7 @@ _PAIRS = 2048
 def similarity(
     binned: Callable[[Sequence[Labels], int], NDArray[np.float64]], plane_C2: NDArray[np.float64]
 ) -> Similarity:
-    """The similarity for classes that lie at the points ``plane_C2``.
+    """The similarity for classes that are at the points ``plane_C2``.
 
     Args:
         binned: (trajectories, C) → (N, R·C), what share of each bin each class covers.
@@ -68,7 +68,7 @@ def describe(
 ) -> NDArray[np.float64]:
     """Valence and arousal of every bin, (N, R·2)."""
     shares_NRC = binned(trajectories, classes).reshape(len(trajectories), -1, classes)
-    # Class by class, not as a matrix product: the same bins must give the same bits wherever they stand, on every
+    # Class by class, not as a matrix product: the same bins must give the same bits wherever they are, on every
     # machine.
     paths_NR2 = sum(
         (shares_NRC[:, :, index, None] * point_2 for index, point_2 in enumerate(plane_C2)), start=np.zeros(2)
@@ -112,7 +112,7 @@ def compare(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> ND
 
 
 def sketch(described: NDArray[np.float64]) -> Sketches:
-    """First and last point (N, 2) each; and of the bins between them how many lie at each landmark (N, L) and how far
+    """First and last point (N, 2) each; and of the bins between them how many are at each landmark (N, L) and how far
     they were moved to it.
 
     Before the last, the distance of each landmark to the nearest point of the path, (N, L).

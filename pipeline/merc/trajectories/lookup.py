@@ -1,4 +1,4 @@
-"""One dialogue and those that move like it, with what is said in them."""
+"""One dialogue and those with similar emotion trajectories, with their texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,7 +111,7 @@ def with_neighbours(
         row: of the trajectories, or of predicted ones.
         name: of the columns: ``neighbours_<name>`` and those next to it.
         number: how many of the neighbours at most.
-        labels: by id, shown in place of the shards' own.
+        labels: by id, shown instead of the shards' own.
     """
     ids = (row[f"neighbours_{name}"] or [])[:number]
     dialogues = _dialogues(root, row["split"], [row["dialogue_id"], *ids])

@@ -1,4 +1,4 @@
-"""``pooled``: how alike two dialogues' mean features are, whatever their lengths.
+"""``pooled``: how alike two dialogues' mean features are, regardless of their lengths.
 
 The features of the present utterances are standardised by the shards' ``meta/stats.json`` and averaged, modality by
 modality; each modality weighs the same, however many features it has. Our features know nothing of an utterance's

@@ -39,7 +39,7 @@ def predicted_table(
         order of the shards.
 
     Raises:
-        BadTable: if the file is no such table, or its dialogues are not those of the split.
+        BadTable: if the file is not such a table, or its dialogues are not those of the split.
         BadSettings: if the file has nothing of the split or the seed.
     """
     rows = reader.read_split(root, split, columns=COLUMNS)

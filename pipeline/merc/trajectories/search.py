@@ -1,8 +1,8 @@
 """The K best of many descriptions for each of them, exactly, without comparing all pairs.
 
 Descriptions meet block by block, those next to each other in the similarity's order first, and each two blocks once: a
-pair counts for both. A pair whose upper bound lies below what is the K-th best so far of either is passed over; the
-others are compared. A bound only ever passes over what is strictly below the K-th, so that ties are decided by the
+pair counts for both. A pair whose upper bound is below what is the K-th best so far of either is skipped; the
+others are compared. A bound only ever skips what is strictly below the K-th, so that ties are decided by the
 position and the result is that of a full sort. No array holds more than ``ROWS`` x ``COLUMNS`` pairs.
 """
 
@@ -55,7 +55,7 @@ class _Search:
 
     Attributes:
         best: (U, K) keys of the best so far of each, in any order. A key is similarity and place in one number, the
-            more similar and, of equals, the earlier the larger; it is -1 where there is nobody yet.
+            more similar and, of equals, the earlier the larger; it is -1 where there is no one yet.
         least: (U,) millionths that a pair must reach to be among the best of each; -1 where any does.
     """
 
@@ -179,7 +179,7 @@ class _Search:
         candidates[np.repeat(np.arange(len(touched)), counts), place] = keys[by_owner]
         best = np.partition(candidates, counts.max(), axis=1)[:, counts.max() :]
         self.best[touched] = best
-        # The least key is the K-th; of nobody yet it is negative.
+        # The least key is the K-th; of no one yet it is negative.
         self.least[touched] = np.maximum(self.least[touched], best.min(axis=1) // len(self.described))
 
 

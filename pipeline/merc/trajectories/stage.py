@@ -123,8 +123,8 @@ def control_report(
         trend: of the features.
 
     Returns:
-        :func:`merc.trajectories.controls.pair_report`. ``pooled_with_length`` stands among its similarities for
-        ``pooled`` as it would be if length were left in the features.
+        :func:`merc.trajectories.controls.pair_report`. ``pooled_with_length`` is among its similarities for ``pooled``
+        as it would be if length were left in the features.
     """
     usable = [
         index

@@ -16,7 +16,7 @@ def labelled(emotion_index: Labels) -> Labels:
     """The trajectory that similarities look at: the labels without the utterances that have none.
 
     Args:
-        emotion_index: (utterances,) class indices, -1 where the emotion lies outside the label set.
+        emotion_index: (utterances,) class indices, -1 where the emotion is outside the label set.
 
     Returns:
         (labelled utterances,), in the dialogue's order.
@@ -47,7 +47,7 @@ def by_slot(emotion_index: Labels, speakers: Sequence[str], *, classes: int, slo
         speakers: who says each utterance.
         classes: C, number of classes.
         slots: the speakers get slots 0, 1, … by how many labelled utterances they have, of equal ones the first to
-            speak comes first; whoever has none left shares the last one.
+            speak comes first; anyone who has none left shares the last one.
 
     Returns:
         (labelled utterances,), in the dialogue's order.
@@ -62,7 +62,7 @@ def by_slot(emotion_index: Labels, speakers: Sequence[str], *, classes: int, slo
 def shifts(emotion_index: Labels, speakers: Sequence[str]) -> tuple[int, int]:
     """Counts a speaker's changes of emotion, by the definition of DAG-ERC (Shen et al., ACL 2021, section 5.6).
 
-    A labelled utterance makes a pair with the previous utterance of the same speaker, whatever lies between them. The
+    A labelled utterance makes a pair with the previous utterance of the same speaker, whatever is between them. The
     pair is a shift if the two labels differ; an unlabelled previous utterance counts as different. A speaker's first
     utterance makes no pair. For the counts among labelled utterances alone see :func:`labelled_shifts`.
 

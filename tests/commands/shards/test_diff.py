@@ -14,7 +14,7 @@ def test_equal_shards_give_exit_code_0(make: Callable[..., Path], run: Run) -> N
     assert result.stdout.splitlines()[-1] == "equal"
 
 
-def test_what_changed_and_by_how_much_is_told_with_exit_code_1(make: Callable[..., Path], run: Run) -> None:
+def test_what_changed_and_by_how_much_is_reported_with_exit_code_1(make: Callable[..., Path], run: Run) -> None:
     one, other = make("one"), make("other", moved=0.25)
     info = files.read_json(other / "meta" / "info.json")
     info["encoders"]["audio"]["revision"] = "4"
@@ -34,7 +34,7 @@ def test_a_tolerance_lets_small_changes_pass(make: Callable[..., Path], run: Run
     assert run("diff", one, other, "--tolerance", 0.3).exit_code == 0
 
 
-def test_what_is_no_shards_gives_exit_code_4(make: Callable[..., Path], run: Run, tmp_path: Path) -> None:
+def test_what_is_not_shards_gives_exit_code_4(make: Callable[..., Path], run: Run, tmp_path: Path) -> None:
     assert run("diff", make("one"), tmp_path).exit_code == 4
 
 

@@ -43,7 +43,7 @@ def test_shards_with_trajectories_and_a_card_are_made(file: Path, tmp_path: Path
         "meta",
         "trajectories",
     ]
-    assert [path.name for path in root.parent.iterdir()] == ["shards"]  # nothing is left beside them
+    assert [path.name for path in root.parent.iterdir()] == ["shards"]  # nothing is left next to them
     assert reader.splits(root) == ["train", "dev", "test"]
     assert "  text: 6 of 6 utterances, 3 numbers each" in result.stdout
     assert "  differs: dialogues in train: 108 in the benchmark, 1 here" in result.stdout

@@ -29,5 +29,5 @@ def test_what_cannot_be_joined_is_a_usage_error_or_has_exit_code_4(
     run("select", one, tmp_path / "part", "--split", "test")
     result = run("join", one, tmp_path / "part", "--modalities", "audio", "--out", target)
     assert result.exit_code == 4
-    assert f"3 dialogues are in {one} alone: train/dia0, train/dia1, train/dia2" in result.stderr
+    assert f"3 dialogues are only in {one}: train/dia0, train/dia1, train/dia2" in result.stderr
     assert not target.exists()

@@ -133,11 +133,11 @@ def test_strips_show_the_dialogue_above_its_nearest_with_similarity_and_scenario
 def test_the_strips_are_coloured_on_a_terminal_alone(shards: Path) -> None:
     arguments = ("train/dia0", "--shards", shards)
     assert "\x1b[" not in _run(*arguments).output
-    # Joy is #F0E442 in every picture of this project, here as the background of a letter in black.
+    # Joy is #F0E442 in every image of this project, here as the background of a letter in black.
     assert "\x1b[38;2;0;0;0m\x1b[48;2;240;228;66mJ" in _run(*arguments, color=True).output
 
 
-def test_a_strip_that_is_longer_than_the_terminal_goes_on_below(shards: Path) -> None:
+def test_a_strip_that_is_longer_than_the_terminal_continues_below(shards: Path) -> None:
     lines = _run("train/dia0", "--shards", shards, "--similarity", "edit", env={"COLUMNS": "40"}).output.splitlines()
     assert [line.split()[-3:] for line in lines[1:3]] == [["N", "J", "J"], ["A"]]
 

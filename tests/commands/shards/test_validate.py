@@ -21,7 +21,7 @@ def test_sound_shards_give_exit_code_0(shards: Path, run: Run) -> None:
     assert (result.exit_code, result.stdout) == (0, f"{shards}: 4 dialogues, 8 utterances, 4 files, nothing wrong\n")
 
 
-def test_what_is_wrong_is_told_line_by_line_with_exit_code_1(shards: Path, run: Run) -> None:
+def test_what_is_wrong_is_reported_line_by_line_with_exit_code_1(shards: Path, run: Run) -> None:
     info = files.read_json(shards / "meta" / "info.json")
     info["counts"]["train"]["dialogues"] = 4
     files.write_json(shards / "meta" / "info.json", info)

@@ -132,7 +132,7 @@ def test_one_of_two_columns_of_the_same_name_does_not_win(tmp_path: Path) -> Non
             BadTable, match=r"some\.csv: columns 2 and 3 are both called 'what'; rename the one that should not be read"
         ):
             read_rows(path, columns, may_lack=may_lack)
-    assert read_rows(path, ("who",))[0].cells["who"] == "Ann"  # nobody reads the others
+    assert read_rows(path, ("who",))[0].cells["who"] == "Ann"  # no one reads the others
 
 
 def test_a_cell_may_be_long_and_the_limit_of_the_csv_module_stays_what_it_was(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_cell_beyond_all_measure_is_refused_with_its_line(tmp_path: Path) -> N
     path = _file(tmp_path, b'who,what\nAnn,Hi\nBob,"' + b"a line of the rest\n" * (LARGEST_CELL // 19 + 1))
     with pytest.raises(
         BadTable,
-        match="line 3: a cell has more than 16,777,216 characters; is there a quotation mark that nothing closes",
+        match="line 3: a cell has more than 16,777,216 characters; is there an unclosed quotation mark",
     ):
         read_rows(path, ("who", "what"))
     assert csv.field_size_limit() == before

@@ -125,7 +125,7 @@ def test_an_utterance_that_the_file_lacks_keeps_its_own_cut_and_is_marked(two_di
     ]
 
 
-def test_spans_lie_in_the_first_cut_which_was_measured_and_not_in_its_replacement_but_in_the_users(meld: Any) -> None:
+def test_spans_are_in_the_first_cut_which_was_measured_and_not_in_its_replacement_but_in_the_users(meld: Any) -> None:
     meld.csv("test", [meld.row(0, 0), meld.row(0, 1), meld.row(0, 2)])
     meld.clips(
         "test",
@@ -179,7 +179,7 @@ def test_clips_that_are_not_there_are_named_and_an_utterance_is_missing_only_whe
     ]
 
 
-def test_the_sound_of_a_span_may_be_a_wav(meld: Any) -> None:
+def test_the_audio_of_a_span_may_be_a_wav(meld: Any) -> None:
     meld.csv("train", [meld.row(0, 0), meld.row(0, 1)])
     meld.clips("train", ["dia0_utt0.mp4", "dia0_utt1.wav"])
     meld.realigned(("train", 0, 0, 0, 0, 0.0, 0.5), ("train", 0, 0, 0, 1, 0.0, 0.5))
@@ -189,7 +189,7 @@ def test_the_sound_of_a_span_may_be_a_wav(meld: Any) -> None:
     )
 
 
-def test_the_file_may_be_named_itself_or_lie_in_a_clone(two_dialogues: Any) -> None:
+def test_the_file_may_be_named_itself_or_be_in_a_clone(two_dialogues: Any) -> None:
     path = two_dialogues.realigned(("train", 0, 0, 0, 0, 0.1, 0.9))
     (two_dialogues.root / "MELD-FAIR" / "csvs").mkdir(parents=True)
     (two_dialogues.root / "MELD-FAIR" / "csvs" / path.name).write_bytes(path.read_bytes())
@@ -249,7 +249,7 @@ def test_a_bad_line_is_refused_by_its_number(
         _read(two_dialogues)
 
 
-def test_two_utterances_may_share_a_span_and_one_may_go_on_in_an_earlier_clip(two_dialogues: Any) -> None:
+def test_two_utterances_may_share_a_span_and_one_may_continue_in_an_earlier_clip(two_dialogues: Any) -> None:
     two_dialogues.realigned(
         ("train", 0, 0, 0, 1, 0.1, 0.9), ("train", 0, 0, 0, 0, 0.1, 0.9), ("train", 0, 1, 0, 1, 0.1, 0.9)
     )
@@ -302,11 +302,11 @@ def test_realigned_tables_that_contradict_themselves_or_the_time_stamps_are_refu
     two_dialogues.realigned(("train", 0, 3, 0, 0, 0.1, 0.9))
     for rows, words in (
         ([(0, 0, 0), (0, 0, 1)],
-         r"realigned_train_sent_emo\.csv: Dialogue_ID 0, Utterance_ID 0 stand in line 2 and again in line 3"),
+         r"realigned_train_sent_emo\.csv: Dialogue_ID 0, Utterance_ID 0 are in line 2 and again in line 3"),
         ([(0, 0, 1), (0, 1, 1)],
-         r"realigned_train_sent_emo\.csv: Dialogue_ID 0, Original Utterance_ID 1 stand in line 2 and again in line 3"),
+         r"realigned_train_sent_emo\.csv: Dialogue_ID 0, Original Utterance_ID 1 are in line 2 and again in line 3"),
         ([(0, 0, 0), (0, 1, 1)],
-         r"timestamps\.csv, line 2: train, dialogue 0, utterance 3 is in no row of .*realigned_train_sent_emo\.csv; are the two of"),  # noqa: E501
+         r"timestamps\.csv, line 2: train, dialogue 0, utterance 3 is in no row of .*realigned_train_sent_emo\.csv; are the two from the"),  # noqa: E501
     ):  # fmt: skip
         two_dialogues.renumbered("train", *rows)
         with pytest.raises(BadTable, match=words):
@@ -324,7 +324,7 @@ def test_files_of_another_corpus_are_refused(two_dialogues: Any) -> None:
     with pytest.raises(
         BadTable,
         match=(
-            r"2 of 2 speakers are not MELD's: line 2 has 'Rory', and MELD's dia0_utt0 'Ann'; is the table one of"
+            r"2 of 2 speakers are not MELD's: line 2 has 'Rory', and MELD's dia0_utt0 'Ann'; does the table belong to"
             r" another corpus\?"
         ),
     ):
@@ -333,12 +333,12 @@ def test_files_of_another_corpus_are_refused(two_dialogues: Any) -> None:
     two_dialogues.renumbered("train", (8, 0, 0), (8, 1, 1))
     with pytest.raises(
         BadTable,
-        match=r"not one of the 2 utterances of train is in MELD's own table; is the file one of another corpus\?",
+        match=r"not one of the 2 utterances of train is in MELD's own table; does the file belong to another corpus\?",
     ):
         _read(two_dialogues)
 
 
-def test_utterances_of_the_file_that_a_part_of_meld_has_not_are_told(two_dialogues: Any) -> None:
+def test_utterances_of_the_file_that_a_part_of_meld_has_not_are_reported(two_dialogues: Any) -> None:
     two_dialogues.realigned(GOOD, ("train", 8, 1, 8, 1, 0.1, 0.9))
     two_dialogues.renumbered("train", (0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 0), (8, 0, 0), (8, 1, 2))
     assert (

@@ -162,7 +162,7 @@ def test_a_number_is_decimal(cell: str, value: float | None) -> None:
 
 
 @pytest.mark.parametrize("cell", ["00:01:02", "1,5", "nan", "inf", "x"])
-def test_what_is_no_number_is_refused(cell: str) -> None:
+def test_what_is_not_a_number_is_refused(cell: str) -> None:
     with pytest.raises(BadTable, match=f"own.csv, line 7: it is '{cell}' instead of a"):
         _row(cell).number("it")
 

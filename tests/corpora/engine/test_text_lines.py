@@ -103,7 +103,7 @@ def test_seven_bits_a_character_are_named_as_such(tmp_path: Path, text: str, enc
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "gbk"])
-def test_a_file_that_is_no_text_is_told_as_what_it_is(
+def test_a_file_that_is_not_text_is_reported_as_what_it_is(
     tmp_path: Path, content: bytes, words: str, encoding: str
 ) -> None:
     with pytest.raises(RawDataMissing, match=rf"some\.csv is no text file: .*{re.escape(words)}"):
@@ -152,7 +152,7 @@ def test_a_file_that_is_not_in_the_encoding_of_the_settings_is_named_with_its_li
         _lines(tmp_path, b"a\n\xff\xff\xff\n", "shift_jis")
 
 
-def test_lines_end_only_where_line_ends_are_whatever_the_encoding(tmp_path: Path) -> None:
+def test_lines_end_only_where_line_ends_are_regardless_of_the_encoding(tmp_path: Path) -> None:
     text = "a\x85b\u2028c\x0bd\r\ne\rf\ng"
     assert [line for line, _ in _lines(tmp_path, text.encode("utf-16"), "utf-16")] == [
         "a\x85b\u2028c\x0bd\r\n",

@@ -108,14 +108,14 @@ def test_a_short_clip_is_padded_and_says_so(acoustic: Acoustic, voice: Voice) ->
         (None, "no_audio_samples"),
     ],
 )
-def test_sound_without_content_is_absent(acoustic: Acoustic, waveform: np.ndarray, reason: str) -> None:
+def test_audio_without_content_is_absent(acoustic: Acoustic, waveform: np.ndarray, reason: str) -> None:
     encoded = _encode(acoustic, waveform)
     assert not encoded.present.any()
     assert not encoded.embeddings.any()
     assert [remark[1] for remark in encoded.remarks] == [reason]
 
 
-def test_strange_sounds_give_finite_numbers_of_order_one(acoustic: Acoustic, voice: Voice) -> None:
+def test_strange_audio_gives_finite_numbers_of_order_one(acoustic: Acoustic, voice: Voice) -> None:
     rng = np.random.default_rng(1)
     click = np.zeros(8000, dtype=np.float32)
     click[4000] = 1

@@ -186,7 +186,7 @@ def test_without_the_package_the_error_says_how_to_install_it_and_what_its_licen
             ask()
 
 
-def test_it_is_no_dependency_and_no_preset_uses_it() -> None:
+def test_it_is_not_a_dependency_and_no_preset_uses_it() -> None:
     from merc.encoders.engine.registry import choose, names
     from merc.params import Params
 

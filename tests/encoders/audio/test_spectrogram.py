@@ -52,7 +52,7 @@ def _published(folder: Path, kind: str, sound: np.ndarray) -> list[np.ndarray]:
 
 
 def _over_real_sound(kind: str, sequence: np.ndarray, samples: int) -> np.ndarray:
-    """(vectors, 32) of the positions whose middle lies within this many samples; one by one."""
+    """(vectors, 32) of the positions whose middle is within this many samples; one by one."""
     if kind == "whisper":
         return np.stack([vector for number, vector in enumerate(sequence) if number * 320 < samples or number == 0])
     # Five rows of 16 of 48 mel bands, 10 apart would not fit: (48 - 16) // 10 + 1 = 4 rows; (128 - 16) // 10 + 1 = 12
@@ -70,7 +70,7 @@ def _over_real_sound(kind: str, sequence: np.ndarray, samples: int) -> np.ndarra
 
 @BOTH
 @pytest.mark.parametrize("samples", [400, 1500, 5000, 15_999, 16_000])
-def test_the_vector_is_the_published_models_mean_over_real_sound(
+def test_the_vector_is_the_published_models_mean_over_real_audio(
     spectrogram: Make, spectrogram_checkpoint: Any, kind: str, samples: int
 ) -> None:
     sound = _noise(samples)
@@ -354,7 +354,7 @@ def test_provenance_names_layers_and_windows(spectrogram: Make) -> None:
          "overlap_seconds 0.6 is more than half of its input of 1.00 s; valid: 0 to 0.50"),
         ("whisper", {}, {"model_type": "wav2vec2"}, {},
          "the type 'wav2vec2'; the family spectrogram takes whisper, audio-spectrogram-transformer"),
-        ("ast", {}, {}, {"sampling_rate": 8000}, "takes audio with 8000 samples per second; the pipeline's is 16000"),
+        ("ast", {}, {}, {"sampling_rate": 8000}, "takes audio with 8000 samples per second; the pipeline's has 16000"),
         ("whisper", {}, {}, {"dither": 0.1}, "its preprocessor adds noise (dither: 0.1)"),
         ("whisper", {}, {"num_mel_bins": 80}, {}, "disagree on the mel bands: num_mel_bins is 80, feature_size 16"),
         ("whisper", {}, {}, {"chunk_length": 30},
@@ -437,7 +437,7 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused_and_not_filled_with_random_
     [
         ({"layer": 2, "layer_weights": (1, 1, 1, 1)}, "layer and layer_weights exclude each other"),
         ({"layer_weights": (1, -1, 1, 1)}, "none negative"),
-        ({"layer_weights": (0, 0, 0, 0)}, "one above"),
+        ({"layer_weights": (0, 0, 0, 0)}, "one positive"),
         ({"layer_weights": (1, float("nan"), 1, 1)}, "must be finite"),
         ({"windows_per_batch": 0}, "windows_per_batch is 0; expected a number from 1, or auto"),
     ],

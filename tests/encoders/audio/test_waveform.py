@@ -112,7 +112,7 @@ def test_padded_to_the_longest_equals_transformers_on_each_clip_alone(kind: str,
     assert _cosines(encoded.embeddings, expected).min() > 1 - 1e-6
 
 
-def test_clips_of_as_many_frames_and_not_as_many_samples_are_still_told_apart(waveform: Make) -> None:
+def test_clips_of_as_many_frames_and_not_as_many_samples_are_still_distinguished(waveform: Make) -> None:
     encoder = waveform("wav2vec2 base", samples_per_batch=10_000_000)
     sounds = _sounds((16079, 15760, 15900))
     assert [encoder._frames(sound.size) for sound in sounds] == [49, 49, 49]
@@ -376,7 +376,7 @@ def test_a_clip_is_normalised_by_its_own_samples_and_the_padding_is_zero_after_t
     np.testing.assert_allclose(inputs["waveforms"][0], by_hand, atol=1e-6)
 
 
-def test_without_do_normalize_the_sound_stays_as_it_is(waveform: Make) -> None:
+def test_without_do_normalize_the_audio_stays_as_it_is(waveform: Make) -> None:
     sound = _sounds((1600,))[0]
     encoder = waveform("wavlm base")
     assert (encoder._prepare(encoder._items(0, 1600), {0: sound})["waveforms"][0] == sound).all()
@@ -416,7 +416,7 @@ def _unloaded(repo: str, **settings: Any) -> Waveform:
         ),
         ("config.json", {"model_type": "roberta"}, "type 'roberta'"),
         ("config.json", {"add_adapter": True}, "add_adapter"),
-        ("preprocessor_config.json", {"sampling_rate": 8000}, "8000 samples a second; the pipeline's is 16000"),
+        ("preprocessor_config.json", {"sampling_rate": 8000}, "8000 samples per second; the pipeline's has 16000"),
     ],
 )
 def test_a_checkpoint_that_does_not_suit_is_refused_before_anything_is_loaded(
@@ -465,9 +465,9 @@ def test_windows_too_short_for_their_overlap_are_refused(waveform_checkpoint: Ca
         ({"samples_per_batch": 0}, "expected a number from 1, or auto"),
         ({"layer_weights": [1, 1], "layer": 1}, "exclude each other"),
         ({"layer_weights": [1, -1]}, "none negative"),
-        ({"layer_weights": [0, 0]}, "one above"),
+        ({"layer_weights": [0, 0]}, "one positive"),
         ({"layer_weights": [1, float("nan")]}, "must be finite"),
-        ({"layer_weights": []}, "one above"),
+        ({"layer_weights": []}, "one positive"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any], words: str) -> None:
@@ -475,7 +475,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
         _unloaded("somewhere", **settings)
 
 
-def test_the_size_of_a_batch_is_no_part_of_the_identity(waveform: Make) -> None:
+def test_the_size_of_a_batch_is_not_part_of_the_identity(waveform: Make) -> None:
     small, large = (waveform("wav2vec2 base", samples_per_batch=size) for size in (16_000, "auto"))
     assert small.identity() == large.identity()
     assert large.budget.units == 480_000
@@ -518,7 +518,7 @@ def test_the_group_norm_takes_real_frames_alone() -> None:
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([1.0, 2.0, -0.5]))
         norm.bias.copy_(torch.tensor([0.0, 1.0, -3.0]))
-    # A large mean beside a small deviation: a difference of large squares would lose it.
+    # A large mean next to a small deviation: a difference of large squares would lose it.
     hidden = torch.randn(3, 3, 50) * 0.01 + 5
     edges = family.Edges()
     edges.set(None, torch.tensor([50.0, 20.0, 47.0]), 20)

@@ -44,7 +44,7 @@ def test_a_record_that_lacks_something_is_refused_by_name(tmp_path: Path) -> Non
     )
     with pytest.raises(
         BadTable,
-        match=r"record\.json: no record of an adaptation: it lacks corpus, seed; remake it with merc-adapt",
+        match=r"record\.json: not a record of an adaptation: it lacks corpus, seed; remake it with merc-adapt",
     ):
         Adaptation.of(tmp_path)
     files.write_json(tmp_path / "record.json", ["a list"])

@@ -68,7 +68,7 @@ def test_one_by_one_keeps_remarks_of_present_and_absent_vectors() -> None:
 
 
 @pytest.mark.parametrize("budget", [256, 1024, 65_536])
-def test_padding_stays_within_the_limit_whatever_the_budget(budget: int) -> None:
+def test_padding_stays_within_the_limit_regardless_of_the_budget(budget: int) -> None:
     lengths = np.random.default_rng(2).geometric(0.07, size=4000)
     batches = by_length(lengths, budget)
     assert sorted(np.concatenate(batches).tolist()) == list(range(4000))

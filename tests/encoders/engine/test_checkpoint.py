@@ -53,7 +53,7 @@ def test_pickled_weights_alone_are_refused(folder: Path) -> None:
         Checkpoint(str(folder)).fetch()
 
 
-def test_a_folder_without_weights_is_no_model(folder: Path) -> None:
+def test_a_folder_without_weights_is_not_a_model(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelUnavailable, match=r"there is no model.safetensors in it"):
         check(folder)
@@ -113,7 +113,7 @@ def test_weights_that_were_half_written_are_refused_before_anything_is_loaded(fo
     whole = weights.read_bytes()
     for kept in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
         weights.write_bytes(whole[:kept])
-        with pytest.raises(ModelUnavailable, match=r"model.safetensors: half-written"):
+        with pytest.raises(ModelUnavailable, match=r"model.safetensors: incomplete"):
             Checkpoint(str(folder)).identity()
         assert not Checkpoint(str(folder)).is_here()
     weights.write_bytes(whole + b"0")
@@ -143,7 +143,7 @@ def test_a_broken_header_is_named(tmp_path: Path, header: bytes) -> None:
         check_whole(tmp_path / "model.safetensors")
 
 
-def test_a_pointer_of_git_lfs_is_told_apart(tmp_path: Path) -> None:
+def test_a_pointer_of_git_lfs_is_distinguished(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_text(
         f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 90868376\n"
     )
@@ -217,14 +217,14 @@ def test_a_broken_configuration_is_named(folder: Path, content: str) -> None:
         Checkpoint(str(folder)).identity()
 
 
-def test_a_folder_without_configuration_is_no_model(tmp_path: Path) -> None:
+def test_a_folder_without_configuration_is_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match=r"no config.json"):
         Checkpoint(str(tmp_path)).identity()
 
 
 @pytest.mark.parametrize("repo", ["./no/such/folder", "/nowhere", "../x", "", "a/b/c", "-"])
 def test_neither_folder_nor_name(repo: str) -> None:
-    with pytest.raises(BadSettings, match=r"no model folder|no name on the hub|no config.json"):
+    with pytest.raises(BadSettings, match=r"no model folder|not a name on the hub|no config.json"):
         Checkpoint(repo, COMMIT, offline=True).identity()
 
 
@@ -274,7 +274,7 @@ def test_an_unreachable_hub_says_how_to_fetch_it(monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def silent_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of a hub at which nobody listens."""
+    """The address of a hub at which no one listens."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -344,7 +344,7 @@ def test_only_the_configuration_is_fetched_before_the_weights_are_needed(
     assert Checkpoint("org/model", COMMIT, offline=True).fetch() == folder
 
 
-def test_an_interrupted_download_goes_on_where_it_was(hub: Any, tiny_checkpoint: Callable[[str], Path]) -> None:
+def test_an_interrupted_download_continues_where_it_was(hub: Any, tiny_checkpoint: Callable[[str], Path]) -> None:
     _model_on(hub, tiny_checkpoint("bert"))
     hub.broken.add("model.safetensors")
     with pytest.raises(ModelUnavailable, match=FETCH):
@@ -366,7 +366,7 @@ def test_a_damaged_file_of_the_cache_is_named_with_the_command_that_fetches_it_a
     folder = Checkpoint("org/model", COMMIT).fetch()
     weights = (folder / "model.safetensors").resolve()
     weights.write_bytes(weights.read_bytes()[:500])
-    with pytest.raises(ModelUnavailable, match=r"half-written[^\n]*\n  hf download org/model .* --force-download"):
+    with pytest.raises(ModelUnavailable, match=r"incomplete[^\n]*\n  hf download org/model .* --force-download"):
         Checkpoint("org/model", COMMIT).fetch()
 
 
@@ -423,5 +423,5 @@ def test_a_hub_that_went_away_does_not_matter_for_what_is_here(
     hub.close()
     assert Checkpoint("org/model", COMMIT).identity() == {"repo": "org/model", "revision": COMMIT}
     assert Checkpoint("org/model", COMMIT).fetch() == folder
-    with pytest.raises(ModelUnavailable, match=rf"org/other at revision {COMMIT} is not available: the hub gave"):
+    with pytest.raises(ModelUnavailable, match=rf"org/other at revision {COMMIT} is not available: the hub answered"):
         Checkpoint("org/other", COMMIT).fetch()

@@ -62,7 +62,7 @@ def test_a_low_temperature_takes_the_best_crop_and_a_high_one_the_mean() -> None
     )
 
 
-def test_scores_stand_beside_their_crops_and_what_is_no_number_counts_as_zero() -> None:
+def test_scores_are_next_to_their_crops_and_what_is_not_a_number_counts_as_zero() -> None:
     part = [_utterance(2, [0.9, float("nan")]), _utterance(None), _utterance(1), _utterance(2, [float("inf"), 0.4])]
     np.testing.assert_allclose(crops.scores_of(part, crops.of(part)), [0.9, 0, 0, 0, 0.4], rtol=1e-6)
 

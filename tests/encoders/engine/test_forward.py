@@ -98,7 +98,7 @@ def test_out_of_memory_halves_the_budget_and_tries_the_same_items_again(
     assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(failed))
     assert budget.units == failed[-1] // 2
     assert [record.getMessage() for record in caplog.records] == [
-        f"cpu: out of memory with {units} tokens in a batch; going on with {units // 2}" for units in failed
+        f"cpu: out of memory with {units} tokens in a batch; continuing with {units // 2}" for units in failed
     ]
 
 
@@ -135,7 +135,7 @@ def test_an_item_too_large_for_the_memory_alone_is_an_error_that_says_so() -> No
     longest = int(LENGTHS.max())
     doubler = Doubler(room=longest - 1)
     with pytest.raises(
-        PipelineError, match=rf"one item of {longest} tokens does not fit the memory of cpu; .*--device cpu"
+        PipelineError, match=rf"one item of {longest} tokens does not fit into the memory of cpu; .*--device cpu"
     ) as caught:
         doubler.run(Budget(1000, "tokens"))
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)

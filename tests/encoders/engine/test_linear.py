@@ -150,7 +150,7 @@ def test_without_onednn_or_with_other_numbers_the_layers_stay_and_the_log_says_w
 
 def test_a_model_without_linear_layers_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     assert linear.hand_over(nn.Sequential(nn.Conv1d(2, 3, 1)), "convolutions") == "torch"
-    assert caplog.messages == ["convolutions: oneDNN does not compute its linear layers: it has none"]
+    assert caplog.messages == ["convolutions: oneDNN cannot be used for its linear layers: it has none"]
 
 
 def test_the_log_says_how_fast_they_are(caplog: pytest.LogCaptureFixture) -> None:
@@ -205,7 +205,7 @@ def test_sixteen_bits_and_a_gpu_stay_with_torch(tiny_checkpoint: Callable[[str],
     assert (on_a_gpu.linear_layers, moved) == ("torch", ["cuda:0"])
 
 
-def test_the_identity_is_the_same_whoever_computes_them_and_whatever_the_processor(
+def test_the_identity_is_the_same_whoever_computes_them_and_regardless_of_the_processor(
     tiny_checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(X86.format("AuthenticAMD", "avx512f"))

@@ -102,14 +102,14 @@ def test_automatic_budgets_depend_on_the_device_and_given_ones_do_not(folder: Pa
 
 
 @pytest.mark.parametrize("value", [0, -1, "automatic"])
-def test_a_budget_that_is_no_number_of_tokens_is_refused(folder: Path, value: Any) -> None:
+def test_a_budget_that_is_not_a_number_of_tokens_is_refused(folder: Path, value: Any) -> None:
     with pytest.raises(ValueError, match="tokens_per_batch"):
         _encoder(folder, tokens_per_batch=value)
 
 
 def test_a_dim_stated_wrongly_is_refused_and_a_right_one_is_known_before_loading(folder: Path) -> None:
     assert _encoder(folder, dim=32).planned_dim() == 32
-    message = r"the settings state dim: 384, but its vectors have 32 numbers; correct it, or leave it out"
+    message = r"the settings state dim: 384, but its vectors have 32 numbers; correct it, or omit it"
     with pytest.raises(BadSettings, match=message):
         _encoder(folder, dim=384).load("cpu")
     with pytest.raises(BadSettings, match=message):
@@ -122,7 +122,7 @@ def test_a_half_written_checkpoint_is_not_to_be_had(folder: Path) -> None:
     for ask in (_encoder(folder).identity, lambda: _encoder(folder).load("cpu")):
         with pytest.raises(
             ModelUnavailable,
-            match=r"model.safetensors: half-written, it has \d+ bytes and its header says \d+; copy or download",
+            match=r"model.safetensors: incomplete, it has \d+ bytes and its header says \d+; copy or download",
         ) as caught:
             ask()
         assert caught.value.exit_code == 6

@@ -57,7 +57,7 @@ def test_the_variance_is_over_unmasked_tokens_alone() -> None:
     assert masked_variance(hidden_BTD, mask_BT, masked_mean(hidden_BTD, mask_BT)).tolist() == [[1.0], [0.0]]
 
 
-def test_a_small_variance_beside_a_large_mean_is_not_lost() -> None:
+def test_a_small_variance_next_to_a_large_mean_is_not_lost() -> None:
     hidden_BTD = torch.tensor([[[4096.0], [4097.0]]])
     mask_BT = torch.ones(1, 2, dtype=torch.bool)
     assert masked_variance(hidden_BTD, mask_BT, masked_mean(hidden_BTD, mask_BT)).tolist() == [[0.25]]

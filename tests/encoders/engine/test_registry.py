@@ -34,7 +34,7 @@ def test_what_ships_needs_no_block() -> None:
     assert names(Params({"encoders": {"audio": None}}), "audio") == names(Params({}), "audio")
 
 
-def test_a_block_lies_over_what_ships_and_over_its_base() -> None:
+def test_a_block_overrides_what_ships_and_its_base() -> None:
     shipped = choose(Params({}), "text", "roberta_base").config
     tree = {
         "encoders": {"text": {"roberta_base": {"max_tokens": 77}, "mine": {"base": "roberta_base", "pooling": "first"}}}
@@ -45,7 +45,7 @@ def test_a_block_lies_over_what_ships_and_over_its_base() -> None:
     assert "mine" in names(Params(tree), "text")
 
 
-def test_settings_that_are_handed_over_lie_over_all() -> None:
+def test_settings_that_are_handed_over_override_all() -> None:
     params = Params({"encoders": {"text": {"ngrams": {"word_dims": 8}}}})
     assert choose(params, "text", "ngrams", {"word_dims": 16}).config.model_dump()["word_dims"] == 16
 
@@ -56,7 +56,7 @@ def test_an_unknown_name_gives_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("name", ["../audio/ast", "transformer", "base", "", "os"])
-def test_a_name_that_is_none_of_an_encoder_is_refused(name: str) -> None:
+def test_a_name_that_is_not_that_of_an_encoder_is_refused(name: str) -> None:
     with pytest.raises(BadSettings, match=f"^no text encoder '{name}'; .*valid: .*ngrams, roberta_base"):
         build(Params({}), "text", name)
 
@@ -72,7 +72,7 @@ def test_a_block_without_family_is_refused(block: object) -> None:
         build(Params({"encoders": {"text": {"mine": block}}}), "text", "mine")
 
 
-def test_a_block_that_is_none_is_refused() -> None:
+def test_a_block_that_is_invalid_is_refused() -> None:
     with pytest.raises(
         BadSettings, match=r"^params.yaml: encoders.text.mine is 'ngrams'; expected a block of keys and values$"
     ):
@@ -95,7 +95,7 @@ def test_a_wrong_key_is_named_in_full() -> None:
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_what_helps_the_families_and_lies_beside_them_is_none(
+def test_what_helps_the_families_and_is_next_to_them_is_none(
     modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = importlib.import_module(f"merc.encoders.{modality}")

@@ -49,7 +49,7 @@ def test_text_gives_the_vectors_of_encode_with_gradients_and_leaves_out_what_is_
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2 base", "hubert with batch norm", "wavlm large", "data2vec"])
-def test_sound_gives_the_vectors_of_encode_with_gradients_and_leaves_out_what_is_absent(
+def test_audio_gives_the_vectors_of_encode_with_gradients_and_leaves_out_what_is_absent(
     waveform: Callable[..., Any], kind: str
 ) -> None:
     encoder = waveform(kind, linear_layers="torch")  # oneDNN's have no gradients

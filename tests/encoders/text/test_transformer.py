@@ -224,7 +224,7 @@ WITHOUT_SPECIAL = Encoding([7, 8], [(0, 3), (4, 9)], [0, 0])
 def test_context_is_cut_from_its_beginning_then_the_utterance_from_its_end(
     max_tokens: int, ids: list[int], own: tuple[int, int], cut: int
 ) -> None:
-    # beside texts of other kinds, since all are cut at once
+    # next to texts of other kinds, since all are cut at once
     tokens = cut_to_length(
         [SPECIAL_ALONE, SEVEN, NOTHING, WITHOUT_SPECIAL], [(0, 1), (4, 10), (0, 1), (3, 9)], max_tokens
     )
@@ -452,15 +452,18 @@ def test_what_the_configuration_shows_is_refused_before_anything_is_loaded(
     [
         (
             {"model_type": "vit", "image_size": 224, "patch_size": 16},
-            r"a vit model is no text encoder \(its configuration has image_size, patch_size\)",
+            r"a vit model is not a text encoder \(its configuration has image_size, patch_size\)",
         ),
         (
             {"model_type": "clip", "text_config": {}, "vision_config": {}},
-            r"a clip model is no text encoder \(its configuration has vision_config\)",
+            r"a clip model is not a text encoder \(its configuration has vision_config\)",
         ),
-        ({"model_type": "wav2vec2", "vocab_size": 32, "conv_stride": [5, 2]}, r"a wav2vec2 model is no text encoder"),
-        ({"model_type": "whisper", "vocab_size": 51865, "num_mel_bins": 80}, r"a whisper model is no text encoder"),
-        ({"num_hidden_layers": 3}, r"a nameless model is no text encoder \(its configuration has no vocab_size\)"),
+        (
+            {"model_type": "wav2vec2", "vocab_size": 32, "conv_stride": [5, 2]},
+            r"a wav2vec2 model is not a text encoder",
+        ),
+        ({"model_type": "whisper", "vocab_size": 51865, "num_mel_bins": 80}, r"a whisper model is not a text encoder"),
+        ({"num_hidden_layers": 3}, r"a nameless model is not a text encoder \(its configuration has no vocab_size\)"),
     ],
 )
 def test_a_model_of_another_modality_is_refused_before_anything_is_loaded(

@@ -43,7 +43,7 @@ def test_equal_frames_count_as_one_and_moving_ones_deviate(gradients: Gradients)
 @pytest.mark.parametrize(("angle", "bin_number"), [(0, 0), (90, 4)])
 def test_the_direction_of_edges_is_in_its_bin(gradients: Gradients, angle: float, bin_number: int) -> None:
     histogram = _vector(gradients, _stripes(angle))[:324].reshape(-1, 9).sum(axis=0)
-    # nine bins of 20 degrees over half a turn; 0 degrees lies between the first and the last
+    # nine bins of 20 degrees over half a turn; 0 degrees is between the first and the last
     assert histogram.argmax() in {bin_number, (bin_number - 1) % 9 if angle == 0 else bin_number}
 
 

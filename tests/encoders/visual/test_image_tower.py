@@ -35,7 +35,7 @@ SPECIAL = {
 
 
 def _faces(*sizes: int | tuple[int, int], seed: int = 0) -> np.ndarray:
-    """Pictures of one size with soft edges: noise alone would be the same to every model."""
+    """Images of one size with soft edges: noise alone would be the same to every model."""
     import cv2
 
     rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def _utterance(faces: np.ndarray | None, **more: Any) -> UtteranceInput:
 
 
 def _plain(folder: Path, kind: str, picture: np.ndarray, pick: Callable[[Any], Any]) -> np.ndarray:
-    """One picture, as a PIL image, through transformers alone."""
+    """One image, as a PIL image, through transformers alone."""
     import torch
     import transformers
     from PIL import Image
@@ -73,7 +73,7 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_vectors_are_those_of_a_plain_call_picture_by_picture(image_tower, image_checkpoint, kind: str) -> None:
+def test_vectors_are_those_of_a_plain_call_image_by_image(image_tower, image_checkpoint, kind: str) -> None:
     faces = _faces(112, 112, 112)
     encoded = image_tower(kind, sequences=True).encode([_utterance(faces)])
     expected = np.stack(
@@ -90,7 +90,7 @@ def test_vectors_are_those_of_a_plain_call_picture_by_picture(image_tower, image
     assert _cosine(encoded.embeddings[0], expected.mean(axis=0)) >= 0.999999
     np.testing.assert_allclose(encoded.embeddings[0], expected.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(encoded.sequences[0].vectors, expected, rtol=2e-3, atol=2e-3)
-    assert np.abs(expected[0] - expected[1]).max() > 1e-2  # the pictures do make a difference
+    assert np.abs(expected[0] - expected[1]).max() > 1e-2  # the images do make a difference
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_frame_vectors_and_layers_are_those_of_transformers(
 
 
 @pytest.mark.parametrize("size", [1, 3, 31, (1, 3), (3, 1), (57, 40), (300, 200)])
-def test_pictures_of_any_size_are_seen_as_transformers_sees_them(
+def test_images_of_any_size_are_seen_as_transformers_sees_them(
     image_tower, image_checkpoint, size: int | tuple[int, int]
 ) -> None:
     # Three pixels in height look like three channels to a function that guesses the order of dimensions; PIL images are
@@ -147,14 +147,14 @@ def test_pictures_of_any_size_are_seen_as_transformers_sees_them(
         assert _cosine(vector, expected) >= 0.99999
 
 
-def test_a_picture_of_one_pixel_is_a_picture_of_one_colour(image_tower) -> None:
+def test_an_image_of_one_pixel_is_an_image_of_one_colour(image_tower) -> None:
     pixel = np.array([[[[200, 30, 90]]]], dtype=np.uint8)
     large = np.broadcast_to(pixel, (1, 112, 112, 3)).copy()
     vectors = image_tower("vit").encode([_utterance(pixel), _utterance(large)]).embeddings
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
 
 
-def test_grey_pictures_are_those_of_a_plain_call_with_a_grey_image(image_tower, image_checkpoint) -> None:
+def test_grey_images_are_those_of_a_plain_call_with_a_grey_image(image_tower, image_checkpoint) -> None:
     grey = _faces(64)[..., :1]
     vector = image_tower("clip").encode([_utterance(np.repeat(grey, 3, axis=-1))]).embeddings[0]
     expected = _plain(
@@ -200,7 +200,7 @@ def test_frames_are_crops_with_their_times(image_tower) -> None:
     assert frames.seconds.tolist() == seconds.tolist()
 
 
-def test_what_lies_behind_the_chosen_layer_and_the_text_tower_is_not_loaded(image_tower) -> None:
+def test_what_is_behind_the_chosen_layer_and_the_text_tower_is_not_loaded(image_tower) -> None:
     layers = {
         name.split(".")[2] for name, _ in image_tower("clip", layer=1)._model.named_parameters() if ".layers." in name
     }
@@ -304,17 +304,18 @@ def _build(repo: str, **settings: Any) -> ImageTower:
 @pytest.mark.parametrize("kind", ["roberta", "bert"])
 def test_a_text_checkpoint_is_refused(tiny_checkpoint, kind: str) -> None:
     with pytest.raises(
-        BadSettings, match=f"type '{kind}' is no image tower .* valid: vit, deit, beit, dinov2, .*siglip"
+        BadSettings,
+        match=f"type '{kind}' is not supported by the family image_tower; valid: vit, deit, beit, dinov2, .*siglip",
     ):
         _build(str(tiny_checkpoint(kind))).identity()
 
 
-def test_a_sound_checkpoint_is_refused(waveform_checkpoint) -> None:
-    with pytest.raises(BadSettings, match="type 'wav2vec2' is no image tower"):
+def test_an_audio_checkpoint_is_refused(waveform_checkpoint) -> None:
+    with pytest.raises(BadSettings, match="type 'wav2vec2' is not supported by the family image_tower"):
         _build(str(waveform_checkpoint("wav2vec2 base"))).identity()
 
 
-def test_a_checkpoint_that_does_not_say_how_pictures_are_prepared_is_refused(image_checkpoint, tmp_path: Path) -> None:
+def test_a_checkpoint_that_does_not_say_how_images_are_prepared_is_refused(image_checkpoint, tmp_path: Path) -> None:
     shutil.copytree(image_checkpoint("vit"), tmp_path / "vit")
     (tmp_path / "vit" / "preprocessor_config.json").unlink()
     with pytest.raises(BadSettings, match=r"has no preprocessor_config\.json"):
@@ -373,15 +374,15 @@ def test_preprocessors_as_they_were_saved_years_ago_are_read(
     )
 
 
-def test_pictures_of_another_size_than_the_models_are_refused(image_checkpoint, tmp_path: Path) -> None:
+def test_images_of_another_size_than_the_models_are_refused(image_checkpoint, tmp_path: Path) -> None:
     repo = _altered(
         image_checkpoint("vit"), tmp_path / "vit", "preprocessor_config.json", size={"height": 48, "width": 48}
     )
-    with pytest.raises(BadSettings, match="gives pictures of 48x48 pixels, its model takes 32x32"):
+    with pytest.raises(BadSettings, match="gives images of 48x48 pixels, but its model takes 32x32"):
         _build(repo).load("cpu")
 
 
-def test_pictures_that_keep_their_own_size_are_refused(image_checkpoint, tmp_path: Path) -> None:
+def test_images_that_keep_their_own_size_are_refused(image_checkpoint, tmp_path: Path) -> None:
     repo = _altered(
         image_checkpoint("dinov2"),
         tmp_path / "dinov2",
@@ -389,7 +390,7 @@ def test_pictures_that_keep_their_own_size_are_refused(image_checkpoint, tmp_pat
         do_resize=False,
         do_center_crop=False,
     )
-    with pytest.raises(BadSettings, match="gives pictures of 57x57 or 112x112 pixels"):
+    with pytest.raises(BadSettings, match="gives images of 57x57 or 112x112 pixels"):
         _build(repo).load("cpu")
 
 

@@ -98,7 +98,7 @@ def test_a_black_crop_gives_zeros_and_is_absent_with_a_reason(sface_folder: Path
 
 
 @pytest.mark.parametrize(("distance", "height", "size"), [(0.32, 0.42, 112), (0.4, 0.35, 200), (0.25, 0.5, 90)])
-def test_the_eyes_come_to_lie_where_the_network_was_trained_to_see_them(
+def test_the_eyes_come_to_be_where_the_network_was_trained_to_see_them(
     distance: float, height: float, size: int
 ) -> None:
     import cv2
@@ -125,7 +125,7 @@ def test_the_eyes_come_to_lie_where_the_network_was_trained_to_see_them(
 
 
 def test_the_same_points_as_opencvs_own_alignment(sface_folder: Path) -> None:
-    # OpenCV aligns five points; where they already are its template's, it leaves the picture as it is. Ours, from a
+    # OpenCV aligns five points; where they already are its template's, it leaves the image as it is. Ours, from a
     # crop with the eyes there, as well.
     import cv2
 
@@ -198,7 +198,7 @@ def test_offline_without_the_file_gives_the_command() -> None:
         (b"\x08\x07" + bytes(100), BadSettings, "OpenCV cannot run it as SFace"),
     ],
 )
-def test_what_is_no_model_is_refused(
+def test_what_is_not_a_model_is_refused(
     tmp_path: Path, content: bytes | None, error: type[Exception], message: str
 ) -> None:
     if content is not None:

@@ -74,7 +74,7 @@ def test_classes_that_do_not_fit_the_predictions_or_the_models_are_refused(place
 def test_shards_that_were_made_again_are_refused(place: Place) -> None:
     path = place.layout.shards / "meta" / "info.json"
     files.write_json(path, files.read_json(path) | {"fingerprint": "another"})
-    with pytest.raises(BadTable, match=r"made again since all on tiny was trained; train it again"):
+    with pytest.raises(BadTable, match=r"remade since all on tiny was trained; retrain it"):
         place.run("all").raw_split("test")
 
 
@@ -82,7 +82,7 @@ def test_shards_that_were_made_again_are_refused(place: Place) -> None:
     ("name", "content", "words"),
     [("results.json", "[]", "not the results of a run"), ("record.json", "{}", "not the record of a training")],
 )
-def test_what_is_no_run_is_refused(place: Place, name: str, content: str, words: str) -> None:
+def test_what_is_not_a_run_is_refused(place: Place, name: str, content: str, words: str) -> None:
     (place.runs / "tiny" / "all" / name).write_text(content)
     with pytest.raises(BadTable, match=words):
         place.run("all")

@@ -149,7 +149,7 @@ def test_the_words_heard_stand_in_for_the_texts_and_all_else_is_the_same(place: 
         run._raw_splits.clear()
     assert (
         found.scores["mean"]["heard"]["weighted_f1"] < found.scores["mean"]["written"]["weighted_f1"]
-    )  # noise in place of the class
+    )  # noise instead of the class
     assert (found.scores["without_words"], found.scores["mean_asr_error"]) == (1, 0.5)
 
 

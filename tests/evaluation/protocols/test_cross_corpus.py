@@ -86,7 +86,9 @@ def test_the_other_shards_are_part_of_what_decides_the_result(place: Place, othe
 
 
 def test_what_does_not_fit_is_refused(place: Place, other: Layout) -> None:
-    with pytest.raises(BadSettings, match=r"share no emotion; say in evaluation\.cross_corpus\.same which are one"):
+    with pytest.raises(
+        BadSettings, match=r"share no emotion; say in evaluation\.cross_corpus\.same which labels are equivalent"
+    ):
         _protocol(same={}).evaluate(place.run("text"))
     with pytest.raises(RawDataMissing, match="no shards of 'elsewhere'"):
         CrossCorpus(CrossCorpus.Config(datasets=("elsewhere",))).evaluate(place.run("text"))

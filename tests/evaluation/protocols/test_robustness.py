@@ -34,7 +34,7 @@ def test_every_modality_is_dropped_by_itself_and_with_others_at_every_rate(place
     assert found.scores["seeds"]["0"]["text+visual"]["0.5"]["macro_f1"] == pytest.approx(sum(by_hand) / 2)
 
 
-def test_so_many_at_once_as_the_settings_say(place: Place) -> None:
+def test_as_many_at_once_as_the_settings_say(place: Place) -> None:
     found = Robustness(Robustness.Config(rates=(0.5,), most_dropped=1)).evaluate(place.run("all"))
     assert list(found.scores["mean"]) == ["text", "audio", "visual"]
     of_text = Robustness(Robustness.Config(rates=(0.5,))).evaluate(place.run("once"))

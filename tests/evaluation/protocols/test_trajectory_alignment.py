@@ -89,7 +89,7 @@ def test_no_more_dialogues_than_the_settings_say_are_compared(place: Place) -> N
     assert _evaluated(place, "once", most_dialogues=4).scores["dialogues"] == 4
 
 
-def test_neighbours_of_like_length_are_those_that_loops_find_and_length_alone_is_beside_them(place: Place) -> None:
+def test_neighbours_of_like_length_are_those_that_loops_find_and_length_alone_is_next_to_them(place: Place) -> None:
     found = _evaluated(place, "once", like_length_share=0.6).scores
     split = next(place.run("once").models()).split("test")
     starts, sizes = split.starts.tolist(), split.lengths.tolist()

@@ -1,4 +1,4 @@
-"""Weights of networks that nobody trained."""
+"""Weights of networks that no one trained."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

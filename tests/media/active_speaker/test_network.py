@@ -63,7 +63,7 @@ def test_filters_in_one_step_with_what_follows_give_the_same_bits(
 
 
 @pytest.mark.parametrize("pictures", [1, 2, 5, 16, 100])
-def test_how_many_pictures_go_through_at_a_time_changes_nothing(
+def test_how_many_frames_go_through_at_a_time_changes_nothing(
     make_tensors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, pictures: int
 ) -> None:
     tensors = make_tensors(TINY, torch.float64)
@@ -74,7 +74,7 @@ def test_how_many_pictures_go_through_at_a_time_changes_nothing(
     np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-12, rtol=0)
 
 
-def test_the_encoders_look_six_pictures_far(make_tensors: Callable[..., Any]) -> None:
+def test_the_encoders_look_six_frames_far(make_tensors: Callable[..., Any]) -> None:
     tensors = make_tensors(TINY, torch.float64)
     faces_THW, mfcc_FK = _seen_and_heard(40)
     before, _ = _encoded(tensors, faces_THW, mfcc_FK)
@@ -125,7 +125,7 @@ def _encoded(
     return network.encode_faces(torch.from_numpy(faces_THW)) + network.encode_sound(heard), network
 
 
-# The reference. Arrays are (channels, time, height, width) for faces and (channels, coefficients, time) for sound.
+# The reference. Arrays are (channels, time, height, width) for faces and (channels, coefficients, time) for audio.
 
 
 def _faces(weights: Mapping[str, Array], faces_THW: NDArray[np.uint8]) -> Array:

@@ -49,7 +49,7 @@ def _noise(seconds: float) -> Waveform:
 
 
 @pytest.mark.parametrize("frames", [1, 3, 26, 52])
-def test_every_picture_has_the_mean_of_its_windows_smoothed(scorer: Scorer, random_file: Path, frames: int) -> None:
+def test_every_frame_has_the_mean_of_its_windows_smoothed(scorer: Scorer, random_file: Path, frames: int) -> None:
     run, waveform_S = _run(frames, 0.2), _noise(4)
     network = weights.load(random_file)
     sound = mfcc(waveform_S[3200 : 3200 + 640 * frames + 240])
@@ -74,7 +74,7 @@ def test_a_face_has_the_same_scores_to_the_bit_whatever_others_there_are(scorer:
         np.testing.assert_array_equal(one, other)
 
 
-def test_thirty_faces_of_three_pictures_have_three_scores_each(scorer: Scorer) -> None:
+def test_thirty_faces_of_three_frames_have_three_scores_each(scorer: Scorer) -> None:
     found = scorer.logits([_run(3, seed=number) for number in range(30)], _noise(1))
     assert [len(one) for one in found] == [3] * 30
     assert np.isfinite(found).all()
@@ -94,7 +94,7 @@ def test_in_bfloat16_it_scores_nearly_the_same(random_file: Path) -> None:
         assert 0 < np.abs(one - other).max() < 0.05 * max(1, spread)
 
 
-def test_a_processor_without_bfloat16_is_told(random_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_processor_without_bfloat16_is_reported(random_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
     with pytest.raises(
         BadSettings, match=r"media\.speaker_precision: this processor cannot compute in bfloat16; use float32"
@@ -108,7 +108,7 @@ def test_no_face_has_no_scores(scorer: Scorer) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1 / 16_000, 0.5, 1.2])
-def test_sound_shorter_than_the_picture_goes_on_as_silence(scorer: Scorer, seconds: float) -> None:
+def test_audio_shorter_than_the_video_continues_as_silence(scorer: Scorer, seconds: float) -> None:
     run, waveform_S = _run(30), _noise(seconds)
     (found,) = scorer.logits([run], waveform_S)
     np.testing.assert_array_equal(found, scorer.logits([run], np.pad(waveform_S, (0, 40_000)))[0])
@@ -116,7 +116,7 @@ def test_sound_shorter_than_the_picture_goes_on_as_silence(scorer: Scorer, secon
     assert np.isfinite(found).all()
 
 
-def test_a_face_hears_the_sound_of_its_own_time(scorer: Scorer) -> None:
+def test_a_face_hears_the_audio_of_its_own_time(scorer: Scorer) -> None:
     waveform_S = _noise(4)
     faces_THW = _run(30).faces_THW
     (early,) = scorer.logits([FaceRun(0.0, faces_THW)], waveform_S)
@@ -128,7 +128,7 @@ def test_a_face_hears_the_sound_of_its_own_time(scorer: Scorer) -> None:
     ("begin_seconds", "wanted"),
     [(0.0, [0, 1, 99]), (0.04, [640, 641, 739]), (-0.001, [None, None, 83]), (1.0, [None, None, None])],
 )
-def test_sound_that_is_not_there_is_silence(begin_seconds: float, wanted: Sequence[int | None]) -> None:
+def test_audio_that_is_not_there_is_silence(begin_seconds: float, wanted: Sequence[int | None]) -> None:
     waveform_S = np.arange(1, 16_001, dtype=np.float32)
     found = heard(FaceRun(begin_seconds, np.zeros((2, SIDE_PIXELS, SIDE_PIXELS), np.uint8)), waveform_S)
     assert len(found) == 2 * 640 + 240
@@ -136,12 +136,12 @@ def test_sound_that_is_not_there_is_silence(begin_seconds: float, wanted: Sequen
 
 
 @pytest.mark.parametrize("begin_seconds", [-9.0, -0.01, 0.99, 1.0, 50.0])
-def test_a_run_beside_the_sound_hears_as_much_as_it_has_pictures_for(begin_seconds: float) -> None:
+def test_a_run_next_to_the_audio_hears_as_much_as_it_has_frames_for(begin_seconds: float) -> None:
     assert len(heard(_run(5, begin_seconds), _noise(1))) == 5 * 640 + 240
 
 
 @pytest.mark.parametrize("frames", [1, 24, 25, 26, 150, 151, 400])
-def test_the_windows_of_a_length_hold_every_picture_once(frames: int) -> None:
+def test_the_windows_of_a_length_hold_every_frame_once(frames: int) -> None:
     for seconds in WINDOW_SECONDS:
         held = [at for begin, end in windows(frames, seconds) for at in range(begin, end)]
         assert held == list(range(frames))
@@ -187,7 +187,7 @@ def test_the_number_of_threads_stays_as_the_caller_set_it(scorer: Scorer) -> Non
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == before
 
 
-# With the authors' weights. None of the shared clips shows somebody speak: the two with one face are silent (one
+# With the authors' weights. None of the shared clips shows someone speak: the two with one face are silent (one
 # digitally), and people walk along a noisy street in the third. So a face that speaks is a real one whose mouth is
 # opened by drawing, as far as speech is loud.
 
@@ -211,7 +211,7 @@ def test_who_is_silent_does_not_speak(authors: Scorer, real_data: Path, clip: st
     assert np.mean(authors.logits([FaceRun(0.0, faces_THW)], np.zeros(40 * 640, np.float32))[0]) < -0.8
 
 
-def test_a_face_that_is_still_while_somebody_speaks_does_not_speak(
+def test_a_face_that_is_still_while_someone_speaks_does_not_speak(
     authors: Scorer, real_data: Path, speech: Waveform
 ) -> None:
     """TalkSet's weights give -2.3, AVA's -2.9."""
@@ -235,10 +235,10 @@ def test_a_mouth_that_opens_with_the_speech_scores_above_a_still_one_and_above_s
     assert speaks - silent > 0.2
 
 
-def test_weights_of_talkset_go_by_the_mouth_alone_where_those_of_ava_also_go_by_the_sound(
+def test_weights_of_talkset_go_by_the_mouth_alone_where_those_of_ava_also_go_by_the_audio(
     real_data: Path, speech: Waveform
 ) -> None:
-    """A mouth that opens in digital silence: 4.2 and -4.0. Eleven real people who speak, their sound removed, got 2.6
+    """A mouth that opens in digital silence: 4.2 and -4.0. Eleven real people who speak, their audio removed, got 2.6
     to 4.7 and -2.9 to -3.7.
     """
     faces_THW = _opening(_faces(real_data, "single_face.mp4", frames=6)[-1], speech)
@@ -251,7 +251,7 @@ def test_weights_of_talkset_go_by_the_mouth_alone_where_those_of_ava_also_go_by_
 
 
 def _faces(real_data: Path, clip: str, frames: int) -> Faces:
-    """The face at each of this many moments, 25 a second."""
+    """The face at each of this many moments, 25 per second."""
     pictures = _pictures(real_data / "media" / clip, frames)
     height, width = pictures[0].shape[:2]
     size = (480, round(480 * height / width))
@@ -289,7 +289,7 @@ def _crop(picture: Faces, box: NDArray[np.floating[Any]]) -> Faces:
 
 
 def _opening(face: Faces, waveform_S: Waveform) -> Faces:
-    """A face for each 40 ms, whose mouth is the more open the louder the sound is."""
+    """A face for each 40 ms, whose mouth is the more open the louder the audio is."""
     frames = len(waveform_S) // 640
     loudness = np.sqrt(np.mean(waveform_S[: 640 * frames].reshape(frames, 640) ** 2, axis=1))
     return np.array([_with_open_mouth(face, share) for share in np.minimum(1, loudness / np.percentile(loudness, 95))])

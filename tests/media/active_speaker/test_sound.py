@@ -34,7 +34,7 @@ def test_silence_has_finite_values(samples: int) -> None:
     np.testing.assert_allclose(found[:, 1:], 0, atol=1e-9)
 
 
-def test_silence_around_a_sound_has_finite_values() -> None:
+def test_silence_around_audio_has_finite_values() -> None:
     waveform_S = np.zeros(8000, np.float32)
     waveform_S[4000] = 1
     assert np.isfinite(mfcc(waveform_S)).all()

@@ -87,7 +87,7 @@ def test_a_local_file_goes_first(published: MediaConfig, repository: Repository,
 
 
 @pytest.mark.parametrize(("name", "words"), [("gone.model", "is not there"), (".", "is a folder")])
-def test_a_local_file_that_is_none_is_named(published: MediaConfig, name: str, words: str) -> None:
+def test_a_local_file_that_is_invalid_is_named(published: MediaConfig, name: str, words: str) -> None:
     wrong = published.model_copy(update={"speaker_file": name})
     for ask in (lambda: weights.path(wrong, offline=True), lambda: weights.content(wrong)):
         with pytest.raises(BadSettings, match=rf"media\.speaker_file: '{name}' {words}"):
@@ -158,7 +158,7 @@ def test_a_file_that_is_not_to_be_had_says_how_to_get_it(
     assert weights.path(published, offline=True) == file
 
 
-def test_a_hub_client_that_was_told_to_stay_offline_asks_nobody(
+def test_a_hub_client_that_was_told_to_stay_offline_asks_no_one(
     published: MediaConfig, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -226,8 +226,8 @@ WRONG_TENSORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda them: {**them, FIRST.replace("s_3.weight", "bn_s_3.running_var"): -torch.ones(32)},
         "holds a negative variance",
     ),
-    "a list": (lambda them: list(them.values()), "holds a list, where tensors by name"),
-    "one tensor": (lambda them: torch.zeros(5), "holds a Tensor, where tensors by name"),
+    "a list": (lambda them: list(them.values()), "holds a list, expected a mapping from names"),
+    "one tensor": (lambda them: torch.zeros(5), "holds a Tensor, expected a mapping from names"),
     "numbered": (lambda them: dict(enumerate(them.values())), "expected a mapping from names to tensors"),
 }
 

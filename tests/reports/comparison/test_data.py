@@ -56,7 +56,7 @@ def test_a_history_has_the_place_of_the_chosen_epoch_also_of_the_last_of_several
     assert [(len(one["loss"]), one["chosen"]) for one in curves] == [(8, 6), (4, 3)]
 
 
-def test_what_is_no_number_in_a_history_is_left_out(write_run, data):
+def test_what_is_not_a_number_in_a_history_is_left_out(write_run, data):
     folder = write_run(recipe="a", epochs=1, scores=[(0.5, 0.4)])
     (folder / "history.csv").write_text("seed,epoch,train_loss,dev_weighted_f1\n0,3,nan,0.5\n")
     assert data()["recipes"][0]["history"] == [{"seed": "0", "loss": [None], "dev": [0.5], "chosen": 0}]

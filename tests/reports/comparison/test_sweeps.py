@@ -59,7 +59,7 @@ def test_a_name_that_the_settings_do_not_bear_out_is_a_recipe_like_any_other(swe
     assert swept(*runs, ("mmgcn+pretrained-demo", {}, 0.5), ("mmgcn", {}, 0.5)) == []
 
 
-def test_one_point_alone_is_no_sweep(swept):
+def test_one_point_alone_is_not_a_sweep(swept):
     assert swept(("mmgcn+context_aware-window-8", window(8), 0.5)) == []
 
 

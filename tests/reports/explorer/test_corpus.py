@@ -51,7 +51,7 @@ def test_quality_columns_are_read_with_nan_for_what_is_not_known(layout: Layout)
     assert np.isnan(quality["quality_asr_error"][1])
 
 
-def test_a_label_that_is_no_class_is_told(write_shards: Callable[..., Layout], layout: Layout) -> None:
+def test_a_label_that_is_not_a_class_is_reported(write_shards: Callable[..., Layout], layout: Layout) -> None:
     path = next((layout.shards / "dialogues").glob("dev-*.parquet"))
     table = parquet.read(path)
     column = table.schema.get_field_index("emotion_index")
@@ -98,7 +98,7 @@ def test_the_nearest_are_given_by_number_and_only_train_has_some(layout: Layout)
     assert neighbours["edit"][: IDS.index("train/dia0")] == [[], [], []]
 
 
-def test_a_neighbour_that_is_no_dialogue_is_told(layout: Layout) -> None:
+def test_a_neighbour_that_is_not_a_dialogue_is_reported(layout: Layout) -> None:
     path = layout.shards / "trajectories" / "train-00000-of-00001.parquet"
     table = parquet.read(path)
     column = table.schema.get_field_index("neighbours_path")
@@ -110,7 +110,7 @@ def test_a_neighbour_that_is_no_dialogue_is_told(layout: Layout) -> None:
         read_neighbours(layout.shards, read_corpus(layout.shards, texts=False))
 
 
-def test_a_similarity_that_is_no_number_is_told(layout: Layout) -> None:
+def test_a_similarity_that_is_not_a_number_is_reported(layout: Layout) -> None:
     path = layout.shards / "trajectories" / "train-00000-of-00001.parquet"
     table = parquet.read(path)
     column = table.schema.get_field_index("similarity_path")

@@ -1,4 +1,4 @@
-"""Copies of faces and sound."""
+"""Copies of faces and audio."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def _copy(layout: Layout, home: Path, *, faces: bool = True, sounds: bool = Fals
     return copy_media(layout, read_corpus(layout.shards, texts=False), home, faces=faces, sounds=sounds)
 
 
-def test_a_dialogue_has_one_picture_with_a_face_of_each_utterance_that_has_one(
+def test_a_dialogue_has_one_image_with_a_face_of_each_utterance_that_has_one(
     layout: Layout, write_faces: WriteFaces, tmp_path: Path
 ) -> None:
     write_faces(layout, without=["test/dia0_utt1", "train/dia0_utt3", "train/dia2_utt0"])
@@ -57,7 +57,7 @@ def test_faces_beyond_doubt_and_those_that_are_not_there_are_not_doubtful(
     assert not (tmp_path / "home").exists()
 
 
-def test_the_sound_is_copied_as_it_is_where_that_is_asked_for(
+def test_the_audio_is_copied_as_it_is_where_that_is_asked_for(
     layout: Layout, write_faces: WriteFaces, tmp_path: Path
 ) -> None:
     write_faces(layout)
@@ -92,7 +92,7 @@ def test_unfinished_media_are_not_looked_at_and_others_are_no_fault(
     assert np.count_nonzero(_copy(layout, tmp_path / "home").cells < 0) == 1
 
 
-def test_media_of_another_version_and_faces_that_are_none_are_told(
+def test_media_of_another_version_and_faces_that_are_invalid_are_reported(
     layout: Layout, write_faces: WriteFaces, tmp_path: Path
 ) -> None:
     write_faces(layout)

@@ -71,7 +71,7 @@ def test_a_run_with_other_classes_and_one_without_predictions_are_left_out_with_
     assert not found
     assert left_out == [
         f"four is not shown: it predicts hap\\x1bpy, and these shards have {', '.join(CLASSES)}.",
-        "none is not shown: its run holds no predictions.parquet; train it again.",
+        "none is not shown: its run has no predictions.parquet; retrain it.",
     ]
 
 
@@ -110,11 +110,11 @@ def test_what_single_modalities_say_is_read_from_the_evaluation_of_this_training
     (found,), left_out = _read(tmp_path, corpus)
     assert not found.unimodal
     assert left_out[0].endswith(
-        "this asks again: merc-evaluate --dataset tiny --recipe baseline --protocol any_modality_oracle"
+        "this remakes them: merc-evaluate --dataset tiny --recipe baseline --protocol any_modality_oracle"
     )
 
 
-def test_a_run_that_is_gone_while_the_report_is_made_is_told(
+def test_a_run_that_is_gone_while_the_report_is_made_is_reported(
     layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path
 ) -> None:
     write_predictions(write_run() / "predictions.parquet", layout)
@@ -126,7 +126,7 @@ def test_a_run_that_is_gone_while_the_report_is_made_is_told(
         read_predictions(tmp_path / "runs", None, recipes, corpus)
 
 
-def test_predictions_that_are_none_are_told(
+def test_predictions_that_are_invalid_are_reported(
     layout: Layout, corpus: Corpus, write_run: WriteRun, write_predictions: WritePredictions, tmp_path: Path
 ) -> None:
     path = write_run() / "predictions.parquet"

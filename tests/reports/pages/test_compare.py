@@ -87,7 +87,7 @@ def _rows(part: Any) -> dict[str, list[str]]:
     }
 
 
-def test_the_best_on_dev_stands_beside_the_next_best_and_every_part_says_something(three: Callable[..., Any]) -> None:
+def test_the_best_on_dev_is_next_to_the_next_best_and_every_part_says_something(three: Callable[..., Any]) -> None:
     page = three()
     assert [page.locator(f"#{one}").input_value() for one in ("first", "second")] == ["best", "next"]
     for part in PARTS:
@@ -200,7 +200,7 @@ def test_the_scores_are_whole_and_nothing_is_wider_than_the_window(
 def test_without_scripts_a_sentence_says_so_and_leads_to_the_scores(three: Callable[..., Any]) -> None:
     page = three(java_script_enabled=False)
     assert not page.locator("#compared").is_visible()
-    assert "scripts are off" in page.locator("main").inner_text()
+    assert "scripts are disabled" in page.locator("main").inner_text()
     page.locator("noscript a").click()
     assert page.locator("table.scores td.score").first.is_visible()
 
@@ -284,7 +284,7 @@ def test_runs_of_other_classes_are_not_compared_and_a_sentence_says_which(
         ("a=%E0%A4%A", "No recipe is called"),
     ],
 )
-def test_an_address_that_names_no_pair_is_told(three: Callable[..., Any], fragment: str, words: str) -> None:
+def test_an_address_that_names_no_pair_is_reported(three: Callable[..., Any], fragment: str, words: str) -> None:
     page = three(fragment=fragment)
     assert words in page.locator("#told").inner_text()
     page.locator("#swap").click()
@@ -306,10 +306,10 @@ def test_what_was_not_evaluated_or_kept_is_a_sentence_with_the_command(
         ("representations", "representations"),
     ):
         words = _part(page, part).inner_text()
-        assert f"one was not evaluated so: merc-evaluate --dataset tiny --recipe one --protocol {protocol}" in words
-        assert "What was evaluated of two is of an earlier training" in words
+        assert f"one has no such evaluation: merc-evaluate --dataset tiny --recipe one --protocol {protocol}" in words
+        assert "The evaluation of two is from an earlier training" in words
     assert (
-        "one has no predictions; train it again: merc-train --dataset tiny --recipe one"
+        "one has no predictions; retrain it: merc-train --dataset tiny --recipe one"
         in _part(page, "changed").inner_text()
     )
 
@@ -351,7 +351,7 @@ def test_a_recipe_that_may_not_be_ranked_with_the_other_is_marked(
     write_run(recipe="two", replace={"tag": "adapted"})
     notes = opened(fragment="a=one&b=two").locator(".note").all_inner_texts()
     assert "not to be ranked" in notes[0]
-    assert notes[1] == "The shards were made again since one was trained."
+    assert notes[1] == "The shards have been remade since one was trained."
 
 
 def test_a_sweep_over_two_settings_is_a_heat_map_with_the_best_on_dev_marked_and_test_on_request(

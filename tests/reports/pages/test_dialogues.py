@@ -166,7 +166,7 @@ def test_a_filter_in_the_address_leaves_the_right_dialogues(
             field = page.locator(f"#{key}")
             assert field.is_checked() if value == "1" else field.input_value() == value, state
         if not left:
-            assert page.locator("#list").inner_text() == "No utterance fits; clear the filter, or a part of it."
+            assert page.locator("#list").inner_text() == "No utterance matches; clear the filter, or a part of it."
 
 
 def test_fields_make_the_address_and_buttons_of_the_browser_go_back_and_forth(
@@ -243,14 +243,14 @@ def test_a_dialogue_that_does_not_fit_the_filter_is_shown_all_the_same(
     assert _listed(page) == ["train/dia2", "dev/dia0"]
 
 
-def test_names_that_are_not_here_are_told_and_the_rest_of_the_filter_holds(
+def test_names_that_are_not_here_are_reported_and_the_rest_of_the_filter_holds(
     make: Callable[..., Path], open_page: Callable[..., Any]
 ) -> None:
     page = open_page(make(), fragment="emotion=joyy&split=dev&strange=1&&=&recipe=%E0%A4&dialogue=gone")
     assert _listed(page) == ["dev/dia0"]
     note = page.locator("#note").inner_text()
     assert note.startswith(
-        "There is no emotion “joyy” here; the rest of the filter holds. There is no recipe “%E0%A4” here"
+        "There is no emotion “joyy” here; the rest of the filter applies. There is no recipe “%E0%A4” here"
     )
     assert "There is no dialogue “gone” here" in note
 
@@ -316,11 +316,11 @@ def test_faces_are_copied_and_loaded_when_a_dialogue_is_opened(
     assert page.locator(".face img").nth(1).evaluate("(one) => one.style.left") == "-56px"
 
 
-def test_the_sound_is_there_on_request_where_the_setting_allows_it(
+def test_the_audio_is_there_on_request_where_the_setting_allows_it(
     make: Callable[..., Path], open_page: Callable[..., Any]
 ) -> None:
     page = open_page(make(sound=True), fragment=_fragment(dialogue="test/dia1"))
-    page.get_by_role("button", name="Play the sound").first.click()
+    page.get_by_role("button", name="Play the audio").first.click()
     until(page, "document.querySelector('audio').duration > 0.09")
     assert page.locator("audio").get_attribute("src") == "dialogues/sound/3.flac"
 
@@ -338,7 +338,7 @@ def test_without_text_nothing_that_is_said_is_anywhere_in_the_report(
     assert page.locator("#count").inner_text() == "0 utterances in 1 of 6 dialogues"
 
 
-def test_without_media_there_is_no_picture_and_no_sound_but_it_is_known_which_faces_are_doubtful(
+def test_without_media_there_is_no_image_and_no_audio_but_it_is_known_which_faces_are_doubtful(
     make: Callable[..., Path], open_page: Callable[..., Any]
 ) -> None:
     path = make(media=False, sound=True)
@@ -365,7 +365,7 @@ def test_runs_that_cannot_be_shown_are_named(
     write_shards(dialogues=DIALOGUES)
     write_run(recipe="<b>none")
     notes = open_page(_written(tmp_path)).locator("p.note:visible").all_inner_texts()
-    assert notes == ["<b>none is not shown: its run holds no predictions.parquet; train it again."]
+    assert notes == ["<b>none is not shown: its run has no predictions.parquet; retrain it."]
 
 
 def test_utterances_of_which_a_run_says_nothing_are_hatched(
@@ -426,7 +426,7 @@ def test_labels_that_are_half_characters_are_shown(
     assert page.locator("#emotion").input_value() == "joy\\ud800"
 
 
-def test_a_page_without_its_data_beside_it_says_so(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_a_page_without_its_data_next_to_it_says_so(make: Callable[..., Path], open_page: Callable[..., Any]) -> None:
     path = make(fresh=True)
     for name in ("part-0.js", "texts.js"):
         (path.with_suffix("") / name).unlink()
@@ -434,13 +434,13 @@ def test_a_page_without_its_data_beside_it_says_so(make: Callable[..., Path], op
     page.locator("#note").wait_for()
     assert (
         page.locator("#note").inner_text()
-        == "dialogues/texts.js is missing beside this page; copy the whole folder of the report."
+        == "dialogues/texts.js is missing next to this page; copy the whole folder of the report."
     )
     page.goto(path.as_uri() + "#" + _fragment(dialogue="test/dia0"))
     page.locator(".opened .note").wait_for()
     assert (
         page.locator(".opened .note").inner_text()
-        == "dialogues/part-0.js is missing beside this page; copy the whole folder of the report."
+        == "dialogues/part-0.js is missing next to this page; copy the whole folder of the report."
     )
 
 

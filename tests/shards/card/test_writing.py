@@ -100,7 +100,7 @@ def test_writing_the_card_twice_changes_nothing(extracted: Make) -> None:
 
 
 def test_a_folder_without_shards_gets_no_card(tmp_path: Path) -> None:
-    with pytest.raises(BadTable, match="no shards"):
+    with pytest.raises(BadTable, match="not a folder of shards"):
         write_card(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -74,7 +74,7 @@ def test_parts_by_modality_are_the_whole_again(sound: Path, tmp_path: Path, fold
     assert {name: digest for name, digest in folder_digest(tmp_path).items() if not name.startswith("whole/")} == before
 
 
-def test_text_of_cosmic_stands_beside_sound_and_faces_of_mmgcn(
+def test_text_of_cosmic_is_next_to_audio_and_faces_of_mmgcn(
     feature_files: Any, imported: Callable[..., Path], tmp_path: Path
 ) -> None:
     of_mmgcn, of_cosmic = feature_files.mmgcn(), feature_files.cosmic()
@@ -166,7 +166,7 @@ def test_dialogues_in_another_order_find_their_vectors(extracted: Make, tmp_path
     assert reader.read_split(tmp_path / "out", "train")["audio"].to_pylist() == wanted
 
 
-def test_speakers_that_are_divided_otherwise_are_told(
+def test_speakers_that_are_divided_otherwise_are_reported(
     feature_files: Any, imported: Callable[..., Path], tmp_path: Path, pickled: Callable[..., Path]
 ) -> None:
     content = feature_files.mmgcn_meld()
@@ -177,7 +177,7 @@ def test_speakers_that_are_divided_otherwise_are_told(
     text = imported(feature_files.meld_baseline(), "text_glove_CNN_emotion", annotations=annotations)
     notes = join_modalities(mmgcn, text, tmp_path / "out", CONFIG, modalities=["text"])
     assert (
-        f"3 dialogues have their utterances divided otherwise among speakers; those of {mmgcn} were kept: train/dia0,"
+        f"3 dialogues have their utterances assigned to other speakers; those of {mmgcn} were kept: train/dia0,"
         " train/dia61, dev/dia0" in notes
     )
     assert reader.info(tmp_path / "out")["dims"] == {"text": 4, "audio": 4, "visual": 3}

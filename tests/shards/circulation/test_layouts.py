@@ -1,4 +1,4 @@
-"""The layouts: told apart by their structure, and each contradiction within a file refused."""
+"""The layouts: distinguished by their structure, and each contradiction within a file refused."""
 
 from collections.abc import Callable
 from typing import Any
@@ -228,7 +228,7 @@ def _swap(one: int, other: int) -> Callable[[list[Any]], None]:
         ),
     ],
 )
-def test_entries_that_do_not_fit_are_told_by_name_and_place(
+def test_entries_that_do_not_fit_are_reported_by_name_and_place(
     feature_files: Any, make: str, change: Callable[[list[Any]], Any], message: str
 ) -> None:
     content = getattr(feature_files, make)()

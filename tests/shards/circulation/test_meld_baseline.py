@@ -92,7 +92,7 @@ def test_annotations_are_asked_for_and_belong_to_these_files_alone(
     with pytest.raises(BadSettings, match=f"{NAME} holds only vectors.*give their data_emotion.p.*with --annotations"):
         read(path)
     annotations = pickled(feature_files.data_emotion(), "data_emotion.p")
-    with pytest.raises(BadSettings, match="--annotations is for the three dictionaries of MELD's authors alone"):
+    with pytest.raises(BadSettings, match="--annotations is only for the three dictionaries of MELD's authors"):
         read(pickled(feature_files.mmgcn_meld(), "other.pkl"), annotations=annotations)
     with pytest.raises(BadTable, match=r"this is not data_emotion\.p, which holds 6 entries"):
         read(path, annotations=path)
@@ -108,14 +108,14 @@ def _vector(key: str, value: Any) -> Callable[[list[Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_vector("0_4", np.zeros(4)), "val: '0_4': no such utterance in data_emotion.p"),
+        (_vector("0_4", np.zeros(4)), "val: '0_4': there is no such utterance in data_emotion.p"),
         (_vector("7", np.zeros((3, 4))), "val: '7': there is no such dialogue in data_emotion.p"),
         (_vector("0", np.zeros((3, 4))), "val: '0' has 3 vectors; in data_emotion.p the dialogue has 4 utterances"),
         (_vector("0_1", np.zeros(5)), "val: its vectors differ in length: 4, 5"),
         (_vector("0_1", np.zeros((2, 4))), r"val: '0_1' has the shape \(2, 4\) instead of one vector"),
         (_vector("0_1", "words"), "val: '0_1' is not a vector"),
         (_vector("dia0_utt1", np.zeros(4)), "val: 'dia0_utt1': 'dia0' is not a number"),
-        (lambda content: content[2].clear(), "test: there is no vector of any utterance"),
+        (lambda content: content[2].clear(), "test: there is no vector for any utterance"),
         (lambda content: content.__setitem__(2, {"1_0": np.ones(9)}), "text has 9 features|text has 4 features"),
     ],
 )
@@ -138,7 +138,7 @@ def test_vectors_that_do_not_fit_the_annotations_are_refused(
         ),
         ("split", "dev", "is in the split 'dev'; in data_emotion.p they are train, val, test"),
         ("text", None, "utterance 9 is not a dictionary of dialog, split, text, utterance, y"),
-        ("utterance", "1", "utterance 1 of dialogue 0 is twice in train"),
+        ("utterance", "1", "utterance 1 of dialogue 0 occurs twice in train"),
         ("dialog", "zero", "'zero' is not a number"),
     ],
 )

@@ -17,7 +17,7 @@ def test_the_ids_of_the_dialogues_tell_the_corpus(feature_files: Any) -> None:
     assert naming.corpus_of(layouts.read(feature_files.mmgcn_meld())) == "meld"
 
 
-def test_the_text_corpora_of_cosmic_are_told_by_scenes_and_by_speakers(feature_files: Any) -> None:
+def test_the_text_corpora_of_cosmic_are_recognised_by_scenes_and_by_speakers(feature_files: Any) -> None:
     for make, corpus in (("cosmic_emorynlp", "emorynlp"), ("cosmic_dailydialog", "dailydialog")):
         file = layouts.read(getattr(feature_files, make)())
         assert naming.corpus_of(file) == corpus
@@ -61,7 +61,7 @@ def test_labels_are_counted_as_cosmic_counts_them(
     assert [utterance.emotion for utterance in dialogue.utterances] == emotions
 
 
-def test_an_id_that_is_no_plain_name_is_refused(feature_files: Any) -> None:
+def test_an_id_that_is_not_a_plain_name_is_refused(feature_files: Any) -> None:
     one = layouts.read(feature_files.cosmic_dailydialog()).conversations[0]
     with pytest.raises(BadTable, match=r"the id of a dialogue is '\.\./up'"):
         naming.dialogue_of(replace(one, key="../up"), "train", label_set("dailydialog"), "dailydialog")

@@ -124,7 +124,7 @@ def test_an_interrupted_push_is_not_seen_and_the_next_one_sends_only_the_rest(
         (503, "later"),
     ],
 )
-def test_a_hub_that_refuses_a_push_is_told_with_its_own_words_and_what_to_do(
+def test_a_hub_that_refuses_a_push_is_reported_with_its_own_words_and_what_to_do(
     shared_hub: SharedHub, free: Path, status: int, words: str
 ) -> None:
     shared_hub.fault = lambda _method, path: status if path.endswith("/commit/main") else None
@@ -358,7 +358,7 @@ def test_a_repository_that_is_not_what_it_says_is_refused_and_what_is_here_stays
     assert not [path for path in free.parent.iterdir() if path.name.startswith(f".{free.name}.") and path.is_dir()]
 
 
-def test_a_link_in_the_repository_is_no_file(shared_hub: SharedHub, dataset: Repo, tmp_path: Path) -> None:
+def test_a_link_in_the_repository_is_not_a_file(shared_hub: SharedHub, dataset: Repo, tmp_path: Path) -> None:
     """A link in git is a file whose content is its target; the hub sends that text."""
     dataset.commit({**dataset.commits[-1], "meta/stats.json": b"/etc/passwd"})
     refused = _run("pull", NAME, tmp_path / "here")

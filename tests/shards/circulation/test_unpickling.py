@@ -31,7 +31,7 @@ class _Calls:
 
 
 class _Sample:
-    """As COGMEN's: a class of somebody's code."""
+    """As COGMEN's: a class of someone's code."""
 
 
 def _global(name: str, arguments: bytes = b"") -> bytes:
@@ -244,7 +244,7 @@ def test_a_reference_out_of_the_file_is_refused(tmp_path: Path) -> None:
         unpickling.load_here(path)
 
 
-def test_buffers_beside_the_file_are_refused(tmp_path: Path) -> None:
+def test_buffers_next_to_the_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "apart.pkl"
     path.write_bytes(pickle.dumps(np.zeros(9), protocol=5, buffer_callback=lambda _: None))
     with pytest.raises(BadTable, match=r"damaged one: UnpicklingError: .*buffer"):
@@ -254,14 +254,14 @@ def test_buffers_beside_the_file_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"PK\x03\x04", b"\x80\x02(lp0", b"garbage", b"\x80\x02]" * 3, b"\x8e" + b"\xff" * 8]
 )
-def test_what_is_no_whole_pickle_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_what_is_not_a_whole_pickle_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "odd.pkl"
     path.write_bytes(data)
     with pytest.raises(BadTable, match=r"odd\.pkl: not a pickle, or a damaged one"):
         unpickling.load_here(path)
 
 
-def test_a_note_of_git_lfs_is_told_as_such(tmp_path: Path) -> None:
+def test_a_note_of_git_lfs_is_reported_as_such(tmp_path: Path) -> None:
     path = tmp_path / "features.pkl"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
     with pytest.raises(BadTable, match="a Git LFS pointer instead of the file"):

@@ -92,7 +92,7 @@ def test_one_row_group_of_many_is_read_to_find_a_dialogue(extracted: Make) -> No
         name = f"train/dia{number}"
         groups = list(file.groups_that_may_hold("dialogue_id", name))
         assert number // 5 in groups
-        assert len(groups) <= 2  # ids are numbered, not sorted: dia5 lies between dia45 and dia49, and where it is
+        assert len(groups) <= 2  # ids are numbered, not sorted: dia5 is between dia45 and dia49, and where it is
         assert dialogue(root, name, ["dialogue_id"])["dialogue_id"].to_pylist() == [name]
 
 

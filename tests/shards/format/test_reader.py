@@ -76,7 +76,7 @@ def test_vectors_of_a_slice_are_those_of_its_dialogues(extracted: Make) -> None:
     assert offsets.tolist() == [0, 2, 5]
 
 
-def test_other_columns_are_no_vectors(extracted: Make) -> None:
+def test_other_columns_are_not_vectors(extracted: Make) -> None:
     with pytest.raises(BadTable, match="not a column of vectors: list<element: string"):
         reader.vectors_of(reader.read_split(extracted().build(), "train")["texts"])
 
@@ -96,7 +96,7 @@ def test_another_schema_version_is_named(extracted: Make) -> None:
         reader.info(root)
 
 
-def test_files_that_are_no_shards_are_named(extracted: Make, tmp_path: Path) -> None:
+def test_files_that_are_not_shards_are_named(extracted: Make, tmp_path: Path) -> None:
     with pytest.raises(BadTable, match="not a folder of shards"):
         reader.info(tmp_path)
     with pytest.raises(BadTable, match="not a folder of shards"):

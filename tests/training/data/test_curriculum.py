@@ -127,7 +127,7 @@ def test_a_curriculum_over_dialogues_that_are_equally_hard_is_refused(make_split
 
 
 def test_more_buckets_than_dialogues_are_refused(make_split):
-    with pytest.raises(BadSettings, match=r"curriculum\.buckets is 7, and there are 6 train dialogues"):
+    with pytest.raises(BadSettings, match=r"curriculum\.buckets is 7, but there are only 6 train dialogues"):
         Lessons.of(make_split(EMOTIONS), Curriculum(buckets=7), CLASSES)
 
 
@@ -143,7 +143,7 @@ def test_more_buckets_than_dialogues_are_refused(make_split):
         ),
     ],
 )
-def test_a_recipe_that_cannot_be_is_told_so(tree, change, words):
+def test_a_recipe_that_cannot_be_is_reported(tree, change, words):
     tree["recipes"]["all"] |= change
     with pytest.raises(BadSettings, match=words):
         resolve(Params(tree), "all")

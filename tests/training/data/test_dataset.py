@@ -99,7 +99,7 @@ def test_faulty_shards_are_refused_naming_the_dialogue(make_shards, fault, words
     assert "train/dia1" in str(raised.value)
 
 
-def test_a_modality_that_is_not_there_is_named_beside_those_that_are(make_shards):
+def test_a_modality_that_is_not_there_is_named_next_to_those_that_are(make_shards):
     layout = make_shards(modalities=["text", "audio"])
-    with pytest.raises(BadSettings, match=r"wants visual.*valid: audio, text"):
+    with pytest.raises(BadSettings, match=r"needs visual.*valid: audio, text"):
         check_modalities(["text", "visual"], reader.info(layout.shards), layout.shards)

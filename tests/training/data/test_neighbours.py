@@ -146,7 +146,7 @@ def test_a_recipe_trains_on_neighbours_and_is_stale_when_they_change(layout, tre
     assert (made / "record.json").read_bytes() != before
 
 
-def test_a_recipe_that_wants_neighbours_of_shards_without_is_told_so(make_shards, tree, tmp_path):
+def test_a_recipe_that_wants_neighbours_of_shards_without_is_reported(make_shards, tree, tmp_path):
     tree["recipes"]["text"]["neighbours"] = {"similarity": "path", "per_dialogue": 2}
     with pytest.raises(BadTable, match="needs neighbours"):
         train(resolve(Params(tree), "text"), make_shards(), RunOptions(device="cpu"), runs=tmp_path / "runs")

@@ -161,7 +161,7 @@ def test_a_vector_without_frames_is_named(layout):
 
 def test_a_file_that_cannot_be_written_is_named(layout):
     layout.scratch.write_text("a file where a folder should be")
-    with pytest.raises(PipelineError, match=r"cannot be written.*make room"):
+    with pytest.raises(PipelineError, match=r"cannot be written.*free some space"):
         read(layout)
 
 

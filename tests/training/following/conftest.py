@@ -37,7 +37,7 @@ class Live:
 
 @pytest.fixture
 def stand_in(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A ``dvclive`` in place of the real one."""
+    """A ``dvclive`` instead of the real one."""
     folder = tmp_path_factory.mktemp("installed")
     (folder / "dvclive.py").write_text(LIVE)
     monkeypatch.syspath_prepend(folder)

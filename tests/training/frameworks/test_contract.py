@@ -50,7 +50,7 @@ def test_its_output_has_the_shapes_that_it_says(make_batch, name, modalities):
 
 @every_framework
 @every_subset
-def test_a_dialogue_comes_out_alike_alone_and_in_a_padded_batch_whatever_its_labels(make_batch, name, modalities):
+def test_a_dialogue_comes_out_alike_alone_and_in_a_padded_batch_regardless_of_its_labels(make_batch, name, modalities):
     framework, lengths = build(name, modalities), [5, 2]
     padded = framework(make_batch(lengths, modalities=modalities, pad_to=9, padding=1e3)).logits
     batch = make_batch(lengths, modalities=modalities)

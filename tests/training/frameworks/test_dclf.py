@@ -79,7 +79,7 @@ def test_logits_are_one_linear_map_of_the_hidden_and_the_unimodal_vectors(make_s
 
 
 @pytest.mark.parametrize(("model", "rate"), [("mmgcn", 0.4), ("context_gru", 0.0)])
-def test_what_the_decoder_sees_beside_the_hidden_vector_is_dropped_as_that_was(make_split, model, rate):
+def test_what_the_decoder_sees_next_to_the_hidden_vector_is_dropped_as_that_was(make_split, model, rate):
     wrapped, batch = build(model).train(), collate(make_split(EMOTIONS), torch.arange(5))
     seen = []
     wrapped.decoder.register_forward_hook(lambda _, given, __: seen.append(given[0][batch.utterance_mask]))

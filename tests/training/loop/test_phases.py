@@ -233,7 +233,7 @@ def test_the_run_tells_the_phase_of_each_epoch(make_shards, staged, tmp_path):
     assert {path.name for path in (made / "models" / "seed-1").iterdir()} == {"model.safetensors"}
 
 
-def test_a_killed_seed_goes_on_with_the_phase_it_was_in_and_ends_alike(make_shards, staged, tmp_path, monkeypatch):
+def test_a_killed_seed_continues_with_the_phase_it_was_in_and_ends_alike(make_shards, staged, tmp_path, monkeypatch):
     layout = make_shards()
     staged["recipes"]["kdc"] |= {"patience_epochs": 9, "seeds": [0]}
     undisturbed = contents(train(resolve(Params(staged), "kdc"), layout, RUN, runs=tmp_path / "undisturbed"))
@@ -244,7 +244,7 @@ def test_a_killed_seed_goes_on_with_the_phase_it_was_in_and_ends_alike(make_shar
 
 
 def _kill_and_go_on(plan, layout, runs, monkeypatch, last):
-    """Trains, is killed after so many epochs, and goes on."""
+    """Trains, is killed after so many epochs, and continues."""
     trained, epoch = [], _Training.epoch
 
     def killed(self, number):
@@ -374,7 +374,7 @@ def test_stages_that_cannot_be_are_refused(staged, change, words):
         (
             "kdc",
             lambda recipe: recipe.update(model="context_gru"),
-            "context_gru names no weights that are those of text alone",
+            "context_gru names no weights that belong only to text",
         ),
     ],
 )

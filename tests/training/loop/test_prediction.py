@@ -88,7 +88,7 @@ def test_labels_of_another_label_set_are_not_passed_off_as_the_models(model_file
 @pytest.mark.parametrize(
     ("made", "change", "words"),
     [
-        ({"modalities": ["text", "audio"]}, lambda info: None, "the model wants visual, which the shards"),
+        ({"modalities": ["text", "audio"]}, lambda info: None, "the model needs visual, which the shards"),
         (
             {},
             lambda info: info["encoders"]["audio"].update(name="wav2vec2"),
@@ -124,7 +124,7 @@ def test_the_command_labels(model_file, make_shards, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["cut", "pickle", "nothing"])
-def test_the_command_explains_a_file_that_is_no_model(model_file, make_shards, tmp_path, content):
+def test_the_command_explains_a_file_that_is_not_a_model(model_file, make_shards, tmp_path, content):
     bad = tmp_path / "bad.safetensors"
     if content != "nothing":
         bad.write_bytes(model_file.read_bytes()[:-100] if content == "cut" else b"\x80\x04pickle")

@@ -213,7 +213,7 @@ class NoSync(TorchDispatchMode):
 
 
 class Plain(MERCModel):
-    """A linear model: a GRU reads numbers that lie on the host, which nobody could tell here from numbers of a GPU."""
+    """A linear model: a GRU reads numbers that are on the host, which no one could tell here from numbers of a GPU."""
 
     def __init__(self, config, dims, classes):
         super().__init__(config, dims, classes)
@@ -310,7 +310,7 @@ def test_mixed_precision_learns_nearly_the_same(trained, precision):
     assert all(weight.dtype == torch.float32 for weight in half.model.parameters())
 
 
-def test_the_losses_are_given_float32_whatever_the_precision(trained, monkeypatch):
+def test_the_losses_are_given_float32_regardless_of_the_precision(trained, monkeypatch):
     seen, forward = set(), CrossEntropy.forward
 
     def noted(self, output, batch, **state):

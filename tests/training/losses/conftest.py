@@ -12,7 +12,7 @@ from merc.training.data.batch import DialogueBatch
 from merc.training.losses.engine.base import TrainingFacts
 from merc.training.models.engine.base import Gives, MERCOutput
 
-# What has to know values, or the number of Trues, before it can go on.
+# What has to know values, or the number of Trues, before it can continue.
 WAITING = {
     "aten::nonzero",
     "aten::_local_scalar_dense",

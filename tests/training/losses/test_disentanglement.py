@@ -88,7 +88,7 @@ def test_what_cannot_be_is_refused(facts):
         DisentanglementLoss("speaker")
     with pytest.raises(ValueError, match=r"'text': \(2, 2\), 'audio': \(1, 2\)"):
         DisentanglementLoss("modality")(views={"text": VIEWS["text"], "audio": VIEWS["audio"][:1]})
-    with pytest.raises(BadSettings, match="has but audio"):
+    with pytest.raises(BadSettings, match="has only audio"):
         build(TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=4, unimodal={"audio": 4})))
 
 

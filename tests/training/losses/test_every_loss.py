@@ -44,7 +44,7 @@ SPECIAL = {
 }
 # The special parts that are extras of the output.
 EXTRAS = frozenset({"confidence", "of_modality", "of_utterance", "short_distance", "long_distance"})
-# What a loss cannot do without beside the usual parts.
+# What a loss cannot do without next to the usual parts.
 NEEDS = {
     "differential": {"short_distance", "long_distance"},
     "prototype": {"aligned"},

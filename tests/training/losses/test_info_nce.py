@@ -112,7 +112,7 @@ def test_the_term_is_the_mean_over_pairs_of_modalities_where_both_are_present(ma
 
 
 def test_one_modality_or_widths_that_differ_without_a_projection_are_refused(facts):
-    with pytest.raises(BadSettings, match="has but text"):
+    with pytest.raises(BadSettings, match="has only text"):
         build(TrainingFacts(class_counts=facts.class_counts, gives=Gives(hidden=4, unimodal={"text": 4})), 2)
     with pytest.raises(BadSettings, match=r"differ in width, .*losses\.info_nce\.projection_units"):
         build(facts, 0)

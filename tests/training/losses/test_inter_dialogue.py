@@ -363,7 +363,7 @@ def test_an_epoch_in_which_no_neighbours_met_is_warned_of_once(make_batch, make_
     assert "whole epoch" in caplog.text
 
 
-def test_a_recipe_without_a_trajectory_index_is_told(make_batch, make_output, facts):
+def test_a_recipe_without_a_trajectory_index_is_reported(make_batch, make_output, facts):
     batch = make_batch([2, 2, 2])
     with pytest.raises(BadSettings, match="names no similarity of trajectories"):
         build(facts, neighbours_from="trajectory")(make_output(batch), batch)

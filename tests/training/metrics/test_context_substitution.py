@@ -183,7 +183,7 @@ def test_a_large_split_is_cut_into_several_and_each_target_comes_once(monkeypatc
     assert torch.equal(said(split, context_model, "eccs"), whole)
 
 
-def test_what_lies_below_an_utterance_comes_along_with_it():
+def test_what_is_below_an_utterance_comes_along_with_it():
     split = make_split(6)
     count = split.utterances
     values = torch.arange(count + 1, dtype=torch.float16)[:, None]  # entry r of utterance r - 1

@@ -47,7 +47,7 @@ def test_a_modality_loses_the_same_utterances_whichever_others_lose_some(make_sp
     )
 
 
-def test_what_lies_below_an_utterance_goes_with_it(make_split):
+def test_what_is_below_an_utterance_goes_with_it(make_split):
     split = make_split(EMOTIONS)
     count = split.utterances
     have = split.present["text"].long()
@@ -58,6 +58,6 @@ def test_what_lies_below_an_utterance_goes_with_it(make_split):
 
 
 @pytest.mark.parametrize("rates", [{"smell": 0.5}, {"text": 1.5}, {"text": -0.1}])
-def test_a_modality_or_a_rate_that_is_none_is_refused(make_split, rates):
+def test_a_modality_or_a_rate_that_is_invalid_is_refused(make_split, rates):
     with pytest.raises(ValueError, match=r"modalities: text, audio, visual, rates: 0 to 1"):
         without_modalities(make_split(EMOTIONS), rates, seed=0)

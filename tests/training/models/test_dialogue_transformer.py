@@ -143,7 +143,7 @@ def test_nothing_is_pooled_where_nothing_is_asked_for(make_batch):
     assert build(pool_from="none")(make_batch([3])).pooled == {}
 
 
-def test_nothing_is_pooled_where_nobody_looks_at_it_and_the_scores_stay(make_batch):
+def test_nothing_is_pooled_where_no_one_looks_at_it_and_the_scores_stay(make_batch):
     model, batch = build(pool_from="content"), make_batch([3, 5])
     expected = model(batch)
     model.pool(False)

@@ -344,7 +344,7 @@ def test_each_modality_trains_the_joint_vectors(make_batch, name):
     assert model.joint_KH.grad.any(dim=1).all()
 
 
-def test_what_lies_in_the_padding_changes_nothing(make_batch):
+def test_what_is_in_the_padding_changes_nothing(make_batch):
     model, lengths = build(), [3, 5]
     near, far = make_batch(lengths), make_batch(lengths, pad_to=11, padding=1e3)
     order = torch.cat([torch.arange(5), torch.arange(5, 11).flip(0)])

@@ -128,7 +128,7 @@ def test_the_shift_is_no_longer_than_its_limit_and_reaches_it(make_batch):
     assert (share_N[~present_NS.any(dim=1)] == 0).all()
 
 
-def test_where_nobody_helps_the_teacher_stands_as_it_is(make_batch):
+def test_where_no_one_helps_the_teacher_stands_as_it_is(make_batch):
     model, batch = build(), doubled(make_batch([4]))
     nowhere = torch.zeros_like(batch.utterance_mask)
     batch = replace(batch, modality_mask={**batch.modality_mask, "audio": nowhere, "visual": nowhere})

@@ -83,7 +83,7 @@ def test_a_recipe_cannot_leave_the_folder_of_runs(params, name):
         resolve(params, name)
 
 
-def test_a_recipe_lies_over_its_base_and_both_over_what_ships(tree):
+def test_a_recipe_overrides_its_base_and_both_override_what_ships(tree):
     tree["recipes"]["mine"] = {"base": "all", "optimizer": {"learning_rate": 0.5}}
     tree["recipes"]["baseline"] = {"epochs": 3}
     mine = resolve(Params(tree), "mine")

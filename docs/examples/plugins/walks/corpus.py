@@ -1,7 +1,7 @@
 """Walks: conversations on walks, one JSON file per split.
 
 Paper and home: none, this is an example. Licence: Apache-2.0.
-Known defects: none. A real corpus lists here what is wrong with its distribution, and what is done about it.
+Known defects: none. A real corpus lists here the defects of its distribution, and how they are handled.
 """
 
 import json
@@ -20,16 +20,16 @@ class Walks(CorpusReader):
     """Reads ``train.json``, ``dev.json`` and ``test.json``, each a list of dialogues."""
 
     LABEL_SETS = ("walks",)
-    SOURCE = "Nobody has to be asked for Walks: docs/adding/corpus.md shows all of it."
+    SOURCE = "Walks needs no request: docs/adding/corpus.md shows all of it."
     EXPECTED_TREE = "walks/\n  train.json\n  dev.json\n  test.json"
 
     class Config(CorpusConfig):
         """Settings of Walks."""
 
         label_set: str = "walks"
-        """The only one there is."""
+        """The only label set."""
         strangers: bool = True
-        """Whether dialogues with strangers are read, too."""
+        """Whether dialogues with strangers are also read."""
 
     config: Config
 

@@ -18,7 +18,7 @@ class Marks(Encoder):
         """Settings of the marks."""
 
         marks: str = Field(default="!?.,", min_length=1)
-        """The marks that are counted, one number each."""
+        """The marks to count, one number each."""
 
     MODALITY = "text"
     VERSION = 1
@@ -35,7 +35,7 @@ class Marks(Encoder):
         return self.dim
 
     def load(self, device: str) -> None:
-        """Nothing to load; a model is imported and read here, never at the head of the file."""
+        """Nothing to load; a model would be imported and read here, never at the top of the file."""
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
         return one_by_one(utterances, self.dim, self._one)

@@ -1,4 +1,4 @@
-"""Confidence penalty: scores that are too sure cost something.
+"""Confidence penalty: overconfident scores are penalised.
 
 Pereyra et al., Regularizing Neural Networks by Penalizing Confident Output Distributions, ICLR workshop 2017, eq. 2:
 
@@ -23,7 +23,7 @@ class ConfidencePenalty(MERCLoss):
         """Settings of the loss; its weight is the recipe's."""
 
         temperature: float = 1.0
-        """By which the scores are divided first."""
+        """Temperature by which the scores are divided first."""
 
     config: Config
 

@@ -1,4 +1,4 @@
-"""Recap: an utterance, with a fading recap of what was said before it. Causal.
+"""Recap: an utterance, with a fading recap of the earlier ones. Causal.
 
 Legend: B dialogues, T utterances, H hidden units, C classes.
 
@@ -28,7 +28,7 @@ class Recap(MERCModel):
         hidden_units: int = Field(default=64, ge=1)
         """H."""
         fading: float = Field(default=0.5, gt=0, lt=1)
-        """λ, what is left of an utterance one turn later."""
+        """λ, how much of an utterance remains one turn later."""
 
     causal = True
 

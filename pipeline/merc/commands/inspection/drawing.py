@@ -1,4 +1,4 @@
-"""Utterances decoded anew, with the media stage's own code and settings, and drawn: a picture each, or a page of a
+"""Utterances decoded anew, with the media stage's own code and settings, and drawn: an image each, or a page of a
 sample; what differs from finished media.
 """
 
@@ -46,7 +46,7 @@ _OF_TOTALS = [
 
 
 def draw(config: MediaConfig, layout: Layout, run: RunOptions, utterance_ids: Sequence[str], out: Path) -> list[Path]:
-    """Draws one picture per utterance.
+    """Draws one image per utterance.
 
     Args:
         config: how it is decoded.
@@ -60,7 +60,7 @@ def draw(config: MediaConfig, layout: Layout, run: RunOptions, utterance_ids: Se
 
     Raises:
         RawDataMissing: if there is no manifest.
-        BadSettings: for an unknown id, naming the nearest ones; for several pictures in one file; for impossible
+        BadSettings: for an unknown id, naming the nearest ones; for several images in one file; for impossible
             settings.
     """
     table = manifest.read(layout.manifest)

@@ -1,4 +1,4 @@
-"""The picture of an utterance: frames with boxes, crops, sound, and words; as one PNG, or in pieces for the page."""
+"""The image of an utterance: frames with boxes, crops, audio, and words; as one PNG, or in pieces for the page."""
 
 import io
 import math
@@ -29,7 +29,7 @@ Image = NDArray[np.uint8]
 
 _WIDTH, _MARGIN, _GAP = 1200, 24, 12
 _COLUMNS = 4
-# A portrait video must not make a picture of several screens.
+# A portrait video must not make an image of several screens.
 _MAX_FRAME_ASPECT = 1.0
 _MAX_FRAMES = 32
 _CAPTION = 62
@@ -114,7 +114,7 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 
 def decoded(jpeg: bytes) -> Image:
-    """An RGB picture from a JPEG that this program made."""
+    """An RGB image from a JPEG that this program made."""
     bgr_HWC: Any = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     return np.asarray(cv2.cvtColor(bgr_HWC, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
@@ -130,7 +130,7 @@ def sound_png(seen: Seen, width_pixels: int, height_pixels: int) -> bytes:
 def _inside(
     left: int, top: int, width: int, tall: int, whole_width: int, whole_height: int
 ) -> tuple[float, float, float, float]:
-    """Where axes lie in a figure if they have, with their labels, this many pixels: left, bottom, width, height as
+    """Where axes are in a figure if they have, with their labels, this many pixels: left, bottom, width, height as
     shares of the figure.
     """
     beside, above, below = 52, 18, 24
@@ -146,7 +146,7 @@ def _draw_sound(axes: Axes, seen: Seen) -> None:
     """The waveform; over it the loudness, as the choice of the speaker follows it; below it a mark for each frame,
     filled where the chosen face is in it.
 
-    Without sound it says why.
+    Without audio it says why.
     """
     waveform_S = _waveform(seen)
     peak = float(np.abs(waveform_S).max()) if len(waveform_S) else 1.0
@@ -244,7 +244,7 @@ def _draw_scores(axes: Axes, seen: Seen) -> None:
 
 
 def has_scores(seen: Seen) -> bool:
-    """Whether somebody was judged."""
+    """Whether someone was judged."""
     return any(person.logits for person in seen.persons)
 
 
@@ -265,7 +265,7 @@ def _waveform(seen: Seen) -> NDArray[np.float32]:
 
 
 def write_picture(path: Path, seen: Seen, utterance: Mapping[str, Any], choice: str, notes: Sequence[str] = ()) -> None:
-    """Writes the picture of an utterance as PNG, 1200 pixels wide.
+    """Writes the image of an utterance as PNG, 1200 pixels wide.
 
     Args:
         path: whose folder is made where it is missing.
@@ -320,7 +320,7 @@ def _draw_looks(drawing: "_Drawing", seen: Seen) -> None:
 
 
 def _fitted(image_HWC: Image, width: int, most_height: int) -> Image:
-    """The picture, reduced if it is higher than allowed."""
+    """The image, reduced if it is higher than allowed."""
     if image_HWC.shape[0] <= most_height:
         return image_HWC
     narrow = max(1, round(width * most_height / image_HWC.shape[0]))

@@ -1,6 +1,6 @@
 """What decoding saw of an utterance: the frames with all faces in them, whose they are, and what the media table gets.
 
-It stands beside the stages, and not in ``pipeline/merc/media``, because nothing that decodes depends on it.
+It is next to the stages, and not in ``pipeline/merc/media``, because nothing that decodes depends on it.
 """
 
 import math
@@ -48,8 +48,8 @@ class Look:
     """One frame that was searched for faces.
 
     Attributes:
-        seconds: from the utterance's begin.
-        frame: JPEG of the picture (or its half), reduced, upright, in square pixels.
+        seconds: from the utterance's start.
+        frame: JPEG of the image (or its half), reduced, upright, in square pixels.
         found: all faces in it.
         crop: JPEG of the chosen person's face, as stored; empty where that person is not in the frame.
     """
@@ -67,7 +67,7 @@ class Person:
     Attributes:
         frames: in how many it was seen.
         evidence: what speaks for it; None where nothing was to be chosen, or not by ``speaking``.
-        seconds: of each picture in which ``active_speaker`` judged it, in order.
+        seconds: of each image in which ``active_speaker`` judged it, in order.
         logits: of these; above 0 it speaks.
     """
 
@@ -84,8 +84,8 @@ class Seen:
     Attributes:
         columns: its row of the media table.
         failures: its rows of the failure table.
-        looks: the frames searched, in time order; none where there is no picture.
-        persons: the tracks, in order; with ``active_speaker`` the persons, each of one or several tracks.
+        looks: the frames searched, in time order; none where there is no video.
+        persons: the tracks, in order; with ``active_speaker`` the people, each of one or several tracks.
         cuts: seconds at which a shot begins, but for the first.
     """
 
@@ -109,7 +109,7 @@ def doubt_of(columns: Mapping[str, Any]) -> float:
     """How far the face in a row of the media table is from being beyond doubt, which is 1: the smaller, the more
     doubtful.
 
-    Without a face it is -2. Else it is the smallest of the coverage, of the lead over other persons, if there are any,
+    Without a face it is -2. Else it is the smallest of the coverage, of the lead over other people, if there are any,
     and with ``active_speaker`` of the probability that its logit stands for; less 1 where the speaker is off screen. A
     lead in logits counts from -1 to 1.
     """

@@ -53,7 +53,7 @@ def write_sheet(
         path: of the HTML file.
         heading: of the page.
         entries: in the order that breaks ties.
-        choice: how persons were chosen, ``media.choice``.
+        choice: how people were chosen, ``media.choice``.
         drawn: how the entries were selected and are ordered, in words, as far as ``by the smallest of three``.
         columns: of the table at the head: name → :func:`merc.commands.inspection.words.totals`.
         notes: more to say of all, as warnings.

@@ -1,4 +1,4 @@
-"""What there is to say of an utterance, for the picture and for the page alike."""
+"""What there is to say of an utterance, for the image and for the page alike."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -109,7 +109,7 @@ def sound_facts(seen: Seen) -> str:
 
 
 def person_facts(seen: Seen) -> list[tuple[str, str]]:
-    """Colour and words for each of several persons, the chosen one first; empty where there is but one."""
+    """Colour and words for each of several people, the chosen one first; empty where there is but one."""
     if len(seen.persons) < 2:
         return []
     chosen = int(seen.columns["face_track"])

@@ -1,4 +1,4 @@
-"""``merc-shards neighbours``: a dialogue beside those that move like it, as strips of emotions."""
+"""``merc-shards neighbours``: a dialogue next to those with similar emotion trajectories, as strips of emotions."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a stage hands over, and whoever runs it: parts that do not know of each other, done here or on many machines,
+"""What a stage hands over, and what runs it: parts that do not know of each other, done here or on many machines,
 with byte-identical output.
 
     stage                          executor                        worker, one or many

@@ -35,7 +35,7 @@ _PATIENCE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is to do, and how it can be told that it is fit for it.
+    """What a worker is to do, and how to check that it is able to do it.
 
     Attributes:
         work: pickled.
@@ -80,7 +80,7 @@ class Answer:
 
 @cache
 def identity() -> dict[str, str]:
-    """What the bytes of a result depend on beside settings and inputs: versions of the libraries, and a digest of this
+    """What the bytes of a result depend on besides settings and inputs: versions of the libraries, and a digest of this
     package's sources.
     """
     folder = Path(merc.__file__).parent

@@ -2,7 +2,7 @@
 
     driver: which parts are left ──► worker on a node, one per GPU or per N cores, some parts in progress in each
             what is small        ◄── facts, progress, log
-                                     parts and markers go straight to the output, which lies on a file system that all
+                                     parts and markers go straight to the output, which is on a file system that all
                                      nodes share
 
 The parts of a worker that is lost with its node are done again, by others. Ray is imported here, and only when it is
@@ -311,7 +311,9 @@ class _Fleet:
                 pass
 
     def give(self, todo: deque[int]) -> None:
-        """Hands out parts, the next one to whoever has the fewest; of the last ones, none gets more than its share."""
+        """Hands out parts, the next one to the worker with the fewest; of the last parts, no worker gets more than its
+        share.
+        """
         most = min(self.needs.parts_at_once, math.ceil((len(todo) + self.under_way) / max(1, len(self.hands))))
         while todo and (free := [hand for hand in self.hands if hand.node and len(hand.under_way) < most]):
             hand, index = min(free, key=lambda one: len(one.under_way)), todo.popleft()

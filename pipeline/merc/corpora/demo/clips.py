@@ -32,7 +32,7 @@ _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 
 
 def frame_count(seconds: float, fps: Fraction) -> int:
-    """Pictures in this many seconds; at least one."""
+    """Frames in this many seconds; at least one."""
     return max(1, round(seconds * fps))
 
 
@@ -48,7 +48,7 @@ class _Kind:
     audio_options: dict[str, str]
 
 
-# As MELD has them. "fast" is the AAC encoder's quick coder: the default one takes longer than the pictures.
+# As MELD has them. "fast" is the AAC encoder's quick coder: the default one takes longer than the video.
 _MELD = _Kind(
     "mp4", "libx264", {"preset": "ultrafast", "crf": "27", "threads": "1"}, MELD_FPS, "aac", {"aac_coder": "fast"}
 )
@@ -61,7 +61,7 @@ _IEMOCAP = _Kind(
     "libmp3lame",
     {"compression_level": "7"},
 )
-_BITS_PER_SECOND = 96_000  # of a sound track, per two channels
+_BITS_PER_SECOND = 96_000  # of an audio track, per two channels
 
 
 def write_mp4(path: Path, pictures: Iterable[Image] | None, sound: NDArray[np.float32]) -> None:
@@ -77,7 +77,7 @@ def write_mp4(path: Path, pictures: Iterable[Image] | None, sound: NDArray[np.fl
 
 
 def write_avi(path: Path, pictures: Iterable[Image], sound: NDArray[np.float32]) -> None:
-    """Writes a video as IEMOCAP has them: MPEG-4 part 2 marked as DivX at 29.97 fps, with sound at 48 kHz; arguments as
+    """Writes a video as IEMOCAP has them: MPEG-4 part 2 marked as DivX at 29.97 fps, with audio at 48 kHz; arguments as
     :func:`write_mp4`.
     """
     _write(path, _IEMOCAP, pictures, sound)
@@ -110,7 +110,7 @@ def _video_stream(container: Any, kind: _Kind, first: av.VideoFrame) -> Any:
 
 
 def _video_frames(pictures: Iterable[Image], fps: Fraction) -> Iterator[av.VideoFrame]:
-    """Numbered frames; a picture that comes twice in a row is converted once."""
+    """Numbered frames; a frame that comes twice in a row is converted once."""
     before: Image | None = None
     frame = av.VideoFrame()
     for index, picture in enumerate(pictures):

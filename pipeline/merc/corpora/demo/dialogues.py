@@ -140,7 +140,7 @@ def turns(
         rng: decides everything else.
         config: the settings.
         felt: the emotion of each turn.
-        speakers: in order of appearance; two take turns, further ones come in now and then.
+        speakers: in order of appearance; two take turns, further ones come in occasionally.
         palette: the emotions there are.
         said: sentences that must not come again; added to.
         tag: set transcribers' marks.

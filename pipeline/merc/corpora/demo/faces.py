@@ -1,7 +1,7 @@
 """Drawn faces whose expression follows an emotion, for the demonstration corpus.
 
 A head is a patch of 200 x 260 pixels: a still base per actor (skin, shading, hair) onto which brows, eyes and mouth are
-drawn for every picture, then turned, scaled and laid over the room. The shading is what a Haar cascade looks for: eye
+drawn for every frame, then turned, scaled and laid over the room. The shading is what a Haar cascade looks for: eye
 sockets darker than forehead and cheeks, a bright ridge of the nose, a dark mouth.
 """
 
@@ -17,7 +17,7 @@ Image = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 
 PATCH_WIDTH, PATCH_HEIGHT = 200, 260
-# Where the parts of the face lie in the patch, in its pixels.
+# Where the parts of the face are in the patch, in its pixels.
 _MIDDLE_X, _EYE_Y, _BROW_Y, _MOUTH_Y = 100.0, 122.0, 101.0, 190.0
 _EYE_X = (_MIDDLE_X - 30.0, _MIDDLE_X + 30.0)
 FACE_CENTRE, FACE_AXES = (_MIDDLE_X, 140.0), (66.0, 92.0)
@@ -37,7 +37,7 @@ class Expression:
         mouth_open: parting of the lips at rest, before speech adds to it.
         lip_raise: how far one side of the upper lip is drawn up.
         lips: thickness relative to rest.
-        creases: depth of the lines beside the nose, 0 to 1.
+        creases: depth of the lines next to the nose, 0 to 1.
         nod: how far the head hangs, in pixels.
         tilt: of the head, in degrees.
         motion: of head and mouth, relative to rest.
@@ -96,7 +96,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a head is in the picture: its face's centre in pixels, scale against the patch, and turn in degrees."""
+    """Where a head is in the frame: its face's centre in pixels, scale against the patch, and turn in degrees."""
 
     x: float
     y: float
@@ -322,13 +322,13 @@ def _draw_mouth(patch: Image, who: Look, shown: Expression, speech: float) -> No
 
 
 def draw(picture: Image, who: Look, shown: Expression, pose: Pose, speech: float = 0.0, *, blink: bool = False) -> None:
-    """Draws a head into a picture, in place.
+    """Draws a head into a frame, in place.
 
     Args:
         picture: (height, width, 3) uint8 RGB.
         who: the actor.
         shown: the expression.
-        pose: where; the head must not be wholly outside the picture.
+        pose: where; the head must not be wholly outside the frame.
         speech: how far speech opens the mouth, 0 to 1.
         blink: eyes shut.
     """

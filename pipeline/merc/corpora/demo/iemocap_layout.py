@@ -1,9 +1,9 @@
 """The demonstration's IEMOCAP: the raw layout of the release, with the oddities of its annotations.
 
 What is odd: one utterance counts as happy only by the speaker's own rating; one rating of attributes is broken; one
-line of a transcription ends in ``_MXX0`` and has neither sound nor label; two lines have no id; two turns overlap and
-stand in the transcription in the other order than they begin; one dialogue id ends in ``a``, one in ``b``; some
-utterances have no majority (``xxx``), some ratings are empty or double; files ``._…`` and ``*.anvil`` lie about.
+line of a transcription ends in ``_MXX0`` and has neither audio nor label; two lines have no id; two turns overlap and
+are in the transcription in another order than they begin; one dialogue id ends in ``a``, one in ``b``; some utterances
+have no majority (``xxx``), some ratings are empty or double; files ``._…`` and ``*.anvil`` lie about.
 """
 
 from collections.abc import Iterator
@@ -240,7 +240,7 @@ def _transcription(recording: Recording) -> str:
 
 
 def write_recording(root: Path, seed: int, recording: Recording) -> None:
-    """Makes a dialogue's video and sound files; the same whatever else is made."""
+    """Makes a dialogue's video and audio files; the same regardless of what else is made."""
     rng = demo_dialogues.generator(seed, NAME, recording.dialogue_id, "media")
     actors = {letter: _actor(seed, recording, letter) for letter in "FM"}
     order = (recording.marked, "M" if recording.marked == "F" else "F")

@@ -38,8 +38,8 @@ _Job = tuple[Callable[..., None], Path, int, meld_layout.Clip | iemocap_layout.R
 def make(raw: Path, config: Config, *, workers: int = _WORKERS) -> None:
     """Writes ``raw/demo-meld`` and ``raw/demo-iemocap``, replacing what is there.
 
-    Both are made in a temporary folder beside them and renamed when they are whole, so that a killed run leaves no half
-    corpus, and two runs at a time do not mix.
+    Both are made in a temporary folder next to them and renamed when they are complete, so that a killed run leaves no
+    half corpus, and two runs at a time do not mix.
 
     Args:
         raw: the folder of the corpora.
@@ -66,8 +66,8 @@ def _remove_leftovers(raw: Path) -> None:
 
 
 def _put(folder: Path, target: Path, *, replace: bool) -> None:
-    """Renames ``folder``; where ``target`` came into being meanwhile, another run made it, and whoever asked for that
-    one may be reading it.
+    """Renames ``folder``; where ``target`` came into being meanwhile, another run made it, and anyone who asked for
+    that one may be reading it.
     """
     if replace:
         files.replace_folder(folder, target)

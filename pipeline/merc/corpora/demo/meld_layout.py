@@ -2,20 +2,20 @@
 
 What is odd, by split, dialogue (in order of the file) and utterance (position), all from 0:
 
-- train 0/1 has 5.1 sound with the dialogue in the front centre, 13 dB above left and right, and other noise behind;
+- train 0/1 has 5.1 audio with the dialogue in the front centre, 13 dB above left and right, and other noise behind;
 - train 0/3 shows a wall and no face;
 - train 1/2 is truncated, so that its index (the moov atom) is missing;
 - train 1/4 has no video stream;
 - train 2/1 is empty;
-- train 2/3 has 0.064 s of sound;
+- train 2/3 has 0.064 s of audio;
 - dev 0/2 does not exist;
 - test 0/2 has a faulty clip, merged with the next utterance, and the replacement ``final_videos_testdia…``;
-- test 1/1 has a clip that goes on after its annotation has ended;
+- test 1/1 has a clip that continues after its annotation has ended;
 - test 1/3 has an annotation that ends where it begins;
 - train holds a file ``._dia0_utt0.mp4`` as archives made on a Mac do; its dialogue 2 does not exist, its second
   dialogue lacks Utterance_ID 3;
 - three train texts are damaged as in older copies, one of them in the encoding of its line; the second ``Sr No.`` of
-  train stands twice.
+  train occurs twice.
 """
 
 import csv
@@ -93,7 +93,7 @@ class Line:
     Attributes:
         split, dialogue_id, utterance_id: the key.
         turn: what is said, and how.
-        listener: name of the person beside the speaker; empty for none.
+        listener: name of the person next to the speaker; empty for none.
         season, episode: made up.
         start_ms, end_ms: in the episode.
         odd: what is odd about it; empty for most.
@@ -191,7 +191,7 @@ def clips(lines: list[Line]) -> Iterator[Clip]:
 
 
 def write_annotations(root: Path, script_by_split: dict[str, list[Line]]) -> None:
-    """Writes the three CSV files, and the file that a Mac leaves beside a clip."""
+    """Writes the three CSV files, and the file that a Mac leaves next to a clip."""
     for split, lines in script_by_split.items():
         text = io.StringIO(newline="")
         # As distributed: CRLF, and quotes only where they are needed, which the comma in the times makes them.
@@ -227,7 +227,7 @@ def write_annotations(root: Path, script_by_split: dict[str, list[Line]]) -> Non
     shadow.write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ")
 
 
-_CP1252_MARK = "\ue000"  # stands for a byte that is no UTF-8, until the text is encoded
+_CP1252_MARK = "\ue000"  # stands for a byte that is not UTF-8, until the text is encoded
 
 
 def _damaged(lines: list[Line]) -> list[str]:
@@ -254,7 +254,7 @@ def _sentiment(turn: Turn) -> str:
 
 
 def write_clip(root: Path, seed: int, clip: Clip) -> None:
-    """Makes one video; the same whatever else is made."""
+    """Makes one video; the same regardless of what else is made."""
     path = root / clip.path
     if clip.odd == "empty":
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -295,7 +295,7 @@ def _sound(rng: np.random.Generator, clip: Clip, voice: demo_voices.Wave) -> NDA
 def _pictures(
     rng: np.random.Generator, seed: int, clip: Clip, voices: list[demo_voices.Wave]
 ) -> Iterator[demo_faces.Image]:
-    """The clip's pictures: each speaker in a close-up, sometimes with a smaller silent listener at the side."""
+    """The clip's frames: each speaker in a close-up, sometimes with a smaller silent listener at the side."""
     place = demo_faces.room(demo_dialogues.generator(seed, NAME, "room", clip.room), WIDTH, HEIGHT)
     ends = np.cumsum([len(voice) for voice in voices]) / SAMPLE_RATE_HZ
     done = 0

@@ -202,7 +202,7 @@ def background(rng: np.random.Generator, samples: int, level_db: float = -58.0) 
 
 
 def openness(sound: Wave, instants: int, rate_hz: float) -> Track:
-    """How far the mouth is open, 0 to 1, at each of ``instants`` pictures of a recording with ``rate_hz`` pictures a
+    """How far the mouth is open, 0 to 1, at each of ``instants`` frames of a recording with ``rate_hz`` frames a
     second.
     """
     window = SAMPLE_RATE_HZ // 20

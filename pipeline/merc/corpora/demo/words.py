@@ -1,4 +1,4 @@
-"""What is said in the demonstration corpus: sentences from slots, several thousand of them, none said twice."""
+"""The sentences of the demonstration corpus: templates with slots, several thousand of them, none said twice."""
 
 import re
 

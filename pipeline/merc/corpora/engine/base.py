@@ -67,7 +67,7 @@ class Reading:
         labels: the label set, where the corpus brings its own; None: the one that the settings name.
         source: what the corpus was read with next to itself, and where that is available; goes behind
             :attr:`CorpusReader.SOURCE`.
-        missing: modality → utterance id → path of the file that is not there, of the media that will be decoded;
+        missing: modality → utterance id → path of the file that does not exist, of the media that will be decoded;
             ``--max-failed`` says how many may be.
     """
 
@@ -85,7 +85,7 @@ class CorpusReader(ABC):
 
     Args:
         config: an instance of the reader's ``Config``.
-        dataset: the name under which the settings stand in ``corpora``; without it the reader's.
+        dataset: the name of the settings in ``corpora``; without it the reader's.
         others: names of the other datasets.
     """
 

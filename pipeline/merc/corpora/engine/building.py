@@ -31,7 +31,7 @@ def build(
         dialogues: in the order of the table.
         labels: gives ``emotion_index``; ``classes`` go into the schema's metadata.
         drop_unlabelled: leave out utterances whose emotion is outside the label set, and dialogues that become empty.
-        links: ``follow`` or ``refuse``, for whoever reads the media; ``refuse`` goes into the schema's metadata.
+        links: ``follow`` or ``refuse``, for the readers of the media; ``refuse`` goes into the schema's metadata.
 
     Raises:
         BadTable: if ids repeat, or anything else that :func:`merc.records.manifest.check` finds.

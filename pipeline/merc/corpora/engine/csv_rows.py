@@ -48,7 +48,7 @@ class CsvForm:
 
     Attributes:
         encoding: of its text.
-        delimiter: what stands between two columns.
+        delimiter: what is between two columns.
         key: dotted key of the setting of the delimiter, for messages.
     """
 
@@ -63,8 +63,8 @@ class CsvRow:
 
     Attributes:
         line: the line of the file it begins on, from 1.
-        cells: column name → cell, as it stands in the file.
-        recoded: True if a line of the row was no UTF-8 and was read as cp1252.
+        cells: column name → cell, as it is in the file.
+        recoded: True if a line of the row was not UTF-8 and was read as cp1252.
     """
 
     line: int
@@ -86,18 +86,18 @@ class CsvRow:
 def read_rows(
     path: Path, columns: Sequence[str], form: CsvForm | None = None, *, may_lack: Collection[str] = ()
 ) -> list[CsvRow]:
-    """Reads a CSV file with a header; empty lines and lines of commas alone are passed over.
+    """Reads a CSV file with a header; empty lines and lines of commas alone are skipped.
 
     Args:
         path: the file.
-        columns: names that the header must hold; others may stand beside them, in any order.
+        columns: names that the header must hold; others may be next to them, in any order.
         form: how the file is written; None: UTF-8 and commas.
         may_lack: further names that are read if the header holds them.
 
     Raises:
         RawDataMissing: if the file cannot be opened, has another encoding or delimiter, or columns are missing; the
             message names them.
-        BadTable: if a column that is read is there twice, a line has too few or too many cells, a quoted cell does not
+        BadTable: if a column that is read occurs twice, a line has too few or too many cells, a quoted cell does not
             end or a cell is beyond :data:`LARGEST_CELL`; the message names file and line.
     """
     form = form or CsvForm()

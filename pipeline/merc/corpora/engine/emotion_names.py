@@ -22,7 +22,7 @@ def one_spelling(counts: Mapping[str, int], known: Sequence[str], *, closed: boo
     Args:
         counts: emotion as written → utterances.
         known: spellings that are right.
-        closed: whether no other emotion is right, so that one stays as it is written, for whoever refuses it. If not,
+        closed: whether no other emotion is right, so that one stays as it is written, for the caller to refuse. If not,
             the most frequent spelling is right.
 
     >>> one_spelling({"Joy": 2, "joy": 1, "FEAR": 1}, ["fear"], closed=False)

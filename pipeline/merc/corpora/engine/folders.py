@@ -1,4 +1,4 @@
-"""Where a corpus lies below the folder that it was unpacked into: archives hold a folder of their own, and who passes
+"""Where a corpus is below the folder that it was unpacked into: archives hold a folder of their own, and who passes
 them on adds another.
 """
 

@@ -1,4 +1,4 @@
-"""IEMOCAP's annotation files: what the raters said of each utterance, and what was spoken, as they stand."""
+"""IEMOCAP's annotation files: what the raters said of each utterance, and what was spoken, unchanged."""
 
 import re
 from collections import Counter
@@ -41,7 +41,7 @@ VOTES = {
     "Other": "other",
 }
 
-# Lines of a transcription that are no utterances, by kind.
+# Lines of a transcription that are not utterances, by kind.
 WITHOUT_EVALUATION = "lines without an evaluation (_MXX0, _FXX1)"
 WITHOUT_ID = "lines without an id"
 
@@ -72,13 +72,13 @@ class Evaluation:
     Attributes:
         start_seconds, end_seconds: in the dialogue's recording.
         official: the distribution's label in our words.
-        valence, arousal, dominance: means over the external raters, meant to lie in 1 to 5.
+        valence, arousal, dominance: means over the external raters, meant to be in 1 to 5.
         votes: all labels of the external raters, in our words; a rater may give none or several.
         self_votes: the same of the actors' own rating.
-        broken_ratings: attribute lines that are not three numbers, as they stand.
+        broken_ratings: attribute lines that are not three numbers, unchanged.
         strange_lines: lines of the block that are neither label nor attribute rating.
         undecodable: there was a byte that is not UTF-8.
-        renamed: the label as it stands, where that is no code of the release; empty where it is.
+        renamed: the label as written, where that is not a code of the release; empty where it is.
     """
 
     start_seconds: float
@@ -120,7 +120,7 @@ class Spoken:
 
 
 def without_tags(text: str) -> str:
-    """A transcript without its remarks on what is heard beside words (``[LAUGHTER]``, ``[breathing]``).
+    """A transcript without its remarks on what is heard besides words (``[LAUGHTER]``, ``[breathing]``).
 
     >>> without_tags("[LAUGHTER] I know [BREATHING]. Well [lipsmack] yes.")
     'I know. Well yes.'

@@ -1,10 +1,10 @@
-"""Whether IEMOCAP's speakers are where the settings put them: the louder channel of the dialogue's sound tells who
+"""Whether IEMOCAP's speakers are where the settings put them: the louder channel of the dialogue's audio tells who
 speaks.
 
 ``dialog/wav`` has one channel per actor, and in it the left channel is usually the louder one while the actor on the
 left speaks.
 Each utterance therefore votes twice: is the louder channel the speaker's by ``marked_actor_channel``, and is it on the
-side of the half of the picture that is cut out for the speaker by ``marked_actor_side``?
+side of the half of the frame that is cut out for the speaker by ``marked_actor_side``?
 """
 
 import wave
@@ -38,7 +38,7 @@ class Spoken:
         path: the dialogue's wav.
         start_seconds, end_seconds: in it.
         channel: the speaker's by the settings, ``left`` or ``right``.
-        region: the half of the picture, likewise.
+        region: the half of the frame, likewise.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Votes:
         utterances: that could be heard in two channels, one of them louder.
         channel_agrees: of these, the louder channel is the speaker's by the settings.
         region_agrees: of these, the louder channel is on the side where the speaker is looked for.
-        unreadable: files that are no two-channel wav of 16 bits, or not there.
+        unreadable: files that are not two-channel wav of 16 bits, or not there.
     """
 
     utterances: int = 0

@@ -1,4 +1,4 @@
-"""IEMOCAP's ids and folders: which dialogues there are, and where their pictures and sound lie."""
+"""IEMOCAP's ids and folders: which dialogues there are, and where their video and audio lie."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _DIALOGUE = re.compile(r"Ses0(?P<session>[1-5])(?P<marked>[FM])_(?P<scenario>imp
 
 
 class MarkedActorSide(Settings):
-    """Half of the picture in which the actor with the markers sits, by session. Verified for session 1 alone; look at a
+    """Half of the frame in which the actor with the markers sits, by session. Verified for session 1 alone; look at a
     few crops of the others.
     """
 
@@ -38,7 +38,7 @@ class MarkedActorSide(Settings):
 class MarkedActorChannel(Settings):
     """Channel of ``dialog/wav`` that is the actor's with the markers, by session; the other one is the other actor's.
 
-    The sound is checked for it: see iemocap_channels.py.
+    The audio is checked for it: see iemocap_channels.py.
     """
 
     session1: Side = "left"
@@ -101,7 +101,7 @@ class SessionFiles:
 
 def list_session(folder: Path, session: int) -> SessionFiles:
     """Lists the files of a session folder without opening any; files of macOS archives (``._*``) and annotation tools
-    are passed over.
+    are skipped.
     """
     dialogs, sentences = folder / "dialog", folder / "sentences" / "wav"
     wavs = {
@@ -169,7 +169,7 @@ def describe(base: Path, sessions: Mapping[int, SessionFiles]) -> str:
 class MediaPaths:
     """Where the media of an utterance lie, and whether they do.
 
-    The kind of sound is chosen once for the whole corpus: a mixture of both kinds would be a difference between
+    The kind of audio is chosen once for the whole corpus: a mixture of both kinds would be a difference between
     utterances that is not theirs. A file that is missing keeps its path, so that decoding records it, and so that a
     manifest made for text alone serves the media as well.
 
@@ -177,10 +177,10 @@ class MediaPaths:
         prefix: the corpus's folder relative to raw/.
         sessions: the files that are there.
         sides: where the actor with the markers sits.
-        channels: in which channel of the dialogue's sound that actor is.
+        channels: in which channel of the dialogue's audio that actor is.
 
     Attributes:
-        whole_files: the sound of an utterance is a file of its own; if not, it is a span of the dialogue's.
+        whole_files: the audio of an utterance is a file of its own; if not, it is a span of the dialogue's.
     """
 
     def __init__(
@@ -197,14 +197,14 @@ class MediaPaths:
         return self._path(dialogue_id, f"dialog/avi/DivX/{name}")
 
     def audio(self, dialogue_id: str, utterance_id: str) -> str:
-        """The file with the utterance's sound, relative to raw/."""
+        """The file with the utterance's audio, relative to raw/."""
         if not self.whole_files:
             return self.dialogue_wav(dialogue_id)
         name = self.listed(dialogue_id).sentence_wavs.get(utterance_id, f"{utterance_id}.wav")
         return self._path(dialogue_id, f"sentences/wav/{dialogue_id}/{name}")
 
     def dialogue_wav(self, dialogue_id: str) -> str:
-        """The dialogue's sound, one channel per actor, relative to raw/."""
+        """The dialogue's audio, one channel per actor, relative to raw/."""
         name = self.listed(dialogue_id).dialogue_wavs.get(dialogue_id, f"{dialogue_id}.wav")
         return self._path(dialogue_id, f"dialog/wav/{name}")
 

@@ -25,7 +25,7 @@ _FAMILIES = tuple(
 
 
 def meant(word: str, valid: Sequence[str]) -> str | None:
-    """The label that another word stands for; None if it is no word for any of them.
+    """The label that another word stands for; None if it is not a word for any of them.
 
     >>> meant("Happiness", ("neutral", "joy")), meant("hate", ("neutral", "joy"))
     ('joy', None)

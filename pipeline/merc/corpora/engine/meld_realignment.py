@@ -2,7 +2,7 @@
 
 Paper: Carneiro, Weber and Wermter, "Whose emotion matters? Speaking activity localisation without prior knowledge",
 Neurocomputing 545 (2023), 126271, https://doi.org/10.1016/j.neucom.2023.126271
-Home: https://github.com/knowledgetechnologyuhh/MELD-FAIR, folder ``csvs`` (GPL-3.0); whoever wants it gets it from
+Home: https://github.com/knowledgetechnologyuhh/MELD-FAIR, folder ``csvs`` (GPL-3.0); anyone who wants it gets it from
 there.
 
 Two ways of counting a dialogue's utterances meet in these files:
@@ -13,11 +13,11 @@ Two ways of counting a dialogue's utterances meet in these files:
 
 - ``Utterance ID`` of the time stamps is ``Utterance_ID`` of the realigned tables: without gaps and mostly by time. In
   492 rows of train, 10 of dev and 18 of test that is not MELD's own number, which is ``Original Utterance_ID`` there.
-  Without these tables nobody can tell which utterance is meant, since the same number often belongs to another one.
+  Without these tables no one can tell which utterance is meant, since the same number often belongs to another one.
 - ``Original …`` of the time stamps names a clip, by MELD's own numbers: ``dia446_utt2.mp4`` as first cut, which is what
   was measured; not ``final_videos_testdia…``, which is another cut.
-- The spans of an utterance stand in the order in which they are heard. In one clip they never overlap or go back, but
-  16 utterances go on in an earlier clip.
+- The spans of an utterance are in the order in which they are heard. In one clip they never overlap or go back, but
+  16 utterances continue in an earlier clip.
 """  # noqa: E501
 
 import math
@@ -104,9 +104,9 @@ class Realignment:
     Raises:
         RawDataMissing: if the file does not exist, it lacks a column, holds no row or has another encoding or
             delimiter.
-        BadTable: naming the line, if a row has an id that is no number, a time that is none or that does not lie before
-            its end, or a span that is there twice, overlaps another one of the utterance in the same clip, or lies
-            before it.
+        BadTable: naming the line, if a row has an id that is not a number, a time that is none or that does not lie
+            before its end, or a span that occurs twice, overlaps another one of the utterance in the same clip, or
+            lies before it.
     """
 
     def __init__(self, path: Path, form: CsvForm) -> None:
@@ -166,7 +166,7 @@ class Realignment:
 
         Raises:
             RawDataMissing: if the numbers are not MELD's, and the realigned table that says which are meant is not
-                beside the file.
+                next to the file.
             BadTable: if the realigned table contradicts itself or the time stamps, or is one of another corpus.
         """
         lines = self._lines[split]

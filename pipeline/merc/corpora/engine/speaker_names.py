@@ -1,6 +1,6 @@
 """One spelling per speaker, so that a person who is written in two ways is not taken for two.
 
-What is changed, in this order; nothing else, so that two persons are not taken for one:
+What is changed, in this order; nothing else, so that two people are not taken for one:
 
 | rule | as in the corpus | becomes |
 | --- | --- | --- |
@@ -9,10 +9,10 @@ What is changed, in this order; nothing else, so that two persons are not taken 
 | a number after ``#`` | ``Fireman #1`` | ``Fireman No. 1`` |
 | the definite article in front of a role | ``The Interviewer`` | ``Interviewer`` |
 | several at a time, by alphabet | ``Ross and Joey``, ``Ross, Joey & Chandler`` | ``Joey and Ross``, ``Chandler, Joey and Ross`` |
-| names that differ in capitals alone | ``ROSS`` beside ``Ross`` | the more frequent one |
+| names that differ in capitals alone | ``ROSS`` and ``Ross`` | the more frequent one |
 
 "A" stays: in MELD's test/dia16 "A Waiter" and "The Waiter" speak, and the official counts of emotion shifts take them
-for two persons. The name as the corpus has it stays next to it (``source_speaker`` in the manifest).
+for two people. The name as the corpus has it stays next to it (``source_speaker`` in the manifest).
 """  # noqa: E501
 
 import re

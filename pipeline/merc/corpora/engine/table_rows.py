@@ -29,7 +29,7 @@ class TableRow:
     Attributes:
         where: file and line (CSV) or row (Parquet, from 1), for messages.
         cells: role → cell without blanks around it; empty where the table has no such column.
-        recoded: True if the row was no UTF-8 and was read as cp1252.
+        recoded: True if the row was not UTF-8 and was read as cp1252.
         repaired: in words, what was wrongly decoded of the cells of :data:`REPAIRED`.
     """
 
@@ -55,7 +55,7 @@ class TableRow:
         """A cell that holds a decimal number; None if it is empty.
 
         Raises:
-            BadTable: if it is no finite number.
+            BadTable: if it is not a finite number.
         """
         cell = self.cells[role]
         if not cell:
@@ -86,7 +86,7 @@ class TableRow:
 
 
 def is_plain_path(path: str) -> bool:
-    """Whether a POSIX path stays below the folder it is relative to, as far as can be told without following links.
+    """Whether a POSIX path stays below the folder it is relative to, as far as is known without following links.
 
     >>> [is_plain_path(one) for one in ("clips/a.mp4", "/etc/passwd", "../a.mp4", "a\\\\b.mp4", "")]
     [True, False, False, False, False]
@@ -98,7 +98,7 @@ def is_plain_path(path: str) -> bool:
 def read_table(
     path: Path, columns: Mapping[str, str | Sequence[str]], may_lack: Collection[str] = (), form: CsvForm | None = None
 ) -> list[TableRow]:
-    """Reads all rows; those in which every cell is missing are passed over.
+    """Reads all rows; those in which every cell is missing are skipped.
 
     Null and NaN are missing cells. Where a missing one has made a column of numbers decimal (``1.0``), those of
     :data:`WHOLE` become whole again.
@@ -108,13 +108,13 @@ def read_table(
             ``.parquet`` file.
         columns: role → name of its column, or of several whose cells make one, with ``_`` between them; empty for a
             role that the table has no column for.
-        may_lack: roles whose columns need not be there, though they are named.
+        may_lack: roles whose columns need not exist, though they are named.
         form: how a CSV file is written; None: UTF-8 and commas.
 
     Raises:
         RawDataMissing: if the file is not there, has another encoding or lacks a column; the message names those that
             are missing and those that are there.
-        BadTable: if the file is damaged or holds no row, a column is there twice or holds neither text nor numbers, or
+        BadTable: if the file is damaged or holds no row, a column occurs twice or holds neither text nor numbers, or
             a cell made of several is ambiguous.
     """
     wanted = {role: [names] if isinstance(names, str) else list(names) for role, names in columns.items() if names}

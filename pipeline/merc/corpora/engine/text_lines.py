@@ -68,7 +68,7 @@ def read_lines(path: Path, encoding: Encoding, *, stray: int = 0) -> list[tuple[
 
     Args:
         path: the file.
-        encoding: of the whole file; where it is UTF-8, lines that are not are read as cp1252.
+        encoding: of the whole file; if it is UTF-8, lines that are not are read as cp1252.
         stray: how many lines may be neither ASCII nor UTF-8, whatever the others are, in a corpus that is known to be
             ASCII.
 
@@ -77,7 +77,7 @@ def read_lines(path: Path, encoding: Encoding, *, stray: int = 0) -> list[tuple[
         read as cp1252.
 
     Raises:
-        RawDataMissing: if the file cannot be opened, is no text or has another encoding; the message shows how each
+        RawDataMissing: if the file cannot be opened, is not text or has another encoding; the message shows how each
             likely one would read it.
     """
     try:
@@ -126,7 +126,7 @@ def _decoded(content: bytes, path: Path, encoding: Encoding) -> list[str]:
     told = f"{encoding.key} is {encoding.name}"
     name = encoding.name
     if codecs.lookup(name).name.startswith(("utf-16", "utf-32")) and content.isascii() and not wide_encoding(content):
-        name = "ascii"  # a file of the corpus that nobody touched; two of its letters would make a Chinese one
+        name = "ascii"  # a file of the corpus that no one touched; two of its letters would make a Chinese one
     others = [line for line in content.splitlines() if not line.isascii()]
     no_chance = (
         len(others) >= _LINES_THAT_ARE_NO_CHANCE or sum(map(len, _RUN.findall(content))) >= _BYTES_THAT_ARE_NO_CHANCE

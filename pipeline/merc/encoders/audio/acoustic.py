@@ -1,8 +1,8 @@
-"""Statistics of the voice and of the sound: pitch, energy, spectrum, MFCC, rhythm. No model, no download.
+"""Statistics of the voice and of the audio: pitch, energy, spectrum, MFCC, rhythm. No model, no download.
 
 The choice follows what eGeMAPS found to carry emotion (Eyben et al. 2016, IEEE Trans. Affective Computing 7(2)):
 pitch in semitones, loudness, spectral slope and balance, cepstrum, voiced segments and loudness peaks per second;
-percentiles stand in for minima and maxima, which a single bad frame can move. This is no implementation of eGeMAPS.
+percentiles stand in for minima and maxima, which a single bad frame can move. This is not an implementation of eGeMAPS.
 
 Frames: one per hop, centred; pitch has a longer window, since it must hold two periods of the lowest voice.
 """
@@ -304,7 +304,7 @@ class Acoustic(Encoder):
 
 
 def _without_offset(sound: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The sound less its recorder's constant offset: the mean after limiting the outermost hundredths, so that a click
+    """The audio less its recorder's constant offset: the mean after limiting the outermost hundredths, so that a click
     does not pull it aside.
     """
     low, high = np.percentile(sound, (1, 99))
@@ -316,8 +316,8 @@ def _one_process_at_a_time() -> Iterator[None]:
     """Holds a lock of this user on this machine.
 
     numba compiles librosa's inner functions at their first use and keeps them in files. A process that reads such a
-    file while another writes it can crash (seen with two fresh processes in a new environment). Whoever has used each
-    function once, inside the lock, has them in memory and reads no file again.
+    file while another writes it can crash (seen with two fresh processes in a new environment). Anyone who has used
+    each function once, inside the lock, has them in memory and reads no file again.
     """
     lock = os.open(
         Path(tempfile.gettempdir()) / f"merc-pipeline-numba-{os.getuid()}.lock",
@@ -376,7 +376,7 @@ def _autocorrelation(framed: NDArray[np.float32], lags: NDArray[np.int64]) -> Fr
         lag = lags[start : start + 512, None]
         later = np.take_along_axis(frames, np.minimum(places + lag, frames.shape[1] - 1), axis=1)
         products = np.where(places < frames.shape[1] - lag, frames * later, 0.0).sum(axis=1)
-        # By the power of the whole frame, not of the two stretches that overlap: a click near an edge lies in one of
+        # By the power of the whole frame, not of the two stretches that overlap: a click near an edge is in one of
         # them alone.
         power = (frames**2).sum(axis=1) * (1 - lag[:, 0] / frames.shape[1])
         found[start : start + 512] = products / np.maximum(power, 1e-12)

@@ -2,15 +2,16 @@
 
 Whisper: Radford et al. 2023 (ICML). AST, a vision transformer on the spectrogram: Gong et al. 2021 (Interspeech).
 
-    clip ─► windows ─► log mel, padded to 30 s (Whisper), 10.24 s (AST) ─► transformer layers ─► mean over the positions over real sound
+    clip ─► windows ─► log mel, padded to 30 s (Whisper), 10.24 s (AST) ─► transformer layers
+         ─► mean over the positions over real audio
 
 Both have a table of positions and were trained on inputs of that one length, in which the padding is seen like any
-sound. So the length is part of what the model is, a clip's vector cannot depend on what is in its batch, and a clip of
-3.1 s, MELD's mean, costs as much as one of 30 s: ten times what its sound alone would (AST: three times). Whisper's
+audio. So the length is part of what the model is, a clip's vector cannot depend on what is in its batch, and a clip of
+3.1 s, MELD's mean, costs as much as one of 30 s: ten times what its audio alone would (AST: three times). Whisper's
 table would allow shorter inputs, which the model has never seen.
 
 Legend: B windows, T positions, P positions in time and frequency, D features.
-"""  # noqa: E501
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ _SPECIAL_TOKENS = 2  # of AST: CLS and distillation, before the patches
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a model's positions lie over its input; in samples where nothing else is said.
+    """How a model's positions are mapped to its input; in samples unless stated otherwise.
 
     Attributes:
         window: what fills the spectrogram.
@@ -271,7 +272,7 @@ class Spectrogram(TrainableEncoder):
     def _items(self, clip: int, waveform: NDArray[np.float32]) -> list[Item]:
         """The windows of a clip."""
         at = self._at
-        # Behind the last position there may be sound that makes no further one (AST's patches): a neighbour has to
+        # Behind the last position there may be audio that makes no further one (AST's patches): a neighbour has to
         # begin before it.
         unseen = at.window - at.first_middle - at.positions * at.step
         overlap = max(round(self.config.overlap_seconds * SAMPLE_RATE_HZ), 2 * unseen)
@@ -347,7 +348,7 @@ class Spectrogram(TrainableEncoder):
         )
 
     def _middles(self, frames: int) -> NDArray[np.float32]:
-        """(frames,) seconds from the clip's begin."""
+        """(frames,) seconds from the clip's start."""
         return ((np.arange(frames) * self._at.step + self._at.first_middle) / SAMPLE_RATE_HZ).astype(np.float32)
 
 
@@ -360,7 +361,7 @@ def geometry_of(repo: str, configuration: Mapping[str, Any], preprocessor: Mappi
         preprocessor: see :meth:`Checkpoint.preprocessor`.
 
     Raises:
-        BadSettings: if its spectrograms cannot be made of 16 kHz sound, or not twice the same.
+        BadSettings: if its spectrograms cannot be made of 16 kHz audio, or not twice the same.
     """
     if not preprocessor:
         raise BadSettings(f"{repo}: has no preprocessor_config.json, so it is unknown how its spectrograms are made")
@@ -377,7 +378,7 @@ def geometry_of(repo: str, configuration: Mapping[str, Any], preprocessor: Mappi
 def log_mel_of_whisper(extractor: Any, sound: NDArray[np.float32], at: Geometry) -> NDArray[np.float32]:
     """(mel, frames) as the checkpoint's preprocessor gives it.
 
-    It is given the sound with as much silence behind it as a column sees; the last column then sees silence alone, as
+    It is given the audio with as much silence behind it as a column sees; the last column then sees silence alone, as
     all further ones would. That takes a tenth of the time for a clip of 3 s, and gives the same but for the rounding of
     a matrix product.
 

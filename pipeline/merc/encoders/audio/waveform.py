@@ -50,7 +50,7 @@ class Item:
 
     Attributes:
         clip: index of the utterance.
-        begin, end: samples of the clip, half-open; ``end`` may lie behind the last one, where zeros are.
+        begin, end: samples of the clip, half-open; ``end`` may lie after the last one, where zeros are.
         own_begin, own_end: frames of the window that count, half-open.
     """
 
@@ -250,7 +250,7 @@ class Waveform(TrainableEncoder):
     def _all_items(
         self, utterances: Sequence[UtteranceInput]
     ) -> tuple[list[Item], dict[int, NDArray[np.float32]], list[tuple[int, str, str]]]:
-        """The windows of all clips, the sound of each clip by its index, and remarks as in :class:`Encoded`."""
+        """The windows of all clips, the audio of each clip by its index, and remarks as in :class:`Encoded`."""
         remarks: list[tuple[int, str, str]] = []
         items: list[Item] = []
         sounds: dict[int, NDArray[np.float32]] = {}
@@ -332,7 +332,7 @@ class Waveform(TrainableEncoder):
         return (pooled_BD, hidden_BTD.clamp(-LARGEST_HALF, LARGEST_HALF).half()) if self.sequences else (pooled_BD,)
 
     def _hidden(self, inputs: Mapping[str, Any]) -> "torch.Tensor":
-        """(B, T, D) of the chosen layers; what stands in padded frames has no meaning.
+        """(B, T, D) of the chosen layers; what is in padded frames has no meaning.
 
         The three parts of the model one by one: its own ``forward`` wants a mask over samples, 8 bytes each, to make
         the one over frames of it.
@@ -376,7 +376,7 @@ class Waveform(TrainableEncoder):
         return clips, np.concatenate([means, np.sqrt(variances)], axis=1).astype(np.float32)
 
     def _middles(self, frames: int) -> NDArray[np.float32]:
-        """(frames,) seconds from the clip's begin."""
+        """(frames,) seconds from the clip's start."""
         return ((np.arange(frames) * self._hop + self._field / 2) / SAMPLE_RATE_HZ).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""What a folder says of the fine-tuning that made it: ``record.json`` and ``seen.json`` beside the weights, as
+"""What a folder says of the fine-tuning that made it: ``record.json`` and ``seen.json`` next to the weights, as
 :mod:`merc.adaptation` writes them.
 
 An encoder that was fine-tuned on emotion labels is one like any other, but for three things: it must be used with the

@@ -1,9 +1,9 @@
-"""What an encoder must offer: utterances in, one vector each out.
+"""The contract of an encoder: it takes utterances and returns one vector for each.
 
-A new family is one file in ``text/``, ``audio/`` or ``visual/``, and its test; an encoder of it that needs more than
-its defaults, such as a checkpoint, is a YAML file next to it, whose ``family`` names the file
-(:mod:`merc.encoders.engine.registry`). Heavy libraries are imported in :meth:`Encoder.load`, never at the file's head:
-``--dry-run`` imports these files and must not wait for torch.
+A new family is one file in ``text/``, ``audio/`` or ``visual/``, and its test. An encoder of the family that needs more
+than its defaults, such as a checkpoint, is a YAML file next to it, whose ``family`` names the file
+(:mod:`merc.encoders.engine.registry`). Heavy libraries are imported in :meth:`Encoder.load`, never at the top of the
+file: ``--dry-run`` imports these files and must not wait for torch.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ from merc.params import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class UtteranceInput:
-    """What an encoder may look at; the runner fills what its modality needs.
+    """The input of an encoder; the runner fills what its modality needs.
 
     Attributes:
         utterance_id: for messages.
@@ -28,9 +28,9 @@ class UtteranceInput:
         speaker: the speaker's name.
         history: earlier turns of the dialogue as (speaker, text), oldest first; as many as
             :attr:`Encoder.history_turns`.
-        waveform: (samples,) float32 in [-1, 1], 16 kHz mono; None where there is no sound.
+        waveform: (samples,) float32 in [-1, 1], 16 kHz mono; None where there is no audio.
         faces: (frames, height, width, 3) uint8 RGB, square crops of one person; None where there is no face.
-        face_seconds: (frames,) float32, from the utterance's begin.
+        face_seconds: (frames,) float32, from the utterance's start.
         face_scores: (frames,) float32, the detector's confidence, 0 to 1.
     """
 
@@ -49,9 +49,9 @@ class EncodedSequence:
     """What an utterance's vector was pooled from.
 
     Attributes:
-        vectors: (length, sequence_dim) float16: tokens, pieces of sound (20 ms for most models), face crops; in order,
+        vectors: (length, sequence_dim) float16: tokens, pieces of audio (20 ms for most models), face crops; in order,
             without padding.
-        seconds: (length,) float32, the middle of each, from the utterance's begin; empty for tokens.
+        seconds: (length,) float32, the middle of each, from the utterance's start; empty for tokens.
     """
 
     vectors: NDArray[np.float16]
@@ -67,7 +67,7 @@ class Encoded:
         present: (utterances,) bool.
         remarks: (index, reason, detail): why a vector is absent, and what was padded or cut; reasons are keys of
             :data:`merc.records.failures.REASONS`. Every absent vector has one.
-        sequences: one per utterance, None where absent; an empty list if they were not asked for.
+        sequences: one per utterance, None where absent; an empty list if they were not requested.
     """
 
     embeddings: NDArray[np.float32]
@@ -90,11 +90,11 @@ class Encoder(ABC):
 
     Args:
         config: an instance of the family's ``Config``.
-        offline: never ask a model hub.
-        sequences: keep what the vectors are pooled from, too (:class:`EncodedSequence`).
+        offline: never contact a model hub.
+        sequences: also keep what the vectors are pooled from (:class:`EncodedSequence`).
 
     Raises:
-        BadSettings: if sequences are asked for and the family has none.
+        BadSettings: if sequences are requested and the family has none.
     """
 
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
@@ -104,7 +104,7 @@ class Encoder(ABC):
     ACCELERATED: ClassVar[bool] = False
     """True: batches on one device in the main process. False: parts are spread over worker processes."""
     HAS_SEQUENCES: ClassVar[bool] = False
-    """Whether the family can give :class:`EncodedSequence`."""
+    """Whether the family can return :class:`EncodedSequence`."""
 
     history_turns: int = 0
 
@@ -119,13 +119,13 @@ class Encoder(ABC):
         self.sequences = sequences
 
     def identity(self) -> dict[str, Any]:
-        """What decides the vectors: settings, and the revision or content hash of a checkpoint. JSON-able, no machine
-        path.
+        """What determines the vectors: settings, and the revision or content hash of a checkpoint. JSON-able, without
+        paths of this machine.
 
         Called before :meth:`load` and without importing torch.
 
         Raises:
-            ModelUnavailable: if a checkpoint is not here and must not or cannot be fetched.
+            ModelUnavailable: if a checkpoint is not on this machine and must not or cannot be downloaded.
         """
         return {**self.config.model_dump(mode="json"), "version": self.VERSION}
 
@@ -140,7 +140,7 @@ class Encoder(ABC):
 
         Args:
             pooling: in words.
-            sample_rate_hz: of the sound it reads; None for another modality.
+            sample_rate_hz: of the audio it reads; None for another modality.
             more: further keys, or other values of the usual ones.
         """
         return {

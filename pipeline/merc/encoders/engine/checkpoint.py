@@ -128,7 +128,7 @@ class Checkpoint:
         return _read(self._settings_folder / CONFIG)
 
     def preprocessor(self) -> dict[str, Any]:
-        """What the checkpoint says of its input (sampling rate, size and mean of pictures); empty if nothing. Raises as
+        """What the checkpoint says of its input (sampling rate, size and mean of images); empty if nothing. Raises as
         :meth:`identity`.
         """
         for path in (self._settings_folder / name for name in _PREPROCESSORS):
@@ -336,7 +336,7 @@ def check_whole(path: Path) -> None:
             ) from error
     wanted = 8 + header_bytes + max(ends, default=0)
     if size != wanted:
-        what = "half-written" if size < wanted else "damaged"
+        what = "incomplete" if size < wanted else "damaged"
         raise ModelUnavailable(f"{path}: {what}, it has {size} bytes and its header says {wanted}; {_AGAIN}")
 
 

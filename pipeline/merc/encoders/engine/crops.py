@@ -1,6 +1,6 @@
 """From the vectors of face crops to one vector per utterance.
 
-Crops of all utterances stand in one row, those of an utterance side by side and in order, so that an utterance is a
+Crops of all utterances are in one row, those of an utterance next to each other and in order, so that an utterance is a
 segment of it:
 
     crops      a0 a1 a2 │ b0 │ c0 c1 c2 c3
@@ -29,8 +29,8 @@ class Crops:
 
     Attributes:
         clips: (C,) indices of the utterances with a face, ascending.
-        starts, ends: (C,) where each lies in the row of crops, half-open.
-        pictures: N views of (height, width, 3) uint8.
+        starts, ends: (C,) where each is in the row of crops, half-open.
+        images: N views of (height, width, 3) uint8.
         remarks: ``no_face`` for all other utterances, as in :class:`Encoded`.
     """
 
@@ -60,7 +60,7 @@ def of(utterances: Sequence[UtteranceInput]) -> Crops:
 def pooled(
     vectors_ND: NDArray[np.float32], crops: Crops, pooling: Pooling, scores_N: NDArray[np.float32], temperature: float
 ) -> NDArray[np.float32]:
-    """One vector per clip; what stands in one clip, NaN included, touches no other.
+    """One vector per clip; what is in one clip, NaN included, touches no other.
 
     Args:
         vectors_ND: of the crops.

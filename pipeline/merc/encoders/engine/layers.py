@@ -1,4 +1,4 @@
-"""Which layers of a sound model are pooled: one, or all with weights. Shared by the families that have layers."""
+"""Which layers of an audio model are pooled: one, or all with weights. Shared by the families that have layers."""
 
 from typing import Self
 
@@ -11,7 +11,7 @@ from merc.errors import BadSettings
 
 
 class LayersConfig(NeuralConfig):
-    """Settings of a sound model whose layers can be weighted."""
+    """Settings of an audio model whose layers can be weighted."""
 
     layer_weights: tuple[float, ...] | None = None
     """Instead of ``layer``: the pooled sequence is the mean of all layers with these weights, from layer 0 to the last;

@@ -12,9 +12,9 @@ and a race may end otherwise the next time: a resumed run would then not give th
 ``dvc repro`` give those that are locked. How fast the two are is measured only after oneDNN was taken, for the log; it
 decides nothing.
 
-What a run took is noted next to its unfinished parts (:meth:`merc.job.Job.note`), so that whoever resumes it takes the
-same, and stands in the provenance.
-Like the device, it is no part of the fingerprint: what was made on another machine stays valid.
+What a run took is noted next to its unfinished parts (:meth:`merc.job.Job.note`), so that a resumed run uses the same,
+and is in the provenance. Like the device, it is not part of the fingerprint: what was made on another machine stays
+valid.
 
 torch's own way stays in trainings (oneDNN's operator has no gradients), on a GPU and in 16 bits. Convolutions go to
 oneDNN in any case.

@@ -8,7 +8,7 @@ from typing import Any
 from merc.errors import BadSettings
 
 # Weights that a checkpoint may lack, since nothing reads what they give: a pooler (but see `pooler`), and the vector
-# that masks sound in training.
+# that masks audio in training.
 _WITHOUT_INFLUENCE = re.compile(r"(^|\.)(pooler\.|masked_spec_embed$)")
 
 

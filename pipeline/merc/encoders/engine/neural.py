@@ -140,7 +140,7 @@ class NeuralEncoder(Encoder):
             configuration: its content.
 
         Raises:
-            BadSettings: if the checkpoint is no model of this modality, or lacks the layer asked for.
+            BadSettings: if the checkpoint is not a model of this modality, or lacks the layer asked for.
         """
 
     def missing(self) -> str | None:

@@ -11,7 +11,7 @@ from merc.compute import masked
 
 
 def masked_mean(hidden_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the tokens where the mask is True, [B, D] in float32 whatever the type of ``hidden_BTD``
+    """Mean over the tokens where the mask is True, [B, D] in float32 regardless of the type of ``hidden_BTD``
     (:func:`merc.compute.masked.masked_mean`).
     """
     return masked.masked_mean(hidden_BTD.float(), mask_BT)

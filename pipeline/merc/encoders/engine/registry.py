@@ -56,8 +56,8 @@ def choose(
         modality: ``text``, ``audio`` or ``visual``.
         name: a file of the modality's folder, a block under ``encoders.<modality>``, or a family that needs no more
             than its defaults.
-        changed: settings that lie over all of it.
-        changed_by: the dotted key at which those stand.
+        changed: settings that override all of it.
+        changed_by: the dotted key of those.
 
     Raises:
         BadSettings: if there is no such modality, encoder or family, naming the nearest, or a key is wrong.

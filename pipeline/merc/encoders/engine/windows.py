@@ -5,7 +5,7 @@
     window 2                                    │··┊──── counts ─────┤
                                └overlap┘
 
-In an overlap the first half belongs to the left window and the second to the right one: a frame that counts has sound
+In an overlap the first half belongs to the left window and the second to the right one: a frame that counts has audio
 on both sides of it.
 """
 
@@ -20,7 +20,7 @@ from merc.encoders.engine.base import EncodedSequence
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of a clip, in samples from the clip's begin; all ranges are half-open.
+    """A piece of a clip, in samples from the clip's start; all ranges are half-open.
 
     Attributes:
         start, stop: what the model is given.
@@ -33,10 +33,10 @@ class Window:
     own_stop: int
 
     def frames(self, first_middle: int, step: int, at_most: int) -> tuple[int, int]:
-        """Which of the window's frames count: those whose middle lies in what is its own.
+        """Which of the window's frames count: those whose middle is in what is its own.
 
         Args:
-            first_middle: samples from the window's begin to the middle of its frame 0.
+            first_middle: samples from the window's start to the middle of its frame 0.
             step: samples from frame to frame.
             at_most: how many frames the model gives.
 
@@ -52,13 +52,13 @@ class Window:
 
 
 def cut(samples: int, longest: int, overlap: int, step: int) -> list[Window]:
-    """Cuts a clip into windows of nearly equal length, evenly spread: the last one has as much sound as the others.
+    """Cuts a clip into windows of nearly equal length, evenly spread: the last one has as much audio as the others.
 
     Args:
         samples: the clip's length.
         longest: a window's length at most; a clip no longer than that is one window.
         overlap: what neighbours share at least.
-        step: samples from frame to frame; windows begin at multiples of it, so that their frames lie on one grid.
+        step: samples from frame to frame; windows begin at multiples of it, so that their frames are on one grid.
 
     Raises:
         ValueError: if an overlap leaves no room for a step.

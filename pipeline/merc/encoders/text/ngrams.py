@@ -116,8 +116,8 @@ def tokens(text: str) -> list[str]:
     """Words in lower case, punctuation, and tags such as ``[laughter]``.
 
     Curly quotes count as straight ones. Repeated marks become one token per kind (``!!!`` is ``!!``, ``...`` stays),
-    and a letter said three times or more is said twice, with the token ``<elongated>`` after the word. Words under a
-    negation begin with ``not_``.
+    and a letter repeated three times or more is kept twice, with the token ``<elongated>`` after the word. Words under
+    a negation begin with ``not_``.
 
     >>> tokens("I\u2019m NOT sooo happy, ok?!! [LAUGHTER]")
     ["i'm", 'not', 'not_soo', '<elongated>', 'not_happy', ',', 'ok', '?', '!!', '[laughter]']

@@ -1,7 +1,7 @@
 """Any text encoder of Hugging Face transformers, frozen: the transcript, and on request speaker names and earlier
 turns.
 
-Legend: B utterances, T tokens (padded), D features, N tokens of all utterances one behind the other.
+Legend: B utterances, T tokens (padded), D features, N tokens of all utterances one after the other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ _LAYERS = (
     "num_layers",
 )  # of BART, BERT, DistilBERT, GPT-2, T5 and their kin
 _WIDTH = ("hidden_size", "d_model", "dim", "n_embd")
-# What only models of pictures or sound have; some of them have a vocabulary, too, for the text that they give.
+# What only models of images or audio have; some of them have a vocabulary, too, for the text that they give.
 _OTHER_MODALITY = (
     "vision_config",
     "audio_config",
@@ -49,7 +49,7 @@ _FLOAT16_MAX = 65_504.0
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Utterances as the model sees them, one behind the other.
+    """Utterances as the model sees them, one after the other.
 
         <s>  earlier turns …… Ross:  the utterance's own tokens ……  </s>
         └ start                      └ own_begin                 └ own_end, both counted from start
@@ -383,7 +383,7 @@ class Transformer(TrainableEncoder):
         )
 
     def _context(self, utterance: UtteranceInput) -> str:
-        """What stands before the utterance's text: earlier turns, divided by the separator token, and the speaker's
+        """What is before the utterance's text: earlier turns, divided by the separator token, and the speaker's
         name.
         """
         turn = self._tokenizer.sep_token or "\n"
@@ -403,7 +403,7 @@ def cut_to_length(encodings: Sequence[Any], spans: Sequence[tuple[int, int]] | N
 
     Args:
         encodings: B outputs of a tokenizer of the package tokenizers, of context and utterance together.
-        spans: where each utterance stands in its text, half-open, in characters; None if there is no context.
+        spans: where each utterance is in its text, half-open, in characters; None if there is no context.
         max_tokens: the most tokens that may stay, special ones included; more than the tokenizer adds at the ends.
     """
     lengths = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))

@@ -32,8 +32,8 @@ class Tower:
     Attributes:
         model: its class in transformers.
         final_norm: what normalises the last layer's output before it is ``last_hidden_state``; None if nothing does.
-        special_tokens: how many stand before the patches, registers not counted.
-        fixed_size: whether it takes pictures of one size alone; others interpolate their positions.
+        special_tokens: how many precede the patches, registers not counted.
+        fixed_size: whether it takes images of one size alone; others interpolate their positions.
         without_pooler: the argument that leaves the pooler away, where there is one with weights of its own.
         with_projection: the class that also has the projection into the space shared with text.
     """
@@ -198,8 +198,8 @@ class ImageTower(NeuralEncoder):
             )
         except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
             raise BadSettings(f"{self.config.repo}: transformers cannot load its image processor: {error}") from error
-        # `_normalised` takes the processor's steps for whole batches; the processor itself goes from picture to
-        # picture. Do both give the same?
+        # `_normalised` takes the processor's steps for whole batches; the processor itself goes from image to
+        # image. Do both give the same?
         picture_CHW = torch.arange(3 * 57 * 57).reshape(3, 57, 57).mul(7919).remainder(256).to(torch.uint8)
         try:
             wanted_BCHW = processor(images=[picture_CHW], input_data_format="channels_first", return_tensors="pt")[
@@ -219,7 +219,7 @@ class ImageTower(NeuralEncoder):
         return processor
 
     def _check_size(self, tower: Tower, settings: Any) -> None:
-        """Raises ``BadSettings`` if the processor gives pictures of another size than the tower takes."""
+        """Raises ``BadSettings`` if the processor gives images of another size than the tower takes."""
         import torch
 
         shapes = {
@@ -284,7 +284,7 @@ def _by_size(pictures: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.uint
 
 
 def _normalised(processor: Any, pictures_BCHW: "torch.Tensor") -> "torch.Tensor":
-    """What a processor of transformers makes of uint8 pictures of one size: (B, 3, H, W) float32, on the device where
+    """What a processor of transformers makes of uint8 images of one size: (B, 3, H, W) float32, on the device where
     they are.
     """
     if processor.do_resize:

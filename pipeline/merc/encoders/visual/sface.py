@@ -24,7 +24,7 @@ from merc.errors import BadSettings, ModelUnavailable
 from merc.records.media import EYE_DISTANCE_SHARE, EYE_HEIGHT_SHARE
 
 INPUT_PX = 112
-# Where the eyes are in the pictures that the network was trained on, in pixels: left and right as seen. From the five
+# Where the eyes are in the images that the network was trained on, in pixels: left and right as seen. From the five
 # points that OpenCV's `FaceRecognizerSF.alignCrop` aligns to, which are those of ArcFace.
 EYES_XY = np.array([[38.2946, 51.6963], [73.5318, 51.5014]])
 _POINTER = b"version https://git-lfs"
@@ -96,7 +96,7 @@ class OnnxFile(Checkpoint):
 class Sface(Encoder):
     """Faces as directions: each crop's vector is brought to length one before pooling.
 
-    OpenCV compares such vectors by their cosine; their length says how sharp a picture is rather than whose face it
+    OpenCV compares such vectors by their cosine; their length says how sharp an image is rather than whose face it
     shows.
     """
 
@@ -240,7 +240,7 @@ class Sface(Encoder):
 
 
 def align(crop_HWC: NDArray[np.uint8], eye_distance_share: float, eye_height_share: float) -> NDArray[np.uint8]:
-    """Turns, scales and shifts a crop so that its eyes come to lie at :data:`EYES_XY`.
+    """Turns, scales and shifts a crop so that its eyes come to be at :data:`EYES_XY`.
 
     Args:
         crop_HWC: square, with the eyes level and in its middle, as :func:`merc.media.faces.crop` makes it.

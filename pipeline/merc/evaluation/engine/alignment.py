@@ -54,8 +54,8 @@ def alignment_at_k(nearness: Matrix, similarity: Matrix, allowed: Mask, k: int) 
     Args:
         nearness: [N, N], such as :func:`cosines`; of equally near dialogues the first count.
         similarity: [N, N], of the trajectories.
-        allowed: [N, N], who may be whose neighbour, nobody his own. A dialogue with fewer than K has all of them, one
-            with none is left out.
+        allowed: [N, N], which dialogue may be whose neighbour, none its own. A dialogue with fewer than K has all of
+            them, one with none is left out.
         k: K.
 
     Returns:

@@ -62,7 +62,7 @@ class Protocol(_Evaluation):
         return ""
 
     def inputs(self, run: Run) -> dict[str, Any]:
-        """What decides the result beside the run: JSON-able, hashes of what else is read."""
+        """What decides the result besides the run: JSON-able, hashes of what else is read."""
         return {}
 
     @abstractmethod

@@ -173,7 +173,7 @@ class Run:
         """A split of the shards that the run was trained on, as it is there; read once.
 
         Raises:
-            BadTable: if the shards were made again since, or are damaged.
+            BadTable: if the shards were remade since, or are damaged.
             RawDataMissing: if there are none.
         """
         if name not in self._raw_splits:
@@ -246,7 +246,7 @@ class Run:
             yield SeedModel(seed, loaded, self)
 
     def check_there(self) -> None:
-        """Raises ``BadTable`` if the run was removed, or trained again, since it was read."""
+        """Raises ``BadTable`` if the run was removed, or retrained, since it was read."""
         if not (self.folder / RECORD).is_file() or finished_fingerprint(self.folder) != self.fingerprint:
             raise BadTable(f"{self.folder}: removed or retrained while it was evaluated; run the evaluation again")
 

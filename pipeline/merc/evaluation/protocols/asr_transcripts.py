@@ -1,4 +1,4 @@
-"""A run's models on what a speech recogniser heard, in place of the transcripts (:mod:`merc.commands.heard` encodes
+"""A run's models on what a speech recogniser heard, instead of the transcripts (:mod:`merc.commands.heard` encodes
 it).
 """
 

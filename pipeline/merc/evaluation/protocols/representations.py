@@ -74,7 +74,7 @@ class Representations(Protocol):
     def _map(
         self, one: SeedModel, ids: list[str], labels: NDArray[np.int64], vectors_ND: NDArray[np.float32]
     ) -> pa.Table:
-        if len(ids) < 4:  # nothing to place beside each other
+        if len(ids) < 4:  # nothing to place next to each other
             return _POINTS.empty_table()
         perplexity = min(self.config.perplexity, (len(ids) - 1) / 3)
         placed = TSNE(perplexity=perplexity, init="pca", random_state=self.config.map_seed).fit_transform(vectors_ND)
@@ -85,7 +85,7 @@ class Representations(Protocol):
 
 
 def _silhouette(vectors_ND: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, Any]:
-    """None where it is not defined: of an emotion that is not there, or where there is but one."""
+    """None where it is not defined: of an emotion that does not exist, or where there is but one."""
     there = np.unique(labels)
     if not 1 < len(there) < len(labels):
         return {"silhouette": None, "by_emotion": dict.fromkeys(classes)}

@@ -1,4 +1,4 @@
-"""Scores where sound, faces or words are missing from a part of the utterances
+"""Scores where audio, faces or words are missing from a part of the utterances
 (:mod:`merc.training.metrics.modality_dropout`).
 """
 

@@ -1,27 +1,27 @@
-"""Light-ASD, the network that says in which pictures a face speaks what is heard, for inference alone.
+"""Light-ASD, the network that says in which frames a face speaks what is heard, for inference alone.
 
 Paper: Liao, Duan, Feng, Zhao, Yang, Chen 2023, "A Light Weight Model for Active Speaker Detection" (CVPR;
 arXiv:2303.04439).
 Authors' code and weights: https://github.com/Junhua-Liao/Light-ASD (MIT).
 
-Faces and sound are encoded apart, by three blocks each. A block has two branches, with filters of 3 and of 5; in a
-branch, a filter within the picture (or over the cepstral coefficients) is followed by one over time. The branches are
+Faces and audio are encoded apart, by three blocks each. A block has two branches, with filters of 3 and of 5; in a
+branch, a filter within the frame (or over the cepstral coefficients) is followed by one over time. The branches are
 added, and mixed by a filter of 1. Both encodings are added and run through two recurrent layers, the second of which
 goes from the end to the start, and through a linear layer.
 
 Two things make it fast on a CPU, neither of which changes what is computed (measured with one thread of a Xeon with
-AVX-512, per face and picture: 3D convolutions over whole runs 7 to 11 ms, as written here 3.5 to 4 ms):
+AVX-512, per face and frame: 3D convolutions over whole runs 7 to 11 ms, as written here 3.5 to 4 ms):
 
-- Each 3D filter of the paper is one within pictures or over time, thus a 2D one: a sequence of pictures with the
-  channels last in memory is, without a copy, one wide picture of which time is the height.
-- Pictures go through all blocks a few at a time, so that what is between two filters stays in the processor's cache. A
-  block keeps what the filters over time need of the pictures before; nothing is computed twice, and memory does not
+- Each 3D filter of the paper is one within frames or over time, thus a 2D one: a sequence of frames with the
+  channels last in memory is, without a copy, one wide image of which time is the height.
+- Frames go through all blocks a few at a time, so that what is between two filters stays in the processor's cache. A
+  block keeps what the filters over time need of the frames before; nothing is computed twice, and memory does not
   grow with the length of a run.
 
 In bfloat16 (:meth:`Network.faces_in`), the filters over faces take less than half of that where the processor
 multiplies bfloat16 by itself.
 
-Dimensions: T pictures, H x W pixels, C channels, F frames of sound (four per picture), K cepstral coefficients, B
+Dimensions: T frames, H x W pixels, C channels, F frames of audio (four per frame), K cepstral coefficients, B
 windows.
 """
 
@@ -98,14 +98,14 @@ class Network(nn.Module):
         return torch.cat([chunk_TCHW.amax((2, 3)) for chunk_TCHW in chunks]).to(self.classifier.weight.dtype)
 
     def encode_sound(self, mfcc_FK: Tensor) -> Tensor:
-        """Encodings (T, C) of the sound (4 T, K) of one run."""
+        """Encodings (T, C) of the audio (4 T, K) of one run."""
         x_1CKF = mfcc_FK.T[None, None]
         for block in self.sound:
             x_1CKF = block(x_1CKF) if block is self.sound[-1] else max_pool2d(block(x_1CKF), (1, 3), (1, 2), (0, 1))
         return x_1CKF.mean(2)[0].T
 
     def logits(self, encoded_TC: Tensor, windows: Sequence[slice]) -> list[Tensor]:
-        """How much a face speaks in each picture of each window, seen by itself: (pictures of the window,) each; above
+        """How much a face speaks in each frame of each window, seen by itself: (frames of the window,) each; above
         0: it speaks.
 
         Args:
@@ -128,7 +128,7 @@ class Network(nn.Module):
 
 
 class FaceBlock(nn.Module):
-    """Filters within a picture and over time, for a run of pictures that comes in pieces."""
+    """Filters within a frame and over time, for a run of frames that comes in pieces."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class FaceBlock(nn.Module):
         yield self._over_time([torch.cat((row, _nothing(row))) for row in rows])
 
     def _over_time(self, rows: Sequence[Tensor]) -> Tensor:
-        """What is to be said of all pictures of ``rows``, of each branch's, but for the first and the last
+        """What is to be said of all frames of ``rows``, of each branch's, but for the first and the last
         ``_REACH``.
         """
         three_1CTP, five_1CTP = (self._timed(size, row_TCHW) for size, row_TCHW in zip(_SIZES, rows, strict=True))
@@ -203,7 +203,7 @@ def shapes(widths: Sequence[int] = WIDTHS) -> dict[str, tuple[int, ...]]:
 
 
 def _extent(kind: str, name: str) -> tuple[int, ...]:
-    """Extent of a filter as the file has it: of faces over time, height and width, of sound over coefficients and
+    """Extent of a filter as the file has it: of faces over time, height and width, of audio over coefficients and
     time.
     """
     size = 1 if name == "last" else int(name[-1])
@@ -242,7 +242,7 @@ def _rectified(filters: nn.Module, x_NCHW: Tensor) -> Tensor:
 
 
 def _nothing(row_TCHW: Tensor) -> Tensor:
-    """As many pictures of zeros as a filter over time reaches."""
+    """As many frames of zeros as a filter over time reaches."""
     return row_TCHW.new_zeros((_REACH, *row_TCHW.shape[1:])).contiguous(memory_format=torch.channels_last)
 
 

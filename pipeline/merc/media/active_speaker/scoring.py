@@ -1,20 +1,20 @@
-"""How much each of several faces speaks what is heard, picture by picture.
+"""How much each of several faces speaks what is heard, frame by frame.
 
-As the authors of Light-ASD apply it: sound and face are cut into windows of 1, 2, ... 6 seconds from a run's begin,
-each window is judged by itself, the judgements of a picture are averaged over the lengths, and then over the two
-pictures before and after. What differs:
+As the authors of Light-ASD apply it: audio and face are cut into windows of 1, 2, ... 6 seconds from a run's start,
+each window is judged by itself, the judgements of a frame are averaged over the lengths, and then over the two
+frames before and after. What differs:
 
-- The encoders see the whole run rather than each window, which costs a sixth. They look 6 pictures far, so that only
+- The encoders see the whole run rather than each window, which costs a sixth. They look 6 frames far, so that only
   what is near a window's border differs, where the network would take what it does not see for zeros: on 14 real clips
-  by 0.18 in the mean (AVA's weights: 0.06), by 1.1 at most, and in 0.3 % of the pictures on another side of 0.
+  by 0.18 in the mean (AVA's weights: 0.06), by 1.1 at most, and in 0.3 % of the frames on another side of 0.
 - The authors list some lengths twice or three times, but as a set, in which each counts once; so it does here.
-- Smoothing takes the last picture in, which theirs leaves out, and nothing is rounded to tenths.
-- They cut off what the sound or the picture has more than the other. Here every picture is judged, and sound that is
+- Smoothing takes the last frame in, which theirs leaves out, and nothing is rounded to tenths.
+- They cut off what the audio or the video has more than the other. Here every frame is judged, and audio that is
   missing is silence.
 
 Each run is computed by itself, so that its scores are the same to the bit, whatever other faces there are.
 
-What to expect, measured on eleven clips of people who speak to the camera (GRID corpus), with sound of their own, of
+What to expect, measured on eleven clips of people who speak to the camera (GRID corpus), with audio of their own, of
 another one who speaks, or none:
 
 | weights | own | another's | none | a still face with speech | faces in a noisy street |
@@ -23,7 +23,7 @@ another one who speaks, or none:
 | AVA | 0.9 to 2.2 | 0.3 to 1.9 | -3.7 to -2.9 | -3.2 to -2.6 | -3.3 to -2.8 |
 
 So TalkSet's weights hardly listen: they tell who of several moves the mouth as one does to speak, and not whether this
-is who is heard. AVA's notice whether somebody speaks at all. Neither tells reliably that a mouth speaks other words
+is who is heard. AVA's notice whether someone speaks at all. Neither tells reliably that a mouth speaks other words
 than those heard.
 """
 
@@ -51,14 +51,14 @@ _CROP_SHARE, _CROP_ABOVE_MIDDLE = 0.7, 0.15
 
 @dataclass(frozen=True, eq=False)
 class FaceRun:
-    """An unbroken sequence of one face within one shot, 25 pictures a second.
+    """An unbroken sequence of one face within one shot, 25 frames per second.
 
     Attributes:
-        begin_seconds: of its first picture, from the utterance's begin.
+        begin_seconds: of its first frame, from the utterance's start.
         faces_THW: (frames, 112, 112) uint8, grey, cut as :func:`crop_box` says.
 
     Raises:
-        ValueError: if ``faces_THW`` is something else, or holds no picture.
+        ValueError: if ``faces_THW`` is something else, or holds no frame.
     """
 
     begin_seconds: float
@@ -79,7 +79,7 @@ class Scorer:
     Args:
         weights_file: see :func:`merc.media.active_speaker.weights.path`.
         device: ``cpu`` or ``cuda:N``. How many threads the CPU may take is left to the caller: with one, a face and
-            picture takes 4 ms.
+            frame takes 4 ms.
         precision: see ``media.speaker_precision``.
 
     Raises:
@@ -100,7 +100,7 @@ class Scorer:
 
         Args:
             runs: of one utterance; their faces may be seen at the same time or not.
-            waveform_S: the utterance's, (samples,) at 16 kHz, full scale 1; where a run has no sound there, it hears
+            waveform_S: the utterance's, (samples,) at 16 kHz, full scale 1; where a run has no audio there, it hears
                 silence.
         """
         import torch
@@ -129,15 +129,15 @@ class Scorer:
 
 
 def crop_box(box: tuple[float, float, float, float]) -> tuple[float, float, float]:
-    """The square of a picture that the network sees, of a face's box: its lower part, from the brows to below the chin.
+    """The square of a frame that the network sees, of a face's box: its lower part, from the brows to below the chin.
 
-    The authors follow a face by boxes whose middles and larger sides have gone through a median filter of 13 pictures.
+    The authors follow a face by boxes whose middles and larger sides have gone through a median filter of 13 frames.
 
     Args:
         box: left, top, width, height in pixels.
 
     Returns:
-        left, top, side in pixels, to be brought to 112 x 112; it may reach over the picture's edge, where the authors
+        left, top, side in pixels, to be brought to 112 x 112; it may reach over the frame's edge, where the authors
         put a grey of 110.
     """
     left, top, width, height = box
@@ -147,7 +147,7 @@ def crop_box(box: tuple[float, float, float, float]) -> tuple[float, float, floa
 
 
 def heard(run: FaceRun, waveform_S: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The sound of a run's four frames per picture; zeros where the utterance has none."""
+    """The audio of a run, four frames per video frame; zeros where the utterance has none."""
     first = round(run.begin_seconds * SAMPLE_RATE_HZ)
     length = len(run.faces_THW) * SAMPLE_RATE_HZ // FRAMES_PER_SECOND + WINDOW_SAMPLES - STEP_SAMPLES
     kept_S = waveform_S[max(0, first) : max(0, first + length)]

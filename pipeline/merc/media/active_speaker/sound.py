@@ -2,7 +2,7 @@
 with its defaults.
 
 They differ in details from librosa's and torchaudio's: no window function, triangles between whole bins of the
-spectrum, samples on the scale of 16 bits, and the frame's logarithmic energy in place of the first coefficient.
+spectrum, samples on the scale of 16 bits, and the frame's logarithmic energy instead of the first coefficient.
 """
 
 from functools import cache

@@ -29,7 +29,7 @@ _MOST_BYTES = 8 * _AUTHORS_BYTES
 _SHOWN = 3
 _NAME_IN_PICKLE = re.compile(r"GLOBAL (\S+)")
 _OF_TRAINING = re.compile(r"model\.\S+\.num_batches_tracked|lossV\.FC\.(weight|bias)")
-# What torch's reader raises on damaged files, beside what a pickle may not hold: it reads on until something doesn't
+# What torch's reader raises on damaged files, besides what a pickle may not hold: it reads on until something doesn't
 # fit.
 _TORCH_SAYS = (
     RuntimeError,

@@ -100,7 +100,7 @@ def _recipe(recipe: Recipe, runs: Path) -> dict[str, Any]:
 
 def _history(recipe: Recipe, epochs: Sequence[Epoch]) -> list[dict[str, Any]]:
     """Per seed: its losses and dev scores, epoch after epoch through all phases, and the place of the chosen one, None
-    if it is not there.
+    if it is missing.
     """
     curves = []
     for name, seed in recipe.seeds.items():
@@ -117,10 +117,10 @@ def _history(recipe: Recipe, epochs: Sequence[Epoch]) -> list[dict[str, Any]]:
 
 
 def _settings(name: str, record: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted key → value, in words; the recipe's own keys stand under ``recipe``, since its name is another one in
+    """Dotted key → value, in words; the recipe's own keys are under ``recipe``, since its name is another one in
     every recipe.
 
-    What a recipe says of the settings of its losses is left out: all that holds stands under ``losses``.
+    What a recipe says of the settings of its losses is left out: all that applies is under ``losses``.
     """
     inputs = {f"inputs.{key}": value for key, value in flat(record.get("inputs", {})).items()}
     own = {

@@ -1,6 +1,6 @@
 """What ``merc-evaluate`` found of a run, as the page of comparisons draws it: values of each seed, and curves.
 
-Nothing is made of an evaluation that is not there, or is of an earlier training of the run.
+Nothing is made of an evaluation that does not exist, or is of an earlier training of the run.
 """
 
 import math
@@ -133,7 +133,7 @@ _DRAWN: Mapping[str, Callable[[Path, dict[str, Any]], Any]] = {
 
 
 def _values(path: Path, scores: Mapping[str, Any], *keys: str) -> list[float | None]:
-    """What stands under some keys, of each seed; None where there is no such score."""
+    """What is under some keys, of each seed; None where there is no such score."""
     return [number(_at(path, seed, *keys)) for seed in scores["seeds"].values()]
 
 
@@ -146,7 +146,7 @@ def _at(path: Path, tree: Any, *keys: str) -> Any:
 
 
 def number(value: Any) -> float | None:
-    """A number as it stands in the data of a page; None for what is none.
+    """A number as it is in the data of a page; None for what is none.
 
     >>> number(0.123456789), number(float("nan")), number(None)
     (0.12346, None, None)

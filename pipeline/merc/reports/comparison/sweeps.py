@@ -104,7 +104,7 @@ def _swept(name: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Value
 
 
 def _prefixes(name: str, settings: Mapping[str, Any]) -> list[str]:
-    """Where the settings that a grid can name stand in a record."""
+    """Where the settings that a grid can name are in a record."""
     return [
         f"recipes.{name}.",
         f"recipes.{name}.losses.",

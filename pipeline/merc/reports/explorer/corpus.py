@@ -166,7 +166,7 @@ def read_neighbours(shards: Path, corpus: Corpus, number: int = NEIGHBOURS) -> d
         neighbours have none. Empty where there are no trajectories.
 
     Raises:
-        BadTable: if a table is damaged, or names a dialogue that is not there.
+        BadTable: if a table is damaged, or names a dialogue that does not exist.
     """
     found: dict[str, list[list[tuple[int, float]]]] = {}
     for path in (path for split in corpus.splits for path in files_of(shards, "trajectories", split)):

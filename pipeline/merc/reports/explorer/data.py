@@ -129,7 +129,7 @@ def _said(said: Said, own: slice) -> dict[str, str]:
 
 
 def _trimmed(said: Said) -> dict[str, Any]:
-    """Without the utterances before and behind those of which something is said: runs say nothing of train."""
+    """Without the utterances before and after those of which something is said: runs have nothing on train."""
     there = np.flatnonzero(said.classes != NOTHING)
     own = slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0)
     return {"first": own.start, **_said(said, own)}

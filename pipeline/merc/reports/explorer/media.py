@@ -1,6 +1,6 @@
-"""Copies of the chosen faces, one small picture for each dialogue, and, where they may be made, of the sound.
+"""Copies of the chosen faces, one small image for each dialogue, and, where they may be made, of the audio.
 
-A dialogue's picture holds the middle one of each utterance's crops, in the order of the utterances, row by row:
+A dialogue's image holds the middle one of each utterance's crops, in the order of the utterances, row by row:
 
     0  1  2 …  COLUMNS - 1
     COLUMNS …
@@ -35,8 +35,8 @@ class Media:
     """What there is of the utterances.
 
     Attributes:
-        cells: place of an utterance's face in the picture of its dialogue; -1 where it has none, or none was copied.
-        heard: whether its sound was copied.
+        cells: place of an utterance's face in the image of its dialogue; -1 where it has none, or none was copied.
+        heard: whether its audio was copied.
         doubts: utterance → why its face is doubtful; those without a face, and those beyond doubt, are not among them.
     """
 
@@ -51,7 +51,7 @@ def picture(home: Path, dialogue: int) -> Path:
 
 
 def sound(home: Path, utterance: int) -> Path:
-    """Where the sound of an utterance is copied to."""
+    """Where the audio of an utterance is copied to."""
     return home / "sound" / f"{utterance}.flac"
 
 
@@ -104,7 +104,7 @@ class _Copying:
             self.found.heard[place] = True
 
     def write(self, *, only_whole: bool) -> None:
-        """Writes the pictures of the dialogues all of whose rows were read, or of all."""
+        """Writes the images of the dialogues all of whose rows were read, or of all."""
         for dialogue in [one for one in self._crops if not only_whole or self._left_K[one] <= 0]:
             crops = dict(sorted(self._crops.pop(dialogue).items()))
             self.found.cells[list(crops)] = np.arange(len(crops))

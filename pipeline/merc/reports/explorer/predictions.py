@@ -46,7 +46,7 @@ class Predicted:
         recipe: its name.
         seeds: how many there are.
         fused: what it says.
-        unimodal: modality → what that modality says by itself; empty where nobody asked.
+        unimodal: modality → what that modality says by itself; empty if not requested.
     """
 
     recipe: str

@@ -25,7 +25,7 @@ from merc.shown import visible, visible_json
 PAGES = "pages"
 ASSETS = f"{PAGES}/assets"
 MARKER = f"{PAGES}/made-by-merc-report.txt"
-MARK = "This folder is made by merc-report, and is replaced as a whole each time it runs.\n"
+MARK = "This folder is made by merc-report, and replaced as a whole whenever it is run.\n"
 OVERVIEW = "index.html"
 
 
@@ -47,7 +47,7 @@ def folder_of(dataset: str) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as it stands in paths and after ``#``: other signs than ASCII letters and digits are written by their
+    """A name as it is in paths and after ``#``: other signs than ASCII letters and digits are written by their
     number.
 
     >>> slug("mmgcn+dclf")
@@ -57,7 +57,7 @@ def slug(name: str) -> str:
 
 
 def links_of(dataset: str) -> list[Link]:
-    """To the pages of a dataset, as they stand in the head of each."""
+    """To the pages of a dataset, as they are in the head of each."""
     home = folder_of(dataset)
     return [
         Link("All datasets", OVERVIEW),
@@ -141,7 +141,7 @@ class Report:
         text = visible_json(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
         for (
             sign
-        ) in "<>&\u2028\u2029":  # they stand in strings only; no page takes them for markup, wherever the text ends up
+        ) in "<>&\u2028\u2029":  # they occur only in strings; no page takes them for markup, wherever the text ends up
             text = text.replace(sign, f"\\u{ord(sign):04x}")
         files.write_text(self.folder / target, f"(window.merc ??= {{data: {{}}}}).data[{json.dumps(name)}] = {text};\n")
 

@@ -39,7 +39,7 @@ _ENCODER_FACTS = (
     "licence",
     "training_data_overlap",
 )
-# They stand among the settings, and at the foot of the page.
+# They are among the settings, and at the foot of the page.
 _ELSEWHERE = ("settings", "settings_sha256", "fingerprint", "versions")
 _CONTENTS = {
     "results": "Results",
@@ -71,7 +71,7 @@ class DatasetReport:
         recipes: what was trained on it.
         boards: the same, those that can be compared together.
         states: recipe → hash of its results when they were read.
-        trained_on_others: those whose shards were made again since.
+        trained_on_others: those whose shards were remade since.
         best: of the recipes, by dev score.
         epochs: history of the best.
         evaluated: what there is of evaluations.

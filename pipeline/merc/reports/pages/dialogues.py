@@ -1,11 +1,11 @@
-"""The page ``dialogues.html`` of a dataset: every dialogue with what the recipes predict, and beside it ``dialogues/``
+"""The page ``dialogues.html`` of a dataset: every dialogue with what the recipes predict, and next to it ``dialogues/``
 with what the page loads.
 
 dialogues/index.js          for the list and the filters, at once
-dialogues/texts.js          what is said, when it is searched or a dialogue is opened
+dialogues/texts.js          transcripts, when they are searched or a dialogue is opened
 dialogues/part-<n>.js       the rest about some dialogues, when one of them is opened
 dialogues/faces/<n>.jpg     the chosen faces of a dialogue, likewise
-dialogues/sound/<n>.flac    of an utterance, when it is asked for
+dialogues/sound/<n>.flac    of an utterance, when it is requested
 
 The state of the page is behind the ``#`` of its address, so that other pages link to what they speak of:
 ``recipe=mmgcn%2Bdclf&emotion=joy&predicted=anger`` (a cell of a confusion matrix), ``failure=no_face``,
@@ -39,7 +39,7 @@ def write(
     Args:
         report: what it belongs to.
         dataset: what it is about.
-        config: whether texts, faces and sound may be in it.
+        config: whether texts, faces and audio may be in it.
         layout: where the shards and the media of the dataset are.
         runs: the folder of the trained runs.
         evaluations: the folder of the evaluations; None, or without what is looked for: nothing of single modalities is

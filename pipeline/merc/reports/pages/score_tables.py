@@ -49,7 +49,7 @@ class Row:
 
 
 def anchor(recipe: str) -> str:
-    """Where on the page of a dataset it is said what made a recipe's scores."""
+    """Where the page of a dataset gives the provenance of a recipe's scores."""
     return f"run-{slug(recipe)}"
 
 

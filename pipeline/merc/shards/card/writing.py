@@ -29,7 +29,7 @@ _ABOUT = {
     ),
     "failures": "one row for everything that could not be used, or was cut or repaired",
 }
-# Printed in this order; anything else an encoder's provenance holds stands in meta/info.json.
+# Printed in this order; anything else in an encoder's provenance is in meta/info.json.
 _ENCODER_FACTS = ("name", "encoder", "tag", "revision", "layer", "pooling", "sample_rate_hz", "dim")
 _WITH_TRANSCRIPTS = (
     "Do not redistribute this folder: it holds transcripts, which must not be passed on, and vectors made from the"
@@ -187,7 +187,7 @@ def _loading(rows: dict[str, dict[str, int]]) -> str:
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table, of cells that are Markdown; numbers stand to the right."""
+    """A Markdown table, of cells that are Markdown; numbers are right-aligned."""
     body = [list(row) for row in rows]
     numeric = [bool(body) and all(isinstance(row[column], int | float) for row in body) for column in range(len(head))]
     lines: list[list[object]] = [list(head), ["---:" if right else "---" for right in numeric], *body]

@@ -147,7 +147,7 @@ class _Group:
 
 
 def _index_in(values: pa.Array, known: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Where each value stands in ``known``; -1 if nowhere."""
+    """Where each value is in ``known``; -1 if nowhere."""
     found: NDArray[np.int64] = (
         pc.index_in(values, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     )

@@ -65,7 +65,7 @@ def export(root: Path, path: Path, form: Format, *, absent: Literal["zeros", "na
 
     Raises:
         BadSettings: if the shards lack a modality, or are of a corpus whose ids or labels the layout has no place for.
-        BadTable: if these are no shards, or a dialogue has more than nine speakers.
+        BadTable: if these are not shards, or a dialogue has more than nine speakers.
         CannotWrite: if the file cannot be written.
     """
     info = reader.info(root)

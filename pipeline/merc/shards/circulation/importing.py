@@ -171,11 +171,11 @@ def build(imported: Imported, config: Config, layout: Layout) -> None:
     Args:
         imported: see :func:`read_file`.
         config: of the shards.
-        layout: the shards go to ``layout.shards``; beside them manifest and features are left.
+        layout: the shards go to ``layout.shards``; next to them manifest and features are left.
     """
     manifest.write(layout.manifest, imported.table)
     files.write_json(layout.folder / "manifest.json", imported.record)
-    # In place of the media of an extraction, so that sound and face features are known to be those of this file.
+    # In place of the media of an extraction, so that audio and face features are known to be those of this file.
     media = Job(
         "media",
         layout.media,

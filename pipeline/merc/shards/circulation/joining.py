@@ -1,4 +1,4 @@
-"""Modalities of two shards of one corpus side by side: M3NET takes its text from COSMIC's file, and its sound and faces
+"""Modalities of two shards of one corpus side by side: M3NET takes its text from COSMIC's file, and its audio and faces
 from MMGCN's.
 
 Utterances are matched by their ids. Files in circulation may lack them; the import numbers such utterances in their
@@ -36,7 +36,7 @@ _COMPARED = ["dialogue_id", "utterance_ids", "source_utterance_ids", "speaker_in
 _LABELS = "utterances have other labels"
 _SHOWN = 3  # examples of each kind of difference
 _OTHER_LABELS = (
-    0.01  # share of utterances; more are no correction, but another annotation, or other utterances of the same ids
+    0.01  # share of utterances; more are not a correction, but another annotation, or other utterances of the same ids
 )
 
 

@@ -1,14 +1,14 @@
-"""The layouts of feature files in circulation, told apart by their structure, and read into one form.
+"""The layouts of feature files in circulation, distinguished by their structure, and read into one form.
 
 | layout | file | content |
 | --- | --- | --- |
 | ``mmgcn`` | MMGCN, MM-DFN, DialogueGCN, DialogueCRN, COGMEN, M3NET: ``IEMOCAP_features.pkl`` | 9 entries, see :data:`SLOTS` |
 | ``mmgcn_meld`` | MMGCN, MM-DFN, M3NET: ``MELD_features_raw1.pkl`` | 10, the last one is the sentiment |
-| ``bc_lstm_meld`` | bc-LSTM, DialogueRNN: ``MELD_features_raw.pkl`` | 9, text and sound |
+| ``bc_lstm_meld`` | bc-LSTM, DialogueRNN: ``MELD_features_raw.pkl`` | 9, text and audio |
 | ``cosmic`` | COSMIC: ``iemocap_``, ``emorynlp_``, ``dailydialog_features_roberta.pkl`` | 10, four layers of RoBERTa |
 | ``cosmic_meld`` | COSMIC: ``meld_features_roberta.pkl`` | 11, the same with the sentiment |
-| ``sdt`` | SDT: ``iemocap_multimodal_features.pkl`` | 12, COSMIC's layers, MMGCN's sound and faces |
-| ``sdt_meld`` | SDT: ``meld_multimodal_features.pkl`` | 13, the last one is passed over there |
+| ``sdt`` | SDT: ``iemocap_multimodal_features.pkl`` | 12, COSMIC's layers, MMGCN's audio and faces |
+| ``sdt_meld`` | SDT: ``meld_multimodal_features.pkl`` | 13, the last one is skipped there |
 | ``idcl`` | IDCL: ``data_iemocap.pkl`` | split → list of dictionaries |
 | ``meld_baseline`` | MELD's authors: ``text_glove_CNN_emotion.pkl`` and others | see :mod:`merc.shards.circulation.meld_baseline` |
 
@@ -171,7 +171,7 @@ def _layout_of(content: Any) -> str:
     """The layout of a list or tuple: of those with as many entries the one that most of them fit.
 
     Raises:
-        BadTable: if no layout has this many, no labels stand where they should, or an entry holds something else than
+        BadTable: if no layout has this many, no labels are where they should be, or an entry holds something else than
             the layout has there.
     """
     if not isinstance(content, list | tuple):
@@ -215,8 +215,8 @@ def _held(entry: Any) -> str:
 
 
 def _by_dialogue(sentiments: Any, labels: Mapping[Any, Any]) -> bool:
-    """Whether an entry has as many numbers as there are labels. MMGCN's code passes over its last entry, so that other
-    things may stand there.
+    """Whether an entry has as many numbers as there are labels. MMGCN's code skips its last entry, so that other
+    things may be there.
     """
     return _held(sentiments) == _NUMBERS and {key: len(row) for key, row in sentiments.items()} == {
         key: len(row) for key, row in labels.items()

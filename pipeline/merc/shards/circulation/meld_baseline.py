@@ -8,8 +8,7 @@
 - ``data_emotion.p``: six entries, the first a list of dictionaries (``text, split, y, dialog, utterance``), the last
   label → index.
 
-The vectors come without anything else; labels and texts are those of ``data_emotion.p``. Speakers stand in none of
-them.
+The vectors come without anything else; labels and texts are those of ``data_emotion.p``. None of them has speakers.
 """
 
 import re
@@ -68,12 +67,12 @@ def read(content: Any, annotations: Any, file_name: str, wanted: str | None = No
         wanted: the modality, if the name does not tell.
 
     Returns:
-        All utterances that ``annotations`` names; of those without a vector it says so.
+        All utterances that ``annotations`` names; those without a vector are reported.
 
     Raises:
         BadTable: if one of the two has another structure, or there is a vector of an utterance or dialogue that is not
             in ``annotations``.
-        BadSettings: if the modality is not told.
+        BadSettings: if the modality is not given.
     """
     modality = modality_of(file_name, wanted)
     annotated = _annotated(annotations)

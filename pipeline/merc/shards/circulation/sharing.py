@@ -107,7 +107,7 @@ def pull(
 
     Args:
         repository: of the hub.
-        target: where they go; what an interrupted download fetched is kept beside it.
+        target: where they go; what an interrupted download fetched is kept next to it.
         revision: a branch, tag or commit; None: the newest.
         overwrite: replace shards that are there.
         wait: until another process that writes there has finished.

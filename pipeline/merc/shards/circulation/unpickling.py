@@ -260,8 +260,8 @@ _ADMITTED: dict[tuple[str, str], _StandIn] = {
 
 
 class _Measure:
-    """Depth and size of plain containers; what is shared counts each time, since whoever goes through it meets it each
-    time.
+    """Depth and size of plain containers; what is shared counts each time, since code that goes through it meets it
+    each time.
     """
 
     def __init__(self) -> None:
@@ -299,7 +299,7 @@ def _check_key(key: Any) -> None:
 
 
 def _resolved(value: Any, done: dict[int, Any]) -> Any:
-    """``value`` with arrays in place of their stand-ins; ``done`` holds what was resolved by its id, so that shared
+    """``value`` with arrays instead of their stand-ins; ``done`` holds what was resolved by its id, so that shared
     parts stay shared.
     """
     if isinstance(value, _Array):

@@ -73,7 +73,7 @@ class ShardFile:
         """
         position = self.schema.names.index(
             column
-        )  # the columns before it are no lists either, so that each is one Parquet leaf
+        )  # the columns before it are not lists either, so that each is one Parquet leaf
         for group in range(self.metadata.num_row_groups):
             statistics = self.metadata.row_group(group).column(position).statistics
             if statistics is None or not statistics.has_min_max or statistics.min <= value <= statistics.max:
@@ -84,7 +84,7 @@ def open_shard(path: Path) -> ShardFile:
     """Reads a file's footer.
 
     Raises:
-        BadTable: if it is no Parquet file, no shard, or one of another schema version.
+        BadTable: if it is not a Parquet file, no shard, or one of another schema version.
     """
     identity = _identity(path)
     with opened(path, memory_map=True) as file:

@@ -1,6 +1,6 @@
 """In which order dialogues are read, and which of them are whose. Nothing is read here.
 
-row groups       0 │ 1 │ 2 │ 3 │ 4 │ 5          as they lie in the files
+row groups       0 │ 1 │ 2 │ 3 │ 4 │ 5          as they are in the files
 shuffled groups  4 │ 1 │ 5 ┊ 0 │ 3 │ 2          by the seed
 windows          └── mixed ──┘ └── mixed ──┘     all dialogues of this many groups, by the seed
 parts            ├─ part 0 ─┼─ part 1 ─┼─ part 2 ─┤   spans of this order

@@ -38,7 +38,7 @@ _STATS = TypeAdapter(dict[str, Moments])
 
 
 def splits(root: Path) -> list[str]:
-    """The splits there are, in the order train, dev, test."""
+    """The existing splits, in the order train, dev, test."""
     return [split for split in SPLITS if shard_files.find(root, split)]
 
 
@@ -71,7 +71,7 @@ def read_split(root: Path, split: str, columns: Sequence[str] | None = None) -> 
         columns: only these; None for all.
 
     Raises:
-        BadTable: if there is no such split or column, or a file is missing, damaged, or no shard of this schema
+        BadTable: if there is no such split or column, or a file is missing, damaged, or not a shard of this schema
             version.
     """
     return pa.concat_tables(
@@ -87,7 +87,7 @@ def row_groups(root: Path, split: str, columns: Sequence[str]) -> Iterator[pa.Ta
 
 
 def dialogue(root: Path, dialogue_id: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The one row of a dialogue. Of all vectors, only those of its row group are decoded.
+    """The row of one dialogue; only the vectors of its row group are decoded.
 
     Args:
         root: folder of the shards.
@@ -127,12 +127,12 @@ class Dialogues:
         root: folder of the shards.
         split: ``train``, ``dev`` or ``test``.
         columns: only these are read; None for all.
-        window: row groups whose dialogues are shuffled together (:func:`merc.shards.format.order.windows`).
-        threads: how many decode.
+        window: number of row groups whose dialogues are shuffled together (:func:`merc.shards.format.order.windows`).
+        threads: number of decoding threads.
 
     Raises:
-        BadTable: if there is no such split or column, or a file is missing, damaged, no shard of this schema version,
-            or has other columns than the first.
+        BadTable: if there is no such split or column, or a file is missing, damaged, not a shard of this schema
+            version, or has other columns than the first.
         BadSettings: if ``threads`` is below 1.
     """
 
@@ -159,15 +159,15 @@ class Dialogues:
         """Dialogues, one after another.
 
         Args:
-            seed: shuffles, the same order for the same seed; take another for every epoch. None: the order of the
+            seed: shuffles; the same seed gives the same order, so use another for every epoch. None: the order of the
                 files.
-            part: of which rank and worker; with the same seed, all of them together read every dialogue once.
-            start: how many dialogues of this part to pass over, to go on where another run stopped; they are not read.
+            part: the share of a rank and worker; with the same seed, all of them together read every dialogue once.
+            start: how many dialogues of this part to skip, to continue where another run stopped; they are not read.
 
         Yields:
             Column → value, for a dialogue of T utterances: float32 [T, D] for vectors, arrays [T] for numbers and flags
             (NaN where null), lists of T strings, a string or a number. Arrays are read-only views of a whole row group:
-            copy what is kept for long.
+            copy what you keep for long.
 
         Raises:
             BadSettings: if ``seed`` or ``start`` is negative.

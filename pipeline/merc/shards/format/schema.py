@@ -105,8 +105,8 @@ def schema(
 
 
 def check_dialogues(found: pa.Schema, path: Path) -> None:
-    """Raises ``BadTable`` if a column of the dialogues in ``path`` is of another type than :func:`schema` has it;
-    whether it may be null is not looked at.
+    """Raises ``BadTable`` if a column of the dialogues in ``path`` is of another type than in :func:`schema`;
+    nullability is not checked.
     """
     dims = {
         name: found.field(name).type.value_type.list_size
@@ -147,7 +147,7 @@ _TRAJECTORIES: dict[str, Callable[[pa.DataType], bool]] = {
 
 def check_trajectories(found: pa.Schema, path: Path) -> None:
     """Raises ``BadTable`` if a column of the trajectories in ``path`` is missing, or of another type than the stage
-    writes it.
+    writes.
     """
     for name in ("dialogue_id", "split", "trajectory"):
         if name not in found.names:
@@ -164,9 +164,7 @@ def check_trajectories(found: pa.Schema, path: Path) -> None:
 
 
 def per_utterance(*, transcripts: bool, quality: Sequence[str] = ()) -> tuple[tuple[str, str, pa.DataType], ...]:
-    """:data:`PER_UTTERANCE`, without ``texts`` where there are no ``transcripts``, and with the columns of an audit
-    behind.
-    """
+    """:data:`PER_UTTERANCE`, without ``texts`` if there are no ``transcripts``, followed by the columns of an audit."""
     return (
         *(one for one in PER_UTTERANCE if transcripts or one[0] != TRANSCRIPTS),
         *((name, name, pa.float32()) for name in quality),
@@ -181,7 +179,7 @@ def quality_columns(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def may_be_null(name: str) -> bool:
-    """Whether entries of a list column may be null: numbers that a corpus or an audit does not know."""
+    """Whether entries of a list column may be null: numbers unknown to a corpus or an audit."""
     return name in _MAY_BE_NULL or name.startswith(PREFIX)
 
 

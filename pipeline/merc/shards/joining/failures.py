@@ -95,7 +95,7 @@ def explained(rows: pa.Table, position_F: NDArray[np.int64], modality: str, utte
 
 
 def read_record(layout: Layout) -> dict[str, Any]:
-    """Content of ``manifest.json``, the record beside the manifest.
+    """Content of ``manifest.json``, the record next to the manifest.
 
     Raises:
         BadTable: if it is missing or has no failure rows.

@@ -1,4 +1,4 @@
-"""DialogueBatch: what every model and loss is given. Shape legend: B dialogues, T utterances (padded), D_m features of
+"""DialogueBatch: the input of every model and loss. Shape legend: B dialogues, T utterances (padded), D_m features of
 modality m.
 """
 
@@ -28,11 +28,11 @@ class DialogueBatch:
         dialogue_ids: B ids.
         scenario_ids: B scenarios (IEMOCAP), or None.
         neighbours: long [B, K]; places in the split of each dialogue's nearest dialogues by trajectory, best first, -1
-            where there are fewer; None if the recipe names no similarity.
+            if there are fewer; None if the recipe names no similarity.
         neighbour_similarity: float32 [B, K], of ``neighbours``; 0 where there are fewer.
-        sequences: modality → float32 [N, L_m, D_m], what lies below the vectors of the N real utterances, in order;
+        sequences: modality → float32 [N, L_m, D_m], what is below the vectors of the N real utterances, in order;
             zeros where absent or padding. Empty, as the masks, if the model reads no sequences.
-        sequence_mask: modality → bool [N, L_m]; True = a real entry. An utterance that lacks the modality has none.
+        sequence_mask: modality → bool [N, L_m]; True = a real entry. An utterance without the modality has none.
     """
 
     features: dict[str, Tensor]
@@ -91,11 +91,11 @@ class DialogueBatch:
 
     # What has a data-dependent size, or is wanted on the host. Worked out once, on the host, by
     # :func:`merc.training.data.collate.collate`, so that no step on a GPU waits for it; a batch made in another way, or
-    # by ``dataclasses.replace``, works it out when it is asked for.
+    # by ``dataclasses.replace``, works it out when it is requested.
 
     @cached_property
     def real_positions(self) -> Tensor:
-        """long [N]: where the real utterances lie in a flattened [B · T] tensor, in order; to gather with instead of a
+        """long [N]: where the real utterances are in a flattened [B · T] tensor, in order; to gather with instead of a
         bool mask.
         """
         return self.utterance_mask.flatten().nonzero().squeeze(1)
@@ -126,8 +126,8 @@ class DialogueBatch:
         return self.utterance_index.cpu()
 
     def knowing(self, **facts: Tensor) -> "DialogueBatch":
-        """This batch, told the values of cached properties: ``real_positions``, ``labelled_positions`` and those on the
-        CPU.
+        """This batch, given the values of cached properties: ``real_positions``, ``labelled_positions`` and those on
+        the CPU.
         """
         vars(self).update(facts)
         return self

@@ -1,7 +1,7 @@
 """Dialogues of a split → padded batches, by one gather per tensor and no loop over utterances.
 
 Which rows go where is worked out on the CPU, where the bounds of the dialogues and the labels are known; a GPU is sent
-the indices and gathers, and nobody waits for it.
+the indices and gathers, and no one waits for it.
 """
 
 from collections.abc import Iterator
@@ -91,8 +91,8 @@ def neighbour_batches(
     """One epoch in which dialogues meet their neighbours: every dialogue is an anchor once, and brings some of its
     neighbours along.
 
-    A batch holds no dialogue twice: its anchors first, then those neighbours that are no anchors of it, in the order of
-    the split. The losses make no difference between them, so that a dialogue is trained on once for itself and again
+    A batch holds no dialogue twice: its anchors first, then those neighbours that are not anchors of it, in the order
+    of the split. The losses make no difference between them, so that a dialogue is trained on once for itself and again
     whenever it was drawn as a neighbour.
 
     Args:

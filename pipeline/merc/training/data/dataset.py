@@ -45,7 +45,7 @@ class DialogueSplit:
         neighbours: long [K, n], on the CPU: places of each dialogue's nearest dialogues by trajectory, best first, -1
             where there are fewer; or None.
         neighbour_similarity: float32 [K, n], on the CPU; 0 where there are fewer.
-        sequences: modality → what lies below its vectors, always on the CPU, for models that read it; empty for all
+        sequences: modality → what is below its vectors, always on the CPU, for models that read it; empty for all
             others.
     """
 
@@ -115,7 +115,7 @@ class Standardisation:
         mean: modality → float32 [D_m].
         std: modality → float32 [D_m]; 1 where a feature is constant.
         limit: values beyond this many standard deviations are cut; a rare feature's are far out (one that is non-zero
-            in one of 10,000 utterances lies at 100).
+            in one of 10,000 utterances is at 100).
     """
 
     mean: dict[str, Tensor]
@@ -164,7 +164,7 @@ def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) 
         root: the shards' folder.
         split: ``train``, ``dev`` or ``test``.
         modalities: which vectors to read.
-        classes: number of emotion classes; labels lie in -1 … classes - 1.
+        classes: number of emotion classes; labels are in -1 … classes - 1.
 
     Raises:
         BadTable: if lists of one dialogue differ in length, a label is out of range or a vector is not finite; names

@@ -77,7 +77,7 @@ def with_neighbours(split: DialogueSplit, shards: Path, similarity: str) -> Dial
 def _places(
     wanted: pa.Array | pa.ChunkedArray, ids: pa.Array, shards: Path
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Where each id stands in the split."""
+    """Where each id is in the split."""
     places = pc.index_in(wanted, value_set=ids)
     if places.null_count:
         unknown = wanted.filter(pc.is_null(places))[0].as_py()

@@ -8,11 +8,11 @@ gradually relaxing". Made precise here:
     dialogue   u0  u1  u2  u3  [u4]            the window of u4, W = 3: u1 u2 u3 with emotions  joy  joy  fear
     another    v0  v1  v2  v3   v4  v5         windows of 3 consecutive utterances at a Hamming distance from it
                    joy joy fear                0: taken
-                       joy fear sad            2: taken only where nobody has a nearer one
+                       joy fear sad            2: taken only if no other is nearer
 
 The window of an utterance at position t (from 0) has w = min(W, t) utterances. Of all windows of w consecutive
-utterances in other dialogues of the same split, one is drawn evenly from those at the smallest distance. Utterances
-without a label have a symbol of their own.
+utterances in other dialogues of the same split, one is drawn evenly from those at the smallest distance. Unlabelled
+utterances have a separate symbol.
 
 Of the 6,221 full windows of 4 in MELD's train split 5,796 (93.2 %) have an exact twin elsewhere, 424 one at distance 1,
 and one at 2.
@@ -33,11 +33,11 @@ _COMPARED_AT_ONCE = 1 << 22  # pairs of windows; 8 MB of distances
 
 
 class EmotionWindowSampler:
-    """Draws for every utterance of a split a window of another dialogue that copies the emotions of its own.
+    """For every utterance of a split, draws a window of another dialogue that copies the emotions of its own.
 
     All candidates are found at construction, and kept by pattern of emotions rather than utterance by utterance:
-    windows lie sorted by pattern and then by group, so that the windows which an utterance may not use are one block
-    that a draw steps over.
+    windows are sorted by pattern and then by group, so that the windows that an utterance may not use are one block
+    that a draw skips.
 
     Args:
         split: where utterances and windows come from; nothing of another split is ever drawn.
@@ -45,8 +45,7 @@ class EmotionWindowSampler:
         exclude_same_scenario: draw nothing from dialogues of the same scenario (IEMOCAP's pairs of actors play the same
             scripts, whose sentences would be false negatives). Without scenarios, and for an empty one, only the own
             dialogue is left out.
-        match_speakers: draw only windows in which the speakers take turns alike; utterances without such a window get
-            none.
+        match_speakers: draw only windows with the same pattern of turns; utterances without such a window get none.
 
     Attributes:
         distances: int64 [N]; Hamming distance of what is drawn for an utterance, -1 where there is nothing to draw.

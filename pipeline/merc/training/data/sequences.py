@@ -1,4 +1,4 @@
-"""Sequences below the utterance: tokens, pieces of sound, face crops. Of each modality one memory-mapped file, of which
+"""Sequences below the utterance: tokens, pieces of audio, face crops. Of each modality one memory-mapped file, of which
 batches gather.
 
     features/<dataset>/audio/<encoder>/sequences/part-*.parquet                (extraction with --level sequences; float16)
@@ -66,10 +66,10 @@ class Sequences:
 def read_sequences(
     shards: Path, info: Mapping[str, Any], modality: str, longest: int, utterance_ids: Sequence[str], present: Tensor
 ) -> Sequences:
-    """Finds the sequences of a split, and writes the file they are mapped from if it is not there.
+    """Finds the sequences of a split, and writes the file they are mapped from if it is missing.
 
     Args:
-        shards: folder of the shards; the features that they were made of lie next to it.
+        shards: folder of the shards; the features that they were made of are next to it.
         info: the shards' ``meta/info.json``.
         modality: which.
         longest: entries of a sequence, at most.

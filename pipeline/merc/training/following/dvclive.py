@@ -8,8 +8,8 @@ from merc.training.following.engine.base import Followed, Follower
 
 
 class DVCLive(Follower):
-    """A folder of DVCLive beside a ``dvc.yaml`` that names its metrics and plots, so that the project's own stays as it
-    is.
+    """A folder of DVCLive next to a ``dvc.yaml`` that names its metrics and plots, so that the project's own stays as
+    it is.
 
     No experiment is saved: that would commit the whole workspace for every seed, also of seeds that are trained at
     once; ``dvc exp run`` does it for the run.

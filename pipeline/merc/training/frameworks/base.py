@@ -1,6 +1,6 @@
-"""What a framework must offer: it wraps a model and changes what comes after it.
+"""The contract of a framework: it wraps a model and changes what follows it.
 
-A new one is one file here, with its settings as a nested ``Config``, and its test.
+A new framework is one file here, with its settings as a nested ``Config``, and its test.
 """
 
 from torch import nn
@@ -10,10 +10,11 @@ from merc.training.models.engine.base import MERCModel
 
 
 class Framework(MERCModel):
-    """A model around a model, for losses and metrics a model like any other.
+    """A model around a model; losses and metrics treat it like any other model.
 
-    As it stands the framework has what the wrapped model has: modalities, classes, ``gives``, and whether it is causal.
-    A framework that changes one of them (the width of ``hidden``, say) sets it in its constructor, after this one.
+    By default the framework has the properties of the wrapped model: modalities, classes, ``gives``, and whether it is
+    causal. A framework that changes one of them (the width of ``hidden``, say) sets it in its constructor, after this
+    one.
 
     Args:
         config: an instance of the framework's ``Config``.
@@ -27,5 +28,5 @@ class Framework(MERCModel):
         self.gives = model.gives
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
-        """The wrapped model's; the framework's own weights are of the fusion."""
+        """That of the wrapped model; the framework's own weights belong to the fusion."""
         return self.model.branch(modality)

@@ -8,25 +8,26 @@ dialogues, T utterances, d width of the model's ``hidden`` h, d_m width of its e
            ├─ u_text, u_audio, u_visual ──┴──┐
            └─ context                        └─ one Linear each (U) ─► unimodal_logits
 
-The model's own classifier has no part in it and is not trained. The rest of the paper is in the losses, put together by
-the additions ``dclf`` (MELD's settings) and ``dclf_iemocap``. To be named after one of them, the paper's ablations (its
-table 4):
+The model's own classifier is not used and not trained. The rest of the paper is in the losses, combined by the
+additions ``dclf`` (MELD's settings) and ``dclf_iemocap``. The paper's ablations (its table 4), to be named after one of
+these:
 
     without_context       no context-aware loss
     without_extraction    that loss without the contextual extract ("w/o CE")
-    without_modality      neither the modality-contribution loss nor the concatenation (the figures for "w/o MCCL" fit both being off)
-    without_independent   the decoder sees h alone ("w/o ICA"); the modality-contribution loss stays
+    without_modality      neither the modality-contribution loss nor the concatenation (the figures for "w/o MCCL" fit
+                          both being off)
+    without_independent   the decoder sees only h ("w/o ICA"); the modality-contribution loss stays
 
-In the paper's setting no utterance sees what comes after it: both additions make models causal that can be
-(``causal``). The losses as printed, with the negatives alone below the line, are the addition ``printed``.
+In the paper's setting no utterance sees later ones: both additions make models causal if they support it (``causal``).
+The losses as printed, with only the negatives in the denominator, are the addition ``printed``.
 
 Tried on IEMOCAP's real text and audio over MMGCN (``benchmarks/results_real.md``): on one session and seed, vectors
-from before dropout and ReLU mend a third of what both losses cost; projections before both cost more on two sessions; a
-gain was not reached.
+from before dropout and ReLU recover a third of what both losses cost; projections before both cost more on two
+sessions; no gain was reached.
 
-The paper does not say how the heads are trained. Here it is by their cross-entropy, the mean over modalities, in the
-ablations as well.
-"""  # noqa: E501
+The paper does not say how the heads are trained. Here they are trained by their cross-entropy, the mean over
+modalities, also in the ablations.
+"""
 
 from dataclasses import replace
 
@@ -43,8 +44,8 @@ from merc.training.models.engine.common import Dropout
 class DCLF(Framework):
     """A model with DCLF's decoder and unimodal heads. ``hidden``, ``unimodal`` and ``context`` are the model's.
 
-    In the decoder's input, a modality that an utterance lacks is a learned vector, and the modalities' vectors are
-    dropped out at the rate at which h was.
+    In the decoder's input, an absent modality is a learned vector, and the modalities' vectors have the same dropout
+    rate as h.
     """
 
     VERSION = 2

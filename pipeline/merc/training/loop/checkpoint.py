@@ -28,7 +28,7 @@ _STANDARDISATION = "standardisation."
 
 
 class Header(Settings):
-    """What stands in the file's metadata, as JSON.
+    """What is in the file's metadata, as JSON.
 
     Attributes:
         model: file in ``models/``.
@@ -126,9 +126,9 @@ def load(path: Path) -> Loaded:
     """Reads a model that :func:`save` wrote.
 
     Raises:
-        BadTable: if the file does not exist, it is no safetensors file, has no such header, its tensors do not fit the
-            model it names, or hold a value that is not finite, or it is of another version of the model.
-        BadSettings: if it names a model or framework that is not there, or settings that it does not have.
+        BadTable: if the file does not exist, it is not a safetensors file, has no such header, its tensors do not fit
+            the model it names, or hold a value that is not finite, or it is of another version of the model.
+        BadSettings: if it names a model or framework that does not exist, or settings that it does not have.
     """
     try:
         files.check_kind(path)

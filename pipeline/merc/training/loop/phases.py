@@ -133,7 +133,7 @@ def seed_of(seed: int, phase: ResolvedPhase) -> int:
 
 @contextmanager
 def randomness(seed: int, phase: ResolvedPhase, device: torch.device) -> Iterator[None]:
-    """The random numbers of a phase: its own if it has a name, else those of the seed, which go on from the initial
+    """The random numbers of a phase: its own if it has a name, else those of the seed, which continue from the initial
     weights.
     """
     if phase.name:
@@ -145,7 +145,7 @@ def randomness(seed: int, phase: ResolvedPhase, device: torch.device) -> Iterato
 
 @dataclass
 class Finished:
-    """What the finished phases of a seed gave, beside the weights.
+    """What the finished phases of a seed gave, next to the weights.
 
     Attributes:
         selected: one for each phase: its ``phase``, ``epoch`` and ``dev_weighted_f1``, and how many ``epochs`` it ran.

@@ -16,15 +16,15 @@ _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Precision:
-    """Forward and backward in the precision of a recipe. Scores are computed in float32 whatever it is, as by whoever
-    loads the weights later.
+    """Forward and backward in the precision of a recipe. Scores are computed in float32 whatever it is, as by anyone
+    who loads the weights later.
 
     float16 has its gradients scaled, so that small ones do not vanish; a step whose gradients overflow is left out, and
     the scale halved.
 
     Args:
         name: ``float32`` or, for products of matrices, ``bfloat16`` or ``float16``. The CPU obeys as well, though it
-            seldom gains by it.
+            rarely gains by it.
         device: of the training.
     """
 

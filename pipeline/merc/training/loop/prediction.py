@@ -40,7 +40,7 @@ def label(
         classes, else -1.
 
     Raises:
-        BadTable: if the file is no trained model or fits none, there are no shards, or no such split.
+        BadTable: if the file is not a trained model or fits none, there are no shards, or no such split.
         BadSettings: if the shards lack a modality of the model, or their vectors are of another length or another
             encoder.
     """

@@ -58,7 +58,7 @@ class PreparedPretraining:
 
         Args:
             resolved: the recipe.
-            layout: of the dataset of the second training; that of the first lies next to it.
+            layout: of the dataset of the second training; that of the first is next to it.
             classes: of the second training's label set.
             runs: the folder of all runs.
 
@@ -96,7 +96,7 @@ class PreparedPretraining:
         )
 
     def model(self, seed: int, device: torch.device, line: int = 0) -> MERCModel:
-        """The pre-trained model of a seed, on the CPU; trained now if it is not there, with progress on a line of the
+        """The pre-trained model of a seed, on the CPU; trained now if it is missing, with progress on a line of the
         terminal.
 
         Raises:

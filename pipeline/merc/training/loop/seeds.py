@@ -159,7 +159,7 @@ def _train_alone(one: OneSeed) -> dict[str, Any]:
 
 
 def _train(one: OneSeed, data: TrainingData, standardisation: Standardisation) -> dict[str, Any]:
-    """Trains a seed and writes it; gives what is to be told, since a worker has no log."""
+    """Trains a seed and writes it; returns what is to be logged, since a worker has no log."""
     info, device = reader.info(one.layout.shards), torch.device(one.device)
     first = PreparedPretraining.of(one.resolved, one.layout, data.classes, one.runs)
     tensors, facts = None, {}

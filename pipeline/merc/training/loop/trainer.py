@@ -3,7 +3,7 @@ weights.
 
 A recipe with phases goes through the loop once for each (:mod:`merc.training.loop.phases`).
 Selection sees the dev split alone. The test split is scored after every epoch as well, for one figure that is named for
-what it is: the best test epoch. Papers that select on test report that one; it is recorded beside ours and decides
+what it is: the best test epoch. Papers that select on test report that one; it is recorded next to ours and decides
 nothing.
 """
 
@@ -88,9 +88,9 @@ def train_seed(
         data: on ``device``.
         seed: decides initial weights, dropout and the order of dialogues.
         device: where the model is trained.
-        start: initial weights by name, in place of the model's own (:mod:`merc.training.loop.pretraining`).
+        start: initial weights by name, instead of the model's own (:mod:`merc.training.loop.pretraining`).
         line: of the progress bar.
-        kept: where finished phases are kept until the seed is done; what is there already is not trained again.
+        kept: where finished phases are kept until the seed is done; what is there already is not retrained.
         tell: is called with every row of the history as it comes (:mod:`merc.training.following`), those of phases that
             were kept first.
 

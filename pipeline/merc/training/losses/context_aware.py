@@ -10,16 +10,16 @@ Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition i
 The g_n are the same map of utterances of another dialogue whose emotions copy those of the window. What the paper
 leaves open:
 
-- Which they are: see :mod:`merc.training.data.sampler`. They are drawn anew for each epoch, from the seed and the epoch
-  alone, and their h comes from a bank of detached representations, since a batch seldom holds a dialogue that fits.
-- As printed, the sum below the line has the negatives alone (``denominator: neg``, the addition ``printed``), so that
-  the loss may be negative, down to ln V - 2/τ, and never lets go of a pair. ``all``, the default, adds the positives,
-  as the supervised contrast that the paper cites has it.
-- h: what a model gives as ``bare`` where its ``hidden`` has passed a dropout and a ReLU (:attr:`MERCOutput.compared`).
-- The paper sums over utterances; here it is the mean over those that have a history and a negative, or its weight would
-  depend on the batch.
-- c_i: what the model gives as ``context``, or else attention pooling over h_1 … h_{i-1} alone. Its weights are this
-  loss's own.
+- Which they are: see :mod:`merc.training.data.sampler`. They are redrawn for each epoch, from only the seed and the
+  epoch, and their h comes from a bank of detached representations, since a batch rarely holds a dialogue that fits.
+- As printed, the denominator has only the negatives (``denominator: neg``, the addition ``printed``), so that the loss
+  may be negative, down to ln V - 2/τ, and never stops pulling a pair. ``all``, the default, adds the positives, as in
+  the supervised contrastive loss that the paper cites.
+- h: the model's output ``bare`` if its ``hidden`` has passed a dropout and a ReLU (:attr:`MERCOutput.compared`).
+- The paper sums over utterances; here the loss is the mean over those that have a history and a negative, since
+  otherwise its weight would depend on the batch.
+- c_i: the model's output ``context``, or else attention pooling over only h_1 … h_{i-1}. Its weights belong to this
+  loss.
 """
 
 import math
@@ -45,12 +45,12 @@ class ContextAwareLoss(ContrastiveLoss):
 
     Args:
         temperature: τ.
-        denominator: ``all``: positives as well; ``neg``: negatives alone, as printed.
+        denominator: ``all``: positives as well; ``neg``: only negatives, as printed.
         reduction: ``mean`` over anchors with a positive and a negative, ``sum``, or ``none``.
         debug: see :class:`merc.training.losses.engine.contrastive.ContrastiveLoss`.
 
     Raises:
-        ValueError: if the temperature is not above 0, or the denominator none of these.
+        ValueError: if the temperature is not above 0, or the denominator is not one of these.
 
     Example:
         >>> loss = ContextAwareLoss(temperature=0.5, denominator="neg")
@@ -99,11 +99,11 @@ class ContextAwareLoss(ContrastiveLoss):
 class ContextAware(MERCLoss):
     """The loss over the labelled utterances of a batch, with the map g, the bank and the negatives.
 
-    Unlabelled utterances are no anchors, but stand in windows like any other. :meth:`begin_epoch` must have been
+    Unlabelled utterances are not anchors, but are in windows like any other. :meth:`begin_epoch` must have been
     called.
 
     Raises:
-        ValueError: if ``facts`` hold no train split.
+        ValueError: if ``facts`` have no train split.
     """
 
     class Config(Settings):
@@ -230,8 +230,8 @@ def _cosines(z_ND: Tensor, g_NMD: Tensor) -> Tensor:
 
 
 class HistoryPooling(nn.Module):
-    """Attention pooling over what came before: c_i = Σ_{j<i} softmax_j((Q h_i)·(K h_j) / √d) V h_j; zero for the first
-    utterance.
+    """Attention pooling over the earlier utterances: c_i = Σ_{j<i} softmax_j((Q h_i)·(K h_j) / √d) V h_j; zero for the
+    first utterance.
     """
 
     def __init__(self, dim: int) -> None:

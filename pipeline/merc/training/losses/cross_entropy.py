@@ -1,7 +1,7 @@
 """Cross-entropy over labelled utterances, with class weights and label smoothing on request.
 
 ``effective``: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, eq. 4: a class of n
-utterances weighs (1 - β) / (1 - β^n).
+utterances has the weight (1 - β) / (1 - β^n).
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -25,14 +25,14 @@ ClassWeights = Literal["none", "inverse", "inverse_sqrt", "effective"]
 class CrossEntropy(MERCLoss):
     """Σ w(y) · CE over the batch's labelled utterances, divided by their number.
 
-    The weights have mean 1 over the train utterances, so that weighting changes no learning rate. Dividing by the
-    number and not by the weights in the batch keeps a rare class's weight where the batch holds nothing else.
+    The weights have mean 1 over the train utterances, so that weighting does not change the learning rate. Dividing by
+    the number and not by the weights in the batch preserves a rare class's weight if the batch has no other class.
 
-    A loss on the joint logits alone lets the modality that is learned fastest keep the others from learning (Wang, Tran
-    and Feiszli, CVPR 2020), hence ``unimodal_weight``.
+    With a loss on only the joint logits, the modality that is learned fastest keeps the others from learning (Wang,
+    Tran and Feiszli, CVPR 2020), hence ``unimodal_weight``.
 
     Raises:
-        BadSettings: if ``weight_by_class`` names an emotion that the label set lacks.
+        BadSettings: if ``weight_by_class`` names an emotion that is not in the label set.
     """
 
     class Config(Settings):

@@ -1,10 +1,10 @@
-"""Dual-level disentanglement (DDM): what a modality has in common, and what an utterance has in common.
+"""Dual-level disentanglement (DDM): separates what a modality has in common from what an utterance has in common.
 
 Li et al., Revisiting Disentanglement and Fusion on Modality and Context in Conversational Multimodal Emotion
 Recognition (DF-ERC), ACM MM 2023. Both levels are the supervised contrastive loss ``out`` times τ over one row per
 utterance and modality: on the first level rows of one modality belong together, on the second rows of one utterance.
-The authors' code gives NaN where no row has a positive; here it is 0. It also gives text and audio one label on the
-first level, so that only the face is told from them; here each modality is a kind of its own, as the paper says.
+The authors' code gives NaN where no row has a positive; here it is 0. It also gives text and audio the same label on
+the first level, so that only the face is separated from them; here each modality has its own label, as in the paper.
 """
 
 from collections.abc import Mapping
@@ -84,9 +84,9 @@ class Disentanglement(MERCLoss):
     the second's a projection of the first's; the projections belong to the loss.
 
     Raises:
-        BadSettings: if there is but one modality. A model that disentangles may have one, as its recipe asks for this
-            loss whatever it is given: the second level, which has no pairs then, is 0, and so is the first, in which
-                all rows would belong together.
+        BadSettings: if there is only one modality. A model that disentangles may have one, since its recipe always
+            requests this loss: the second level, which has no pairs then, is 0, and so is the first, in which all rows
+            would belong together.
     """
 
     class Config(Settings):

@@ -1,9 +1,9 @@
-"""Knowledge distillation: weaker modalities learn from what a stronger one says.
+"""Knowledge distillation: weaker modalities learn from the output of a stronger one.
 
 On scores, ``dist``: Huang et al., Knowledge Distillation from a Stronger Teacher, NeurIPS 2022, as TelME (Yun et al.,
 NAACL 2024) uses it: the correlation of student and teacher in each row (over classes) and in each class (over rows).
 ``hinton``: Hinton et al., 2015, τ² KL(teacher ‖ student).
-On representations: TelME's likeness of rows, KL(softmax_j(t_i · t_j / T) ‖ softmax_j(t_i · s_j / T)).
+On representations: TelME's similarity of rows, KL(softmax_j(t_i · t_j / T) ‖ softmax_j(t_i · s_j / T)).
 """
 
 from typing import Any, Literal
@@ -28,14 +28,14 @@ FUSED = "fused"
 
 
 class DistillationLoss(nn.Module):
-    """Student scores against teacher scores; the teacher gets no gradient unless it is asked for.
+    """Student scores against teacher scores; the teacher gets no gradient unless requested.
 
     Args:
         kind: ``dist``: τ² [(1 - mean over rows of ρ) + (1 - mean over classes of ρ)], ρ Pearson's correlation of the
             probabilities softened by τ, 0 where one of the two is constant; ``hinton``: τ² KL(teacher ‖ student), mean
             over rows.
         temperature: τ.
-        detach_teacher: False: the teacher is drawn towards the student as well.
+        detach_teacher: False: the teacher is also pulled towards the student.
 
     Raises:
         ValueError: if there is no such kind or the temperature is not above 0.
@@ -99,7 +99,7 @@ def _correlation(a: Tensor, b: Tensor, weights: Tensor, dim: int) -> Tensor:
 
 
 class FeatureDistillationLoss(nn.Module):
-    """Likeness of the teacher's rows to the student's against that among the teacher's own; the teacher gets no
+    """Similarity of the teacher's rows to the student's against that among the teacher's own; the teacher gets no
     gradient.
 
     Args:
@@ -151,13 +151,13 @@ class Distillation(MERCLoss):
     mean over students.
 
     The batch's utterances count, labelled or not, where the student's modality is present, and the teacher's if it is
-    one. SDT (Ma et al., IEEE TMM 2024) adds up the divergences of its three students, and without τ²: ``hinton`` with
+    one. SDT (Ma et al., IEEE TMM 2024) sums the divergences of its three students, without τ²: ``hinton`` with
     ``teacher: fused`` and the weight 3 / τ².
 
     With the teacher ``fused``, a model of one modality is its own teacher: the divergence is 0.
 
     Raises:
-        BadSettings: if the model lacks the teacher, has no other modality, or has widths that differ where
+        BadSettings: if the model does not have the teacher or any other modality, or if widths differ where
             representations are compared.
     """
 

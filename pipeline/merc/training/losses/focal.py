@@ -1,10 +1,10 @@
-"""Focal loss: cross-entropy in which an utterance counts the less the surer the model already is.
+"""Focal loss: cross-entropy in which an utterance counts less, the surer the model already is.
 
 Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 4: -(1 - p_y)^γ ln p_y; with class weights eq. 5.
 
 ``legacy_focal`` is what the published code of MMGCN (Hu et al., ACL 2021) computes under that name: (1 - y ln p)^γ ·
-(-ln p), y one-hot, averaged over utterances *and* classes. It weighs hard utterances up instead of easy ones down and
-punishes every class for being unlikely. For comparing alone.
+(-ln p), y one-hot, averaged over utterances *and* classes. It increases the weight of hard utterances instead of
+reducing that of easy ones, and penalises every class for being unlikely. Only for comparison.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ class FocalLoss(nn.Module):
 
     Args:
         gamma: γ, at least 0.
-        class_weights: [C], or None: all 1. The mean stays one over the number of rows.
+        class_weights: [C], or None: all 1. The mean is still taken over the number of rows.
         legacy_focal: the other formula at the head of this module.
         reduction: ``mean`` over labelled rows, ``sum`` or ``none``.
 

@@ -1,4 +1,4 @@
-"""Focal contrastive loss (FCL): the supervised contrastive loss with a focus on far positives and on rare classes.
+"""Focal contrastive loss (FCL): the supervised contrastive loss with a focus on distant positives and rare classes.
 
     L_i = w(y_i) · mean over positives of (1 - p)^γ (-ln p),   p = softmax over all other rows,   w_c ∝ (N / n_c)^α
 
@@ -64,7 +64,7 @@ class FocalContrastiveLoss(ContrastiveLoss):
             z: [N, D], or [B, T, D].
             labels: long [N] or [B, T], 0 … C - 1; -1 = unlabelled.
             mask: bool [N] or [B, T], True = real; None: all are.
-            class_counts: [C], utterances per class in the train split; None: all classes weigh the same.
+            class_counts: [C], utterances per class in the train split; None: all classes have the same weight.
 
         Returns:
             A scalar; [N], or [B · T], for the reduction ``none``.

@@ -1,4 +1,4 @@
-"""InfoNCE: a vector of one view is to be recognised among all vectors of the other view.
+"""InfoNCE: a vector of one view must be recognised among all vectors of the other view.
 
 van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018, eq. 4; symmetric and with cosines
 as in Radford et al., CLIP, ICML 2021. Here the views are two modalities of the same utterance.
@@ -55,7 +55,7 @@ class InfoNCELoss(ContrastiveLoss):
 
         Args:
             views: a and b, [N, D] or [B, T, D] each; equal places belong together.
-            mask: bool [N] or [B, T]: where both views are there; None: everywhere.
+            mask: bool [N] or [B, T]: where both views are present; None: everywhere.
 
         Returns:
             A scalar; [N], or [B · T], for the reduction ``none``; a single row costs exactly 0.
@@ -84,7 +84,7 @@ class InfoNCE(MERCLoss):
     An utterance counts in a pair where both modalities are present.
 
     Raises:
-        BadSettings: if there is but one modality, or the widths differ and there is no projection.
+        BadSettings: if there is only one modality, or the widths differ and there is no projection.
     """
 
     class Config(Settings):

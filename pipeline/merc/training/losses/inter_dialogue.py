@@ -1,7 +1,7 @@
-"""Inter-dialogue contrastive learning (IDCL): dialogues that are alike in one modality are to be alike in the others.
+"""Inter-dialogue contrastive learning (IDCL): dialogues that are similar in one modality become similar in the others.
 
 Lee, Kim and Choi, ICASSP 2026, eq. 4 (neighbours) and eq. 5 (loss), as their published code states them. Where the code
-and the equations differ, or the code errs, this is what is computed here:
+and the equations differ, or the code is wrong, this is computed here:
 
 - A dialogue's own pair is neither a positive nor in the denominator (as in the code; eq. 5 has it in the denominator:
   ``include_self``).
@@ -43,8 +43,9 @@ def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor
     Args:
         features_BTD: [B, T, D].
         mask_BT: bool [B, T], which utterances.
-        position_codes_TD: [T, D], what a model has added to the features for their places, to be taken off again. The
-            mean of such codes tells how long a dialogue is, and dialogues of one length would count as alike.
+        position_codes_TD: [T, D], what a model has added to the features for their positions, which is subtracted
+            again. The mean of such codes reveals a dialogue's length, and dialogues of equal length would count as
+            similar.
 
     Returns:
         [B, D], float32 or float64; zero where there is no utterance.
@@ -64,14 +65,14 @@ class InterDialogueLoss(ContrastiveLoss):
 
     Called with two modalities, ``loss(audio, text)``, as the authors' code is: neighbours in the first, the loss in the
     second. By name, ``loss(pooled=…)``, it is the mean over all ordered pairs of modalities: two give both directions,
-    three give six. A single modality finds its own neighbours, and draws the nearest nearer. Neighbours from elsewhere
-    (an index of emotion trajectories) serve all modalities; the mean then is one over modalities.
+    three give six. A single modality finds its own neighbours, and pulls the nearest closer. Neighbours from elsewhere
+    (an index of emotion trajectories) apply to all modalities; the mean is then over modalities.
 
     Args:
-        k: K, neighbours of a dialogue, nearest first; of equally near ones those that come first in the batch.
+        k: K, neighbours of a dialogue, nearest first; ties are broken by the order in the batch.
         temperature: τ.
-        k_cap: cut K to half of the other dialogues of the batch, ⌊(B - 1) / 2⌋, B without dialogues that the modality
-            lacks.
+        k_cap: limit K to half of the other dialogues of the batch, ⌊(B - 1) / 2⌋, where B excludes dialogues without
+            the modality.
         include_self: the own pair in the denominator.
         strict: raise ``ValueError`` for a batch of fewer than two dialogues.
         similarity: ``cosine`` or ``dot``.
@@ -79,7 +80,7 @@ class InterDialogueLoss(ContrastiveLoss):
         debug: raise where a vector is not finite.
 
     Attributes:
-        warned: whether it was already said that the loss is 0.
+        warned: whether it was already logged that the loss is 0.
 
     Raises:
         ValueError: if K or the temperature is not above 0.
@@ -129,21 +130,21 @@ class InterDialogueLoss(ContrastiveLoss):
         """The loss of a batch of dialogues: in one direction, of ``anchor`` and ``other``, or in all, of ``pooled``.
 
         Args:
-            anchor: [B, D] or [B, T, D], as below: the modality in which neighbours are looked for.
-            other: the same of the modality whose vectors are drawn together; its D may be another.
+            anchor: [B, D] or [B, T, D], as below: the modality in which neighbours are searched.
+            other: the same for the modality whose vectors are pulled together; its D may differ.
             pooled: modality → [B, D_m], one vector per dialogue; or [B, T, D_m], to be averaged over the utterances of
                 ``mask``.
             mask: modality → bool [B], which dialogues have the modality; or bool [B, T], which utterances. One tensor:
                 of all modalities. None: all.
-            neighbours: bool [B, B], row i marks the neighbours of dialogue i, in place of the nearest by features.
+            neighbours: bool [B, B], row i marks the neighbours of dialogue i, instead of the nearest by features.
 
         Returns:
-            A scalar, or [B] for the reduction ``none``; never negative. Exactly 0, with one warning, where the batch is
+            A scalar, or [B] for the reduction ``none``; never negative. Exactly 0, with one warning, if the batch is
             too small.
 
         Raises:
-            ValueError: if shapes do not fit, there is no modality, but one of ``anchor`` and ``other`` or these beside
-                ``pooled`` or ``neighbours``, or ``strict`` and the batch has fewer than two dialogues.
+            ValueError: if shapes do not fit, there is no modality, only one of ``anchor`` and ``other`` is given, or
+                these with ``pooled`` or ``neighbours``, or ``strict`` and the batch has fewer than two dialogues.
         """
         if anchor is not None or other is not None:
             if anchor is None or other is None or pooled is not None or neighbours is not None:
@@ -234,10 +235,10 @@ class InterDialogue(MERCLoss):
     """:class:`InterDialogueLoss` on :attr:`MERCOutput.pooled`, or on the mean of :attr:`MERCOutput.unimodal` where the
     model does not pool.
 
-    Models that add codes of positions should pool without them (see :func:`masked_mean`). Dialogues in which a modality
+    Models that add position codes should pool without them (see :func:`masked_mean`). Dialogues in which a modality
     is never present are left out there.
 
-    ``length_correlation`` shows whether a model pools in such a way that dialogues are alike because they are equally
+    ``length_correlation`` shows whether a model pools in such a way that dialogues are similar because they are equally
     long, which makes the loss easy and teaches nothing: Spearman's correlation, over pairs of dialogues in an epoch's
     first batch, of their similarity with minus the difference of their lengths, the mean over modalities; 0 is
     harmless, 1 is a shortcut.

@@ -1,4 +1,4 @@
-"""Emotion-label-guided contrastive learning (ELCL): every emotion has an anchor, to which its utterances are drawn.
+"""Emotion-label-guided contrastive learning (ELCL): every emotion has an anchor, which attracts its utterances.
 
 Reconstruction from the abstract of MERC-KDC (Kim, Park and Kim, ICUFN 2025) after EACL (Yu et al., Emotion-Anchored
 Contrastive Learning, NAACL Findings 2024):
@@ -25,7 +25,7 @@ from merc.training.losses.focal_contrastive import class_weights
 
 
 class LabelGuidedLoss(ContrastiveLoss):
-    """Utterances to anchors, and among each other with the anchors beside them.
+    """Utterances to anchors, and among each other with the anchors as well.
 
     Args:
         temperature: τ.
@@ -76,7 +76,7 @@ class LabelGuidedLoss(ContrastiveLoss):
             labels: long [N] or [B, T], 0 … C - 1; -1 = unlabelled.
             anchors: [C, D].
             mask: bool [N] or [B, T], True = real; None: all are.
-            class_counts: [C], utterances per class in the train split; None: all classes weigh the same.
+            class_counts: [C], utterances per class in the train split; None: all classes have the same weight.
 
         Returns:
             A scalar; [N], or [B · T], for the reduction ``none``.

@@ -1,5 +1,5 @@
-"""DCLF's modality-contribution contrastive loss: in each modality, what is recognised from it alone is separated from
-what is not.
+"""DCLF's modality-contribution contrastive loss: in each modality, utterances that are recognised from it alone are
+separated from those that are not.
 
 Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025, Algorithm
 1. Legend: B dialogues, T utterances, N utterances (anchors), D features of a modality, C classes.
@@ -10,12 +10,13 @@ Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition i
 Emotions play no part in it: all recognised utterances attract each other, and so do all others. What the paper leaves
 open:
 
-- Below the line stand as printed the negatives alone (``denominator: neg``, the addition ``printed``), which has no
-  floor; ``all``, the default, adds the positives, as the supervised contrast that the paper cites has it.
-- Its algorithm adds up anchors and modalities (``reduction: sum``). ``mean`` adds up the modalities, as its line 18
-  does, of each the mean over its anchors: so the weight of the loss depends neither on the batch nor, for one modality,
-  on how many others there are.
-- Lines 16 and 17 cannot be read in the copy at hand; the logarithm is that of eq. 10.
+- As printed, the denominator has only the negatives (``denominator: neg``, the addition ``printed``), so that the loss
+  has no lower bound; ``all``, the default, adds the positives, as in the supervised contrastive loss that the paper
+  cites.
+- Its algorithm sums over anchors and modalities (``reduction: sum``). ``mean`` sums over modalities, as its line 18
+  does, the mean over each one's anchors: so the weight of the loss depends neither on the batch nor, for one modality,
+  on the number of others.
+- Lines 16 and 17 are illegible in the available copy; the logarithm is that of eq. 10.
 - Where all pseudo-labels of a modality are equal there is no ℓ⁻, and the modality contributes 0. An anchor with n = 0
   is left out.
 - How U is trained: by a cross-entropy on its logits (``unimodal_weight`` of the loss ``cross_entropy``), without which
@@ -45,7 +46,7 @@ class ModalityContributionLoss(ContrastiveLoss):
     Args:
         temperature: τ.
         denominator: ``all``: all other utterances, the positives as well; ``neg``: ℓ⁻ as printed.
-        reduction: of the anchors of a modality, ``mean`` or, as printed, ``sum``; modalities are added up.
+        reduction: of the anchors of a modality, ``mean`` or, as printed, ``sum``; modalities are summed.
         debug: see :class:`merc.training.losses.engine.contrastive.ContrastiveLoss`.
 
     Attributes:
@@ -53,7 +54,7 @@ class ModalityContributionLoss(ContrastiveLoss):
             candidate.
 
     Raises:
-        ValueError: if the temperature is not above 0, or the denominator or the reduction none of these.
+        ValueError: if the temperature is not above 0, or the denominator or the reduction is not one of these.
     """
 
     def __init__(

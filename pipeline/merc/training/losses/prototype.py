@@ -1,7 +1,7 @@
-"""One prototype of each emotion for all modalities, to which their vectors are drawn until they are near enough.
+"""One prototype of each emotion for all modalities, which attracts their vectors until they are near enough.
 
 The context refusion of DF-ERC (Li et al., ACM MM 2023) compares vectors of all modalities in one space; this term of
-it, L_sim, makes the vectors of an emotion alike in all of them. In the authors' code the running means never run: a
+it, L_sim, makes the vectors of an emotion similar in all of them. In the authors' code the running means never run: a
 prototype is the mean of the batch, and a vector that is the only one of its emotion is compared with itself. Here they
 do run, over the batches in which the emotion occurs.
 
@@ -88,13 +88,13 @@ class PrototypeLoss(nn.Module):
 
 
 class RunningPrototypes(nn.Module):
-    """Means of all vectors of each class so far, in which those of a batch count the less, the more batches with the
-    class came after it.
+    """Means of all vectors of each class so far, in which those of a batch count less, the more batches with the class
+    came after it.
 
     Args:
         classes: C.
         dim: D.
-        memory: what a batch counts after the next one with the same class; 1: as much as that, 0: nothing.
+        memory: how much a batch counts after the next one with the same class; 1: as much as that one, 0: not at all.
     """
 
     sums: Tensor

@@ -1,20 +1,21 @@
-"""Soft-HGR: what two modalities say of an utterance is to be correlated, feature by feature, without the features
-becoming copies of one another.
+"""Soft-HGR: correlates what two modalities say about an utterance, feature by feature, without the features becoming
+copies of one another.
 
     L(f, g) = -( E[f(X)ᵀ g(Y)] - ½ tr(cov f(X) · cov g(Y)) ),   E f = E g = 0
 
 Its least value over D features is -½ Σ_k σ_k², of the D largest correlations σ_k that features of X and of Y can have
 (the first is the Hirschfeld-Gebelein-Rényi maximal correlation): never below -½ D, and 0 where X and Y are unrelated.
-The second inner product stands for HGR's whitening.
+The second inner product replaces HGR's whitening.
 
 Source: Wang et al., An Efficient Approach to Informative Feature Extraction from Multimodal Data, AAAI 2019 (arXiv
-1811.08979), which adds up all pairs of modalities; here it is their mean. Means and covariances are the batch's, over n
+1811.08979), which sums over all pairs of modalities; here the mean is taken. Means and covariances are the batch's,
+over n
 - 1, of the n utterances in which both modalities are present.
 
 MultiEMO (Shi and Huang, ACL 2023) trains with it. In its code (TaoShi1998/MultiEMO) features are not centred; the
 covariances are those of utterances over the features instead of those of features over the utterances, which penalises
-what the first term rewards; and the loss is divided by the number of utterances once more. A weight of that code is
-therefore to be divided by the utterances of its batch.
+what the first term rewards; and the loss is divided by the number of utterances a second time. A loss weight from that
+code must therefore be divided by the number of utterances in its batch.
 """
 
 from collections.abc import Mapping
@@ -86,7 +87,7 @@ def _centred(values_ND: Tensor, counted_N: Tensor, count: Tensor) -> Tensor:
 
 class SoftHGR(MERCLoss):
     """:class:`SoftHGRLoss` over the batch's utterances, labelled or not: on :attr:`MERCOutput.aligned`, or on
-    :attr:`MERCOutput.unimodal` of models without.
+    :attr:`MERCOutput.unimodal` if the model has none.
 
     With one modality there is no pair, and the term is 0.
 

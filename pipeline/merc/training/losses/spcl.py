@@ -25,7 +25,7 @@ class SPCLLoss(ContrastiveLoss):
 
     Args:
         temperature: τ.
-        drop_below: rows whose own loss is no more than this count as if they had no positive; 0: none, 0.3: as the
+        drop_below: rows whose own loss is at most this count as if they had no positive; 0: none, 0.3: as in the
             authors' code.
         reduction: ``mean`` over rows with a positive, ``sum`` or ``none``.
         debug: raise where a vector is not finite.
@@ -136,10 +136,10 @@ class PrototypeQueue(nn.Module):
 
 
 class SPCL(OnHidden):
-    """:class:`SPCLLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`; prototypes from the batches
-    before.
+    """:class:`SPCLLoss` over the batch's labelled utterances, on :attr:`MERCOutput.hidden`; prototypes come from
+    earlier batches.
 
-    In a training's first batch there are none. A batch is pushed to the queue after its loss, in training mode alone.
+    In a training's first batch there are none. A batch is pushed to the queue after its loss, only in training mode.
     """
 
     class Config(OnHidden.Config):

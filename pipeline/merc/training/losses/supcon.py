@@ -4,9 +4,9 @@ Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2 (``out``) an
 averages over all rows with zeros for those without a positive, so that its value is ours times their share; it also
 multiplies by τ / τ_base.
 
-``class_balanced`` averages the candidates' exponentials within each class before they are summed, so that a class
-weighs the same however many of its utterances are in the batch: Zhu et al., Balanced Contrastive Learning, CVPR 2022,
-without its class centres.
+``class_balanced`` averages the candidates' exponentials within each class before they are summed, so that a class has
+the same weight regardless of the number of its utterances in the batch: Zhu et al., Balanced Contrastive Learning, CVPR
+2022, without its class centres.
 """
 
 from typing import Literal
@@ -21,7 +21,7 @@ from merc.training.losses.engine.kernel import Candidates, Form, Reduction, Simi
 
 
 class SupConLoss(ContrastiveLoss):
-    """Supervised contrastive loss over rows with labels; an unlabelled row counts nowhere.
+    """Supervised contrastive loss over rows with labels; unlabelled rows are ignored.
 
     Args:
         temperature: τ.

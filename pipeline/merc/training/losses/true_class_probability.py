@@ -1,11 +1,11 @@
-"""Confidence learned as the probability of the true class: each modality's own classifier, and what says beforehand how
-far it can be trusted.
+"""Confidence learned as the probability of the true class: each modality's own classifier, and a predictor of how far
+it can be trusted.
 
-The true class's probability tells right from wrong predictions better than the largest one does, and is known only with
-the label; so a second output learns to foretell it (Corbière et al., Addressing Failure Prediction by Learning Model
-Confidence, NeurIPS 2019). Han et al., Multimodal Dynamics, CVPR 2022, weigh modalities with it, and so does DF-ERC (Li
-et al., ACM MM 2023), whose term this is. Other than in the code of the latter, the target passes no gradient: the
-classifier is not to become unsure where little confidence was expected.
+The true class's probability separates right from wrong predictions better than the largest probability does, but is
+known only with the label; so a second output learns to predict it (Corbière et al., Addressing Failure Prediction by
+Learning Model Confidence, NeurIPS 2019). Han et al., Multimodal Dynamics, CVPR 2022, weigh modalities with it, and so
+does DF-ERC (Li et al., ACM MM 2023), whose term this is. Unlike in the latter's code, the target passes no gradient:
+the classifier must not become unsure where little confidence was expected.
 """
 
 from collections.abc import Mapping

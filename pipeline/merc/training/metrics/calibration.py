@@ -1,6 +1,6 @@
 """Whether a model is right as often as it is sure (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
 
-The confidence of an utterance is the probability of the class that is said. A temperature, by which logits are divided,
+The confidence of an utterance is the probability of the predicted class. A temperature, by which logits are divided,
 is chosen on dev; it changes no label.
 """
 

@@ -1,6 +1,6 @@
 """Scores where a speaker's emotion shifts and where it stays, by two definitions.
 
-Both look at a labelled utterance and an earlier one of the same speaker, whatever lies between them; a speaker's first
+Both look at a labelled utterance and an earlier one of the same speaker, whatever is between them; a speaker's first
 utterance is in neither subset.
 
     ``transcript``  the speaker's previous utterance; one without a label counts as different (DAG-ERC: Shen et al., ACL 2021, section 5.6; the published

@@ -1,4 +1,4 @@
-"""A split as if sound, faces or words of some utterances had been missing: zeros with ``present`` false, as in the
+"""A split as if audio, faces or words of some utterances had been missing: zeros with ``present`` false, as in the
 shards.
 
 What is dropped at a rate is also dropped at every higher one, and a modality loses the same utterances whichever others
@@ -26,7 +26,7 @@ def without_modalities(split: DialogueSplit, rates: Mapping[str, float], seed: i
         seed: decides which.
 
     Raises:
-        ValueError: if the split lacks a modality, or a rate is no share.
+        ValueError: if the split lacks a modality, or a rate is not a share.
     """
     dropped = {name: _dropped(split, name, rate, seed) for name, rate in rates.items()}
     return replace(

@@ -17,7 +17,7 @@ Scores = NDArray[np.float64]
 
 _COUNTS = 4_000_000  # numbers in memory at once
 
-_ROUNDING = 1e-12  # scores lie between 0 and 1; what is smaller is no difference
+_ROUNDING = 1e-12  # scores are between 0 and 1; what is smaller is not a difference
 
 
 def paired_t_test(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
@@ -196,7 +196,7 @@ def seeds_needed(differences: Sequence[float], *, level: float, power: float, mo
 
 
 def significant(adjusted_p: float, low: float, high: float, *, level: float) -> bool:
-    """Whether both tests agree: the corrected p lies below ``level`` and the interval does not hold 0."""
+    """Whether both tests agree: the corrected p is below ``level`` and the interval does not hold 0."""
     return adjusted_p < level and not low <= 0 <= high
 
 

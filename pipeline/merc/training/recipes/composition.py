@@ -24,12 +24,12 @@ _NAME = re.compile(rf"({_WORD})((?:\+{_WORD})*)(?:@([A-Za-z0-9]+(?:-[A-Za-z0-9]+
 
 @dataclass(frozen=True)
 class RecipeName:
-    """What stands in a recipe's name.
+    """What is in a recipe's name.
 
     Attributes:
         base: a recipe by itself, a file here or a block under ``recipes`` in params.yaml.
         additions: of ``additions``, in the order in which they apply.
-        modalities: in place of the recipe's; empty: the recipe's.
+        modalities: instead of the recipe's; empty: the recipe's.
 
     Example:
         >>> RecipeName.parse("mmgcn+dclf@text-audio")

@@ -35,7 +35,7 @@ class Optimizer(Settings):
 
 
 class LossTerm(Settings):
-    """One term of the objective. In a recipe ``weight`` stands beside the settings; those lie over the block
+    """One term of the objective. In a recipe ``weight`` is next to the settings; those override the block
     ``losses.<name>``.
     """
 
@@ -195,7 +195,7 @@ class Recipe(Settings):
     @field_validator("modalities")
     @classmethod
     def _known_modalities(cls, modalities: tuple[str, ...]) -> tuple[str, ...]:
-        """In the agreed order, whatever the order in the file, so that it changes no result."""
+        """In the agreed order, regardless of the order in the file, so that it changes no result."""
         for name in modalities:
             if name not in MODALITIES:
                 raise ValueError(f"no modality {name!r}; {nearest(name, list(MODALITIES))}")

@@ -246,7 +246,7 @@ class _Resolution:
         return replace(found, phases=self._phases(found))
 
     def _model_config(self, model: type[MERCModel]) -> Settings:
-        """The model's settings; those that make it causal lie below the recipe's own, or over them where the recipe
+        """The model's settings; those that make it causal are below the recipe's own, or over them where the recipe
         requires it.
         """
         wanted, part, causal = self.recipe.causal, "model_settings", Laid()
@@ -272,7 +272,7 @@ class _Resolution:
         below: Laid | None = None,
         above: Laid | None = None,
     ) -> Any:
-        """The settings at ``key`` in params.yaml with those that stand in the recipe, below ``part``, over them.
+        """The settings at ``key`` in params.yaml overridden by those in the recipe below ``part``.
 
         Others may lie just below the recipe's, or over all.
         """

@@ -27,7 +27,7 @@ def contents(folder):
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_every_epoch_of_every_seed_is_told_as_it_stands_in_the_history(make_shards, params, tmp_path, calls):
+def test_every_epoch_of_every_seed_is_reported_as_it_stands_in_the_history(make_shards, params, tmp_path, calls):
     made = train(resolve(params, "text"), make_shards(), FOLLOWED, runs=tmp_path / "runs")
     with (made / "history.csv").open(newline="") as file:
         history = list(csv.DictReader(file))
@@ -89,7 +89,7 @@ def test_a_training_that_diverges_ends_its_follower_and_one_that_begins_anew_beg
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_the_epochs_of_phases_count_on_and_those_that_were_kept_are_told_again(
+def test_the_epochs_of_phases_count_on_and_those_that_were_kept_are_reported_again(
     make_shards, tree, tmp_path, calls, monkeypatch
 ):
     tree["models"]["merc_kdc"] = {"hidden_units": 8, "heads": 2, "feedforward_units": 8, "dropout": 0.1}
@@ -119,7 +119,7 @@ def test_without_a_follower_nothing_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_follower_that_is_none_is_named_with_those_there_are():
+def test_a_follower_that_is_invalid_is_named_with_those_there_are():
     with pytest.raises(BadSettings, match=r"no 'dvcliv'; did you mean 'dvclive'"):
         check(("dvcliv",))
 

@@ -29,6 +29,6 @@ def test_order_and_places_are_inverse():
     assert sequences.sizes.tolist() == [3, 2, 2]
 
 
-def test_counts_of_nothing_are_no_numbers():
+def test_counts_of_nothing_are_not_numbers():
     assert counted(torch.tensor([0, 2, 0, 1])).tolist() == [0, 1, 0]
     assert counted(torch.tensor([0])).tolist() == []

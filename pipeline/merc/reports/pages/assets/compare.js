@@ -1,5 +1,5 @@
 "use strict";
-// Two recipes beside each other. Which two stands in the address: #a=…&b=…
+// Two recipes side by side. The address says which: #a=…&b=…
 (() => {
   const data = window.merc.data.compare;
   const { el, chart, scatter } = window.merc.draw;
@@ -31,7 +31,7 @@
 
   const sentence = (...words) => el("p", {}, ...words);
   const command = (words) => el("code", {}, words);
-  /** Words that may break behind the signs that put them together, as names of recipes do. */
+  /** Words that may break after the signs that join them, as in names of recipes. */
   const breaking = (words) => String(words).split(/(?<=[_+@-])/).map((piece, at) => [at ? el("wbr") : null, piece]);
   const name = (recipe, mark) => el("span", { class: `name of-${mark}` }, breaking(recipe.name));
   const head = (words, ...more) => el("th", { scope: "col", class: more[0] }, words);
@@ -72,15 +72,15 @@
 
   function warnings(a, b) {
     const found = [];
-    if (a.tag !== b.tag) found.push("The encoders of one were fine-tuned on emotion labels and those of the other were not: their scores are not to be ranked.");
+    if (a.tag !== b.tag) found.push("The encoders of one were fine-tuned on emotion labels and those of the other were not: their scores must not be ranked.");
     const old = [a, b].filter((one) => one.outdated).map((one) => one.name);
-    if (old.length) found.push(`The shards were made again since ${old.join(" and ")} ${old.length > 1 ? "were" : "was"} trained.`);
+    if (old.length) found.push(`The shards have been remade since ${old.join(" and ")} ${old.length > 1 ? "were" : "was"} trained.`);
     return found.map((words) => el("p", { class: "note" }, words));
   }
 
   function claim(a, b) {
     const pair = data.pairs.find((one) => (one.first === a.name && one.second === b.name) || (one.first === b.name && one.second === a.name));
-    if (a.seeds.length < 2 || b.seeds.length < 2 || (pair && pair.seeds < 2)) return "Fewer than two seeds in common, which say nothing about the spread: no difference is claimed.";
+    if (a.seeds.length < 2 || b.seeds.length < 2 || (pair && pair.seeds < 2)) return "Fewer than two seeds in common, so the spread is unknown: no difference is claimed.";
     if (!pair || pair.difference === null) return ["Whether they differ significantly was not tested: ", command(`merc-evaluate --dataset ${data.dataset} --protocol significance`)];
     const sign = pair.first === a.name ? -1 : 1;
     const [low, high] = sign < 0 ? [-pair.high, -pair.low] : [pair.low, pair.high];
@@ -103,7 +103,7 @@
       return [Math.min(65, 3 * Math.abs(points)), points > 0 ? "var(--cell-b)" : "var(--cell-a)", [signed(points, 1), el("small", {}, signed(counts, Number.isInteger(counts) ? 0 : 1))]];
     });
     return [
-      el("p", { class: "soft" }, "Rows are the true emotion, columns the predicted one: per cent of the row, below it the utterances of all seeds, which a click shows. In the difference: points, and utterances of a seed; orange where the second has more."),
+      el("p", { class: "soft" }, "Rows are the true emotion, columns the predicted one: per cent of the row, with the utterances of all seeds below; click to show them. In the difference: points, and utterances per seed; orange where the second has more."),
       el("div", { class: "matrices" }, own(a, "a", 0), own(b, "b", 1), difference),
     ];
   }
@@ -122,8 +122,8 @@
 
   function changed(a, b, group) {
     const without = [a, b].filter((one) => one.said === null);
-    if (without.length) return without.map((one) => sentence(`${one.name} has no predictions; train it again: `, command(`merc-train --dataset ${data.dataset} --recipe ${one.name}`)));
-    if (a.said.list !== b.said.list) return [sentence("Their test utterances or labels are not the same, so that none can be said to have changed.")];
+    if (without.length) return without.map((one) => sentence(`${one.name} has no predictions; retrain it: `, command(`merc-train --dataset ${data.dataset} --recipe ${one.name}`)));
+    if (a.said.list !== b.said.list) return [sentence("Their test utterances or labels are not the same, so the changed utterances cannot be listed.")];
     const { utterances, dialogues, labels } = data.lists[a.said.list];
     const of = dialogues.flatMap(([dialogue, count]) => Array(count).fill(dialogue));
     const found = { lost: [], won: [], other: [], same: 0 };
@@ -150,7 +150,7 @@
     const found = [a, b].map((one) => one.evaluated[protocol] ?? null);
     const lacking = [a, b].flatMap((one, at) => {
       if (found[at] !== null && found[at] !== "earlier") return [];
-      const why = found[at] === "earlier" ? `What was evaluated of ${one.name} is of an earlier training; again: ` : `${one.name} was not evaluated so: `;
+      const why = found[at] === "earlier" ? `The evaluation of ${one.name} is from an earlier training; to repeat it: ` : `${one.name} has no such evaluation: `;
       return [sentence(why, command(`merc-evaluate --dataset ${data.dataset} --recipe ${one.name} --protocol ${protocol}`))];
     });
     return [...found.map((one) => (one === "earlier" ? null : one)), lacking];
@@ -180,7 +180,7 @@
     const rows = [["as it is", "raw"], ["with a temperature chosen on dev", "tempered"]].map(([words, kind]) => ({ words, a: one?.[kind], b: other?.[kind] }));
     const lines = [[one, "a"], [other, "b"]].filter(([found]) => found).map(([found, mark]) => ({ points: found.curve.map(([sure, right]) => [sure, right]), class: `of-${mark}${mark === "b" ? " second" : ""}`, dots: true }));
     const axis = { range: [0, 1], percent: true };
-    return [...lacking, key(a, b), bars(a, b, "Expected calibration error", rows), el("div", { class: "charts" }, chart({ title: "Reliability", lines, x: { label: "confidence, %", ...axis }, y: { label: "Right, % of the utterances; on the dotted line, as often as it is sure.", ...axis }, diagonal: true, width: 400, height: 300 }))];
+    return [...lacking, key(a, b), bars(a, b, "Expected calibration error", rows), el("div", { class: "charts" }, chart({ title: "Reliability", lines, x: { label: "confidence, %", ...axis }, y: { label: "Accuracy, % of the utterances; on the dotted line, accuracy equals confidence.", ...axis }, diagonal: true, width: 400, height: 300 }))];
   }
 
   function robustness(a, b) {
@@ -207,7 +207,7 @@
     if (!one && !other) return lacking;
     const maps = [[one, a, "a"], [other, b, "b"]].filter(([found]) => found?.points.length).map(([found, recipe, mark]) => scatter(el("h3", {}, name(recipe, mark), `, seed ${found.seed}`), found.points, group.colours, group.classes));
     const legend = el("ul", { class: "key" }, group.classes.map((label, at) => el("li", {}, el("i", { style: `background: ${group.colours[at]}` }), label)));
-    return [...lacking, el("p", { class: "soft" }, "What the classifier sees of test utterances. Silhouette: 100 where each lies nearer to its own emotion than to any other, below 0 the other way round. In the maps (t-SNE) neighbours mean something, distances do not."),
+    return [...lacking, el("p", { class: "soft" }, "The classifier's input for test utterances. Silhouette: 100 if each is much nearer to its own emotion than to any other, below 0 if it is nearer to another. In the maps (t-SNE) neighbourhoods are meaningful, distances are not."),
       bars(a, b, "Silhouette", [{ words: "of the emotions, × 100", a: one?.silhouette, b: other?.silhouette }]), legend, el("div", { class: "charts" }, maps)];
   }
 
@@ -250,7 +250,7 @@
     first.value = a;
     second.value = b;
     const [one, other] = [recipes.get(a), recipes.get(b)];
-    if (a === b) return tell(`Both are ${a}; choose another one.`);
+    if (a === b) return tell(`Both are ${a}; choose a different one.`);
     if (one.group !== other.group) {
       const label = (recipe) => `${recipe.name} has ${data.groups[recipe.group].label_set} (${data.groups[recipe.group].classes.join(", ")})`;
       return tell(`They predict different emotions, and only recipes with the same can be compared: ${label(one)}; ${label(other)}.`);

@@ -1,4 +1,4 @@
-// The page of all dialogues: its state is behind the # of the address; what is seen follows from that alone.
+// The page of all dialogues: its state is after the # of the address, which alone determines what is shown.
 // An utterance is a number, counted over all dialogues; so is a dialogue. Foreign text becomes text of the page, never markup.
 "use strict";
 (() => {
@@ -52,7 +52,7 @@
       const script = document.createElement("script");
       script.src = `dialogues/${name}.js`;
       script.onload = () => done(window.merc.data[`dialogues/${name}`]);
-      script.onerror = () => { delete loading[name]; failed(new Error(`dialogues/${name}.js is missing beside this page; copy the whole folder of the report.`)); };
+      script.onerror = () => { delete loading[name]; failed(new Error(`dialogues/${name}.js is missing next to this page; copy the whole folder of the report.`)); };
       document.head.append(script);
     });
     return loading[name];
@@ -104,7 +104,7 @@
     const number = (key, names) => {
       if (!state[key]) return -1;
       const found = names.indexOf(state[key]);
-      if (found < 0) problems.push(`There is no ${key} “${state[key]}” here; the rest of the filter holds.`);
+      if (found < 0) problems.push(`There is no ${key} “${state[key]}” here; the rest of the filter applies.`);
       return found;
     };
     const classes = data.classes.map((one) => one.name);
@@ -302,7 +302,7 @@
 
   function face(part, k, at, position, doubts) {
     const which = part.cells[at];
-    if (which < 0) return el("div", { class: "face nobody", title: "no picture of a face" });
+    if (which < 0) return el("div", { class: "face nobody", title: "no image of a face" });
     const side = window.innerWidth <= 560 ? 44 : 56;
     const count = part.cells.slice(begin[k] - part.first, begin[k + 1] - part.first).filter((one) => one >= 0).length;
     const image = el("img", { src: `dialogues/faces/${k}.jpg`, alt: `the chosen face in utterance ${position}`, loading: "lazy" });
@@ -345,12 +345,12 @@
   }
 
   function player(u) { // nothing is loaded before it is asked for
-    const button = el("button", { type: "button", class: "play" }, "Play the sound");
+    const button = el("button", { type: "button", class: "play" }, "Play the audio");
     button.addEventListener("click", () => {
       const sound = el("audio", { src: `dialogues/sound/${u}.flac`, controls: "" });
       button.replaceWith(sound);
       sound.focus();
-      sound.play().catch(() => sound.after(el("p", { class: "note" }, "This browser does not play the sound.")));
+      sound.play().catch(() => sound.after(el("p", { class: "note" }, "This browser cannot play the audio.")));
     });
     return button;
   }
@@ -397,7 +397,7 @@
     list.style.setProperty("--name", `${nameWidth()}px`);
     for (const made of every) { made.replaceChildren(); reserve(made); }
     list.replaceChildren(...every);
-    if (!every.length) list.append(el("li", { class: "nothing" }, "No utterance fits; clear the filter, or a part of it."));
+    if (!every.length) list.append(el("li", { class: "nothing" }, "No utterance matches; clear the filter, or a part of it."));
     lookAnew(every);
   }
 

@@ -1,4 +1,4 @@
-// A link to what lies in a closed part of the page opens it.
+// A link to something in a closed part of the page opens it.
 "use strict";
 
 (() => {

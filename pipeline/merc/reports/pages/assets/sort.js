@@ -1,5 +1,5 @@
 // Tables of class "sortable": a head with data-sort ("number" or "text") becomes a button that sorts the rows of the body of class "rows".
-// Other bodies stay where they are. A cell may give the number to sort by in data-value; what has none comes last.
+// Other bodies stay where they are. A cell may give the number to sort by in data-value; cells without one come last.
 "use strict";
 
 (() => {

@@ -37,7 +37,7 @@ class Followed:
         return f"{self.recipe} on {self.dataset}, seed {self.seed}"
 
     def folder(self, runs: Path) -> Path:
-        """Where followers write, beside the runs, whose bytes are the same with and without them."""
+        """Where followers write, next to the runs, whose bytes are the same with and without them."""
         return runs / FOLDER / self.dataset / self.recipe / f"seed-{self.seed}"
 
 
@@ -74,7 +74,7 @@ def check(names: Sequence[str]) -> None:
 
 @contextmanager
 def following(names: Sequence[str], runs: Path, followed: Followed) -> Iterator[Tell]:
-    """Gives what a seed's rows are to be told to: every follower that is named, until the end or an error.
+    """Yields the receiver of a seed's rows: every named follower, until the end or an error.
 
     Args:
         names: of followers, installed; none: nothing is written.
@@ -104,7 +104,7 @@ def _begun(name: str, folder: Path, followed: Followed, stack: ExitStack) -> Fol
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a row, by name; behind the name of the phase, if it has one.
+    """The numbers of a row, by name; after the name of the phase, if it has one.
 
     >>> _values({"seed": 0, "phase": "teacher", "epoch": 3, "train_loss": 0.5, "focal_share": None})
     {'teacher/train_loss': 0.5}

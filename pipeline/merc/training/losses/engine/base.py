@@ -1,4 +1,4 @@
-"""What a loss must offer. A new loss is one file here, named after it, with its settings inside, and its test."""
+"""The contract of a loss. A new loss is one file here, named after it, with its settings inside, and its test."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFacts:
-    """What a loss may know before the first batch.
+    """What a loss knows before the first batch.
 
     Attributes:
         class_counts: [C] float32, labelled utterances per class in the train split.
-        gives: what the model gives, or the branch of it that is trained.
+        gives: the outputs of the model, or of the branch that is trained.
         classes: names of the classes, for settings that name them; in the order of the labels.
         train: the train split, standardised and on the training's device, for terms that look beyond the batch.
     """
@@ -35,7 +35,7 @@ class MERCLoss(nn.Module, ABC):
     """A term of the training objective, computed in float32.
 
     A batch in which the term has nothing to act on (no labelled utterance, no valid pair) gives exactly zero,
-    and backward still runs. Its parameters, if it has any, are trained with the model's and not saved.
+    and backward still runs. Its parameters, if any, are trained with the model's and are not saved.
 
     Args:
         config: an instance of the loss's ``Config``.
@@ -47,7 +47,7 @@ class MERCLoss(nn.Module, ABC):
     VERSION: ClassVar[int] = 1
     """Raised when the same settings give a different loss, so that earlier runs are not mistaken for this one's."""
     needs_pooled: ClassVar[bool] = False
-    """Whether the loss looks at :attr:`MERCOutput.pooled`."""
+    """Whether the loss uses :attr:`MERCOutput.pooled`."""
     observes: ClassVar[tuple[str, ...]] = ()
     """Names of what :meth:`observed` returns, columns ``<loss>_<name>`` of a training's history."""
 
@@ -67,8 +67,8 @@ class MERCLoss(nn.Module, ABC):
         """
 
     def observed(self) -> dict[str, float | None]:
-        """What stood out in the epoch beside the loss, by the names of :attr:`observes`; None where it could not be
-        told. Called after its last batch.
+        """Further values of the epoch besides the loss, by the names of :attr:`observes`; None if unknown. Called after
+        its last batch.
         """
         return {}
 
@@ -77,7 +77,7 @@ class MERCLoss(nn.Module, ABC):
         """The term's value for a batch: a scalar, differentiable.
 
         Args:
-            output: what the model gave for ``batch``.
+            output: the model's output for ``batch``.
             batch: the dialogues with their labels.
             state: what the trainer knows: ``epoch`` (from 0) and ``generator``, a seeded ``torch.Generator`` on the CPU
                 for terms that sample.
