@@ -86,7 +86,27 @@ TRIALS = [
         OVER,
         {**SMALL, **WHOLE, MODALITY: None, "losses.context_aware.projection_units": 64},
     ),
+    *(
+        Row(
+            f"context loss alone{name}",
+            OVER,
+            {**SMALL, **WHOLE, MODALITY: None, f"{CONTEXT}.weight": weight, "losses.context_aware.temperature": tau},
+        )
+        for name, weight, tau in ((", weight 0.1", 0.1, 0.07), (", τ 0.5", 0.8, 0.5), (", weight 0.1, τ 0.5", 0.1, 0.5))
+    ),
     Row("both losses", OVER, {**SMALL, **WHOLE}),
+    Row(
+        "both losses, weights 0.1 and 0.1, τ 0.5",
+        OVER,
+        {
+            **SMALL,
+            **WHOLE,
+            f"{CONTEXT}.weight": 0.1,
+            f"{MODALITY}.weight": 0.1,
+            "losses.context_aware.temperature": 0.5,
+            "losses.modality_contribution.temperature": 0.5,
+        },
+    ),
     Row("both losses, projections of 64", OVER, {**SMALL, **WHOLE, **_projected(64)}),
     Row("`mmgcn_text+causal` without DCLF", "mmgcn_text+causal", SMALL),
     Row("both losses, projections of 64, causal", OVER, {**SMALL, **_projected(64)}),

@@ -80,6 +80,32 @@ def test_every_option_is_one_of_merc_extract(name: str) -> None:
     assert {"--dataset"} < set(given) <= known
 
 
+def test_all_that_a_slurm_job_starts_has_the_token_of_this_job_alone(tmp_path: Path) -> None:
+    said = 'printf "%s %s\\n" "$RAY_AUTH_MODE" "$RAY_AUTH_TOKEN" >> "$SAID"'
+    for name, script in {
+        "srun": f'{said}\nwhile [[ "$1" == --* ]]; do shift; done\nexec "$@"',
+        "scontrol": "echo one\necho two",
+        "ray": said,
+        "merc-extract": said,
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    tokens = []
+    for number in ("1", "2"):
+        of_slurm = {"SLURM_JOB_NODELIST": "x", "SLURM_JOB_ID": number, "SLURM_CPUS_PER_TASK": "1"}
+        environment = {
+            **os.environ,
+            **of_slurm,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "SAID": f"{tmp_path}/{number}",
+        }
+        subprocess.run(["bash", CLUSTER / "slurm_ray.sh", "meld"], check=True, env=environment, timeout=60)
+        [(mode, token)] = {tuple(line.split()) for line in (tmp_path / number).read_text().splitlines()}
+        assert (mode, len(token)) == ("token", 64)
+        tokens.append(token)
+    assert tokens[0] != tokens[1]
+
+
 @pytest.mark.parametrize("name", ["slurm_array.sh", "slurm_ray.sh"])
 def test_the_scripts_are_bash(name: str) -> None:
     subprocess.run([shutil.which("bash") or "bash", "-n", CLUSTER / name], check=True, timeout=60)

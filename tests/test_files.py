@@ -67,7 +67,7 @@ def test_a_full_disk_while_writing_leaves_the_old_file_and_no_half_written_one(t
     path = tmp_path / "result.json"
     if old is not None:
         path.write_text(old)
-    path.with_name(f".result.json.{os.getpid()}.tmp").symlink_to("/dev/full")
+    files.temporary_beside(path).symlink_to("/dev/full")
     with pytest.raises(CannotWrite, match=r"result\.json cannot be written: .*No space left on device.*run again"):
         files.write_json(path, {"a": 1})
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == (
@@ -321,17 +321,19 @@ def test_a_run_killed_at_any_operation_leaves_a_whole_folder_and_the_next_one_fi
 def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same_file(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    for name in (
-        f".a[1].txt.{ended.pid}.tmp",
-        f".a[1].txt.{os.getppid()}.tmp",
-        f".b.txt.{ended.pid}.tmp",
+    machine = files.temporary_beside(tmp_path / "x").name.split(".")[2].partition("-")[0]
+    removed = [f".a[1].txt.{machine}-{ended.pid}.tmp", f".a[1].txt.0badcafe-{os.getpid()}.tmp"]
+    kept = [
+        f".a[1].txt.{machine}-{os.getppid()}.tmp",
+        f".a[1].txt.0badcafe-{ended.pid}.tmp",  # whether that process of another machine is alive is not known here
+        f".b.txt.{machine}-{ended.pid}.tmp",
         ".a[1].txt.mine.tmp",
-    ):
+    ]
+    for name in removed + kept:
         (tmp_path / name).write_text("half")
+    os.utime(tmp_path / removed[1], (0, 0))
     files.write_text(tmp_path / "a[1].txt", "whole")
-    assert _names(tmp_path) == sorted(
-        [f".a[1].txt.{os.getppid()}.tmp", f".b.txt.{ended.pid}.tmp", ".a[1].txt.mine.tmp", "a[1].txt"]
-    )
+    assert _names(tmp_path) == sorted([*kept, "a[1].txt"])
 
 
 def test_a_pipe_a_socket_and_a_device_are_not_files_and_are_not_waited_for(tmp_path: Path) -> None:

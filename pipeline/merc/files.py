@@ -7,11 +7,14 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 import stat
 import sys
+import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, TypeAdapter
 
 _SHOWN_CHARACTERS = 200
+_ABANDONED_SECONDS = 3600.0
 _HEAD_BYTES = 512
 _STAND_INS = (
     (
@@ -69,7 +73,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = temporary_beside(path)
         try:
             yield temporary
             _sync(temporary)
@@ -79,12 +83,31 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def temporary_beside(path: Path) -> Path:
+    """Where this process writes what becomes ``path``; no other process writes there, on whichever machine it is."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.tmp")
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
 def _remove_leftovers(path: Path) -> None:
-    """Removes the temporary files of processes that were killed while they wrote ``path``."""
+    """Removes the temporary files of processes that were killed while they wrote ``path``. Of a process on another
+    machine nothing is known but when it wrote last.
+    """
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        process = leftover.name.split(".")[-2]
-        if process.isdecimal() and not _is_alive(int(process)):
-            leftover.unlink(missing_ok=True)
+        machine, _, process = leftover.name.split(".")[-2].rpartition("-")
+        if not process.isdecimal():
+            continue
+        with suppress(FileNotFoundError):  # it was just moved into place
+            here = machine == _machine()
+            if not _is_alive(int(process)) if here else _age_seconds(leftover) > _ABANDONED_SECONDS:
+                leftover.unlink()
+
+
+def _age_seconds(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
 
 
 def _is_alive(process: int) -> bool:

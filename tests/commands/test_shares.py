@@ -52,6 +52,13 @@ def test_shares_put_together_are_the_bytes_of_one_run(
     assert not list((tmp_path / "shares").rglob("*.lock"))
 
 
+def test_a_share_is_not_made_on_a_cluster(run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for more in (["--executor", "ray", "--address", "local"], ["--set", "run.executor=ray"]):
+        ended = run(tmp_path, "--part", "1/2", *more)
+        assert (ended.exit_code, content(tmp_path)) == (2, {})
+        assert "give --executor local, or leave out --part" in ended.output + capfd.readouterr().err
+
+
 def test_what_is_missing_is_named_and_not_made(run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "--part", "1/2").exit_code == 0
     before = content(tmp_path)

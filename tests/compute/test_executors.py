@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,8 +26,9 @@ from click.testing import CliRunner
 from merc import timing
 from merc.commands.extract import main as extract
 from merc.commands.train import main as train
-from merc.compute.executors.base import Executor, Listed, Parts, choose
+from merc.compute.executors.base import Executor, Listed, Parts, Share, choose
 from merc.compute.executors.local import Local
+from merc.compute.executors.node import Order
 from merc.errors import BadCluster, BadSettings, CannotWrite, ModelUnavailable, PipelineError
 from merc.job import RunConfig, RunOptions
 from merc.params import Params
@@ -178,6 +180,22 @@ def test_what_is_closed_early_does_no_more(executor: Executor, squares: Work) ->
     assert not set(before) - {"0", "1"}
 
 
+def test_what_is_closed_before_its_first_part_leaves_nothing(executor: Executor, squares: Work) -> None:
+    work = squares()
+    executor.map(work, Listed(range(3)), int).close()
+    assert _files(work.home) == {}
+
+
+def test_only_tokens_of_the_same_work_are_taken_for_left_behind(tmp_path: Path) -> None:
+    module = importlib.import_module("merc.compute.executors.ray")
+    word, others = "0" * 32, {f".ray-mmgcn-small-{'1' * 32}", f".ray-mmgcn+dclf-{'2' * 32}"}
+    for name in (f".ray-mmgcn-{'3' * 32}", *others):
+        (tmp_path / name).touch()
+    token = tmp_path / f".ray-mmgcn-{word}"
+    module._put_down(Order(b"", {}, token, word, tmp_path, Share(1, "cpu"), 1))
+    assert _files(tmp_path) == {**dict.fromkeys(others, ""), token.name: word}
+
+
 def test_without_ray_its_extra_is_named(squares: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BadSettings, match=r'pip install "merc-pipeline\[ray\]"') as raised:
@@ -279,6 +297,117 @@ def test_an_address_in_the_environment_that_is_invalid_is_refused(
         hurried.connect("auto", 1)
 
 
+def test_an_empty_address_in_the_environment_is_none_at_all(monkeypatch: pytest.MonkeyPatch, hurried: Any) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    tried: list[str] = []
+
+    def _try(address: str) -> None:
+        tried.append(address)
+        raise BadCluster("it was tried")
+
+    monkeypatch.setattr(hurried, "_try", _try)
+    with pytest.raises(BadCluster, match="it was tried"):
+        hurried.connect("auto", 1)
+    assert tried == ["auto"]
+
+
+def test_a_cluster_of_this_process_has_a_token_that_is_written_nowhere(
+    monkeypatch: pytest.MonkeyPatch, hurried: Any
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    hurried._lock_out_others()
+    token = os.environ["RAY_AUTH_TOKEN"]
+    assert len(token) == 64
+    hurried._lock_out_others()
+    assert os.environ["RAY_AUTH_TOKEN"] == token
+    del os.environ["RAY_AUTH_TOKEN"]
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    hurried._lock_out_others()
+    assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["l" * 90, "ü"])
+def test_a_folder_in_which_ray_cannot_start_is_named(folder: str, demonstration: Path, tmp_path: Path) -> None:
+    arguments = ["--dataset", "demo-meld", "--raw", str(demonstration / "raw"), "--out", str(tmp_path / "out")]
+    command = [str(BIN / "merc-extract"), *arguments, "--modalities", "text", "--executor", "ray", "--address", "local"]
+    (tmp_path / folder).mkdir()
+    ended = subprocess.run(
+        command,
+        env={**os.environ, "RAY_TMPDIR": str(tmp_path / folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "--address local: Ray cannot be started: " in ended.stderr
+    assert "its folder is RAY_TMPDIR, or else /tmp: a short path of ASCII characters" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+_GUARDED = """
+import sys
+from ray.cluster_utils import Cluster
+how = {"num_cpus": 1, "include_dashboard": False, "temp_dir": sys.argv[1]}
+made = Cluster(initialize_head=True, head_node_args=how)
+print(made.address, flush=True)
+sys.stdin.read()
+made.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_a_token_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = importlib.import_module("merc.compute.executors.connection")
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        (Path(folder) / "ray").mkdir()
+        asked = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
+        for name in asked:
+            monkeypatch.delenv(name, raising=False)
+        head = subprocess.Popen(
+            [sys.executable, "-P", "-c", _GUARDED, folder],
+            env={**os.environ, **asked, "RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        with head:
+            assert head.stdout is not None
+            address = head.stdout.readline().strip()
+            with pytest.raises(
+                BadCluster, match=rf"--address {address}: .*asks for its authentication token; set RAY_"
+            ):
+                connection._try(address)
+            for name, value in asked.items():
+                monkeypatch.setenv(name, value)
+            connection._try(address)
+
+
+@pytest.mark.slow
+def test_a_signal_while_ray_connects_ends_the_command_as_any_other_time(demonstration: Path, tmp_path: Path) -> None:
+    arguments = ["--dataset", "demo-meld", "--raw", str(demonstration / "raw"), "--out", str(tmp_path / "out")]
+    command = [str(BIN / "merc-extract"), *arguments, "--modalities", "text", "--executor", "ray", "--address", "local"]
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "RAY_TMPDIR": folder, "HOME": folder},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        _until(lambda: list(Path(folder).glob("ray/session_*/logs/gcs_server*")), process)
+        process.send_signal(signal.SIGTERM)
+        told, log = process.communicate(timeout=120)
+        assert (process.returncode, told) == (130, "")
+        assert [line for line in log.splitlines() if "interrupted; what was finished is kept" not in line] == []
+        assert not (Path(folder) / ".ray").exists()
+
+
 @pytest.mark.slow
 def test_the_command_ends_with_1_where_no_cluster_answers(demonstration: Path, tmp_path: Path) -> None:
     arguments = [
@@ -326,6 +455,25 @@ def another_node(cluster: Any) -> Iterator[Callable[..., None]]:
     for node in added:
         if node in cluster.worker_nodes:
             cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.mark.parametrize("what", ["its head", "this machine's node"])
+def test_a_cluster_that_is_stopped_in_the_middle_is_named(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("merc.compute.executors.ray")
+    monkeypatch.setattr(module, "_HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(module, "_OWN_NODE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as head, socket.create_server(("127.0.0.1", 0)) as own:
+        context = SimpleNamespace(gcs_address=f"127.0.0.1:{head.getsockname()[1]}", get_node_id=lambda: "a")
+        nodes = [{"NodeID": "a", "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": own.getsockname()[1]}]
+        pulse = module._Pulse(SimpleNamespace(get_runtime_context=lambda: context, nodes=lambda: nodes))
+        assert pulse.check()
+        stopped = head if what == "its head" else own
+        port = stopped.getsockname()[1]
+        stopped.close()
+        assert not pulse.check()
+        time.sleep(0.3)
+        with pytest.raises(BadCluster, match=rf"was stopped: {what} at 127\.0\.0\.1:{port} no longer answers"):
+            pulse.check()
 
 
 @pytest.mark.slow

@@ -1,4 +1,3 @@
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from merc import files
 from merc.corpora.engine import building
 from merc.corpora.engine.labels import label_set
 from merc.errors import BadTable, PipelineError
@@ -172,7 +172,7 @@ def test_a_full_disk_leaves_the_old_manifest_and_nothing_half_written(tmp_path: 
     path = tmp_path / "manifest.parquet"
     manifest.write(path, _table())
     before = path.read_bytes()
-    path.with_name(f".{path.name}.{os.getpid()}.tmp").symlink_to("/dev/full")
+    files.temporary_beside(path).symlink_to("/dev/full")
     with pytest.raises(PipelineError, match=r"manifest\.parquet cannot be written: .*No space left on device"):
         manifest.write(path, _table())
     assert path.read_bytes() == before

@@ -1,7 +1,6 @@
 """Building shards: the contract of their tables, what is refused, and that nothing incomplete is left."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -376,7 +375,7 @@ def test_a_full_disk_leaves_the_old_shards_as_they_were(
     def start_on_a_full_disk(job: Job) -> None:
         start(job)
         (job.folder / "dialogues").mkdir()
-        (job.folder / "dialogues" / f".dev-00000-of-00001.parquet.{os.getpid()}.tmp").symlink_to("/dev/full")
+        files.temporary_beside(job.folder / "dialogues" / "dev-00000-of-00001.parquet").symlink_to("/dev/full")
 
     made.run = RunOptions(overwrite=True)
     with monkeypatch.context() as context:

@@ -300,6 +300,11 @@ def main(
             offline=offline,
             wait=wait,
         )
+        if share is not None and run.executor != "local":
+            raise BadSettings(
+                "--part is for machines without an engine; Ray hands out all parts by itself: give --executor local, or"
+                " leave out --part"
+            )
         wanted = Order.of(
             params,
             dataset,

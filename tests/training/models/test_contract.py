@@ -307,6 +307,21 @@ def test_every_weight_is_trained_by_what_is_meant_to_train_it(make_batch, name, 
 
 
 @every_model
+def test_memory_that_has_not_been_written_is_not_read(make_batch, name, settings):
+    """Training does not have torch fill it, see :mod:`merc.compute.repeatable`; here it is full of NaN."""
+    model, batch = build(name, **settings).train(), make_batch([4, 2, 1])
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        assert torch.empty(2).isnan().all()
+        output = model(batch)
+        sum(value.square().sum() for value in given(output).values()).backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(value.isfinite().all() for value in given(output).values())
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in model.parameters())
+
+
+@every_model
 def test_mixed_precision_gives_finite_scores_and_gradients(make_batch, name, settings):
     model, batch = build(name, **settings).train(), make_batch([6, 4])
     with torch.autocast("cpu", torch.bfloat16):

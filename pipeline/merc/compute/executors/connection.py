@@ -8,10 +8,12 @@ connects, with its time limited and its output kept; and only then this one.
 import importlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +35,7 @@ print("loaded", flush=True)
 try:
     ray.init(address=sys.argv[1], log_to_driver=False, logging_level=50)
 except Exception as error:  # of many kinds: no cluster, another version, a machine that is no node
-    print(str(error).strip().splitlines()[0])
+    print((str(error).strip() or type(error).__name__).splitlines()[0])
     sys.exit(1)
 """
 _QUIET = {
@@ -42,6 +44,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",  # of a cluster of this machine alone: by default its workers yield to everything else
 }
+_REFUSED = b"InvalidAuthToken"  # in Ray's log
 
 
 def connect(address: str, cores: int) -> Any:
@@ -53,13 +56,17 @@ def connect(address: str, cores: int) -> Any:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    given = (os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address
+    if given == "local":
+        _lock_out_others()
     with _own_signals():
         extras.need("ray", "--executor ray")
         import ray
 
-        importlib.import_module("ray._private.worker").print_to_stdstream = _unsaid  # type: ignore[attr-defined]
+        importlib.import_module("ray._private.worker").print_to_stdstream = _ignored  # type: ignore[attr-defined]
+        # Otherwise SIGTERM would end the process without a word while Ray connects.
+        importlib.import_module("ray._private.utils").set_sigterm_handler = _ignored  # type: ignore[attr-defined]
         if not ray.is_initialized():
-            given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
             if not ADDRESSES.fullmatch(given):
                 raise BadCluster(f"RAY_ADDRESS={given}: not an address of a Ray cluster; valid: auto, local, HOST:PORT")
             if given != "local":
@@ -67,22 +74,36 @@ def connect(address: str, cores: int) -> Any:
             more: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False} if given == "local" else {}
             try:
                 ray.init(address=given, log_to_driver=False, logging_level=logging.CRITICAL, **more)
-            except Exception as error:  # of many kinds, such as a folder of sockets whose name is too long
+            except Exception as error:  # of many kinds
+                words = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise BadCluster(
-                    f"--address {given}: Ray cannot be reached: {str(error).strip().splitlines()[0]}"
+                    f"--address local: Ray cannot be started: {words}; its folder is RAY_TMPDIR, or else /tmp: a short"
+                    " path of ASCII characters, with room for its files"
+                    if given == "local"
+                    else f"--address {given}: Ray cannot be reached: {words}"
                 ) from error
     return ray
 
 
-def _unsaid(*_: object, **__: object) -> None:
-    """Stands in for what prints Ray's words about lost workers to stdout, whatever ``log_to_driver`` says; we say it
-    ourselves.
+def _ignored(*_: object, **__: object) -> None:
+    """Stands in for what Ray does unasked, with no setting against it: printing its words about lost workers to stdout,
+    whatever ``log_to_driver`` says (they are in our log), and handling SIGTERM.
     """
+
+
+def _lock_out_others() -> None:
+    """Gives the cluster of this process a token of its own. Ray would write one to the user's home for good, and every
+    cluster that is started there later would ask for it.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token" and not (
+        os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    ):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray ends the process on SIGTERM, and stamps every record of the log; neither stays."""
+    """SIGTERM is as it was, also once Ray is imported, and no record of the log bears Ray's stamp."""
     factory = logging.getLogRecordFactory()
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -97,14 +118,17 @@ def _try(address: str) -> None:
     """Raises ``BadCluster`` unless a driver can connect there: to ``auto``, or HOST:PORT."""
     if address != "auto":
         _reach(address)
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", _TRY, address],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-    ) as driver:
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", _TRY, address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            encoding="utf-8",
+        ) as driver,
+    ):
         killer = threading.Timer(_LOADING_SECONDS, driver.kill)
         killer.start()
         try:
@@ -118,6 +142,13 @@ def _try(address: str) -> None:
         finally:
             killer.cancel()
             driver.kill()
+        log.seek(0)
+        refused = _REFUSED in log.read()
+    if code and refused:
+        raise BadCluster(
+            f"--address {address}: the Ray cluster there asks for its authentication token; set RAY_AUTH_MODE=token,"
+            " with the token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        )
     if code:
         said = words if loaded and code == 1 and words else f"no driver could connect within {_ANSWER_SECONDS:.0f} s"
         raise _no_cluster(address, said)
@@ -147,4 +178,4 @@ def _no_cluster(address: str, words: str) -> BadCluster:
         if address == "auto"
         else (f"--address {address}: no Ray cluster answers there")
     )
-    return BadCluster(f"{where} ({words}); `ray status` on its head prints the address")
+    return BadCluster(f"{where} ({words}); `ray start --head` prints the address as the cluster is started")

@@ -9,9 +9,11 @@ The parts of a worker that is lost with its node are done again, by others. Ray 
 asked for.
 """
 
+import glob
 import math
 import os
 import pickle
+import socket
 import time
 import uuid
 from collections import Counter, deque
@@ -38,6 +40,9 @@ _FAREWELL_SECONDS = 10.0
 # How long a part that a node has written may be out of this machine's sight: an NFS client remembers for up to a minute
 # that there was no such file.
 _VISIBLE_SECONDS = 90.0
+# How long the head, and this machine's own node, may be silent. Ray would end the process without a word, some 15 s
+# after the node was lost and 60 s after the head.
+_HEAD_SECONDS, _OWN_NODE_SECONDS = 20.0, 4.0
 # Workers that may be lost with the same part in progress: a node may be taken away at any time, but some parts are too
 # much for any.
 _LOSSES = 4
@@ -80,12 +85,15 @@ class OnRay:
         order = _order(work, size)
         fleet = _Fleet(ray, work, size, order)
         try:
+            _put_down(order)
             _look_at_all(ray, [one for one in _nodes(ray) if size.fit_into(one)], order)
             fleet.begin()
+            results = _run(fleet, parts, advance)
+            next(results)  # from now on, closing it ends the workers
         except BaseException:
             fleet.end()
             raise
-        return _run(fleet, parts, advance)
+        return results
 
     def _size(self, nodes: list["_Node"], needs: Needs) -> "_Size":
         """What each worker takes of its node; never more than the largest node has."""
@@ -149,23 +157,27 @@ def _nodes(ray: Any, *, alive: bool = True) -> list[_Node]:
 
 
 def _order(work: Work[Any], size: _Size) -> node.Order:
-    """The order for all workers; its token is written."""
-    kind = f".ray-{work.name.replace('/', '-')}-"
-    home, word = work.home.absolute(), uuid.uuid4().hex
-    for left in home.glob(f"{kind}*"):  # by a driver that was killed; the lock of the output lets in one at a time
-        left.unlink(missing_ok=True)
-    token = home / f"{kind}{word}"
-    with files.writing(token):
-        token.write_text(word)
+    """The order for all workers."""
+    word = uuid.uuid4().hex
     return node.Order(
         pickle.dumps(work),
         node.identity(),
-        token,
+        work.home.absolute() / f".ray-{work.name.replace('/', '-')}-{word}",
         word,
         Path.cwd(),
         Share(size.cores, "cuda:0" if size.gpus else "cpu"),
         size.threads,
     )
+
+
+def _put_down(order: node.Order) -> None:
+    """Writes the token of an order."""
+    kind = order.token.name.removesuffix(order.word)
+    # Of this work, and not of one whose name only begins alike: the lock of the output lets in one driver at a time.
+    for left in order.token.parent.glob(f"{glob.escape(kind)}{'[0-9a-f]' * len(order.word)}"):
+        left.unlink(missing_ok=True)  # a driver that was killed
+    with files.writing(order.token):
+        order.token.write_text(order.word)
 
 
 def _look_at_all(ray: Any, nodes: Sequence[_Node], order: node.Order) -> None:
@@ -216,11 +228,44 @@ class _Hand:
     under_way: set[int] = field(default_factory=set)
 
 
+class _Pulse:
+    """Whether the cluster is still there."""
+
+    def __init__(self, ray: Any) -> None:
+        context = ray.get_runtime_context()
+        own = next(one for one in ray.nodes() if one["NodeID"] == context.get_node_id())
+        self._asked = (
+            ("its head", context.gcs_address, _HEAD_SECONDS),
+            ("this machine's node", f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}", _OWN_NODE_SECONDS),
+        )
+        self._heard = [time.monotonic()] * len(self._asked)
+        self.lost = False
+
+    def check(self) -> bool:
+        """False if something does not answer at the moment. Raises ``BadCluster`` if it has not for too long."""
+        beats = True
+        for index, (what, address, patience_seconds) in enumerate(self._asked):
+            host, _, port = address.rpartition(":")
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=_TICK_SECONDS).close()
+            except OSError as error:
+                beats = False
+                if time.monotonic() - self._heard[index] > patience_seconds:
+                    self.lost = True
+                    raise BadCluster(
+                        f"the Ray cluster was stopped: {what} at {address} no longer answers"
+                        f" ({error.strerror or error}); what was finished is kept, run again when there is a cluster"
+                    ) from error
+            else:
+                self._heard[index] = time.monotonic()
+        return beats
+
+
 class _Fleet:
     """The workers of a work."""
 
     def __init__(self, ray: Any, work: Work[Any], size: _Size, order: node.Order) -> None:
-        self._ray, self._size, self._order = ray, size, order
+        self._ray, self._size, self._order, self._pulse = ray, size, order, _Pulse(ray)
         self.work, self.needs = work, work.needs
         self._sent = ray.put(order)
         self._kind = ray.remote(node.Worker)
@@ -236,7 +281,7 @@ class _Fleet:
 
     def slots(self) -> int:
         """How many workers the cluster holds, at least one: what it lacks may be on its way."""
-        if time.monotonic() - self._counted > _TICK_SECONDS:
+        if time.monotonic() - self._counted > _TICK_SECONDS and self._pulse.check():
             self._slots, self._counted = max(1, sum(map(self._size.fit_into, _nodes(self._ray)))), time.monotonic()
         return self._slots
 
@@ -316,8 +361,8 @@ class _Fleet:
                 else f"with part {max(again, key=lambda one: self._lost[one])} in progress"
             )
             raise BadCluster(
-                f"{self.work.name}: {_LOSSES} workers were lost {what} (memory ran out, or a crash inside a library),"
-                f" the last one so:\n{error}"
+                f"{self.work.name}: {_LOSSES} workers were lost {what} (memory ran out, a crash inside a library, or"
+                f" nodes and driver differ in RAY_AUTH_MODE), the last one so:\n{error}"
             )
         todo.extendleft(reversed(again))
 
@@ -331,9 +376,9 @@ class _Fleet:
 
     def end(self) -> None:
         """Ends all workers at once."""
-        for hand in self.hands:
-            self._ray.kill(hand.actor)
         self._order.token.unlink(missing_ok=True)
+        for hand in self.hands if not self._pulse.lost else ():  # without a head, this would wait for it
+            self._ray.kill(hand.actor)
 
 
 def _node() -> str:
@@ -358,9 +403,11 @@ def _tell(answer: node.Answer, ray: Any) -> None:
 
 
 def _run(fleet: _Fleet, parts: Parts, advance: Advance) -> Generator[tuple[int, Any], None, None]:
+    """Gives nothing of use first, then the number and the facts of each part that is done."""
     todo: deque[int] = deque()
     with stoppable():
         try:
+            yield -1, None
             while _fill(todo, parts, fleet):
                 fleet.grow(len(todo) + fleet.under_way)
                 fleet.give(todo)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import dropout
 
+from merc.compute.memory import keep_freed_blocks
 from merc.compute.repeatable import repeatable
 from merc.log import progress
 from merc.timing import Stopwatch
@@ -97,6 +98,7 @@ def train_seed(
     Raises:
         LossNotFinite: naming the dialogues of the batch.
     """
+    keep_freed_blocks()
     with repeatable(seed, device):
         model = _built(resolved, data.train, len(data.classes), device, start)
         done, watch = Finished.read(kept, model), Stopwatch()
@@ -142,6 +144,7 @@ def pretrain_seed(
         LossNotFinite: naming the dialogues of the batch.
     """
     epochs = resolved.recipe.epochs
+    keep_freed_blocks()
     with repeatable(seed, device), progress(epochs, f"pre-training, seed {seed}", "epoch", line) as bar:
         model = _built(resolved, train, len(classes), device)
         training = _Training(resolved.phases[0], model, train, classes, seed, device)
