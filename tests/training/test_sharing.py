@@ -83,7 +83,7 @@ def test_models_are_published_only_if_that_is_confirmed(shared_hub: SharedHub, t
 def test_what_is_not_a_finished_run_or_damaged_is_not_pushed(
     shared_hub: SharedHub, trained: Path, tmp_path: Path
 ) -> None:
-    assert "no finished run" in _run("push", tmp_path, NAME).stderr
+    assert "not a finished run" in _run("push", tmp_path, NAME).stderr
     (trained / MODEL).write_bytes((trained / MODEL).read_bytes()[:-4])
     refused = _run("push", trained, NAME)
     assert refused.exit_code == 4
