@@ -30,7 +30,7 @@ TARGET = Path(__file__).with_name("picture.png")
 DATASET, RECIPE, ROWS = "demo-meld", "baseline+demo", 3
 MODALITIES = ("text", "audio", "visual")
 FRAMES = 2
-COLUMNS = ("frames, with the chosen face", "sound", "text", "one row of the shards", "prediction (bold: the label)")
+COLUMNS = ("frames, with the chosen face", "audio", "text", "one row of the shards", "prediction (bold: the label)")
 WIDTHS = (2.4, 1.7, 2.1, 2.6, 2.2)
 INK, WAVE, RIGHT, WRONG, OTHER = "#1f2937", "#3f51b5", "#2e7d32", "#c62828", "#cbd5e1"
 
@@ -89,13 +89,13 @@ def _draw(row: dict[str, Any], seen: list[Any]) -> None:
     for axes, title in zip(grid[0], COLUMNS, strict=True):
         figure.text(axes.get_position().x0, 0.93, title, fontsize=10, color=INK)
     for number, one in enumerate(seen):
-        frames, sound, text, strips, bars = grid[number]
+        frames, audio, text, strips, bars = grid[number]
         for axes in grid[number]:
             axes.set_axis_off()
         looks = picture.shown(one.looks, FRAMES)
         boxed = [picture.frame_with_boxes(look, one.columns["face_track"], 240) for look in looks]
         frames.imshow(np.concatenate(boxed, axis=1))
-        _sound(sound, picture._waveform(one))
+        _audio(audio, picture._waveform(one))
         words = f"{row['speakers'][number]}:\n“{_wrapped(str(row['texts'][number]))}”"
         text.text(0, 0.5, words, va="center", fontsize=9, color=INK)
         _strips(strips, [np.asarray(row[name][number]) for name in MODALITIES])
@@ -109,7 +109,7 @@ def _wrapped(text: str) -> str:
     return "\n".join(textwrap.wrap(text, 26))
 
 
-def _sound(axes: Axes, waveform: Any) -> None:
+def _audio(axes: Axes, waveform: Any) -> None:
     step = max(1, len(waveform) // 200)
     edges = np.arange(0, len(waveform) - step, step)
     axes.fill_between(
