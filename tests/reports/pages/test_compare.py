@@ -350,7 +350,7 @@ def test_a_recipe_that_may_not_be_ranked_with_the_other_is_marked(
     write_run(recipe="one", shards="earlier")
     write_run(recipe="two", replace={"tag": "adapted"})
     notes = opened(fragment="a=one&b=two").locator(".note").all_inner_texts()
-    assert "not to be ranked" in notes[0]
+    assert "must not be ranked" in notes[0]
     assert notes[1] == "The shards have been remade since one was trained."
 
 
