@@ -404,7 +404,7 @@ def test_a_signal_while_ray_connects_ends_the_command_as_any_other_time(demonstr
         process.send_signal(signal.SIGTERM)
         told, log = process.communicate(timeout=120)
         assert (process.returncode, told) == (130, "")
-        assert [line for line in log.splitlines() if "interrupted; what was finished is kept" not in line] == []
+        assert [line for line in log.splitlines() if "interrupted; finished work is kept" not in line] == []
         assert not (Path(folder) / ".ray").exists()
 
 
