@@ -8,6 +8,8 @@ from torch import nn
 
 from merc.training.models.aghmn import AGHMN
 
+from .plain_parts import in_doubles
+
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 
 
@@ -18,10 +20,6 @@ def build(modalities=tuple(DIMS), **settings):
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)
     return model.double()
-
-
-def in_doubles(batch):
-    return replace(batch, features={name: value.double() for name, value in batch.features.items()})
 
 
 def bidirectional(rnn, inputs):

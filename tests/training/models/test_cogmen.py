@@ -11,6 +11,8 @@ from merc.errors import BadSettings
 from merc.params import fill
 from merc.training.models.cogmen import COGMEN, build_graph
 
+from .plain_parts import in_doubles
+
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {
     "input_units": 8,
@@ -38,10 +40,6 @@ def build(modalities=tuple(DIMS), **settings):
         nn.init.normal_(parameter)  # as after some training
     nn.init.uniform_(model.norm.running_var, 0.5, 2.0)
     return model
-
-
-def in_doubles(batch):
-    return replace(batch, features={name: value.double() for name, value in batch.features.items()})
 
 
 def transformed(model, inputs_TF):

@@ -287,6 +287,20 @@ def test_vectors_that_losses_compare_have_not_passed_a_last_dropout_or_relu(make
 
 
 @every_model
+def test_a_branch_holds_all_weights_of_its_modality_and_no_other(name, settings):
+    model = build(name, **settings)
+    branches = {modality: model.branch(modality) for modality in DIMS}
+    for key, weight in model.named_parameters():
+        owners = [
+            modality
+            for modality, modules in branches.items()
+            if any(weight is one for module in modules for one in module.parameters())
+        ]
+        own = any(branches.values()) and key.startswith("branches.")  # not every model can be trained in phases
+        assert owners == ([key.split(".")[1]] if own else []), key
+
+
+@every_model
 def test_every_weight_is_trained_by_what_is_meant_to_train_it(make_batch, name, settings):
     model, batch = build(name, **settings).train(), make_batch([6, 4, 5])
     output = model(batch)

@@ -13,6 +13,8 @@ from merc.params import fill
 from merc.training.models.ddin import DDIN
 from merc.training.models.engine.party_recurrence import plan
 
+from .plain_parts import in_doubles
+
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {
     "input_units": 5,
@@ -37,10 +39,6 @@ def build(modalities=ALL, dims=None, classes=3, **settings):
         for projection in projections.values():
             torch.nn.init.normal_(projection.absent_H)
     return model.double()
-
-
-def in_doubles(batch):
-    return replace(batch, features={name: value.double() for name, value in batch.features.items()})
 
 
 def gru(of_input, of_state, state):

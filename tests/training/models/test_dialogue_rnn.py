@@ -11,6 +11,8 @@ from torch import nn
 from merc.training.models.dialogue_rnn import DialogueRNN
 from merc.training.models.engine.party_recurrence import plan
 
+from .plain_parts import in_doubles
+
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {
     "input_units": 3,
@@ -30,10 +32,6 @@ def build(modalities=tuple(DIMS), dims=None, classes=3, **settings):
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)
     return model.double()
-
-
-def in_doubles(batch):
-    return replace(batch, features={name: value.double() for name, value in batch.features.items()})
 
 
 def gru(x, state, of_input, input_bias, of_state, state_bias):

@@ -9,6 +9,8 @@ from torch import nn
 from merc.training.models import graphcfc
 from merc.training.models.graphcfc import GraphCFC, build_edges
 
+from .plain_parts import in_doubles
+
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 8, "heads": 2, "layers": 2, "window": 3, "dropout": 0.4}
 
@@ -20,10 +22,6 @@ def build(modalities=tuple(DIMS), **settings):
         if "norm" in name or name.endswith("absent_H"):
             nn.init.normal_(parameter)  # as after some training
     return model
-
-
-def in_doubles(batch):
-    return replace(batch, features={name: value.double() for name, value in batch.features.items()})
 
 
 def normed(norm, vector):

@@ -13,6 +13,8 @@ from merc.params import fill
 from merc.training.models.engine.dag import build_graph
 from merc.training.models.lsdgnn import LSDGNN
 
+from .plain_parts import cells, in_doubles
+
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 UNITS = 8
 
@@ -24,25 +26,6 @@ def build(modalities=tuple(DIMS), **settings):
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)  # as after some training
     return model
-
-
-def in_doubles(batch):
-    return replace(batch, features={name: value.double() for name, value in batch.features.items()})
-
-
-def cells(layer):
-    """The layer's two GRUs as torch's: the first has the state below as input, the second as state."""
-    below, heard = (
-        (linear.weight.split(3 * UNITS), linear.bias.split(3 * UNITS)) for linear in (layer.below, layer.heard)
-    )
-    pair = []
-    for number, (of_input, of_state) in enumerate([(below, heard), (heard, below)]):
-        cell = nn.GRUCell(UNITS, UNITS).double()
-        for kind, (weights, biases) in (("ih", of_input), ("hh", of_state)):
-            getattr(cell, f"weight_{kind}").data.copy_(weights[number])
-            getattr(cell, f"bias_{kind}").data.copy_(biases[number])
-        pair.append(cell)
-    return pair
 
 
 def heard_by(speakers, step, distance):
@@ -60,7 +43,7 @@ def branch(layers, states, speakers, distance):
     """The states of every layer [T, H], and what the last one heard [T, H]."""
     by_layer = []
     for layer in layers:
-        first, second = cells(layer)
+        first, second = cells(layer, UNITS)
         to_same, to_others = layer.relations.weight.T.split(UNITS)
         above, messages = [], []
         for step, below in enumerate(states):

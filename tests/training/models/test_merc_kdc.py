@@ -146,15 +146,6 @@ def test_a_shift_of_nothing_has_finite_gradients():
     assert helping.grad.isfinite().all()
 
 
-def test_a_branch_holds_all_weights_of_its_modality_and_no_other():
-    model = build()
-    for key, weight in model.named_parameters():
-        owners = [
-            name for name in DIMS if any(weight is own for module in model.branch(name) for own in module.parameters())
-        ]
-        assert owners == ([key.split(".")[1]] if key.startswith("branches.") else [])
-
-
 def test_units_that_the_heads_do_not_divide_are_refused():
     with pytest.raises(BadSettings, match="hidden_units is 8, no multiple of heads, 3"):
         build(heads=3)

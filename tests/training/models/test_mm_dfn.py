@@ -13,6 +13,8 @@ from merc.errors import BadSettings
 from merc.params import fill
 from merc.training.models.mm_dfn import MMDFN
 
+from .plain_parts import in_doubles
+
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {
     "node_units": 8,
@@ -31,10 +33,6 @@ def build(modalities=tuple(DIMS), **settings):
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)
     return model
-
-
-def in_doubles(batch):
-    return replace(batch, features={name: value.double() for name, value in batch.features.items()})
 
 
 def recurrent(rnn, inputs):

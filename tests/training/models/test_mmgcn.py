@@ -13,6 +13,8 @@ from merc.errors import BadSettings
 from merc.params import fill
 from merc.training.models.mmgcn import MMGCN, build_graph
 
+from .plain_parts import in_doubles
+
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"node_units": 8, "hidden_units": 5, "layers": 3}
 
@@ -25,10 +27,6 @@ def build(modalities=tuple(DIMS), **settings):
     for projection in model.projections.values():
         nn.init.normal_(projection.absent_H)
     return model
-
-
-def in_doubles(batch):
-    return replace(batch, features={name: value.double() for name, value in batch.features.items()})
 
 
 def text_context(model, text_TD):

@@ -11,6 +11,8 @@ from torch import nn
 from merc.training.models.engine.dag import build_graph
 from merc.training.models.multi_dag import MultiDAG
 
+from .plain_parts import cells
+
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 UNITS = 8
 
@@ -24,21 +26,6 @@ def build(modalities=tuple(DIMS), layers=2, **settings):
     return model
 
 
-def cells(layer):
-    """The layer's two GRUs as torch's: the first has the state below as input, the second as state."""
-    below, heard = (
-        (linear.weight.split(3 * UNITS), linear.bias.split(3 * UNITS)) for linear in (layer.below, layer.heard)
-    )
-    pair = []
-    for number, (of_input, of_state) in enumerate([(below, heard), (heard, below)]):
-        cell = nn.GRUCell(UNITS, UNITS).double()
-        for kind, (weights, biases) in (("ih", of_input), ("hh", of_state)):
-            getattr(cell, f"weight_{kind}").data.copy_(weights[number])
-            getattr(cell, f"bias_{kind}").data.copy_(biases[number])
-        pair.append(cell)
-    return pair
-
-
 def heard_by(speakers, step):
     """Back to the speaker's last utterance, that one included; to the beginning if there is none."""
     heard = []
@@ -50,7 +37,7 @@ def heard_by(speakers, step):
 
 
 def one_layer(layer, below, speakers):
-    first, second = cells(layer)
+    first, second = cells(layer, UNITS)
     to_same, to_others = layer.relations.weight.T.split(UNITS)
     states, messages = [], []
     for step in range(len(below)):

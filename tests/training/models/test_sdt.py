@@ -12,6 +12,8 @@ from merc.errors import BadSettings
 from merc.params import fill
 from merc.training.models.sdt import SDT
 
+from .plain_parts import in_doubles
+
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 8, "heads": 2}
 
@@ -26,10 +28,6 @@ def build(modalities=tuple(DIMS), **settings):
     for scale in (model.transformers.norm_weight_K1H, model.transformers.norm_bias_K1H):
         torch.nn.init.normal_(scale)
     return model
-
-
-def in_doubles(batch):
-    return replace(batch, features={name: value.double() for name, value in batch.features.items()})
 
 
 def code(position, units):

@@ -15,6 +15,8 @@ from merc.training.models.engine.base import FUSION
 from merc.training.models.telme import TelME
 from merc.training.recipes.resolution import resolve
 
+from .plain_parts import in_doubles
+
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden_units": 6, "heads": 3, "dropout": 0.5}
@@ -28,10 +30,6 @@ def build(modalities=tuple(DIMS), **settings):
         if name.endswith(("absent_H", "norm.weight", "norm.bias")):  # as after some training
             torch.nn.init.normal_(weight)
     return model.double()
-
-
-def in_doubles(batch):
-    return replace(batch, features={name: value.double() for name, value in batch.features.items()})
 
 
 def affine(layer, vector):
@@ -188,15 +186,6 @@ def test_without_context_the_teacher_sees_its_own_utterance_alone(make_batch):
     others = torch.arange(5) != 3
     noisy = {name: value + others[:, None].double() for name, value in batch.features.items()}
     assert torch.equal(model(replace(batch, features=noisy)).logits[0, 3], model(batch).logits[0, 3])
-
-
-def test_a_branch_holds_all_weights_of_its_modality_and_no_other():
-    model = build()
-    for key, weight in model.named_parameters():
-        owners = [
-            name for name in DIMS if any(weight is own for module in model.branch(name) for own in module.parameters())
-        ]
-        assert owners == ([key.split(".")[1]] if key.startswith("branches.") else [])
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
