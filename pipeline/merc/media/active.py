@@ -1,22 +1,22 @@
-"""Whose face an utterance gets with ``media.choice: active_speaker``: the one whose mouth fits the audio, as a trained
-network says.
+"""Whose face an utterance gets with ``media.choice: active_speaker``: the one whose mouth matches the audio according
+to a trained network.
 
 Faces are followed through each shot (:mod:`merc.media.following`); for every candidate the network gives a logit per
-frame of 1/25 s, above 0 where it speaks (:mod:`merc.media.active_speaker`). Of each person that makes
+frame of 1/25 s, above 0 where it speaks (:mod:`merc.media.active_speaker`). For each person this gives
 
     evidence    sum of the positive logits over time: highest for a person who speaks long and clearly, almost zero for
                 a listener
     mean        mean logit over the frames in which the person is visible; recorded in the media table
 
 The person with the most evidence is chosen; if no one has any, the one with the highest mean. A person is one track, or
-several that an embedding joins (:mod:`merc.media.persons`). Without an embedding the crops are those of one track, thus
-of one shot: two tracks that speak in two shots may be one person, or the clip was cut into the next one's words, and a
-wrong face does more harm than a missing one.
+several that an embedding joins (:mod:`merc.media.persons`). Without an embedding, the crops come from one track, and so
+from one shot: two tracks that speak in two shots may be the same person, but the clip may also run into the next
+utterance, and a wrong face does more harm than a missing one.
 
-The crops are taken while the person speaks, evenly over that time. Where no one reaches ``off_screen_logit`` in the
-mean over any second, the speaker is not visible. Without audio, or where it is almost silent, the person with the
-largest sum of areas is taken, and there are no logits. Nor is there one for a track of fewer than six frames: in so few
-nothing can be seen to move, and the network gives any face about +0.9 for one and +0.3 for three.
+The crops are taken while the person speaks, evenly over that time. If no one reaches a mean of ``off_screen_logit``
+over any second, the speaker is not visible. If there is no audio, or it is almost silent, the person with the largest
+sum of areas is chosen, and there are no logits. Tracks of fewer than six frames have none either: so few frames show no
+motion, and the network gives any face about +0.9 for one frame and +0.3 for three.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from merc.media.spans import slice_centres
 from merc.media.video import looks_in
 from merc.records.media import SAMPLE_RATE_HZ
 
-# Frames of 1/25 s; so far the network looks to either side.
+# Frames of 1/25 s that the network looks at on either side.
 _LEAST_JUDGED = 6
 
 
@@ -51,8 +51,8 @@ class Person:
     Attributes:
         tracks: numbers of its tracks.
         area: sum of its boxes' areas.
-        slots: numbers of the frames of 1/25 s in which it was judged, in order.
-        logits: of these; empty where it was not judged.
+        slots: numbers of the frames of 1/25 s in which the person was judged, in order.
+        logits: one for each of these; empty if the person was not judged.
     """
 
     tracks: tuple[int, ...]
@@ -66,18 +66,18 @@ class Person:
 
     @property
     def evidence(self) -> float:
-        """Seconds times logit, while it speaks."""
+        """Seconds times logit, while the person speaks."""
         return float(np.maximum(self.logits, 0.0).sum(dtype=np.float64)) / FRAMES_PER_SECOND
 
     @property
     def mean(self) -> float:
-        """Mean logit; only of one that was judged."""
+        """Mean logit; only for a person who was judged."""
         return float(self.logits.mean(dtype=np.float64))
 
     @property
     def best(self) -> float:
-        """Highest mean logit over a second, or over all where there is less; only of one that was judged. Pauses do not
-        lower it.
+        """Highest mean logit over a second, or over everything if shorter; only for a person who was judged. Pauses do
+        not lower it.
         """
         sums = np.concatenate([[0.0], np.cumsum(self.logits, dtype=np.float64)])
         window = min(FRAMES_PER_SECOND, len(self.logits))
@@ -90,9 +90,9 @@ class Verdict:
 
     Attributes:
         persons: all of them.
-        chosen: index; -1: there is none.
-        off_screen: no mouth matches the audio; None: no one was judged.
-        seconds: that the utterance lasts, to the later end of video and audio.
+        chosen: index; -1 if there is none.
+        off_screen: whether no mouth matches the audio; None if no one was judged.
+        seconds: length of the utterance, to the end of video or audio, whichever is later.
     """
 
     persons: Sequence[Person]
@@ -106,9 +106,9 @@ def judge(followed: Followed, waveform_S: NDArray[np.float32] | None, scorer: Sc
 
     Args:
         followed: what was seen.
-        waveform_S: (samples,) 16 kHz mono audio of the utterance; None: it has none.
-        scorer: None only where there is no audio.
-        config: see there.
+        waveform_S: (samples,) 16 kHz mono audio of the utterance; None if it has none.
+        scorer: may be None only if there is no audio.
+        config: settings of the stage.
     """
     found = _persons(followed, waveform_S, scorer, config)
     seconds = max(followed.lasts, 0.0 if waveform_S is None else len(waveform_S) / SAMPLE_RATE_HZ)
@@ -122,7 +122,7 @@ def judge(followed: Followed, waveform_S: NDArray[np.float32] | None, scorer: Sc
 
 
 def heard(waveform_S: NDArray[np.float32], config: Config) -> bool:
-    """Whether there is anything to hear; of audio below ``quiet_sound_db`` nothing is concluded."""
+    """Whether there is usable audio; nothing is concluded from audio below ``quiet_sound_db``."""
     return float(np.std(waveform_S.astype(np.float64))) >= 10 ** (config.quiet_sound_db / 20)
 
 
@@ -133,7 +133,7 @@ def _persons(
     slots: dict[int, NDArray[np.intp]] = {}
     logits: dict[int, NDArray[np.float32]] = {}
     if candidates and scorer is not None and waveform_S is not None and heard(waveform_S, config):
-        for number in candidates:  # one by one, which gives the same and takes less memory
+        for number in candidates:  # one by one: same results, less memory
             first, faces_THW = followed.steady(followed.tracks[number])
             if len(faces_THW) < _LEAST_JUDGED:
                 continue
@@ -174,7 +174,7 @@ def portrait(followed: Followed, verdict: Verdict, config: Config) -> dict[str, 
 
 
 def _scores(verdict: Verdict) -> dict[str, Any]:
-    """The columns that tell how sure the choice is."""
+    """The columns that state how certain the choice is."""
     person = verdict.persons[verdict.chosen]
     others = [one for number, one in enumerate(verdict.persons) if number != verdict.chosen]
     if not person.judged:
@@ -192,8 +192,8 @@ def _scores(verdict: Verdict) -> dict[str, Any]:
 
 
 def speaking_spots(followed: Followed, verdict: Verdict, config: Config) -> list[Spot]:
-    """Where the chosen person's crops are taken: while it speaks, or where it never does, whenever it is seen; evenly
-    over that time.
+    """When the chosen person's crops are taken: while the person speaks or, failing that, is visible; evenly over that
+    time.
     """
     person = verdict.persons[verdict.chosen]
     spots = sorted(

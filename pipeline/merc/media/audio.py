@@ -1,8 +1,7 @@
 """Audio: decoded frames become one 16 kHz mono waveform per span.
 
-Channels are mixed by their names first, at the file's own rate, so that one channel alone is resampled, and once. The
-loudness stays what it was: nothing is normalised. What makes audio doubtful (too loud when it was recorded, hardly
-there) is reported, and the audio is used.
+Channels are first mixed by their names at the file's own rate, so only one channel is resampled, and only once. The
+loudness is unchanged: nothing is normalised. Doubtful audio (recorded too loud, nearly silent) is reported and used.
 """
 
 import math
@@ -24,8 +23,8 @@ _FRONT = {"FL", "FR", "FLC", "FRC"}
 _LOW = {"LFE", "LFE2"}
 _SIDES = {"left": "FL", "right": "FR"}
 MIX = "mix"
-# Rates that audio cards and codecs have; a header that claims another is broken, and a minute at such a rate may fill
-# the memory.
+# Rates of sound cards and codecs; a header that claims a rate outside this range is broken, and a minute at such a rate
+# may fill the memory.
 _RATES_HZ = range(1_000, 768_001)
 
 # Zero point and full scale of FFmpeg's sample formats, by their numpy type.
@@ -42,8 +41,9 @@ _SCALES = {
 def mix_weights(channels: Sequence[str], config: Config) -> list[float]:
     """Weight of each channel in the mono sum.
 
-    With a front centre, as in films, speech is in the centre: it keeps its full level, the others are added below it
-    (the arrangement of ITU-R BS.775, whose centre keeps its level in neither stereo channel). Without one: the mean.
+    With a front centre channel, as in films, speech is in the centre: it keeps its full level, and the others are added
+    at a lower one (as in ITU-R BS.775, except that there the centre is attenuated in both stereo channels). Without a
+    front centre: the mean.
 
     Args:
         channels: FFmpeg's names in the stream's order, such as ``FL FR FC LFE SL SR``; mono is ``FC``.
@@ -59,7 +59,7 @@ def mix_weights(channels: Sequence[str], config: Config) -> list[float]:
 
 
 def side_weights(channels: Sequence[str], side: str) -> list[float] | None:
-    """Weights that leave one side of stereo audio; None if there are no sides.
+    """Weights that select one side of stereo audio; None if there are no sides.
 
     Args:
         channels: FFmpeg's names in the stream's order; two channels without names are left and right.
@@ -85,7 +85,7 @@ def channel_rows(frame: av.AudioFrame) -> NDArray[np.float32]:
     """The frame's samples as (channels, samples) float32, full scale at 1.
 
     Raises:
-        ValueError: for a sample format that FFmpeg did not have when this was written.
+        ValueError: for a sample format that FFmpeg did not have when this code was written.
     """
     values = frame.to_ndarray()
     kind = values.dtype.str[1:]
@@ -101,7 +101,7 @@ def channel_rows(frame: av.AudioFrame) -> NDArray[np.float32]:
 
 
 def undefined(rows_CS: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-    """(channels, samples): which samples are not finite, or far beyond any scale; None where none is, as nearly
+    """(channels, samples): which samples are not finite, or far beyond any scale; None if there are none, as nearly
     always.
     """
     if not rows_CS.size or (rows_CS.max() <= BEYOND_ANY_SCALE and rows_CS.min() >= -BEYOND_ANY_SCALE):
@@ -110,15 +110,16 @@ def undefined(rows_CS: NDArray[np.float32]) -> NDArray[np.bool_] | None:
 
 
 def flat_tops(rows_CS: NDArray[np.float32], config: Config) -> NDArray[np.bool_] | None:
-    """Samples at which some channel stays at full scale: what was louder was cut off when it was recorded.
+    """Samples at which some channel stays at full scale: anything louder was clipped during recording.
 
     Args:
         rows_CS: (channels, samples), full scale at 1.
-        config: ``clipping_level`` and ``clipping_run_samples``: a single sample at full scale is a peak, a row of them
-            is a cut.
+        config: ``clipping_level`` and ``clipping_run_samples``: a single sample at full scale is a peak, several in a
+            row are clipping.
 
     Returns:
-        (samples,) bool; None where there is none, as nearly always. A run over the border of two blocks counts as two.
+        (samples,) bool; None if there are none, as nearly always. A run across the border of two blocks counts as two
+        runs.
     """
     level, run = config.clipping_level, config.clipping_run_samples
     if not rows_CS.size or (rows_CS.max() < level and rows_CS.min() > -level):
@@ -136,17 +137,17 @@ def flat_tops(rows_CS: NDArray[np.float32], config: Config) -> NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Heard:
-    """One way of hearing a block.
+    """One block, mixed in one way.
 
     Attributes:
         mono: (samples,) float32.
-        mix: which channels these are, in words.
-        flat: (samples,) bool; see :func:`flat_tops`, of the channels that are heard.
-        undefined: (samples,) bool; see :func:`undefined`, of any channel that is heard; they are replaced by zeros.
-        lost: (samples,) bool; the same of all channels that are heard.
-        as_wished: False if a side was wanted where there are no sides.
-        names, weights, apart: of the channels that are mixed: (channels,), (channels,) and (channels, samples); none
-            where one is heard alone.
+        mix: description of the channels in the mix.
+        flat: (samples,) bool; see :func:`flat_tops`, for the channels that are used.
+        undefined: (samples,) bool; see :func:`undefined`, for any channel that is used; they are replaced by zeros.
+        lost: (samples,) bool; undefined in all channels that are used.
+        as_wished: False if a side was requested and there are no sides.
+        names, weights, apart: of the mixed channels: (channels,), (channels,) and (channels, samples); None if only one
+        channel is used.
     """
 
     mono: NDArray[np.float32]
@@ -164,21 +165,21 @@ class SoundSpan:
     """Gathers the audio of one span from the blocks of its stream.
 
     Args:
-        wanted: the span inside the file.
-        max_seconds: how much of it is kept.
+        wanted: the span of the file.
+        max_seconds: maximum length that is kept.
         channel: ``mix``, or ``left`` or ``right`` of stereo audio.
         min_mix_share: see :class:`merc.media.phase.Phases`.
 
     Attributes:
-        kept: the span, cut at the cap.
-        cut: there was audio after the cap.
-        mixes: how the channels were mixed, one entry per layout met.
-        as_wished: the wanted side was there.
+        kept: the span up to the cap.
+        cut: whether there was audio after the cap.
+        mixes: how the channels were mixed, one entry per channel layout encountered.
+        as_wished: whether the requested side was found.
         phases: whether the channels cancel each other.
-        samples: of the source.
-        undefined_samples: of these, the ones replaced by zeros in some channel; see :func:`undefined`.
-        lost_samples: of these, the ones replaced by zeros in all channels.
-        flat_samples: of these, the ones that are in a run at full scale; ``flat_share`` is their share.
+        samples: number of samples of the source.
+        undefined_samples: number of these replaced by zeros in some channel; see :func:`undefined`.
+        lost_samples: number of these replaced by zeros in all channels.
+        flat_samples: number of these in a run at full scale; ``flat_share`` is their share.
     """
 
     def __init__(self, wanted: Span, max_seconds: float, channel: str = MIX, min_mix_share: float = 0.0) -> None:
@@ -208,7 +209,7 @@ class SoundSpan:
 
         Args:
             heard: the block; None for ``length`` samples of silence.
-            begin: index of the block's first sample, counted from the file's beginning at ``rate_hz``.
+            begin: index of the block's first sample, counted from the start of the file at ``rate_hz``.
             length: samples in the block.
             rate_hz: of the block.
         """
@@ -236,7 +237,7 @@ class SoundSpan:
                 self.phases.add(len(self._blocks) - 1, piece, heard.names, heard.weights, heard.apart[:, first:stop])
 
     def waveform(self) -> NDArray[np.float32]:
-        """(samples,) float32 at 16 kHz, not limited to full scale; empty where the stream has nothing in the span."""
+        """(samples,) float32 at 16 kHz, not limited to full scale; empty if the stream has nothing in the span."""
         blocks = [(rate_hz, self.phases.heard(number, piece)) for number, (rate_hz, piece) in enumerate(self._blocks)]
         runs = [
             _resample(np.concatenate([piece for _, piece in run]), rate_hz)
@@ -246,16 +247,17 @@ class SoundSpan:
 
 
 class Sound:
-    """The audio of an utterance: one span, or several of one or more files, one after the other.
+    """The audio of an utterance: one span, or several spans in sequence, of one or more files.
 
     Args:
         spans: in order, at least one; all of their blocks have been taken.
 
     Attributes:
-        mixes, samples, undefined_samples, lost_samples: as of a span, over all of them.
-        flat_share: share of the source's samples that are in a run at full scale.
-        out_of_phase: how much is left in the mix of channels that cancel each other, in words; empty: they do not.
-        missed_channel: the side of stereo audio that was wanted and is not there; empty: it is.
+        mixes, samples, undefined_samples, lost_samples: as for a span, over all spans.
+        flat_share: share of the source's samples in a run at full scale.
+        out_of_phase: message stating how much is left in the mix of channels that cancel each other; empty if they do
+            not.
+        missed_channel: the requested side of stereo audio if it is missing; else empty.
     """
 
     def __init__(self, spans: Sequence[SoundSpan]) -> None:
@@ -269,15 +271,15 @@ class Sound:
 
 
 def is_silence(waveform_S: NDArray[np.float32]) -> bool:
-    """True if all samples are the same once they are stored with 16 bits: nothing was recorded, or a constant."""
+    """True if all samples are equal once stored with 16 bits: nothing was recorded, or a constant."""
     return not np.ptp(np.round(waveform_S * np.float32(2**15)))
 
 
 def doubts(waveform_S: NDArray[np.float32], sound: Sound, config: Config) -> list[tuple[str, str]]:
-    """What makes audio doubtful: reason and detail of each doubt.
+    """Doubts about the audio: reason and detail of each.
 
     Args:
-        waveform_S: the utterance's, not empty and not :func:`is_silence`.
+        waveform_S: audio of the utterance, not empty and not :func:`is_silence`.
         sound: where it came from.
         config: ``short_sound_seconds``, ``quiet_sound_db``, ``min_clipped_share``.
     """
@@ -308,8 +310,8 @@ def _resample(mono_S: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
 class SoundStream:
     """Hands the frames of one stream to the spans of the utterances in it. Spans may overlap.
 
-    Time stamps decide where audio lies: where a frame begins more than ``max_gap_seconds`` after the end of the one
-    before it (or of the file's beginning), there is silence. Smaller jumps, and steps back, are a container's rounding
+    Time stamps decide where audio lies: if a frame starts more than ``max_gap_seconds`` after the end of the previous
+    one (or the start of the file), the gap is silence. Smaller jumps, and steps back, are due to a container's rounding
     and are ignored.
 
     Attributes:
@@ -333,15 +335,15 @@ class SoundStream:
 
     @property
     def done(self) -> bool:
-        """Nothing that comes can belong to any span."""
+        """No further audio can belong to any span."""
         return self.end_seconds > self._last_end
 
     def feed(self, frame: av.AudioFrame, begin_seconds: float | None) -> None:
         """Takes one decoded frame.
 
         Args:
-            frame: any layout, rate and sample format; each may differ from the frame before.
-            begin_seconds: its time stamp, from the file's beginning; None: it follows the frame before.
+            frame: any layout, rate and sample format; each may differ from those of the previous frame.
+            begin_seconds: its time stamp, from the start of the file; None if it follows the previous frame.
 
         Raises:
             ValueError: for a sample rate or format that no real file has.
@@ -392,8 +394,8 @@ class SoundStream:
         )
 
     def _mixing(self, names: tuple[str, ...], channel: str) -> tuple[NDArray[np.float32], list[int], str, bool]:
-        """Weights, indices of the channels that are heard, the mix in words, and whether it is what was wished; worked
-        out once per layout.
+        """Weights, indices of the channels used, description of the mix, and whether it is the requested one; computed
+        once per layout.
         """
         if (names, channel) not in self._mixings:
             side = None if channel == MIX else side_weights(names, channel)

@@ -1,9 +1,10 @@
-"""A dialogue's files become its rows of the media table, with a failure row for everything that is missing or was cut.
+"""A dialogue's files become its rows of the media table, with a failure row for everything that is missing or was
+truncated.
 
-decode(task)            audio and video, everything but a network's judgement; a draft that another process may finish
-settle(draft, scorer)   who speaks, with ``media.choice: active_speaker``, and the rows
+decode(task)            audio and video, everything except what a network decides; a draft that another process may
+finish settle(draft, scorer)   who speaks, with ``media.choice: active_speaker``, and the rows
 
-An utterance is a file, a span of one, or several spans of one or more files, which are one after another:
+An utterance is a file, a span of one, or several consecutive spans of one or more files:
 
     files       A: ....|--1--|....|-2-|..       B: |---3---|......
     utterance   |--1--|-2-|---3---|             its seconds count from its begin; a border is a cut, across which no face is followed
@@ -28,11 +29,11 @@ from merc.media.watching import Observer, Portrait, Watcher
 
 @dataclass(frozen=True)
 class Draft:
-    """Utterances of one dialogue, decoded; who speaks in them may have to be judged yet. Can be pickled.
+    """Decoded utterances of one dialogue; who speaks in them may still have to be determined. Can be pickled.
 
     Attributes:
         rows: one per utterance, in order.
-        portraits: of those whose frames could be read, each with one per span, in order.
+        portraits: for those whose frames could be read, one per span, in order.
         config: settings of the stage.
     """
 
@@ -46,12 +47,12 @@ Decoded = list[tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
 def decode_dialogue(task: DialogueTask, observer: Observer | None = None) -> Decoded:
-    """Decodes utterances of one dialogue, on the CPU; no part of a file is decoded twice, however many utterances lie
-    in it.
+    """Decodes utterances of one dialogue, on the CPU; no part of a file is decoded twice, however many utterances it
+    contains.
 
     Args:
-        task: what is wanted.
-        observer: is shown what the rows do not keep; changes nothing.
+        task: what to decode.
+        observer: receives what the rows do not keep; changes nothing.
     """
     return settle(
         decode(task, observer),
@@ -62,8 +63,8 @@ def decode_dialogue(task: DialogueTask, observer: Observer | None = None) -> Dec
 
 @lru_cache(maxsize=1)
 def _scorer(weights: Path, precision: SpeakerPrecision) -> active.Scorer:
-    """The network of this process, on the CPU with one thread: the workers are the processes. torch is imported here
-    and nowhere before.
+    """The network of this process, on the CPU with one thread: parallelism comes from the worker processes. torch is
+    first imported here.
     """
     import torch
 
@@ -74,7 +75,7 @@ def _scorer(weights: Path, precision: SpeakerPrecision) -> active.Scorer:
 
 
 def decode(task: DialogueTask, observer: Observer | None = None) -> Draft:
-    """Everything but what a network has to say; arguments as of :func:`decode_dialogue`."""
+    """Everything except what a network decides; arguments as for :func:`decode_dialogue`."""
     rows = [Row(clip, empty(clip)) for clip in task.clips]
     for row in rows:
         _cut_to_annotation(row, task)
@@ -110,8 +111,8 @@ def settle(draft: Draft, scorer: active.Scorer | None, observer: Observer | None
 
     Args:
         draft: what was decoded.
-        scorer: needed with ``media.choice: active_speaker`` alone.
-        observer: the one of the decoding, or another.
+        scorer: needed only with ``media.choice: active_speaker``.
+        observer: that of the decoding, or another one.
     """
     if scorer is None and draft.portraits and draft.config.choice == "active_speaker":
         raise ValueError("the choice active_speaker needs a scorer")
@@ -123,7 +124,7 @@ def settle(draft: Draft, scorer: active.Scorer | None, observer: Observer | None
 
 
 def without_result(task: DialogueTask, reason: str, detail: str) -> Decoded:
-    """The rows of a task whose worker did not survive it: nothing of any stream, and why."""
+    """The rows of a task that its worker did not survive: no streams, only the reason."""
     rows = [Row(clip, empty(clip)) for clip in task.clips]
     for row in rows:
         for modality in sorted(task.streams):
@@ -151,8 +152,8 @@ def _wishes_of(row: Row, task: DialogueTask) -> list[Wish]:
 
 
 def _cut_to_annotation(row: Row, task: DialogueTask) -> None:
-    """Where a file is longer than it should be, only its beginning is taken: the corpus cut it at the utterance's
-    begin, and the next one's end.
+    """If a file is longer than it should be, only its start is used: the corpus cut it from the start of the utterance
+    to the end of the next one.
     """
     clip = row.clip
     if clip.expected_seconds is None:
@@ -174,7 +175,9 @@ def _cut_to_annotation(row: Row, task: DialogueTask) -> None:
 def _decode_file(
     task: DialogueTask, relative: str, wishes: Sequence[Wish], observer: Observer | None
 ) -> list[Callable[[], Portrait]]:
-    """Reads a file once; settles their audio and returns what makes the portraits, once all audio has been read."""
+    """Reads a file once; completes the rows' audio and returns a function that makes the portraits once all audio has
+    been read.
+    """
     path, reason, detail = _locate(task, relative)
     config = task.config
     heard = [

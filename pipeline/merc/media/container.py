@@ -1,11 +1,10 @@
 """One pass over one media file: every packet decoded at most once, audio and video side by side.
 
-Only where skipping frames turns out to be impossible (:mod:`merc.media.decoding`), as in a damaged file, all of them
-are read once more.
+Only if skipping frames turns out to be impossible (:mod:`merc.media.decoding`), as in a damaged file, are all of them
+read again.
 
 Files are not trusted. Only containers that hold media themselves are opened, never playlists or scripts that make
-FFmpeg read other files or addresses; and whatever a decoder complains of becomes words in a row, not the end of the
-run.
+FFmpeg read other files or addresses; and a decoder's complaint is recorded in a row instead of ending the run.
 """
 
 import math
@@ -29,8 +28,8 @@ from merc.media.spans import Place, Span
 from merc.media.streams import choose
 from merc.media.video import ALONE, FrameSpan, Showing, Timeline, Watcher
 
-# With the level at ERROR, FFmpeg says what is wrong with a file; by default PyAV would drop a message that repeats the
-# one before, perhaps that of another file, so that a clip's row would depend on what was decoded before it.
+# With the level at ERROR, FFmpeg says what is wrong with a file. By default, PyAV drops a message that repeats the
+# previous one, perhaps that of another file, and a clip's row would depend on what was decoded before it.
 av.logging.set_level(av.logging.ERROR)
 av.logging.set_skip_repeated(False)
 
@@ -47,8 +46,8 @@ _EARLY_END_SECONDS = 0.5
 # a format that cannot be converted (ValueError), OpenCV's for a frame it cannot work on.
 _FAULTS = (av.FFmpegError, ValueError, cv2.error)
 _MESSAGES_KEPT = 3
-# A frame of this size takes 200 MB as RGB with its copies; cameras have a quarter of it. Beyond, FFmpeg gives an
-# error.
+# A frame of this size takes 200 MB as RGB with its copies; camera frames take a quarter of that. For larger frames,
+# FFmpeg reports an error.
 _MAX_PIXELS = 8192 * 4320
 
 
@@ -57,8 +56,8 @@ class Trouble:
     """What went wrong in one stream.
 
     Attributes:
-        since, until: seconds of the file that may be missing; audio or video outside are whole.
-        words: the decoder's own.
+        since, until: seconds of the file that may be missing; outside them, audio or video is intact.
+        words: the decoder's message.
     """
 
     since: float
@@ -71,7 +70,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class FrameWish:
-    """What one utterance wants of the frames, before the file's length is known."""
+    """Which frames one utterance needs, before the file's length is known."""
 
     wanted: Span
     region: str
@@ -80,14 +79,14 @@ class FrameWish:
 
 @dataclass
 class Pass:
-    """What one pass over a file gave.
+    """Result of one pass over a file.
 
     Attributes:
-        refusal: the file could not be opened at all; the library's words. Empty: it was.
+        refusal: the library's message if the file could not be opened at all; else empty.
         sound: None if no audio was requested or there is none (``has_sound``).
         frame_spans: one per wish, in order; empty if there are no frames.
-        sound_seconds: length that the header states for the audio; None where it does not.
-        picture_end: seconds of the file at which the video ends; infinite where the last ones were not requested.
+        sound_seconds: length of the audio by the header; None if not stated.
+        picture_end: seconds of the file at which the video ends; infinite if the last frames were not requested.
         tracks: by stream type, ``audio`` and ``video``: which of several was taken, or why there is none to take; see
             :class:`merc.media.streams.Chosen`.
         troubles: by stream type.
@@ -102,7 +101,7 @@ class Pass:
     troubles: dict[str, Trouble] = field(default_factory=dict)
 
     def note(self, kind: str, since: float, until: float, words: str) -> None:
-        """Records trouble in a stream; further trouble widens the span, the first words stay."""
+        """Records trouble in a stream; further trouble widens the span, and the first message is kept."""
         known = self.troubles.setdefault(kind, Trouble(since, until, words))
         known.since, known.until = min(known.since, since), max(known.until, until)
 
@@ -110,13 +109,13 @@ class Pass:
 def read(
     path: Path, sounds: Sequence[SoundSpan], wishes: Sequence[FrameWish], watcher: Watcher, config: Config
 ) -> Pass:
-    """Decodes what is wanted of one file.
+    """Decodes the requested parts of one file.
 
     Args:
         path: an existing file.
         sounds: filled with the audio of their spans; may be empty.
         wishes: spans of frames; may be empty.
-        watcher: is shown the frames.
+        watcher: receives the frames.
         config: settings of the stage.
     """
     result = Pass()
@@ -146,7 +145,7 @@ def _read_open(
     *,
     skipping: bool = True,
 ) -> "_Pictures | None":
-    """One pass. Returns what took the frames, if anything."""
+    """One pass. Returns the object that took the frames, if any."""
     origin = (container.start_time or 0) / av.time_base
     feeders: dict[int, _Sound | _Pictures] = {}
     if sounds:
@@ -218,9 +217,9 @@ class _Pictures:
     """Takes the packets of the video.
 
     Attributes:
-        end: seconds at which they end, by the header or by all packets; infinite if not requested.
-        skipping: only what is needed is decoded.
-        given_up: why that cannot be; empty: it can.
+        end: seconds at which the video ends, by the header or by all packets; infinite if not requested.
+        skipping: only the needed frames are decoded.
+        given_up: why skipping is impossible; empty if it is possible.
     """
 
     kind = "video"
@@ -271,7 +270,7 @@ class _Pictures:
 
 
 def _limit(stream: Any) -> None:
-    # One thread: the workers are the processes, and FFmpeg's messages come on the thread that called it.
+    # One thread: parallelism comes from the worker processes, and FFmpeg's messages arrive on the calling thread.
     stream.codec_context.thread_count = 1
     stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(_MAX_PIXELS)}
 
@@ -287,7 +286,7 @@ def _demux(container: Any, feeders: "dict[int, _Sound | _Pictures]", result: Pas
             already = len(messages)
             try:
                 feeder.feed(packet)
-            except (CannotSkip, *_FAULTS) as error:  # the next packet may be whole again
+            except (CannotSkip, *_FAULTS) as error:  # the next packet may be intact
                 _note(feeder, error, result, messages[already:])
     except av.FFmpegError as error:
         for feeder in feeders.values():
@@ -296,10 +295,10 @@ def _demux(container: Any, feeders: "dict[int, _Sound | _Pictures]", result: Pas
 
 
 def _packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
-    """The packets of some streams, and behind them an empty one of each.
+    """The packets of some streams, followed by an empty one per stream.
 
-    Where further streams have begun in the middle of the file (FLV, MPEG), PyAV has an IndexError at the first of
-    these, behind the empty packets of those it knows.
+    Where further streams start in the middle of the file (FLV, MPEG), PyAV raises an IndexError at the first of these,
+    after the empty packets of the streams it knows.
     """
     packets = container.demux(streams)
     while True:
@@ -313,9 +312,7 @@ def _packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
 def _note(
     feeder: "_Sound | _Pictures", error: Exception, result: Pass, messages: Sequence[Any], until: float | None = None
 ) -> None:
-    """Records what went wrong; where frames are skipped, these are to be decoded one by one, and then it is
-    recorded.
-    """
+    """Records what went wrong; if frames are being skipped, all frames are decoded first, and it is recorded then."""
     words = _words(error, messages)
     if feeder.skipping:
         feeder.given_up = words
@@ -324,7 +321,7 @@ def _note(
 
 
 def _finish(feeder: "_Sound | _Pictures", origin: float, missing: str, result: Pass) -> None:
-    """The file has ended, or no one wants more of the stream; ``missing``: the words of
+    """The file has ended, or no more of the stream is needed; ``missing``: the message of
     :func:`merc.media.promised.shortfall`.
     """
     satisfied = feeder.done
@@ -352,8 +349,8 @@ def _finish(feeder: "_Sound | _Pictures", origin: float, missing: str, result: P
 
 
 def stated_seconds(path: Path, config: Config) -> float | None:
-    """The length that a file's header states, of the longer of its audio and its video; None if it cannot be opened
-    or states none.
+    """The length that a file's header states for its audio or its video, whichever is longer; None if the file cannot
+    be opened or states no length.
     """
     with av.logging.Capture():
         try:
@@ -366,7 +363,7 @@ def stated_seconds(path: Path, config: Config) -> float | None:
                     (seconds for stream in streams if stream is not None and (seconds := _seconds(stream)) is not None),
                     default=None,
                 )
-        except (av.FFmpegError, ValueError):  # the pass that decodes meets the same, and records it
+        except (av.FFmpegError, ValueError):  # the decoding pass meets and records the same error
             return None
 
 
@@ -376,16 +373,16 @@ def _seconds(stream: Any) -> float | None:
 
 
 def _begin(stream: Any, origin: float) -> float:
-    """Seconds from the file's beginning to the stream's."""
+    """Seconds from the start of the file to the start of the stream."""
     return max(0.0, float((stream.start_time or 0) * stream.time_base) - origin)
 
 
 def _extent(stream: Any, origin: float, path: Path) -> tuple[float, float]:
     """Where a stream begins and ends, in seconds from the file's beginning.
 
-    By its header, if that states the stream's own length and the index does not belie it. Else by all packets,
-    undecoded: what a container states of the whole may count from 0 where the time stamps do not (Matroska), and hold
-    for a longer stream.
+    By its header, if that states the length of this very stream and the index does not contradict it. Otherwise by all
+    packets, undecoded: the length of the whole container may count from 0 where the time stamps do not (Matroska), and
+    may be that of a longer stream.
     """
     begin, stated = _begin(stream, origin), _seconds(stream)
     if stated is not None and _last_indexed(stream) - origin < begin + stated:
@@ -397,9 +394,7 @@ def _extent(stream: Any, origin: float, path: Path) -> tuple[float, float]:
 
 
 def _last_indexed(stream: Any) -> float:
-    """The time stamp of the last packet that the container's index knows of and that is shown; minus infinity without
-    one.
-    """
+    """The time stamp of the last shown packet in the container's index; minus infinity if there is none."""
     entries = stream.index_entries
     shown = (entries[number].timestamp for number in range(len(entries) - 1, -1, -1) if not entries[number].is_discard)
     last = next(shown, None)
@@ -416,12 +411,12 @@ def _scanned(path: Path, index: int) -> tuple[float, float] | None:
                 if packet.pts is not None:
                     begins.append(float(packet.pts * packet.time_base))
                     last_end = max(last_end, begins[-1] + float((packet.duration or 0) * packet.time_base))
-        except av.FFmpegError as error:  # the pass that decodes meets the same end, and records it
+        except av.FFmpegError as error:  # the decoding pass meets and records the same error
             logger.debug("the length of a stream is known only up to a fault: %s", error)
     if not begins:
         return None
     first, last = min(begins), max(begins)
-    # A last packet that does not say how long it is shown is shown as long as the others.
+    # A last packet without a duration is shown for as long as the others.
     return first, last_end if last_end > last else last + (last - first) / max(1, len(begins) - 1)
 
 
@@ -433,7 +428,7 @@ def _frame_span(number: int, wish: FrameWish, begin: float, end: float, config: 
 
 
 def _words(error: Exception, messages: Sequence[Any]) -> str:
-    """What the library says, without file names and addresses in memory, which differ from machine to machine."""
+    """The library's message without file names and memory addresses, which differ between machines."""
     said = [getattr(error, "strerror", None) or str(error)]
     for _, source, text in messages[-_MESSAGES_KEPT:]:
         line = f"{source}: {re.sub(r' ?0x[0-9a-f]+', '', text.strip())}"

@@ -1,19 +1,19 @@
-"""Which packets of a video are decoded: all of them, or only those that the wanted frames need, with the same frames
-handed out.
+"""Which packets of a video are decoded: all of them, or only those that the requested frames need. The resulting frames
+are the same.
 
-The packets' time stamps say which packet holds the frame on the screen at a wanted instant, before anything is decoded:
+The packets' time stamps tell which packet holds the frame on the screen at a requested instant, before anything is
+decoded:
 
     decode order   I0   P4   B2   b1   b3   P8   B6   b5   b7   P12  …        b: no other frame needs it
     wanted                        b1                  b5
     decoded        I0   P4   B2   b1   -    P8   B6   b5   -                  -: the decoder skips it
 
-Within an utterance every packet is sent, so that a decoder that cannot read it says so. Between utterances whole groups
-of frames are not even sent, and decoding begins anew at the last frame before the next utterance at which it may
-begin.
+Within an utterance every packet is sent, so that a decoder that cannot read it reports that. Between utterances, whole
+groups of frames are not even sent, and decoding restarts at the last possible frame before the next utterance.
 
-:class:`NeededFrames` gives up (:class:`CannotSkip`) as soon as the file leaves the ground on which this is known to be
-right: then all frames are read again by :class:`EveryFrame`. Damaged files thus give what they give when everything
-is decoded.
+:class:`NeededFrames` gives up (:class:`CannotSkip`) as soon as the file violates the assumptions under which this is
+known to be correct: then all frames are read again by :class:`EveryFrame`. So damaged files give the same result as
+when everything is decoded.
 """
 
 import heapq
@@ -25,14 +25,15 @@ from typing import Any, Protocol
 
 from merc.media.video import Showing, Timeline
 
-# Decoders that skip, packet by packet, the frames that no other frame needs. Others either ignore the request (VP9),
-# which costs nothing but time, or decode ahead (AV1), so that the request hits the wrong frame.
+# Decoders that can skip, packet by packet, frames that no other frame needs. Others either ignore the request (VP9),
+# which only costs time, or decode ahead (AV1), so that the request affects the wrong frame.
 _SKIPPING = {"h264", "hevc", "mpeg4", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "mpeg2video", "mpeg1video", "vp8", "vp9"}
 # AVI stores no presentation times; FFmpeg infers them from the types of the frames, which is right for these codecs.
 _INFERRED_RIGHT = {"mpeg4", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "mpeg2video", "mpeg1video"}
-# Packets that wait for the next keyframe before it is known that no one needs them; beyond this they are decoded.
+# Maximum number of packets held back until the next keyframe shows that they are not needed; beyond it they are
+# decoded.
 _MAX_HELD_BYTES = 32 * 2**20
-# H.264 and HEVC: an instantaneous decoder refresh; any frame at which decoding may begin (Rec. ITU-T H.264 table 7-1,
+# H.264 and HEVC: an instantaneous decoder refresh; any frame at which decoding may start (Rec. ITU-T H.264 table 7-1,
 # H.265 table 7-1).
 _H264_IDR, _HEVC_RANDOM_ACCESS = 5, range(16, 22)
 _START_CODE = b"\x00\x00\x01"
@@ -42,15 +43,15 @@ Show = Callable[[Any, Showing], None]
 
 
 class CannotSkip(Exception):
-    """The stream must be decoded frame by frame; the words say why."""
+    """The stream must be decoded frame by frame; the message says why."""
 
 
 class Reader(Protocol):
-    """Takes the packets of one video stream in file order and hands the wanted frames out.
+    """Takes the packets of one video stream in file order and hands out the requested frames.
 
     Attributes:
-        done: nothing more is wanted.
-        end_seconds: where the last frame so far ends.
+        done: whether nothing more is needed.
+        end_seconds: end of the last frame so far.
     """
 
     @property
@@ -67,12 +68,12 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Clock:
-    """Turns time stamps into seconds from the file's beginning.
+    """Converts time stamps to seconds from the start of the file.
 
     Attributes:
         time_base: seconds per unit of the stream's time stamps.
-        origin: seconds at which the file begins.
-        nominal_seconds: how long a frame lasts that does not state it.
+        origin: seconds at which the file starts.
+        nominal_seconds: duration of a frame that does not state its own.
     """
 
     time_base: Any
@@ -87,7 +88,7 @@ class Clock:
 
 
 class EveryFrame:
-    """Decodes every packet up to the last wanted frame."""
+    """Decodes every packet up to the last requested frame."""
 
     def __init__(self, timeline: Timeline[Any], clock: Clock, show: Show) -> None:
         self._timeline = timeline
@@ -125,8 +126,8 @@ class _Held:
     """A packet that has been read and not yet sent to the decoder.
 
     Attributes:
-        wanted: who wants its frame.
-        decided: no one else will.
+        wanted: the utterances that need its frame.
+        decided: whether no other utterance can need it.
     """
 
     packet: Any
@@ -139,18 +140,18 @@ class _Held:
 
 
 class NeededFrames:
-    """Decodes the wanted frames and those that they need.
+    """Decodes the requested frames and those that they depend on.
 
     Args:
-        stream: the open stream; its decoder has one thread, so that a request to skip concerns the packet that is sent
-            with it.
+        stream: the open stream; its decoder has one thread, so that a request to skip applies to the packet sent with
+            it.
         timeline: of the file's utterances; its items are packets.
         clock: of the stream.
-        show: takes the wanted frames.
-        complaints: how many messages the decoder has given so far.
+        show: takes the requested frames.
+        complaints: returns the number of messages from the decoder so far.
 
     Attributes:
-        decoded: frames that the decoder gave.
+        decoded: number of frames that the decoder returned.
     """
 
     def __init__(
@@ -163,17 +164,17 @@ class NeededFrames:
         self._complaints = complaints
         self._enters = _entry_test(stream)
         self._dts: int | None = None
-        self._settled = -math.inf  # no packet to come is shown at or before this time stamp
-        self._unsettled: list[_Held] = []  # a heap by time of presentation
-        self._latest: _Held | None = None  # the last one that is settled
+        self._settled = -math.inf  # no later packet is shown at or before this time stamp
+        self._unsettled: list[_Held] = []  # a heap by presentation time
+        self._latest: _Held | None = None  # the last settled one
         self._queue: deque[_Held] = deque()  # in decode order
-        self._idle: list[_Held] = []  # in decode order: unwanted, and perhaps needed by a wanted one that follows
+        self._idle: list[_Held] = []  # in decode order: not requested, but perhaps needed by a later requested one
         self._idle_bytes = 0
         self._idle_inside = False  # one of them is within an utterance
-        self._entry = -math.inf  # what is shown before it needs frames that were never decoded
+        self._entry = -math.inf  # frames shown before it depend on frames that were never decoded
         self._expected: dict[int, list[Showing]] = {}
         self._shown = -math.inf
-        self._primed = False  # the decoder may hold frames back
+        self._primed = False  # the decoder may be holding frames back
         self.decoded = 0
         self.done = False
 
@@ -203,7 +204,7 @@ class NeededFrames:
         self._send_decided()
 
     def finish(self) -> None:
-        """No packet follows. Raises ``CannotSkip`` likewise."""
+        """No packet follows. May raise ``CannotSkip``, too."""
         if self.done:
             return
         while self._unsettled:
@@ -226,7 +227,7 @@ class NeededFrames:
         elif dts > pts or (self._dts is not None and dts <= self._dts):
             raise CannotSkip(f"decoding times are out of order at {dts}")
         else:
-            # Packets to come have later decoding times, and no frame is shown before it is decoded.
+            # Later packets have later decoding times, and no frame is shown before it is decoded.
             self._dts = self._settled = dts
         if packet.has_sidedata("new_extradata"):
             raise CannotSkip("the decoder's parameters change")
@@ -234,13 +235,13 @@ class NeededFrames:
             raise CannotSkip("a packet does not hold one picture")
         held = _Held(packet, pts)
         self._queue.append(held)
-        if packet.is_discard:  # decoded for the sake of others, and never shown
+        if packet.is_discard:  # decoded only for other frames, never shown
             held.decided = True
         else:
             heapq.heappush(self._unsettled, held)
 
     def _settle(self, held: _Held) -> None:
-        """The next packet in order of presentation: who wants the one before it is known now."""
+        """The next packet in presentation order: it settles who needs the previous one."""
         if self._latest is not None and held.pts == self._latest.pts:
             raise CannotSkip(f"two packets are shown at {held.pts}")
         wanted = self._timeline.feed(held, self._clock.seconds(held.pts), self._clock.duration(held.packet.duration))
@@ -251,7 +252,7 @@ class NeededFrames:
         self._latest = held
 
     def _send_decided(self) -> None:
-        """Sends what is known to be needed, in decode order."""
+        """Sends the packets known to be needed, in decode order."""
         while self._queue and (self._queue[0].decided or self._timeline.done):
             held = self._queue.popleft()
             led = any(one.wanted and one.pts < held.pts for one in self._queue)
@@ -262,7 +263,7 @@ class NeededFrames:
                 and not held.packet.is_discard
                 and self._enters(held.packet)
             ):
-                # The packets since the last wanted one are needed by no one: decoding begins anew here.
+                # No one needs the packets since the last requested one: decoding restarts here.
                 self._drain()
                 self._forget_idle()
                 self._entry = held.pts
@@ -292,7 +293,7 @@ class NeededFrames:
         self._take(held.packet)
 
     def _drain(self) -> None:
-        """Gets the frames that the decoder holds back, and readies it for a new beginning."""
+        """Flushes the frames that the decoder holds back, and prepares it for a restart."""
         if self._primed:
             self._take(None)
             self._stream.codec_context.flush_buffers()
@@ -314,9 +315,10 @@ class NeededFrames:
 
 
 def _entry_test(stream: Any) -> Callable[[Any], bool]:
-    """A function that says of a packet whether decoding may begin there, for all that is shown after it.
+    """A function that tells whether decoding may start at a packet, for everything that is shown after it.
 
-    The bitstream itself is asked, since containers also mark frames from which decoding recovers only after a while.
+    The bitstream itself is inspected, since containers also mark frames from which decoding recovers only after a
+    while.
     """
     codec = stream.codec_context.codec
     if codec.intra_only:
@@ -346,7 +348,7 @@ def _entry_test(stream: Any) -> Callable[[Any], bool]:
 
 
 def _unit_heads(data: bytes, length_bytes: int) -> Iterator[int]:
-    """First byte of each unit of an H.264 or HEVC packet, whose units follow their lengths, or start codes (0)."""
+    """First byte of each unit of an H.264 or HEVC packet; each unit follows its length, or a start code (0)."""
     at = 0
     while length_bytes and at + length_bytes < len(data):
         yield data[at + length_bytes]
@@ -358,7 +360,7 @@ def _unit_heads(data: bytes, length_bytes: int) -> Iterator[int]:
 
 
 def _bits_after(data: bytes, code: bytes, skipped: int, count: int) -> int:
-    """The ``count`` bits that follow the start code ``code`` and ``skipped`` bits more; -1 if there is no such code
+    """The ``count`` bits after the start code ``code`` and ``skipped`` further bits; -1 if there is no such code
     (ISO/IEC 13818-2 and 14496-2).
     """
     at = data.find(_START_CODE + code)

@@ -1,7 +1,7 @@
-"""The face detector's file: none for the Haar cascade, which comes with OpenCV; for YuNet a local file, or the hub's at
-a pinned revision.
+"""The face detector's file: none for the Haar cascade, which comes with OpenCV; for YuNet a local file, or that of the
+hub at a pinned revision.
 
-Its content decides what is found, so its sha256 is stated in the settings or taken from the file, and is part of the
+Its content decides what is found, so its sha256 is stated in the settings or computed from the file, and is part of the
 fingerprint.
 """
 
@@ -29,7 +29,7 @@ def path(config: Config, *, offline: bool) -> Path | None:
 
     Raises:
         BadSettings: if there is no such local file.
-        ModelUnavailable: if it is not available, or is another file than the settings state.
+        ModelUnavailable: if it is not available, or differs from the file stated in the settings.
     """
     if config.detector == "haar":
         return None

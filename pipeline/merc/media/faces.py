@@ -1,8 +1,7 @@
-"""Finding faces in a frame: boxes, a confidence from 0 to 1, five landmarks where they are known, and a patch around
-each.
+"""Finding faces in a frame: boxes, a confidence from 0 to 1, five landmarks if known, and a patch around each.
 
-Which detector is the setting ``media.detector``. Both look at a reduced frame; what they find is mapped back, and of
-the frame only the patches are kept, so that memory does not grow with the size of the video.
+The setting ``media.detector`` selects the detector. Both search a reduced frame; their results are mapped back, and
+only the patches of the frame are kept, so memory does not grow with the size of the video.
 """
 
 from collections.abc import Sequence
@@ -24,20 +23,21 @@ from merc.media.video import Picture
 _TYPICAL_EYES = np.array([[0.303, 0.391], [0.682, 0.392]])
 # Five landmarks of a face seen from the front: eyes, nose, corners of the mouth, in distances of the eyes from the
 # middle between them; medians over YuNet's 246 faces in the same clips, made symmetric. Smiles widen and raise a mouth
-# by 0.05. It holds for boxes of the cascade as well: there the middle of the mouth is at 0.493 and 0.786 of the box
-# (169 boxes; standard deviation 0.038 and 0.048), that is 1.04 below typical eyes.
+# by 0.05. This also holds for boxes of the cascade: there the middle of the mouth is at 0.493 and 0.786 of the box (169
+# boxes; standard deviation 0.038 and 0.048), which is 1.04 below typical eyes.
 FRONTAL_FACE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.58], [-0.43, 1.06], [0.43, 1.06]])
-# An eye found farther from there is something else (a brow, a nostril): four standard deviations.
+# An eye found farther away than this, four standard deviations, is something else (a brow, a nostril).
 _EYE_TOLERANCE = 0.12
-# Side in pixels to which a face is brought before its eyes are looked for; the eye cascade's window has 20.
+# Side in pixels to which a face is resized before its eyes are searched for; the eye cascade's window has 20.
 _EYE_SEARCH_PIXELS = 160
-# The cascade's last stage adds its trees' votes. In real clips and the same upside down (no faces): of the true faces
-# 99 % have more than 55.3, the false ones 54.4 to 55.5. A logistic curve through that makes a confidence of it.
+# The cascade's last stage adds its trees' votes. In real clips and the same upside down (no faces): 99 % of the true
+# faces have more than 55.3, false ones 54.4 to 55.5. A logistic curve through these values turns the sum into a
+# confidence.
 _HAAR_MIDDLE, _HAAR_SLOPE = 55.0, 4.0
-# A patch is this many times as wide as the face: the crop, turned any way around the eyes, is in it. It is kept with
-# at most this many times the side of a crop, which is 1.2 to 1.4 times a crop's resolution.
+# A patch is this many times as wide as the face, so that it contains the crop at any rotation around the eyes. Its side
+# in pixels is at most this many times that of a crop, which is 1.2 to 1.4 times a crop's resolution.
 _PATCH_SHARE = 2.0
-# What tells people apart is taken from this many times the face's side.
+# The appearance that tells people apart is taken from a region of this many times the face's side.
 _APPEARANCE_SHARE, _APPEARANCE_PIXELS = 1.3, 32
 _LIGHT_BINS, _COLOUR_BINS = 6, 12
 APPEARANCE = _LIGHT_BINS * _COLOUR_BINS**2
@@ -55,8 +55,8 @@ class Sighting:
         patch: (height, width, 3) uint8 RGB around the face, perhaps reduced.
         patch_scale: pixels of the patch per pixel of the frame.
         patch_corner: (x, y) of the patch's upper left corner in the frame.
-        landmarks: (5, 2) x, y in pixels of the frame of eyes, nose and corners of the mouth, from the left of the
-            frame; None: not known.
+        landmarks: (5, 2) x, y in pixels of the frame, of eyes, nose and corners of the mouth, from the left of the
+            frame; None if unknown.
         appearance: (``APPEARANCE``,) float32 that tells people apart, see ``_appearance``.
     """
 
@@ -74,7 +74,7 @@ Found = tuple[tuple[float, float, float, float], float, NDArray[np.float64] | No
 
 
 class Detector(Protocol):
-    """Finds faces in a small RGB frame, least width given; order does not matter."""
+    """Finds faces of at least the given width in a small RGB frame, in any order."""
 
     def find(self, small_HWC: NDArray[np.uint8], min_pixels: int) -> list[Found]: ...
 
@@ -107,7 +107,8 @@ class Haar:
 
 
 class YuNet:
-    """YuNet (Wu, Peng and Yu, 2023): five landmarks with every face; its network is a file that ``yunet_file`` names.
+    """YuNet (Wu, Peng and Yu, 2023): five landmarks with every face; its network is in the file named by
+    ``yunet_file``.
 
     Raises:
         BadSettings: if OpenCV cannot load the file.
@@ -148,7 +149,7 @@ class FaceFinder:
     """Detects on a reduced frame and cuts patches from the full one.
 
     Args:
-        config: see there.
+        config: settings of the stage.
         model: resolved path of ``yunet_file``; None with ``haar``.
 
     Raises:
@@ -175,8 +176,8 @@ class FaceFinder:
         return [_mapped(one, back) for one in found[: self._config.max_faces_per_frame]]
 
     def _detect(self, picture: Picture, wanted: int) -> tuple[list[Found], NDArray[np.float64]]:
-        """Faces in the frame reduced to the width ``wanted``, and the factors (2,) that lead back to the frame's
-        own pixels.
+        """Faces in the frame reduced to the width ``wanted``, and the factors (2,) that map them back to pixels of the
+        frame.
         """
         small_HWC = np.ascontiguousarray(picture.reduced(wanted))
         height, width = small_HWC.shape[:2]
@@ -190,7 +191,7 @@ class FaceFinder:
         return self._made(found, patch, scale, corner)
 
     def sightings(self, picture: Picture, found: Sequence[Found]) -> list[Sighting]:
-        """Several faces of one frame: their patches are cut from its full size and then reduced, where
+        """Several faces of one frame: their patches are cut from the frame in full size and then reduced, whereas
         :meth:`sighting` reduces the frame for each.
         """
         made = []
@@ -228,11 +229,11 @@ def _mapped(found: Found, back: NDArray[np.float64]) -> Found:
 
 
 def _appearance(patch: NDArray[np.uint8], face_pixels: float) -> NDArray[np.float32]:
-    """Square roots of a histogram of the colours of face, hair and collar, in CIE L*a*b*; its dot product with
-    another's is 1 for equal ones.
+    """Square roots of a histogram of the colours of face, hair and collar, in CIE L*a*b*; the dot product of two equal
+    ones is 1.
 
-    Of thumbnails and histograms of several kinds and sizes this one told people in real clips apart best: of one
-    person within 0.6 s 95 % of the products are above 0.77, of two people in the same light 99 % are below 0.68.
+    Of thumbnails and histograms of several kinds and sizes, this one separated people in real clips best: for one
+    person within 0.6 s, 95 % of the products are above 0.77; for two people in the same light, 99 % are below 0.68.
 
     Args:
         patch: (side, side, 3) uint8 RGB, the face in its middle.
@@ -255,11 +256,11 @@ def _appearance(patch: NDArray[np.uint8], face_pixels: float) -> NDArray[np.floa
 
 
 def eyes_of(sighting: Sighting) -> NDArray[np.float64]:
-    """(2, 2) x, y of the eyes in pixels of the frame: the landmarks, else those an eye cascade finds, else the
-    typical ones.
+    """(2, 2) x, y of the eyes in pixels of the frame: from the landmarks, else from an eye cascade, else the typical
+    position.
 
-    The cascade's finds count only as a pair, and only near where eyes are in a face, so that a crop is never turned by
-    a brow.
+    The cascade's detections count only as a pair, and only near the usual place of eyes, so that a brow never rotates a
+    crop.
     """
     if sighting.landmarks is not None:
         return sighting.landmarks[:2]
@@ -268,7 +269,7 @@ def eyes_of(sighting: Sighting) -> NDArray[np.float64]:
 
 
 def typical_eyes(box: tuple[float, float, float, float]) -> NDArray[np.float64]:
-    """(2, 2) x, y of where the eyes mostly are in a box of the cascade."""
+    """(2, 2) x, y of the typical position of the eyes in a box of the cascade."""
     return _in_box(box, _TYPICAL_EYES)
 
 
@@ -278,7 +279,7 @@ def _in_box(box: tuple[float, float, float, float], shares: NDArray[np.float64])
 
 
 def _search_eyes(sighting: Sighting) -> NDArray[np.float64] | None:
-    """(2, 2) shares of the box; None if not both eyes are found where eyes may be."""
+    """(2, 2) shares of the box; None unless both eyes are found in plausible places."""
     left, top, width, height = sighting.box
     x, y = (
         (edge - corner) * sighting.patch_scale for edge, corner in zip((left, top), sighting.patch_corner, strict=True)
@@ -311,16 +312,16 @@ def _cascade(name: str) -> cv2.CascadeClassifier:
 
 @lru_cache(maxsize=2)
 def finder(config: Config, model: Path | None) -> FaceFinder:
-    """The finder of this process; loaded once, since loading takes as long as a clip."""
+    """The finder of this process; loaded only once, since loading takes as long as a clip."""
     return FaceFinder(config, model)
 
 
 def crop(sighting: Sighting, config: Config) -> NDArray[np.uint8]:
-    """Square crop with the face upright, in a fixed place and of a fixed size: by five landmarks where they are known,
-    else by the eyes.
+    """Square crop with the face upright, at a fixed place and in a fixed size: aligned by five landmarks if known, else
+    by the eyes.
 
     Returns:
-        (``face_size_pixels``, ``face_size_pixels``, 3) uint8 RGB; beyond the frame's border its last pixels are
+        (``face_size_pixels``, ``face_size_pixels``, 3) uint8 RGB; beyond the frame's border, the border pixels are
         repeated.
     """
     size = config.face_size_pixels
@@ -342,8 +343,8 @@ def _in_patch(sighting: Sighting, points: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _apart(eyes: NDArray[np.float64], face_width: float) -> NDArray[np.float64]:
-    """The eyes, moved apart to 0.3 of the face's width if they are nearer, as seen from the side: one cheek must not
-    fill the crop.
+    """The eyes, moved apart to 0.3 of the face's width if they are closer than that, as in a face seen from the side:
+    one cheek must not fill the crop.
 
     Frontal faces have them 0.38 of the cascade's width apart.
     """
@@ -355,10 +356,11 @@ def _apart(eyes: NDArray[np.float64], face_width: float) -> NDArray[np.float64]:
 
 
 def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn, scale and shift, without reflection, that bring points onto others with the least sum of squared distances.
+    """Rotation, scale and shift, without reflection, that map points onto others with the least sum of squared
+    distances.
 
-    The closed form of Umeyama (IEEE PAMI 13(4), 1991, eq. 40 to 42) in the plane, where a turn with scale is a complex
-    factor.
+    The closed form of Umeyama (IEEE PAMI 13(4), 1991, eq. 40 to 42) in the plane, where rotation with scale is a
+    complex factor.
 
     Args:
         source: (points, 2), not all the same.

@@ -1,12 +1,12 @@
 """Faces followed through the frames of one utterance, 25 per second, within each of its shots.
 
-    frames    0 1 2 3 4 5 6 7 8 9 …         each is kept, grey and reduced, until the next search
+    frames    0 1 2 3 4 5 6 7 8 9 …         each is kept, in grey and at reduced size, until the next search
     searched    x       x       x             by the detector, every few frames; the boxes between are interpolated
-    shots       |-------------|-------        by :mod:`merc.media.shots`; no track goes across
-    crops       c c c c c c c c c c …         112 x 112 grey, what the network that tells who speaks is given
+    shots       |-------------|-------        by :mod:`merc.media.shots`; no track crosses a cut
+    crops       c c c c c c c c c c …         112 x 112 grey, the input of the active-speaker network
 
-What is kept does not grow with the number of faces: of a shot's tracks only the most plausible have crops, and the
-frames themselves go as soon as no crop will be cut from them any more.
+Memory does not grow with the number of faces: only the most plausible tracks of a shot keep crops, and a frame is
+released as soon as no more crops will be cut from it.
 """
 
 import math
@@ -24,23 +24,23 @@ from merc.media.config import Config
 from merc.media.faces import Found
 from merc.media.tracks import Box, overlap
 
-# A face that is not found in this many searches on end is still the same if it comes back where it should be.
+# A face missed in this many consecutive searches still counts as the same one if it reappears where it is expected.
 _BRIDGED = 3
-# Of a face's larger side: so far from where it should be it may be found, and still is the same one.
+# Share of a face's larger side: the distance from its expected place within which it still counts as the same face.
 _MOST_DISTANCE = 0.7
 _MOST_GROWTH = 1.6
-# Half of a crop's changes (mean grey levels from frame to frame) come from the mouth where it moves by so much more
-# than the rest.
+# The score is 1/2 where the mouth changes by this much more (mean grey levels from frame to frame) than the rest of the
+# crop.
 _HALF_MOTION = 2.0
 # In a crop: below the nose, and from the eyes to above the mouth.
 _MOUTH, _UPPER = (slice(56, 96), slice(28, 84)), (slice(0, 40), slice(14, 98))
-# Of every N frames one pair is looked at for motion.
+# Motion is measured on one pair out of this many frames.
 _MOTION_STEP = 2
-# Crops of short tracks, 13 kB each, that never matter.
+# Extra crops (13 kB each) allowed for short tracks, which drop out in the end.
 _SPARE_CROPS = 250
-# What is beyond the frame's edge, as in the authors' crops.
+# Grey level of pixels beyond the frame's edge, as in the authors' crops.
 _OUTSIDE = 110
-# From this side on a crop is reduced by areas; below, it is placed to fractions of a pixel.
+# From this side length on, a crop is reduced by area averaging; smaller ones are placed with subpixel accuracy.
 _LARGE_PIXELS = 1.5 * SIDE_PIXELS
 
 
@@ -52,7 +52,7 @@ class Spot:
         picture: number of the frame in the utterance.
         box: left, top, width, height in pixels of the (region of the) frame.
         score: confidence, 0 to 1.
-        jpeg: the colour crop as it is stored; empty where the face was not a candidate then.
+        jpeg: the colour crop as stored; empty if the face was not a candidate at that time.
     """
 
     picture: int
@@ -67,9 +67,9 @@ class Track:
 
     Attributes:
         shot: number of the shot.
-        spots: where it was found, in time order.
+        spots: detections, in time order.
         first: number of the frame of the first crop.
-        crops: (112, 112) uint8 grey, one per frame from ``first`` on; None: it is not a candidate.
+        crops: (112, 112) uint8 grey, one per frame from ``first`` on; None if it is not a candidate.
     """
 
     shot: int
@@ -84,7 +84,7 @@ class Track:
 
     @property
     def area(self) -> float:
-        """Sum of the boxes' areas, thus size times persistence."""
+        """Sum of the boxes' areas, that is, size times persistence."""
         return sum(spot.box[2] * spot.box[3] for spot in self.spots)
 
     def motion(self) -> float:
@@ -99,7 +99,7 @@ class Track:
         return more / (more + _HALF_MOTION)
 
     def moved(self, pictures: int, shots: int) -> "Track":
-        """The same track, where this many frames and shots come before."""
+        """The same track, renumbered for this many preceding frames and shots."""
         return Track(
             self.shot + shots,
             [replace(spot, picture=spot.picture + pictures) for spot in self.spots],
@@ -108,7 +108,7 @@ class Track:
         )
 
     def drop(self) -> None:
-        """Keeps neither grey nor colour crops."""
+        """Drops the grey and colour crops."""
         self.crops = None
         self.spots = [Spot(spot.picture, spot.box, spot.score) for spot in self.spots]
 
@@ -122,13 +122,13 @@ class Followed:
     """What was seen of an utterance. Can be pickled.
 
     Attributes:
-        seconds: of each frame, from the utterance's start.
+        seconds: time of each frame, from the utterance's start.
         searched: numbers of the frames in which faces were searched for.
-        faces_seen: detections in them.
+        faces_seen: number of detections in those frames.
         shots: number of the first frame of each shot.
-        tracks: faces that were seen often enough within their shot, by their first appearance.
+        tracks: faces seen often enough within their shot, ordered by first appearance.
         until: seconds at which the last frame ends.
-        lasts: seconds that are wanted of its frames, also where these end earlier.
+        lasts: requested length of the video in seconds, even if the frames end earlier.
         size: width and height of the (region of the) frame in pixels.
     """
 
@@ -142,8 +142,8 @@ class Followed:
     size: tuple[int, int]
 
     def steady(self, track: Track) -> tuple[int, NDArray[np.uint8]]:
-        """The crops of a candidate at exactly 25 per second, regardless of the rate of the video: of each slot of 1/25
-        s the one on the screen in its middle.
+        """The crops of a candidate at exactly 25 per second, regardless of the frame rate of the video: for each slot
+        of 1/25 s, the crop on the screen at its middle.
 
         Returns:
             The first slot, and (slots, 112, 112) uint8; at least one.
@@ -159,12 +159,12 @@ class Followed:
         return first, np.stack([crops[at] for at in np.clip(shown, 0, len(crops) - 1)])
 
     def slot(self, spot: Spot) -> int:
-        """The slot in which a frame comes on the screen."""
+        """The slot in which a frame appears on the screen."""
         return max(0, math.floor(self.seconds[spot.picture] * FRAMES_PER_SECOND + 1e-6))
 
 
 def joined(parts: Sequence[Followed]) -> Followed:
-    """What was seen of an utterance of several spans, in their order; a new shot begins with each.
+    """What was seen of an utterance of several spans, in order; each span starts a new shot.
 
     Args:
         parts: at least one; their seconds count from the utterance's start.
@@ -189,11 +189,11 @@ def joined(parts: Sequence[Followed]) -> Followed:
 
 @dataclass(eq=False)
 class _Picture:
-    """A frame of which crops may still be cut.
+    """A frame from which crops may still be cut.
 
     Attributes:
         grey: (height, width) uint8, reduced.
-        spots: what was found in it; None: no one searched.
+        spots: what was found in it; None if it was not searched.
     """
 
     number: int
@@ -218,7 +218,7 @@ class Follower:
         self._searched: list[int] = []
         self._faces_seen = 0
         self._shots = [0]
-        self._searched_here: list[int] = []  # of this shot, as far as it is settled
+        self._searched_here: list[int] = []  # of the settled part of this shot
         self._of_shot: list[Track] = []
         self._tracks: list[Track] = []
         self._scale = 1.0
@@ -228,7 +228,7 @@ class Follower:
         """Takes a frame.
 
         Args:
-            seconds: when it comes on the screen, from the utterance's start.
+            seconds: when it appears on the screen, from the utterance's start.
             grey: (height, width) uint8, reduced.
             size: width and height of the frame itself.
         """
@@ -262,7 +262,7 @@ class Follower:
         """No more frames.
 
         Args:
-            lasts: seconds that are wanted of its frames.
+            lasts: requested length of the video in seconds.
         """
         while self._undecided:
             self._settle(self._undecided.popleft())
@@ -281,14 +281,14 @@ class Follower:
         )
 
     def _until(self) -> float:
-        """The last frame is on the screen for as long as most are: the audio may continue when the frames have
-        ended.
+        """The last frame stays on the screen for the usual duration of a frame: the audio may go on after the frames
+        have ended.
         """
         usual = float(np.median(np.diff(self._seconds))) if len(self._seconds) > 1 else 0.0
         return self._seconds[-1] + max(usual, 1 / FRAMES_PER_SECOND) if self._seconds else 0.0
 
     def _settle(self, picture: _Picture) -> None:
-        """Takes a frame of which it is known by now whether a shot begins with it."""
+        """Takes a frame once it is known whether it starts a shot."""
         if picture.number and shots.is_cut(self._changes, picture.number - 1):
             self._close_shot()
             self._shots.append(picture.number)
@@ -322,11 +322,11 @@ class Follower:
                 self._begin(spot, self._shots[-1] if first_search else spot.picture)
 
     def _oldest(self) -> int:
-        """A track that was found in an earlier frame than this has been lost."""
+        """A track last found before this frame is lost."""
         return self._searched_here[max(0, len(self._searched_here) - _BRIDGED - 2)]
 
     def _begin(self, spot: Spot, first: int) -> None:
-        """A new track, its crops from the frame ``first`` on, where its box was not known yet."""
+        """A new track, with crops from the frame ``first`` on, where its box was not yet known."""
         track = Track(len(self._shots) - 1, [spot])
         begin = max(first, self._held[0].number)
         track.first = begin
@@ -352,7 +352,7 @@ class Follower:
             )
 
     def _forget(self, searched: int) -> None:
-        """Lets go of the frames from which no track will be cut."""
+        """Releases the frames that no track needs any more."""
         last = (track.spots[-1].picture for track in self._of_shot if track.crops is not None)
         oldest = self._oldest()
         needed = min((picture for picture in last if picture >= oldest), default=searched)
@@ -360,8 +360,8 @@ class Follower:
             self._held.popleft()
 
     def _bound(self) -> None:
-        """While a shot lasts, its least plausible tracks lose their crops once all tracks have more than those that
-        will be kept could have, twice.
+        """During a shot, the least plausible tracks lose their crops once all tracks together hold more than twice as
+        many crops as the tracks to be kept can have.
         """
         candidates = [track for track in self._of_shot if track.crops is not None]
         left = 2 * self._config.max_speaker_candidates * (self._held[-1].number - self._shots[-1] + 1) + _SPARE_CROPS
@@ -373,9 +373,7 @@ class Follower:
                     track.drop()
 
     def _close_shot(self) -> None:
-        """The shot has ended: faces continue to its end as they went, and only its most plausible faces stay
-        candidates.
-        """
+        """The shot has ended: tracks are extrapolated to its end, and only the most plausible ones stay candidates."""
         if not self._held:
             return
         searched = self._searched_here
@@ -405,7 +403,7 @@ def _plausible(track: Track, widest: float) -> float:
 
 
 def _fit(track: Track, spot: Spot) -> float:
-    """How well a face fits where a track should be by now; 0: not at all, up to 2."""
+    """How well a face fits the expected place of a track, from 0 (not at all) to 2."""
     box, now = _expected(track, spot.picture), spot.box
     small, large = sorted((max(box[2], box[3]), max(now[2], now[3])))
     away = math.hypot(box[0] + box[2] / 2 - now[0] - now[2] / 2, box[1] + box[3] / 2 - now[1] - now[3] / 2)
@@ -415,8 +413,8 @@ def _fit(track: Track, spot: Spot) -> float:
 
 
 def _expected(track: Track, picture: int) -> Box:
-    """Where a track should be in a frame: it continues as it went between the last two searches, for as long as these
-    were apart.
+    """The expected place of a track in a frame: the motion between the last two searches continues for as long as the
+    time between them.
     """
     last = track.spots[-1]
     if len(track.spots) < 2:
@@ -433,7 +431,7 @@ def _between(one: Box, other: Box, share: float) -> Box:
 
 
 def cut(grey_HW: NDArray[np.uint8], left: float, top: float, side: float) -> NDArray[np.uint8]:
-    """(112, 112) uint8: a square of a grey frame, which may reach over its edge."""
+    """(112, 112) uint8: a square of a grey frame; it may extend beyond the frame's edge."""
     if side > _LARGE_PIXELS:
         x, y, whole = round(left), round(top), round(side)
         height, width = grey_HW.shape
@@ -446,7 +444,7 @@ def cut(grey_HW: NDArray[np.uint8], left: float, top: float, side: float) -> NDA
                 cv2.resize(square, (SIDE_PIXELS, SIDE_PIXELS), interpolation=cv2.INTER_AREA), dtype=np.uint8
             )
     step = max(side, 1.0) / SIDE_PIXELS
-    # Middles of pixels lie half a pixel behind their corners.
+    # Pixel centres lie half a pixel after their corners.
     matrix = np.array([[step, 0, left + step / 2 - 0.5], [0, step, top + step / 2 - 0.5]])
     size = (SIDE_PIXELS, SIDE_PIXELS)
     warped = cv2.warpAffine(

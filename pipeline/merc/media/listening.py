@@ -1,4 +1,4 @@
-"""The audio of an utterance: that of a span, or of several, one after another."""
+"""The audio of an utterance: one span, or several spans in sequence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class HeardSpan:
     """A span whose file has been read.
 
     Attributes:
-        wish: whose it is.
-        sound: what was heard of it.
-        result: of reading the file.
+        wish: what was requested of it.
+        sound: its audio.
+        result: the result of reading the file.
     """
 
     wish: Wish
@@ -31,12 +31,12 @@ class HeardSpan:
 
     @property
     def trouble(self) -> str:
-        """What went wrong in the span; empty: nothing did."""
+        """What went wrong in the span; empty if nothing did."""
         trouble = self.result.troubles.get("audio")
         return trouble.words if trouble is not None and trouble.touches(self.sound.kept) else ""
 
     def lose_empty(self) -> None:
-        """Not one sample is in it."""
+        """It has no samples."""
         if self.trouble:
             self.wish.lose("media_undecodable", self.trouble)
         else:
@@ -89,8 +89,8 @@ def settle(row: Row, config: Config) -> None:
 def _in_place(
     heard: Sequence[HeardSpan], waveforms: Sequence[NDArray[np.float32]], config: Config
 ) -> NDArray[np.float32] | None:
-    """(samples,) the utterance's audio with silence where a span has less than it should, so that it fits the frames;
-    None if there is none.
+    """(samples,) the utterance's audio, with silence where a span is too short, so that it matches the frames; None if
+    there is none.
     """
     if not any(map(len, waveforms)):
         return None
@@ -105,8 +105,8 @@ def _in_place(
 
 
 def _store_sound(row: Row, sound: Sound, waveform_S: NDArray[np.float32], config: Config) -> float:
-    """Puts the audio into the row, with what is doubtful about it; returns the share of samples that had to be limited
-    to full scale.
+    """Stores the audio in the row and records doubts about it; returns the share of samples that were limited to full
+    scale.
     """
     clipped = 0.0
     if sound.lost_samples == sound.samples:

@@ -1,6 +1,4 @@
-"""The files of networks that a media run needs: the face detector, the one that tells who speaks, and the one that
-tells people apart.
-"""
+"""The network files that a media run needs: the face detector, the active-speaker network, and the face embedding."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """Where they are.
+    """Their paths.
 
     Attributes:
         detector: None with ``haar``.
@@ -32,10 +30,10 @@ NONE = Found()
 
 
 def contents(config: Config) -> dict[str, str]:
-    """What stands for the files in a fingerprint: the hex sha256 of each that is needed, without fetching it.
+    """What represents the files in a fingerprint: the hex sha256 of each needed file, without fetching it.
 
     Raises:
-        BadSettings: if a local file is not there.
+        BadSettings: if a local file does not exist.
     """
     needed: dict[str, str] = {}
     if config.detector == "yunet":
@@ -50,8 +48,8 @@ def contents(config: Config) -> dict[str, str]:
 
 
 def same_person(config: Config) -> Path:
-    """The file by which a person's tracks are joined, which the settings name. Raises ``BadSettings`` if it is not
-    there.
+    """The file of the embedding that joins a person's tracks, named by the settings. Raises ``BadSettings`` if it does
+    not exist.
     """
     there = Path(config.same_person_file).resolve()
     if not there.is_file():
@@ -63,11 +61,12 @@ def same_person(config: Config) -> Path:
 
 
 def found(config: Config, *, offline: bool) -> Found:
-    """The files, fetched if they are not here.
+    """The files, fetched if they are not on this machine.
 
     Raises:
-        BadSettings: if a local file is not there.
-        ModelUnavailable: if one is not here and cannot be fetched, or is another file than the settings state.
+        BadSettings: if a local file does not exist.
+        ModelUnavailable: if one is not on this machine and cannot be fetched, or differs from the file stated in the
+            settings.
     """
     if config.choice != "active_speaker":
         return Found(detector.path(config, offline=offline))
@@ -80,10 +79,10 @@ def check(config: Config, there: Found, device: str) -> "active.Scorer | None":
     """Loads each network once before any worker starts, so that a wrong file stops the run at once.
 
     Returns:
-        The network that tells who speaks, if it runs on a GPU; on the CPU each worker loads its own.
+        The active-speaker network, if it runs on a GPU; on the CPU, each worker loads its own.
 
     Raises:
-        BadSettings: if a file does not hold the network, or the device is not there.
+        BadSettings: if a file does not contain the network, or the device does not exist.
     """
     from merc.media import faces
 

@@ -1,4 +1,4 @@
-"""How audio, faces and rows are stored: FLAC, JPEG, and Parquet parts whose bytes depend on their content alone."""
+"""How audio, faces and rows are stored: FLAC, JPEG, and Parquet parts whose bytes depend only on their content."""
 
 import io
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ _COMPRESSED_ALREADY = {"audio", "faces.list.element"}
 def flac(waveform_S: NDArray[np.float32]) -> tuple[bytes, float]:
     """Audio as 16-bit FLAC.
 
-    16 bits, because no corpus has more (IEMOCAP has 16, MELD's AAC has less in effect), every reader has them, and each
-    encoder then gets the very same numbers; without dither, so that the same audio gives the same bytes.
+    16 bits, because no corpus has more (IEMOCAP has 16, MELD's AAC effectively less), every reader supports them, and
+    each encoder then gets exactly the same numbers; without dither, so that the same audio gives the same bytes.
 
     Args:
-        waveform_S: (samples,) float32 at 16 kHz; what is beyond full scale is limited.
+        waveform_S: (samples,) float32 at 16 kHz; values beyond full scale are limited.
 
     Returns:
         The file's bytes, and the share of samples that had to be limited.
@@ -35,13 +35,15 @@ def flac(waveform_S: NDArray[np.float32]) -> tuple[bytes, float]:
     limited = np.clip(scaled, -(2**15), 2**15 - 1)
     buffer = io.BytesIO()
     soundfile.write(buffer, limited.astype(np.int16), SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
-    # 1 itself has no 16-bit value; audio that just reaches it is not clipped.
+    # 1.0 has no 16-bit value; audio that just reaches it is not counted as clipped.
     beyond = np.count_nonzero((scaled > 2**15) | (scaled < -(2**15)))
     return buffer.getvalue(), beyond / max(1, len(waveform_S))
 
 
 def write_part(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes the rows of one part, whole or not at all; audio and faces as they are, the other columns with zstd."""
+    """Writes the rows of one part, completely or not at all; audio and faces as they are, the other columns with
+    zstd.
+    """
     table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
     leaves = [table_leaf for field in SCHEMA for table_leaf in _leaves(field)]
     parquet.write(

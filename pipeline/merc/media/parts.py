@@ -1,5 +1,5 @@
 """The parts of the media: whole dialogues whose clips are decoded by worker processes, and written as soon as the last
-one is there.
+one is done.
 
 A file that makes the decoder crash or hang costs its utterances and nothing else: its worker is replaced
 (:mod:`merc.compute.pool`).
@@ -36,14 +36,14 @@ CLIP_COLUMNS = (
 ).split()
 _Decoded = tuple[dict[str, Any], list[dict[str, Any]]]
 """A row of the media table, and its failure rows."""
-# Parts that are worked on at a time. Their clips are begun the longest first, so that no worker is left alone with a
-# long one at the end, and their results wait in memory: about 25 MB per part as shipped.
+# Number of parts in progress at a time. Their clips are started longest first, so that no worker is left with a long
+# one at the end, and their results wait in memory: about 25 MB per part with the default settings.
 _PARTS_AT_A_TIME = 4
-# What crashed or hung is tried once more in a new process before it is given up; see pool.Crew.
+# A task that crashed or hung is tried once more in a new process before it is given up; see pool.Crew.
 _ATTEMPTS = 2
-# A clip of this length is given twice the time of one that is infinitely short.
+# A clip of this length gets twice the time of an infinitely short one.
 _DOUBLE_TIME_SECONDS = 60.0
-# A worker process with the libraries that decode, and with a network that tells who speaks (torch).
+# Memory of a worker process with the decoding libraries, and with an active-speaker network (torch).
 _PROCESS_BYTES = 500_000_000
 _JUDGING_PROCESS_BYTES = 1_500_000_000
 
@@ -57,9 +57,9 @@ class Decoding:
         layout: where the raw files are.
         table: the manifest.
         streams: what is decoded, ``audio``, ``visual`` or both.
-        bounds: of each part, its half-open rows of the manifest.
+        bounds: half-open range of manifest rows of each part.
         job: where the parts go.
-        clip_timeout_seconds: how long a process may be at a short clip.
+        clip_timeout_seconds: how long a process may take for a short clip.
         found: the files of the networks.
     """
 
@@ -93,7 +93,7 @@ class Decoding:
         return [index for index in range(len(self.bounds)) if not self.is_done(index)]
 
     def utterances(self, parts: Iterable[int]) -> int:
-        """How many there are in some parts."""
+        """Number of utterances in some parts."""
         return sum(self.bounds[index][1] - self.bounds[index][0] for index in parts)
 
     def check(self) -> None:
@@ -109,10 +109,10 @@ class Decoding:
     def _make(
         self, processes: int, judging: "active.Scorer | None", parts: Parts, advance: Advance
     ) -> Generator[tuple[int, None], None, None]:
-        """Decodes parts, and writes each as soon as its last clip is there.
+        """Decodes parts, and writes each as soon as its last clip is done.
 
-        Who speaks is judged by the processes; with ``judging``, a network on a GPU, in this process, one clip after the
-        other.
+        The worker processes judge who speaks; with ``judging``, a network on a GPU, this process does, one clip after
+        the other.
         """
         from merc.compute import pool
         from merc.media import clip
@@ -148,7 +148,7 @@ class Decoding:
                     yield index, None
 
     def _tasks(self, part: int) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
-        """The work of a part: rows of the manifest, and the task that makes them."""
+        """The work of a part: rows of the manifest, and the task that produces them."""
         first, last = self.bounds[part]
         for rows, task in tasks_of(
             self.table.slice(first, last - first), self.layout, self.streams, self.config, self.found
@@ -180,7 +180,7 @@ class _OpenPart:
         return self._missing == 0
 
     def take(self, rows: Sequence[int], decoded: Sequence[_Decoded]) -> None:
-        """Puts rows of the manifest in their place."""
+        """Stores finished rows at their places."""
         for row, one in zip(rows, decoded, strict=True):
             self.rows[row - self._first] = one
             self._missing -= 1
@@ -189,9 +189,7 @@ class _OpenPart:
 def tasks_of(
     table: pa.Table, layout: Layout, streams: frozenset[str], config: Config, found: networks.Found
 ) -> Iterator[tuple[tuple[int, ...], DialogueTask]]:
-    """The work on rows of the manifest, all or some of them in their order: rows of ``table``, and the task that makes
-    them.
-    """
+    """The work on some or all rows of the manifest, in order: rows of ``table``, and the task that produces them."""
     raw, follow = layout.raw.resolve(), manifest.follows_links(table)
     further = ([MediaSpan(**span) for span in spans] for spans in manifest.further_spans(table))
     more = zip(table.select(CLIP_COLUMNS).to_pylist(), manifest.annotated_seconds(table), further, strict=True)
@@ -217,18 +215,18 @@ def tasks_of(
 
 
 def time_limit_seconds(task: DialogueTask, timeout_seconds: float) -> float:
-    """How long a worker may be at a task, where a short clip may take ``timeout_seconds``; a network takes as long as
-    some decoding for each face.
+    """How long a worker may take for a task if a short clip may take ``timeout_seconds``; for each face, a network
+    takes as long as some decoding.
     """
     faces = task.config.max_speaker_candidates if task.speaker is not None else 0
     return timeout_seconds * (1 + (1 + faces) * task.seconds / _DOUBLE_TIME_SECONDS)
 
 
 def given_up(task: DialogueTask, lost: "Lost") -> Sequence[_Decoded]:
-    """The rows of clips that the worker did not survive, did not finish, or raised an error about that no one expected.
+    """The rows of clips that the worker did not survive or did not finish, or for which it raised an unexpected error.
 
     Raises:
-        PipelineError: as it was raised, since that is about settings or files of the user's and not about a clip.
+        PipelineError: raised again, since it concerns the user's settings or files and not a clip.
     """
     from merc.media import clip
 
@@ -244,5 +242,5 @@ def given_up(task: DialogueTask, lost: "Lost") -> Sequence[_Decoded]:
 
 
 def streams_read(config: Config, streams: frozenset[str]) -> frozenset[str]:
-    """The streams that are decoded for these: whose mouth moves with the audio is seen with the audio alone."""
+    """The streams that must be decoded for these: audio is needed to see whose mouth moves with it."""
     return frozenset(STREAMS) if "visual" in streams and config.choice in LISTENING else streams

@@ -1,8 +1,9 @@
-"""Which tracks of an utterance are one person: decided by a face embedding if the settings name its file, and else each
-track is a person of its own.
+"""Which tracks of an utterance are the same person: decided by a face embedding if the settings name its file;
+otherwise each track counts as a separate person.
 
-Colours do not tell people apart across a cut, so nothing else is tried: anyone who is seen in two shots is then two
-people, of whom one is chosen, which costs some frames of the right face and never brings in another's.
+Colours do not distinguish people across a cut, so nothing else is tried: without an embedding, anyone seen in two shots
+counts as two people, of whom one is chosen. That loses some frames of the right face but never adds frames of a wrong
+one.
 """
 
 from collections.abc import Sequence
@@ -21,13 +22,13 @@ from merc.media.faces import similarity
 from merc.media.following import Track
 
 Persons = list[tuple[int, ...]]
-"""Per person the numbers of its tracks, in order of the first appearance."""
+"""For each person, the numbers of their tracks, in order of first appearance."""
 
 _INPUT_PIXELS = 112
 # Where the network expects the eyes, from the left of the frame: the first two of the five points of OpenCV's
 # FaceRecognizerSF.
 _EYES = np.array([[38.2946, 51.6963], [73.5318, 51.5014]])
-# A track's vector is the mean of those of its surest crops.
+# A track's vector is the mean over this many of its crops with the highest confidence.
 _CROPS = 3
 
 
@@ -50,7 +51,7 @@ class Embedder:
             raise BadSettings(f"media.same_person_file: OpenCV cannot run {path} as SFace: {error}") from error
 
     def vector(self, track: Track, config: Config) -> NDArray[np.float32] | None:
-        """Of a track's surest crops; None if it has none."""
+        """The mean vector of a track's most confident crops; None if it has none."""
         surest = sorted((spot for spot in track.spots if spot.jpeg), key=lambda spot: (-spot.score, spot.picture))[
             :_CROPS
         ]
@@ -78,7 +79,7 @@ class Embedder:
 
 @lru_cache(maxsize=1)
 def embedder(config: Config) -> Embedder | None:
-    """This process's; None where the settings name no file.
+    """The embedding of this process; None if the settings name no file.
 
     Raises:
         BadSettings: if the file does not exist or is something else.
@@ -89,10 +90,10 @@ def embedder(config: Config) -> Embedder | None:
 
 
 def join(tracks: Sequence[Track], config: Config) -> Persons:
-    """Joins tracks that are never seen at once and alike enough, the most alike first.
+    """Joins tracks that are never visible at the same time and similar enough, the most similar first.
 
     Args:
-        tracks: of one utterance, by their first appearance.
+        tracks: of one utterance, in order of first appearance.
         config: ``same_person_file``, ``same_person_likeness``.
     """
     network = embedder(config)

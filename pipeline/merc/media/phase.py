@@ -1,5 +1,5 @@
-"""Channels that cancel each other: where one is the other turned over (a cable, a plug), their mix is silence, and each
-alone is speech.
+"""Channels that cancel each other: if one is the other inverted (a miswired cable or plug), their mix is silence
+although each channel contains speech.
 """
 
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# Blocks whose mix has less than this of its loudest channel are kept channel by channel until the whole span has been
-# heard: nearly none, as a rule.
+# Blocks whose mix has less than this share of its loudest channel are kept channel by channel until the whole span has
+# been read: usually almost none.
 _KEPT_SHARE = 0.1
 
 
 class Phases:
-    """Whether the channels of one span cancel each other, block by block and in all.
+    """Whether the channels of one span cancel each other, block by block and overall.
 
     Args:
-        min_share: of the energy that the loudest channel alone brings to the mix; the mix has at least this much where
-            channels do not cancel.
+        min_share: share of the energy that the loudest channel by itself contributes to the mix; the mix has at least
+            this much if channels do not cancel.
     """
 
     def __init__(self, min_share: float) -> None:
@@ -53,13 +53,13 @@ class Phases:
 
     @property
     def alone(self) -> str:
-        """The channel that stands for a mix that is lost, the one that brings most; empty: the mix is not lost."""
+        """The channel that replaces a lost mix, the one that contributes most; empty if the mix is not lost."""
         loudest = max(self._channels, key=lambda name: self._channels[name], default="")
         return loudest if loudest and self._mix < self._min_share * self._channels[loudest] else ""
 
     @property
     def words(self) -> str:
-        """How much of the loudest channel is left in the mix."""
+        """Share of the loudest channel that is left in the mix."""
         loudest = max(self._channels.values(), default=0.0)
         return (
             f"the mix has {self._mix / loudest:.3%} of the energy that one channel brings; {self.alone} alone is used"
@@ -68,7 +68,7 @@ class Phases:
         )
 
     def heard(self, block: int, mono_S: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A block as it is to be used; where it is not out of phase itself, that is the mix in any case."""
+        """A block as it must be used; a block that is not out of phase itself stays the mix in any case."""
         return self._apart.get(block, {}).get(self.alone, mono_S)
 
 

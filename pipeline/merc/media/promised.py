@@ -1,21 +1,21 @@
-"""How many bytes a file's header promises, against those that are there.
+"""Compares the number of bytes that a file's header promises with the actual number.
 
-FFmpeg reads a file that was cut off to its last byte and says nothing where the container has no index, or takes the
-file's size for the stated one. What a header promises is read here, in each container's own way; nothing is decoded.
+FFmpeg reads a truncated file to its last byte without a message if the container has no index, or takes the file's size
+as the stated one. This module reads what a header promises, for each kind of container; nothing is decoded.
 
-A writer that could not go back to its header, as to a pipe, leaves a size of 0 or the largest there is: such a file
-promises nothing. MPEG program streams, raw MP3 and AAC never do. Where a container is nothing but packets with a size
-each, the last one says whether it is whole.
+A writer that could not go back to its header, as when writing to a pipe, leaves a size of 0 or the largest possible
+one: such a file promises nothing. MPEG program streams, raw MP3 and AAC never promise anything. If a container consists
+only of packets that state their size, the last one tells whether the file is complete.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-# Headers are known to count themselves, or to leave out the byte that makes a chunk even.
+# Some headers count themselves, or omit the byte that pads a chunk to an even size.
 _SLACK_BYTES = 64
-# What writers leave in 32 bits where the size is unknown lies from here to 0x80000000, or next to 0xFFFFFFFF; audio
-# of 2 GB is none of ours.
+# If the size is unknown, writers leave a 32-bit value from here to 0x80000000, or close to 0xFFFFFFFF; no corpus has
+# audio of 2 GB.
 _UNKNOWN_FROM = 0x7FFF_0000
 _MAX_CHUNKS = 1000
 _HEAD_BYTES = 3 * 204
@@ -32,8 +32,8 @@ _FLV_TAGS = (8, 9, 18)  # audio, video, data
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MP4_NEEDED = (b"mdat", b"moov", b"moof")
 _TRANSPORT_SYNC = 0x47
-# Packets of a transport stream have 188 bytes; discs and cameras (m2ts, mts) put a time of 4 bytes before each,
-# broadcasters a checksum of 16 behind it.
+# Packets of a transport stream have 188 bytes; discs and cameras (m2ts, mts) put a time stamp of 4 bytes before each,
+# broadcasters a checksum of 16 bytes after it.
 _TRANSPORT_FORMS = ((188, 0), (192, 4), (204, 0))
 _TRANSPORT_PACKETS_LOOKED_AT = 3
 _OGG_PAGE_HEAD_BYTES = 27
@@ -41,10 +41,10 @@ _OGG_PAGE_MAX_BYTES = _OGG_PAGE_HEAD_BYTES + 255 + 255 * 255
 
 
 def shortfall(path: Path) -> str:
-    """In words, what is missing of a file that was cut off; empty where nothing is, or its headers do not say.
+    """Describes what is missing of a truncated file; empty if nothing is, or if its headers do not tell.
 
     Args:
-        path: a media file that exists; one of an unknown kind promises nothing.
+        path: an existing media file; one of an unknown kind promises nothing.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -68,7 +68,7 @@ def _end(begin: int, length: int) -> int | None:
 
 
 def _wav(file: BinaryIO, size: int) -> int | None:
-    """By the size of the samples: many recorders never mend that of the whole."""
+    """By the size of the samples: many recorders never correct that of the whole file."""
     file.seek(0)
     order: Literal["little", "big"] = "big" if file.read(4) == b"RIFX" else "little"
     at, long_length = 12, 0
@@ -116,7 +116,7 @@ def _au(file: BinaryIO, size: int) -> int | None:
 
 
 def _matroska(file: BinaryIO, size: int) -> int | None:
-    """By the size of the Segment, an unknown one having all its bits set (RFC 8794, 6.2)."""
+    """By the size of the Segment; in an unknown one all bits are set (RFC 8794, 6.2)."""
     at = 0
     for _ in range(_MAX_CHUNKS):
         file.seek(at)
@@ -143,7 +143,7 @@ def _matroska(file: BinaryIO, size: int) -> int | None:
 
 
 def _mp4(file: BinaryIO, size: int) -> int | None:
-    """By the boxes that hold the media and its index; after the last box there may be anything."""
+    """By the boxes that hold the media and its index; anything may follow the last box."""
     at = 0
     for _ in range(_MAX_CHUNKS):
         file.seek(at + 4)
@@ -162,7 +162,7 @@ def _mp4(file: BinaryIO, size: int) -> int | None:
 
 
 def _flv(file: BinaryIO, size: int) -> int | None:
-    """By its tags, the last of which is whole; each is followed by its size."""
+    """By its tags, the last of which must be complete; each is followed by its size."""
     at = _number(file, 5, 4, "big") + 4
     while _number(file, at, 1) & 0x1F in _FLV_TAGS and at < size:
         at += 15 + _number(file, at + 1, 3, "big")
@@ -170,7 +170,7 @@ def _flv(file: BinaryIO, size: int) -> int | None:
 
 
 def _asf(file: BinaryIO, size: int) -> int | None:
-    """By the file properties, unless they say that the file was sent while it was made."""
+    """By the file properties, unless they say that the file was streamed while being recorded."""
     at = 30
     for _ in range(_MAX_CHUNKS):
         file.seek(at)
@@ -185,7 +185,7 @@ def _asf(file: BinaryIO, size: int) -> int | None:
 
 
 def _ogg(file: BinaryIO, size: int) -> int | None:
-    """By its last page. (That a stream has no page that ends it says little: many writers forget it.)"""
+    """By its last page. (A missing end-of-stream page means little: many writers forget it.)"""
     begin = max(0, size - _OGG_PAGE_MAX_BYTES)
     file.seek(begin)
     tail = file.read()
@@ -214,7 +214,7 @@ def _transport(file: BinaryIO, size: int) -> int | None:
     return size + -size % _transport_packet_bytes(file.read(_HEAD_BYTES))
 
 
-# What the first bytes look like, who reads the rest, and how many bytes may be missing.
+# A check of the first bytes, the function that reads the rest, and the number of bytes that may be missing.
 _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO, int], int | None], int], ...] = (
     (lambda head: head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE", _wav, _SLACK_BYTES),
     (lambda head: head[:4] == b"RIFF" and head[8:11] == b"AVI", _avi, _SLACK_BYTES),

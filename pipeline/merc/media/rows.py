@@ -1,4 +1,4 @@
-"""Rows of the media table in the making."""
+"""Rows of the media table under construction."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,16 +19,16 @@ OK = "ok"
 
 @dataclass
 class Row:
-    """One utterance in the making.
+    """The unfinished row of one utterance.
 
     Attributes:
-        clip: what the manifest says of it.
+        clip: what the manifest says about it.
         columns: the row of the media table.
         failures: rows of the failure table, JSON-able.
-        awaited: spans whose audio has still to be read.
-        sounds: those that have been, until the last one has.
-        lost: spans, of several, of which nothing can be used.
-        waveform: (samples,) float32 at 16 kHz, as far as there is any.
+        awaited: spans whose audio has not been read yet.
+        sounds: spans whose audio has been read, until the last one has.
+        lost: those of several spans of which nothing can be used.
+        waveform: (samples,) float32 at 16 kHz; None if there is none.
     """
 
     clip: Clip
@@ -49,16 +49,16 @@ class Row:
         self.failures.append(Failure(self.clip.utterance_id, "media", modality, reason, detail).row())
 
     def lose(self, modality: str, reason: str, detail: str) -> None:
-        """There is nothing of this modality: its status says why, and a failure row says more."""
+        """There is nothing of this modality: its status says why, and a failure row gives the details."""
         self.columns[f"{modality}_status"] = reason
         self.remark(modality, reason, detail)
 
     def lost_seconds(self, modality: str) -> float:
-        """How much of the utterance is in lost spans."""
+        """The part of the utterance that is in lost spans."""
         return sum(one.seconds for one in self.lost if one.modality == modality)
 
     def tell_lost(self) -> None:
-        """Records lost spans, once all that was decoded is in the columns; where all are lost, there is nothing of the
+        """Records lost spans, once everything decoded is in the columns; if all are lost, there is nothing of the
         modality.
         """
         for modality in dict.fromkeys(one.modality for one in self.lost):
@@ -91,11 +91,12 @@ class LostSpan:
 
 @dataclass(frozen=True)
 class Wish:
-    """What one utterance wants of one file.
+    """What one utterance needs of one file.
 
     Attributes:
-        place: where the span is in the utterance.
-        stored: it goes into the row; audio that was not requested is still heard, to see whose mouth moves with it.
+        place: position of the span in the utterance.
+        stored: whether it goes into the row; audio that was not requested is still decoded to see whose mouth moves
+            with it.
     """
 
     row: Row
@@ -151,8 +152,8 @@ def empty(clip: Clip) -> dict[str, Any]:
 
 
 def compare_with_annotation(row: Row, modality: str, seconds: float, config: Config) -> None:
-    """Records what is shorter than the corpus says: a file that was cut off without a trace, or one of another
-    utterance. Lost spans are distinguished.
+    """Records media shorter than the corpus says: a file truncated without any sign of it, or the file of another
+    utterance. Lost spans are told apart.
     """
     annotated = min(row.clip.annotated_seconds, config.max_clip_seconds) - row.lost_seconds(modality)
     if seconds < max(annotated - config.max_short_seconds, annotated / 2):
@@ -164,25 +165,23 @@ def compare_with_annotation(row: Row, modality: str, seconds: float, config: Con
 
 
 def no_stream_words(path: str, why: str) -> str:
-    """Of a file that lacks what was wanted."""
+    """The failure of a file that does not contain what was requested."""
     return f"{path}: {why}" if why else path
 
 
 def cut_words(whole_seconds: float | None, kept_seconds: float) -> str:
-    """Of what was longer than allowed."""
+    """The failure of media longer than allowed."""
     whole = "a length that its header does not state" if whole_seconds is None else f"{whole_seconds:.3f} s"
     return f"cut from {whole} to {kept_seconds:.3f} s"
 
 
 def beyond_the_cap(wish: Wish, config: Config) -> bool:
-    """Whether several spans are together longer than the cap, so that the last ones may not even have been asked
-    for.
-    """
+    """Whether several spans together exceed the cap, so that the last ones may not even have been requested."""
     return (wish.place.whole_seconds or 0.0) > config.max_clip_seconds
 
 
 def tell_cut(wish: Wish, whole_seconds: float | None, kept_seconds: float, config: Config) -> None:
-    """Records what the cap cut off; the lengths are those of the span, where that is all of the utterance."""
+    """Records what the cap cut off; the lengths are those of the span if it is the whole utterance."""
     if wish.place.whole_seconds is not None:
         whole_seconds, kept_seconds = wish.place.whole_seconds, config.max_clip_seconds
     wish.row.columns["truncated"] = True

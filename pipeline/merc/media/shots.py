@@ -1,17 +1,17 @@
-"""Where one shot ends and the next begins, by the content of the frames alone.
+"""Where one shot ends and the next starts, judged only by the content of the frames.
 
 A cut changes the whole frame at once, and the frames before and after it hardly change. Each frame is reduced to
-a thumbnail without its mean brightness, and the change between two is what they do not share, 0 for the same one and
-about 1 for two that have nothing in common:
+a thumbnail without its mean brightness, and the change between two thumbnails is what they do not share, 0 for equal
+ones and about 1 for two that have nothing in common:
 
     change(a, b) = |a - b|² / (|a|² + |b|² + noise)
 
-A change is a cut if it is large, and several times the third largest of the changes around it: of a camera or a person
-that moves, the neighbours change as well; a flash, or light that continues, leaves the pattern as it was; a fade or a
-dissolve is spread over many frames (and is not found). The third largest, so that a shot of one to three frames has
-two cuts. On composed cuts of real clips at 12.5 and 25 frames per second, two shots of the same room and a punch-in by
-a quarter among them, the factor is 5.5 to 50; on these clips uncut, panned, shaken, zoomed, lit and dissolved it is at
-most 3.7.
+A change is a cut if it is large, and several times the third largest of the changes around it: when a camera or a
+person moves, the neighbouring frames change as well; a flash or a change of light leaves the pattern unchanged; a fade
+or a dissolve is spread over many frames (and is not found). It is the third largest so that a shot of one to three
+frames has two cuts. On composed cuts of real clips at 12.5 and 25 frames per second, two shots of the same room and a
+punch-in by a quarter among them, the factor is 5.5 to 50; on these clips uncut, panned, shaken, zoomed, lit and
+dissolved it is at most 3.7.
 """
 
 from collections.abc import Sequence
@@ -27,18 +27,18 @@ Thumbnail = NDArray[np.float32]
 _SIZE = (32, 18)
 # A thumbnail's pixel is the mean of this many by this many.
 _PIXELS_LOOKED_AT = 5
-# Grey levels of noise: two dark frames of nothing are alike.
+# Grey levels of noise, so that two dark, empty frames count as similar.
 _NOISE = 3.0
 _LEAST_CHANGE = 0.15
 _FACTOR = 5.0
-# Added to the neighbours' change, so that in a still frame a twitch is not a cut.
+# Added to the neighbours' change, so that a twitch in an otherwise still scene is not a cut.
 _STILL = 0.03
 REACH = 3
-"""Frames before and after that a cut is compared with."""
+"""Number of frames before and after with which a cut is compared."""
 
 
 def thumbnail(grey_HW: NDArray[np.uint8]) -> Thumbnail:
-    """What is compared of a frame, of any size."""
+    """The thumbnail by which a frame of any size is compared."""
     step = max(1, grey_HW.shape[1] // (_PIXELS_LOOKED_AT * _SIZE[0]))
     small = cv2.resize(grey_HW[::step, ::step], _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.asarray(small - small.mean(), dtype=np.float32)
@@ -54,7 +54,7 @@ def is_cut(changes: Sequence[float], at: int) -> bool:
     """Whether the shot changes between the frames ``at`` and ``at + 1``.
 
     Args:
-        changes: between neighbouring frames, in time order; up to ``REACH`` before and after ``at`` are looked at.
+        changes: between neighbouring frames, in time order; up to ``REACH`` before and after ``at`` are used.
         at: index into ``changes``.
     """
     around = sorted([*changes[max(0, at - REACH) : at], *changes[at + 1 : at + 1 + REACH]], reverse=True)

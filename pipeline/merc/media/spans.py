@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Span:
-    """Half-open seconds inside a file, counted from the file's own beginning.
+    """Half-open span of seconds inside a file, counted from the start of the file.
 
     Attributes:
-        start: where it begins.
-        end: where it ends; infinite where it goes on to the end of the file.
+        start: where it starts.
+        end: where it ends; infinite if it extends to the end of the file.
     """
 
     start: float
@@ -35,21 +35,21 @@ class Span:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a span is in its utterance, which may consist of several.
+    """Position of a span in its utterance, which may consist of several.
 
         file      ....|--- span ---|........
         utterance |......|--- span ---|...|      offset_seconds before it, whole_seconds in all
 
     Attributes:
         offset_seconds: how much of the utterance comes before.
-        whole_seconds: how long the utterance is; None: as long as the span, which is all of it.
+        whole_seconds: length of the utterance; None if the span is the whole utterance.
     """
 
     offset_seconds: float = 0.0
     whole_seconds: float | None = None
 
     def instants_in(self, kept: Span, instants: Sequence[float]) -> list[float]:
-        """Those of an utterance's instants that are in a span of it, as seconds of the file.
+        """The instants of an utterance that lie in a span of it, as seconds of the file.
 
         >>> Place(2.0, 5.0).instants_in(Span(10.0, 11.0), [0.5, 1.5, 2.5, 3.5])
         [10.5]
@@ -65,7 +65,7 @@ def span(start_seconds: float | None, end_seconds: float | None) -> Span:
     """The span of a manifest row, where None stands for the file's beginning or end.
 
     Raises:
-        ValueError: if it is not a number, begins before the file, or does not end after it begins.
+        ValueError: if it is not a number, starts before the file, or does not end after its start.
     """
     start = 0.0 if start_seconds is None else start_seconds
     end = math.inf if end_seconds is None else end_seconds

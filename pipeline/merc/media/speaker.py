@@ -1,9 +1,9 @@
-"""Whose face an utterance gets where several people are seen: the one whose mouth moves with the audio.
+"""Whose face an utterance gets if several people are visible: the one whose mouth moves with the audio.
 
-Faces are searched for in a few frames only; between them, small grey frames ("glimpses") are taken, some twelve a
-second. In these each person's face is cut out where its track leads, upright and in one size, and is laid upon the
-others by its part above the mouth, so that what is left is what the face does, not what the head does. Of that four
-numbers from 0 to 1 are made, and their weighted mean is the score:
+Faces are searched for in a few frames only; between them, small grey frames ("glimpses") are taken, about twelve per
+second. Each person's face is cut out of these along its track, upright and in one size, and aligned with its other
+crops by the part above the mouth, so that what remains is the motion of the face, not of the head. From that, four
+numbers from 0 to 1 are computed, and their weighted mean is the score:
 
     motion       how much more the mouth changes from glimpse to glimpse than the rest of the face, while something is heard; a nodding or blinking
                  head changes all over
@@ -13,8 +13,8 @@ numbers from 0 to 1 are made, and their weighted mean is the score:
 
 Mouth opening and loudness correlate in natural speech (Chandrasekaran et al., PLoS Computational Biology 5(7), 2009),
 and the mouth is from 40 ms behind to 200 ms ahead of the audio (Schwartz and Savariaux, PLoS Computational Biology
-10(7), 2014). In two seconds both numbers are weak, so neither decides alone. How often the choice is right in composed
-scenes is measured in ``benchmarks/speaking_face.py``; on real dialogues it is not known.
+10(7), 2014). Over two seconds both numbers are weak, so neither decides alone. How often the choice is right in
+composed scenes is measured in ``benchmarks/speaking_face.py``; for real dialogues it is unknown.
 """  # noqa: E501
 
 from collections.abc import Sequence
@@ -34,47 +34,47 @@ Points = NDArray[np.float64]
 Faces = NDArray[np.float32]
 """(glimpses, height, width): one face, upright and in one size."""
 
-# A face is followed in a frame of this many pixels per distance of the eyes; coordinates are in such distances from
-# the middle between the eyes.
+# A face is followed in a crop with this many pixels per eye distance; coordinates are in eye distances from the middle
+# between the eyes.
 _PIXELS = 16
 _LEFT, _TOP, _RIGHT, _BOTTOM = -1.1, -0.75, 1.1, 1.85
 _ORIGIN = np.array([-_LEFT, -_TOP]) * _PIXELS
 _WIDTH, _HEIGHT = round((_RIGHT - _LEFT) * _PIXELS) + 1, round((_BOTTOM - _TOP) * _PIXELS) + 1
 _X, _Y = np.meshgrid((np.arange(_WIDTH) - _ORIGIN[0]) / _PIXELS, (np.arange(_HEIGHT) - _ORIGIN[1]) / _PIXELS)
-# Brows to nose hold faces in place; the mouth is an ellipse around where it is on the average, chin excluded.
+# Brows to nose align the faces; the mouth is an ellipse around its average place, chin excluded.
 _UPPER = (np.abs(_X) < 0.85) & (_Y > -0.5) & (_Y < 0.72)
 _MOUTH = (_X / 0.62) ** 2 + ((_Y - 1.12) / 0.46) ** 2 < 1
 _UPPER_ROWS = slice(int(np.flatnonzero(_UPPER.any(axis=1))[0]), int(np.flatnonzero(_UPPER.any(axis=1))[-1]) + 1)
 _UPPER_COLUMNS = slice(int(np.flatnonzero(_UPPER.any(axis=0))[0]), int(np.flatnonzero(_UPPER.any(axis=0))[-1]) + 1)
 _SAME_TIME_SECONDS = 0.05
-# A head is searched for so far from where its track, interpolated between two looks, leads; in pixels, as are the
-# limits of the last adjustment: shift, and scale and turn in shares and radians.
+# A head is searched for within this distance of its track, interpolated between two looks; in pixels. The limits of the
+# last adjustment: shift in pixels, scale as a share, and rotation in radians.
 _SEARCH = 10
 _FAR_COST = 0.0015
 _LAST_SHIFT, _LAST_SCALE, _LAST_TURN = 2.5, 0.12, 0.15
 _LAST_STEPS = 2
-# A face below this correlation does not shape the model of the others; one that differs from it so much (1: as much as
-# from a flat grey) is hidden.
+# A face below this correlation does not contribute to the model of the others; one that differs from the model by this
+# much (1: as much as from a flat grey) is hidden.
 _LEAST_CORRELATION = 0.6
 _MOST_DIFFERENCE = 0.9
 _BLUR_PIXELS = 1.0
-# Added to the contrast by which a face's light is evened out, in grey levels: the noise of a flat grey region must not
+# Added to the contrast by which a face's light is normalised, in grey levels: the noise of a flat grey region must not
 # become a face.
 _CONTRAST_FLOOR = 3.0
-# Of fewer glimpses nothing is concluded.
+# Nothing is concluded from fewer glimpses.
 _LEAST_GLIMPSES = 7
 # Loudness is the RMS in windows of this length; its square root follows mouths better than the RMS or decibels.
 _WINDOW_SECONDS = 0.08
 _LEAST_SWING = 0.02
-# Slower changes than this are trends (a smile, a head that turns) and no articulation.
+# Changes slower than this are trends (a smile, a turning head), not articulation.
 _TREND_SECONDS = 0.5
-# Changes of the mouth with less than about this share of the energy of its main one count less, since they are noise.
+# Changes of the mouth with less than about this share of the energy of the main one are weighted down, as noise.
 _NOISE_SHARE = 0.5
-# At this excess of motion, in standard deviations of the upper face's grey, the number is 1/2; speakers in composed
-# scenes have 0.1 to 0.4.
+# At this excess of motion, in standard deviations of the upper face's grey levels, the number is 1/2; speakers in
+# composed scenes have 0.1 to 0.4.
 _HALF_MOTION = 0.2
-# So much of the loudness's variance explained beyond chance counts as 1; speakers in composed scenes have 0.1 to 0.35,
-# listeners 0 to 0.16.
+# This share of the loudness's variance, explained beyond chance, counts as 1; speakers in composed scenes have 0.1 to
+# 0.35, listeners 0 to 0.16.
 _FULL_SYNC = 0.5
 _STEP_SECONDS = 0.04
 
@@ -99,9 +99,9 @@ class Choice:
     """Whose face an utterance gets.
 
     Attributes:
-        track: index into the tracks; -1: there is none.
-        score: of that track, 0 to 1; see ``choose``.
-        margin: score minus that of the runner-up; None where there is no one to compare with.
+        track: index into the tracks; -1 if there is none.
+        score: score of that track, 0 to 1; see ``choose``.
+        margin: score minus that of the runner-up; None if there is no other track.
     """
 
     track: int
@@ -111,7 +111,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for a track, each from 0 to 1; see the head of this file."""
+    """The evidence for a track, each number from 0 to 1; see the head of this file."""
 
     motion: float
     sync: float
@@ -128,17 +128,17 @@ def choose(
 ) -> Choice:
     """Chooses one of the tracks, as ``config.choice`` says.
 
-    The score is, with ``speaking``, the mean of the four numbers of ``Evidence``, weighted by the settings; of size and
-    persistence alone, where there is no usable audio, no glimpse, or only one track. With ``largest`` it is
-    the track's share of the area of all tracks, with ``persistent`` the share of the frames in which it is seen.
+    With ``speaking``, the score is the mean of the four numbers of ``Evidence``, weighted by the settings; of size and
+    persistence only, if there is no usable audio, no glimpse, or only one track. With ``largest`` it is the track's
+    share of the area of all tracks, with ``persistent`` the share of the frames in which it is seen.
 
     Args:
         tracks: of the utterance; members index into ``looks``.
-        looks: the frames in which faces were looked for, in time order: seconds from the utterance's start, and the
+        looks: the frames that were searched for faces, in time order: seconds from the utterance's start, and the
             sightings.
-        glimpses: in time order; looked at with ``speaking`` and several tracks alone.
-        waveform_S: (samples,) 16 kHz mono audio of the utterance; None: it has none.
-        config: see there.
+        glimpses: in time order; used only with ``speaking`` and several tracks.
+        waveform_S: (samples,) 16 kHz mono audio of the utterance; None if it has none.
+        config: settings of the stage.
     """
     if not tracks:
         return Choice(-1, 0.0, None)
@@ -171,7 +171,7 @@ def evidence(
     waveform_S: NDArray[np.float32] | None,
     config: Config,
 ) -> list[Evidence]:
-    """What speaks for each track; arguments as in ``choose``. Without glimpses or audio, motion and sync are 0."""
+    """The evidence for each track; arguments as in ``choose``. Without glimpses or audio, motion and sync are 0."""
     widths = [float(np.median([looks[frame][1][index].box[2] for frame, index in track.members])) for track in tracks]
     shots = numbers([thumbnail(one.grey) for one in glimpses])
     found = []
@@ -188,14 +188,14 @@ def evidence(
 
 
 def loudness(waveform_S: NDArray[np.float32], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Square root of the RMS around given times, in a window of 80 ms; beyond the audio's ends it is that of the end.
+    """Square root of the RMS around given times, in a window of 80 ms; beyond the ends of the audio, that at the end.
 
     Args:
         waveform_S: (samples,) 16 kHz, at least one.
         seconds: of any shape.
 
     Returns:
-        As many values, 0 to 1 for audio from -1 to 1.
+        Values of the same shape, 0 to 1 for audio from -1 to 1.
     """
     energy = np.concatenate([[0.0], np.cumsum(np.square(waveform_S, dtype=np.float64))])
     half = round(_WINDOW_SECONDS * SAMPLE_RATE_HZ / 2)
@@ -205,16 +205,16 @@ def loudness(waveform_S: NDArray[np.float32], seconds: NDArray[np.float64]) -> N
 
 
 def _places(track: Track, looks: Sequence[tuple[float, Sequence[Sighting]]]) -> tuple[Points, Points]:
-    """When a track's face was seen, and where it lay.
+    """When and where a track's face was seen.
 
     Returns:
-        Seconds (members,), and the terms a, b, x, y (members, 4) of the matrix (a, -b, x; b, a, y) from distances of
-        the eyes to pixels of the frame.
+        Seconds (members,), and the terms a, b, x, y (members, 4) of the matrix (a, -b, x; b, a, y) from eye distances
+        to pixels of the frame.
     """
     seconds, places = [], []
     for frame, index in track.members:
         sighting = looks[frame][1][index]
-        # An eye cascade would cost more than all the rest, and faces are brought into line below anyway.
+        # An eye cascade would cost more than everything else, and faces are aligned below anyway.
         points = typical_eyes(sighting.box) if sighting.landmarks is None else sighting.landmarks
         matrix = similarity(FRONTAL_FACE[: len(points)], points)
         seconds.append(looks[frame][0])
@@ -225,9 +225,9 @@ def _places(track: Track, looks: Sequence[tuple[float, Sequence[Sighting]]]) -> 
 def _followed(
     track: Track, looks: Sequence[tuple[float, Sequence[Sighting]]], glimpses: Sequence[Glimpse]
 ) -> tuple[Faces, NDArray[np.intp]]:
-    """The track's face in all glimpses in which it can be followed, and which these are.
+    """The track's face in all glimpses in which it can be followed, and the numbers of these glimpses.
 
-    A glimpse counts if the face was seen in a look before or after it, and is not hidden now.
+    A glimpse counts if the face was seen in a look before or after it, and is not hidden in it.
     """
     seen_seconds, places = _places(track, looks)
     look_seconds = np.array([seconds for seconds, _ in looks])
@@ -239,7 +239,7 @@ def _followed(
         return np.zeros((0, _HEIGHT, _WIDTH), np.float32), near[:0]
     there = np.stack([np.interp(seconds[near], seen_seconds, places[:, term]) for term in range(4)], axis=1)
     wide = [_cut_out(glimpses[index], place) for index, place in zip(near.tolist(), there, strict=True)]
-    # Where a look and a glimpse nearly coincide, the face is where the detector has put it.
+    # If a look and a glimpse nearly coincide, the face is where the detector found it.
     sure = away[near] <= max(_SAME_TIME_SECONDS, float(away[near].min()))
     faces_NHW, difference = _aligned(wide, sure)
     clear = difference < _MOST_DIFFERENCE
@@ -247,7 +247,7 @@ def _followed(
 
 
 def _cut_out(glimpse: Glimpse, place: Points) -> NDArray[np.float32]:
-    """The face with ``_SEARCH`` pixels around it, upright and in its size; beyond the border of the frame, its last
+    """The face with ``_SEARCH`` pixels around it, upright and in its size; beyond the border of the frame, the border
     pixels are repeated.
     """
     a, b, x, y = place * glimpse.scale
@@ -264,16 +264,16 @@ def _cut_out(glimpse: Glimpse, place: Points) -> NDArray[np.float32]:
 
 
 def _aligned(wide: Sequence[NDArray[np.float32]], sure: NDArray[np.bool_]) -> tuple[Faces, Points]:
-    """Lays faces upon each other by their upper parts: a search for the best correlation, then steps of Gauss and
-    Newton in shift, scale and turn.
+    """Aligns faces by their upper parts: a search for the best correlation, then Gauss-Newton steps in shift, scale and
+    rotation.
 
     Args:
         wide: faces with a margin.
-        sure: (faces,) bool: these are in place already.
+        sure: (faces,) bool: faces that are already in place.
 
     Returns:
-        The faces in even light (upper part with mean 0 and standard deviation about 1), and by how much each one's
-        upper part differs from the model of all, as a mean square.
+        The faces with normalised light (upper part with mean 0 and standard deviation about 1), and by how much the
+        upper part of each differs from the model of all, as a mean square.
     """
     moves = np.zeros((len(wide), 4))
     model = np.median(
@@ -287,7 +287,7 @@ def _aligned(wide: Sequence[NDArray[np.float32]], sure: NDArray[np.bool_]) -> tu
     maps = np.stack(
         [cv2.matchTemplate(np.ascontiguousarray(one[rows, columns]), pattern, cv2.TM_CCOEFF_NORMED) for one in wide]
     ).reshape(len(wide), -1)
-    # Of places that fit as well, the nearer one to where the track leads.
+    # Of equally good places, the one nearer to the track.
     best = (maps - cost.ravel()).argmax(axis=1)
     moves[:, 1], moves[:, 0] = away[best // len(away)], away[best % len(away)]
     faces_NHW = _evened([_moved(one, move) for one, move in zip(wide, moves, strict=True)])
@@ -300,12 +300,12 @@ def _aligned(wide: Sequence[NDArray[np.float32]], sure: NDArray[np.bool_]) -> tu
 def _adjusted(
     wide: Sequence[NDArray[np.float32]], faces_NHW: Faces, moves: Points, model: NDArray[np.float32]
 ) -> tuple[Faces, Points]:
-    """The steps of Gauss and Newton; a step that makes a face less like the model is not taken."""
+    """The Gauss-Newton steps; a step that makes a face less similar to the model is not taken."""
     down, across = np.gradient(model)
     x, y = _X * _PIXELS, _Y * _PIXELS
     slopes = np.stack([across, down, across * x + down * y, down * x - across * y], axis=-1)[_UPPER].astype(np.float64)
     normal = slopes.T @ slopes
-    # A little damping: a model without texture in some direction must not send a face there.
+    # A little damping: a model without texture in some direction must not shift a face that way.
     solver = np.linalg.solve(normal + np.diag(np.array([0.02, 0.02, 0.05, 0.05]) * np.diag(normal) + 1e-9), slopes.T)
     limit = np.array([_LAST_SHIFT, _LAST_SHIFT, _LAST_SCALE, _LAST_TURN])
     best_NHW, tried_NHW, change = faces_NHW.copy(), faces_NHW, np.zeros_like(moves)
@@ -320,8 +320,8 @@ def _adjusted(
 
 
 def _moved(wide: NDArray[np.float32], move: Points) -> NDArray[np.float32]:
-    """(height, width) the face without its margin after a move: shift across and down, change of scale, and turn around
-    the middle of the eyes.
+    """(height, width) the face without its margin after a move: shift across and down, change of scale, and rotation
+    around the middle between the eyes.
     """
     across, down, scale, turn = move
     x, y = _ORIGIN
@@ -338,7 +338,7 @@ def _moved(wide: NDArray[np.float32], move: Points) -> NDArray[np.float32]:
 
 
 def _evened(faces: Sequence[NDArray[np.float32]]) -> Faces:
-    """Faces in even light: the upper part has mean 0 and standard deviation about 1."""
+    """Faces with normalised light: the upper part has mean 0 and standard deviation about 1."""
     faces_NHW = np.stack(faces)
     upper = faces_NHW[:, _UPPER]
     mean, spread = upper.mean(axis=1), upper.std(axis=1) + _CONTRAST_FLOOR
@@ -348,8 +348,8 @@ def _evened(faces: Sequence[NDArray[np.float32]]) -> Faces:
 def _motion(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform_S: NDArray[np.float32]) -> float:
     """How much more the mouth changes than the upper face, 0 to 1.
 
-    Medians over the pairs of neighbouring glimpses, so that a blink or a hidden moment does not count; of these the
-    pairs with at least half the mean loudness, since a mouth that moves in the pauses belongs to someone else.
+    Medians over pairs of neighbouring glimpses, so that a blink or a hidden moment does not count; only over pairs with
+    at least half the mean loudness, since a mouth that moves during the pauses belongs to someone else.
     """
     loud = loudness(waveform_S, (seconds[1:] + seconds[:-1]) / 2)
     steps = np.diff(seconds)
@@ -365,12 +365,12 @@ def _motion(faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform
 def _sync(
     faces_NHW: Faces, seconds: Points, shots: NDArray[np.intp], waveform_S: NDArray[np.float32], config: Config
 ) -> float:
-    """How much of the loudness can be inferred from the mouth, 0 to 1, at the lead of the mouth that suits best.
+    """How much of the loudness can be inferred from the mouth, 0 to 1, at the best lead of the mouth over the audio.
 
     Mouth pixels and loudness, both without their trends, are regressed on each other: with u_k the unit time courses of
     the mouth's principal changes, s_k their sizes and y the loudness, the explained share is the sum over k of w_k (u_k
-    y)² / y², where w_k = s_k² / (s_k² + _NOISE_SHARE s_1²) shrinks small changes as in ridge regression. Of that the
-    share is taken away which as many changes explain by chance, the sum of w_k / (n - 1).
+    y)² / y², where w_k = s_k² / (s_k² + _NOISE_SHARE s_1²) shrinks small changes as in ridge regression. From that, the
+    share that as many changes explain by chance is subtracted, the sum of w_k / (n - 1).
     """
     same_shot = shots[:, None] == shots[None, :]
     kernel = np.exp(-0.5 * ((seconds[:, None] - seconds[None, :]) / _TREND_SECONDS) ** 2) * same_shot

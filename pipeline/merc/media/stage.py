@@ -35,23 +35,23 @@ from merc.records import manifest
 from merc.records.failures import LOUD_ABSENT_SHARE, REASONS
 from merc.records.media import SAMPLE_RATE_HZ
 
-# Raised by one whenever the same settings and files give other rows.
+# Incremented whenever the same settings and files give different rows.
 _VERSION = 6
 _OF_EVERY_STREAM = ("utterance_", "dialogue_", "expected_")
-# A file is distinguished from its successor of the same name by size, head and tail: a new cut or a repaired download
-# differs in the index that mp4 keeps at one end; hashing MELD whole would read 10 GB on every run.
+# A file is distinguished from a later one of the same name by size, head and tail: a new cut or a repaired download
+# differs in the index that mp4 keeps at one end; hashing all of MELD would read 10 GB on every run.
 _HEAD_BYTES = 4096
 
 
 def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozenset[str]) -> Path:
     """Decodes audio and faces of every utterance in the manifest.
 
-    Finished parts survive an interruption. Media that hold more streams than wanted are used as they are; where they
-    hold others, all of both are made, so that asking for audio today and faces tomorrow ends with both.
+    Finished parts survive an interruption. Media with more streams than requested are used as they are; media with
+    other streams are rebuilt with both, so that requesting audio today and faces tomorrow ends with both.
 
     Args:
         config: settings of the media.
-        layout: where the manifest and the raw files are, and where the media go.
+        layout: paths of the manifest, the raw files and the media.
         run: number of worker processes, ``device``, ``overwrite``, ``max_failed``, ``clip_timeout_seconds``.
         streams: ``audio``, ``visual`` or both.
 
@@ -62,11 +62,11 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
     Raises:
         RawDataMissing: if there is no manifest.
         BadSettings: if a setting is impossible, a stream unknown, or a network cannot be loaded.
-        ModelUnavailable: if a network is not here and cannot be fetched.
-        SettingsDiffer: if there are media with other settings and ``overwrite`` is off.
+        ModelUnavailable: if a network is not on this machine and cannot be fetched.
+        SettingsDiffer: if media with different settings exist and ``overwrite`` is off.
         TooManyFailures: if more utterances are broken than ``max_failed`` allows; what was decoded is kept for the next
             run.
-        PipelineError: if worker processes cannot even begin. A clip that makes one crash or hang is recorded as any
+        PipelineError: if worker processes cannot even start. A clip that makes one crash or hang is recorded like any
             other broken clip.
     """
     decoding = prepare(config, layout, run, streams)
@@ -78,7 +78,7 @@ def decode(config: Config, layout: Layout, run: RunOptions, *, streams: frozense
 
 
 def with_networks(decoding: Decoding, run: RunOptions) -> Decoding:
-    """With the files of the networks that it takes, fetched where they are not here."""
+    """The same work with the files of its networks, fetched if they are not on this machine."""
     return replace(
         decoding,
         found=networks.found(decoding.config, offline=run.offline) if "visual" in decoding.streams else networks.NONE,
@@ -88,13 +88,13 @@ def with_networks(decoding: Decoding, run: RunOptions) -> Decoding:
 def make(
     decoding: Decoding, run: RunOptions, advance: Advance | None = None, share: Collection[int] | None = None
 ) -> Generator[int, None, None]:
-    """Decodes the parts that are not done, and gives the number of each.
+    """Decodes the parts that are not done, and yields the number of each.
 
     Args:
         decoding: with its networks.
         run: how to run.
-        advance: called with the utterances, too.
-        share: only these parts, while other processes make the others; None: all.
+        advance: called with numbers of utterances.
+        share: only these parts, while other processes decode the others; None: all.
     """
     left = [index for index in decoding.left() if share is None or index in share]
     with progress(decoding.utterances(left), "decode", "utterance") as bar:
@@ -111,7 +111,7 @@ def make(
 
 
 def finish(decoding: Decoding, run: RunOptions) -> Path:
-    """Puts decoded parts in their place. Raises ``TooManyFailures`` as :func:`decode`."""
+    """Moves decoded parts to their final place. Raises ``TooManyFailures`` as :func:`decode`."""
     failed = feature_tables.write_failures(decoding.job, len(decoding.bounds), decoding.table.num_rows, run.max_failed)
     info = _summary(decoding, failed)
     decoding.job.finish(info)
@@ -126,9 +126,9 @@ def dry_run(config: Config, layout: Layout, run: RunOptions, *, streams: frozens
     """What :func:`decode` would do, without decoding anything or importing a decoder.
 
     Returns:
-        ``cached`` (nothing to do), ``streams`` that would be there, ``utterances``, ``utterances_to_decode`` (parts of
-        an interrupted run are not done again), ``files`` (different ones named by the manifest), ``seconds`` of
-        recording by the annotations, and the ``workers`` that would share them.
+        ``cached`` (nothing to do), ``streams`` that would exist afterwards, ``utterances``, ``utterances_to_decode``
+        (finished parts of an interrupted run are not repeated), ``files`` (distinct ones named by the manifest),
+        ``seconds`` of recording by the annotations, and the ``workers`` that would share them.
 
     Raises:
         RawDataMissing, BadSettings, SettingsDiffer: as :func:`decode`.
@@ -149,7 +149,7 @@ def dry_run(config: Config, layout: Layout, run: RunOptions, *, streams: frozens
 
 
 def prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset[str]) -> Decoding:
-    """What :func:`decode` has to do; the networks are not looked for yet."""
+    """What :func:`decode` has to do; network files are not searched for yet."""
     strange = streams - set(STREAMS)
     if strange or not streams:
         raise BadSettings(f"streams {sorted(strange) or 'none'}: expected one or both of {', '.join(STREAMS)}")
@@ -167,7 +167,7 @@ def prepare(config: Config, layout: Layout, run: RunOptions, streams: frozenset[
 def _streams_there(
     layout: Layout, config: Config, table: pa.Table, looks: Mapping[str, str], settings: Mapping[str, Any]
 ) -> frozenset[str]:
-    """The streams of finished media that this run would make alike; none if it would make them otherwise."""
+    """The streams of finished media that this run would reproduce; empty if it would produce different ones."""
     record_path = layout.media / RECORD
     if not record_path.is_file():
         return frozenset()
@@ -178,8 +178,8 @@ def _streams_there(
 
 
 def _inputs(config: Config, table: pa.Table, looks: Mapping[str, str], streams: frozenset[str]) -> dict[str, Any]:
-    """Hashes of all that decides the result besides the settings; ``looks`` tells the raw files from others of the same
-    name.
+    """Hashes of everything that decides the result apart from the settings; ``looks`` distinguishes the raw files from
+    others of the same name.
     """
     of_streams: dict[str, Any] = {}
     for stream in sorted(streams):
@@ -197,14 +197,14 @@ def _inputs(config: Config, table: pa.Table, looks: Mapping[str, str], streams: 
 
 
 def _paths(table: pa.Table, streams: frozenset[str]) -> list[str]:
-    """The different files of these streams, sorted."""
+    """The distinct files of these streams, sorted."""
     columns = [name for stream, name in (("audio", "audio_path"), ("visual", "video_path")) if stream in streams]
     further = {span[name] for spans in manifest.further_spans(table) for span in spans for name in columns}
     return sorted(further | {path for name in columns for path in pc.unique(table[name]).to_pylist() if path})
 
 
 def _look_of(layout: Layout, relative: str, *, follow_links: bool) -> str:
-    """What tells a raw file from another one at the same path."""
+    """What distinguishes a raw file from another one at the same path."""
     try:
         path = files.confined(layout.raw, relative, layout.dataset, follow_links=follow_links)
     except ValueError:
@@ -224,7 +224,7 @@ def _look_of(layout: Layout, relative: str, *, follow_links: bool) -> str:
 
 
 def _summary(decoding: Decoding, failed: pa.Table) -> dict[str, Any]:
-    """What record.json says besides the fingerprint: counts and versions."""
+    """What record.json contains in addition to the fingerprint: counts and versions."""
     columns = ["audio_status", "visual_status", "duration_seconds", "truncated", "off_screen"]
     rows = pa.concat_tables([parquet.read(decoding.job.part(index), columns) for index in range(len(decoding.bounds))])
     counts = {

@@ -18,8 +18,8 @@ class Chosen:
     """A stream, or none.
 
     Attributes:
-        stream: FFmpeg has a decoder for it; None: there is none to take.
-        words: which of several it is, empty where there is but one; without a stream: why there is none.
+        stream: a stream that FFmpeg can decode; None if there is none.
+        words: which of several it is, empty if there is only one; without a stream, why there is none.
     """
 
     stream: Any
@@ -27,10 +27,10 @@ class Chosen:
 
 
 def choose(streams: Sequence[Any], wanted: Track) -> Chosen:
-    """Takes one stream.
+    """Chooses one stream.
 
     Args:
-        streams: of one kind, in the file's order; cover images are none and are not counted.
+        streams: of one kind, in the file's order; cover images do not count.
         wanted: an index from 0, or a language as the file names it; None: whichever is marked default.
     """
     tracks = [stream for stream in streams if not stream.disposition & _COVER]

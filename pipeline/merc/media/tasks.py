@@ -16,11 +16,11 @@ NOT_DECODED = "not_decoded"
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a file, and its place in the utterance.
+    """A part of a file, and its position in the utterance.
 
     Attributes:
         path: relative to the raw folder.
-        start_seconds, end_seconds: half-open span inside the file; None: its begin, its end.
+        start_seconds, end_seconds: half-open span inside the file; None: start or end of the file.
         offset_seconds: how much of the utterance comes before.
     """
 
@@ -35,18 +35,18 @@ class Clip:
     """The media of one utterance, as in its manifest row.
 
     Attributes:
-        utterance_id, dialogue_id: whose it is.
-        video_path, audio_path: relative to the raw folder, not to be trusted; empty where the corpus has none.
+        utterance_id, dialogue_id: ids of the utterance and its dialogue.
+        video_path, audio_path: relative to the raw folder, untrusted; empty if the corpus has none.
         video_region: ``full``, ``left``, ``right``.
         video_start_seconds, video_end_seconds, audio_start_seconds, audio_end_seconds: half-open span inside the file;
-        None: its begin, its end.
-        audio_channel: ``mix``, or the side of a stereo file that alone is heard (see :mod:`merc.media.audio`).
-        expected_seconds: how long the file should be, where longer ones are known to hold a neighbour's words too;
-            None: whatever it lasts.
-        annotated_seconds: how long the utterance lasts by its annotation, 0 if that is unknown: for how long decoding
-            may take, and what is too short.
-        further_spans: where the utterance is in several pieces, those after the one above, which are cut at both
-            ends as it is.
+        None: start or end of the file. audio_channel: ``mix``, or the only side of a stereo file that is used (see
+            :mod:`merc.media.audio`).
+        expected_seconds: how long the file should be, if longer ones are known to contain a neighbour's words too;
+            None: any length.
+        annotated_seconds: length of the utterance by its annotation, 0 if unknown: determines how long decoding may
+            take, and what is too short.
+        further_spans: if the utterance consists of several pieces, those after the one above; like it, they are cut at
+            both ends.
     """
 
     utterance_id: str
@@ -65,7 +65,7 @@ class Clip:
 
     @property
     def whole_seconds(self) -> float | None:
-        """How long all pieces are together; None where there is one alone."""
+        """Total length of all pieces; None if there is only one."""
         last = self.pieces("visual")[-1]
         return (
             last.offset_seconds + (last.end_seconds or 0.0) - (last.start_seconds or 0.0)
@@ -74,7 +74,7 @@ class Clip:
         )
 
     def pieces(self, stream: str) -> list[Piece]:
-        """Where a stream comes from, in order."""
+        """The spans that a stream comes from, in order."""
         first = (self.audio_path, self.audio_start_seconds, self.audio_end_seconds)
         if stream == "visual":
             first = (self.video_path, self.video_start_seconds, self.video_end_seconds)
@@ -96,8 +96,8 @@ class Clip:
 
 @dataclass(frozen=True)
 class DialogueTask:
-    """Utterances of one dialogue that share files: all of it where it was recorded as one file, a single one where each
-    has a file of its own.
+    """Utterances of one dialogue that share files: all of them if the dialogue was recorded as one file, a single one
+    if each has a separate file.
 
     Attributes:
         raw: absolute path of the raw folder.
@@ -107,7 +107,7 @@ class DialogueTask:
         config: settings of the stage.
         model: absolute path of the face detector's file; None with ``haar``.
         follow_links: whether links may lead out of the raw folder.
-        speaker: absolute path of the weights of the network that tells who speaks; None with any choice but
+        speaker: absolute path of the weights of the active-speaker network; None with any choice but
             ``active_speaker``.
     """
 
@@ -122,8 +122,8 @@ class DialogueTask:
 
     @property
     def seconds(self) -> float:
-        """How much there is to decode, by the annotations and at most: what of each file comes before the end of the
-        last span in it.
+        """Upper bound of the length to decode, by the annotations: the part of each file before the end of the last
+        span in it.
         """
         ends: dict[str, float] = {}
         for clip in self.clips:

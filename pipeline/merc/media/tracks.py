@@ -1,4 +1,4 @@
-"""Which detections are the same person, by place and appearance, and which person is the largest or is seen the most.
+"""Which detections are the same person, by place and appearance, and which person is largest or seen most often.
 
 frame      0     1     2     3     4
 track 0    A     A     A           A      largest sum of areas, and seen the most
@@ -16,11 +16,11 @@ from merc.media.faces import Sighting
 Box = tuple[float, float, float, float]
 """Left, top, width, height."""
 
-# A track's appearance is that of its last few sightings, whichever is the most alike: a head that turns away and back
-# is known again.
+# A track's appearance is that of the most similar of its last few sightings: a head that turns away and back is
+# recognised.
 _REMEMBERED = 3
-# How much nearness counts relative to appearance, which is 0.98 for one person and 0.5 for two, as a rule; so it
-# decides between people who look alike.
+# Weight of proximity relative to appearance, which is usually 0.98 for one person and 0.5 for two; so proximity decides
+# between people who look alike.
 _PLACE_WEIGHT = 0.3
 
 
@@ -30,7 +30,7 @@ class Track:
 
     Attributes:
         members: (frame, index of the sighting in that frame), in time order, at most one per frame.
-        area: sum of the boxes' areas, thus size times persistence.
+        area: sum of the boxes' areas, that is, size times persistence.
     """
 
     members: tuple[tuple[int, int], ...]
@@ -50,11 +50,11 @@ def overlap(one: Box, other: Box) -> float:
 
 
 def likeness(one: Box, other: Box, alike: float, config: Config) -> float:
-    """How sure it is that two sightings in different frames are one person; 0: they are not.
+    """The confidence that two sightings in different frames are one person; 0: they are not.
 
-    Where boxes overlap, a moderate likeness of appearance will do; the farther apart they are, the more of it is asked
-    for, since a neighbour is there as well; and none will do beyond ``track_max_distance``, or where one box is twice
-    as wide as the other.
+    If the boxes overlap, a moderate similarity of appearance suffices; the farther apart they are, the more is
+    required, since it may be a neighbour; and none suffices beyond ``track_max_distance``, or if one box is twice as
+    wide as the other.
 
     Args:
         one, other: boxes in the same pixels.
@@ -85,15 +85,15 @@ def likeness(one: Box, other: Box, alike: float, config: Config) -> float:
 
 
 def link(frames: Sequence[Sequence[Sighting]], config: Config, shots: Sequence[int] | None = None) -> list[Track]:
-    """Links sightings to tracks: frame by frame, the likeliest pair of a track and a new sighting first.
+    """Links sightings to tracks: frame by frame, starting with the most likely pair of a track and a new sighting.
 
     Args:
         frames: the sightings of each frame, in time order.
         config: what counts as the same person, and how often a person must be seen.
-        shots: number of the shot of each frame; no track goes across a cut. None: unknown.
+        shots: number of the shot of each frame; no track crosses a cut. None: unknown.
 
     Returns:
-        The tracks that are seen often enough within their shot, by their first appearance.
+        The tracks that are seen often enough within their shot, in order of first appearance.
     """
     shots = [0] * len(frames) if shots is None else shots
     tracks: list[list[tuple[int, int]]] = []
@@ -124,12 +124,12 @@ def link(frames: Sequence[Sequence[Sighting]], config: Config, shots: Sequence[i
 
 
 def largest(tracks: Sequence[Track]) -> int:
-    """Index of the track with the largest area, the first of equals; -1 if there is none."""
+    """Index of the track with the largest area, the first one in case of ties; -1 if there is none."""
     return max(range(len(tracks)), key=lambda index: (tracks[index].area, -index), default=-1)
 
 
 def persistent(tracks: Sequence[Track]) -> int:
-    """Index of the track that is seen in the most frames, the largest of equals; -1 if there is none."""
+    """Index of the track that is seen in the most frames, the largest one in case of ties; -1 if there is none."""
     return max(
         range(len(tracks)), key=lambda index: (len(tracks[index].members), tracks[index].area, -index), default=-1
     )

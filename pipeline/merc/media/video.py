@@ -1,7 +1,7 @@
-"""Frames: which frames of a stream the utterances want, and how these are converted.
+"""Frames: which frames of a stream the utterances need, and how these are converted.
 
-An utterance wants the frames that are on the screen at given instants. A frame is on the screen from its own time stamp
-to that of the next one, so variable frame rates need no special care; nothing is computed from a nominal rate.
+An utterance needs the frames that are on the screen at given instants. A frame is on the screen from its time stamp to
+that of the next one, so variable frame rates need no special care; nothing is computed from a nominal rate.
 
     instants         |       |       |       |
     frames     [a      )[b )[c             )[d     )      → a, b (on the screen at the 2nd), c, d
@@ -22,23 +22,23 @@ from numpy.typing import NDArray
 from merc.media.config import Config
 from merc.media.spans import Place, Span, slice_centres
 
-# Real formats have pixels up to 2.2 times as wide as high (half D1); beyond this a header is broken, and is not
-# believed.
+# Real formats have pixels up to 2.2 times as wide as high (half D1); a header that states more is broken, and is
+# ignored.
 _MAX_PIXEL_ASPECT = 3.0
 ALONE = Place()
-"""Place of a span that is its whole utterance."""
+"""The place of a span that is a whole utterance."""
 GLIMPSES_PER_SECOND = 25
 """Frames per second that ``active_speaker`` sees; its network was trained at this rate."""
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How a stored frame is to be shown: the one of the eight orientations that its display matrix is nearest to.
+    """How a stored frame must be shown: of the eight orientations, the one nearest to its display matrix.
 
     Attributes:
-        transposed: rows become columns; before the others.
-        mirrored: left and right change places.
-        upside_down: top and bottom change places.
+        transposed: rows become columns; applied first.
+        mirrored: left and right are swapped.
+        upside_down: top and bottom are swapped.
     """
 
     transposed: bool = False
@@ -47,22 +47,20 @@ class Pose:
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Pose":
-        """By the frame's display matrix, as the container or the stream itself gives it; as stored where there is
-        none.
-        """
-        # Not frame.side_data: a frame and what that gives refer to each other, and neither goes before Python looks for
-        # such circles.
+        """From the display matrix that the container or the stream itself gives the frame; as stored if there is none."""
+        # Not frame.side_data: its result and the frame refer to each other, and neither is freed before Python collects
+        # reference cycles.
         data: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
         if data is None:
             return cls()
-        # x' = a x + c y, y' = b x + d y, y downwards (ISO/IEC 14496-12, 8.3.2); broken headers hold nothing but zeros.
+        # x' = a x + c y, y' = b x + d y, y downwards (ISO/IEC 14496-12, 8.3.2); broken headers contain only zeros.
         a, b, _, c, d = np.frombuffer(data, dtype=np.int32)[:5].tolist()
         if abs(b) + abs(c) > abs(a) + abs(d):
             return cls(True, c < 0, b < 0)
         return cls(False, a < 0, d < 0)
 
     def upright(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(height, width, …) as it is to be shown; a view."""
+        """(height, width, …) in the orientation in which it must be shown; a view."""
         if self.transposed:
             picture = picture.swapaxes(0, 1)
         return picture[:: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
@@ -70,12 +68,12 @@ class Pose:
 
 @dataclass(eq=False)
 class _Decoded:
-    """A decoded frame, and the conversions of it that were requested.
+    """A decoded frame and the requested conversions of it.
 
     Attributes:
-        frame: as the decoder gave it.
+        frame: as decoded.
         pose: what puts it upright.
-        pixel_aspect: width of a pixel over its height, before that.
+        pixel_aspect: width of a pixel over its height, before turning.
         width, height: upright, in square pixels.
     """
 
@@ -87,7 +85,7 @@ class _Decoded:
     _made: dict[tuple[int, int, str], NDArray[np.uint8]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # The shorter side of a pixel is stretched, so that nothing is lost.
+        # The shorter side of a pixel is stretched, so no detail is lost.
         width, height = self.frame.width, self.frame.height
         if 1 < self.pixel_aspect <= _MAX_PIXEL_ASPECT:
             width = round(width * self.pixel_aspect)
@@ -96,7 +94,9 @@ class _Decoded:
         self.width, self.height = (height, width) if self.pose.transposed else (width, height)
 
     def converted(self, width: int, height: int, pixel_format: str) -> NDArray[np.uint8]:
-        """The whole frame, upright; from the decoder's format to the wanted one and the wanted size in one step."""
+        """The whole frame, upright; converted from the decoder's format to the requested format and size in one
+        step.
+        """
         key = width, height, pixel_format
         if key not in self._made:
             wanted = (height, width) if self.pose.transposed else (width, height)
@@ -109,7 +109,7 @@ _AS_STORED = Pose()
 
 
 class Picture:
-    """A frame, or one half of it, upright and in square pixels; converted only as far as someone asks, and once.
+    """A frame, or one half of it, upright and in square pixels; each conversion happens on request, and once.
 
     Args:
         frame: in any pixel format.
@@ -140,29 +140,31 @@ class Picture:
         return half
 
     def rgb(self) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8 RGB in full size; not to be written to."""
+        """(height, width, 3) uint8 RGB in full size; must not be written to."""
         return self._source.converted(self._source.width, self._source.height, "rgb24")[:, slice(*self._columns)]
 
     def reduced(self, width_pixels: int) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8 RGB, reduced to a width, never enlarged; made straight from the decoder's frame."""
+        """(height, width, 3) uint8 RGB, reduced to a width, never enlarged; converted directly from the decoder's
+        frame.
+        """
         return self._reduced(width_pixels, "rgb24")
 
     def grey(self, width_pixels: int) -> NDArray[np.uint8]:
-        """(height, width) uint8 of brightness, reduced likewise."""
+        """(height, width) uint8 brightness, reduced in the same way."""
         return self._reduced(width_pixels, "gray")
 
     def square(self, x: int, y: int, side: int, most: int) -> tuple[NDArray[np.uint8], float, tuple[float, float]]:
-        """A square of the frame, repeating the border where it leaves it; a large one is cut from the frame
-        reduced.
+        """A square of the frame; beyond the border, the border's pixels are repeated. A large square is cut from the
+        reduced frame.
 
         Args:
             x, y: its upper left corner; may be outside.
             side: in pixels.
-            most: side in pixels to which it is reduced if it is larger.
+            most: maximum side in pixels; a larger square is reduced to it.
 
         Returns:
-            (pixels, pixels, 3) uint8 RGB, a copy; its pixels per pixel of the frame; and its corner (x, y) in the
-            frame.
+            (pixels, pixels, 3) uint8 RGB, a copy; its scale in pixels per pixel of the frame; and its corner (x, y) in
+            the frame.
         """
         if side <= most:
             return _square(self.rgb(), x, y, side), 1.0, (x, y)
@@ -179,7 +181,7 @@ class Picture:
 
 
 def _square(picture_HWC: NDArray[np.uint8], x: int, y: int, side: int) -> NDArray[np.uint8]:
-    """(side, side, 3) copy of a square, its pixels outside those of the nearest border."""
+    """(side, side, 3) copy of a square; pixels outside the frame are those of the nearest border."""
     rows, above, below = _inside(y, side, picture_HWC.shape[0])
     columns, left, right = _inside(x, side, picture_HWC.shape[1])
     inside = np.ascontiguousarray(picture_HWC[rows, columns])
@@ -187,8 +189,8 @@ def _square(picture_HWC: NDArray[np.uint8], x: int, y: int, side: int) -> NDArra
 
 
 def _inside(begin: int, side: int, length: int) -> tuple[slice, int, int]:
-    """The part of ``side`` pixels from ``begin`` that is in ``length`` pixels, at least the nearest one; and how many
-    are missing before and after.
+    """The part of ``side`` pixels from ``begin`` that lies within ``length`` pixels, at least the nearest one, and the
+    number of missing pixels before and after it.
     """
     first = min(max(begin, 0), length - 1)
     stop = min(max(begin + side, first + 1), length)
@@ -197,21 +199,21 @@ def _inside(begin: int, side: int, length: int) -> tuple[slice, int, int]:
 
 
 class FrameSpan:
-    """What one utterance wants of a video.
+    """The frames that one utterance needs of a video.
 
     Args:
         number: its place among those of the file.
-        wanted: the span inside the file; finite.
-        begin: where the utterance begins; its own seconds count from there, also where the frames start later.
+        wanted: the span of the file; finite.
+        begin: where the utterance starts; its seconds count from there, even if the frames start later.
         region: ``full``, ``left`` or ``right`` half of the frame.
-        config: how many frames of how much of it.
-        place: where the span is in the utterance, over all of which the instants are spread.
+        config: the number of frames and the cap on the length.
+        place: position of the span in the utterance; the instants are spread over the whole utterance.
 
     Attributes:
-        kept: the span, cut at the cap.
-        look_instants: where a frame is wanted to look for faces in: the middles of equal slices of the span.
-        glimpse_instants: where a small grey frame is wanted; likewise.
-        seen_seconds: times of the frames that were shown, different ones, in order.
+        kept: the span up to the cap.
+        look_instants: instants whose frames are searched for faces: the middles of equal slices of the span.
+        glimpse_instants: instants at which a small grey frame is needed; likewise.
+        seen_seconds: times of the distinct frames that were shown, in order.
     """
 
     def __init__(
@@ -233,8 +235,8 @@ class FrameSpan:
         self._expected = len(self.look_instants) + len(self.glimpse_instants)
 
     def since(self, seconds: float) -> float:
-        """A time of the file as one of the utterance; what is on the screen when a further span begins is seen from
-        there on.
+        """A time in the file converted to a time in the utterance; a frame on the screen when a further span starts
+        counts from the start of that span.
         """
         since = seconds - self.begin
         return since if self.place.whole_seconds is None else max(since, self.place.offset_seconds)
@@ -250,11 +252,11 @@ class FrameSpan:
         return self._expected == 0
 
     def served(self, instants: int) -> None:
-        """So many instants have had their frame, or have none."""
+        """Marks this many instants as served, with or without a frame."""
         self._expected -= instants
 
     def admit(self, seconds: float, *, glimpse: bool) -> bool:
-        """Whether a frame that begins at ``seconds`` is to be shown: it is in the span and has not been shown for an
+        """Whether a frame that starts at ``seconds`` must be shown: it is in the span and has not been shown for an
         earlier instant.
         """
         if seconds >= self.kept.end:
@@ -270,15 +272,15 @@ class FrameSpan:
 
 
 def looks_in(seconds: float, config: Config) -> int:
-    """How many frames of this many seconds are searched for faces, by the policy ``sampling``; at least one."""
+    """Number of frames searched for faces in this many seconds, by the policy ``sampling``; at least one."""
     if config.sampling == "count":
         return config.frames_per_clip
     return min(config.max_frames_per_clip, max(1, round(seconds * config.frames_per_second)))
 
 
 def instants_in(kept: Span, config: Config) -> tuple[list[float], list[float]]:
-    """When faces are searched for, and when small grey frames are taken: for ``active_speaker`` 25 per second, and
-    faces in some of these.
+    """Instants at which faces are searched for, and at which small grey frames are taken. ``active_speaker`` takes 25
+    grey frames per second and searches some of them for faces.
     """
     if config.choice == "active_speaker":
         glimpses = [
@@ -297,10 +299,10 @@ def instants_in(kept: Span, config: Config) -> tuple[list[float], list[float]]:
 
 
 class Watcher(Protocol):
-    """Who looks at the frames; each call in time order."""
+    """Receives the frames; calls come in time order."""
 
     def look(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
-        """A frame to search for faces: the whole frame, its time from the file's beginning, and the spans that want
+        """A frame to search for faces: the whole frame, its time from the start of the file, and the spans that need
         it.
         """
 
@@ -308,20 +310,20 @@ class Watcher(Protocol):
         """A frame of which a small grey copy is kept."""
 
     def complete(self, span: FrameSpan) -> None:
-        """The span has had its last frame. Not called where the last instants bring no new frame."""
+        """The span has had its last frame. Not called if the last instants bring no new frame."""
 
     def start_over(self) -> None:
-        """What was shown so far is void: the frames of the file come again from its beginning, for new spans."""
+        """Discards everything shown so far: the frames of the file come again from its start, for new spans."""
 
 
 @dataclass(eq=False)
 class Showing:
-    """A frame that someone wants.
+    """A frame that is needed.
 
     Attributes:
         seconds: its time.
-        looks, glimpses: for whom.
-        served: per span, how many instants this serves.
+        looks, glimpses: the spans that need it.
+        served: number of instants that it serves, per span.
     """
 
     seconds: float
@@ -346,7 +348,8 @@ _Item = TypeVar("_Item")
 
 
 class Timeline(Generic[_Item]):
-    """Says which frames are on the screen at the instants that the utterances want, from the frames' times alone.
+    """Determines which frames are on the screen at the instants that the utterances need, from the times of the frames
+    only.
 
     Items are frames, or packets that have yet to be decoded. Spans may overlap.
 
@@ -359,7 +362,7 @@ class Timeline(Generic[_Item]):
         looks = [(instant, index, False) for index, one in enumerate(spans) for instant in one.look_instants]
         glimpses = [(instant, index, True) for index, one in enumerate(spans) for instant in one.glimpse_instants]
         self._queue = sorted(looks + glimpses, reverse=True)
-        self._shown: tuple[_Item, float, float] | None = None  # item, its time, its end where no other follows
+        self._shown: tuple[_Item, float, float] | None = None  # item, its time, its end if no other follows
         self.end_seconds = 0.0
 
     @property
@@ -368,20 +371,20 @@ class Timeline(Generic[_Item]):
         return not self._queue
 
     def within(self, seconds: float) -> bool:
-        """Whether a frame that begins at ``seconds`` is in a span."""
+        """Whether a frame that starts at ``seconds`` is in a span."""
         return any(one.kept.start <= seconds < one.kept.end for one in self._spans)
 
     def feed(self, item: _Item, seconds: float | None, duration_seconds: float) -> tuple[_Item, Showing] | None:
         """Takes the next frame in order of presentation.
 
         Args:
-            item: stands for it.
-            seconds: its time from the file's beginning; None: it follows the frame before.
-            duration_seconds: how long it is shown if no other follows.
+            item: represents the frame.
+            seconds: its time from the start of the file; None if it follows the previous frame.
+            duration_seconds: how long it is shown if no other frame follows.
 
         Returns:
-            The item that the instants up to here want (the one before; of the very first frame, that one), and by whom;
-            None: no one wants it.
+            The item needed for the instants up to here (the previous one; for the very first frame, that one) and the
+            spans that need it; None if no span needs it.
         """
         seconds = self.end_seconds if seconds is None else max(seconds, self._shown[1] if self._shown else 0.0)
         # Instants before the very first frame get that frame, if it is in their span.
@@ -392,7 +395,7 @@ class Timeline(Generic[_Item]):
         return (shown, wanted) if wanted else None
 
     def finish(self) -> tuple[_Item, Showing] | None:
-        """No more frames: instants that are left get the last one, if it was on the screen in their span."""
+        """No more frames: the remaining instants get the last one, if it was on the screen in their span."""
         if not self._shown:
             return None
         item, seconds, end = self._shown
@@ -400,8 +403,8 @@ class Timeline(Generic[_Item]):
         return (item, wanted) if wanted else None
 
     def _showing(self, since: float, until: float, admitted: Sequence[FrameSpan]) -> Showing | None:
-        """Who wants a frame shown from ``since`` at an instant before ``until``; takes these instants from the
-        queue.
+        """The spans that need a frame shown from ``since`` on at an instant before ``until``; removes these instants
+        from the queue.
         """
         due: dict[tuple[int, bool], int] = {}
         while self._queue and self._queue[-1][0] < until:

@@ -1,4 +1,4 @@
-"""What is kept of a file's frames while they pass, and the face that each of its utterances gets in the end."""
+"""Collects what is needed from a file's frames as they pass, and chooses the face of each utterance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ from merc.media.video import FrameSpan, Picture
 
 
 class Observer(Protocol):
-    """Is shown what is seen of an utterance, and who is chosen, as it happens. What comes later of the same instant or
-    utterance replaces the earlier.
+    """Receives what is seen of an utterance and who is chosen, as it happens. A later report of the same instant or
+    utterance replaces an earlier one.
     """
 
     def look(self, utterance_id: str, seconds: float, picture: Picture) -> None:
-        """A frame is searched for faces: ``seconds`` from the utterance's start, the frame or its half; to be copied
-        from, not kept.
+        """A frame is searched for faces: ``seconds`` from the utterance's start, the frame or its half. The array must
+        be copied, not kept.
         """
 
     def choose(
@@ -47,13 +47,13 @@ class Gathered:
     """What was seen of one utterance.
 
     Attributes:
-        follower: follows the faces, with ``active_speaker``; what else is here is for the other choices.
-        looks: seconds from the utterance's start, and the faces found then.
+        follower: follows the faces, with ``active_speaker``; the other attributes serve the other choices.
+        looks: seconds from the utterance's start, and the faces found at that time.
         glimpses: small grey frames in between.
         thumbnails: of looks and glimpses, by seconds.
-        persons: the faces as tracks; None: more frames are to come.
-        of_looks: number of the shot in which each look lies; None: unknown.
-        shots: how many there are; 0: no one looked.
+        persons: the faces as tracks; None while more frames may come.
+        of_looks: number of the shot that each look belongs to; None if unknown.
+        shots: number of shots; 0 if cuts were not searched for.
     """
 
     follower: Follower | None
@@ -77,7 +77,7 @@ class Gathered:
 
     @classmethod
     def joined(cls, parts: "Sequence[Gathered]") -> "Gathered":
-        """What was seen of several spans, in their order; a new shot begins with each."""
+        """What was seen of several spans, in order; each span starts a new shot."""
         whole, first, of_looks = cls(None), 0, []
         for part in parts:
             part.number_shots()
@@ -90,14 +90,14 @@ class Gathered:
 
 
 class Watcher:
-    """Looks for faces in the frames that a file's utterances want, and chooses a person as soon as an utterance has all
+    """Searches the frames that a file's utterances need for faces, and chooses a person as soon as an utterance has all
     its frames and its audio.
 
     Args:
         config: settings of the stage.
-        finder: of faces; None where no frames are wanted.
+        finder: finds faces; None if no frames are needed.
         rows: of the utterances, in the order of their spans.
-        observer: looks over its shoulder.
+        observer: is notified of what is seen and chosen.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Watcher:
         self._portraits.clear()
 
     def look(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
-        """Takes one frame for the utterances that want it; each half of it is searched once."""
+        """Takes one frame for the utterances that need it; each half of it is searched once."""
         if self._finder is None:
             raise ValueError("no utterance of this file needs frames")
         found: dict[str, tuple[list[Sighting], list[Found], list[bytes]]] = {}
@@ -134,7 +134,7 @@ class Watcher:
                 self._observer.look(self._rows[one.number].clip.utterance_id, since, part)
 
     def _search(self, finder: FaceFinder, part: Picture) -> tuple[list[Sighting], list[Found], list[bytes]]:
-        """The faces with their patches; or where they are followed, where they are, and crops of the largest."""
+        """The faces with their patches; if they are followed, their places and crops of the largest."""
         if self._config.choice != "active_speaker":
             return finder.find(part), [], []
         located = finder.locate(part)
@@ -148,7 +148,7 @@ class Watcher:
         return faces.jpeg(faces.crop(sighting, self._config), self._config.jpeg_quality_percent)
 
     def glimpse(self, picture: Picture, seconds: float, spans: Sequence[FrameSpan]) -> None:
-        """Takes a small grey frame for the utterances that want it."""
+        """Takes a small grey frame for the utterances that need it."""
         for one in spans:
             part, gathered, since = picture.part(one.region), self._of(one), one.since(seconds)
             if gathered.follower is not None:
@@ -174,7 +174,7 @@ class Watcher:
         return self._gathered[one.number]
 
     def complete(self, span: FrameSpan) -> None:
-        """Keeps only what the choice needs, or chooses if the audio is known, too; one of several spans waits for the
+        """Keeps only what the choice needs, or chooses if the audio is also known; one of several spans waits for the
         others.
         """
         gathered = self._of(span)
@@ -194,8 +194,8 @@ class Watcher:
         return gathered.persons
 
     def portrait(self, one: FrameSpan) -> dict[str, Any] | Followed | Gathered | None:
-        """The face columns of an utterance, or what these are made of: with ``active_speaker``, and for one of several
-        spans. None: it was shown no frame.
+        """The face columns of an utterance, or (with ``active_speaker``, and for one of several spans) the data to
+        compute them from. None if no frame was shown.
         """
         if one.number in self._gathered:
             gathered, several = self._gathered.pop(one.number), one.place.whole_seconds is not None
@@ -210,8 +210,8 @@ class Watcher:
         return self._portraits.get(one.number)
 
     def portrait_of(self, spans: Sequence[Gathered], row: Row) -> dict[str, Any] | None:
-        """The face columns of an utterance of several spans, which other watchers may have seen; None if no one looked
-        for faces in any.
+        """The face columns of an utterance of several spans, which other watchers may have seen; None if none of them
+        was searched for faces.
         """
         gathered = Gathered.joined(spans)
         return self._choose(gathered, row) if gathered.looks else None
@@ -240,15 +240,16 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Portrait:
-    """The face of one utterance, or of one of its spans, in the making: the choice may wait for audio from another
-    file. Can be pickled.
+    """The face of one utterance, or of one of its spans, before the choice is made: it may have to wait for audio from
+    another file. Can be pickled.
 
     Attributes:
-        wish: whose it is.
-        wanted: what it wanted of the frames; None: the file has none.
-        seen: the face columns, or what these are made of, see :meth:`Watcher.portrait`; None: it was shown no frame.
-        track: which of several video tracks was taken, or why there is none to take.
-        trouble: what went wrong in the span as far as it is kept, also after the last frame; empty: nothing did.
+        wish: what was requested.
+        wanted: the frames that it needs; None if the file has no frames.
+        seen: the face columns, or the data to compute them from, see :meth:`Watcher.portrait`; None if no frame was
+            shown.
+        track: which of several video tracks was used, or why there is none.
+        trouble: what went wrong in the kept part of the span, including after the last frame; empty if nothing did.
         picture_end: seconds of the file at which the video ends.
     """
 
@@ -261,7 +262,7 @@ class Portrait:
 
     @classmethod
     def of(cls, wish: Wish, wanted: FrameSpan | None, watcher: Watcher, result: Pass, config: Config) -> "Portrait":
-        """After the last frame, and with the choices that need it, after the audio."""
+        """Called after the last frame and, for the choices that need it, after the audio."""
         seen = None if wanted is None else watcher.portrait(wanted)
         trouble = result.troubles.get("video")
         touched = trouble is not None and trouble.touches(
@@ -278,13 +279,13 @@ class Portrait:
 
     @property
     def lost(self) -> bool:
-        """Something was wanted of its frames, and nothing was shown."""
+        """Frames were requested, but none was shown."""
         wanted = self.wanted
         asked = wanted is None or bool(wanted.look_instants or wanted.glimpse_instants)
         return asked and self.seen is None
 
     def lose(self) -> None:
-        """Says why nothing was shown."""
+        """The reason why nothing was shown."""
         if self.wanted is None:
             self.wish.lose("no_video_stream", no_stream_words(self.wish.path, self.track))
         elif self.trouble:
@@ -301,10 +302,10 @@ def settle(
     """Fills the face columns of a row, and its failures.
 
     Args:
-        spans: of the utterance, in order, at least one; without those whose file could not be read.
+        spans: of the utterance, in order, at least one; excluding those whose file could not be read.
         config: settings of the stage.
-        scorer: needed with ``active_speaker`` alone.
-        observer: is shown the choice.
+        scorer: needed only with ``active_speaker``.
+        observer: is notified of the choice.
     """
     row = spans[0].wish.row
     for one in spans:
@@ -333,7 +334,7 @@ def settle(
 def _columns(
     shown: Sequence[Portrait], config: Config, scorer: active.Scorer | None, observer: Observer | None
 ) -> dict[str, Any] | None:
-    """The face columns; None if no face was searched for."""
+    """The face columns; None if no frame was searched for faces."""
     followed = [one.seen for one in shown if isinstance(one.seen, Followed)]
     gathered = [one.seen for one in shown if isinstance(one.seen, Gathered)]
     if followed:

@@ -1,25 +1,25 @@
-"""Light-ASD, the network that says in which frames a face speaks what is heard, for inference alone.
+"""Light-ASD, a network that determines in which frames a face speaks what is heard; inference only.
 
 Paper: Liao, Duan, Feng, Zhao, Yang, Chen 2023, "A Light Weight Model for Active Speaker Detection" (CVPR;
 arXiv:2303.04439).
 Authors' code and weights: https://github.com/Junhua-Liao/Light-ASD (MIT).
 
-Faces and audio are encoded apart, by three blocks each. A block has two branches, with filters of 3 and of 5; in a
+Faces and audio are encoded separately, by three blocks each. A block has two branches, with filters of 3 and of 5; in a
 branch, a filter within the frame (or over the cepstral coefficients) is followed by one over time. The branches are
-added, and mixed by a filter of 1. Both encodings are added and run through two recurrent layers, the second of which
-goes from the end to the start, and through a linear layer.
+added and mixed by a filter of 1. Both encodings are added and passed through two recurrent layers, the second of which
+runs backwards, and a linear layer.
 
 Two things make it fast on a CPU, neither of which changes what is computed (measured with one thread of a Xeon with
 AVX-512, per face and frame: 3D convolutions over whole runs 7 to 11 ms, as written here 3.5 to 4 ms):
 
-- Each 3D filter of the paper is one within frames or over time, thus a 2D one: a sequence of frames with the
-  channels last in memory is, without a copy, one wide image of which time is the height.
-- Frames go through all blocks a few at a time, so that what is between two filters stays in the processor's cache. A
-  block keeps what the filters over time need of the frames before; nothing is computed twice, and memory does not
-  grow with the length of a run.
+- Each 3D filter of the paper works either within frames or over time, so it is a 2D filter: without a copy, a sequence
+  of frames with the channels last in memory is one wide image whose height is time.
+- Frames go through all blocks a few at a time, so that intermediate values stay in the processor's cache. A block keeps
+  what the filters over time need of the previous frames; nothing is computed twice, and memory does not grow with the
+  length of a run.
 
-In bfloat16 (:meth:`Network.faces_in`), the filters over faces take less than half of that where the processor
-multiplies bfloat16 by itself.
+In bfloat16 (:meth:`Network.faces_in`), the filters over faces take less than half of that if the processor has bfloat16
+multiplication.
 
 Dimensions: T frames, H x W pixels, C channels, F frames of audio (four per frame), K cepstral coefficients, B
 windows.
@@ -37,15 +37,15 @@ WIDTHS = (32, 64, 128)
 SOUND_FRAMES = 4
 """Audio frames per video frame."""
 SPEAKS = 1
-"""Which of the classifier's two outputs is the score that the authors report, unchanged, before any softmax."""
+"""Which of the classifier's two outputs the authors use as the score, before any softmax."""
 _SIZES = (3, 5)
 _REACH = 2
-"""Video frames before and after one that a block's temporal filters see."""
+"""Number of video frames that a block's temporal filters see on either side."""
 _NORM_EPSILON = 1e-3
 _GREY_MEAN, _GREY_DEVIATION = 0.4161, 0.1688
 _CHUNK_PICTURES = {"cpu": 32, "cuda": 512}
-"""Video frames that go through the blocks at a time. On a CPU 16 to 32 are fastest: 3.95 ms per frame in float32, 1.21
-and 1.12 in bfloat16.
+"""Number of video frames that go through the blocks at a time. On a CPU 16 to 32 are fastest: 3.95 ms per frame in
+float32, 1.21 and 1.12 in bfloat16.
 """
 _FILTERS = {"visual": ("s_3", "t_3", "s_5", "t_5", "last"), "audio": ("m_3", "t_3", "m_5", "t_5", "last")}
 
@@ -68,8 +68,8 @@ class Network(nn.Module):
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], widths: Sequence[int] = WIDTHS) -> "Network":
-        """The network with the authors' ``tensors``, which are those of :func:`shapes`, in their precision; ready for
-        inference.
+        """The network with the authors' ``tensors``, which are those of :func:`shapes`, in their own precision; ready
+        for inference.
         """
         network = cls(widths).to(tensors["lossAV.FC.weight"].dtype)
         with torch.no_grad():
@@ -86,7 +86,7 @@ class Network(nn.Module):
         return network.eval().requires_grad_(False)
 
     def faces_in(self, dtype: torch.dtype) -> "Network":
-        """The same network, changed so that it filters faces in this precision; all else stays as it is."""
+        """The same network, modified in place to filter faces in this precision; everything else is unchanged."""
         self.faces.to(dtype)
         return self
 
@@ -105,7 +105,7 @@ class Network(nn.Module):
         return x_1CKF.mean(2)[0].T
 
     def logits(self, encoded_TC: Tensor, windows: Sequence[slice]) -> list[Tensor]:
-        """How much a face speaks in each frame of each window, seen by itself: (frames of the window,) each; above
+        """How much a face speaks in each frame of each window, judged on its own: (frames of the window,) each; above
         0: it speaks.
 
         Args:
@@ -122,8 +122,8 @@ class Network(nn.Module):
 
     def _evened(self, faces_THW: Tensor) -> Tensor:
         grey_THW = (faces_THW.to(self.classifier.weight.dtype) / 255 - _GREY_MEAN) / _GREY_DEVIATION
-        # The one channel is the last in memory by its stride, too, which has the filters write theirs so; else all that
-        # they give is copied.
+        # The stride also marks the single channel as last in memory, so that the filters write their output in that
+        # layout; otherwise all of it would be copied.
         return grey_THW.to(next(self.faces.parameters()).dtype)[..., None].permute(0, 3, 1, 2)
 
 
@@ -138,8 +138,8 @@ class FaceBlock(nn.Module):
         self.last = nn.Conv2d(outputs, outputs, 1)
 
     def forward(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Gives the output (T', C, H', W') for consecutive pieces (T, c, H, W) of a run, in pieces of other lengths;
-        what is not of the run is zero.
+        """Yields the output (T', C, H', W') for consecutive pieces (T, c, H, W) of a run, in pieces of different
+        lengths; everything outside the run counts as zero.
         """
         rows: list[Tensor] = []
         for chunk_TCHW in chunks:
@@ -151,9 +151,7 @@ class FaceBlock(nn.Module):
         yield self._over_time([torch.cat((row, _nothing(row))) for row in rows])
 
     def _over_time(self, rows: Sequence[Tensor]) -> Tensor:
-        """What is to be said of all frames of ``rows``, of each branch's, but for the first and the last
-        ``_REACH``.
-        """
+        """The output for all frames of ``rows``, from the rows of each branch, except the first and last ``_REACH``."""
         three_1CTP, five_1CTP = (self._timed(size, row_TCHW) for size, row_TCHW in zip(_SIZES, rows, strict=True))
         mixed_1CTP = _rectified(self.last, three_1CTP.add_(five_1CTP))
         return mixed_1CTP.permute(0, 2, 3, 1).reshape(-1, *rows[0].shape[2:], mixed_1CTP.shape[1]).permute(0, 3, 1, 2)
@@ -203,9 +201,7 @@ def shapes(widths: Sequence[int] = WIDTHS) -> dict[str, tuple[int, ...]]:
 
 
 def _extent(kind: str, name: str) -> tuple[int, ...]:
-    """Extent of a filter as the file has it: of faces over time, height and width, of audio over coefficients and
-    time.
-    """
+    """Size of a filter in the file: for faces over time, height and width; for audio over coefficients and time."""
     size = 1 if name == "last" else int(name[-1])
     if kind == "visual":
         return (1, size, size) if name[0] == "s" else (size, 1, 1)
@@ -213,7 +209,7 @@ def _extent(kind: str, name: str) -> tuple[int, ...]:
 
 
 def _folded(tensors: Mapping[str, Tensor], block: str, name: str) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a filter that does what the filter without bias and the batch norm behind it do."""
+    """Weight and bias of a filter equivalent to a filter without bias followed by its batch norm."""
     weight = tensors[f"{block}.{name}.weight"]
     scale_C, shift_C, mean_C, variance_C = (
         tensors[f"{block}.bn_{name}.{one}"] for one in ("weight", "bias", "running_mean", "running_var")
@@ -229,8 +225,8 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _rectified(filters: nn.Module, x_NCHW: Tensor) -> Tensor:
     """The filters' output, zero where it is negative.
 
-    On a CPU in bfloat16 both are one step (the values are the same; apart, a fifth of the time goes into comparing with
-    zero).
+    On a CPU in bfloat16 both are one step (with equal values; as separate steps, a fifth of the time goes into the
+    comparison with zero).
     """
     if not (isinstance(filters, nn.Conv2d) and x_NCHW.dtype == torch.bfloat16 and x_NCHW.device.type == "cpu"):
         return relu_(filters(x_NCHW))
@@ -242,7 +238,7 @@ def _rectified(filters: nn.Module, x_NCHW: Tensor) -> Tensor:
 
 
 def _nothing(row_TCHW: Tensor) -> Tensor:
-    """As many frames of zeros as a filter over time reaches."""
+    """As many frames of zeros as a filter over time extends to one side."""
     return row_TCHW.new_zeros((_REACH, *row_TCHW.shape[1:])).contiguous(memory_format=torch.channels_last)
 
 
@@ -257,7 +253,7 @@ def _halved(chunk_TCHW: Tensor) -> Tensor:
 
 
 def _from_the_end(lengths_B: Tensor) -> Tensor:
-    """(B, T) for each place of each window the place that is as far from the window's end; beyond its end 0."""
+    """(B, T): for each position of each window, the position mirrored within the window; 0 beyond its end."""
     return (lengths_B[:, None] - 1 - torch.arange(int(lengths_B.max()))[None]).clamp(min=0)
 
 

@@ -1,30 +1,29 @@
 """How much each of several faces speaks what is heard, frame by frame.
 
 As the authors of Light-ASD apply it: audio and face are cut into windows of 1, 2, ... 6 seconds from a run's start,
-each window is judged by itself, the judgements of a frame are averaged over the lengths, and then over the two
-frames before and after. What differs:
+each window is judged separately, the scores of a frame are averaged over the lengths, and then over the two frames
+before and after. Differences:
 
-- The encoders see the whole run rather than each window, which costs a sixth. They look 6 frames far, so that only
-  what is near a window's border differs, where the network would take what it does not see for zeros: on 14 real clips
-  by 0.18 in the mean (AVA's weights: 0.06), by 1.1 at most, and in 0.3 % of the frames on another side of 0.
-- The authors list some lengths twice or three times, but as a set, in which each counts once; so it does here.
-- Smoothing takes the last frame in, which theirs leaves out, and nothing is rounded to tenths.
-- They cut off what the audio or the video has more than the other. Here every frame is judged, and audio that is
-  missing is silence.
+- The encoders see the whole run rather than each window, which costs a sixth. They look 6 frames ahead and back, so
+  scores differ only near a window's border, beyond which the network would see zeros: on 14 real clips by 0.18 on
+  average (AVA's weights: 0.06), by at most 1.1, and in 0.3 % of the frames in sign.
+- The authors list some lengths two or three times, but in a set, so each counts once; it does here, too.
+- Smoothing includes the last frame, which theirs leaves out, and nothing is rounded to tenths.
+- They truncate audio and video to the shorter of the two. Here every frame is judged, and missing audio is silence.
 
-Each run is computed by itself, so that its scores are the same to the bit, whatever other faces there are.
+Each run is computed separately, so its scores are bit-identical whatever other faces there are.
 
-What to expect, measured on eleven clips of people who speak to the camera (GRID corpus), with audio of their own, of
-another one who speaks, or none:
+What to expect, measured on eleven clips of people who speak to the camera (GRID corpus), with their own audio, with
+that of another speaker, or without audio:
 
 | weights | own | another's | none | a still face with speech | faces in a noisy street |
 | --- | --- | --- | --- | --- | --- |
 | TalkSet | 2.7 to 5.4 | 2.5 to 5.1 | 2.6 to 4.7 | -2.2 to -1.2 | -0.8 to 2.6 |
 | AVA | 0.9 to 2.2 | 0.3 to 1.9 | -3.7 to -2.9 | -3.2 to -2.6 | -3.3 to -2.8 |
 
-So TalkSet's weights hardly listen: they tell who of several moves the mouth as one does to speak, and not whether this
-is who is heard. AVA's notice whether someone speaks at all. Neither tells reliably that a mouth speaks other words
-than those heard.
+So TalkSet's weights hardly use the audio: they tell which of several people moves the mouth as if speaking, but not
+whether that person is the one heard. AVA's weights detect whether anyone speaks at all. Neither reliably detects that a
+mouth speaks words other than those heard.
 """
 
 from collections.abc import Sequence
@@ -44,7 +43,7 @@ FRAMES_PER_SECOND = 25
 SIDE_PIXELS = 112
 WINDOW_SECONDS = (1, 2, 3, 4, 5, 6)
 _SMOOTHING_REACH = 2
-# The authors enlarge the box's larger side by 1.4, bring the square to 224 pixels and keep the 112 in the middle: 0.7
+# The authors enlarge the box's larger side by 1.4, resize the square to 224 pixels and keep the 112 in the middle: 0.7
 # of the side. They place it so that 0.15 of the side lies above the box's middle and 0.55 below.
 _CROP_SHARE, _CROP_ABOVE_MIDDLE = 0.7, 0.15
 
@@ -55,7 +54,7 @@ class FaceRun:
 
     Attributes:
         begin_seconds: of its first frame, from the utterance's start.
-        faces_THW: (frames, 112, 112) uint8, grey, cut as :func:`crop_box` says.
+        faces_THW: (frames, 112, 112) uint8, grey, cropped according to :func:`crop_box`.
 
     Raises:
         ValueError: if ``faces_THW`` is something else, or holds no frame.
@@ -78,12 +77,12 @@ class Scorer:
 
     Args:
         weights_file: see :func:`merc.media.active_speaker.weights.path`.
-        device: ``cpu`` or ``cuda:N``. How many threads the CPU may take is left to the caller: with one, a face and
-            frame takes 4 ms.
+        device: ``cpu`` or ``cuda:N``. The number of CPU threads is left to the caller: with one, a face takes 4 ms per
+            frame.
         precision: see ``media.speaker_precision``.
 
     Raises:
-        BadSettings: as :func:`merc.media.active_speaker.weights.load`; also if the processor cannot do with the
+        BadSettings: as :func:`merc.media.active_speaker.weights.load`; also if the processor does not support the
             precision.
     """
 
@@ -99,9 +98,8 @@ class Scorer:
         """How much each face speaks, (frames,) per run; above 0: it does.
 
         Args:
-            runs: of one utterance; their faces may be seen at the same time or not.
-            waveform_S: the utterance's, (samples,) at 16 kHz, full scale 1; where a run has no audio there, it hears
-                silence.
+            runs: of one utterance; they may overlap in time or not.
+            waveform_S: the utterance's, (samples,) at 16 kHz, full scale 1; a run without audio is judged with silence.
         """
         import torch
 
@@ -129,16 +127,17 @@ class Scorer:
 
 
 def crop_box(box: tuple[float, float, float, float]) -> tuple[float, float, float]:
-    """The square of a frame that the network sees, of a face's box: its lower part, from the brows to below the chin.
+    """The square of a frame that the network sees for a face's box: the lower part of the face, from the brows to below
+    the chin.
 
-    The authors follow a face by boxes whose middles and larger sides have gone through a median filter of 13 frames.
+    The authors smooth the centres and larger sides of a face's boxes with a median filter of 13 frames.
 
     Args:
         box: left, top, width, height in pixels.
 
     Returns:
-        left, top, side in pixels, to be brought to 112 x 112; it may reach over the frame's edge, where the authors
-        put a grey of 110.
+        left, top, side in pixels, to be resized to 112 x 112; the square may extend beyond the frame's edge, where the
+        authors use a grey of 110.
     """
     left, top, width, height = box
     larger = max(width, height)
@@ -147,7 +146,7 @@ def crop_box(box: tuple[float, float, float, float]) -> tuple[float, float, floa
 
 
 def heard(run: FaceRun, waveform_S: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The audio of a run, four frames per video frame; zeros where the utterance has none."""
+    """The audio of a run, four frames per video frame; zeros if the utterance has none."""
     first = round(run.begin_seconds * SAMPLE_RATE_HZ)
     length = len(run.faces_THW) * SAMPLE_RATE_HZ // FRAMES_PER_SECOND + WINDOW_SAMPLES - STEP_SAMPLES
     kept_S = waveform_S[max(0, first) : max(0, first + length)]
@@ -165,7 +164,7 @@ def windows(frames: int, seconds: int) -> list[tuple[int, int]]:
 
 
 def smoothed(scores_T: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Each score's mean with the two before and the two behind it; at the ends, with those that there are."""
+    """The mean of each score with the two before and the two after it; at the ends, with those that exist."""
     ends = np.concatenate([[0.0], np.cumsum(scores_T)])
     at = np.arange(len(scores_T))
     low, high = np.maximum(at - _SMOOTHING_REACH, 0), np.minimum(at + _SMOOTHING_REACH + 1, len(scores_T))

@@ -26,13 +26,12 @@ _EPSILON = np.finfo(np.float64).eps
 def mfcc(waveform_S: NDArray[np.float32]) -> NDArray[np.float32]:
     """Coefficients (frames, 13), 100 frames per second; the first is the logarithm of the frame's energy.
 
-    A frame has 25 ms, and the last one what is left: what is missing of it counts as zero. So there is one frame for up
-    to 400 samples (also for none), and one more for each 160, or part of them, beyond. Digital silence has finite
-    values, too: energies of zero count as 2.2e-16.
+    A frame has 25 ms, and the last one is padded with zeros. So there is one frame for up to 400 samples (even for
+    none), and one more for every further 160 samples or part of them. Digital silence has finite values, too: energies
+    of zero count as 2.2e-16.
 
     Args:
-        waveform_S: (samples,) at 16 kHz, full scale 1, finite. It is rounded to 16 bits, and what is beyond full scale
-            is limited to it.
+        waveform_S: (samples,) at 16 kHz, full scale 1, finite. It is rounded to 16 bits, and limited to full scale.
     """
     sound_S = np.clip(np.round(waveform_S.astype(np.float64) * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1)
     sound_S[1:] -= _PRE_EMPHASIS * sound_S[:-1].copy()

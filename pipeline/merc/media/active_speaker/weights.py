@@ -1,8 +1,8 @@
 """The file with the weights of Light-ASD: a local one, or the authors' at a pinned commit of their repository.
 
-Its content decides who speaks, so its sha256 is stated in the settings or taken from the file, and is part of the
-fingerprint. It is a pickle, which could run code: it is read by torch's reader that knows only tensors, and its content
-is checked before it is used.
+Its content decides who speaks, so its sha256 is stated in the settings or computed from the file, and is part of the
+fingerprint. It is a pickle, which could run code, so it is read by torch's weights-only reader, and its content is
+checked before use.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ _MOST_BYTES = 8 * _AUTHORS_BYTES
 _SHOWN = 3
 _NAME_IN_PICKLE = re.compile(r"GLOBAL (\S+)")
 _OF_TRAINING = re.compile(r"model\.\S+\.num_batches_tracked|lossV\.FC\.(weight|bias)")
-# What torch's reader raises on damaged files, besides what a pickle may not hold: it reads on until something doesn't
-# fit.
+# What torch's reader raises on damaged files, apart from errors about disallowed pickle content: it reads on until
+# something does not fit.
 _TORCH_SAYS = (
     RuntimeError,
     ValueError,
@@ -58,7 +58,7 @@ def path(config: Config, *, offline: bool) -> Path:
 
     Raises:
         BadSettings: if there is no such local file.
-        ModelUnavailable: if it is not available, or is another file than the settings state.
+        ModelUnavailable: if it is not available, or differs from the file stated in the settings.
         CannotWrite: if the cache cannot be written.
     """
     if config.speaker_file:
@@ -83,8 +83,8 @@ def load(weights_file: Path) -> "Network":
     """The network with the weights of a file, on the CPU, ready for inference.
 
     Raises:
-        BadSettings: if the file holds something else: code, another network, numbers that are not finite. The message
-            names the file and what is wrong.
+        BadSettings: if the file holds something else: code, another network, non-finite numbers. The message names the
+            file and what is wrong.
     """
     from merc.media.active_speaker.network import Network, shapes
 
@@ -115,7 +115,7 @@ def _how_to_get(config: Config, cached: Path, why: str) -> str:
 
 
 def _fetch(config: Config, cached: Path) -> None:
-    """Puts the authors' file into the cache; whole, and with the sha256 that is stated, or not at all."""
+    """Stores the authors' file in the cache; complete and with the stated sha256, or not at all."""
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     address = _address(config)
@@ -137,7 +137,7 @@ def _fetch(config: Config, cached: Path) -> None:
 
 
 def _downloaded(address: str) -> bytes:
-    """What is at ``address``; of more than ``_MOST_BYTES``, which no sha256 would fit, the start."""
+    """The content at ``address``; if longer than ``_MOST_BYTES``, which no sha256 would match, only its start."""
     from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
     data = bytearray()
@@ -152,7 +152,7 @@ def _downloaded(address: str) -> bytes:
 
 @contextmanager
 def _explained(weights_file: Path) -> Iterator[None]:
-    """Names the file in whatever is wrong with it."""
+    """Adds the name of the file to any error about it."""
     try:
         yield
     except OSError as error:
@@ -168,7 +168,7 @@ class _NotTheWeights(Exception):
 
 
 def _tensors(weights_file: Path) -> Any:
-    """What the pickle of a file holds. Reading it takes no more memory than the file has bytes, and runs nothing."""
+    """The content of a file's pickle. Reading it takes no more memory than the file's size, and runs no code."""
     import torch
 
     _check_archive(weights_file)
@@ -201,9 +201,7 @@ def _check_archive(weights_file: Path) -> None:
 
 
 def _checked(tensors: Any, shapes: Mapping[str, tuple[int, ...]]) -> "Mapping[str, torch.Tensor]":
-    """``tensors`` once it is certain that they are those of ``shapes``, and nothing else but what training left
-    behind.
-    """
+    """``tensors``, checked to be those of ``shapes`` and nothing else except leftovers of training."""
     if not isinstance(tensors, Mapping) or not all(isinstance(name, str) for name in tensors):
         raise _NotTheWeights(f"it holds a {type(tensors).__name__}, expected a mapping from names to tensors")
     if missing := [name for name in shapes if name not in tensors]:
@@ -217,9 +215,7 @@ def _checked(tensors: Any, shapes: Mapping[str, tuple[int, ...]]) -> "Mapping[st
 
 
 def _fault(tensor: Any, shape: tuple[int, ...], *, is_variance: bool) -> str:
-    """What is wrong with a tensor; empty if nothing is. Its numbers are looked at only if there are as many as
-    expected.
-    """
+    """What is wrong with a tensor; empty if nothing is. Its values are checked only if their number is right."""
     import torch
 
     if type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.device.type != "cpu":
