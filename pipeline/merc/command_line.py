@@ -1,7 +1,7 @@
-"""What all commands share: options, logs on stderr, and the exit code of every error a user can do something about.
+"""What all commands share: options, logs on stderr, and the exit code of every error that a user can fix.
 
-Commands import what does their work only once they do it, settings included: ``--help`` takes no longer than importing
-click.
+Commands import the code that does the work, settings included, only when they start it: ``--help`` takes no longer than
+importing click.
 """
 
 import errno
@@ -24,8 +24,8 @@ from merc.machines import ADDRESSES, DEVICES
 from merc.shown import visible, visible_json
 
 INTERRUPTED = 130
-# What a user can do something about, wherever it is met: room, permission, the number of open files, a path that is
-# none. EPIPE is click's.
+# System errors that a user can fix, wherever they occur: disk space, permissions, the number of open files, an invalid
+# path. click handles EPIPE.
 _REFUSED = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
     errno.EEXIST, errno.ENOTEMPTY,
@@ -77,8 +77,8 @@ EVALUATIONS = click.option(
 
 
 def _device(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    """Refuses a word that names no device, also where nothing will use it; whether the device is there is seen when it
-    is used.
+    """Refuses a word that names no device, even if it is not used; whether the device exists is checked when it is
+    used.
     """
     if not DEVICES.fullmatch(value):
         raise click.BadParameter(f"{value!r}; valid: auto, cpu, cuda, cuda:N")
@@ -132,14 +132,14 @@ LOG_FORMAT = click.option(
 
 
 def workers(what: str, default: int = os.cpu_count() or 1) -> Callable[[Any], Any]:
-    """The option ``--workers``; ``what`` says what they do."""
+    """The option ``--workers``; ``what`` describes what the workers do."""
     cores = {"show_default": "cores"} if default == (os.cpu_count() or 1) else {"show_default": True}
     return click.option("--workers", type=click.IntRange(min=1), default=default, help=what, **cores)
 
 
 def echo(line: object) -> None:
-    """Prints a line of a command's result. What acts on a terminal and is not a style of ours is shown instead: names
-    come from corpora and foreign shards.
+    """Prints a line of a command's result. Control characters other than our own styles are made visible: names come
+    from corpora and third-party shards.
     """
     click.echo(visible(str(line)))
 
@@ -150,8 +150,8 @@ def echo_json(value: object) -> None:
 
 
 class Command(click.Command):
-    """A command whose errors of usage show what would act on a terminal: an argument may be a file's name, written by
-    no one but its maker.
+    """A command whose usage errors make control characters visible: an argument may be a file name from an untrusted
+    source.
     """
 
     def make_context(self, *given: Any, **named: Any) -> click.Context:
@@ -160,13 +160,13 @@ class Command(click.Command):
             return super().make_context(*given, **named)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """See :meth:`click.Command.invoke`; with subcommands, these read their arguments here."""
+        """See :meth:`click.Command.invoke`; subcommands read their arguments here."""
         with _shown():
             return super().invoke(ctx)
 
 
 class Group(Command, click.Group):
-    """A command with subcommands, likewise; an unknown one is answered with the nearest."""
+    """A command with subcommands, likewise; the error about an unknown one suggests the nearest."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -194,7 +194,7 @@ def exiting() -> Iterator[None]:
     try:
         with stoppable():
             yield
-    except UnicodeEncodeError as error:  # a name or a text that the user's locale cannot write
+    except UnicodeEncodeError as error:  # a name or a text that the user's locale cannot encode
         log.logger.error(
             "%s", without_characters(error), extra={"error": type(error).__name__, "exit_code": BadSettings.exit_code}
         )
@@ -233,13 +233,13 @@ def exiting() -> Iterator[None]:
 
 
 def go_through(work: Mapping[str, Callable[[], Iterable[object]]]) -> None:
-    """Does several pieces of work and prints what each gives; one that fails does not stop the others.
+    """Does several pieces of work and prints the results; a failure does not stop the others.
 
     Args:
-        work: what it is called → gives lines.
+        work: name → function that yields lines.
 
     Raises:
-        PipelineError: when all are done, of the kind of the first that failed; that of a single piece of work as it is.
+        PipelineError: when all are done, of the class of the first failure; with a single piece of work, its own error.
     """
     failed: dict[str, PipelineError] = {}
     for name, make in work.items():
@@ -258,7 +258,7 @@ def go_through(work: Mapping[str, Callable[[], Iterable[object]]]) -> None:
 
 
 def behind_a_subcommand(context: click.Context) -> bool:
-    """Whether a command that does something by itself was given one of its subcommands.
+    """Whether a command that also works without subcommands was called with one.
 
     Raises:
         click.UsageError: if options precede the subcommand, where they would have no effect.
@@ -279,12 +279,12 @@ def behind_a_subcommand(context: click.Context) -> bool:
 def stage_command(stage: Callable[..., Any], *, into_features: bool = True) -> click.Command:
     """A command for ``dvc.yaml`` around ``stage(params, layout, run, **options)``.
 
-    Further options are added by decorating ``stage`` with ``click.option`` first. Work that was made with other
-    settings is replaced, since under DVC it is DVC that decides what is stale.
+    Further options are added by decorating ``stage`` with ``click.option`` first. Work made with other settings is
+    replaced, since with DVC it is DVC that decides what is stale.
 
     Args:
         stage: the function.
-        into_features: it writes to the dataset's features, to which no other process may write meanwhile.
+        into_features: whether it writes to the dataset's features, to which no other process may write in the meantime.
 
     Example:
         >>> @stage_command

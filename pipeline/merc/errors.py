@@ -38,7 +38,7 @@ class TooManyFailures(PipelineError):
 
 
 class RawDataMissing(PipelineError):
-    """Raw data are missing, incompletely unpacked or of another shape (exit code 4)."""
+    """Raw data are missing, incompletely unpacked or in another format (exit code 4)."""
 
     exit_code = 4
 
@@ -62,7 +62,7 @@ class HubRefuses(PipelineError):
 
 
 class OutputInUse(PipelineError):
-    """Another process writes to the same output (exit code 7); the message says which."""
+    """Another process is writing to the same output (exit code 7); the message says which."""
 
     exit_code = 7
 
@@ -88,7 +88,7 @@ class BadTable(PipelineError):
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """Words for an error message about an unknown name: the likely fix, and all valid names."""
+    """Text for an error message about an unknown name: the likely fix, and all valid names."""
     close = difflib.get_close_matches(name, valid, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}valid: {', '.join(sorted(valid)) or 'none'}"

@@ -1,9 +1,9 @@
-"""A folder to a repository of the Hugging Face hub, as one commit, and back, with every file compared with what the hub
-lists.
+"""Pushes a folder to a repository of the Hugging Face hub as one commit, and pulls it back, comparing every file with
+the hub's listing.
 
-What goes up is what the caller names; what comes down is what the caller expects. A repository is a stranger's: names
-that are not expected are left there, and nothing is written but plain files of the size and content that its listing
-states.
+Only files named by the caller are uploaded, and only files expected by the caller are downloaded. Repositories are
+untrusted: unexpected names are skipped, and only plain files with the size and content stated in the listing are
+written.
 """
 
 import hashlib
@@ -59,9 +59,9 @@ class Exchanged:
     Attributes:
         commit: of the repository, 40 hex digits.
         names: of the files, sorted.
-        private: whether strangers cannot see it.
-        others: names in the repository that were not fetched, or were removed from it, sorted.
-        changed: whether there is a new commit.
+        private: whether the repository is private.
+        others: names in the repository that were not fetched or that were removed from it, sorted.
+        changed: whether a new commit was made.
     """
 
     commit: str
@@ -80,17 +80,17 @@ def push(
     private: bool | None,
     never_public: bool,
 ) -> Exchanged:
-    """Makes the repository hold these files, in one commit: no one sees a part of them.
+    """Puts these files into the repository in one commit, so that no one sees only a part of them.
 
     Args:
-        repository: made if it is missing.
+        repository: created if it does not exist.
         content: name in the repository → file, or its content.
-        ours: whether a name is one that such files have; those there that ``content`` lacks are removed, all others
-            stay.
+        ours: whether a name is that of such a file; existing ones that are not in ``content`` are removed, all other
+            files stay.
         message: of the commit.
-        private: what a new repository becomes, and what an existing one must be; None: a new one becomes private, an
-            existing one stays as it is.
-        never_public: refuse a repository that strangers can see, whatever ``private`` says.
+        private: visibility of a new repository, and required visibility of an existing one; None: a new one becomes
+            private, an existing one is not changed.
+        never_public: refuse a public repository, whatever ``private`` says.
 
     Raises:
         BadSettings: if the repository is public and must not be.
@@ -117,7 +117,10 @@ def push(
                 repo_type=repository.kind,
                 parent_commit=there.sha,
             )
-        except (RuntimeError, ValueError) as error:  # of an upload that broke, or content that the hub does not take
+        except (
+            RuntimeError,
+            ValueError,
+        ) as error:  # an interrupted upload, or content that the hub does not accept
             raise _broken(repository, error) from error
     return Exchanged(made.oid, tuple(sorted(content)), bool(there.private), tuple(stale), changed=made.oid != there.sha)
 
@@ -143,20 +146,20 @@ def _broken(repository: Repository, error: BaseException) -> HubRefuses:
 def pull(
     repository: Repository, revision: str | None, wanted: Callable[[str], bool], folder: Path, target: Path
 ) -> Exchanged:
-    """Downloads the files that are wanted into ``folder``, and checks them.
+    """Downloads the requested files into ``folder``, and checks them.
 
     Args:
-        repository: whose.
+        repository: the source.
         revision: a branch, tag or commit; None: the newest commit of the main branch.
-        wanted: whether a name is one of those that are expected; all others are not fetched.
-        folder: an empty one, on the disk of ``target``.
-        target: where the files will be; what an interrupted download fetched stays in a hidden folder next to it, and
-            the next one resumes from there.
+        wanted: whether a name is expected; all others are not fetched.
+        folder: an empty folder, on the same disk as ``target``.
+        target: final place of the files; the part of an interrupted download stays in a hidden folder next to it, from
+            which the next download resumes.
 
     Raises:
-        BadSettings: for an impossible name of a revision.
-        BadTable: if nothing there is wanted, or a file is not the one that the hub lists.
-        CannotWrite: if the disk has no room for what the hub lists.
+        BadSettings: for an invalid name of a revision.
+        BadTable: if the repository has none of the requested files, or a file differs from the hub's listing.
+        CannotWrite: if the disk has no room for the listed files.
         HubRefuses: if the hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi, snapshot_download
@@ -192,7 +195,7 @@ def pull(
 def _listed(
     api: "HfApi", repository: Repository, commit: str, wanted: Callable[[str], bool]
 ) -> "tuple[dict[str, RepoFile], list[str]]":
-    """The wanted files by name, and the names of all others."""
+    """The requested files by name, and the names of all others."""
     from huggingface_hub.hf_api import RepoFile
 
     tree = [
@@ -223,7 +226,7 @@ def _check_room(repository: Repository, listed: "Iterable[RepoFile]", folder: Pa
 
 
 def _check_file(folder: Path, name: str, listed: "RepoFile") -> None:
-    """Raises ``BadTable`` unless a plain file is there with the size and hash of the listing."""
+    """Raises ``BadTable`` unless a plain file exists with the size and hash of the listing."""
     path = files.confined(folder, name, follow_links=False)
     if path.is_symlink() or not path.is_file():
         raise BadTable(f"{name}: it is listed, but no regular file was downloaded")

@@ -1,8 +1,8 @@
-"""What the core leaves to extras, and the one sentence that says which extra is missing.
+"""Dependencies that are left to extras, and the sentence that says which extra is missing.
 
-``pip install merc-pipeline`` brings what reads and rewrites shards. What each extra adds is in ``pyproject.toml`` with
-its bounds; the names are repeated here, since a checkout that was never installed has no metadata, and a test compares
-them.
+``pip install merc-pipeline`` installs what is needed to read and rewrite shards. What each extra adds is in
+``pyproject.toml`` with its version bounds; the names are repeated here, since a checkout that was never installed has
+no metadata. A test compares them.
 """
 
 from importlib.util import find_spec
@@ -33,7 +33,7 @@ _MODULES = {"opencv-python": "cv2", "scikit-learn": "sklearn", "huggingface-hub"
 
 
 def command(extra: str) -> str:
-    """What installs an extra.
+    """The command that installs an extra.
 
     >>> command("train")
     'pip install "merc-pipeline[train]"'
@@ -42,11 +42,11 @@ def command(extra: str) -> str:
 
 
 def need(extra: str, what: str) -> None:
-    """Checks that an extra is installed; imports nothing of it.
+    """Checks that an extra is installed, without importing it.
 
     Args:
         extra: a key of :data:`EXTRAS`.
-        what: what needs it, as the user calls it: ``merc-train``, ``--executor ray``.
+        what: what needs it, in the user's terms: ``merc-train``, ``--executor ray``.
 
     Raises:
         MissingExtra: if one of its distributions is not installed.
@@ -57,7 +57,7 @@ def need(extra: str, what: str) -> None:
 
 
 def missing(error: ModuleNotFoundError) -> MissingExtra | None:
-    """The explanation of a failed import, if an extra would cure it; for what only some ways of using a command
+    """The explanation of a failed import, if an extra would fix it; for dependencies that only some uses of a command
     need.
     """
     module = (error.name or "").partition(".")[0]

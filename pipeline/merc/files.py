@@ -1,4 +1,4 @@
-"""Writing files so that no incomplete one is ever found in place, and paths that stay inside their folder."""
+"""Writes files so that no incomplete one is ever found in place, and keeps paths inside their folder."""
 
 import codecs
 import csv
@@ -41,7 +41,7 @@ _KINDS = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Gives what the operating system says to the block, which writes ``path``, in one sentence.
+    """Turns operating-system errors raised by the block, which writes ``path``, into one sentence.
 
     Raises:
         CannotWrite: if the disk is full, a folder read-only, a file where a folder should be, and the like.
@@ -62,10 +62,11 @@ def cannot_write(path: Path, error: Exception) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path next to ``path``; it takes the place of ``path`` only if the block ends without error.
+    """Yields a temporary path next to ``path``; it replaces ``path`` only if the block ends without error.
 
-    The content is flushed to the disk before the rename and the folder after it, so that after a power cut the file is
-    whole or absent. On an error (a full disk, say) the temporary file is removed and whatever was at ``path`` stays.
+    The content is flushed to the disk before the rename and the folder after it, so that after a power failure the file
+    is complete or absent. On an error (such as a full disk) the temporary file is removed and whatever was at ``path``
+    stays.
 
     Raises:
         CannotWrite: as :func:`writing`.
@@ -84,7 +85,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """Where this process writes what becomes ``path``; no other process writes there, on whichever machine it is."""
+    """Where this process writes what becomes ``path``; no other process on any machine writes there."""
     return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.tmp")
 
 
@@ -93,8 +94,8 @@ def _machine() -> str:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Removes the temporary files of processes that were killed while they wrote ``path``. Of a process on another
-    machine nothing is known but when it wrote last.
+    """Removes the temporary files of processes that were killed while writing ``path``. For a process on another
+    machine, only the time of its last write is known.
     """
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         machine, _, process = leftover.name.split(".")[-2].rpartition("-")
@@ -115,24 +116,24 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except OSError:  # owned by another user
         return True
     return True
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text, whole or not at all."""
+    """Writes UTF-8 text, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON with sorted keys (the same value always gives the same bytes), whole or not at all."""
+    """Writes JSON with sorted keys (the same value always gives the same bytes), completely or not at all."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a table with a head, whole or not at all; a row's missing values and those that are None are empty."""
+    """Writes a table with a header, completely or not at all; missing values of a row and None become empty cells."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
         writer.writeheader()
@@ -143,7 +144,7 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        BadTable: if the file is not JSON, or cannot be read, naming the file.
+        BadTable: if the file is not JSON or cannot be read; the message names the file.
     """
     try:
         check_kind(path)
@@ -155,15 +156,15 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path, shape: "TypeAdapter[Any] | type[BaseModel]", what: str) -> Any:
-    """Reads a JSON file that the program wrote, and that may have been changed since.
+    """Reads a JSON file that the program wrote, and that may have been modified since.
 
     Args:
         path: the file.
-        shape: the keys that it has, and their types.
-        what: it is, for the message: ``the record of a job``.
+        shape: its required keys, and their types.
+        what: description of the file for the message: ``the record of a job``.
 
     Returns:
-        Its content as it is, once it is certain that it has this shape.
+        Its unchanged content, after checking that it has this shape.
 
     Raises:
         BadTable: if it is not JSON, or of another shape; the message names the key.
@@ -183,11 +184,11 @@ def read_record(path: Path, shape: "TypeAdapter[Any] | type[BaseModel]", what: s
 
 
 def check_kind(path: Path) -> None:
-    """Refuses what no reader can read to its end: anyone who opens a named pipe waits for ever, and a device never
-    ends. Links are followed.
+    """Refuses what cannot be read to its end: opening a named pipe blocks forever, and a device never ends. Links are
+    followed.
 
     Raises:
-        OSError: as opening it would, with words such as ``a named pipe instead of a file``. A folder is left to the
+        OSError: as opening it would, with a message such as ``a named pipe instead of a file``. Folders are left to the
             caller.
     """
     mode = path.stat().st_mode
@@ -209,7 +210,7 @@ def digest(value: Any) -> str:
 
 
 def digest_of_columns(columns: Mapping[str, Callable[[], Any]]) -> str:
-    """The :func:`digest` of name → values, of which those of one column are in memory at a time.
+    """The :func:`digest` of name → values, with only one column in memory at a time.
 
     >>> digest_of_columns({"b": lambda: [1, 2], "a": lambda: ["x"]}) == digest({"a": ["x"], "b": [1, 2]})
     True
@@ -229,19 +230,19 @@ def _canonical(value: Any) -> bytes:
 def confined(root: Path, relative: str, own: str = "", *, follow_links: bool = True) -> Path:
     """The file at ``relative`` below ``root``.
 
-    The name alone decides whether it stays below ``root``: who made links there (DVC's cache, git-annex, a split on
-    another disk) may, but what a corpus or a table names must not lead out by itself.
+    Only the name decides whether it stays below ``root``: users may place links there (DVC's cache, git-annex, a split
+    on another disk), but a name in a corpus or a table must not lead out on its own.
 
     Args:
         root: the folder that must not be left.
-        relative: a POSIX path from a corpus or table, thus not to be trusted.
+        relative: a POSIX path from a corpus or table, and therefore untrusted.
         own: name of a folder directly in ``root`` that may be a link even if links are not followed (a corpus on
-            another disk); where it points to must not be left then.
-        follow_links: whether symbolic links below ``root`` may lead out of it; False for what came from strangers.
+            another disk); paths must then stay below its target.
+        follow_links: whether symbolic links below ``root`` may lead out of it; False for data from untrusted sources.
 
     Raises:
-        ValueError: if the path is absolute, has a ``..`` part, a NUL or a backslash, or leads out by a link that is not
-            to be followed.
+        ValueError: if the path is absolute, has a ``..`` part, a NUL or a backslash, or leads out by a link that must
+            not be followed.
         BadSettings: as :func:`check_name`.
     """
     parts = PurePosixPath(relative)
@@ -260,10 +261,11 @@ def confined(root: Path, relative: str, own: str = "", *, follow_links: bool = T
 
 
 def check_name(path: Path) -> None:
-    """Refuses a path that no system call can be given; ``Path.is_file`` and the like would say that it is not there.
+    """Refuses a path that cannot be passed to a system call; ``Path.is_file`` and the like would report that it does
+    not exist.
 
     Raises:
-        BadSettings: if the locale's encoding lacks one of its characters; the message says which locale has them.
+        BadSettings: if the locale's encoding does not have one of its characters; the message says which locale does.
     """
     try:
         os.fsencode(path)
@@ -272,7 +274,7 @@ def check_name(path: Path) -> None:
 
 
 def without_characters(error: UnicodeEncodeError) -> str:
-    """Words for what cannot be written in the encoding of the locale, or of a file.
+    """Text for an error about characters that the encoding of the locale, or of a file, cannot represent.
 
     >>> print(without_characters(UnicodeEncodeError("ascii", "clips/é.mp4", 6, 7, "ordinal not in range(128)")))
     'clips/\\xe9.mp4' cannot be written in ascii, the encoding of this locale; set PYTHONUTF8=1, or LC_ALL=C.UTF-8
@@ -284,7 +286,7 @@ def without_characters(error: UnicodeEncodeError) -> str:
     )
     if any(
         0xDC80 <= ord(one) <= 0xDCFF for one in error.object[error.start : error.end]
-    ):  # how Python holds bytes of a name that are not characters
+    ):  # how Python represents bytes of a name that are not characters
         return (
             f"the name {shown} has bytes that are not characters in {sys.getfilesystemencoding()}; rename it, or set"
             " PYTHONUTF8=1 or LC_ALL=C.UTF-8"
@@ -296,10 +298,10 @@ def without_characters(error: UnicodeEncodeError) -> str:
 
 
 def broken_link(path: Path) -> str:
-    """What is wrong if a link on the way to ``path`` leads nowhere, for a message; empty if none does.
+    """For a message: what is wrong if a link on the way to ``path`` is broken; empty if none is.
 
-    The target is not named: it differs from machine to machine, and the words go into tables that are the same on all
-    of them.
+    The target is not named: it differs between machines, and the text goes into tables that must be equal on all of
+    them.
     """
     for one in (*reversed(path.parents), path):
         try:
@@ -312,10 +314,10 @@ def broken_link(path: Path) -> str:
 
 
 def stand_in(path: Path) -> str:
-    """In words, what was found instead of a file of the expected kind; empty if unknown.
+    """Describes what was found instead of a file of the expected kind; empty if unknown.
 
-    Large files are often passed on as notes of a few lines that a program replaces by the file itself, and downloads as
-    pages that say why there is none.
+    Large files are often distributed as short pointer files that a program replaces by the file itself, and failed
+    downloads are saved as error pages.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES).removeprefix(codecs.BOM_UTF8).lstrip().lower()
@@ -323,11 +325,11 @@ def stand_in(path: Path) -> str:
 
 
 def replace_folder(source: Path, target: Path) -> None:
-    """Puts the folder ``source`` in the place of ``target``, whole or not at all.
+    """Replaces the folder ``target`` by ``source``, completely or not at all.
 
-    An old ``target`` is set aside, ``source`` renamed, and only then the old one removed: anyone who reads finds the
-    old folder, for a moment none, or the new one, never half of either. A run that is killed in between is finished or
-    undone by :func:`finish_replacing`.
+    An old ``target`` is set aside, ``source`` is renamed, and only then is the old one removed: readers find the old
+    folder, for a moment none, or the new one, but never a part of either. If a run is killed in between,
+    :func:`finish_replacing` completes or undoes it.
 
     Raises:
         CannotWrite: as :func:`writing`; the old folder stays.
@@ -345,8 +347,8 @@ def replace_folder(source: Path, target: Path) -> None:
 
 
 def finish_replacing(target: Path) -> None:
-    """Puts an old ``target`` back that a killed :func:`replace_folder` had set aside, or removes it if the new one is
-    in its place.
+    """Restores an old ``target`` that a killed :func:`replace_folder` had set aside, or removes it if the new one is in
+    place.
     """
     aside = _aside(target)
     if not os.path.lexists(aside):
@@ -370,7 +372,7 @@ def _remove(folder: Path) -> None:
 
 
 def _sync_tree(folder: Path) -> None:
-    """Flushes a folder, all in it first, so that after a power cut none of its files is empty."""
+    """Flushes a folder and first everything in it, so that after a power failure none of its files is empty."""
     for one in folder.iterdir():
         if one.is_dir() and not one.is_symlink():
             _sync_tree(one)

@@ -1,4 +1,4 @@
-"""What every use of the Hugging Face hub shares: whether it answers, its progress bars, and its refusals in one
+"""What all uses of the Hugging Face hub share: a check whether it answers, its progress bars, and its refusals in one
 sentence.
 """
 
@@ -26,10 +26,10 @@ _AGAIN = "the hub has an internal problem; run the same command again later"
 
 
 def silence() -> str:
-    """Why the hub cannot be asked, for a message; empty if it answers, whatever it answers, or if huggingface_hub was
-    told to stay offline.
+    """For a message: why the hub cannot be reached; empty if it answers anything, or if huggingface_hub is set to
+    offline mode.
 
-    It is asked once and briefly: its own client tries six times, which takes half a minute.
+    There is one short attempt: huggingface_hub's own client tries six times, which takes half a minute.
     """
     from huggingface_hub import constants
 
@@ -50,7 +50,7 @@ def _silence(endpoint: str) -> str:
 
 @contextmanager
 def progress(*, shown: bool) -> Iterator[None]:
-    """Bars of huggingface_hub on a terminal, none elsewhere; it draws them everywhere."""
+    """Progress bars of huggingface_hub only on a terminal; by default it draws them everywhere."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if are_progress_bars_disabled() or (shown and sys.stderr.isatty()):
@@ -65,14 +65,14 @@ def progress(*, shown: bool) -> Iterator[None]:
 
 @contextmanager
 def refusing(what: str, kept: str) -> Iterator[None]:
-    """Gives what the hub's client raises in the block in one message.
+    """Turns errors of the hub's client in the block into one message.
 
     Args:
-        what: is done, with the name of the repository: ``push to OWNER/NAME``.
+        what: the action, with the name of the repository: ``push to OWNER/NAME``.
         kept: what is not lost, for the end of the message.
 
     Raises:
-        BadSettings: if the name of the repository is none.
+        BadSettings: if the name of the repository is invalid.
         HubRefuses: if the hub refuses, does not answer, or the connection breaks.
     """
     from huggingface_hub import errors
@@ -85,7 +85,7 @@ def refusing(what: str, kept: str) -> Iterator[None]:
         raise BadSettings(f"{what}: {first_line(error)}") from error
     except (errors.HTTPError, errors.XetDownloadError, OSError) as error:  # type: ignore[attr-defined]
         if getattr(error, "errno", None) is not None and not isinstance(error, ConnectionError):
-            raise  # a disk that is full, a folder that cannot be written
+            raise  # a full disk, a read-only folder
         raise _explained(what, kept, error) from error
 
 
@@ -108,5 +108,5 @@ def _explained(what: str, kept: str, error: BaseException) -> PipelineError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its name."""
+    """The first line of an exception's message, or its name."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""SIGTERM, as a batch system sends it, ends a run as Ctrl-C does: what is finished stays."""
+"""SIGTERM, as sent by batch systems, ends a run like Ctrl-C: finished work is kept."""
 
 import signal
 import threading
@@ -9,8 +9,8 @@ from types import FrameType
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Makes SIGTERM end the block as Ctrl-C does, so that workers are ended and finished parts stay. Of the main thread
-    alone, as signals are.
+    """Makes SIGTERM end the block like Ctrl-C, so that workers are stopped and finished parts kept. Only in the main
+    thread, as always with signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

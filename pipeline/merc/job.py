@@ -1,13 +1,13 @@
-"""A job does a stage's work: fingerprint, scratch folder, parts that survive a crash, and one rename that puts all in
-place.
+"""A job does a stage's work: fingerprint, scratch folder, parts that survive a crash, and one rename that moves
+everything into place.
 
     new ──► scratch/<stage>/<fingerprint>/part-00000.parquet, …   scratch/<stage>/<fingerprint>.done/part-00000.json, …
                     │  (killed? the parts whose marker is in .done are kept; the others are remade)
                     ▼  all done: failures.parquet, record.json
             <out>/part-00000.parquet, …, failures.parquet, record.json
 
-The scratch folder is outside the stage's output because DVC deletes outputs before every run, also after a crash.
-Existence proves nothing: what is there is used only if its fingerprint (settings and inputs) is that of this run.
+The scratch folder is outside the stage's output because DVC deletes outputs before every run, even after a crash.
+Existence proves nothing: existing work is used only if its fingerprint (settings and inputs) is that of this run.
 """
 
 import re
@@ -29,7 +29,7 @@ RECORD = "record.json"
 
 
 class Fingerprinted(BaseModel):
-    """A record that says by which work the output was made."""
+    """A record of the work by which the output was made."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -37,7 +37,7 @@ class Fingerprinted(BaseModel):
 
 
 class Record(Fingerprinted):
-    """What a job's record holds at least: its fingerprint, and what that is made of."""
+    """The minimum content of a job's record: its fingerprint, and what that is computed from."""
 
     settings: dict[str, Any]
     inputs: dict[str, Any]
@@ -87,11 +87,11 @@ class RunOptions:
     Attributes:
         workers: processes for decoding and for encoders that run on the CPU.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` for neural encoders and training.
-        overwrite: replace work that was made with other settings, instead of refusing.
+        overwrite: replace work made with other settings instead of refusing.
         max_failed: broken utterances that are tolerated, a number or a share such as ``5%``.
         offline: never ask a model hub.
-        clip_timeout_seconds: how long a worker may be at a short clip.
-        wait: until another process that writes to the same output has finished, instead of giving up.
+        clip_timeout_seconds: how long a worker may take for a short clip.
+        wait: wait for another process that writes to the same output instead of giving up.
         executor, address, cores_per_worker, gpus_per_worker, follow: see :class:`RunConfig`.
     """
 
@@ -117,11 +117,11 @@ class RunOptions:
         address: str | None = None,
         **how: Any,
     ) -> "RunOptions":
-        """The block ``run`` of params.yaml, and over it what the command line says.
+        """The block ``run`` of params.yaml, overridden by the command line.
 
         Raises:
-            BadSettings: if the block is wrong, ``max_failed`` is neither a number nor a share, or there is an address
-                and no cluster.
+            BadSettings: if the block is invalid, ``max_failed`` is neither a number nor a share, or there is an address
+                but no cluster.
         """
         config = params.fill("run", RunConfig)
         tolerated = max_failed or str(config.max_failed)
@@ -146,8 +146,8 @@ class Fingerprint:
     """What decides a stage's result.
 
     Attributes:
-        settings: JSON-able; what a user chose. A difference is refused (exit code 5) unless overwriting is requested.
-        inputs: JSON-able; hashes of what came in. A difference means the work is stale and is done again.
+        settings: JSON-able; the user's choices. A difference is refused (exit code 5) unless overwriting is requested.
+        inputs: JSON-able; hashes of the inputs. A difference means that the work is stale and is redone.
     """
 
     settings: Mapping[str, Any]
@@ -159,7 +159,7 @@ class Fingerprint:
 
 
 def differing_settings(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """One line per differing key: dotted key, the value there, the value wanted.
+    """One line per differing key: dotted key, existing value, requested value.
 
     >>> differing_settings({"a": {"b": 1}}, {"a": {"b": 2}, "c": 3})
     ['a.b: 1 there, 2 wanted', 'c: nothing there, 3 wanted']
@@ -192,12 +192,12 @@ class Job:
     """The work of one stage on one output folder.
 
     Args:
-        name: for messages, such as ``audio/acoustic``.
-        out: the folder that appears, whole, at the end.
+        name: name in messages, such as ``audio/acoustic``.
+        out: the folder that appears, complete, at the end.
         scratch: folder for unfinished work of all stages (:attr:`merc.layout.Layout.scratch`).
         fingerprint: settings and inputs of this run.
         overwrite: replace finished and unfinished work that has other settings.
-        record: where in ``out`` the record of what made it lies.
+        record: path of the record of its origin in ``out``.
     """
 
     name: str
@@ -220,7 +220,7 @@ class Job:
         """True if the finished output has this very fingerprint.
 
         Raises:
-            SettingsDiffer: if there is finished or unfinished work with other settings and ``overwrite`` is off.
+            SettingsDiffer: if finished or unfinished work with other settings exists and ``overwrite`` is off.
         """
         finished = _recorded(self.out, self.record)
         if finished is not None and finished["fingerprint"] == self.fingerprint.digest:
@@ -243,7 +243,7 @@ class Job:
         return False
 
     def done_before(self) -> bool:
-        """:meth:`cached`, and logs it; markers of a run that was killed as it ended are removed."""
+        """:meth:`cached`, with a log message; markers of a run that was killed at its very end are removed."""
         done = self.cached()
         if done:
             shutil.rmtree(self._markers, ignore_errors=True)
@@ -260,19 +260,19 @@ class Job:
         )
 
     def start(self) -> None:
-        """Makes the scratch folder, or finds that of a run that was interrupted; stale scratch is removed."""
+        """Makes the scratch folder, or finds that of an interrupted run; stale scratch is removed."""
         with files.writing(self.folder):
             for folder in self._others():
                 shutil.rmtree(folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             for half_written in self.folder.rglob(
                 ".*.tmp"
-            ):  # of a run that was killed; it would be moved into place with the rest
+            ):  # of a killed run; otherwise moved into place with the rest
                 half_written.unlink()
         self.join()
 
     def join(self) -> None:
-        """Makes the scratch folder, or finds the one to which other processes are writing their share of the parts;
+        """Makes the scratch folder, or finds the one to which other processes are writing their shares of the parts;
         nothing is removed.
         """
         with files.writing(self.folder):
@@ -312,19 +312,19 @@ class Job:
         return self.folder.with_name(f"{self.folder.name}.done")
 
     def note(self, name: str, value: str) -> None:
-        """Notes next to the unfinished parts what this run settled on that is not in the fingerprint, before the first
-        part is marked.
+        """Records next to the unfinished parts what this run determined that is not in the fingerprint, before the
+        first part is marked.
 
         Args:
-            name: of a file; none that a part has.
-            value: kept behind those that are noted already, unless it is one of them.
+            name: of a file; different from those of parts.
+            value: appended to those already recorded, unless it is one of them.
         """
         values = self.noted(name)
         if value not in values:
             files.write_json(self._note(name), [*values, value])
 
     def noted(self, name: str) -> list[str]:
-        """What the runs settled on that did this work so far, beginning with the one that began it; empty if there is
+        """What the runs that did this work so far have determined, starting with the first one; empty if there is
         nothing yet.
         """
         path = self._note(name)
@@ -344,15 +344,13 @@ class Job:
             info: further JSON-able facts (counts, provenance); no time stamps, so that equal work gives equal bytes.
         """
         files.write_json(self.folder / self.record, self._record(info))
-        # The markers go last: a run that is killed before the rename finds all its parts again.
+        # The markers are removed last: a run killed before the rename finds all its parts again.
         files.replace_folder(self.folder, self.out)
         shutil.rmtree(self._markers, ignore_errors=True)
 
 
 def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
-    """The record of the work in ``folder``; None where there is none. Raises ``BadTable`` if the file is something
-    else.
-    """
+    """The record of the work in ``folder``; None if there is none. Raises ``BadTable`` if the file is not a record."""
     path = folder / record_name
     if not path.is_file():
         return None
@@ -364,6 +362,6 @@ def _recorded(folder: Path, record_name: str) -> dict[str, Any] | None:
 
 
 def finished_fingerprint(out: Path, record_name: str = RECORD) -> str:
-    """The fingerprint in the record of a finished output; what comes after it takes it as its input's hash."""
+    """The fingerprint in the record of a finished output; later stages use it as the hash of their input."""
     record = files.read_record(out / record_name, Fingerprinted, "the record of a finished output")
     return str(record["fingerprint"])

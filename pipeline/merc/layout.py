@@ -1,4 +1,4 @@
-"""Where the files of one corpus lie: raw/ in, features/<dataset>/ out. The only place that builds these paths."""
+"""Paths of the files of one corpus: raw/ in, features/<dataset>/ out. The only place that builds these paths."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,7 @@ class Layout:
 
     @property
     def corpus_root(self) -> Path:
-        """``raw/<dataset>`` where that exists, else ``raw`` itself (so that ``--raw`` may name the corpus's own
-        folder).
-        """
+        """``raw/<dataset>`` if that exists, else ``raw`` itself (so that ``--raw`` may name the corpus's folder)."""
         below = self.raw / self.dataset
         return below if below.exists() or not self.raw.exists() else self.raw
 
@@ -45,13 +43,13 @@ class Layout:
         return self.folder / "audit"
 
     def heard(self, what: str) -> Path:
-        """What is found out from the audio: ``speech``, ``transcripts``, ``text``; apart from the audit, since it takes
-        longer than all the rest.
+        """What is derived from the audio: ``speech``, ``transcripts``, ``text``; separate from the audit, since it
+        takes longer than everything else.
         """
         return self.folder / "heard" / what
 
     def heard_text(self, encoder: str) -> Path:
-        """Text vectors of what a speech recogniser heard instead of the transcripts."""
+        """Text vectors of a speech recogniser's output instead of the transcripts."""
         return self.heard("text") / encoder
 
     @property
@@ -67,7 +65,7 @@ class Layout:
         return self.folder / modality / encoder
 
     def adapted(self, modality: str, name: str) -> Path:
-        """Of an encoder that was fine-tuned on this dataset."""
+        """Files of an encoder that was fine-tuned on this dataset."""
         return self.folder / "adapted" / modality / name
 
 

@@ -1,4 +1,4 @@
-"""One process at a time writes to an output; the second one says who is there, or waits."""
+"""One process at a time writes to an output; a second one reports the first, or waits."""
 
 import errno
 import json
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 _POLL_SECONDS = 0.5
-# What a file system says that has no locks: NFS without its lock daemon, some FUSE mounts.
+# Errors of file systems without locks: NFS without its lock daemon, some FUSE mounts.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP}
 
 
 def of_share(output: Path, number: int, of: int) -> Path:
-    """What a process holds that makes one of several shares of ``output``."""
+    """The lock of a process that makes one of several shares of ``output``."""
     return output / f"part-{number}-of-{of}"
 
 
 @contextmanager
 def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> Iterator[None]:
-    """Keeps other processes that ask for the same from writing to ``output`` while the block runs.
+    """Keeps other processes that use this lock from writing to ``output`` while the block runs.
 
-    The lock is the operating system's, on a file next to ``output``: it is gone as soon as the process is, however it
-    ended. NFS passes it on to the server. A file system without locks is written to without one, which is logged.
+    The lock is one of the operating system, on a file next to ``output``: it disappears with the process, however that
+    ends. NFS passes it on to the server. On a file system without locks there is none, which is logged.
 
     Args:
         output: a folder, or a file; need not exist.
-        wait: until the other process has finished, instead of giving up.
-        beside_shares: other processes may be making their shares of it (:func:`of_share`).
+        wait: wait until the other process has finished instead of giving up.
+        beside_shares: allow other processes that make their shares of it (:func:`of_share`).
 
     Raises:
         OutputInUse: if another process writes there; the message says which, on which machine, and since when.
         CannotWrite: if the file next to ``output`` cannot be made.
     """
-    from filelock import FileLock  # takes as long to load as the rest of a command without work
+    from filelock import FileLock  # takes as long to import as the rest of a command that has nothing to do
 
     lock = FileLock(output.parent / f".{output.name}.lock", fallback_to_soft=False)
     made = [folder for folder in output.parents if not folder.exists()]
@@ -71,15 +71,15 @@ def held(output: Path, *, wait: bool = False, beside_shares: bool = False) -> It
             )
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone, and makes a new one
+        path.unlink(missing_ok=True)  # while it is held: a waiting process sees that it is gone, and makes a new one
         lock.release()
-        with suppress(OSError):  # the block has written to them
+        with suppress(OSError):  # the block has written to the folders
             for folder in made:
                 folder.rmdir()
 
 
 def _outlast_shares(output: Path, wait: bool) -> None:
-    """Returns when no process makes a share of ``output``; meanwhile ``output`` is locked, so that none begins one.
+    """Returns when no process is making a share of ``output``; meanwhile ``output`` is locked, so that none starts one.
     Raises ``OutputInUse``.
     """
     from filelock import FileLock
@@ -126,5 +126,5 @@ def _holder(path: Path) -> str:
     try:
         facts = json.loads(path.read_text())
         return f"process {facts['process']} on {facts['host']}, since {facts['since']},"
-    except (OSError, ValueError, TypeError, KeyError):  # it has not said so yet, or has just finished
+    except (OSError, ValueError, TypeError, KeyError):  # it has not written this yet, or has just finished
         return "another process"

@@ -1,4 +1,6 @@
-"""Logs on stderr, as text or one JSON object a line, and progress: a bar on a terminal, a line a minute without one."""
+"""Logs on stderr, as text or one JSON object per line, and progress: a bar on a terminal, otherwise a line per
+minute.
+"""
 
 import json
 import logging
@@ -21,8 +23,8 @@ _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskN
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        # A leading underscore is another library's: ray, once imported, stamps every record of the process with its own
-        # clock.
+        # A leading underscore marks another library's field: ray, once imported, adds its own time stamp to every
+        # record of the process.
         fields = {key: value for key, value in vars(record).items() if key not in _STANDARD and not key.startswith("_")}
         moment = datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="milliseconds")
         entry = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage(), **fields}
@@ -49,9 +51,9 @@ def set_up(log_format: str = "text", level: int = logging.INFO) -> None:
     """Sends the pipeline's log to stderr.
 
     Args:
-        log_format: ``text``, or ``json`` for one object a line with the keys time (ISO 8601, UTC), level, message and
-            the event's own fields.
-        level: the least level that is shown.
+        log_format: ``text``, or ``json`` for one object per line with the keys time (ISO 8601, UTC), level, message and
+            the fields of the event.
+        level: the lowest level that is shown.
     """
     handler = _BesideTheBar()
     handler.setFormatter(_JsonLines() if log_format == "json" else _Text(_TEXT, _TEXT_TIME))
@@ -61,17 +63,17 @@ def set_up(log_format: str = "text", level: int = logging.INFO) -> None:
 
 
 class Progress(AbstractContextManager["Progress"], Protocol):
-    """What :func:`progress` gives: part of a tqdm."""
+    """The result of :func:`progress`: a part of tqdm's interface."""
 
     def update(self, n: int = 1) -> Any:
-        """Counts on."""
+        """Adds to the count."""
 
     def set_postfix(self, ordered_dict: Mapping[str, Any] | None = None, **values: Any) -> Any:
         """Values to show with the count."""
 
 
 class _Lines:
-    """Progress as a line of the log a minute: count, rate, time left. What is done within a minute has none."""
+    """Progress as one log line per minute: count, rate, time left. Work that takes less than a minute has none."""
 
     def __init__(self, total: int, what: str, unit: str, done: int) -> None:
         self._total, self._what, self._unit = total, what, unit
@@ -120,14 +122,14 @@ class _Lines:
 
 
 def progress(total: int, what: str, unit: str, line: int = 0, *, done: int = 0) -> Progress:
-    """A progress bar on a terminal, a line of the log a minute anywhere else.
+    """A progress bar on a terminal, one log line per minute anywhere else.
 
     Args:
-        total: how many there are.
-        what: is in progress.
-        unit: of what is counted.
-        line: how many lines below the first; for bars of several processes.
-        done: how many were done before, and say nothing about the rate.
+        total: total count.
+        what: what is in progress.
+        unit: name of the counted unit.
+        line: number of lines below the first; for bars of several processes.
+        done: number done before, which does not count towards the rate.
     """
     if not sys.stderr.isatty():
         return _Lines(total, what, unit, done)

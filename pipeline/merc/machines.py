@@ -1,4 +1,4 @@
-"""How devices and clusters are named in options and settings. Imports nothing, so that ``--help`` takes no time."""
+"""How devices and clusters are named in options and settings. Imports nothing, so that ``--help`` is fast."""
 
 import re
 

@@ -1,5 +1,5 @@
 """Settings: defaults are in the code, named things are small files of the package, params.yaml overrides both, and
-``--set`` over all.
+``--set`` overrides all.
 
     Config of a class            every key, with its default, its unit and its source
       ▲ lies over
@@ -9,9 +9,9 @@
       ▲ lies over
     --set KEY=VALUE
 
-To lie over means: mapping by mapping, key by key; anything but a mapping takes the place of what was there. Of every
-value it is known where it comes from (:class:`Laid`), and a value of ``--set`` that nothing uses, or that something
-else overrides, is an error.
+Overriding works mapping by mapping, key by key; anything but a mapping replaces the previous value. The origin of every
+value is known (:class:`Laid`), and a value of ``--set`` that nothing uses, or that something else overrides, is an
+error.
 """  # noqa: E501
 
 import copy
@@ -61,9 +61,9 @@ class Origin:
 
     Attributes:
         words: a file, or ``--set``.
-        key: the dotted key by which params.yaml and ``--set`` reach it; empty for what they do not.
+        key: the dotted key by which params.yaml and ``--set`` reach it; empty if they cannot.
         user: whether it was set by the user.
-        override: whether that was by ``--set``.
+        override: whether it was set by ``--set``.
     """
 
     words: str
@@ -74,11 +74,11 @@ class Origin:
 
 @dataclass
 class Laid:
-    """Blocks that lie over each other.
+    """Blocks merged over each other.
 
     Attributes:
         tree: the result.
-        origins: dotted key of a leaf → where its value comes from. A key that is not here has its default.
+        origins: dotted key of a leaf → origin of its value. A key that is not here has its default.
     """
 
     tree: dict[str, Any] = field(default_factory=dict)
@@ -86,9 +86,9 @@ class Laid:
     _beaten: list[tuple[Origin, Origin]] = field(default_factory=list)
 
     def lay(self, key: str, value: Any, origin: Origin) -> None:
-        """Puts a value, or a block key by key, over what is at the dotted ``key`` (empty: the root).
+        """Merges a value, or a block key by key, over what is at the dotted ``key`` (empty: the root).
 
-        ``origin`` is that of the root; the keys below it are added to its own, if it has one.
+        ``origin`` is that of the root; the keys below it are appended to its key, if it has one.
         """
         if isinstance(value, Mapping) and (value or isinstance(self._at(key), Mapping)):
             for name, below in value.items():
@@ -99,17 +99,17 @@ class Laid:
         self._put(key, value, origin)
 
     def lay_part(self, other: "Laid", key: str, without: Collection[str] = ()) -> None:
-        """Puts over this what is below the dotted ``key`` of another, with its origins, but for some keys."""
+        """Merges what is below the dotted ``key`` of another over this, with its origins, except for some keys."""
         for leaf, origin in other.origins.items():
             if leaf.startswith(f"{key}.") and leaf.removeprefix(f"{key}.") not in without:
                 self._put(leaf.removeprefix(f"{key}."), other.at(leaf), origin, whole=True)
 
     def at(self, key: str) -> Any:
-        """The value at a dotted key; None where there is none."""
+        """The value at a dotted key; None if there is none."""
         return self._at(key)
 
     def outcome(self) -> Iterator[tuple[Origin, Origin | None]]:
-        """Every value that was set by the user: its origin, and the origin of what took its place, if anything did."""
+        """Every value that was set by the user: its origin, and the origin of the value that replaced it, if any."""
         yield from self._beaten
         yield from ((origin, None) for origin in self.origins.values() if origin.user)
 
@@ -132,7 +132,7 @@ class Laid:
         *above, last = key.split(".")
         for part in above:
             if not isinstance(block.get(part), dict):
-                block.pop(part, None)  # what was taken out and comes back comes last
+                block.pop(part, None)  # a key that is removed and returns comes last
                 block[part] = {}
             block = block[part]
         block[last] = copy.deepcopy(value)
@@ -145,13 +145,13 @@ def _joined(root: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class Shelf:
-    """What ships in one small file per name, with the blocks of the same names in params.yaml over it.
+    """Named blocks that ship as one small file each, overridden by the blocks of the same names in params.yaml.
 
     Attributes:
-        key: the dotted key in params.yaml of the user's own.
+        key: the dotted key of the user's blocks in params.yaml.
         package: the folder of the files, as a dotted name.
-        word: what one is called in messages.
-        alone: gives the names that need neither a file nor a block.
+        word: what such a block is called in messages.
+        alone: returns the names that need neither a file nor a block.
     """
 
     key: str
@@ -170,7 +170,7 @@ class Shelf:
         return sorted({*self.shipped(), *self.alone(), *params.block(self.key)})
 
     def path(self, name: str) -> str:
-        """Where the file of a name is in the package, whether or not it does:
+        """Path of the file of a name in the package, whether or not it exists:
         ``merc/training/recipes/mmgcn.yaml``.
         """
         return f"{self.package.replace('.', '/')}/{name}.yaml"
@@ -179,7 +179,7 @@ class Shelf:
         """The name, the name of its base, the base of that, and so on.
 
         Raises:
-            BadSettings: if a name is unknown, naming the nearest, or a block is its own ancestor.
+            BadSettings: if a name is unknown (the message gives the nearest one), or a block is its own ancestor.
         """
         found: list[str] = []
         while True:
@@ -196,8 +196,8 @@ class Shelf:
             name = base
 
     def read(self, params: "Params", name: str) -> Laid:
-        """The block of a name over that of its base, the user's over what ships; without the key ``base``. Raises as
-        :meth:`lineage`.
+        """The block of a name merged over that of its base, the user's over the shipped one; without the key ``base``.
+        Raises as :meth:`lineage`.
         """
         laid = Laid()
         for one in reversed(self.lineage(params, name)):
@@ -207,7 +207,7 @@ class Shelf:
         return laid
 
     def lay(self, laid: Laid, params: "Params", name: str) -> None:
-        """Puts the block of a name over what is there, without its base."""
+        """Merges the block of a name, without its base, over what is there."""
         if self._ships(name):
             laid.lay("", self._load(name), Origin(self.path(name), f"{self.key}.{name}"))
         params.lay(laid, f"{self.key}.{name}")
@@ -238,7 +238,7 @@ class _Override:
 
 
 class Params:
-    """The content of params.yaml, and what ``--set`` puts over it.
+    """The content of params.yaml, and what ``--set`` overrides in it.
 
     Example:
         >>> params = Params({"media": {"max_clip_seconds": 60}})
@@ -264,12 +264,12 @@ class Params:
         """Reads params.yaml.
 
         Args:
-            path: the file; without it ``params.yaml`` of the current folder, else the one that came with the package.
+            path: the file; by default ``params.yaml`` in the current folder, else the one that ships with the package.
             overrides: ``KEY=VALUE`` with a dotted key and a YAML value.
 
         Raises:
-            BadSettings: if the file cannot be read as YAML, has an unknown key or an old form, or an override is not of
-                that form.
+            BadSettings: if the file cannot be read as YAML, has an unknown key or an outdated format, or an override
+                does not have that form.
         """
         own = path or _own_file()
         path = own or packaged_file()
@@ -291,7 +291,7 @@ class Params:
 
     @property
     def file(self) -> str:
-        """The settings file in words; if there is none of the user's own, how to get one."""
+        """Describes the settings file; if the user has none, says how to get one."""
         return (
             f"{self._file} (`merc-extract params > params.yaml` writes your own copy)"
             if self._file == _PACKAGED
@@ -299,7 +299,7 @@ class Params:
         )
 
     def with_overrides(self, **values: Any) -> "Params":
-        """The same settings with more laid over them; a key's dots are written as two underscores. For tests and
+        """The same settings with further overrides; dots in a key are written as two underscores. For tests and
         benchmarks.
 
         Example:
@@ -314,7 +314,7 @@ class Params:
         return Params(self._tree, (*self._overrides, *more), self._file)
 
     def lay(self, laid: Laid, key: str) -> None:
-        """Puts the block at a dotted key, the user's overrides in it included, over what is there."""
+        """Merges the block at a dotted key, including the user's overrides in it, over what is there."""
         self._asked.add(key)
         if (block := _find(self._tree, key)) is not None:
             laid.lay("", _as_mapping(block, key, self._file), Origin(self._file, key, user=True))
@@ -332,7 +332,7 @@ class Params:
         return laid
 
     def block(self, key: str) -> dict[str, Any]:
-        """The block at a dotted key as a mapping; empty if there is none. Asking for it does not use it: see
+        """The block at a dotted key as a mapping; empty if there is none. Reading it does not count as use: see
         :meth:`check_overrides`.
         """
         asked = set(self._asked)
@@ -355,40 +355,40 @@ class Params:
         return block[last]
 
     def fill(self, key: str, config: type[_Config]) -> _Config:
-        """Fills ``config`` with the block at ``key``; what it does not name has its default.
+        """Fills ``config`` with the block at ``key``; keys that are not in it have their defaults.
 
         Raises:
-            BadSettings: for an unknown, missing or impossible key, naming it with its full path.
+            BadSettings: for an unknown or missing key or an invalid value; the message gives the full key.
         """
         return self.filled(self.read(key), config, where=key)
 
     def filled(self, laid: Laid, config: type[_Config], where: str) -> _Config:
-        """Fills ``config`` with laid blocks, and takes note of what the user's values did. Raises as :meth:`fill`."""
+        """Fills ``config`` with merged blocks, and records the effect of the user's values. Raises as :meth:`fill`."""
         made = fill(laid.tree, config, where)
         self.note(laid)
         return made
 
     def note(self, laid: Laid) -> None:
-        """Takes note of which of the user's values are in force in ``laid``, for :meth:`check_overrides`."""
+        """Records which of the user's values are in effect in ``laid``, for :meth:`check_overrides`."""
         for origin, by in laid.outcome():
             if by is None:
                 self._won.add(origin.key)
             elif (
                 origin.override or origin.key not in self._lost
-            ):  # a value of --set has taken the place of the file's, and is the one that is lost
+            ):  # a value of --set has replaced the file's, and is the one that is lost
                 self._lost[origin.key] = origin, by
 
     def check_overrides(self) -> None:
-        """To be called when all settings of a command are resolved.
+        """Checks the overrides; must be called when all settings of a command are resolved.
 
         Raises:
-            BadSettings: if a value of ``--set`` was asked for by nothing, or a value of the user's was overridden
-                wherever it was used.
+            BadSettings: if no code used a value of ``--set``, or a value set by the user was overridden wherever it was
+                used.
         """
         for key, (origin, by) in self._lost.items():
             asked_for = key.startswith("recipes.") and by.key.startswith(
                 "additions."
-            )  # a recipe's name says which additions override it
+            )  # a recipe's name tells which additions override it
             if key not in self._won and (origin.override or not (by.user or asked_for)):
                 raise BadSettings(
                     f"{origin.words}: {key} has no effect, since {by.words} overrides"
@@ -424,7 +424,7 @@ def fill(block: Mapping[str, Any], config: type[_Config], where: str) -> _Config
 
 
 def _keys_at(config: type[Settings], loc: tuple[int | str, ...]) -> list[str]:
-    """The keys of the settings that lie nested in ``config`` at ``loc``."""
+    """The keys of the settings nested in ``config`` at ``loc``."""
     for part in loc:
         nested = _settings_in(config.model_fields[part].annotation) if part in config.model_fields else None
         config = nested or config  # an index into a list of settings leads nowhere further
@@ -443,13 +443,15 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Builds nothing of which a part would be lost, such as a key that occurs twice, or that no settings hold."""
+    """Refuses YAML of which a part would be lost, such as a key that occurs twice, or that does not fit into
+    settings.
+    """
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
         if (
             node is not None and _unfolded(node, {}) > _MOST_VALUES
-        ):  # a few lines of aliases of aliases are billions of values
+        ):  # a few lines of nested aliases are billions of values
             raise yaml.composer.ComposerError(
                 None, None, f"more than {_MOST_VALUES:,} values, with aliases expanded", node.start_mark
             )
@@ -475,8 +477,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
-    """The number of values in a node, with those that an alias repeats counted each time. Raises ``yaml.YAMLError`` if
-    a node holds itself.
+    """The number of values in a node, counting those repeated by aliases every time. Raises ``yaml.YAMLError`` if a
+    node contains itself.
     """
     if id(node) in known:
         if not known[id(node)]:
@@ -498,11 +500,11 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def _plain(text: str, what: str) -> Any:
-    """The value of a YAML text.
+    """Parses a YAML text.
 
     Raises:
-        BadSettings: beginning with ``what``, if it is none, deeper or larger than any settings, or has a key twice, or
-            a number or date that is none.
+        BadSettings: with a message that starts with ``what``, if it is invalid, deeper or larger than any settings, or
+            has a duplicate key or an invalid number or date.
     """
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
@@ -539,8 +541,8 @@ def _parsed(given: str) -> _Override:
 
 
 def values(text: str, what: str) -> list[Any]:
-    """The YAML values of a list written without its brackets: ``2, 4, 8``. Raises ``BadSettings``, beginning with
-    ``what``, if it is none.
+    """The YAML values of a list written without brackets: ``2, 4, 8``. Raises ``BadSettings``, with a message that
+    starts with ``what``, if it is invalid.
     """
     found: list[Any] = _plain(f"[{text}]", f"{what}: not a list of values")
     return found
@@ -561,7 +563,7 @@ _MOVED = """\
 
 
 def _check_form(tree: Mapping[str, Any], path: Path) -> None:
-    """Raises ``BadSettings`` that says what moved where if the file was written for an earlier version."""
+    """Raises ``BadSettings`` with a list of what moved where if the file was written for an earlier version."""
     signs = [key for key in ("train_second",) if key in tree]
     for key in ("recipes", "additions"):
         blocks = tree.get(key)
@@ -580,7 +582,7 @@ def _own_file() -> Path | None:
 
 
 def packaged_file() -> Path:
-    """The settings that come with the package: next to it in a checkout, inside it where it is installed.
+    """The settings that ship with the package: next to it in a checkout, inside it if installed.
 
     Raises:
         BadSettings: if they are missing.

@@ -1,7 +1,7 @@
-"""Parquet files: written whole or not at all, with a checksum in every page that is compared wherever they are read.
+"""Parquet files: written completely or not at all, with a checksum in every page that is verified on every read.
 
-Other modules do not import ``pyarrow.parquet``: by default it writes no checksums and compares none, and then a changed
-byte inside a page of floats is another number that no one notices (246 of 300 bursts of 1 to 64 bytes).
+Other modules do not import ``pyarrow.parquet``: by default it neither writes nor verifies checksums, and then a changed
+byte inside a page of floats goes unnoticed (246 of 300 bursts of 1 to 64 bytes).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,25 +19,25 @@ from merc.errors import BadTable, nearest
 
 FileMetaData = pq.FileMetaData
 ParquetFile = pq.ParquetFile
-# What damaged bytes make pyarrow raise: its own errors, of which some are a ValueError, NotImplementedError, KeyError
-# or TypeError as well; UnicodeDecodeError and OverflowError where a length or a name is nonsense; MemoryError where a
-# length is a large number.
+# What pyarrow raises for damaged bytes: its own errors, some of which are also a ValueError, NotImplementedError,
+# KeyError or TypeError; UnicodeDecodeError and OverflowError if a length or a name is nonsense; MemoryError if a length
+# is a large number.
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError)
 
 
 def write(path: Path, table: pa.Table, row_group_rows: int | None = None, **options: Any) -> None:
-    """Writes a table as one file, whole or not at all.
+    """Writes a table as one file, completely or not at all.
 
     A table without rows becomes a file without row groups: Hugging Face ``datasets`` fails on a row group without rows.
 
     Args:
         path: the file.
         table: its content.
-        row_group_rows: rows per row group; by default all rows are one.
+        row_group_rows: rows per row group; by default, all rows form one group.
         options: of ``pyarrow.parquet.ParquetWriter``, instead of those of :func:`options_for`.
 
     Raises:
-        CannotWrite: if it cannot be written (a full disk); what was at ``path`` before is still there.
+        CannotWrite: if it cannot be written (a full disk); what was at ``path`` before is kept.
     """
     with _replacing(path, table.schema, options) as writer:
         if table.num_rows:
@@ -48,7 +48,7 @@ def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> N
     """Like :func:`write`, with each of ``groups`` as a row group; only one of them is in memory at a time.
 
     Raises:
-        CannotWrite: if it cannot be written; what was at ``path`` before is still there, also if ``groups`` fails.
+        CannotWrite: if it cannot be written; what was at ``path`` before is kept, even if ``groups`` fails.
     """
     with _replacing(path, schema, {}) as writer:
         for table in groups:
@@ -69,8 +69,8 @@ def _replacing(path: Path, schema: pa.Schema, options: dict[str, Any]) -> Iterat
 def options_for(schema: pa.Schema) -> dict[str, Any]:
     """Keyword arguments of ``pyarrow.parquet.ParquetWriter`` for tables that hold vectors.
 
-    Byte-stream split is for the float leaves and a dictionary for the strings alone: on vectors a dictionary costs time
-    and saves nothing, and DuckDB cannot read byte-stream split on anything but floats.
+    Byte-stream split is used for float leaves and a dictionary only for strings: for vectors a dictionary costs time
+    and saves nothing, and DuckDB can read byte-stream split only for floats.
     """
     leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
     strings = [path for path, kind in leaves if pa.types.is_string(kind)]
@@ -98,7 +98,7 @@ def opened(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
     """Opens a file for reading; ``options`` are those of ``pyarrow.parquet.ParquetFile``.
 
     Raises:
-        BadTable: if it is not a Parquet file, or turns out to be cut or damaged while the block reads it.
+        BadTable: if it is not a Parquet file, or turns out to be truncated or damaged while the block reads it.
     """
     with _told(path), pq.ParquetFile(path, page_checksum_verification=True, **options) as file:
         yield file
@@ -115,7 +115,7 @@ def read(
         filters: only the rows for which this holds.
 
     Raises:
-        BadTable: if one of them is missing, no Parquet file, cut or damaged, or lacks one of ``columns``.
+        BadTable: if one of them is missing, not a Parquet file, truncated or damaged, or lacks one of ``columns``.
     """
     wanted = None if columns is None else list(columns)
     if wanted:
@@ -154,7 +154,7 @@ def schema(path: Path) -> pa.Schema:
 
 
 def rows(path: Path) -> int:
-    """The number of rows by a file's footer. Raises ``BadTable`` as :func:`read`."""
+    """The number of rows according to a file's footer. Raises ``BadTable`` as :func:`read`."""
     with _told(path):
         return int(pq.read_metadata(path).num_rows)
 

@@ -1,7 +1,6 @@
 """A folder is a registry: the file's name is the plug-in's name. No list to extend, no ``__init__`` to edit.
 
-Another distribution adds plug-ins by entry points, each naming a class; nothing of them is imported before it is asked
-for:
+Another distribution adds plug-ins by entry points, each naming a class; they are imported only when requested:
 
     [project.entry-points."merc.models"]                 merc.corpora, merc.encoders.text (.audio, .visual), merc.models,
     mine = "my_package.mine:MyModel"                     merc.losses, merc.frameworks, merc.metrics,
@@ -32,8 +31,8 @@ def names(package: str, base: type | None = None) -> list[str]:
 
     Args:
         package: dotted name.
-        base: leave out modules that define no subclass of it (in a folder where plug-ins are not alone); this imports
-            all modules, and no entry point, which says of itself that it is a plug-in.
+        base: leave out modules that define no subclass of it (in a folder that contains other modules, too); this
+            imports all modules, but no entry points, which are plug-ins by declaration.
     """
     files = _files(package)
     if base is not None:
@@ -52,13 +51,14 @@ def group(package: str) -> str:
 
 
 def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
-    """The subclass of ``base`` that goes by a name: the one that is defined in the module ``name`` of ``package``, or
-    that an entry point names.
+    """The subclass of ``base`` with a name: the one defined in the module ``name`` of ``package``, or the one that an
+    entry point refers to.
 
     Raises:
-        BadSettings: if there is none, giving the nearest name, or the module does not define exactly one such class.
-        BadPlugin: if there are several, naming all, or the entry point, which is named with its distribution, cannot be
-            imported or is not such a class.
+        BadSettings: if there is none (the message gives the nearest name), or the module does not define exactly one
+            such class.
+        BadPlugin: if there are several (the message names all), or the entry point cannot be imported or is not such a
+            class (the message names it and its distribution).
     """
     points = _entry_points(package).get(name, [])
     in_file = name in _files(package)
@@ -101,7 +101,7 @@ def _classes(package: str, name: str, base: type[_Base]) -> list[type[_Base]]:
 
 
 def _entry_points(package: str) -> dict[str, list[EntryPoint]]:
-    """Name → the entry points of a package's group that bear it."""
+    """Name → the entry points with that name in a package's group."""
     found: dict[str, list[EntryPoint]] = {}
     for point in _installed(group(package), tuple(sys.path)):
         found.setdefault(point.name, []).append(point)
@@ -110,9 +110,7 @@ def _entry_points(package: str) -> dict[str, list[EntryPoint]]:
 
 @functools.cache
 def _installed(wanted: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """The entry points of a group on a path; kept, as finding them means to open a file of every installed
-    distribution.
-    """
+    """The entry points of a group on a path; cached, since finding them reads a file per installed distribution."""
     return tuple(entry_points(group=wanted))
 
 
@@ -126,7 +124,7 @@ def _words(point: EntryPoint) -> str:
 def _loaded(point: EntryPoint, package: str, base: type[_Base]) -> type[_Base]:
     try:
         kind = point.load()
-    except Exception as error:  # whatever the code of others raises
+    except Exception as error:  # whatever third-party code raises
         raise BadPlugin(
             f"{base.__name__} {point.name!r}: {_words(point)} cannot be imported: {type(error).__name__}: {error}"
         ) from error
@@ -145,8 +143,8 @@ def _loaded(point: EntryPoint, package: str, base: type[_Base]) -> type[_Base]:
 def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a package from which every public class of its files can be imported.
 
-    A file is imported when one of its classes is asked for, not before. Files of nested packages count; those whose
-    names begin with ``_`` do not.
+    A file is imported when one of its classes is requested, not before. Files of nested packages are included; those
+    whose names start with ``_`` are not.
 
         __getattr__, __dir__ = plugins.exports(__name__)
 
@@ -154,8 +152,8 @@ def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]
         package: dotted name.
 
     Returns:
-        Both functions. The first raises ``AttributeError`` with the nearest name, or with the modules to choose from if
-        several define the class.
+        The two functions. The first raises ``AttributeError`` with the nearest name, or with the modules to choose from
+        if several define the class.
     """
 
     def get(name: str) -> Any:
@@ -174,8 +172,8 @@ def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]
 
 
 def _public_classes(package: str) -> dict[str, list[str]]:
-    """Class → the modules that define it; read from the text, as importing is slow and one broken file would hide
-    all.
+    """Class → the modules that define it; read from the source text, since importing is slow and one broken file would
+    hide all classes.
     """
     found: dict[str, list[str]] = {}
     for folder in map(Path, importlib.import_module(package).__path__):

@@ -35,10 +35,10 @@ def versions() -> dict[str, str]:
 
 
 def commit(folder: Path) -> dict[str, str]:
-    """The commit of the project in a folder, ``{"commit": "4e83fde, with changes"}``; empty where there is no Git, no
+    """The commit of the project in a folder, ``{"commit": "4e83fde, with changes"}``; empty if there is no Git, no
     repository or no commit.
 
-    A file that is not tracked is not a change: raw data, features and runs are ignored, or another project's.
+    Untracked files are not changes: raw data, features and runs are ignored, or belong to another project.
     """
     found = _git(folder, "rev-parse", "--short", "HEAD")
     if not found:

@@ -1,17 +1,19 @@
-"""Foreign text on its way to a terminal, a log, a page or a Markdown file: nothing in it acts, all of it is seen."""
+"""Untrusted text for a terminal, a log, a page or a Markdown file: nothing in it takes effect, everything is
+visible.
+"""
 
 import re
 
-# C0 but newline and tab, DEL, C1, and what turns the direction of what follows; also half characters, which no file can
-# hold.
+# C0 except newline and tab, DEL, C1, and marks that change the text direction; also lone surrogates, which no file can
+# contain.
 _ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_MARKDOWN = re.compile(r"[\\|`*\[\]<>#~]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word marks nothing
+_MARKDOWN = re.compile(r"[\\|`*\[\]<>#~]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word is not markup
 _PLAIN = re.compile(r"[\w./+-]+")
 
 
 def visible(text: str) -> str:
-    r"""The text with ``\x1b`` and ``\u202e`` instead of signs that move the cursor, set a title, clear a screen or
-    turn the direction of writing.
+    r"""The text with escapes such as ``\x1b`` and ``\u202e`` instead of characters that move the cursor, set a title,
+    clear a screen or change the text direction.
 
     Newlines and tabs stay.
 
@@ -22,12 +24,12 @@ def visible(text: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    r"""JSON of the same value with ``\u009b`` instead of the signs that JSON lets stand as they are."""
+    r"""JSON of the same value with escapes such as ``\u009b`` for the characters that JSON leaves unescaped."""
     return _ACTS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def markdown(text: object) -> str:
-    r"""A line that is not taken for Markdown or HTML, and does not end the cell or item that it stands in.
+    r"""A line that is not interpreted as Markdown or HTML, and does not end the cell or item that contains it.
 
     >>> print(markdown("<b>sad|der</b>\n# new_line"))
     \<b\>sad\|der\</b\> \# new_line
@@ -36,5 +38,5 @@ def markdown(text: object) -> str:
 
 
 def code(text: object) -> str:
-    """A name in Markdown's letters for code, where none of its characters ends them."""
+    """A name as Markdown code, delimited so that none of its characters ends it."""
     return f"`{text}`" if _PLAIN.fullmatch(str(text)) else markdown(text)

@@ -1,9 +1,9 @@
 """How long the epochs of a training took. It is recorded next to the runs, whose bytes are the same on every machine
-and after every kill.
+and after every interruption.
 
 runs/.times/<dataset>/<recipe>/seed-<n>.json
 
-Neither Git nor DVC sees it, and nothing needs it: a run that was copied or checked out has none, and the report says
+It is in neither Git nor DVC, and nothing needs it: a run that was copied or checked out has none, and the report says
 so.
 """
 
@@ -23,11 +23,11 @@ class Times(BaseModel):
     """How long an epoch of a seed took: training on the train split, and scoring dev and test.
 
     Attributes:
-        fingerprint: of the run, since the file outlives a run that is replaced.
+        fingerprint: of the run, since the file outlives a replaced run.
         device: ``cpu``, or the name of the GPU.
         threads: of torch, on the CPU.
-        epochs: that were timed; of a seed that was killed and resumed the later phases' alone.
-        wall_seconds, cpu_seconds: medians over these epochs, on the clock, and of all cores together.
+        epochs: number of timed epochs; if a seed was killed and resumed, only those of the later phases.
+        wall_seconds, cpu_seconds: medians over these epochs, of elapsed time and of the CPU time of all cores together.
     """
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -42,10 +42,10 @@ class Times(BaseModel):
 
 @dataclass
 class Stopwatch:
-    """Notes what blocks take, on the clock and of this process's cores.
+    """Records the elapsed time and this process's CPU time of blocks.
 
     Attributes:
-        wall_seconds, cpu_seconds: one value a block.
+        wall_seconds, cpu_seconds: one value per block.
     """
 
     wall_seconds: list[float] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Stopwatch:
 
 
 def path_of(runs: Path, dataset: str, recipe: str, seed: int | str) -> Path:
-    """Where the times of a seed lie."""
+    """The file with the times of a seed."""
     return runs / FOLDER / dataset / recipe / f"seed-{seed}.json"
 
 

@@ -9,13 +9,13 @@ from merc.machines import DEVICES
 
 
 def resolve(device: str) -> str:
-    """``auto`` becomes ``cuda:0`` where there is one, else ``cpu``; ``cuda`` becomes ``cuda:0``.
+    """``auto`` becomes ``cuda:0`` if it exists, else ``cpu``; ``cuda`` becomes ``cuda:0``.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        BadSettings: if it is none of these, or that CUDA device is not there.
+        BadSettings: if it is none of these, or that CUDA device does not exist.
     """
     if device == "cpu":
         return device
@@ -36,7 +36,7 @@ def resolve(device: str) -> str:
 
 
 class _Exact:
-    """How many blocks are exact at the moment, in all threads, and what it was before the first of them."""
+    """The number of exact blocks at the moment, in all threads, and the setting before the first of them."""
 
     lock = threading.Lock()
     blocks = 0
@@ -45,9 +45,9 @@ class _Exact:
 
 @contextmanager
 def exact(device: str) -> Iterator[None]:
-    """float32 is float32 inside: by default, cuDNN rounds the factors of convolutions to TF32's 10 bits.
+    """Makes float32 computations exact inside the block: by default, cuDNN rounds the factors of convolutions to TF32.
 
-    The setting is one for all threads; it is put back when the last of them leaves.
+    The setting is shared by all threads; it is restored when the last of them leaves.
     """
     import torch
 

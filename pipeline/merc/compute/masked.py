@@ -1,4 +1,4 @@
-"""Means over what a mask keeps: tokens of an utterance, utterances of a dialogue.
+"""Means over unmasked places: tokens of an utterance, utterances of a dialogue.
 
 Legend: B rows, T places in a row (padded), D features.
 """
@@ -7,7 +7,8 @@ from torch import Tensor
 
 
 def masked_mean(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the places where the mask is True, [B, D] in the dtype of the values; zeros for a row without any.
+    """Mean over the places where the mask is True, [B, D] in the dtype of the values; zeros for a row without such
+    places.
 
     Values where the mask is False do not matter, not even NaN.
 

@@ -1,10 +1,10 @@
-"""What becomes of freed memory: an extraction gives it back to the system, so that its peak does not grow with the
-corpus; a training keeps it, since every step wants the same again.
+"""What happens to freed memory: an extraction returns it to the system, so that its peak does not grow with the corpus;
+a training keeps it, since every step needs the same amount again.
 
-glibc serves blocks below a threshold from heaps, which it gives back only from their ends, and raises the threshold to
+glibc serves blocks below a threshold from heaps, which it returns only from their ends, and raises the threshold to
 32 MB once a larger block is freed. The tensors of an encoder's batches (1 to 30 MB, another size each time) then leave
 holes between longer-lived blocks. Measured with a tiny wav2vec 2.0 on 4,112 clips (``benchmarks/encode_volume.py``):
-the peak fell from 2.4 GB, growing part by part, to 1.6 GB, the same from the second part on, no more CPU time.
+the peak fell from 2.4 GB, growing with every part, to 1.6 GB, constant from the second part on, without more CPU time.
 
 In a training, blocks over 32 MB, such as the gradients of a wide model, would be mapped anew in every step, and the
 system would clear them page by page. A step of ``sdt``, 70 million weights, had 74,000 page faults, a fifth of its CPU
@@ -24,7 +24,7 @@ def return_large_blocks() -> bool:
     process.
 
     Returns:
-        False where the C library is not glibc; nothing is changed then.
+        False if the C library is not glibc; nothing is changed then.
     """
     glibc = _glibc()
     return glibc is not None and bool(glibc.mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES))
@@ -34,7 +34,7 @@ def keep_freed_blocks() -> bool:
     """From now on, freed blocks of any size stay in this process to be used again, at most 2 GB at the end of its heap.
 
     Returns:
-        False where the C library is not glibc; nothing is changed then.
+        False if the C library is not glibc; nothing is changed then.
     """
     glibc = _glibc()
     return (
@@ -43,7 +43,9 @@ def keep_freed_blocks() -> bool:
 
 
 def trim() -> None:
-    """Gives back what lies free in the heaps, from all threads; takes milliseconds. Without glibc it does nothing."""
+    """Returns the free memory in the heaps of all threads to the system; takes milliseconds. No effect without
+    glibc.
+    """
     if (glibc := _glibc()) is not None:
         glibc.malloc_trim(0)
 
@@ -51,6 +53,6 @@ def trim() -> None:
 def _glibc() -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL(None)
-    except TypeError:  # Windows has no library of that kind
+    except TypeError:  # on Windows, which has no such library
         return None
     return library if hasattr(library, "gnu_get_libc_version") else None

@@ -1,11 +1,11 @@
-"""Worker processes: one task each at a time, so that it is known which one dies or hangs, and no other is lost with it.
+"""Worker processes: each has one task at a time, so that a task that crashes or hangs is known, and no other is lost.
 
     this process                              worker (a new process, never a fork)
     queue ── the heaviest first ──► task ───► function(task)
       ▲                             answer ◄──┘
       └── once more, in a new worker ◄── died, or over its time limit
 
-No worker is left behind however the run ends: each ends with this process, also when that is killed.
+No worker is left behind however the run ends: each ends with this process, even if that is killed.
 """
 
 import heapq
@@ -32,24 +32,24 @@ from merc.errors import PipelineError
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
-# Tasks begun ahead of the one whose result is next: enough that a long dialogue at the head keeps no worker idle, few
-# enough that finished results (about 1 MB per dialogue) stay small next to the libraries of the workers.
+# Tasks started ahead of the one whose result is next: enough that a long dialogue at the head keeps no worker idle, few
+# enough that finished results (about 1 MB per dialogue) stay small compared to the libraries of the workers.
 AHEAD_PER_WORKER = 8
-# Read by OpenMP, OpenBLAS and MKL when a process starts. Workers are the parallelism; threads on top would fight for
-# the same cores, and sums over another number of threads differ in their last bits.
+# Read by OpenMP, OpenBLAS and MKL when a process starts. Parallelism comes from the workers; additional threads would
+# compete for the same cores, and sums over another number of threads differ in their last bits.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-# Time is counted in ticks, and a tick counts no more than this, however long it took by the clock: a machine that slept
-# or a run that was stopped with Ctrl-Z makes no one late.
+# Time is counted in ticks, and a tick counts no more than this, however long it really took: after a suspended machine
+# or a run stopped with Ctrl-Z, no task counts as late.
 _TICK_SECONDS = 1.0
-# Importing torch from a slow disk takes minutes; a worker that needs longer to begin will not begin.
+# Importing torch from a slow disk takes minutes; a worker that needs longer will never start.
 _START_SECONDS = 600.0
-# Workers that may end before they are ready, one after another, until it is taken for a fault that stays.
+# Number of consecutive workers that may end before they are ready until this counts as a permanent fault.
 _STARTS = 3
 _FAREWELL_SECONDS = 5.0
 _LOOK_SECONDS = 0.005
-# An answer: these bytes, its length, its checksum, its pickle. A clip's decoder that runs wild may write to any file of
-# its process, also to this pipe, and what it writes is neither to be believed nor to be waited for.
+# An answer: these bytes, its length, its checksum, its pickle. A runaway decoder may write to any file of its process,
+# including this pipe, and what it writes must be neither trusted nor waited for.
 _MAGIC = b"merc"
 _HEADER_BYTES = len(_MAGIC) + 8 + 4
 _READ_BYTES = 1 << 20
@@ -57,12 +57,12 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Lost:
-    """What there is instead of a result.
+    """The outcome of a failed task.
 
     Attributes:
         why: ``crashed`` (its process died, or cut the connection), ``timeout``, or ``raised``.
-        words: for people; the same whenever the same happens.
-        error: what was raised.
+        words: message; always the same for the same failure.
+        error: the exception that was raised.
     """
 
     why: Literal["crashed", "timeout", "raised"]
@@ -72,7 +72,7 @@ class Lost:
 
 @dataclass(order=True)
 class _Order(Generic[_Task]):
-    """A task in the queue: the heaviest first, else in the order they came."""
+    """A task in the queue: heaviest first, otherwise in order of arrival."""
 
     rank: tuple[float, int]
     key: int = field(compare=False)
@@ -82,17 +82,17 @@ class _Order(Generic[_Task]):
 
 
 class Crew(Generic[_Task, _Result]):
-    """Worker processes that take tasks from a queue. A context: at its end they are gone.
+    """Worker processes that take tasks from a queue. A context manager: at its end they are gone.
 
     A worker has one thread for linear algebra and leaves Ctrl-C to this process. One that dies, hangs or breaks its
-    connection costs nothing but its own task, and is replaced.
+    connection only loses its own task, and is replaced.
 
     Args:
-        function: a module's function; it, the tasks and the results can be pickled.
-        workers: how many processes at most; they are started when there is work.
-        attempts: how often a task is tried whose worker died or was killed for its time. The second try is in a new
-            process: the system may have killed the first one for the memory that another took, or a clip before this
-                one may have left the decoder damaged.
+        function: a module-level function; it, the tasks and the results must be picklable.
+        workers: maximum number of processes; they are started when there is work.
+        attempts: how often a task is tried if its worker dies or is killed for taking too long. The second attempt is
+            in a new process: the system may have killed the first one because of another's memory use, or an earlier
+            clip may have corrupted the decoder.
     """
 
     def __init__(self, function: Callable[[_Task], _Result], workers: int, attempts: int = 1) -> None:
@@ -124,19 +124,19 @@ class Crew(Generic[_Task, _Result]):
         """Puts a task into the queue.
 
         Args:
-            key: called with its outcome.
-            task: what the function is given.
-            weight: the heaviest task in the queue is begun first.
-            limit_seconds: a worker that is at it for longer is killed.
+            key: identifies the outcome.
+            task: the function's argument.
+            weight: the heaviest task in the queue is started first.
+            limit_seconds: a worker that takes longer is killed.
         """
         heapq.heappush(self._queue, _Order((-weight, self._count), key, task, limit_seconds))
         self._count += 1
 
     def next_outcome(self) -> tuple[int, "_Result | Lost"]:
-        """Waits until a task is done, whichever: its key, and its result or what there is instead.
+        """Waits until any task is done: its key, and its result or failure.
 
         Raises:
-            PipelineError: if workers cannot even begin.
+            PipelineError: if workers cannot even start.
             IndexError: if there is no task.
         """
         while not self._outcomes:
@@ -153,7 +153,7 @@ class Crew(Generic[_Task, _Result]):
         return self._outcomes.popleft()
 
     def _hand_out(self) -> None:
-        """Gives work to workers without any, and starts workers while there is more work than workers."""
+        """Gives work to idle workers, and starts workers while there is more work than workers."""
         for worker in [one for one in self._workers if one.idle]:
             order = worker.first or (heapq.heappop(self._queue) if self._queue else None)
             if order is not None and not worker.give(order):
@@ -179,7 +179,7 @@ class Crew(Generic[_Task, _Result]):
             self._stillborn = 0
             return
         order, worker.order = worker.order, None
-        if order is None:  # nothing was asked
+        if order is None:  # it had no task
             self._give_up(worker, "crashed", "it sent an unexpected answer")
             return
         failed, value, words = answer
@@ -204,9 +204,7 @@ class Crew(Generic[_Task, _Result]):
         self._outcomes.append((order.key, Lost(why, words)))
 
     def _try_again(self, worker: "_Worker[_Task]", how: str) -> None:
-        """Starts another worker instead of one that could not begin: the system may have killed it for the memory that
-        another took.
-        """
+        """Replaces a worker that could not start: the system may have killed it because of another's memory use."""
         self._stillborn += 1
         if self._stillborn >= _STARTS:
             raise PipelineError(
@@ -219,10 +217,10 @@ class _Worker(Generic[_Task]):
     """A worker process as seen from outside.
 
     Attributes:
-        answers: becomes readable when the worker has said something, or died.
-        began: it said that it is ready.
-        first: what it was started for; None: whatever comes.
-        order: what it is at.
+        answers: becomes readable when the worker has sent something, or died.
+        began: whether it has reported that it is ready.
+        first: the task that it was started for; None: any task.
+        order: its current task.
     """
 
     def __init__(
@@ -258,14 +256,14 @@ class _Worker(Generic[_Task]):
         return True
 
     def grows_too_old(self, passed_seconds: float) -> bool:
-        """Counts time; True once the worker has had too much of it."""
+        """Counts time; True once the worker has taken too long."""
         self._age_seconds += passed_seconds
         if not self.began:
             return self._age_seconds > _START_SECONDS
         return self.order is not None and self._age_seconds > self.order.limit_seconds
 
     def read(self) -> Any:
-        """Reads what has come, without waiting for more: an answer, or None if it is not whole yet.
+        """Reads what has arrived, without waiting for more: an answer, or None if it is not complete yet.
 
         Raises:
             ConnectionError: if the worker died, closed the pipe, or what came is not an answer.
@@ -285,10 +283,10 @@ class _Worker(Generic[_Task]):
         if zlib.crc32(content) != checksum or len(self._heard) > _HEADER_BYTES + length:
             raise ConnectionError("it wrote something other than an answer")
         self._heard.clear()
-        return pickle.loads(content)  # noqa: S301  (our own process wrote it, and the checksum holds)
+        return pickle.loads(content)  # noqa: S301  (our own process wrote it, and the checksum matches)
 
     def dismiss(self, *, at_once: bool) -> None:
-        """Tells an idle worker that there is nothing more to do; ``at_once``: it ends whatever it is at."""
+        """Tells an idle worker that there is nothing more to do; ``at_once``: it abandons its current task."""
         self._tasks.close()
         if at_once:
             self._process.kill()
@@ -297,9 +295,9 @@ class _Worker(Generic[_Task]):
         """Ends the worker at once.
 
         Returns:
-            How it had ended by itself; empty if it had not.
+            How it had already ended before; empty if it had not.
         """
-        if not self._ended_within(0.1):  # one that just died is given the time to leave its exit code
+        if not self._ended_within(0.1):  # one that has just died gets time to report its exit code
             self._process.kill()
             self.end()
             return ""
@@ -313,20 +311,20 @@ class _Worker(Generic[_Task]):
         return f"its process ended with exit code {code}"
 
     def end(self) -> int | None:
-        """Waits for the end, helps after a while, and lets go of the pipes; gives the exit code."""
+        """Waits for the end, kills the process after a while, and closes the pipes; returns the exit code."""
         if not self._ended_within(_FAREWELL_SECONDS):
             self._process.kill()
             self._ended_within(
                 _FAREWELL_SECONDS
-            )  # one that the kernel holds, in a read from a dead disk, say, cannot be waited for
+            )  # one stuck in the kernel, such as in a read from a dead disk, cannot be waited for
         code = self._process.exitcode
         self._tasks.close()
         self.answers.close()
         return code
 
     def _ended_within(self, seconds: float) -> bool:
-        # Not join(seconds): it looks whether a pipe is closed and then waits without limit, and a clip may close every
-        # pipe.
+        # Not join(seconds): it checks whether a pipe is closed and then waits without limit, and a decoder may close
+        # every pipe.
         for _ in range(math.ceil(seconds / _LOOK_SECONDS)):
             if not self._process.is_alive():
                 return True
@@ -335,11 +333,11 @@ class _Worker(Generic[_Task]):
 
 
 def _serve(function: Callable[[Any], Any], tasks: Connection, answers: Connection, lifeline: Connection) -> None:
-    """What a worker does: says that it is ready, then answers task after task until there are no more."""
+    """The main function of a worker: reports that it is ready, then answers task after task until there are no more."""
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
-    ):  # sent to all processes of a terminal or a service, they are for the parent to handle
+    ):  # sent to all processes of a terminal or a service; the parent handles them
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     _answer(answers, (False, None, ""))
@@ -353,20 +351,20 @@ def _serve(function: Callable[[Any], Any], tasks: Connection, answers: Connectio
         except Exception as error:  # the parent decides what to do about it
             answer = (True, portable(error), traceback.format_exc())
         _answer(answers, answer)
-        del task, answer  # while it waits for the next one, it holds nothing
+        del task, answer  # free the memory while waiting for the next one
 
 
 def _end_with(lifeline: Connection) -> None:
     wait(
         [lifeline]
-    )  # nothing is ever sent: it becomes readable when its other end is closed, also by the death of the parent
+    )  # nothing is ever sent: it becomes readable when its other end is closed, even by the parent's death
     os._exit(1)
 
 
 def _answer(answers: Connection, answer: tuple[bool, Any, str]) -> None:
     try:
         content = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
-    except Exception as error:  # a result that cannot be sent raises what its own way of being pickled raises
+    except Exception as error:  # an unpicklable result raises whatever its own pickling code raises
         content = pickle.dumps((True, portable(error), traceback.format_exc()))
     message = memoryview(_MAGIC + len(content).to_bytes(8) + zlib.crc32(content).to_bytes(4) + content)
     while message:
@@ -374,10 +372,10 @@ def _answer(answers: Connection, answer: tuple[bool, Any, str]) -> None:
 
 
 def portable(error: Exception) -> Exception:
-    """The error, or where it cannot be sent, one that says the same."""
+    """The error or, if it cannot be sent, another one with the same message."""
     try:
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301
-    except Exception:  # whatever an exception's own way of being pickled raises
+    except Exception:  # whatever an exception's own pickling code raises
         return RuntimeError(f"{type(error).__name__}: {error}")
     return copy if type(copy) is type(error) else RuntimeError(f"{type(error).__name__}: {error}")
 
@@ -388,14 +386,15 @@ def in_order(
     """Computes ``function`` of every task in worker processes and yields the results in the tasks' order.
 
     Args:
-        function: a module's function; it and the tasks can be pickled. A task's ``str`` names it in messages.
+        function: a module-level function; it and the tasks must be picklable. A task's ``str`` names it in messages.
         tasks: in order.
-        workers: how many processes, at least one.
-        apart: a single worker is a process of its own, too, so that one worker and many compute under the same
-            conditions; otherwise it is this process.
+        workers: number of processes, at least one.
+        apart: run even a single worker in a separate process, so that one worker and many compute under the same
+            conditions; otherwise a single worker is this process.
 
     Raises:
-        PipelineError: if a worker died (killed for its memory, or a crash inside a library), naming what it was at.
+        PipelineError: if a worker died (killed for its memory use, or a crash inside a library); the message names its
+            task.
     """
     if not apart and (workers <= 1 or len(tasks) <= 1):
         yield from map(function, tasks)
@@ -418,7 +417,7 @@ def result_of(outcome: "_Result | Lost", task: object) -> Any:
     """The result of a task.
 
     Raises:
-        PipelineError: if its worker died, naming the task.
+        PipelineError: if its worker died; the message names the task.
         Exception: whatever it raised.
     """
     if not isinstance(outcome, Lost):
@@ -434,7 +433,7 @@ def result_of(outcome: "_Result | Lost", task: object) -> Any:
 
 @contextmanager
 def _single_threaded_children() -> Iterator[None]:
-    """Processes that are started inside have one thread for linear algebra; this one keeps its own."""
+    """Processes started inside have one thread for linear algebra; this process keeps its number."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:

@@ -11,19 +11,20 @@ import torch.utils.deterministic
 
 @contextmanager
 def repeatable(seed: int, device: torch.device, threads: int = 1) -> Iterator[None]:
-    """Inside, equal work gives equal numbers: seeded, deterministic algorithms, a fixed number of CPU threads.
+    """Inside the block, equal work gives equal numbers: seeded, deterministic algorithms, a fixed number of CPU
+    threads.
 
-    Fixed, because sums are cut differently for each number of them. One, where the tensors are small: measured on two
-    cores with models of the dialogue, a second thread gains nothing on an idle machine and makes an epoch 30 times
-    slower when another process keeps a core busy. Everything is put back at the end.
+    Fixed, because sums are split differently for each number of threads. One, if the tensors are small: measured on two
+    cores with dialogue models, a second thread gains nothing on an idle machine and makes an epoch 30 times slower when
+    another process keeps a core busy. All settings are restored at the end.
 
-    torch does not fill new memory with NaN, which deterministic algorithms would have it do and which takes a twentieth
-    of a small model's time: the tests do, and find that no model reads what has not been written.
+    torch does not fill new memory with NaN, the default with deterministic algorithms, which takes a twentieth of a
+    small model's time: the tests do, and show that no model reads uninitialised memory.
 
     Args:
         seed: of torch's generators.
-        device: that the work is done on.
-        threads: of the CPU; more than it has cores give the same numbers, slowly.
+        device: device that does the work.
+        threads: number of CPU threads; more than there are cores give the same numbers, slowly.
     """
     os.environ.setdefault(
         "CUBLAS_WORKSPACE_CONFIG", ":4096:8"

@@ -2,23 +2,24 @@
 
 Paper: Busso et al., "IEMOCAP: Interactive emotional dyadic motion capture database", Language Resources and Evaluation
 42, 2008.
-Licence: for research, asked for at https://sail.usc.edu/iemocap/; never redistributed, not even a line of a transcript.
+Licence: for research, on request at https://sail.usc.edu/iemocap/; never redistributed, not even a line of a
+transcript.
 
 Known defects of the distribution, and what is done about each:
 
 - ``EmoEvaluation`` is sorted by speaker, and even by start time the order is wrong in 67 dialogues: the transcription
   file's order counts.
-- 48 transcribed lines (``…_MXX0``, ``…_FXX1``; two ids twice) have neither audio nor label, 152 have not even an id:
+- 48 transcribed lines (``…_MXX0``, ``…_FXX1``; two ids twice) have neither audio nor label, 152 do not even have an id:
   left out and counted.
-- 39 ratings of attributes are broken (``val 6; act 6; dom ;``), four valence/arousal/dominance triples leave the scale
-  of 1 to 5: recorded, kept.
+- 39 ratings of attributes are broken (``val 6; act 6; dom ;``), four valence/arousal/dominance triples are outside the
+  scale of 1 to 5: recorded and kept.
 - 53 utterances without a majority count as happy in the benchmark of the dialogue literature (see ``counts_as_happy``
   in iemocap_annotations.py).
-- Which actor sits on which side, and is in which channel of ``dialog/wav``, is known of session 1 alone: both are
-  settings, and the louder channel is listened to (iemocap_channels.py); settings that most utterances speak against are
-  reported.
-- An utterance that only one of the two files knows (none in the release) is kept: one without an evaluation as
-  ``undecided``, one without a transcription with an empty text, at the place that its start time gives it.
+- Which actor sits on which side, and is in which channel of ``dialog/wav``, is known only for session 1: both are
+  settings, which are compared with the louder channel (iemocap_channels.py); settings that most utterances contradict
+  are reported.
+- An utterance in only one of the two files (none in the release) is kept: one without an evaluation as ``undecided``,
+  one without a transcription with an empty text, at the place given by its start time.
 """
 
 import hashlib
@@ -64,7 +65,7 @@ from merc.records.failures import Failure
 SESSIONS = (1, 2, 3, 4, 5)
 
 # The dialogue literature counts the 53 utterances of `counts_as_happy` (7,433 in six classes); speech emotion
-# recognition, which merges excited into happy, goes by the official label alone (5,531 in four classes).
+# recognition, which merges excited into happy, uses only the official label (5,531 in four classes).
 WITH_SELF_RATED_HAPPY = ("iemocap6", "iemocap4")
 
 # The fixed twelve validation dialogues of sessions 1 to 4: the list that comes with TelME (Yun et al., NAACL 2024).
@@ -77,7 +78,7 @@ VALIDATION_12 = frozenset(
 RANDOM_VALIDATION_DIALOGUES = 20
 
 
-# Counts of the release; a deviation is reported where `check_counts` is on.
+# Counts of the release; deviations are reported if `check_counts` is on.
 DIALOGUES_PER_SESSION = {1: 28, 2: 30, 3: 32, 4: 30, 5: 31}
 UTTERANCES_PER_SESSION = {1: 1819, 2: 1811, 3: 2136, 4: 2103, 5: 2170}
 OFFICIAL_LABELS = {
@@ -97,8 +98,8 @@ SELF_RATED_HAPPY = 53
 LEFT_OUT = {WITHOUT_EVALUATION: 48, WITHOUT_ID: 152}
 _BROKEN, _OUTSIDE = "broken attribute ratings", "valence/arousal/dominance triples outside 1 to 5"
 REPAIRED = {_BROKEN: 39, _OUTSIDE: 4}
-# Utterances per class, in the label set's order. How many of the 53 are among the happy of val12 is not known, hence no
-# such row for iemocap4_merged.
+# Utterances per class, in the label set's order. How many of the 53 are among the happy utterances of val12 is unknown,
+# so there is no such row for iemocap4_merged.
 PER_CLASS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "iemocap6": {
         "sessions 1 to 4": (504, 839, 1324, 933, 742, 1468),
@@ -126,7 +127,7 @@ _ARCHIVE = "IEMOCAP_full_release"
 
 @dataclass
 class Tally:
-    """What the reader met besides utterances, to be compared with the release's counts."""
+    """What the reader found in addition to utterances, for comparison with the release's counts."""
 
     official: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -139,14 +140,14 @@ def assign_splits(dialogue_ids: Iterable[str], *, test_session: int, validation:
     """Dialogue id → ``train``, ``dev`` or ``test``.
 
     Args:
-        dialogue_ids: of all sessions whose splits are asked for.
-        test_session: all of its dialogues are test.
+        dialogue_ids: of all sessions whose splits are requested.
+        test_session: session whose dialogues are the test split.
         validation: ``val12``, ``random20`` or ``none``. ``random20`` takes the twenty ids with the smallest sha256 of
             ``<seed>:<id>``, which no version of a random number library can change.
         seed: for ``random20``.
 
     Raises:
-        BadSettings: if ``random20`` would leave nothing to train on.
+        BadSettings: if ``random20`` would leave no dialogues for training.
     """
     ids = sorted(dialogue_ids)
     splits = {one: "test" if session_of(one) == test_session else "train" for one in ids}
@@ -170,8 +171,8 @@ class Iemocap(CorpusReader):
     """Reads IEMOCAP; see the head of this file.
 
     Speakers are the actors (``Ses01_F``). The video is the speaker's half of the dialogue's video. The audio is the
-    utterance's own file under ``sentences/wav``; where no such folder is unpacked it is the utterance's span of
-    ``dialog/wav``, of whose two channels, one per actor, the speaker's alone is heard.
+    utterance's own file under ``sentences/wav``; if that folder is not unpacked, it is the utterance's span of
+    ``dialog/wav``, using only the speaker's channel of the two, one per actor.
     """
 
     class Config(CorpusConfig):
@@ -308,7 +309,7 @@ IEMOCAP_full_release/             (or its content)
         )
 
     def _listen(self, raw: Path, reading: Reading, paths: MediaPaths) -> None:
-        """Compares who sits where by the settings with the louder channels, session by session."""
+        """Compares the actors' positions in the settings with the louder channels, session by session."""
         by_session: dict[int, list[iemocap_channels.Spoken]] = {}
         for dialogue in (one for one in reading.dialogues if paths.has_dialogue_wav(one.source_dialogue_id)):
             name = dialogue.source_dialogue_id
@@ -393,8 +394,8 @@ def _sessions(numbers: Iterable[int]) -> str:
 
 
 def _completed(spoken: Mapping[str, Spoken], evaluations: Mapping[str, Evaluation]) -> dict[str, Spoken]:
-    """The transcription in its order, with the utterances that only the evaluation knows put before the first one that
-    starts later.
+    """The transcription in its order, with the utterances that only the evaluation has inserted before the first one
+    that starts later.
     """
     order = list(spoken.items())
     for utterance_id, evaluation in evaluations.items():
@@ -408,7 +409,7 @@ def _completed(spoken: Mapping[str, Spoken], evaluations: Mapping[str, Evaluatio
 def _utterance(
     dialogue_id: str, utterance_id: str, line: Spoken, evaluation: Evaluation | None, emotion: str, paths: MediaPaths
 ) -> Utterance:
-    times = evaluation or line  # the same in the release; its sentence files were cut by the evaluation's
+    times = evaluation or line  # equal in the release; its sentence files were cut by the evaluation's times
     start, end = times.start_seconds, times.end_seconds
     return Utterance(
         source_utterance_id=utterance_id,
@@ -432,7 +433,7 @@ def _utterance(
 
 
 def _remarks(line: Spoken, evaluation: Evaluation | None) -> Iterator[tuple[str, str, str]]:
-    """Yields modality, reason and detail of all that had to be repaired in one utterance."""
+    """Yields modality, reason and detail of every repair in one utterance."""
     if line.undecodable:
         yield "text", "text_repaired", "the line of the transcription is not UTF-8; read as cp1252"
     if evaluation is None:
@@ -462,7 +463,7 @@ def _remarks(line: Spoken, evaluation: Evaluation | None) -> Iterator[tuple[str,
 
 
 def _other_than_the_votes(dialogue_id: str, evaluations: Mapping[str, Evaluation]) -> list[str]:
-    """A line for the file if official labels are not what its raters' votes give."""
+    """A line for the file if official labels differ from the result of its raters' votes."""
     differing = [
         (name, one.official, majority(one.votes))
         for name, one in evaluations.items()
@@ -482,14 +483,14 @@ def deviations(dialogues: Sequence[Dialogue], tally: Tally, config: Iemocap.Conf
 
     Args:
         dialogues: of the splits that were read, nothing dropped.
-        tally: what was met besides the utterances.
-        config: says which counts hold.
-        splits: the splits that were read; what cannot be known from them is not compared.
+        tally: what was found in addition to the utterances.
+        config: determines which counts apply.
+        splits: the splits that were read; counts that they do not determine are not compared.
 
     Returns:
         One line per count that is not met, giving both numbers.
     """
-    found: list[tuple[str, object, object]] = []  # what, expected, met
+    found: list[tuple[str, object, object]] = []  # what, expected, found
     read = set(splits)
     train_whole = {"train", "dev"} <= read or (config.validation == "none" and "train" in read)
     by_session = [number for number in SESSIONS if (("test" in read) if number == config.test_session else train_whole)]
@@ -519,12 +520,11 @@ def deviations(dialogues: Sequence[Dialogue], tally: Tally, config: Iemocap.Conf
 def by_split(
     dialogues: Sequence[Dialogue], config: Iemocap.Config, read: set[str], train_whole: bool
 ) -> Iterator[tuple[str, object, object]]:
-    """Yields what is counted, how often it occurs in the benchmark, and how often here; session 5 must be the test
-    split.
+    """Yields what is counted, its number in the benchmark, and its number here; session 5 must be the test split.
 
     Args:
         dialogues: of the splits that were read, nothing dropped.
-        config: label set and validation decide which counts hold.
+        config: label set and validation determine which counts apply.
         read: the splits that were read.
         train_whole: whether all of sessions 1 to 4 was read.
     """

@@ -3,18 +3,18 @@
 Paper: Poria et al., "MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations", ACL 2019,
 https://aclanthology.org/P19-1050
 Home: https://affective-meld.github.io and https://github.com/declare-lab/MELD
-Licence: annotations GPL-3.0; the clips are excerpts of a TV series, for research, not to be passed on.
+Licence: annotations GPL-3.0; the clips are excerpts of a TV series, for research only, and must not be redistributed.
 
 Known defects of the distribution, and what is done about each:
 
-- Dialogue numbers begin at 0 in every split, so the split is part of every id. Papers print 1039 train dialogues:
-  number 60 is not there.
+- Dialogue numbers start at 0 in every split, so the split is part of every id. Papers report 1039 train dialogues:
+  number 60 does not exist.
 - ``Sr No.`` repeats in train: it is not read.
-- ``Utterance_ID`` has gaps in 72 train, 2 dev and 2 test dialogues: it gives the order and the source id, positions are
-  dense.
-- Hours have one or two digits. Three times lost a digit of their milliseconds (train dia437_utt2, test dia187_utt2 and
-  dia233_utt8). They are read as decimals (``11,82`` = 11.820 s, not 11.082 s): subtitles there follow each other by
-  0.167 s, and that reading is the nearer one.
+- ``Utterance_ID`` has gaps in 72 train, 2 dev and 2 test dialogues: it determines the order and the source id;
+  positions are dense.
+- Hours have one or two digits. Three time stamps have lost a digit of their milliseconds (train dia437_utt2, test
+  dia187_utt2 and dia233_utt8). They are read as decimals (``11,82`` = 11.820 s, not 11.082 s): subtitles there follow
+  each other by 0.167 s, and this reading is closer to that.
 - Test dia155_utt3 ends where it starts; test dia38_utt4 (305 s) and dia220_utt0 (235 s) span several scenes: decoding
   cuts them, and records it.
 - Train dia125_utt3 cannot be decoded and dev dia110_utt7 does not exist in the official archive: decoding records both,
@@ -23,15 +23,15 @@ Known defects of the distribution, and what is done about each:
   is preferred.
 - 118 of the other clips of the test folder are 0.4 to 5.3 s longer than their annotation, 87 of them because they
   continue into the next utterance: decoding cuts them to the annotation's length, and records it (train and dev have no
-  such clips). An annotation that is too short to be true (0.14 s for "It's been fourteen and a half minutes …", test
-  dia242_utt1) cuts nothing.
-- A speaker is written in two ways occasionally (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
-- Archives packed on a Mac hold a ``._…`` shadow of each file: skipped.
+  such clips). No clip is cut to an implausibly short annotation (0.14 s for "It's been fourteen and a half minutes …",
+  test dia242_utt1).
+- Some speakers are spelled in two ways (``Phoebe Sr`` and ``Phoebe Sr.``): see speaker_names.py.
+- Archives packed on a Mac contain a ``._…`` companion of each file: skipped.
 - Older copies of the annotations hold cp1252 bytes or control characters such as U+0092 for an apostrophe: repaired and
   recorded.
-- Many clips begin or end in a neighbour's words, or hold nothing of their own: with ``realignment`` an utterance is
-  what MELD-FAIR says, one or more spans of one or more clips (see engine/meld_realignment.py), and no clip is cut to an
-  annotation.
+- Many clips start or end in a neighbouring utterance, or do not contain their own at all: with ``realignment`` an
+  utterance is where MELD-FAIR places it, one or more spans of one or more clips (see engine/meld_realignment.py), and
+  no clip is cut to an annotation.
 """
 
 import os
@@ -58,7 +58,7 @@ from merc.records.dialogue import SPLITS, Dialogue, MediaSpan, Utterance
 from merc.records.failures import Failure
 
 ARCHIVE = "MELD.Raw"
-"""The folder inside the official archive; the corpus may be in it or directly in its own folder."""
+"""The folder inside the official archive; the corpus may be in it or directly in the dataset's folder."""
 ANNOTATIONS = MappingProxyType({split: f"{split}_sent_emo.csv" for split in SPLITS})
 CLIPS = MappingProxyType({"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"})
 REPLACEMENT = "final_videos_test"
@@ -77,11 +77,11 @@ _TIME = re.compile(r"([0-9]{1,2}):([0-5]?[0-9]):([0-5]?[0-9])[,.]([0-9]{1,3})")
 
 @dataclass(frozen=True)
 class Counts:
-    """What a split of the official distribution holds.
+    """The content of a split of the official distribution.
 
     Attributes:
-        utterances, dialogues: how many.
-        emotions, sentiments: label → utterances.
+        utterances, dialogues: their numbers.
+        emotions, sentiments: label → number of utterances.
     """
 
     utterances: int
@@ -146,7 +146,7 @@ class Meld(CorpusReader):
         """Settings of MELD.
 
         A test clip that is longer than its annotation is cut to it (``media.max_overlong_seconds``), unless the
-        annotation is too short to be true.
+        annotation is implausibly short.
         """
 
         label_set: str = "meld7"
@@ -193,13 +193,13 @@ output_repeated_splits_test/dia{D}_utt{U}.mp4
 output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
 
     def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
-        """Reads the annotations, and looks which clips there are (see :meth:`CorpusReader.read`).
+        """Reads the annotations, and checks which clips exist (see :meth:`CorpusReader.read`).
 
         Raises:
-            RawDataMissing: see :meth:`CorpusReader.read`; also where a CSV file lacks a column, holds no row or has
-                another encoding or delimiter.
+            RawDataMissing: see :meth:`CorpusReader.read`; also if a CSV file lacks a column, has no rows or has another
+                encoding or delimiter.
             BadTable: if a row has an id that is not a number, an id that occurred before, or a label that MELD does not
-                have; or as of :class:`Realignment`.
+                have; also as for :class:`Realignment`.
         """
         wanted = tuple(split for split in SPLITS if split in splits)
         annotations = {split: _find(root, ANNOTATIONS[split], self.others_in(root, raw)) for split in wanted}
@@ -238,7 +238,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
     def _realign(
         self, split: str, turns: "list[_Turn]", realignment: Realignment, found: "_Media", reading: Reading
     ) -> Mapping[str, Sequence[ClipSpan]]:
-        """The spans of the turns that the realignment has; what of it is odd goes into the reading."""
+        """The spans of the turns in the realignment; oddities are added to the reading."""
         placed = realignment.of(split, {(turn.dialogue, turn.number): turn.speaker for turn in turns})
         spans = {
             turn.id: placed.spans[turn.dialogue, turn.number]
@@ -301,7 +301,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         return _listed(base / split)
 
     def _without_use(self, raw: Path, reading: Reading) -> list[str]:
-        """A line if there are replacements of clips that the corpus does not have, which may be misspelt."""
+        """A line if there are replacements of clips that the corpus does not have; their names may be misspelt."""
         known = {dialogue.utterance_id(one) for dialogue in reading.dialogues for one in dialogue.utterances}
         read = {dialogue.split for dialogue in reading.dialogues}
         useless = [
@@ -314,7 +314,7 @@ output_repeated_splits_test/final_videos_testdia{D}_utt{U}.mp4"""
         return [f"{self.config.replacements}: {_some(useless)} replace no clip of MELD"] if useless else []
 
     def _believes(self, turn: "_Turn") -> bool:
-        """Whether the annotation's length can be that of the utterance."""
+        """Whether the annotation's length is plausible for the utterance."""
         long_enough = (
             turn.seconds >= self.config.min_believed_seconds
             and len(turn.text) <= self.config.max_characters_per_second * turn.seconds
@@ -348,8 +348,8 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _find(root: Path, name: str, others: Collection[str]) -> Path:
-    """Where ``name`` is: in ``root``, in the archive's folder, or in one that was put around them, but not in
-    ``others``; in ``root`` if it is nowhere.
+    """The place of ``name``: in ``root``, in the archive's folder, or in a folder around it, but not in ``others``; in
+    ``root`` if it is nowhere.
     """
     folder = folders.holder(root, [name], (".", ARCHIVE), closed=[*CLIPS.values(), *others])
     if folder not in (None, root, root / ARCHIVE):
@@ -359,13 +359,13 @@ def _find(root: Path, name: str, others: Collection[str]) -> Path:
 
 @dataclass(frozen=True)
 class _ClipFolder:
-    """A folder of clips, listed once (a look at each of 14,000 files takes minutes on a network disk).
+    """A folder of clips, listed once (checking each of 14,000 files takes minutes on a network disk).
 
     Attributes:
-        path: where it is or should be.
-        exists: whether it is there.
-        clips: name without ``.mp4``, whose capitals do not matter → file.
-        wavs: the same of ``.wav``.
+        path: its actual or expected path.
+        exists: whether it exists.
+        clips: name without ``.mp4`` → file; the suffix's case does not matter.
+        wavs: the same for ``.wav``.
     """
 
     path: Path
@@ -387,19 +387,19 @@ def _listed(path: Path) -> _ClipFolder:
     clips, wavs = (
         {one[: -len(end)]: one for one in sorted(names, key=lambda one: one.endswith(end)) if one.lower().endswith(end)}
         for end in (".mp4", ".wav")
-    )  # where both are there, .mp4 comes after .MP4 and wins
+    )  # if both exist, .mp4 comes after .MP4 and wins
     return _ClipFolder(path, exists=True, clips=clips, wavs=wavs)
 
 
 class _Clips:
-    """The files of a split's clips, by the id of their utterance; the official name also where there is no file at all.
+    """The files of a split's clips, by the id of their utterance; the official name even if there is no file at all.
 
     Args:
-        raw: what paths are relative to.
-        folder: of the corpus.
-        replacements: of the user's; what is in it goes first.
-        better_cuts: whether the corpus's own replacements of faulty cuts come next; a span that was measured in the
-            first cut lies elsewhere in them.
+        raw: the folder that paths are relative to.
+        folder: the corpus's folder of clips.
+        replacements: the user's folder, which takes precedence.
+        better_cuts: whether the corpus's own replacements of faulty cuts come next; spans measured in the original cut
+            are elsewhere in them.
     """
 
     def __init__(self, raw: Path, folder: _ClipFolder, replacements: _ClipFolder, *, better_cuts: bool = True) -> None:
@@ -415,11 +415,11 @@ class _Clips:
         return self._path(self._folder, self._folder.clips.get(clip, f"{clip}.mp4"))
 
     def sound(self, clip: str) -> str:
-        """The same; a wav where there is no clip."""
+        """The same; a wav file if there is no clip."""
         return self._path(self._folder, self._folder.wavs[clip]) if self._has_wav_alone(clip) else self.picture(clip)
 
     def has(self, modality: str, clip: str) -> bool:
-        """Whether the file is there."""
+        """Whether the file exists."""
         has_clip = any(
             prefix + clip in folder.clips
             for folder, prefix in ((self._replacements, ""), *self._better_cuts, (self._folder, ""))
@@ -427,11 +427,11 @@ class _Clips:
         return has_clip or (modality == "audio" and clip in self._folder.wavs)
 
     def is_plain(self, clip: str) -> bool:
-        """Whether nothing takes the place of the corpus's first cut."""
+        """Whether nothing replaces the corpus's original cut."""
         return clip not in self._replacements.clips and REPLACEMENT + clip not in self._folder.clips
 
     def remarks(self, clips: Iterable[str]) -> Iterator[str]:
-        """A line for each kind of file that is not the corpus's own clip."""
+        """A line for each kind of file used instead of the corpus's own clips."""
         wanted = list(clips)
         if replaced := [clip for clip in wanted if clip in self._replacements.clips]:
             yield (
@@ -450,12 +450,12 @@ class _Clips:
 
 @dataclass
 class _Media:
-    """Where audio and video of a split's utterances are: in a clip of each one's own, or, by a realignment, in spans
-    of the first cuts.
+    """Where audio and video of a split's utterances are: in one clip per utterance or, with a realignment, in spans of
+    the original cuts.
 
     Attributes:
-        clips: of utterances without spans.
-        cuts: of spans.
+        clips: clips of utterances without spans.
+        cuts: clips of spans.
         spans: id of an utterance → its spans.
     """
 
@@ -464,7 +464,7 @@ class _Media:
     spans: Mapping[str, Sequence[ClipSpan]] = field(default_factory=dict)
 
     def fields(self, utterance: str) -> dict[str, Any]:
-        """Those of :class:`Utterance` that say so."""
+        """The fields of :class:`Utterance` that state it."""
         if utterance not in self.spans:
             return {"video_path": self.clips.picture(utterance), "audio_path": self.clips.sound(utterance)}
         first, *further = (
@@ -476,7 +476,7 @@ class _Media:
         return {"video_path": first.video_path, "audio_path": first.audio_path, **ends, "further_spans": tuple(further)}
 
     def missing(self, modality: str, utterance: str) -> str | None:
-        """The path of the file that does not exist; of several, that of the first. None if there is one of them."""
+        """The path of the missing file, or of the first of several. None if at least one of them exists."""
         clips = self.cuts if utterance in self.spans else self.clips
         names = [one.clip for one in self.spans.get(utterance, ())] or [utterance]
         if any(clips.has(modality, name) for name in names):
@@ -494,12 +494,12 @@ class _Media:
 
 @dataclass(frozen=True, kw_only=True)
 class _Turn:
-    """A checked row of the annotations; the fields as in :class:`Utterance`, but for ``speaker``, which is the corpus's
-    spelling.
+    """A checked row of the annotations; the fields are those of :class:`Utterance`, except that ``speaker`` has the
+    corpus's spelling.
 
     Attributes:
-        repaired: a time had to be.
-        renamed: (column, word as written, label), where a label was not one of MELD's own words.
+        repaired: whether a time was repaired.
+        renamed: (column, word as written, label) for each label that was not one of MELD's own words.
     """
 
     dialogue: int
@@ -582,14 +582,14 @@ def _label(row: CsvRow, column: str, valid: tuple[str, ...], path: Path) -> str:
 
 
 def _renamed(turns: Iterable[_Turn]) -> Iterator[str]:
-    """A line for each word that was taken for a label."""
+    """A line for each word that was interpreted as a label."""
     counts = Counter(one for turn in turns for one in turn.renamed)
     for (column, word, label), count in sorted(counts.items()):
         yield f"{column} {word!r} is read as {label!r}, in {count} utterances"
 
 
 def _how_repaired(row: CsvRow, column: str, result: str) -> str:
-    """How a cell came to be ``result``; empty if that is what the file holds."""
+    """How a cell became ``result``; empty if that is the file's content."""
     before = row.cells[column]
     if before != result:
         return f"wrongly decoded: {before!r}"
@@ -597,7 +597,7 @@ def _how_repaired(row: CsvRow, column: str, result: str) -> str:
 
 
 def _span(start: str, end: str) -> tuple[float, float, list[str]]:
-    """Both times in seconds, and what had to be repaired. A time that cannot be used is replaced by the other one."""
+    """Both times in seconds, and what was repaired. An unusable time is replaced by the other one."""
     begin_ms, end_ms = _milliseconds(start), _milliseconds(end)
     repairs = []
     for name, cell, value in (("StartTime", start, begin_ms), ("EndTime", end, end_ms)):
@@ -616,7 +616,7 @@ def _span(start: str, end: str) -> tuple[float, float, list[str]]:
 
 
 def _milliseconds(cell: str) -> int | None:
-    """A time such as ``00:16:16,059`` or ``0:36:59,425``; None if it is none."""
+    """A time such as ``00:16:16,059`` or ``0:36:59,425`` in seconds; None if it is invalid."""
     match = _TIME.fullmatch(cell.strip())
     if match is None:
         return None
@@ -627,8 +627,8 @@ def _milliseconds(cell: str) -> int | None:
 def _dialogues(
     turns: Iterable[_Turn], split: str, found: _Media, spellings: Mapping[str, str], bounded: Collection[str]
 ) -> Iterator[Dialogue]:
-    """Groups turns by their dialogue, in their order; the clips of those in ``bounded`` hold nothing of theirs behind
-    the annotation's length.
+    """Groups turns by dialogue, in their order; the clips of those in ``bounded`` contain nothing of theirs beyond the
+    annotation's length.
     """
     by_number: dict[int, list[_Turn]] = {}
     for turn in turns:
@@ -653,7 +653,7 @@ def _dialogues(
 
 
 def _deviations(turns: list[_Turn], split: str) -> list[str]:
-    """One line per count that is not that of the official distribution."""
+    """One line per count that differs from the official distribution."""
     expected = EXPECTED[split]
     emotions, sentiments = Counter(turn.emotion for turn in turns), Counter(turn.sentiment for turn in turns)
     pairs = [

@@ -1,9 +1,9 @@
 """DVC stage ``manifest``: reads one corpus and writes its manifest, with a record of settings, counts and repairs next
 to it.
 
-The annotations are read anew in every run (MELD takes a second), so a changed corpus is never mistaken for the old one;
-settings that differ from those of the manifest already there are refused, since everything after it was made from that
-one.
+The annotations are read anew in every run (MELD takes a second), so a changed corpus is never mistaken for the old one.
+Settings that differ from those of an existing manifest are refused, since everything downstream was made from that
+manifest.
 """
 
 import importlib
@@ -36,7 +36,7 @@ from merc.records.failures import limit_of
 
 _PACKAGE = "merc.corpora"
 _MEDIA = frozenset({"audio", "visual"})
-# None changes the table: one makes a missing corpus, one only reports, one is for the card.
+# None of these changes the table: one makes a missing corpus, one only reports, one is for the card.
 _NOT_COMPARED = {"made_by", "check_counts", "redistribution"}
 
 
@@ -47,8 +47,8 @@ class Corpus:
     Attributes:
         name: of the dataset.
         reader: with its settings.
-        make: makes the corpus in the folder of the corpora, where it is one that is made by code; None for a real one.
-        laid: where the settings come from.
+        make: makes a generated corpus in the folder of the corpora; None for a real one.
+        laid: the settings with their origins.
     """
 
     name: str
@@ -61,10 +61,10 @@ DATASETS = Shelf("corpora", _PACKAGE, "dataset", alone=partial(plugins.names, _P
 
 
 def choose(params: Params, dataset: str) -> Corpus:
-    """Looks up a dataset: a file of this folder, a block under ``corpora``, or a reader by its own name.
+    """Looks up a dataset: a file of this folder, a block under ``corpora``, or the name of a reader.
 
     Raises:
-        BadSettings: if the dataset, its reader, its label set or a setting is none of the possible ones.
+        BadSettings: if the dataset, its reader, its label set or a setting is invalid.
     """
     laid = DATASETS.read(params, dataset)
     readers = plugins.names(_PACKAGE, CorpusReader)
@@ -102,9 +102,9 @@ def build_manifest(
 
     Args:
         corpus: the dataset, with the settings of its reader.
-        layout: where the corpus lies and where the manifest goes.
-        run: ``overwrite`` replaces a manifest that was made with other settings.
-        modalities: what will be extracted; media files need to be there only for ``audio`` and ``visual``.
+        layout: paths of the corpus and the manifest.
+        run: ``overwrite`` replaces a manifest made with other settings.
+        modalities: what will be extracted; media files must exist only for ``audio`` and ``visual``.
         splits: the splits to read; their order does not matter.
         limit: only the first N dialogues of each split; None for all.
 
@@ -112,11 +112,11 @@ def build_manifest(
         The table as written (see :data:`merc.records.manifest.SCHEMA`).
 
     Raises:
-        BadSettings: if a modality, a split or the limit is none of the possible ones.
-        RawDataMissing: if the corpus is missing or of another shape, or has no media at all.
+        BadSettings: if a modality, a split or the limit is invalid.
+        RawDataMissing: if the corpus is missing or has another format, or has no media at all.
         TooManyFailures: if more media are missing than ``run.max_failed`` allows.
         BadTable: if the corpus's content contradicts itself.
-        SettingsDiffer: if the manifest already there has other settings; the message names the keys.
+        SettingsDiffer: if the existing manifest has other settings; the message names the keys.
     """
     if corpus.make is not None and will_be_made(corpus, layout):
         logger.info("%s: making it in %s", corpus.name, layout.raw, extra={"stage": "manifest", "dataset": corpus.name})
@@ -148,7 +148,7 @@ def read_corpus(
     """The manifest and its record (settings, source, counts, deviations, failure rows), as :func:`build_manifest` would
     write them; nothing is written.
 
-    Args and errors: those of :func:`build_manifest`.
+    Arguments and errors are those of :func:`build_manifest`.
     """
     _check_names("modality", modalities, MODALITIES)
     _check_names("split", splits, SPLITS)
@@ -183,8 +183,8 @@ def read_corpus(
 
 
 def _check_missing(dataset: str, reading: Reading, table: pa.Table, run: RunOptions) -> None:
-    """Raises ``TooManyFailures`` if more utterances lack a file than ``--max-failed`` allows: decoding would end so,
-    hours later.
+    """Raises ``TooManyFailures`` if more utterances lack a file than ``--max-failed`` allows: otherwise decoding would
+    fail hours later.
     """
     kept = set(table["utterance_id"].to_pylist())
     missing = {
@@ -203,7 +203,7 @@ def _check_missing(dataset: str, reading: Reading, table: pa.Table, run: RunOpti
 
 
 def _refuse_links(layout: Layout) -> None:
-    """Raises ``RawDataMissing`` if a link in the corpus's folder leads out of it; the folder itself may be one."""
+    """Raises ``RawDataMissing`` if a link in the corpus's folder leads out of it; the folder itself may be a link."""
     root = Path(os.path.realpath(layout.corpus_root))
     for link in _links_below(root) if root.is_dir() else ():
         if not (target := Path(os.path.realpath(link))).is_relative_to(root):
@@ -223,7 +223,7 @@ def _links_below(folder: Path) -> Iterator[Path]:
 
 
 def will_be_made(corpus: Corpus, layout: Layout) -> bool:
-    """True if the corpus is not there and is one that is made by code."""
+    """True if the corpus is missing and is a generated one."""
     return corpus.make is not None and not (layout.raw / layout.dataset).exists()
 
 
@@ -251,7 +251,7 @@ def _check_names(what: str, given: tuple[str, ...], valid: tuple[str, ...]) -> N
 
 
 def _compare(record_path: Path, settings: dict[str, Any]) -> None:
-    """Refuses to continue if the manifest that is there was made with other settings."""
+    """Refuses to continue if the existing manifest was made with other settings."""
     if not record_path.is_file():
         return
     record = files.read_json(record_path)
@@ -267,8 +267,8 @@ def _compare(record_path: Path, settings: dict[str, Any]) -> None:
 
 
 def _config_of_maker(dataset: str, made_by: str) -> type[Settings]:
-    """The settings of what makes a corpus by code: ``config.py`` next to it, so that the decoders it needs are not
-    imported yet.
+    """The settings of a generated corpus: in ``config.py`` next to its ``make.py``, so that the decoders it needs are
+    not imported yet.
 
     Raises:
         BadSettings: if there is no such module, or no ``config.py`` next to it.
@@ -285,7 +285,7 @@ def _config_of_maker(dataset: str, made_by: str) -> type[Settings]:
 def _there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # what it would be in is not a folder
+    except ModuleNotFoundError:  # its parent is not a package
         return False
 
 

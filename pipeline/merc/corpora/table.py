@@ -1,18 +1,18 @@
-"""Your own corpus: a CSV or Parquet file with a row per utterance, and a folder of media.
+"""Your own corpus: a CSV or Parquet file with one row per utterance, and a folder of media.
 
-The settings say which column is what, so that a table need not be rewritten. Each further corpus is a block under
-``corpora`` with ``reader: table``. What holds of the rows:
+The settings assign the columns, so a table need not be rewritten. Each further corpus is a block under ``corpora`` with
+``reader: table``. Rules for the rows:
 
-- The rows of a dialogue are its utterances in order; they need not follow one another. A dialogue is in one split.
-- The id of an utterance is that of its dialogue with the cell of the column ``utterance``, or the number of the turn,
-  behind it; a cell that begins with the dialogue's id already is taken as it is.
-- Several columns may make the id of a dialogue (season, episode and scene of EmoryNLP); their cells are joined by
+- The rows of a dialogue are its utterances in order; they need not be contiguous. A dialogue is in one split.
+- The id of an utterance is that of its dialogue followed by the cell of the column ``utterance``, or by the number of
+  the turn; a cell that already starts with the dialogue's id is used unchanged.
+- Several columns may form the id of a dialogue (season, episode and scene in EmoryNLP); their cells are joined by
   ``_``.
-- A row without an emotion is unlabelled (index -1), as is one that says ``unlabelled``. Any other emotion must be of
-  the label set. Spellings that differ in capitals or blanks alone are one class; what was taken for what is reported.
-- A table for each split may be named. In one table without a column for the split, dialogues are drawn by the shares
-  and the seed of the settings.
-- Without times, an utterance begins and ends at 0.
+- A row without an emotion is unlabelled (index -1), as is one with ``unlabelled``. Any other emotion must be in the
+  label set. Spellings that differ only in case or spaces are one class; merged spellings are reported.
+- There may be one table per split. In a single table without a split column, dialogues are drawn by the shares and the
+  seed in the settings.
+- Without times, an utterance starts and ends at 0.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ from merc.records.dialogue import SPLITS, Dialogue, Utterance
 from merc.records.failures import Failure
 
 OWN = "own"
-"""The label set whose classes the settings or the table name."""
+"""The label set whose classes come from the settings or the table."""
 UNLABELLED = "unlabelled"
 
 _QUOTED = re.compile(r"""'[^'"\\]+'|"[^"\\]+\"""")
@@ -48,7 +48,7 @@ _SPLIT_NAMES = {**{split: split for split in SPLITS}, "val": "dev", "valid": "de
 
 
 class Columns(Settings):
-    """Names of the columns; empty for what the table does not have. The first four are always needed."""
+    """Names of the columns; empty for columns that the table does not have. The first four are required."""
 
     dialogue: str | tuple[str, ...] = "dialogue"
     """Id of the dialogue; a list of columns if several are needed to identify one: ``[Season, Episode,
@@ -84,7 +84,7 @@ class Columns(Settings):
     @field_validator("*", mode="before")
     @classmethod
     def _nothing_is_an_empty_name(cls, name: object) -> object:
-        return "" if name is None else name  # what YAML makes of a key without a value
+        return "" if name is None else name  # YAML gives None for a key without a value
 
     @field_validator("dialogue")
     @classmethod
@@ -106,11 +106,11 @@ class SplitShares(Settings):
     """
 
     train: float = Field(default=0.8, gt=0, le=1)
-    """Share of the train split; it must not be 0, since there would be nothing to learn from."""
+    """Share of the train split; it must not be 0, since there would be no training data."""
     dev: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the dev split; 0: there is none."""
+    """Share of the dev split; 0: no dev split."""
     test: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the test split; 0: there is none."""
+    """Share of the test split; 0: no test split."""
 
     @model_validator(mode="after")
     def _make_a_whole(self) -> Self:
@@ -120,8 +120,8 @@ class SplitShares(Settings):
 
 
 class SplitFiles(Settings):
-    """A table for each split, in the corpus's folder, instead of ``file`` and of a column for the split; empty for a
-    split that there is not.
+    """A table for each split, in the corpus's folder, instead of ``file`` and a split column; empty for a split that
+    does not exist.
     """
 
     train: str = ""
@@ -144,7 +144,7 @@ class SplitFiles(Settings):
         return self
 
     def named(self) -> dict[str, str]:
-        """Split → file, for those that are named."""
+        """Split → file, for the splits with a table."""
         return {split: file for split in SPLITS if (file := getattr(self, split))}
 
 
@@ -217,13 +217,13 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
     config: Config
 
     def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
-        """Reads the table, and looks which media there are (see :meth:`CorpusReader.read`).
+        """Reads the table, and checks which media exist (see :meth:`CorpusReader.read`).
 
         Raises:
-            RawDataMissing: see :meth:`CorpusReader.read`; also where the table lacks a column.
-            BadSettings: if there is no column for media that are wanted, or a split that is wanted has no dialogue.
-            BadTable: if a row has no dialogue or speaker, an id, a label, a split or a number that cannot be, or a path
-                out of the folder of media.
+            RawDataMissing: see :meth:`CorpusReader.read`; also if the table lacks a column.
+            BadSettings: if there is no column for requested media, or a requested split has no dialogue.
+            BadTable: if a row has no dialogue or speaker, an invalid id, label, split or number, or a path that leaves
+                the media folder.
         """
         config = self.config
         tables = self._tables(root)
@@ -249,7 +249,7 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         return reading
 
     def _unordered(self, dialogues: Iterable[_Rows]) -> list[str]:
-        """A line if the numbers of the turns do not rise, which is what a shuffled table looks like."""
+        """A line if the turn numbers are not increasing, as in a shuffled table."""
         turns = {one.name: [row.cells["utterance"] for row in one.rows] for one in dialogues}
         numbers = {
             name: [int(cell) for cell in cells]
@@ -266,10 +266,10 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
         ]
 
     def _tables(self, root: Path) -> dict[str, Path]:
-        """Split → its table; one without a split where all are in one.
+        """Split → its table; a single table without a split if all are in one.
 
         Raises:
-            RawDataMissing: if one is not there.
+            RawDataMissing: if one does not exist.
         """
         tables = {split: root / file for split, file in (self.config.files.named() or {"": self.config.file}).items()}
         absent = [str(path) for path in tables.values() if not path.is_file()]
@@ -316,7 +316,7 @@ media/                  (corpora.<dataset>.media_folder: what the paths in the t
             raise BadSettings("media_are recordings, but the settings' columns name no start and end")
 
     def _known(self) -> list[str]:
-        """The emotions that may occur; none where the table itself says which."""
+        """The valid emotions; empty if the table itself defines them."""
         if self.config.label_set == OWN:
             return list(self.config.labels)
         labels = label_set(self.config.label_set)
@@ -436,7 +436,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _names(speaker: str) -> str:
-    """A speaker's name; the names of several who speak at once where the cell is a Python list of them.
+    """A speaker's name; if the cell is a Python list, the names of several who speak at once.
 
     >>> _names("['Ross Geller', 'Monica Geller']"), _names("Ross")
     ('Ross Geller, Monica Geller', 'Ross')

@@ -47,7 +47,7 @@ class Pose:
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Pose":
-        """From the display matrix that the container or the stream itself gives the frame; as stored if there is none."""
+        """From the frame's display matrix, which comes from the container or the stream; as stored if there is none."""
         # Not frame.side_data: its result and the frame refer to each other, and neither is freed before Python collects
         # reference cycles.
         data: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]

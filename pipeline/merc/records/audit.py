@@ -1,4 +1,4 @@
-"""The audit: what to distrust, utterance by utterance. Written by :mod:`merc.audit.stage`, read into shards as columns
+"""The audit: doubts about each utterance. Written by :mod:`merc.audit.stage`, read into shards as columns
 ``quality_<name>``.
 """
 
@@ -23,19 +23,18 @@ PREFIX = "quality_"
 SCHEMA = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
-        # Audio. Null where there is none that could be decoded.
+        # Audio. Null if none could be decoded.
         pa.field("speech_share", pa.float32()),  # of the time, 0 to 1
         pa.field("speech_seconds", pa.float32()),
         pa.field(
             "speech_rate", pa.float32()
         ),  # letters and digits of the text per second of speech; null without speech, or without a letter
-        pa.field("same_sound_as", pa.string()),  # the nearest utterance with the same audio; empty: none has it
-        # Speech recognition. Null where it did not run, or there is no audio; the error also where the text has no
-        # letter.
+        pa.field("same_sound_as", pa.string()),  # the nearest utterance with the same audio; empty if there is none
+        # Speech recognition. Null if it did not run, or there is no audio; the error also if the text has no letter.
         pa.field("asr_text", pa.string()),
-        pa.field("asr_error", pa.float32()),  # character error rate of what was heard against the text; may exceed 1
+        pa.field("asr_error", pa.float32()),  # character error rate of what was recognised; may exceed 1
         pa.field("asr_note", pa.string()),  # why there is no error, or why it is 1
-        # Faces. Null where no frame was decoded; the next three also where no one looked who speaks.
+        # Faces. Null if no frame was decoded; the next three also if active speakers were not determined.
         pa.field("face_coverage", pa.float32()),  # frames with the chosen face over frames seen
         pa.field("speaking", pa.float32()),  # logit of the chosen person; positive: speaks
         pa.field("speaking_share", pa.float32()),  # of the time in which that logit is positive
@@ -44,9 +43,9 @@ SCHEMA = pa.schema(
             "face_unlike", pa.float32()
         ),  # cosine distance from the same name's other faces in the dialogue; null without them, or without an embedding  # noqa: E501
         # What decoding recorded.
-        pa.field("cut_or_short", pa.bool_()),  # null where nothing was decoded
+        pa.field("cut_or_short", pa.bool_()),  # null if nothing was decoded
         pa.field("cut_reasons", pa.string()),  # keys of failures.REASONS, comma-separated
-        # Of the columns above those beyond their threshold, in their order.
+        # Those of the columns above that are beyond their threshold, in their order.
         pa.field("doubts", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False),
     ]
 )
@@ -64,7 +63,7 @@ QUALITY: dict[str, str] = {
     "face_unlike": "cosine distance of the face from the same speaker's other faces in the dialogue",
     "cut_or_short": "1 where audio or frames were cut, or are shorter than annotated, else 0",
 }
-"""The values of an audit that shards can hold, by their name after ``quality_``; null where unknown."""
+"""The values of an audit that shards can contain, by their name after ``quality_``; null if unknown."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Audit:
 
     Attributes:
         table: one row per utterance, in manifest order (:data:`SCHEMA`).
-        settings: what it was made with.
+        settings: settings that it was made with.
         fingerprint: of the work.
     """
 
@@ -82,7 +81,7 @@ class Audit:
     fingerprint: str
 
     def quality(self) -> pa.Table:
-        """The columns of :data:`QUALITY`, float32; null where unknown."""
+        """The columns of :data:`QUALITY`, float32; null if unknown."""
         return pa.table({name: quality_of(self.table, name) for name in QUALITY})
 
 
@@ -120,7 +119,7 @@ def source_hashes(layout: Layout, table: pa.Table) -> dict[str, Any]:
 
 
 def with_heard_text(layout: Layout, table: pa.Table) -> pa.Table:
-    """The manifest with what a speech recogniser heard as ``text``; empty where there is no audio.
+    """The manifest with a speech recogniser's output as ``text``; empty if there is no audio.
 
     Raises:
         BadTable: as :func:`read`, and if the audit was made without speech recognition.
@@ -145,7 +144,7 @@ def require(layout: Layout) -> None:
 
 
 def read(layout: Layout, table: pa.Table) -> Audit:
-    """Reads the audit of a manifest, and checks that it is of this manifest and these media.
+    """Reads the audit of a manifest, and checks that it belongs to this manifest and these media.
 
     Raises:
         BadTable: if there is none, it was made from other transcripts or media, or has other columns or rows.

@@ -1,4 +1,4 @@
-"""Dialogue and Utterance: the records that every corpus reader gives and everything to the right builds on."""
+"""Dialogue and Utterance: the records that every corpus reader returns and all later stages build on."""
 
 from dataclasses import dataclass
 
@@ -29,23 +29,23 @@ class Utterance:
     Attributes:
         source_utterance_id: the corpus's own id (``dia0_utt3``, ``Ses01F_impro01_F000``).
         speaker: who says it, one spelling per person (see :mod:`merc.corpora.engine.speaker_names`).
-        source_speaker: who says it, as the corpus names them; empty where that is the same.
+        source_speaker: the speaker's name in the corpus; empty if it is the same.
         text: the transcript, repaired, not otherwise changed.
-        emotion: the corpus's emotion in our words (see :mod:`merc.corpora.engine.labels`), also where it is outside
-            the label set.
-        sentiment: ``positive``, ``negative``, ``neutral``; empty where the corpus has none.
-        valence, arousal, dominance: the corpus's own scale; None where it has none.
+        emotion: the corpus's emotion in our words (see :mod:`merc.corpora.engine.labels`), even if it is outside the
+            label set.
+        sentiment: ``positive``, ``negative``, ``neutral``; empty if the corpus has none.
+        valence, arousal, dominance: on the corpus's own scale; None if it has none.
         start_seconds, end_seconds: where the utterance is in its recording, according to the corpus (MELD: in the
             episode).
-        video_path, audio_path: relative to raw/, POSIX; empty where the corpus has no such file.
+        video_path, audio_path: relative to raw/, POSIX; empty if the corpus has no such file.
         video_region: ``full``, or the half of the frame in which the speaker sits.
         video_start_seconds, video_end_seconds, audio_start_seconds, audio_end_seconds: the span inside that file,
-            half-open; None means from its beginning, to its end.
-        audio_channel: ``mix``, or the channel of a stereo file that is the speaker's.
-        expected_seconds: how long the file should be, given where longer files are known to hold a neighbour's words
-            too: the media stage cuts those to this length. None: whatever it lasts.
-        further_spans: where an utterance is in several pieces, those after the one above, in the order in which they
-            are heard; all are then cut at both ends.
+        half-open; None means the start or the end of the file.
+        audio_channel: ``mix``, or the speaker's channel of a stereo file.
+        expected_seconds: how long the file should be, given if longer files are known to contain a neighbour's words
+            too: the media stage cuts those to this length. None: any length.
+        further_spans: if an utterance consists of several pieces, those after the one above, in playing order; all are
+            then cut at both ends.
     """
 
     source_utterance_id: str
@@ -79,7 +79,7 @@ class Dialogue:
         split: ``train``, ``dev`` or ``test``.
         source_dialogue_id: the corpus's own id (``dia0``, ``Ses01F_impro01``).
         utterances: at least one.
-        scenario: dialogues with the same one share a script or a task (IEMOCAP); empty where there is none.
+        scenario: dialogues with the same scenario share a script or a task (IEMOCAP); empty if there is none.
     """
 
     split: str
@@ -89,7 +89,7 @@ class Dialogue:
 
     @property
     def dialogue_id(self) -> str:
-        """Id that is unique in the corpus; it carries the split because MELD restarts its numbers in each."""
+        """Id that is unique in the corpus; it includes the split because MELD restarts its numbers in each."""
         return f"{self.split}/{self.source_dialogue_id}"
 
     def utterance_id(self, utterance: Utterance) -> str:

@@ -1,4 +1,4 @@
-"""The failure table: one row for everything that could not be used or was cut. Nothing is dropped silently."""
+"""The failure table: one row for everything that could not be used or was truncated. Nothing is dropped silently."""
 
 import math
 import textwrap
@@ -13,7 +13,7 @@ from merc.errors import BadTable, TooManyFailures
 
 # kind "broken": data that should be there is missing or unreadable; these count against --max-failed.
 # kind "absent": readable, but there is nothing for this modality (a listener's back, an empty transcript).
-# kind "altered": used, but cut, padded, repaired, or doubtful as it came.
+# kind "altered": used, but truncated, padded, repaired, or doubtful.
 REASONS: dict[str, tuple[str, str]] = {
     "media_missing": ("broken", "the file named by the corpus does not exist"),
     "media_refused": ("broken", "the path leads outside the raw folder"),
@@ -63,7 +63,8 @@ REASONS: dict[str, tuple[str, str]] = {
 _SHOWN_CHARACTERS = 300
 
 LOUD_ABSENT_SHARE = 0.1
-"""Share of a split's utterances; if a modality is absent in more, for whatever reason, a warning and the report say so.
+"""Share of a split's utterances; if a modality is absent in more than that, for whatever reason, a warning and the
+report say so.
 """
 
 SCHEMA = pa.schema(
@@ -83,11 +84,11 @@ class Failure:
     """One row of the failure table.
 
     Attributes:
-        utterance_id: whose it is.
+        utterance_id: id of the utterance.
         stage: ``manifest``, ``media``, ``extraction`` or ``import``.
-        modality: ``text``, ``audio``, ``visual``, or ``all`` where it concerns the utterance as such.
+        modality: ``text``, ``audio``, ``visual``, or ``all`` if it concerns the utterance as such.
         reason: a key of :data:`REASONS`.
-        detail: the library's own words, or the numbers (what was cut, from how long).
+        detail: the library's message, or the numbers (what was cut, from what length).
     """
 
     utterance_id: str
@@ -110,8 +111,8 @@ class Failure:
 
 
 def checked(table: pa.Table, path: Path) -> pa.Table:
-    """The failure rows that were read from ``path``, without metadata. Raises ``BadTable`` if they have other columns
-    than :data:`SCHEMA`.
+    """The failure rows that were read from ``path``, without metadata. Raises ``BadTable`` if their columns differ from
+    :data:`SCHEMA`.
     """
     if not table.schema.equals(SCHEMA, check_metadata=False):
         raise BadTable(
@@ -130,7 +131,7 @@ def check_limit(rows: Iterable[dict[str, Any]], utterances: int, max_failed: str
 
     Args:
         rows: the stage's failure rows; an utterance counts once, and only for the kind ``broken``.
-        utterances: how many the stage handled.
+        utterances: number of utterances that the stage handled.
         max_failed: a number (``10``) or a share (``5%``); ``TooManyFailures`` is raised above it.
         stage: for the message.
 
@@ -158,7 +159,7 @@ def check_limit(rows: Iterable[dict[str, Any]], utterances: int, max_failed: str
 
 
 def limit_of(max_failed: str, utterances: int) -> float:
-    """How many broken utterances ``max_failed`` allows out of ``utterances``.
+    """The number of broken utterances that ``max_failed`` allows out of ``utterances``.
 
     >>> limit_of("5%", 200), limit_of("3", 200)
     (10.0, 3.0)

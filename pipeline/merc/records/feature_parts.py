@@ -1,4 +1,4 @@
-"""Feature tables as they were extracted, checked once against the manifest and read by row span."""
+"""Extracted feature tables, checked once against the manifest and read by row span."""
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -35,11 +35,11 @@ class Features:
     """The features of one modality.
 
     Attributes:
-        folder: where the parts lie.
+        folder: folder of the parts.
         modality: ``text``, ``audio`` or ``visual``.
         info: the stage's ``record.json``.
         paths: the parts, in order.
-        bounds: first row of each part, and the number of all rows at the end.
+        bounds: first row of each part, followed by the total number of rows.
     """
 
     folder: Path
@@ -81,7 +81,9 @@ class Features:
         return Vectors(values_ND, rows["present"].chunk(0).to_numpy(zero_copy_only=False))
 
     def _part(self, path: Path) -> pa.Table:
-        """A part; the last one is kept, since a row group often begins in the part in which the one before it ended."""
+        """A part; the last one is cached, since a row group often starts in the part in which the previous one
+        ended.
+        """
         if path not in self._last:
             self._last.clear()
             with parquet.opened(path) as file:
@@ -93,15 +95,16 @@ def open_features(layout: Layout, table: pa.Table, modality: str, encoder: str, 
     """Finds the features of a modality and checks that they are those of this manifest, row by row.
 
     Args:
-        layout: where they lie.
+        layout: paths of the dataset.
         table: the manifest.
         modality: ``text``, ``audio`` or ``visual``.
         encoder: name of the encoder.
-        folder: where they lie instead of with the dataset's features, such as :meth:`merc.layout.Layout.heard_text`.
+        folder: their folder if they are not among the dataset's features, such as
+            :meth:`merc.layout.Layout.heard_text`.
 
     Raises:
-        BadTable: if there are none, they were made from other inputs, have other columns or lengths, or rows are
-            missing, too many or in another order.
+        BadTable: if there are none, or they were made from other inputs, have other columns or lengths, or have
+            missing, additional or reordered rows.
     """
     folder = folder or layout.features(modality, encoder)
     if not (folder / job.RECORD).is_file():

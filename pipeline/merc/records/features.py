@@ -16,7 +16,7 @@ FAILURES = "failures.parquet"  # next to the parts: the failure rows of the stag
 
 
 class FeatureRecord(Record):
-    """What the record of features says of the encoder."""
+    """What the record of features says about the encoder."""
 
     modality: str
     encoder: str
@@ -52,12 +52,12 @@ def vectors(values: NDArray[np.float32]) -> pa.FixedSizeListArray:
 
 
 def write_failures(job: Job, parts: int, utterances: int, max_failed: str) -> pa.Table:
-    """Writes the failure rows of all parts of a job next to them, where these are few enough.
+    """Writes the failure rows of all parts of a job next to them, if there are few enough.
 
     Args:
-        job: whose parts are done.
-        parts: how many there are.
-        utterances: how many it handled.
+        job: the job, with all parts done.
+        parts: number of parts.
+        utterances: number of utterances that it handled.
         max_failed: see :func:`merc.records.failures.check_limit`.
 
     Returns:

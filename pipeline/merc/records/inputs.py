@@ -1,5 +1,5 @@
-"""What a modality's features are made from, identified by hashes: the inputs in the fingerprint of all that rests on
-them.
+"""What a modality's features are made from, identified by hashes: the inputs in the fingerprint of everything that
+depends on them.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ TEXT_COLUMNS = ("utterance_id", "dialogue_id", "speaker", "text")
 def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str, Any]:
     """What a modality's features are made from, for :class:`merc.job.Fingerprint`.
 
-    For audio and faces, what their own stream was decoded from and with; so features of audio stay valid when the faces
-    are decoded later.
+    For audio and faces, only what their own stream was decoded from and with, so features of audio stay valid when the
+    faces are decoded later.
 
     Raises:
-        BadTable: if the modality needs media and there are no finished ones, or they do not hold its stream.
+        BadTable: if the modality needs media and there are no finished ones, or they do not contain its stream.
     """
     if modality == "text":
         return {"manifest": files.digest_of_columns({name: table[name].to_pylist for name in TEXT_COLUMNS})}
@@ -37,7 +37,7 @@ def input_hashes(layout_media: Path, table: pa.Table, modality: str) -> dict[str
 
 
 def media_hashes(settings: Mapping[str, Any], inputs: Mapping[str, Any], modality: str) -> dict[str, Any]:
-    """The same of media with this fingerprint, finished or not."""
+    """The same for media with this fingerprint, finished or not."""
     return {"media": files.digest({"settings": settings, "inputs": {**inputs, "streams": inputs["streams"][modality]}})}
 
 

@@ -14,10 +14,10 @@ from merc.errors import BadTable, RawDataMissing
 from merc.records.dialogue import CHANNELS, REGIONS, SPLITS
 
 SCHEMA_VERSION = "2"
-"""In the file's metadata; raised by one whenever a column is added, removed or changes its meaning."""
+"""In the file's metadata; incremented whenever a column is added, removed or changes its meaning."""
 
 ROW_GROUP_UTTERANCES = 16_384
-"""Rows of a row group: what is decoded to read the texts of one part. MELD, EmoryNLP and IEMOCAP are one row group."""
+"""Rows of a row group: the amount decoded to read the texts of one part. MELD, EmoryNLP and IEMOCAP are one group."""
 
 SCHEMA = pa.schema(
     [
@@ -44,13 +44,13 @@ SCHEMA = pa.schema(
         pa.field("video_path", pa.string(), nullable=False),  # relative to raw/, empty if there is none
         pa.field("audio_path", pa.string(), nullable=False),
         pa.field("video_region", pa.string(), nullable=False),
-        # The span inside the file, half-open seconds; null: from its beginning, to its end.
+        # The span inside the file, half-open seconds; null: start or end of the file.
         pa.field("video_start_seconds", pa.float64()),
         pa.field("video_end_seconds", pa.float64()),
         pa.field("audio_start_seconds", pa.float64()),
         pa.field("audio_end_seconds", pa.float64()),
         pa.field("audio_channel", pa.string(), nullable=False),  # mix, or the speaker's channel of a stereo file
-        # How long the file should be; what goes beyond it is a neighbour's and is cut. Null: whatever it lasts.
+        # How long the file should be; anything beyond belongs to a neighbour and is cut. Null: any length.
         pa.field("expected_seconds", pa.float64()),
     ]
 )
@@ -68,9 +68,8 @@ FURTHER_SPANS = pa.field(
         )
     ),
 )
-"""For utterances in several pieces: those after the one that the columns above name, in the order in which they are
-heard; null where there is only that one. The column exists only if one of the utterances needs it, so that other
-manifests are unchanged.
+"""For utterances in several pieces: those after the one in the columns above, in playing order; null if there is only
+that one. The column exists only if one of the utterances needs it, so that other manifests are unchanged.
 """
 
 
@@ -78,7 +77,7 @@ def check(table: pa.Table, where: str) -> None:
     """Checks columns, unique ids, dense positions, contiguous dialogues, splits, regions, channels, times and spans.
 
     Raises:
-        BadTable: naming ``where``, the first utterance at fault, and what is wrong with it.
+        BadTable: the message gives ``where``, the first faulty utterance, and what is wrong with it.
     """
     expected = SCHEMA.append(FURTHER_SPANS) if FURTHER_SPANS.name in table.schema.names else SCHEMA
     if not table.schema.equals(expected, check_metadata=False):
@@ -136,16 +135,14 @@ def _check_spans(row: Mapping[str, Any], where: str) -> None:
 
 
 def further_spans(table: pa.Table) -> list[list[dict[str, Any]]]:
-    """Per row, the spans after the first, in order; none where the first is all."""
+    """Per row, the spans after the first, in order; empty if there is only one."""
     if FURTHER_SPANS.name not in table.schema.names:
         return [[]] * table.num_rows
     return [spans or [] for spans in table[FURTHER_SPANS.name].to_pylist()]
 
 
 def annotated_seconds(table: pa.Table) -> list[float]:
-    """Per row, how long the utterance should last: the spans that it is said to be, else the time that it takes in its
-    recording.
-    """
+    """Per row, the expected length of the utterance: that of its spans, else its time in the recording."""
     begin_N, end_N = table["start_seconds"].to_numpy(), table["end_seconds"].to_numpy()
     for prefix in ("audio_", "video_"):
         cut = pc.is_valid(table[f"{prefix}end_seconds"]).to_numpy()
@@ -160,7 +157,7 @@ def annotated_seconds(table: pa.Table) -> list[float]:
 
 
 def write(path: Path, table: pa.Table) -> None:
-    """Checks the table and writes it, whole or not at all."""
+    """Checks the table and writes it, completely or not at all."""
     check(table, str(path))
     parquet.write(path, table, ROW_GROUP_UTTERANCES, compression="zstd", compression_level=3)
 
@@ -214,8 +211,8 @@ def cut_into_parts(table: pa.Table, utterances_per_part: int) -> list[tuple[int,
     fewer).
 
     Returns:
-        Half-open row spans, in order. They depend on nothing but the table and the number, so that a resumed run
-        finds the same parts whatever its number of workers.
+        Half-open row spans, in order. They depend only on the table and the number, so a resumed run finds the same
+        parts whatever its number of workers.
     """
     parts: list[tuple[int, int]] = []
     begin = 0

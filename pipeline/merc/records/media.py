@@ -1,10 +1,10 @@
-"""What readers of the media may rely on: the rate of the audio, and where the eyes are in a face crop."""
+"""What readers of the media may rely on: the sample rate, and the position of the eyes in a face crop."""
 
 SAMPLE_RATE_HZ = 16_000
 """Sample rate of all decoded audio; mono."""
 BEYOND_ANY_SCALE = 1e6
-"""Multiple of full scale; a sample beyond it is not a sample: floating-point files may hold anything, and squares of
-much larger values would overflow float32.
+"""Multiple of full scale; values beyond it are invalid: floating-point files may contain anything, and squares of much
+larger values would overflow float32.
 """
 EYE_DISTANCE_SHARE = 0.32
 """Distance of the eyes in a face crop, as a share of its side."""

@@ -1,12 +1,12 @@
-"""What a stage hands over, and what runs it: parts that do not know of each other, done here or on many machines,
-with byte-identical output.
+"""The interface between stages and executors: independent parts, processed here or on many machines, with
+byte-identical output.
 
     stage                          executor                        worker, one or many
-    prepare ── work, parts ──►     map  ── work.open(share) ──►    loads what it works with
+    prepare ── work, parts ──►     map  ── work.open(share) ──►    loads what it needs
     for index, facts in …  ◄──          ── parts, one by one ──►   reads, computes, writes the part and its marker
-    finish                              ◄── index, facts ──        says that it is done
+    finish                              ◄── index, facts ──        reports that it is done
 
-A worker writes its parts itself; what comes back is small.
+A worker writes its parts itself; only small results are sent back.
 """
 
 from collections import deque
@@ -24,17 +24,17 @@ Advance = Callable[[int], object]
 
 
 class Parts(Protocol):
-    """Where a worker takes its next part from. Not all need to be known, or ready, when it begins."""
+    """Source of a worker's parts. Not all need to be known, or ready, when the worker starts."""
 
     def take(self, *, wait: bool) -> int | None:
         """The next part.
 
         Args:
-            wait: until there is one. Only a worker that has none in progress may wait: it might be its own results that
-                are waited for.
+            wait: block until there is one. Only a worker with none in progress may wait, since the next part may depend
+                on its own results.
 
         Returns:
-            None if there is none now, or with ``wait`` if none will come.
+            None if there is none at the moment or, with ``wait``, if there will be no more.
         """
 
 
@@ -50,10 +50,10 @@ class Listed:
 
 @dataclass(frozen=True)
 class Share:
-    """What a worker may use of its machine.
+    """The resources of a machine that a worker may use.
 
     Attributes:
-        processes: how many it may start.
+        processes: number of processes that it may start.
         device: ``cpu`` or ``cuda:N``; resolved.
     """
 
@@ -63,14 +63,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a worker takes of a machine that it shares with others.
+    """The resources that a worker takes on a shared machine.
 
     Attributes:
-        accelerated: a GPU, if there are any.
-        cores: ``one``; ``threads``, as many as torch has threads here, on a CPU; or ``processes``, one for each of as
-            many as the settings allow.
-        memory_bytes: of the worker, or of each of its processes.
-        parts_at_once: that it has in progress, so that it need not wait for the next one.
+        accelerated: whether it uses a GPU, if there is one.
+        cores: ``one``; ``threads``, as many as torch uses here, on a CPU; or ``processes``, one for each process that
+            the settings allow.
+        memory_bytes: memory of the worker, or of each of its processes.
+        parts_at_once: number of parts in progress, so that it need not wait for the next one.
     """
 
     accelerated: bool
@@ -80,37 +80,37 @@ class Needs:
 
 
 class Opened(Protocol[Facts_co]):
-    """A worker that has loaded what it works with."""
+    """A worker that has loaded what it needs."""
 
     def __call__(self, parts: Parts, advance: Advance, /) -> Generator[tuple[int, Facts_co], None, None]:
-        """Does part after part; gives the number of each that is done, its file and marker written, and what is to be
-        known of it.
+        """Processes part after part; yields the number of each finished part, with its file and marker written, and
+        facts about it.
         """
 
 
 class Work(Protocol[Facts_co]):
-    """The work of a stage; can be pickled."""
+    """The work of a stage; picklable."""
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages."""
 
     @property
     def home(self) -> Path:
-        """A folder that is there, below which all is written."""
+        """An existing folder, below which everything is written."""
 
     @property
     def needs(self) -> Needs:
-        """What each worker takes."""
+        """The resources that each worker takes."""
 
     def is_done(self, index: int) -> bool:
-        """Whether a part's file and marker are there."""
+        """Whether a part's file and marker exist."""
 
     def check(self) -> None:
         """Raises a :class:`merc.errors.PipelineError` if what it reads (raw files, a model) is not on this machine."""
 
     def open(self, share: Share) -> Opened[Facts_co]:
-        """Loads what takes long, once for all parts of a worker.
+        """Loads what takes long to load, once for all parts of a worker.
 
         Raises:
             PipelineError: if it cannot be loaded.
@@ -121,24 +121,24 @@ class Executor(Protocol):
     """Runs work."""
 
     def reach(self) -> None:
-        """Makes sure that its machines answer, so that what is made before the first work is not made in vain.
+        """Makes sure that its machines answer, so that preparations for the first work are not in vain.
 
         Raises:
-            PipelineError: if they do not, in words for the user.
+            PipelineError: if they do not; the message is meant for the user.
         """
 
     def map(self, work: Work[_Facts], parts: Parts, advance: Advance) -> Generator[tuple[int, _Facts], None, None]:
-        """Does all parts, in any order.
+        """Processes all parts, in any order.
 
         Args:
-            work: what to do; opened before this returns, so that what is wrong with settings and models shows before
-                anything is written.
-            parts: whose parts to do.
+            work: what to do; opened before this returns, so that errors in settings and models show before anything is
+                written.
+            parts: the parts to process.
             advance: called with progress.
 
         Returns:
-            Gives the number and the facts of each part that is done. Closing it ends all workers; what they have
-            finished stays.
+            A generator of the number and the facts of each finished part. Closing it stops all workers; what they have
+            finished is kept.
 
         Raises:
             PipelineError: whatever the work raises.
@@ -146,7 +146,7 @@ class Executor(Protocol):
 
 
 def choose(run: RunOptions) -> Executor:
-    """The executor that ``run`` asks for."""
+    """The executor requested by ``run``."""
     if run.executor == "ray":
         from merc.compute.executors.ray import OnRay
 

@@ -1,8 +1,8 @@
-"""How this process becomes a driver of a Ray cluster, or says within half a minute that it cannot.
+"""Makes this process a driver of a Ray cluster, or reports within half a minute that it cannot.
 
-By itself, Ray tries an address for up to two minutes, and writes a line a second meanwhile. Therefore a socket is
-opened first, which shows in a moment that nothing listens there, or something that is not Ray; then another process
-connects, with its time limited and its output kept; and only then this one.
+Ray on its own tries an address for up to two minutes, writing a line per second. Therefore a socket is opened first,
+which shows immediately if nothing listens there, or something that is not Ray; then another process connects, with a
+time limit and its output captured; and only then this one.
 """
 
 import importlib
@@ -25,7 +25,7 @@ from merc.machines import ADDRESSES
 
 _ANSWER_SECONDS = 10.0
 _LOADING_SECONDS = 600.0  # importing Ray from a slow disk takes minutes
-# What HTTP/2, which gRPC speaks, begins with; both sides then send a frame of settings, type 4.
+# The preface of HTTP/2, which gRPC uses; both sides then send a settings frame, type 4.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _FRAME_BYTES, _SETTINGS = 9, 4
 _TRY = """
@@ -34,7 +34,7 @@ import ray
 print("loaded", flush=True)
 try:
     ray.init(address=sys.argv[1], log_to_driver=False, logging_level=50)
-except Exception as error:  # of many kinds: no cluster, another version, a machine that is no node
+except Exception as error:  # of many classes: no cluster, another version, a machine that is no node
     print((str(error).strip() or type(error).__name__).splitlines()[0])
     sys.exit(1)
 """
@@ -42,13 +42,13 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_worker_niceness": "0",  # of a cluster of this machine alone: by default its workers yield to everything else
+    "RAY_worker_niceness": "0",  # for a cluster of only this machine: by default its workers yield to everything else
 }
 _REFUSED = b"InvalidAuthToken"  # in Ray's log
 
 
 def connect(address: str, cores: int) -> Any:
-    """Ray, connected; once in a process.
+    """Ray, connected; once per process.
 
     Raises:
         MissingExtra: if it is not installed.
@@ -64,7 +64,7 @@ def connect(address: str, cores: int) -> Any:
         import ray
 
         importlib.import_module("ray._private.worker").print_to_stdstream = _ignored  # type: ignore[attr-defined]
-        # Otherwise SIGTERM would end the process without a word while Ray connects.
+        # Otherwise SIGTERM would end the process without a message while Ray connects.
         importlib.import_module("ray._private.utils").set_sigterm_handler = _ignored  # type: ignore[attr-defined]
         if not ray.is_initialized():
             if not ADDRESSES.fullmatch(given):
@@ -86,14 +86,14 @@ def connect(address: str, cores: int) -> Any:
 
 
 def _ignored(*_: object, **__: object) -> None:
-    """Stands in for what Ray does unasked, with no setting against it: printing its words about lost workers to stdout,
+    """Replaces things that Ray does without a setting to turn them off: printing messages about lost workers to stdout,
     whatever ``log_to_driver`` says (they are in our log), and handling SIGTERM.
     """
 
 
 def _lock_out_others() -> None:
-    """Gives the cluster of this process a token of its own. Ray would write one to the user's home for good, and every
-    cluster that is started there later would ask for it.
+    """Gives the cluster of this process its own token. Otherwise Ray would permanently write one to the user's home,
+    and every cluster started there later would require it.
     """
     if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token" and not (
         os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -103,7 +103,7 @@ def _lock_out_others() -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """SIGTERM is as it was, also once Ray is imported, and no record of the log bears Ray's stamp."""
+    """Keeps the SIGTERM handler when Ray is imported, and keeps Ray's stamp out of log records."""
     factory = logging.getLogRecordFactory()
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -115,7 +115,7 @@ def _own_signals() -> Iterator[None]:
 
 
 def _try(address: str) -> None:
-    """Raises ``BadCluster`` unless a driver can connect there: to ``auto``, or HOST:PORT."""
+    """Raises ``BadCluster`` unless a driver can connect to the address: ``auto``, or HOST:PORT."""
     if address != "auto":
         _reach(address)
     with (
@@ -155,7 +155,7 @@ def _try(address: str) -> None:
 
 
 def _reach(address: str) -> None:
-    """Raises ``BadCluster`` unless something listens there that begins as Ray's protocol does."""
+    """Raises ``BadCluster`` unless something listens there that starts like Ray's protocol."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS) as connection:

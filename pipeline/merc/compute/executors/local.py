@@ -1,6 +1,4 @@
-"""The executor of one machine: the work is opened in this process, and starts processes of its own where it computes in
-several.
-"""
+"""The executor for one machine: the work is opened in this process, and starts further processes if it uses several."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ class Local:
     """Runs work here.
 
     Attributes:
-        workers: processes at most.
+        workers: maximum number of processes.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; for work that needs one.
     """
 
@@ -43,17 +41,18 @@ def _run(opened: Opened[_Facts], parts: Parts, advance: Advance) -> Generator[tu
 def in_processes(
     function: Callable[[_Task], _Facts], task_of: Callable[[int], _Task], parts: Parts, processes: int
 ) -> Generator[tuple[int, _Facts], None, None]:
-    """Does each part as one task of a worker process; also a single one is a process of its own, so that one and many
-    compute under the same conditions.
+    """Processes each part as one task of a worker process; even a single worker is a separate process, so that one and
+    many compute under the same conditions.
 
     Args:
-        function: a module's function; it and the tasks can be pickled.
+        function: a module-level function; it and the tasks must be picklable.
         task_of: the task of a part; its ``str`` names it in messages.
-        parts: whose parts to do.
-        processes: how many, at least one.
+        parts: the parts to process.
+        processes: number of processes, at least one.
 
     Raises:
-        PipelineError: if a process dies (killed for its memory, a crash in native code), naming what it was at.
+        PipelineError: if a process dies (killed for its memory use, a crash in native code); the message names its
+            task.
     """
     tasks: dict[int, _Task] = {}
     with pool.Crew(function, processes) as crew:

@@ -1,5 +1,5 @@
-"""What runs on a node of a cluster: a look at whether it can do the work, and a worker that does it. Knows nothing of
-the engine that starts it.
+"""What runs on a node of a cluster: a check whether it can do the work, and a worker that does it. Independent of the
+engine that starts it.
 
 driver                 worker (this process)
 begin() ──────────►    thread: look, open the work, then
@@ -29,23 +29,23 @@ from merc.compute.pool import portable
 from merc.errors import BadCluster, PipelineError
 from merc.log import logger
 
-# A file that was just written may be seen a little later through a network file system.
+# A file that was just written may become visible a little later through a network file system.
 _PATIENCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is to do, and how to check that it is able to do it.
+    """What a worker must do, and how to check that it can.
 
     Attributes:
         work: pickled.
-        identity: of the driver's package, see :func:`identity`.
+        identity: that of the driver's package, see :func:`identity`.
         token: a file that the driver has written to the output.
         word: its content.
-        folder: the driver's current folder, from which paths are relative.
+        folder: the driver's current folder, which paths are relative to.
         share: what the worker may use.
-        threads: of torch on the CPU; as many as the driver's, since sums over another number of threads differ in their
-            last bits. 0: as they are.
+        threads: number of torch's CPU threads; that of the driver, since sums over another number of threads differ in
+            their last bits. 0: unchanged.
     """
 
     work: bytes
@@ -59,15 +59,15 @@ class Order:
 
 @dataclass(frozen=True)
 class Answer:
-    """What comes back from a worker.
+    """A message from a worker.
 
     Attributes:
-        facts: of a part that is done.
+        facts: facts about a finished part.
         advanced: progress since the last answer.
-        records: of the log since the last answer.
-        error: what the work raised; the worker is of no further use then.
+        records: log records since the last answer.
+        error: what the work raised; the worker is unusable afterwards.
         words: its traceback.
-        node: where the worker is.
+        node: node of the worker.
     """
 
     facts: Any = None
@@ -80,8 +80,8 @@ class Answer:
 
 @cache
 def identity() -> dict[str, str]:
-    """What the bytes of a result depend on besides settings and inputs: versions of the libraries, and a digest of this
-    package's sources.
+    """What the bytes of a result depend on in addition to settings and inputs: versions of the libraries, and a digest
+    of this package's sources.
     """
     folder = Path(merc.__file__).parent
     sources = {path.relative_to(folder).as_posix(): files.sha256(path) for path in sorted(folder.rglob("*.py"))}
@@ -89,8 +89,8 @@ def identity() -> dict[str, str]:
 
 
 def look(order: Order) -> PipelineError | None:
-    """What is wrong with this machine: another version of the package, an output it does not see, files of the work
-    that are not here; None if nothing is.
+    """What is wrong with this machine: another version of the package, an inaccessible output, missing files of the
+    work; None if nothing is.
     """
     try:
         _check(order)
@@ -142,18 +142,18 @@ def _reads(token: Path, word: str) -> bool:
 
 
 class Worker:
-    """Does parts, several of which it may have in progress; its methods are called from threads of their own.
+    """Processes parts, several of which may be in progress; its methods are called from separate threads.
 
     Args:
         order: what to do.
-        node: gives what the engine calls this machine.
+        node: returns the engine's name of this machine.
     """
 
     def __init__(self, order: Order, node: Callable[[], str]) -> None:
         self._node = node()
         vars(sys.modules["__main__"]).pop(
             "__file__", None
-        )  # processes that are started here would begin with importing the engine's main module
+        )  # processes started here would otherwise import the engine's main module
         self._order = order
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._ended = False
@@ -173,7 +173,7 @@ class Worker:
         return self._answer(self._ready)
 
     def do(self, index: int) -> Answer:
-        """Does a part."""
+        """Processes a part."""
         done: Future[Any] = Future()
         with self._lock:
             if self._error is None:
@@ -235,7 +235,7 @@ class Worker:
 
 
 class _Kept(logging.handlers.QueueHandler):
-    """Keeps records of the log until they are sent."""
+    """Keeps log records until they are sent."""
 
     def __init__(self) -> None:
         super().__init__(queue.SimpleQueue())

@@ -1,12 +1,11 @@
-"""The executor of many machines: Ray starts the workers (:mod:`merc.compute.executors.node`) and says when one is lost.
+"""The executor for many machines: Ray starts the workers (:mod:`merc.compute.executors.node`) and reports lost ones.
 
     driver: which parts are left ──► worker on a node, one per GPU or per N cores, some parts in progress in each
-            what is small        ◄── facts, progress, log
+            small results        ◄── facts, progress, log
                                      parts and markers go straight to the output, which is on a file system that all
                                      nodes share
 
-The parts of a worker that is lost with its node are done again, by others. Ray is imported here, and only when it is
-asked for.
+The parts of a worker that is lost with its node are redone by others. Ray is imported only here, and only on request.
 """
 
 import glob
@@ -37,14 +36,14 @@ _LOOK_SECONDS = 600.0  # importing torch from a slow disk takes minutes
 _TICK_SECONDS = 1.0
 _SILENT_SECONDS = 30.0
 _FAREWELL_SECONDS = 10.0
-# How long a part that a node has written may be out of this machine's sight: an NFS client remembers for up to a minute
-# that there was no such file.
+# How long a part that a node has written may be invisible to this machine: an NFS client caches for up to a minute that
+# a file does not exist.
 _VISIBLE_SECONDS = 90.0
-# How long the head, and this machine's own node, may be silent. Ray would end the process without a word, some 15 s
-# after the node was lost and 60 s after the head.
+# How long the head, and this machine's own node, may be silent. Ray would end the process without a message, about 15 s
+# after losing the node and 60 s after losing the head.
 _HEAD_SECONDS, _OWN_NODE_SECONDS = 20.0, 4.0
-# Workers that may be lost with the same part in progress: a node may be taken away at any time, but some parts are too
-# much for any.
+# Number of workers that may be lost with the same part in progress: nodes may disappear at any time, but a part may
+# also be too large for any of them.
 _LOSSES = 4
 
 
@@ -54,11 +53,11 @@ class OnRay:
 
     Attributes:
         address: ``auto`` (the cluster that this machine belongs to, or RAY_ADDRESS), ``HOST:PORT`` of a cluster's head,
-            or ``local`` (a cluster of this machine alone, for as long as this process lives).
+            or ``local`` (a cluster of only this machine, for the lifetime of this process).
         device: ``auto``, ``cpu`` or ``cuda``.
-        workers: cores of the cluster, where it is ``local``.
-        cores_per_worker: of a worker that computes in several processes; at most those of the largest node.
-        gpus_per_worker: a share lets several encoders work on a GPU.
+        workers: cores of the cluster, if it is ``local``.
+        cores_per_worker: cores of a worker that computes in several processes; at most those of the largest node.
+        gpus_per_worker: GPUs per worker; a fraction lets several encoders share a GPU.
     """
 
     address: str
@@ -72,13 +71,13 @@ class OnRay:
         connect(self.address, self.workers)
 
     def map(self, work: Work[_Facts], parts: Parts, advance: Advance) -> Generator[tuple[int, _Facts], None, None]:
-        """See :meth:`merc.compute.executors.base.Executor.map`. All nodes that hold a worker are looked at, and a
-        worker has opened the work, before this returns.
+        """See :meth:`merc.compute.executors.base.Executor.map`. All nodes with a worker are checked, and one worker has
+        opened the work, before this returns.
 
         Raises:
-            BadSettings: if Ray is not installed, or there are no GPUs where some were asked for.
-            BadCluster: if nothing answers at the address, or a node cannot do the work; it is named.
-            ModelUnavailable, RawDataMissing: if a node lacks a model or the raw files.
+            BadSettings: if Ray is not installed, or GPUs were requested and there are none.
+            BadCluster: if nothing answers at the address, or a node cannot do the work; the message names it.
+            ModelUnavailable, RawDataMissing: if a node does not have a model or the raw files.
         """
         ray = connect(self.address, self.workers)
         size = self._size(_nodes(ray), work.needs)
@@ -89,14 +88,14 @@ class OnRay:
             _look_at_all(ray, [one for one in _nodes(ray) if size.fit_into(one)], order)
             fleet.begin()
             results = _run(fleet, parts, advance)
-            next(results)  # from now on, closing it ends the workers
+            next(results)  # from now on, closing it stops the workers
         except BaseException:
             fleet.end()
             raise
         return results
 
     def _size(self, nodes: list["_Node"], needs: Needs) -> "_Size":
-        """What each worker takes of its node; never more than the largest node has."""
+        """The resources that each worker takes on its node; never more than the largest node has."""
         most_cores, most_bytes = max(one.cores for one in nodes), max(one.memory_bytes for one in nodes)
         gpus = needs.accelerated and self.device != "cpu" and any(one.gpus for one in nodes)
         if needs.accelerated and self.device.startswith("cuda"):
@@ -130,7 +129,7 @@ class _Size:
         return f"{self.cores} cores, {self.gpus:g} GPUs, {self.memory_bytes / 1e9:.1f} GB each"
 
     def fit_into(self, one: "_Node") -> int:
-        """How many workers a node holds."""
+        """The number of workers that fit on a node."""
         wanted = ((one.cores, self.cores), (one.gpus, self.gpus), (one.memory_bytes, self.memory_bytes))
         return int(min(there / each for there, each in wanted if each))
 
@@ -173,15 +172,16 @@ def _order(work: Work[Any], size: _Size) -> node.Order:
 def _put_down(order: node.Order) -> None:
     """Writes the token of an order."""
     kind = order.token.name.removesuffix(order.word)
-    # Of this work, and not of one whose name only begins alike: the lock of the output lets in one driver at a time.
+    # Of this work, and not of one whose name has the same beginning: the lock of the output admits one driver at a
+    # time.
     for left in order.token.parent.glob(f"{glob.escape(kind)}{'[0-9a-f]' * len(order.word)}"):
-        left.unlink(missing_ok=True)  # a driver that was killed
+        left.unlink(missing_ok=True)  # left by a killed driver
     with files.writing(order.token):
         order.token.write_text(order.word)
 
 
 def _look_at_all(ray: Any, nodes: Sequence[_Node], order: node.Order) -> None:
-    """Has nodes look whether they can do the work, and raises what is wrong with the first that cannot."""
+    """Lets nodes check whether they can do the work, and raises the error of the first that cannot."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     look = ray.remote(num_cpus=0, max_retries=0)(node.look)
@@ -208,7 +208,7 @@ def _look_at_all(ray: Any, nodes: Sequence[_Node], order: node.Order) -> None:
 
 
 def _named(error: PipelineError, name: str) -> PipelineError:
-    """The same error, which names the node."""
+    """The same error, with the name of the node."""
     error.args = (f"node {name}: {error}", *error.args[1:])
     return error
 
@@ -219,8 +219,8 @@ class _Hand:
 
     Attributes:
         actor: Ray's handle.
-        node: on which it has opened the work; empty: not yet.
-        under_way: parts it was given and has not answered.
+        node: node on which it has opened the work; empty until then.
+        under_way: parts that it was given and has not answered yet.
     """
 
     actor: Any
@@ -229,7 +229,7 @@ class _Hand:
 
 
 class _Pulse:
-    """Whether the cluster is still there."""
+    """Checks whether the cluster is still alive."""
 
     def __init__(self, ray: Any) -> None:
         context = ray.get_runtime_context()
@@ -242,7 +242,7 @@ class _Pulse:
         self.lost = False
 
     def check(self) -> bool:
-        """False if something does not answer at the moment. Raises ``BadCluster`` if it has not for too long."""
+        """False if something does not answer at the moment. Raises ``BadCluster`` if that lasts too long."""
         beats = True
         for index, (what, address, patience_seconds) in enumerate(self._asked):
             host, _, port = address.rpartition(":")
@@ -262,7 +262,7 @@ class _Pulse:
 
 
 class _Fleet:
-    """The workers of a work."""
+    """The workers for one piece of work."""
 
     def __init__(self, ray: Any, work: Work[Any], size: _Size, order: node.Order) -> None:
         self._ray, self._size, self._order, self._pulse = ray, size, order, _Pulse(ray)
@@ -280,13 +280,13 @@ class _Fleet:
         return sum(len(hand.under_way) for hand in self.hands)
 
     def slots(self) -> int:
-        """How many workers the cluster holds, at least one: what it lacks may be on its way."""
+        """The number of workers that fit on the cluster, at least one: nodes may still be starting."""
         if time.monotonic() - self._counted > _TICK_SECONDS and self._pulse.check():
             self._slots, self._counted = max(1, sum(map(self._size.fit_into, _nodes(self._ray)))), time.monotonic()
         return self._slots
 
     def grow(self, parts: int) -> None:
-        """Starts workers until there are as many as can be used for this many parts."""
+        """Starts workers until there are as many as this many parts can use."""
         while len(self.hands) < min(self.slots(), parts):
             actor = self._kind.options(
                 num_cpus=self._size.cores, num_gpus=self._size.gpus, memory=self._size.memory_bytes,
@@ -311,9 +311,7 @@ class _Fleet:
                 pass
 
     def give(self, todo: deque[int]) -> None:
-        """Hands out parts, the next one to the worker with the fewest; of the last parts, no worker gets more than its
-        share.
-        """
+        """Hands out parts, the next one to the worker with the fewest; the last parts are shared evenly."""
         most = min(self.needs.parts_at_once, math.ceil((len(todo) + self.under_way) / max(1, len(self.hands))))
         while todo and (free := [hand for hand in self.hands if hand.node and len(hand.under_way) < most]):
             hand, index = min(free, key=lambda one: len(one.under_way)), todo.popleft()
@@ -324,7 +322,7 @@ class _Fleet:
         """Waits for answers; the parts of workers that are lost are put back."""
         answers, _ = self._ray.wait(list(self._asked), timeout=_TICK_SECONDS)
         for answer in answers:
-            if answer not in self._asked:  # of a worker that was lost meanwhile
+            if answer not in self._asked:  # of a worker that was lost in the meantime
                 continue
             hand, index = self._asked.pop(answer)
             try:
@@ -341,7 +339,7 @@ class _Fleet:
 
     def _lose(self, hand: _Hand, error: Exception, todo: deque[int]) -> None:
         self.hands.remove(hand)
-        self._ray.kill(hand.actor)  # one that merely cannot be reached would keep its cores
+        self._ray.kill(hand.actor)  # an unreachable one would keep its cores
         self._asked = {answer: asked for answer, asked in self._asked.items() if asked[0] is not hand}
         again = sorted(hand.under_way)
         self._lost.update(again)
@@ -367,15 +365,15 @@ class _Fleet:
         todo.extendleft(reversed(again))
 
     def finish(self) -> None:
-        """Has every worker say what it still has to say."""
+        """Collects the last messages of every worker."""
         farewells = [hand.actor.finish.remote() for hand in self.hands if hand.node]
         if farewells:
             for one in self._ray.wait(farewells, num_returns=len(farewells), timeout=_FAREWELL_SECONDS)[0]:
-                with suppress(self._ray.exceptions.RayError):  # lost, when all is done
+                with suppress(self._ray.exceptions.RayError):  # lost, but everything is done
                     _tell(self._ray.get(one), self._ray)
 
     def end(self) -> None:
-        """Ends all workers at once."""
+        """Stops all workers at once."""
         self._order.token.unlink(missing_ok=True)
         for hand in self.hands if not self._pulse.lost else ():  # without a head, this would wait for it
             self._ray.kill(hand.actor)
@@ -393,7 +391,7 @@ def _name_of(identifier: str, ray: Any) -> str:
 
 
 def _tell(answer: node.Answer, ray: Any) -> None:
-    """Puts a worker's log into this one, and raises what it raised."""
+    """Copies a worker's log to this process's, and raises what it raised."""
     for record in answer.records:
         logger.handle(record)
     if isinstance(answer.error, PipelineError):
@@ -403,7 +401,7 @@ def _tell(answer: node.Answer, ray: Any) -> None:
 
 
 def _run(fleet: _Fleet, parts: Parts, advance: Advance) -> Generator[tuple[int, Any], None, None]:
-    """Gives nothing of use first, then the number and the facts of each part that is done."""
+    """Yields a placeholder first, then the number and the facts of each finished part."""
     todo: deque[int] = deque()
     with stoppable():
         try:
@@ -421,7 +419,7 @@ def _run(fleet: _Fleet, parts: Parts, advance: Advance) -> Generator[tuple[int, 
 
 
 def _fill(todo: deque[int], parts: Parts, fleet: _Fleet) -> bool:
-    """Takes as many parts as can be in progress; False when all are done."""
+    """Takes as many parts as may be in progress; False when all are done."""
     while len(todo) < fleet.slots() * fleet.needs.parts_at_once:
         index = parts.take(wait=not todo and not fleet.under_way)
         if index is None:
@@ -435,6 +433,6 @@ def _await_visible(work: Work[Any], index: int) -> None:
     while not work.is_done(index):
         if time.monotonic() > deadline:
             raise BadCluster(f"{work.name}: part {index} was written by a node, but is not visible here in {work.home}")
-        for _ in os.walk(work.home):  # to list a folder is to ask its server anew
+        for _ in os.walk(work.home):  # listing a folder queries its server again
             pass
         time.sleep(0.5)

@@ -1,7 +1,7 @@
-"""Writes the demonstration's recordings: H.264 with AAC in MP4, MPEG-4 with MP3 in AVI, and WAV; the same bytes every
-time.
+"""Writes the demonstration's recordings: H.264 with AAC in MP4, MPEG-4 with MP3 in AVI, and WAV; reproducible byte for
+byte.
 
-One thread per encoder and the bit-exact flags keep the bytes independent of the machine's load and free of time stamps.
+One thread per encoder and the bit-exact flags make the bytes independent of the machine's load and free of time stamps.
 """
 
 import io
@@ -27,7 +27,7 @@ from merc.records.media import SAMPLE_RATE_HZ
 MELD_FPS = Fraction(24_000, 1001)
 IEMOCAP_FPS = Fraction(30_000, 1001)
 CLIP_RATE_HZ = 48_000
-PICTURES_PER_DRAWING = 2  # heads are drawn "on twos", as in animation: half the work, and no visible difference
+PICTURES_PER_DRAWING = 2  # heads are drawn "on twos", as in animation: half the work without a visible difference
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 
 
@@ -48,11 +48,11 @@ class _Kind:
     audio_options: dict[str, str]
 
 
-# As MELD has them. "fast" is the AAC encoder's quick coder: the default one takes longer than the video.
+# As in MELD. "fast" selects the AAC encoder's quick coder: the default one takes longer than the video.
 _MELD = _Kind(
     "mp4", "libx264", {"preset": "ultrafast", "crf": "27", "threads": "1"}, MELD_FPS, "aac", {"aac_coder": "fast"}
 )
-# As IEMOCAP has them.
+# As in IEMOCAP.
 _IEMOCAP = _Kind(
     "avi",
     "mpeg4",
@@ -65,7 +65,7 @@ _BITS_PER_SECOND = 96_000  # of an audio track, per two channels
 
 
 def write_mp4(path: Path, pictures: Iterable[Image] | None, sound: NDArray[np.float32]) -> None:
-    """Writes a clip as MELD has them: H.264 at 23.976 fps, AAC at 48 kHz, and the index (moov) at the end, so that a
+    """Writes a clip like MELD's: H.264 at 23.976 fps, AAC at 48 kHz, and the index (moov) at the end, so that a
     truncated file cannot be read.
 
     Args:
@@ -77,7 +77,7 @@ def write_mp4(path: Path, pictures: Iterable[Image] | None, sound: NDArray[np.fl
 
 
 def write_avi(path: Path, pictures: Iterable[Image], sound: NDArray[np.float32]) -> None:
-    """Writes a video as IEMOCAP has them: MPEG-4 part 2 marked as DivX at 29.97 fps, with audio at 48 kHz; arguments as
+    """Writes a video like IEMOCAP's: MPEG-4 part 2 marked as DivX at 29.97 fps, with audio at 48 kHz; arguments as
     :func:`write_mp4`.
     """
     _write(path, _IEMOCAP, pictures, sound)
@@ -88,7 +88,7 @@ def _write(path: Path, kind: _Kind, pictures: Iterable[Image] | None, sound: NDA
     with av.open(str(path), "w", format=kind.container, options={"fflags": "+bitexact"}) as container:
         frames = None if pictures is None else _video_frames(pictures, kind.fps)
         first = None if frames is None else next(frames)
-        # All streams are there before the first packet: the container's head names them.
+        # All streams exist before the first packet: the container's header lists them.
         video = None if first is None else _video_stream(container, kind, first)
         audio = _audio_stream(container, kind, len(sound))
         if frames is not None and first is not None and video is not None:
@@ -110,7 +110,7 @@ def _video_stream(container: Any, kind: _Kind, first: av.VideoFrame) -> Any:
 
 
 def _video_frames(pictures: Iterable[Image], fps: Fraction) -> Iterator[av.VideoFrame]:
-    """Numbered frames; a frame that comes twice in a row is converted once."""
+    """Numbered frames; a repeated frame is converted once."""
     before: Image | None = None
     frame = av.VideoFrame()
     for index, picture in enumerate(pictures):
@@ -158,7 +158,7 @@ def write_wav(path: Path, sound: NDArray[np.float32]) -> None:
 
 
 def in_surround(voice: Wave, left_right: Wave, rear: Wave) -> NDArray[np.float32]:
-    """A 5.1 mix as MELD's: the dialogue in the front centre, 13 dB weaker left and right; noise behind.
+    """A 5.1 mix like MELD's: the dialogue in the front centre, 13 dB weaker left and right; noise in the rear.
 
     Args:
         voice: (samples,) the dialogue.

@@ -8,7 +8,7 @@ from merc.params import Settings
 class Config(Settings):
     """How large the corpus is, and how plainly it shows its emotions.
 
-    Each modality errs by itself: that one misleads says nothing about the other two.
+    Each modality errs independently: if one misleads, that says nothing about the other two.
     """
 
     seed: int = Field(default=7, ge=0)

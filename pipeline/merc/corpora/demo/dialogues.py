@@ -1,7 +1,7 @@
-"""The demonstration's conversations: who says what, which emotion is meant, and which one each modality shows.
+"""The demonstration's conversations: who says what, the intended emotion, and the one that each modality shows.
 
 trajectory ──► emotion per turn ──► words, voice, face each show it …
-               (with a little noise)   … or, independently of each other, something else: a plain or another emotion
+               (with a little noise) … or, independently of each other, something else: neutral or another emotion
 """
 
 import zlib
@@ -27,7 +27,7 @@ class Actor:
 
 
 def actor(seed: int, name: str, *, female: bool) -> Actor:
-    """The person of that name."""
+    """The person with a name."""
     rng = generator(seed, "actor", name)
     return Actor(name, female, demo_faces.look(rng, female=female), demo_voices.voice(rng, female=female))
 
@@ -40,7 +40,7 @@ class Turn:
         speaker: name of the actor.
         emotion: what the annotators agree on; a key of :data:`merc.corpora.demo.faces.EXPRESSIONS`.
         words, voice, face: the emotion that each modality shows.
-        strength: of the face and the voice, 0 to 1.
+        strength: strength of expression of face and voice, 0 to 1.
         text: the transcript.
         seconds: length.
     """
@@ -56,12 +56,12 @@ class Turn:
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """Random numbers for one thing, named; so that no thing depends on the order in which others are made."""
+    """Random numbers for one named thing, so that nothing depends on the order in which things are made."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
-# How a conversation moves, as (who starts, who answers); a dialogue of n turns walks along both at even pace.
-# n neutral, j joy, s surprise, d sadness, a anger, f fear, g disgust; x excited, r frustrated (IEMOCAP alone).
+# Trajectories of conversations, as (who starts, who answers); a dialogue of n turns follows both at an even pace.
+# n neutral, j joy, s surprise, d sadness, a anger, f fear, g disgust; x excited, r frustrated (IEMOCAP only).
 _LETTERS = {
     "n": "neutral",
     "j": "joy",
@@ -98,8 +98,8 @@ IEMOCAP_TRAJECTORIES: dict[str, tuple[str, str]] = {
 def emotions(rng: np.random.Generator, trajectory: tuple[str, str], turns: int, unexpected: float) -> list[str]:
     """The emotion of each turn of a dialogue.
 
-    Each emotion's first turn is kept, so that a dialogue always has every emotion of its trajectory; of the others, a
-    share ``unexpected`` becomes neutral, or, where it was neutral, another emotion of the same trajectory.
+    The first turn of each emotion is kept, so that a dialogue always has every emotion of its trajectory; of the other
+    turns, a share ``unexpected`` becomes neutral or, if neutral already, another emotion of the same trajectory.
     """
     walked = [
         _LETTERS[path[int(turn / turns * len(path))]] for turn in range(turns) for path in (trajectory[turn % 2],)
@@ -114,8 +114,8 @@ def emotions(rng: np.random.Generator, trajectory: tuple[str, str], turns: int, 
 
 
 def shown(rng: np.random.Generator, emotion: str, misleading: float, palette: Sequence[str]) -> str:
-    """What one modality shows: ``emotion``, or with probability ``misleading`` another of ``palette``, every second
-    time a plain one.
+    """What one modality shows: ``emotion``, or with probability ``misleading`` another one of ``palette``, every second
+    time a neutral one.
     """
     if rng.random() >= misleading:
         return emotion
@@ -137,13 +137,13 @@ def turns(
     """Makes a conversation.
 
     Args:
-        rng: decides everything else.
+        rng: determines everything else.
         config: the settings.
-        felt: the emotion of each turn.
-        speakers: in order of appearance; two take turns, further ones come in occasionally.
-        palette: the emotions there are.
-        said: sentences that must not come again; added to.
-        tag: set transcribers' marks.
+        felt: emotion of each turn.
+        speakers: in order of appearance; two take turns, others speak occasionally.
+        palette: the available emotions.
+        said: sentences that must not occur again; new ones are added.
+        tag: whether to add transcribers' marks.
     """
     made: list[Turn] = []
     for index, emotion in enumerate(felt):

@@ -1,7 +1,7 @@
 """Drawn faces whose expression follows an emotion, for the demonstration corpus.
 
 A head is a patch of 200 x 260 pixels: a still base per actor (skin, shading, hair) onto which brows, eyes and mouth are
-drawn for every frame, then turned, scaled and laid over the room. The shading is what a Haar cascade looks for: eye
+drawn for every frame, then rotated, scaled and placed over the room. The shading is what a Haar cascade looks for: eye
 sockets darker than forehead and cheeks, a bright ridge of the nose, a dark mouth.
 """
 
@@ -17,7 +17,7 @@ Image = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 
 PATCH_WIDTH, PATCH_HEIGHT = 200, 260
-# Where the parts of the face are in the patch, in its pixels.
+# Positions of the parts of the face in the patch, in pixels.
 _MIDDLE_X, _EYE_Y, _BROW_Y, _MOUTH_Y = 100.0, 122.0, 101.0, 190.0
 _EYE_X = (_MIDDLE_X - 30.0, _MIDDLE_X + 30.0)
 FACE_CENTRE, FACE_AXES = (_MIDDLE_X, 140.0), (66.0, 92.0)
@@ -26,7 +26,7 @@ _SUBPIXEL_BITS = 4
 
 @dataclass(frozen=True)
 class Expression:
-    """What brows, eyes and mouth do; lengths in pixels of the patch, upwards positive.
+    """The state of brows, eyes and mouth; lengths in pixels of the patch, positive upwards.
 
     Attributes:
         brow_inner, brow_outer: how far the ends of the brows are raised.
@@ -84,7 +84,7 @@ EXPRESSIONS = {
 
 @dataclass(frozen=True)
 class Look:
-    """What an actor looks like: RGB colours from 0 to 255, and proportions."""
+    """An actor's looks: RGB colours from 0 to 255, and proportions."""
 
     skin: tuple[int, int, int]
     hair: tuple[int, int, int]
@@ -96,7 +96,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a head is in the frame: its face's centre in pixels, scale against the patch, and turn in degrees."""
+    """Position of a head in the frame: centre of its face in pixels, scale relative to the patch, and rotation in
+    degrees.
+    """
 
     x: float
     y: float
@@ -109,8 +111,8 @@ class Motion:
     """Slight movement of a head: slow swings, and a blink.
 
     Attributes:
-        phases: of the swings across, up, and in turn, in radians.
-        blink_seconds: when the eyes begin to shut; negative for never.
+        phases: phases of the swings sideways, upwards, and in rotation, in radians.
+        blink_seconds: when the eyes start to close; negative for never.
     """
 
     phases: tuple[float, float, float]
@@ -125,11 +127,11 @@ class Motion:
         )
 
     def blinks(self, seconds: float) -> bool:
-        """Whether the eyes are shut at a time; a blink takes a tenth of a second or two."""
+        """Whether the eyes are closed at a time; a blink takes one or two tenths of a second."""
         return 0 <= seconds - self.blink_seconds < 0.12 and self.blink_seconds >= 0
 
     def moved(self, pose: Pose, shown: Expression, seconds: float) -> Pose:
-        """Where the head is at a time: its place, the expression's nod and tilt, and a swing as lively as the
+        """Position of the head at a time: its place, the expression's nod and tilt, and a swing as lively as the
         expression.
         """
         across, up, turn = self.phases
@@ -142,7 +144,7 @@ class Motion:
         )
 
 
-# Skin with hair: the cascade misses wide-eyed faces whose hair is lighter than the skin.
+# Pairs of skin and hair: the cascade misses wide-eyed faces whose hair is lighter than the skin.
 _COMPLEXIONS = (
     ((236, 196, 170), (150, 112, 62)),
     ((224, 178, 148), (96, 62, 34)),
@@ -175,7 +177,7 @@ def _blob(x: float, y: float, sigma_x: float, sigma_y: float) -> Plane:
 
 
 def _shading() -> Plane:
-    """Light over the face, 1 = the skin's own colour; the numbers were tried on the cascade and on the eye."""
+    """Shading of the face, 1 = the skin's own colour; the numbers were tuned on the cascade and by eye."""
     (x, y), (half_width, half_height) = FACE_CENTRE, FACE_AXES
     across, down = (np.arange(PATCH_WIDTH) - x) / half_width, (np.arange(PATCH_HEIGHT) - y) / half_height
     light = 1.08 - 0.30 * (across[None, :] ** 2) - 0.10 * np.clip(down[:, None], 0, None) ** 2
@@ -328,9 +330,9 @@ def draw(picture: Image, who: Look, shown: Expression, pose: Pose, speech: float
         picture: (height, width, 3) uint8 RGB.
         who: the actor.
         shown: the expression.
-        pose: where; the head must not be wholly outside the frame.
+        pose: its position; the head must not be entirely outside the frame.
         speech: how far speech opens the mouth, 0 to 1.
-        blink: eyes shut.
+        blink: whether the eyes are closed.
     """
     base, opacity = _base(who)
     patch = base.copy()
@@ -365,10 +367,10 @@ def draw_shoulders(picture: Image, who: Look, pose: Pose) -> None:
 
 
 def room(rng: np.random.Generator, width: int, height: int) -> Image:
-    """A background without a face: a wall in soft light, a few blurred things on it, and the grain of the camera.
+    """A background without a face: a wall in soft light, a few blurred objects, and camera noise.
 
     Args:
-        rng: decides all of it.
+        rng: determines everything.
         width, height: in pixels.
 
     Returns:

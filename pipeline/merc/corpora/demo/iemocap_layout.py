@@ -1,9 +1,9 @@
 """The demonstration's IEMOCAP: the raw layout of the release, with the oddities of its annotations.
 
-What is odd: one utterance counts as happy only by the speaker's own rating; one rating of attributes is broken; one
+The oddities: one utterance counts as happy only by the speaker's own rating; one rating of attributes is broken; one
 line of a transcription ends in ``_MXX0`` and has neither audio nor label; two lines have no id; two turns overlap and
-are in the transcription in another order than they begin; one dialogue id ends in ``a``, one in ``b``; some utterances
-have no majority (``xxx``), some ratings are empty or double; files ``._…`` and ``*.anvil`` lie about.
+are not in order of their start in the transcription; one dialogue id ends in ``a``, one in ``b``; some utterances have
+no majority (``xxx``), some ratings are empty or double; there are stray files ``._…`` and ``*.anvil``.
 """
 
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ NAME = "demo-iemocap"
 RELEASE = "IEMOCAP_full_release"
 WIDTH, HEIGHT, LETTERBOX = 720, 480, 60
 
-# Id and trajectory; the first six hold all sessions, a dialogue of the fixed validation set (Ses01M_impro01), and all
-# that is odd.
+# Id and trajectory; the first six contain all sessions, a dialogue of the fixed validation set (Ses01M_impro01), and
+# all oddities.
 DIALOGUES = (
     ("Ses01F_impro03", "wedding"),
     ("Ses01M_impro01", "making up"),
@@ -40,11 +40,11 @@ DIALOGUES = (
 _SELF_RATED_HAPPY_IN = _BROKEN_RATING_IN = "Ses01F_impro03"
 _WITHOUT_ID_IN = "Ses01M_impro01"
 _WITHOUT_EVALUATION_IN = "Ses03M_impro05a"
-_OVERLAP_AT = 5  # this turn begins before the one before it has ended, in every dialogue
+_OVERLAP_AT = 5  # this turn starts before the previous one has ended, in every dialogue
 _OVERLAP_SECONDS = 0.25
-_UNDECIDED_SHARE = 0.15  # of the turns whose emotion came before in the dialogue: the raters reach no majority
+_UNDECIDED_SHARE = 0.15  # of the turns whose emotion occurred before in the dialogue: no majority among the raters
 _LEAD_SECONDS = 0.5
-_CROSSTALK = 0.15  # of the other actor's voice in a channel
+_CROSSTALK = 0.15  # share of the other actor's voice in a channel
 
 PALETTE = ("neutral", "joy", "excited", "sadness", "anger", "frustrated")
 # Emotion → the release's code, the raters' word, and typical valence, activation and dominance on the scale of 1 to 5.
@@ -89,7 +89,7 @@ class Spoken:
 
     @property
     def span(self) -> slice:
-        """Its samples at 16 kHz."""
+        """Its range of samples at 16 kHz."""
         return slice(*(round(seconds * SAMPLE_RATE_HZ) for seconds in (self.start_seconds, self.end_seconds)))
 
 
@@ -188,7 +188,7 @@ def _attributes(
 
 
 def write_annotations(root: Path, recordings: list[Recording]) -> None:
-    """Writes ``EmoEvaluation`` and ``transcriptions`` of all dialogues, and the files that lie about."""
+    """Writes ``EmoEvaluation`` and ``transcriptions`` of all dialogues, and the stray files."""
     for recording in recordings:
         dialogs = root / RELEASE / recording.session / "dialog"
         evaluation, transcription = (
@@ -240,7 +240,7 @@ def _transcription(recording: Recording) -> str:
 
 
 def write_recording(root: Path, seed: int, recording: Recording) -> None:
-    """Makes a dialogue's video and audio files; the same regardless of what else is made."""
+    """Makes a dialogue's video and audio files; they do not depend on what else is made."""
     rng = demo_dialogues.generator(seed, NAME, recording.dialogue_id, "media")
     actors = {letter: _actor(seed, recording, letter) for letter in "FM"}
     order = (recording.marked, "M" if recording.marked == "F" else "F")
@@ -274,7 +274,9 @@ def _pictures(
     letters: tuple[str, str],
     alone: NDArray[np.float32],
 ) -> Iterator[demo_faces.Image]:
-    """Both actors side by side, the marked one on the left, black bars above and below; who is silent looks plain."""
+    """Both actors side by side, the marked one on the left, black bars above and below; a silent actor looks
+    neutral.
+    """
     rate = float(demo_clips.IEMOCAP_FPS)
     count = demo_clips.frame_count(recording.seconds, demo_clips.IEMOCAP_FPS)
     high, half = HEIGHT - 2 * LETTERBOX, WIDTH // 2

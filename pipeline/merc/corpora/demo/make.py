@@ -1,13 +1,12 @@
-"""A small corpus made by code, in the raw layouts of MELD and of IEMOCAP, so that everything runs without either of
-them.
+"""A small generated corpus, in the raw layouts of MELD and of IEMOCAP, so that everything runs without either of them.
 
     raw/demo-meld/      three CSV files, three folders of clips             see meld_layout.py
     raw/demo-iemocap/   IEMOCAP_full_release/Session1 … Session5            see iemocap_layout.py
 
 Conversations follow a handful of emotional trajectories (dialogues.py). Words (words.py), voice (voices.py) and
-face (faces.py) show the emotion, each with errors of its own, so that each modality alone says something and all three
-together say more. Nothing in it comes from a real corpus. The bytes depend on the settings ``demo`` and the libraries
-alone, not on the number of worker processes.
+face (faces.py) show the emotion, each with independent errors, so that each modality by itself is informative and all
+three together more so. Nothing in it comes from a real corpus. The bytes depend only on the settings ``demo`` and the
+libraries, not on the number of worker processes.
 """
 
 import errno
@@ -36,14 +35,14 @@ _Job = tuple[Callable[..., None], Path, int, meld_layout.Clip | iemocap_layout.R
 
 
 def make(raw: Path, config: Config, *, workers: int = _WORKERS) -> None:
-    """Writes ``raw/demo-meld`` and ``raw/demo-iemocap``, replacing what is there.
+    """Writes ``raw/demo-meld`` and ``raw/demo-iemocap``, replacing existing ones.
 
     Both are made in a temporary folder next to them and renamed when they are complete, so that a killed run leaves no
-    half corpus, and two runs at a time do not mix.
+    partial corpus, and two concurrent runs do not mix.
 
     Args:
         raw: the folder of the corpora.
-        config: how much of it, and how misleading.
+        config: its size, and how misleading it is.
         workers: processes; any number gives the same bytes.
     """
     raw.mkdir(parents=True, exist_ok=True)
@@ -59,15 +58,15 @@ def make(raw: Path, config: Config, *, workers: int = _WORKERS) -> None:
 
 
 def _remove_leftovers(raw: Path) -> None:
-    """Removes the temporary folders of runs that were killed; younger ones may belong to a run that is going on."""
+    """Removes the temporary folders of killed runs; recent ones may belong to a run in progress."""
     for folder in raw.glob(f"{_UNFINISHED}*"):
         if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
             shutil.rmtree(folder)
 
 
 def _put(folder: Path, target: Path, *, replace: bool) -> None:
-    """Renames ``folder``; where ``target`` came into being meanwhile, another run made it, and anyone who asked for
-    that one may be reading it.
+    """Renames ``folder``; if ``target`` has appeared in the meantime, another run made it and may already be reading
+    it.
     """
     if replace:
         files.replace_folder(folder, target)
@@ -81,7 +80,7 @@ def _put(folder: Path, target: Path, *, replace: bool) -> None:
 
 
 def _plan(config: Config, meld_root: Path, iemocap_root: Path) -> list[_Job]:
-    """Writes the annotations, and lists the recordings that are to be made, the longest first."""
+    """Writes the annotations, and lists the recordings to make, longest first."""
     by_split, clips = meld_layout.listing(config)
     meld_layout.write_annotations(meld_root, by_split)
     recordings = iemocap_layout.script(config)

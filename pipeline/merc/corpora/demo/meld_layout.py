@@ -1,8 +1,9 @@
 """The demonstration's MELD: the raw layout as distributed, with the odd clips of the real corpus.
 
-What is odd, by split, dialogue (in order of the file) and utterance (position), all from 0:
+The oddities, by split, dialogue (in file order) and utterance (position), all from 0:
 
-- train 0/1 has 5.1 audio with the dialogue in the front centre, 13 dB above left and right, and other noise behind;
+- train 0/1 has 5.1 audio with the dialogue in the front centre, 13 dB above left and right, and different noise in the
+  rear;
 - train 0/3 shows a wall and no face;
 - train 1/2 is truncated, so that its index (the moov atom) is missing;
 - train 1/4 has no video stream;
@@ -10,10 +11,10 @@ What is odd, by split, dialogue (in order of the file) and utterance (position),
 - train 2/3 has 0.064 s of audio;
 - dev 0/2 does not exist;
 - test 0/2 has a faulty clip, merged with the next utterance, and the replacement ``final_videos_testdia…``;
-- test 1/1 has a clip that continues after its annotation has ended;
-- test 1/3 has an annotation that ends where it begins;
-- train holds a file ``._dia0_utt0.mp4`` as archives made on a Mac do; its dialogue 2 does not exist, its second
-  dialogue lacks Utterance_ID 3;
+- test 1/1 has a clip that continues beyond its annotation;
+- test 1/3 has an annotation that ends where it starts;
+- train contains a file ``._dia0_utt0.mp4``, as in archives made on a Mac; its dialogue 2 does not exist, and its second
+  dialogue has no Utterance_ID 3;
 - three train texts are damaged as in older copies, one of them in the encoding of its line; the second ``Sr No.`` of
   train occurs twice.
 """
@@ -44,7 +45,7 @@ COLUMNS = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,S
     ","
 )
 
-# Name → is a woman. The first six are in most dialogues, like a series' main cast; the others are guests.
+# Name → whether a woman. The first six are in most dialogues, like a series' main cast; the others are guests.
 CAST = {
     "Nora": True,
     "Felix": False,
@@ -56,15 +57,14 @@ CAST = {
     "Oskar": False,
 }
 _MAIN_CAST = 6
-# Trajectories in the order of the dialogues, from the first again when they are used up; dev and test have all
-# emotions, too.
+# Trajectories in the order of the dialogues, repeated when they are used up; dev and test have all emotions, too.
 _PLAYED = {
     "train": tuple(demo_dialogues.MELD_TRAJECTORIES),
     "dev": ("escalation", "bad meal", "dread", "consolation"),
     "test": ("dread", "bickering", "consolation", "bad meal", "surprise", "bad news"),
 }
-# Turns of the dialogues of a split, in order, from the start given here. Nine numbers against ten trajectories, so that
-# length does not tell the trajectory.
+# Number of turns of the dialogues of a split, in order, from the start given here. Nine numbers and ten trajectories,
+# so that the length does not reveal the trajectory.
 _TURNS = (9, 12, 8, 7, 10, 11, 5, 9, 6)
 _FIRST_TURNS = {"train": 4, "dev": 3, "test": 0}
 _ODD = {
@@ -94,9 +94,9 @@ class Line:
         split, dialogue_id, utterance_id: the key.
         turn: what is said, and how.
         listener: name of the person next to the speaker; empty for none.
-        season, episode: made up.
+        season, episode: invented.
         start_ms, end_ms: in the episode.
-        odd: what is odd about it; empty for most.
+        odd: its oddity; empty for most.
     """
 
     split: str
@@ -191,10 +191,10 @@ def clips(lines: list[Line]) -> Iterator[Clip]:
 
 
 def write_annotations(root: Path, script_by_split: dict[str, list[Line]]) -> None:
-    """Writes the three CSV files, and the file that a Mac leaves next to a clip."""
+    """Writes the three CSV files, and the companion file that a Mac leaves next to a clip."""
     for split, lines in script_by_split.items():
         text = io.StringIO(newline="")
-        # As distributed: CRLF, and quotes only where they are needed, which the comma in the times makes them.
+        # As distributed: CRLF, and quotes only where needed, as around times, which contain a comma.
         writer = csv.writer(text, lineterminator="\r\n")
         writer.writerow(COLUMNS)
         texts = _damaged(lines) if split == "train" else [line.turn.text for line in lines]
@@ -227,11 +227,11 @@ def write_annotations(root: Path, script_by_split: dict[str, list[Line]]) -> Non
     shadow.write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ")
 
 
-_CP1252_MARK = "\ue000"  # stands for a byte that is not UTF-8, until the text is encoded
+_CP1252_MARK = "\ue000"  # placeholder for a byte that is not UTF-8, until the text is encoded
 
 
 def _damaged(lines: list[Line]) -> list[str]:
-    """The texts, the first three with a curly apostrophe each damaged in another way."""
+    """The texts; each of the first three with a curly apostrophe is damaged in a different way."""
     texts = [line.turn.text for line in lines]
     with_apostrophe = [index for index, text in enumerate(texts) if "’" in text]
     damages = {"c1": "\x92", "mojibake": demo_words.MOJIBAKE_APOSTROPHE, "cp1252": _CP1252_MARK}
@@ -254,7 +254,7 @@ def _sentiment(turn: Turn) -> str:
 
 
 def write_clip(root: Path, seed: int, clip: Clip) -> None:
-    """Makes one video; the same regardless of what else is made."""
+    """Makes one video; it does not depend on what else is made."""
     path = root / clip.path
     if clip.odd == "empty":
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,7 @@
 """Synthetic voices whose pitch, loudness, tempo and timbre follow an emotion, for the demonstration corpus.
 
 A source-filter model, computed as a sum of harmonics: the fundamental follows a contour, each harmonic is weighted by
-the spectral tilt of the voice and by the formants of the vowel that is being said, and breath is noise through the same
-formants.
+the spectral tilt of the voice and by the formants of the current vowel, and breath is noise through the same formants.
 """
 
 from dataclasses import dataclass
@@ -12,9 +11,7 @@ from numpy.typing import NDArray
 
 from merc.records.media import SAMPLE_RATE_HZ
 
-_STEP_SECONDS = (
-    0.01  # the control rate: formants, tilt and loudness change this often, in between they are interpolated
-)
+_STEP_SECONDS = 0.01  # control period: formants, tilt and loudness change this often; in between they are interpolated
 _HIGHEST_HZ = 5_500.0
 
 Wave = NDArray[np.float32]
@@ -23,15 +20,15 @@ Track = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Manner:
-    """How something is said.
+    """The manner of speaking.
 
     Attributes:
-        pitch: fundamental relative to the speaker's own.
-        range_semitones: how far the melody swings.
+        pitch: fundamental relative to that of the speaker.
+        range_semitones: range of the melody.
         slope_semitones: from the first to the last syllable; positive rises.
         loudness_db: relative to neutral.
         syllables_per_second: the tempo.
-        tilt_db_per_octave: fall of the source's spectrum; a pressed voice is near -6, a slack one near -18.
+        tilt_db_per_octave: fall of the source's spectrum; a pressed voice is near -6, a lax one near -18.
         breath: noise relative to the voice, 0 to 1.
         roughness: irregular cycles, 0 to 1.
         tremor_semitones: a shake at 6 Hz.
@@ -53,8 +50,7 @@ class Manner:
         return Manner(*((1 - share) * mine + share * its for mine, its in pairs))
 
 
-# Directions after the acoustic profiles of Banse & Scherer (1996), Juslin & Laukka (2003); sizes are the
-# demonstration's own.
+# Directions after the acoustic profiles of Banse & Scherer (1996), Juslin & Laukka (2003); the magnitudes are our own.
 MANNERS = {
     "neutral": Manner(1.00, 2.5, -2, 0, 4.3, -12, 0.05, 0.05, 0.0),
     "joy": Manner(1.30, 6.0, 1, 3, 5.2, -9, 0.05, 0.02, 0.0),
@@ -85,7 +81,7 @@ _BANDWIDTHS_HZ = np.array([80.0, 100.0, 140.0])
 
 @dataclass(frozen=True)
 class Voice:
-    """What an actor sounds like: pitch at rest in Hz, formants relative to a male adult, loudness in dB."""
+    """An actor's voice: pitch at rest in Hz, formants relative to a male adult, loudness in dB."""
 
     pitch_hz: float
     formant_scale: float
@@ -100,9 +96,7 @@ def voice(rng: np.random.Generator, *, female: bool) -> Voice:
 
 
 def _syllables(rng: np.random.Generator, manner: Manner, seconds: float) -> tuple[Track, Track, NDArray[np.float64]]:
-    """Per control step: which syllable it is (fractional), loudness from 0 to 1, and per syllable its vowel's
-    formants.
-    """
+    """Per control step, the syllable (fractional) and loudness from 0 to 1; per syllable, its vowel's formants."""
     count = max(2, round(manner.syllables_per_second * seconds))
     weights = rng.uniform(0.75, 1.25, count)
     edges = np.concatenate([[0], np.cumsum(weights)]) / weights.sum() * seconds
@@ -151,7 +145,7 @@ def _harmonics(rng: np.random.Generator, pitch_hz: Track, formants: Track, manne
     sound = np.zeros(samples)
     for index, order in enumerate(number):
         sound += np.interp(fine, coarse, gain[:, index]) * np.sin(order * phase)
-    # A rough voice swings at half its pitch: every second cycle is weaker.
+    # A rough voice oscillates at half its pitch: every second cycle is weaker.
     return np.asarray(sound * (1 + 0.5 * manner.roughness * np.sin(phase / 2)), dtype=np.float64)
 
 
@@ -167,7 +161,7 @@ def speak(rng: np.random.Generator, who: Voice, manner: Manner, seconds: float) 
     """An utterance of babble.
 
     Args:
-        rng: decides vowels, stresses and melody.
+        rng: determines vowels, stresses and melody.
         who: the speaker.
         manner: how it is said.
         seconds: length of the result, with a short silence before and after.
@@ -189,7 +183,7 @@ def speak(rng: np.random.Generator, who: Voice, manner: Manner, seconds: float) 
     level = 10 ** ((-26 + manner.loudness_db + who.loudness_db + rng.uniform(-1, 1)) / 20)
     sound *= level / np.sqrt(np.mean(sound**2))
     whole = np.zeros(samples, np.float32)
-    whole[margin : margin + spoken] = np.tanh(sound)  # soft limit: shouting stays below full scale
+    whole[margin : margin + spoken] = np.tanh(sound)  # soft limit, so that shouting stays below full scale
     return whole
 
 
@@ -202,7 +196,7 @@ def background(rng: np.random.Generator, samples: int, level_db: float = -58.0) 
 
 
 def openness(sound: Wave, instants: int, rate_hz: float) -> Track:
-    """How far the mouth is open, 0 to 1, at each of ``instants`` frames of a recording with ``rate_hz`` frames a
+    """How far the mouth is open, 0 to 1, at each of ``instants`` frames of a recording with ``rate_hz`` frames per
     second.
     """
     window = SAMPLE_RATE_HZ // 20

@@ -1,4 +1,4 @@
-"""The sentences of the demonstration corpus: templates with slots, several thousand of them, none said twice."""
+"""The sentences of the demonstration corpus: several thousand from templates with slots, none used twice."""
 
 import re
 
@@ -160,7 +160,7 @@ def sentence(rng: np.random.Generator, emotion: str) -> str:
 
 
 def new_sentence(rng: np.random.Generator, emotion: str, said: set[str]) -> str:
-    """A sentence that is not in ``said``, and is put there.
+    """A sentence that is not in ``said``, and adds it.
 
     Raises:
         ValueError: if the templates are exhausted (thousands of utterances of one emotion).
@@ -173,7 +173,7 @@ def new_sentence(rng: np.random.Generator, emotion: str, said: set[str]) -> str:
     raise ValueError(f"no new sentence for {emotion!r} after {len(said)} of all kinds; ask for fewer dialogues")
 
 
-# Marks that transcribers set before or after a text, by what the words sound like.
+# Marks that transcribers put before or after a text, by the emotion of the words.
 _TAGS = {
     "joy": "[LAUGHTER]",
     "excited": "[LAUGHTER]",
@@ -185,8 +185,8 @@ _TAGS = {
 
 
 def tagged(rng: np.random.Generator, text: str, emotion: str) -> str:
-    """Sets a transcriber's mark to about one text in six, as IEMOCAP's transcripts have them; apostrophes become ASCII
-    there.
+    """Adds a transcriber's mark to about one text in six, as in IEMOCAP's transcripts; apostrophes become ASCII in
+    these.
     """
     plain = text.replace("’", "'").replace("…", "...")
     tag = _TAGS.get(emotion)
@@ -195,5 +195,5 @@ def tagged(rng: np.random.Generator, text: str, emotion: str) -> str:
     return f"{tag} {plain}" if rng.random() < 0.5 else f"{plain} {tag}"
 
 
-# A curly apostrophe whose UTF-8 bytes were once read as cp1252, as damaged copies of transcripts carry it.
+# A curly apostrophe whose UTF-8 bytes were once read as cp1252, as in damaged copies of transcripts.
 MOJIBAKE_APOSTROPHE = "’".encode().decode("cp1252")

@@ -21,7 +21,7 @@ class CorpusConfig(Settings):
     reader: str
     """File in ``pipeline/merc/corpora`` that reads the corpus."""
     label_set: str
-    """Name in :data:`merc.corpora.engine.labels.LABEL_SETS`; a reader says which ones fit."""
+    """Name in :data:`merc.corpora.engine.labels.LABEL_SETS`; the reader lists those that fit."""
     unlabelled: Literal["keep", "drop"] = "keep"
     """``keep`` utterances outside the label set as context (index -1), or ``drop`` them as most papers do."""
     check_counts: bool = True
@@ -57,18 +57,18 @@ class CorpusConfig(Settings):
 
 @dataclass
 class Reading:
-    """What a reader gives.
+    """The result of a reader.
 
     Attributes:
         dialogues: train, dev, test, each in the corpus's order.
-        failures: what had to be repaired or is missing, by utterance.
-        deviations: one line per expected count that is not met, and per setting that the data speak against.
-        checks: JSON-able facts on how far the data confirm the settings; they go into the manifest's record.
-        labels: the label set, where the corpus brings its own; None: the one that the settings name.
-        source: what the corpus was read with next to itself, and where that is available; goes behind
+        failures: what was repaired or is missing, by utterance.
+        deviations: one line per expected count that is not met, and per setting that the data contradict.
+        checks: JSON-able facts on how far the data confirm the settings; they are stored in the manifest's record.
+        labels: the label set, if the corpus brings its own; None: the one named by the settings.
+        source: additional material that the corpus was read with, and where to get it; appended to
             :attr:`CorpusReader.SOURCE`.
-        missing: modality → utterance id → path of the file that does not exist, of the media that will be decoded;
-            ``--max-failed`` says how many may be.
+        missing: modality → utterance id → path of the missing file, among the media that will be decoded;
+            ``--max-failed`` limits their number.
     """
 
     dialogues: list[Dialogue]
@@ -85,7 +85,7 @@ class CorpusReader(ABC):
 
     Args:
         config: an instance of the reader's ``Config``.
-        dataset: the name of the settings in ``corpora``; without it the reader's.
+        dataset: the name of the settings in ``corpora``; by default that of the reader.
         others: names of the other datasets.
     """
 
@@ -95,7 +95,7 @@ class CorpusReader(ABC):
     SOURCE: ClassVar[str]
     """Paper, licence, and where to request the corpus; printed when it is missing."""
     EXPECTED_TREE: ClassVar[str]
-    """The folders as unpacked; printed when something is missing."""
+    """The folders after unpacking; printed if something is missing."""
 
     def __init__(self, config: CorpusConfig, dataset: str = "", others: Collection[str] = ()) -> None:
         self.config = config
@@ -104,27 +104,25 @@ class CorpusReader(ABC):
 
     @property
     def encoding(self) -> Encoding:
-        """Of the corpus's text files."""
+        """The encoding of the corpus's text files."""
         return Encoding(self.config.encoding, f"{self.key}.encoding")
 
     def others_in(self, root: Path, raw: Path) -> frozenset[str]:
-        """Folders that are not looked into for the corpus: those of other datasets, where all of them share
-        ``root``.
-        """
+        """Folders that are not searched for the corpus: those of other datasets, if all of them share ``root``."""
         return self._others if root == raw else frozenset()
 
     @abstractmethod
     def read(self, root: Path, raw: Path, *, media: frozenset[str], splits: tuple[str, ...]) -> Reading:
-        """Reads the annotations, and looks which media files there are.
+        """Reads the annotations, and checks which media files exist.
 
         Args:
             root: the corpus's own folder (``raw/<dataset>``, or ``raw`` itself).
             raw: the folder that paths in the result are relative to.
-            media: what will be decoded: a subset of ``audio``, ``visual``; annotations alone suffice where it is empty.
-            splits: the splits that are wanted, a subset of train, dev, test.
+            media: what will be decoded: a subset of ``audio``, ``visual``; if empty, the annotations suffice.
+            splits: the requested splits, a subset of train, dev, test.
 
         Raises:
-            RawDataMissing: if annotations are missing or of another shape, or not one file is there of media that are
-                needed; the message holds the expected tree, what of it was found, and where the corpus is asked for.
-                Where some are there, the others are :attr:`Reading.missing`.
+            RawDataMissing: if annotations are missing or have another format, or not a single file of the needed media
+                exists; the message contains the expected tree, what was found of it, and where to request the corpus.
+                If some media files exist, the others are listed in :attr:`Reading.missing`.
         """

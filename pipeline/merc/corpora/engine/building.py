@@ -29,12 +29,12 @@ def build(
     Args:
         corpus: the dataset's name.
         dialogues: in the order of the table.
-        labels: gives ``emotion_index``; ``classes`` go into the schema's metadata.
+        labels: determines ``emotion_index``; its ``classes`` are stored in the schema's metadata.
         drop_unlabelled: leave out utterances whose emotion is outside the label set, and dialogues that become empty.
-        links: ``follow`` or ``refuse``, for the readers of the media; ``refuse`` goes into the schema's metadata.
+        links: ``follow`` or ``refuse``, for the readers of the media; ``refuse`` is stored in the schema's metadata.
 
     Raises:
-        BadTable: if ids repeat, or anything else that :func:`merc.records.manifest.check` finds.
+        BadTable: if ids repeat, or for anything else that :func:`merc.records.manifest.check` finds.
     """
     columns: dict[str, list[object]] = {name: [] for name in manifest.SCHEMA.names}
     further: list[object] = []

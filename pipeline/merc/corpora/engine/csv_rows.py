@@ -1,5 +1,5 @@
-"""Rows of a CSV file as found in the wild: with or without a byte order mark, any line ends, cp1252 in places, each
-with its line number.
+"""Rows of a CSV file as found in the wild: with or without a byte order mark, with any line endings, cp1252 in places.
+Each row has its line number.
 """
 
 import csv
@@ -17,11 +17,11 @@ from merc.corpora.engine.text_lines import Encoding, read_lines
 from merc.errors import BadTable, RawDataMissing
 
 LARGEST_CELL = 16 * 2**20
-"""Characters; a larger cell is most likely the rest of a file after an unclosed quotation mark."""
+"""Characters; a larger cell is most likely the rest of the file after an unclosed quotation mark."""
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
-"""Those in use → their names in a setting: a shell and YAML have other uses for most of the characters themselves."""
+"""Delimiters in use → their names in the setting: most of the characters mean something else in a shell and in YAML."""
 
 
 class CsvConfig(CorpusConfig):
@@ -44,11 +44,11 @@ class CsvConfig(CorpusConfig):
 
 @dataclass(frozen=True)
 class CsvForm:
-    """How a CSV file is written.
+    """The format of a CSV file.
 
     Attributes:
         encoding: of its text.
-        delimiter: what is between two columns.
+        delimiter: separator of two columns.
         key: dotted key of the setting of the delimiter, for messages.
     """
 
@@ -62,8 +62,8 @@ class CsvRow:
     """One row.
 
     Attributes:
-        line: the line of the file it begins on, from 1.
-        cells: column name → cell, as it is in the file.
+        line: the line of the file on which it starts, from 1.
+        cells: column name → cell, unchanged.
         recoded: True if a line of the row was not UTF-8 and was read as cp1252.
     """
 
@@ -72,10 +72,10 @@ class CsvRow:
     recoded: bool
 
     def whole_number(self, column: str, path: Path) -> int:
-        """A plain number from 0 in a cell; anything else would become part of ids and paths.
+        """A non-negative integer in a cell; anything else would become part of ids and paths.
 
         Raises:
-            BadTable: naming file, line and cell.
+            BadTable: the message names file, line and cell.
         """
         cell = self.cells[column].strip()
         if not _WHOLE_NUMBER.fullmatch(cell):
@@ -86,19 +86,19 @@ class CsvRow:
 def read_rows(
     path: Path, columns: Sequence[str], form: CsvForm | None = None, *, may_lack: Collection[str] = ()
 ) -> list[CsvRow]:
-    """Reads a CSV file with a header; empty lines and lines of commas alone are skipped.
+    """Reads a CSV file with a header; empty lines and lines of only commas are skipped.
 
     Args:
         path: the file.
-        columns: names that the header must hold; others may be next to them, in any order.
-        form: how the file is written; None: UTF-8 and commas.
-        may_lack: further names that are read if the header holds them.
+        columns: names that the header must contain, in any order; there may be others.
+        form: format of the file; None: UTF-8 and commas.
+        may_lack: further columns that are read if the header contains them.
 
     Raises:
         RawDataMissing: if the file cannot be opened, has another encoding or delimiter, or columns are missing; the
             message names them.
         BadTable: if a column that is read occurs twice, a line has too few or too many cells, a quoted cell does not
-            end or a cell is beyond :data:`LARGEST_CELL`; the message names file and line.
+            end or a cell exceeds :data:`LARGEST_CELL`; the message names file and line.
     """
     form = form or CsvForm()
     decoded = read_lines(path, form.encoding)
@@ -125,7 +125,7 @@ def check_columns(names: Sequence[str], required: Sequence[str], may_lack: Colle
 
     Raises:
         RawDataMissing: if required ones are missing.
-        BadTable: if one that is read is there more than once: which one is meant cannot be known.
+        BadTable: if one that is read occurs more than once, since it is unknown which one is meant.
     """
     missing = [name for name in dict.fromkeys(required) if name not in names]
     if missing:
@@ -140,7 +140,7 @@ def check_columns(names: Sequence[str], required: Sequence[str], may_lack: Colle
 
 
 def _check_delimiter(header: Sequence[str], columns: Sequence[str], form: CsvForm, path: Path) -> None:
-    """Raises ``RawDataMissing`` if another delimiter would give columns that this one does not."""
+    """Raises ``RawDataMissing`` if another delimiter would yield required columns that this one does not."""
     line = form.delimiter.join(header)
     for other, written in _DELIMITERS.items():
         names = {name.strip() for name in next(csv.reader([line], delimiter=other), [])}
@@ -158,7 +158,7 @@ def _named(delimiter: str) -> str:
 
 @contextmanager
 def _cells_up_to(characters: int) -> Iterator[None]:
-    """Raises the limit of the csv module, which is one for the whole process, for as long as a file is read."""
+    """Raises the limit of the csv module, which applies to the whole process, while a file is read."""
     before = csv.field_size_limit(characters)
     try:
         yield
@@ -167,8 +167,8 @@ def _cells_up_to(characters: int) -> Iterator[None]:
 
 
 def _parsed(lines: Sequence[str], delimiter: str, path: Path) -> Iterator[tuple[int, int, list[str]]]:
-    """Begin, end (lines from 0, half-open) and cells of every row that holds anything."""
-    # strict: a file that ends inside a quoted cell was cut off, and must not pass for a whole one.
+    """Start, end (lines from 0, half-open) and cells of every non-empty row."""
+    # strict: a file that ends inside a quoted cell was truncated, and must not pass for a complete one.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     end = 0
     try:

@@ -1,4 +1,4 @@
-"""Spellings of emotions: those that differ in capitals or blanks alone are one class."""
+"""Spellings of emotions: those that differ only in case or spaces are one class."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,7 @@ from merc.corpora.engine.speaker_names import most_frequent
 
 
 def plain(emotion: str) -> str:
-    """What the spellings of one emotion have in common: they differ in capitals, blanks or the composition of accents
-    alone.
+    """The common key of an emotion's spellings, which may differ only in case, spaces or the composition of accents.
 
     >>> plain("  Very  HAPPY ")
     'very happy'
@@ -17,13 +16,13 @@ def plain(emotion: str) -> str:
 
 
 def one_spelling(counts: Mapping[str, int], known: Sequence[str], *, closed: bool) -> dict[str, str]:
-    """Emotion as written → as its class is.
+    """Emotion as written → the spelling of its class.
 
     Args:
-        counts: emotion as written → utterances.
-        known: spellings that are right.
-        closed: whether no other emotion is right, so that one stays as it is written, for the caller to refuse. If not,
-            the most frequent spelling is right.
+        counts: emotion as written → number of utterances.
+        known: correct spellings.
+        closed: whether no other emotions are valid; these are then returned as written, for the caller to refuse. If
+            not, the most frequent spelling is correct.
 
     >>> one_spelling({"Joy": 2, "joy": 1, "FEAR": 1}, ["fear"], closed=False)
     {'Joy': 'Joy', 'joy': 'Joy', 'FEAR': 'fear'}
@@ -38,7 +37,7 @@ def one_spelling(counts: Mapping[str, int], known: Sequence[str], *, closed: boo
 
 
 def taken_for(counts: Mapping[str, int], spelling: Mapping[str, str]) -> list[str]:
-    """One line per class that is written in several ways; capitals that are the same throughout are nothing to report.
+    """One line per class that is written in several ways; consistent capitals are not reported.
 
     >>> taken_for({"Joy": 2, "joy": 1, "FEAR": 3}, {"Joy": "Joy", "joy": "Joy", "FEAR": "fear"})
     ["the emotion 'Joy' is written in 2 ways: 'Joy' (2 utterances), 'joy' (1 utterance) were taken for one"]

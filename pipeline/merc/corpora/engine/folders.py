@@ -1,5 +1,5 @@
-"""Where a corpus is below the folder that it was unpacked into: archives hold a folder of their own, and who passes
-them on adds another.
+"""Where a corpus is below the folder that it was unpacked into: archives contain a top-level folder, and people who
+pass them on add another.
 """
 
 import os
@@ -10,24 +10,24 @@ from merc.errors import RawDataMissing
 
 _LEVELS = 3
 _ARCHIVER = "__MACOSX"
-"""Folder with a shadow of every file, in archives packed on a Mac."""
+"""Folder with a companion of every file, in archives packed on a Mac."""
 
 
 def holder(root: Path, names: Collection[str], usual: Sequence[str], *, closed: Collection[str] = ()) -> Path | None:
-    """The folder that holds one of some files or folders: a usual one, else the nearest to ``root``, at most three
-    levels below it.
+    """The folder that contains one of the given files or folders: a usual one, else the one nearest to ``root``, at
+    most three levels below it.
 
     Args:
         root: the corpus's folder.
-        names: what is looked for.
-        usual: folders relative to ``root``, the first that holds one is taken; ``.`` is ``root`` itself.
-        closed: names of folders that are not looked into, since they hold nothing but many files.
+        names: files or folders to search for.
+        usual: folders relative to ``root``, the first that contains one is used; ``.`` is ``root`` itself.
+        closed: names of folders that are not searched, since they contain only many files.
 
     Returns:
         The folder; None if there is none.
 
     Raises:
-        RawDataMissing: if there are several equally near, naming them.
+        RawDataMissing: if several are equally near; the message names them.
     """
     for folder in (root / one for one in usual):
         if _holds(folder, names):
@@ -61,7 +61,7 @@ def _folders(folder: Path, closed: Collection[str]) -> Iterator[Path]:
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is a folder, links followed; a look at the disk only where it is a link, and False for links
-    that lead nowhere or in a circle.
+    """Whether an entry is a folder, following links; accesses the disk only if it is a link. False for broken and
+    circular links.
     """
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()

@@ -1,4 +1,4 @@
-"""IEMOCAP's annotation files: what the raters said of each utterance, and what was spoken, unchanged."""
+"""IEMOCAP's annotation files: what the raters said about each utterance, and what was spoken, unchanged."""
 
 import re
 from collections import Counter
@@ -54,8 +54,8 @@ _SPOKEN = re.compile(rf"(?P<id>\S+)\s+\[(?P<start>{_TIME})-(?P<end>{_TIME})\]:(?
 _NO_EVALUATION = re.compile(r"Ses\S+_[FM]XX[0-9](?=\s|$)")
 _TAG = re.compile(r"\s*\[[A-Za-z][A-Za-z _-]*\]\s*")
 _TAG_BEFORE_A_STOP = re.compile(r"\s*\[[A-Za-z][A-Za-z _-]*\](?=[.,;:!?])")
-# The release is ASCII; in one or two lines of a file that are neither that nor UTF-8, a character came in through an
-# editor on Windows.
+# The release is ASCII; if one or two lines of a file are neither ASCII nor UTF-8, an editor on Windows inserted a
+# character.
 _STRAY_LINES = 2
 _UTF_8 = Encoding()
 
@@ -72,13 +72,13 @@ class Evaluation:
     Attributes:
         start_seconds, end_seconds: in the dialogue's recording.
         official: the distribution's label in our words.
-        valence, arousal, dominance: means over the external raters, meant to be in 1 to 5.
+        valence, arousal, dominance: means over the external raters, supposed to be in 1 to 5.
         votes: all labels of the external raters, in our words; a rater may give none or several.
-        self_votes: the same of the actors' own rating.
+        self_votes: the same for the actors' own rating.
         broken_ratings: attribute lines that are not three numbers, unchanged.
         strange_lines: lines of the block that are neither label nor attribute rating.
-        undecodable: there was a byte that is not UTF-8.
-        renamed: the label as written, where that is not a code of the release; empty where it is.
+        undecodable: whether a byte was not UTF-8. renamed: the label as written if it is not a code of the release;
+            else empty.
     """
 
     start_seconds: float
@@ -96,20 +96,19 @@ class Evaluation:
 
     @property
     def outside_scale(self) -> list[str]:
-        """The attributes outside 1 to 5, as words for a message."""
+        """The attributes outside 1 to 5, for a message."""
         attributes = {"valence": self.valence, "arousal": self.arousal, "dominance": self.dominance}
         return [f"{name} {value:g}" for name, value in attributes.items() if not 1 <= value <= 5]
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """What a transcription file says of one utterance.
+    """What a transcription file says about one utterance.
 
     Attributes:
         start_seconds, end_seconds: in the dialogue's recording.
         text: with its tags (``[LAUGHTER]``).
-        undecodable: there was a byte that is not UTF-8.
-        listed: False if the file has no such line and this stands in for it.
+        undecodable: whether a byte was not UTF-8. listed: False if the file has no such line and this replaces it.
     """
 
     start_seconds: float
@@ -120,7 +119,7 @@ class Spoken:
 
 
 def without_tags(text: str) -> str:
-    """A transcript without its remarks on what is heard besides words (``[LAUGHTER]``, ``[breathing]``).
+    """A transcript without its remarks on non-verbal sounds (``[LAUGHTER]``, ``[breathing]``).
 
     >>> without_tags("[LAUGHTER] I know [BREATHING]. Well [lipsmack] yes.")
     'I know. Well yes.'
@@ -132,8 +131,8 @@ def majority(votes: Sequence[str]) -> str:
     """The label that is more frequent than every other one and has at least two votes, else ``undecided``.
 
     Args:
-        votes: all labels that all raters of an utterance gave. Over the external raters this is the official label of
-            all 10,039 utterances.
+        votes: all labels that all raters of an utterance gave. For the external raters, the result is the official
+            label of all 10,039 utterances.
 
     >>> majority(["sad", "angry", "sad"]), majority(["sad", "angry"]), majority(["sad", "sad", "angry", "angry"])
     ('sad', 'undecided', 'undecided')
@@ -148,8 +147,8 @@ def counts_as_happy(evaluation: Evaluation) -> bool:
     """True for the 53 utterances that the 6-way benchmark counts as happy although the external raters reached no
     majority.
 
-    The rule, which finds exactly these: no official label, the self rating is Happiness and nothing else, and with that
-    vote counted Happiness has the majority.
+    The rule that finds exactly these: no official label, a self rating of Happiness and nothing else, and a majority
+    for Happiness if that vote is counted.
     """
     return (
         evaluation.official == UNDECIDED
@@ -209,7 +208,7 @@ def _add_rating(evaluation: Evaluation, line: str) -> None:
     if match is None:
         evaluation.strange_lines.append(line)
     elif match["what"] == "C":
-        # A word that is not in VOTES is still a vote; should it win, the official label deviates, which is reported.
+        # A word that is not in VOTES is still a vote; if it wins, the official label deviates, which is reported.
         words = [word.strip() for word in match["given"].split(";")]
         votes = evaluation.votes if match["rater"] == "E" else evaluation.self_votes
         votes += [VOTES.get(word, word) for word in words if word]
@@ -221,7 +220,7 @@ def read_transcription(path: Path, encoding: Encoding = _UTF_8) -> tuple[dict[st
     """Reads a transcription file, named after its dialogue.
 
     Returns:
-        Utterance id → what is said, in the order of the conversation; and by kind how many lines were left out.
+        Utterance id → what is said, in the order of the conversation; and the number of lines left out, by kind.
 
     Raises:
         RawDataMissing: if the file has another encoding.

@@ -1,10 +1,10 @@
-"""Whether IEMOCAP's speakers are where the settings put them: the louder channel of the dialogue's audio tells who
-speaks.
+"""Checks whether IEMOCAP's speakers are where the settings place them: the louder channel of the dialogue's audio tells
+who speaks.
 
 ``dialog/wav`` has one channel per actor, and in it the left channel is usually the louder one while the actor on the
 left speaks.
 Each utterance therefore votes twice: is the louder channel the speaker's by ``marked_actor_channel``, and is it on the
-side of the half of the frame that is cut out for the speaker by ``marked_actor_side``?
+side of the half of the frame that ``marked_actor_side`` assigns to the speaker?
 """
 
 import wave
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from merc import files
 
-# Evenly chosen from a session's utterances: 40 MB to read for the five of them, and a majority of 60 is not left to
+# Evenly chosen from a session's utterances: 40 MB to read for all five sessions, and a majority among 60 is not due to
 # chance.
 VOTES_PER_SESSION = 60
-_SHORTEST_SECONDS = 0.5  # "Yeah." and the like are often said while the other one speaks
+_SHORTEST_SECONDS = 0.5  # "Yeah." and the like are often said while the other actor speaks
 _SIXTEEN_BITS = 2
 CHANCE = 0.001
-"""One-sided: of two settings in five sessions, chance alone calls one wrong in one of a hundred corpora."""
+"""One-sided: with two settings in five sessions, chance alone calls one wrong in one of a hundred corpora."""
 
 
 _CONCLUSIONS = {"contradicted": "it seems to be the other way round", "undecided": "that can be chance: undecided"}
@@ -32,13 +32,13 @@ _CONCLUSIONS = {"contradicted": "it seems to be the other way round", "undecided
 
 @dataclass(frozen=True)
 class Spoken:
-    """One utterance and where the settings put its speaker.
+    """One utterance and where the settings place its speaker.
 
     Attributes:
-        path: the dialogue's wav.
-        start_seconds, end_seconds: in it.
-        channel: the speaker's by the settings, ``left`` or ``right``.
-        region: the half of the frame, likewise.
+        path: the dialogue's wav file.
+        start_seconds, end_seconds: span in that file.
+        channel: the speaker's channel by the settings, ``left`` or ``right``.
+        region: the speaker's half of the frame by the settings.
     """
 
     path: Path
@@ -53,10 +53,10 @@ class Votes:
     """What the utterances of one session say.
 
     Attributes:
-        utterances: that could be heard in two channels, one of them louder.
-        channel_agrees: of these, the louder channel is the speaker's by the settings.
-        region_agrees: of these, the louder channel is on the side where the speaker is looked for.
-        unreadable: files that are not two-channel wav of 16 bits, or not there.
+        utterances: number of utterances with two channels, one of them louder.
+        channel_agrees: number of these whose louder channel is the speaker's by the settings.
+        region_agrees: number of these whose louder channel is on the side where the speaker is looked for.
+        unreadable: number of files that are missing or not 16-bit two-channel wav.
     """
 
     utterances: int = 0
@@ -76,12 +76,12 @@ class Votes:
         }
 
     def verdict(self, agrees: int) -> str:
-        """What follows from this many votes for a setting: ``confirmed`` or ``contradicted``, where coins would hardly
-        fall like that, else ``undecided``.
+        """The verdict from this many votes for a setting: ``confirmed`` or ``contradicted`` if chance is unlikely, else
+        ``undecided``.
         """
         if not self.utterances:
             return "undecided"
-        from scipy.stats import binomtest  # takes half a second to load, and every command would wait for it
+        from scipy.stats import binomtest  # takes half a second to import, which every command would have to wait for
 
         for verdict, alternative in (("confirmed", "greater"), ("contradicted", "less")):
             if binomtest(agrees, self.utterances, 0.5, alternative=alternative).pvalue < CHANCE:
@@ -89,8 +89,8 @@ class Votes:
         return "undecided"
 
     def contradictions(self, session: int) -> list[str]:
-        """One line per setting that most utterances speak against, whether or not they are enough to tell; also if none
-        could be listened to.
+        """One line per setting that most utterances contradict, whether or not significantly; also if no audio could be
+        read.
         """
         if self.unreadable and not self.utterances:
             return [
@@ -110,10 +110,10 @@ class Votes:
 
 
 def listen(spoken: Iterable[Spoken]) -> Votes:
-    """Listens to some utterances of one session, the same ones every time.
+    """Compares the channels of some utterances of one session, the same ones every time.
 
     Args:
-        spoken: all of its utterances.
+        spoken: all utterances of the session.
     """
     votes = Votes()
     for one in _some([one for one in spoken if one.end_seconds - one.start_seconds >= _SHORTEST_SECONDS]):
@@ -144,7 +144,7 @@ def _read(one: Spoken) -> NDArray[np.int16]:
     """(samples, 2) of the utterance's span.
 
     Raises:
-        ValueError: if the file has another number of channels or another width.
+        ValueError: if the file has another number of channels or another sample width.
     """
     files.check_kind(one.path)
     with wave.open(str(one.path), "rb") as file:

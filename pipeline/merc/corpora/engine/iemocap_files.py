@@ -19,8 +19,8 @@ _DIALOGUE = re.compile(r"Ses0(?P<session>[1-5])(?P<marked>[FM])_(?P<scenario>imp
 
 
 class MarkedActorSide(Settings):
-    """Half of the frame in which the actor with the markers sits, by session. Verified for session 1 alone; look at a
-    few crops of the others.
+    """Half of the frame in which the actor with the markers sits, by session. Verified for session 1 only; check a few
+    crops of the others.
     """
 
     session1: Side = "left"
@@ -38,7 +38,7 @@ class MarkedActorSide(Settings):
 class MarkedActorChannel(Settings):
     """Channel of ``dialog/wav`` that is the actor's with the markers, by session; the other one is the other actor's.
 
-    The audio is checked for it: see iemocap_channels.py.
+    It is checked against the audio: see iemocap_channels.py.
     """
 
     session1: Side = "left"
@@ -81,14 +81,14 @@ def _parts(dialogue_id: str) -> re.Match[str]:
 
 
 def speaker_letter(utterance_id: str) -> str:
-    """``F`` or ``M``: who speaks; it stands before the three digits."""
+    """``F`` or ``M``: who speaks; the letter precedes the three digits."""
     return utterance_id[-4]
 
 
 @dataclass(frozen=True)
 class SessionFiles:
-    """The files of one session, listed once: dialogue id → name of the file, but for ``sentence_wavs``: utterance id →
-    name.
+    """The files of one session, listed once: dialogue id → name of the file, except in ``sentence_wavs``: utterance id
+    → name.
     """
 
     exists: bool
@@ -132,7 +132,7 @@ def _of_dialogues(folder: Path, suffix: str, session: int) -> dict[str, str]:
 
 
 def _files(folder: Path, suffix: str) -> dict[str, str]:
-    """Name without its suffix, whose capitals do not matter → file."""
+    """Name without its suffix → file; the suffix's case does not matter."""
     names = [one for one in _entries(folder, folders=False) if one.lower().endswith(suffix)]
     return {
         one[: -len(suffix)]: one for one in sorted(names, key=lambda one: one.endswith(suffix))
@@ -149,7 +149,7 @@ def _entries(folder: Path, *, folders: bool) -> list[str]:
 
 
 def describe(base: Path, sessions: Mapping[int, SessionFiles]) -> str:
-    """What of the corpus was found in ``base``, as indented lines for a message."""
+    """The parts of the corpus found in ``base``, as indented lines for a message."""
     if not base.is_dir():
         return "  nothing, there is no such folder"
     if not any(files.exists for files in sessions.values()):
@@ -167,20 +167,20 @@ def describe(base: Path, sessions: Mapping[int, SessionFiles]) -> str:
 
 
 class MediaPaths:
-    """Where the media of an utterance lie, and whether they do.
+    """Where the media of an utterance are, and whether they exist.
 
-    The kind of audio is chosen once for the whole corpus: a mixture of both kinds would be a difference between
-    utterances that is not theirs. A file that is missing keeps its path, so that decoding records it, and so that a
-    manifest made for text alone serves the media as well.
+    The kind of audio is chosen once for the whole corpus: a mixture of both kinds would add a difference between
+    utterances that is not in the data. A missing file keeps its path, so that decoding records it, and so that a
+    manifest made for text only also serves the media.
 
     Args:
         prefix: the corpus's folder relative to raw/.
-        sessions: the files that are there.
+        sessions: the existing files.
         sides: where the actor with the markers sits.
         channels: in which channel of the dialogue's audio that actor is.
 
     Attributes:
-        whole_files: the audio of an utterance is a file of its own; if not, it is a span of the dialogue's.
+        whole_files: whether each utterance has its own audio file; if not, its audio is a span of the dialogue's file.
     """
 
     def __init__(
@@ -220,15 +220,15 @@ class MediaPaths:
         return _of_speaker(self._sides, dialogue_id, utterance_id)
 
     def channel(self, dialogue_id: str, utterance_id: str) -> str:
-        """The speaker's channel of :meth:`dialogue_wav`, likewise."""
+        """The speaker's channel of :meth:`dialogue_wav`, by the same rule."""
         return _of_speaker(self._channels, dialogue_id, utterance_id)
 
     def has_dialogue_wav(self, dialogue_id: str) -> bool:
         return dialogue_id in self.listed(dialogue_id).dialogue_wavs
 
     def there(self, paths: Iterable[str]) -> dict[str, bool]:
-        """Path → whether the file is there, each path once, in their order; answered from the listing, no file is
-        looked at.
+        """Path → whether the file exists, each path once, in their order; answered from the listing without accessing
+        files.
         """
         names: set[str] = set()
         for files in self._sessions.values():

@@ -1,4 +1,4 @@
-"""Other words for a label, as copies of the corpora that were passed on have them: ``happiness`` for ``joy``, ``ang``
+"""Other words for a label, as found in redistributed copies of the corpora: ``happiness`` for ``joy``, ``ang``
 for ``angry``.
 """
 
@@ -25,17 +25,17 @@ _FAMILIES = tuple(
 
 
 def meant(word: str, valid: Sequence[str]) -> str | None:
-    """The label that another word stands for; None if it is not a word for any of them.
+    """The label that a word means; None if it means none of them.
 
     >>> meant("Happiness", ("neutral", "joy")), meant("hate", ("neutral", "joy"))
     ('joy', None)
 
     Args:
-        word: as in the annotations; capitals do not matter.
+        word: as in the annotations; case does not matter.
         valid: the labels.
 
     Raises:
-        BadTable: if it may stand for two of them.
+        BadTable: if it may mean two of them.
     """
     plain = word.strip().lower()
     if plain in valid:

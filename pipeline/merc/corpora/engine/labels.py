@@ -45,10 +45,10 @@ LABEL_SETS = _shipped()
 
 
 def label_set(name: str) -> LabelSet:
-    """The label set of that name.
+    """The label set with a name.
 
     Raises:
-        BadSettings: if there is none, naming the nearest.
+        BadSettings: if there is none; the message gives the nearest name.
     """
     if name not in LABEL_SETS:
         raise BadSettings(f"no label set {name!r}; {nearest(name, list(LABEL_SETS))}")

@@ -1,23 +1,23 @@
-"""MELD realigned: where each utterance really is, as spans of the original clips.
+"""MELD realigned: the actual place of each utterance, as spans of the original clips.
 
 Paper: Carneiro, Weber and Wermter, "Whose emotion matters? Speaking activity localisation without prior knowledge",
 Neurocomputing 545 (2023), 126271, https://doi.org/10.1016/j.neucom.2023.126271
-Home: https://github.com/knowledgetechnologyuhh/MELD-FAIR, folder ``csvs`` (GPL-3.0); anyone who wants it gets it from
-there.
+Home: https://github.com/knowledgetechnologyuhh/MELD-FAIR, folder ``csvs`` (GPL-3.0); must be downloaded from there.
 
-Two ways of counting a dialogue's utterances meet in these files:
+These files number a dialogue's utterances in two ways:
 
     realigned_train_sent_emo.csv              Dialogue_ID 446, Utterance_ID 1, Original Utterance_ID 0               one utterance, by both
     MELD_video_realignment_timestamps.csv     train, Dialogue ID 446, Utterance ID 1                                 the same utterance is,
                                               Original Dialogue ID 446, Original Utterance ID 0, 0.162 to 0.282 s    first, here in dia446_utt0.mp4
 
 - ``Utterance ID`` of the time stamps is ``Utterance_ID`` of the realigned tables: without gaps and mostly by time. In
-  492 rows of train, 10 of dev and 18 of test that is not MELD's own number, which is ``Original Utterance_ID`` there.
-  Without these tables no one can tell which utterance is meant, since the same number often belongs to another one.
-- ``Original …`` of the time stamps names a clip, by MELD's own numbers: ``dia446_utt2.mp4`` as first cut, which is what
-  was measured; not ``final_videos_testdia…``, which is another cut.
-- The spans of an utterance are in the order in which they are heard. In one clip they never overlap or go back, but
-  16 utterances continue in an earlier clip.
+  492 rows of train, 10 of dev and 18 of test it differs from MELD's own number, which is ``Original Utterance_ID``
+  there. Without these tables it is impossible to tell which utterance is meant, since the same number often belongs to
+  another one.
+- ``Original …`` of the time stamps names a clip, by MELD's own numbers: the original cut ``dia446_utt2.mp4``, in which
+  the times were measured, not ``final_videos_testdia…``, which is another cut.
+- The spans of an utterance are in playing order. Within a clip they never overlap or go back, but 16 utterances
+  continue in an earlier clip.
 """  # noqa: E501
 
 import math
@@ -49,7 +49,8 @@ _COLUMNS = (
     "End Time",
 )
 _TABLE_COLUMNS = ("Speaker", "Dialogue_ID", "Utterance_ID", "Original Utterance_ID")
-# Speakers of the published tables and of MELD differ in one row of 13,708; those of another corpus nearly everywhere.
+# The speakers of the published tables differ from MELD's in one row of 13,708; those of another corpus would differ
+# nearly everywhere.
 _MOST_OTHER_SPEAKERS = 0.1
 
 Key = tuple[int, int]
@@ -61,8 +62,8 @@ class ClipSpan:
     """A part of an original clip.
 
     Attributes:
-        clip: its name without ending, ``dia446_utt2``.
-        start_seconds, end_seconds: half-open, from the clip's beginning.
+        clip: its name without suffix, ``dia446_utt2``.
+        start_seconds, end_seconds: half-open, from the start of the clip.
     """
 
     clip: str
@@ -75,8 +76,8 @@ class Placed:
     """Where the utterances of a split are.
 
     Attributes:
-        spans: MELD's own numbers → the spans, in the order in which they are heard, at least one.
-        unknown: utterances that the file has and MELD has not, by MELD's own numbers.
+        spans: MELD's own numbers → the spans in playing order, at least one.
+        unknown: utterances in the file that MELD does not have, by MELD's own numbers.
     """
 
     spans: Mapping[Key, tuple[ClipSpan, ...]]
@@ -95,18 +96,17 @@ class Realignment:
     """The time stamps, read and checked.
 
     Args:
-        path: the file, or a folder that holds it, at most three levels below.
-        form: how it and the tables next to it are written.
+        path: the file, or a folder that contains it, at most three levels down.
+        form: format of this file and the tables next to it.
 
     Attributes:
         file: where the time stamps are.
 
     Raises:
-        RawDataMissing: if the file does not exist, it lacks a column, holds no row or has another encoding or
-            delimiter.
-        BadTable: naming the line, if a row has an id that is not a number, a time that is none or that does not lie
-            before its end, or a span that occurs twice, overlaps another one of the utterance in the same clip, or
-            lies before it.
+        RawDataMissing: if the file does not exist, lacks a column, has no rows or has another encoding or delimiter.
+        BadTable: if a row has an id that is not a number, an invalid time, an end that is not after its start, or a
+            span that occurs twice, overlaps another one of the utterance in the same clip, or lies before it; the
+            message names the line.
     """
 
     def __init__(self, path: Path, form: CsvForm) -> None:
@@ -147,7 +147,7 @@ class Realignment:
         return seconds
 
     def _check_order(self, new: _Line, known: Sequence[_Line]) -> None:
-        """Compares a span with those of the same utterance before it; in other clips it may lie anywhere."""
+        """Compares a span with earlier ones of the same utterance; in other clips it may be anywhere."""
         before = next((one for one in reversed(known) if one.span.clip == new.span.clip), None)
         if before is None or before.span.end_seconds <= new.span.start_seconds:
             return
@@ -165,9 +165,9 @@ class Realignment:
             speakers: MELD's own numbers → speaker, of all utterances of the split.
 
         Raises:
-            RawDataMissing: if the numbers are not MELD's, and the realigned table that says which are meant is not
-                next to the file.
-            BadTable: if the realigned table contradicts itself or the time stamps, or is one of another corpus.
+            RawDataMissing: if the numbers are not MELD's, and the realigned table that maps them is not next to the
+                file.
+            BadTable: if the realigned table contradicts itself or the time stamps, or belongs to another corpus.
         """
         lines = self._lines[split]
         table = self.file.parent / TABLES[split]
@@ -222,7 +222,7 @@ class Realignment:
 
 
 def facts(placed: Placed, utterances: int) -> dict[str, int]:
-    """Counts for the record: of utterances, unless it is spans."""
+    """Counts for the record: of utterances, unless stated otherwise."""
     several = Counter(len(spans) > 1 for spans in placed.spans.values())
     foreign = sum(any(span.clip != _name(key) for span in spans) for key, spans in placed.spans.items())
     return {
@@ -235,7 +235,7 @@ def facts(placed: Placed, utterances: int) -> dict[str, int]:
 
 
 def credit(file: str, counted: Iterable[Mapping[str, int]]) -> str:
-    """What was realigned, how much of it, and by whom.
+    """A sentence on what was realigned, how much of it, and by whom.
 
     Args:
         file: the time stamps, relative to raw/.

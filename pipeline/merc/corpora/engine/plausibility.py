@@ -1,5 +1,5 @@
-"""What is possible, but most likely a mistake in the table or in its settings: dialogues put together, classes that
-cannot be learned.
+"""What is possible, but most likely a mistake in the table or in its settings: merged dialogues, classes that cannot be
+learned.
 """
 
 import statistics
@@ -11,8 +11,8 @@ from merc.corpora.engine.labels import LabelSet
 from merc.records.dialogue import Dialogue
 
 # The longest dialogue has 33 utterances in MELD, 25 in EmoryNLP, 35 in DailyDialog and 110 in IEMOCAP, with medians of
-# 9, 11, 7 and 66: none of them is long by the rules below. EmoryNLP by the number of the scene alone has 20 "dialogues"
-# of up to 751.
+# 9, 11, 7 and 66: none of them is long by the rules below. EmoryNLP split only by scene number has 20 "dialogues" of up
+# to 751.
 LONG_UTTERANCES = 150
 LONG_MEDIANS = 5
 NEVER_LONG_UTTERANCES = 40
@@ -20,10 +20,10 @@ _MISSING_WORDS = ("nan", "<na>", "n/a", "na", "null", "none", "#n/a")
 
 
 def remarks(dialogues: Sequence[Dialogue], labels: LabelSet) -> list[str]:
-    """One line per thing that is most likely a mistake; the corpora of the field, as distributed, give none.
+    """One line per likely mistake; the corpora of the field, as distributed, give none.
 
     Args:
-        dialogues: all that were read.
+        dialogues: all dialogues that were read.
         labels: their label set.
     """
     return [*_long(dialogues), *_like_a_missing_cell(dialogues, labels), *_not_in_train(dialogues, labels)]
@@ -45,7 +45,7 @@ def _long(dialogues: Sequence[Dialogue]) -> Iterator[str]:
 
 
 def _like_a_missing_cell(dialogues: Sequence[Dialogue], labels: LabelSet) -> Iterator[str]:
-    """Not taken for one: ``none`` may be an emotion's name, and Nan a person's."""
+    """Not counted as missing: ``none`` may be an emotion's name, and Nan a person's."""
     emotions = Counter(one.emotion for dialogue in dialogues for one in dialogue.utterances)
     speakers = Counter(one.speaker for dialogue in dialogues for one in dialogue.utterances)
     for what, counts in (

@@ -1,6 +1,6 @@
-"""One spelling per speaker, so that a person who is written in two ways is not taken for two.
+"""One spelling per speaker, so that one person spelled in two ways does not count as two.
 
-What is changed, in this order; nothing else, so that two people are not taken for one:
+The changes, in this order; nothing else, so that two people do not count as one:
 
 | rule | as in the corpus | becomes |
 | --- | --- | --- |
@@ -9,10 +9,10 @@ What is changed, in this order; nothing else, so that two people are not taken f
 | a number after ``#`` | ``Fireman #1`` | ``Fireman No. 1`` |
 | the definite article in front of a role | ``The Interviewer`` | ``Interviewer`` |
 | several at a time, by alphabet | ``Ross and Joey``, ``Ross, Joey & Chandler`` | ``Joey and Ross``, ``Chandler, Joey and Ross`` |
-| names that differ in capitals alone | ``ROSS`` and ``Ross`` | the more frequent one |
+| names that differ only in case | ``ROSS`` and ``Ross`` | the more frequent one |
 
-"A" stays: in MELD's test/dia16 "A Waiter" and "The Waiter" speak, and the official counts of emotion shifts take them
-for two people. The name as the corpus has it stays next to it (``source_speaker`` in the manifest).
+"A" stays: in MELD's test/dia16 "A Waiter" and "The Waiter" speak, and the official counts of emotion shifts treat them
+as two people. The corpus's own spelling is kept as well (``source_speaker`` in the manifest).
 """  # noqa: E501
 
 import re
@@ -26,14 +26,14 @@ _BETWEEN_NAMES = re.compile(r"\s*,\s*and\s+|\s*,\s*|\s+and\s+|\s*&\s*", re.IGNOR
 
 
 def normalised(name: str, spellings: Mapping[str, str]) -> str:
-    """One name by all rules but the last, which needs to know the others.
+    """One name after all rules but the last, which needs to know the other names.
 
     >>> [normalised(name, {}) for name in ("The  Interviewer", "Ross and Joey", "Ross, Joey & Chandler", "Nurse #2", "an")]
     ['Interviewer', 'Joey and Ross', 'Chandler, Joey and Ross', 'Nurse No. 2', 'an']
 
     Args:
-        name: as the corpus has it.
-        spellings: name → its usual spelling, both with single blanks.
+        name: as spelled in the corpus.
+        spellings: name → its usual spelling, both with single spaces.
     """  # noqa: E501
     members = {_member(one, spellings) for one in _BETWEEN_NAMES.split(_plain(name)) if one}
     *others, last = sorted(members) or [_plain(name)]
@@ -53,8 +53,8 @@ def one_spelling(names: Iterable[str], spellings: Mapping[str, str]) -> dict[str
     """Name as in the corpus → the spelling to use.
 
     Args:
-        names: of all utterances, each as often as it occurs: of spellings that differ in capitals alone the most
-            frequent wins, then the first by alphabet.
+        names: of all utterances, each as often as it occurs: of spellings that differ only in case, the most frequent
+            wins, then the alphabetically first.
         spellings: see :func:`normalised`.
 
     >>> one_spelling(["Ross", "ROSS", "Ross", "The Waiter", "Waiter"], {})
@@ -70,7 +70,7 @@ def one_spelling(names: Iterable[str], spellings: Mapping[str, str]) -> dict[str
 
 
 def most_frequent(frequency: Mapping[str, int], alike: Callable[[str], str]) -> dict[str, str]:
-    """What spellings have in common by ``alike`` → the most frequent of them, then the first by alphabet.
+    """Key of spellings by ``alike`` → the most frequent of them, then the alphabetically first.
 
     >>> most_frequent({"Joy": 2, "joy": 1, "JOY": 2}, str.casefold)
     {'joy': 'JOY'}

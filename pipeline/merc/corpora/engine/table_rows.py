@@ -1,4 +1,4 @@
-"""The rows of your own table, CSV or Parquet: cells as text, by what they mean, each checked where it is read."""
+"""The rows of your own table, CSV or Parquet: cells as text, by their meaning, each checked when it is read."""
 
 import math
 import re
@@ -16,9 +16,10 @@ from merc.errors import BadTable, RawDataMissing
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+(\.0)?")
 WHOLE = ("dialogue", "utterance", "speaker", "emotion", "sentiment", "split")
-"""Roles whose cells are names, also where they look like numbers."""
+"""Roles whose cells are names, even if they look like numbers."""
 REPAIRED = ("speaker", "emotion", "sentiment")
-"""Roles in which a wrong decoding would split one name into two; a text is repaired where its original is recorded.
+"""Roles in which a wrong decoding would split one name into two; texts are repaired elsewhere, where their original is
+recorded.
 """
 
 
@@ -28,9 +29,9 @@ class TableRow:
 
     Attributes:
         where: file and line (CSV) or row (Parquet, from 1), for messages.
-        cells: role → cell without blanks around it; empty where the table has no such column.
+        cells: role → cell without surrounding blanks; empty if the table has no such column.
         recoded: True if the row was not UTF-8 and was read as cp1252.
-        repaired: in words, what was wrongly decoded of the cells of :data:`REPAIRED`.
+        repaired: message about wrongly decoded text in the cells of :data:`REPAIRED`.
     """
 
     where: str
@@ -39,7 +40,7 @@ class TableRow:
     repaired: tuple[str, ...] = ()
 
     def name(self, role: str) -> str:
-        """A cell that becomes part of ids.
+        """A cell that becomes part of an id.
 
         Raises:
             BadTable: if it is empty, or holds a slash or a control character.
@@ -72,7 +73,7 @@ class TableRow:
         """A cell that names a file by a POSIX path; empty if there is none.
 
         Raises:
-            BadTable: if the path is absolute or leads upwards, and so may leave the corpus's folder.
+            BadTable: if the path is absolute or goes up, and so may leave the corpus's folder.
         """
         cell = self.cells[role]
         if not cell:
@@ -86,7 +87,7 @@ class TableRow:
 
 
 def is_plain_path(path: str) -> bool:
-    """Whether a POSIX path stays below the folder it is relative to, as far as is known without following links.
+    """Whether a POSIX path stays below the folder it is relative to, as far as can be known without following links.
 
     >>> [is_plain_path(one) for one in ("clips/a.mp4", "/etc/passwd", "../a.mp4", "a\\\\b.mp4", "")]
     [True, False, False, False, False]
@@ -100,22 +101,22 @@ def read_table(
 ) -> list[TableRow]:
     """Reads all rows; those in which every cell is missing are skipped.
 
-    Null and NaN are missing cells. Where a missing one has made a column of numbers decimal (``1.0``), those of
-    :data:`WHOLE` become whole again.
+    Null and NaN are missing cells. If a missing cell has turned a column of integers into decimals (``1.0``), the
+    columns of :data:`WHOLE` become integers again.
 
     Args:
         path: a ``.csv``, ``.tsv`` or ``.txt`` file with a header (see :mod:`merc.corpora.engine.csv_rows`) or a
             ``.parquet`` file.
-        columns: role → name of its column, or of several whose cells make one, with ``_`` between them; empty for a
-            role that the table has no column for.
-        may_lack: roles whose columns need not exist, though they are named.
-        form: how a CSV file is written; None: UTF-8 and commas.
+        columns: role → name of its column, or of several whose cells are joined by ``_``; empty for a role without a
+            column.
+        may_lack: roles whose named columns need not exist.
+        form: format of a CSV file; None: UTF-8 and commas.
 
     Raises:
-        RawDataMissing: if the file is not there, has another encoding or lacks a column; the message names those that
-            are missing and those that are there.
-        BadTable: if the file is damaged or holds no row, a column occurs twice or holds neither text nor numbers, or
-            a cell made of several is ambiguous.
+        RawDataMissing: if the file does not exist, has another encoding or lacks a column; the message names the
+            missing and the existing ones.
+        BadTable: if the file is damaged or has no rows, a column occurs twice or contains neither text nor numbers, or
+            a joined cell is ambiguous.
     """
     wanted = {role: [names] if isinstance(names, str) else list(names) for role, names in columns.items() if names}
     suffix = path.suffix.lower()
@@ -157,7 +158,7 @@ def _role(role: str, parts: Sequence[Sequence[str]], where: Sequence[str]) -> li
 
 
 def _whole(cells: Sequence[str]) -> list[str]:
-    """Cells without their ``.0``, if all that are not empty are whole numbers.
+    """Cells without their ``.0``, if all non-empty ones are whole numbers.
 
     >>> _whole(["1.0", "", "12"]), _whole(["1.0", "1.5"])
     (['1', '', '12'], ['1.0', '1.5'])
@@ -170,7 +171,7 @@ def _whole(cells: Sequence[str]) -> list[str]:
 
 
 def _joined(role: str, cells: Sequence[tuple[str, ...]], where: Sequence[str]) -> list[str]:
-    """One cell of several; empty if one of them is, and refused if others would make the same."""
+    """Joins several cells; empty if one of them is, and refused if other cells would give the same result."""
     made_of: dict[str, tuple[str, ...]] = {}
     joined = []
     for parts, place in zip(cells, where, strict=True):
@@ -185,7 +186,7 @@ def _joined(role: str, cells: Sequence[tuple[str, ...]], where: Sequence[str]) -
 
 
 def _read_parquet(path: Path, required: Sequence[str], others: Collection[str]) -> list[CsvRow]:
-    """Rows as of a CSV file: numbers as text, an empty cell for null and NaN."""
+    """Rows as from a CSV file: numbers as text, an empty cell for null and NaN."""
     if not path.exists():
         raise RawDataMissing(f"{path}: cannot be read: no such file")
     names = parquet.schema(path).names

@@ -1,8 +1,8 @@
-"""The lines of a text file in the encoding that the settings name; where it is evidently another one, the question
+"""The lines of a text file in the encoding named by the settings; if it evidently has another one, an error that asks
 which.
 
-UTF-8 is expected, and forgiving: single lines that are cp1252 are read as such, and marked. No encoding is guessed:
-what is Chinese in GBK is Greek letters in cp1253 and accents in cp1252, all of them without an error.
+UTF-8 is expected, but handled leniently: single lines in cp1252 are read as such, and marked. No encoding is guessed:
+Chinese text in GBK reads as Greek letters in cp1253 and as accents in cp1252, all without an error.
 """
 
 import codecs
@@ -19,14 +19,14 @@ from merc.files import stand_in
 
 UTF_8 = "utf-8"
 
-# Longest first: the mark of UTF-32 begins with that of UTF-16.
+# Longest first: the mark of UTF-32 starts with that of UTF-16.
 _WIDE_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Seven-bit encodings of e-mail, ASCII to all appearances but for the escape that begins another alphabet.
+# Seven-bit encodings of e-mail, which look like ASCII except for the escape sequence that starts another alphabet.
 _ESCAPES = ((b"\x1b$B", "iso2022_jp"), (b"\x1b$@", "iso2022_jp"), (b"\x1b$)C", "iso2022_kr"))
 _NO_TEXT = (
     (b"PK\x03\x04", "a zip archive, as spreadsheets are (xlsx); save it as CSV"),
@@ -39,10 +39,10 @@ _SAMPLE_BYTES = 4096
 # all bytes is zero.
 _ZEROS_OF_WIDE_TEXT = 0.05
 _FEW_ZEROS = 3
-# Curly quotes, dashes, bullet and ellipsis: the same in all of Windows' code pages, and a line that holds no other
-# foreign byte can only be that.
+# Curly quotes, dashes, bullet and ellipsis: the same in all Windows code pages, so a line without other non-ASCII bytes
+# is unambiguous.
 _WINDOWS_PUNCTUATION = bytes([0x85, *range(0x91, 0x98)])
-# The strict ones first: a long file that can be read as GBK or Shift-JIS at all most likely is that.
+# The strict ones first: a long file that can be read as GBK or Shift-JIS at all most likely is in that encoding.
 _CANDIDATES = ("gbk", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "cp1250", "cp1252")
 _RUN = re.compile(rb"[\x80-\xff]+")
 _SHOWN_BEFORE, _SHOWN_BEHIND = 10, 40
@@ -52,11 +52,11 @@ _BYTES_THAT_ARE_NO_CHANCE = 9
 
 @dataclass(frozen=True)
 class Encoding:
-    """Which encoding text files have.
+    """The encoding of text files.
 
     Attributes:
-        name: as Python's codecs call it.
-        key: dotted key of the setting that says so, for messages.
+        name: name of Python's codec.
+        key: dotted key of the setting, for messages.
     """
 
     name: str = UTF_8
@@ -69,16 +69,16 @@ def read_lines(path: Path, encoding: Encoding, *, stray: int = 0) -> list[tuple[
     Args:
         path: the file.
         encoding: of the whole file; if it is UTF-8, lines that are not are read as cp1252.
-        stray: how many lines may be neither ASCII nor UTF-8, whatever the others are, in a corpus that is known to be
+        stray: number of lines that may be neither ASCII nor UTF-8, whatever the others are, in a corpus known to be
             ASCII.
 
     Returns:
-        Each line with its end (line feed, carriage return, or both; nothing else ends one), and whether it had to be
+        Each line with its line ending (line feed, carriage return, or both; nothing else), and whether it had to be
         read as cp1252.
 
     Raises:
-        RawDataMissing: if the file cannot be opened, is not text or has another encoding; the message shows how each
-            likely one would read it.
+        RawDataMissing: if the file cannot be opened, is not text or has another encoding; the message shows the text in
+            each likely encoding.
     """
     try:
         files.check_kind(path)
@@ -99,8 +99,8 @@ def read_lines(path: Path, encoding: Encoding, *, stray: int = 0) -> list[tuple[
 
 
 def wide_encoding(content: bytes) -> str:
-    """The encoding of two or four bytes a character that a file has by its byte order mark, or by its zero bytes; empty
-    for any other.
+    """The encoding with two or four bytes per character that a file has according to its byte order mark or its zero
+    bytes; empty for any other.
 
     >>> [wide_encoding("a,b\\n".encode(name)) for name in ("utf-16", "utf-16-be", "utf-32-le", "utf-8")]
     ['utf-16', 'utf-16-be', 'utf-32-le', '']
@@ -120,13 +120,13 @@ def wide_encoding(content: bytes) -> str:
 
 
 def _decoded(content: bytes, path: Path, encoding: Encoding) -> list[str]:
-    """The lines of a file that is not UTF-8 by the settings; refused if it is all the same, since most encodings read
-    anything.
+    """The lines of a file that is not UTF-8 by the settings; refused if it is UTF-8 after all, since most encodings
+    accept any bytes.
     """
     told = f"{encoding.key} is {encoding.name}"
     name = encoding.name
     if codecs.lookup(name).name.startswith(("utf-16", "utf-32")) and content.isascii() and not wide_encoding(content):
-        name = "ascii"  # a file of the corpus that no one touched; two of its letters would make a Chinese one
+        name = "ascii"  # an unmodified file; as UTF-16, two of its letters would become a Chinese one
     others = [line for line in content.splitlines() if not line.isascii()]
     no_chance = (
         len(others) >= _LINES_THAT_ARE_NO_CHANCE or sum(map(len, _RUN.findall(content))) >= _BYTES_THAT_ARE_NO_CHANCE
@@ -175,13 +175,11 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _readings(content: bytes, line: bytes) -> list[tuple[str, str]]:
-    """Encodings in which the whole file can be read, the likely ones first, each with a piece of one line as it reads
-    it.
-    """
+    """Encodings in which the whole file can be read, likely ones first, each with an excerpt of one line."""
     runs = _RUN.findall(content)
     accents = 2 * sum(len(run) == 1 for run in runs) > len(
         runs
-    )  # single letters among ASCII, as nothing but European languages has them
+    )  # single letters among ASCII, as only European languages have them
     readings: dict[str, list[str]] = {}
     for name in reversed(_CANDIDATES) if accents else _CANDIDATES:
         try:

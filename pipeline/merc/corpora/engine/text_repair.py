@@ -1,13 +1,13 @@
-"""Repairs wrongly decoded text, and nothing else: curly quotes, dashes and accents stay as the corpus has them.
+"""Repairs wrongly decoded text, and nothing else: curly quotes, dashes and accents are kept as in the corpus.
 
-Older copies of transcripts hold two kinds of damage: bytes of cp1252 in a file that is UTF-8 elsewhere, and text that
+Older copies of transcripts have two kinds of damage: bytes of cp1252 in a file that is UTF-8 elsewhere, and text that
 was once decoded with the wrong code page (``donâ€™t``, or U+0092 where an apostrophe was).
 """
 
 import ftfy
 import ftfy.bad_codecs
 
-ftfy.bad_codecs.ok()  # its import registers the codec below; the call only says so
+ftfy.bad_codecs.ok()  # its import registers the codec below; the call only makes that explicit
 
 
 def decode(line: bytes) -> tuple[str, bool]:
@@ -26,12 +26,12 @@ def decode(line: bytes) -> tuple[str, bool]:
 
 
 def repair(text: str) -> str:
-    """Undoes a wrong decoding; text without its traces comes back unchanged (all 13,708 utterances of MELD's current
-    files do).
+    """Undoes a wrong decoding; text without traces of one is unchanged (as are all 13,708 utterances of MELD's current
+    files).
 
     >>> repair("Donâ€™t. You\\x92re “here”…")
     'Don’t. You’re “here”…'
     """
-    # replace_lossy_sequences would put U+FFFD where a byte is lost: that hides what was there instead of bringing it
-    # back.
+    # replace_lossy_sequences would insert U+FFFD where a byte is lost: that hides what was there instead of restoring
+    # it.
     return ftfy.fix_encoding(text, replace_lossy_sequences=False)
