@@ -1,4 +1,4 @@
-"""Frozen models and fixed rules that turn utterances into vectors. :func:`encoder` returns one by its name, without any
+"""Frozen models and fixed rules that turn utterances into vectors. :func:`encoder` returns one by its name, without a
 settings file; every public class of the files here can be imported from this package.
 
 from merc.encoders import UtteranceInput, encoder
@@ -26,7 +26,8 @@ def encoder(modality: str, name: str, *, offline: bool = False, sequences: bool 
         settings: keys of the encoder's ``Config``, which override its file. No params.yaml is read.
 
     Raises:
-        BadSettings: if there is no such modality, encoder or key, naming the nearest, or a value is impossible.
+        BadSettings: if there is no such modality, encoder or key (the message gives the nearest), or a value is
+            invalid.
 
     Example:
         >>> from merc.encoders import UtteranceInput

@@ -8,10 +8,10 @@ from merc.params import Settings
 
 
 class Config(Settings):
-    """How many utterances are encoded at a time, and what of them is kept.
+    """How many utterances are encoded at a time, and what is kept of them.
 
-    Parts are cut at dialogue boundaries. Neural encoders sort a part by length as a whole, so that larger ones need
-    less padding; an interrupted run loses the one it was at.
+    Parts are split at dialogue boundaries. Neural encoders sort a whole part by length, so larger parts need less
+    padding; an interrupted run loses the part in progress.
     """
 
     utterances_per_part: PositiveInt = 512

@@ -1,7 +1,7 @@
-"""What the encoders are given: transcripts from the manifest, audio and faces from the media parts.
+"""The encoders' inputs: transcripts from the manifest, audio and faces from the media parts.
 
-A source knows its parts and reads one at a time, so that memory is bounded by the size of a part; it is small and
-can be sent to a worker process, which then reads for itself.
+A source knows its parts and reads one at a time, so memory is bounded by the size of a part; it is small and can be
+sent to a worker process, which then does the reading.
 """
 
 import io
@@ -33,7 +33,7 @@ class PartInput:
     """The utterances of one part, decoded.
 
     Attributes:
-        utterance_ids: all of the part, in manifest order.
+        utterance_ids: all ids of the part, in manifest order.
         status: one per utterance; ``ok``, or why there is nothing to encode (a key of
             :data:`merc.records.failures.REASONS`).
         utterances: those whose status is ``ok``, in order.
@@ -45,14 +45,14 @@ class PartInput:
 
 
 class Source(Protocol):
-    """Where the parts of one modality come from."""
+    """The source of one modality's parts."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Utterances per part."""
 
     def read(self, index: int, history_turns: int, threads: int = 1) -> PartInput:
-        """Reads part ``index``; of each dialogue the last ``history_turns`` turns before an utterance are its history.
+        """Reads part ``index``; the history of an utterance is the ``history_turns`` turns before it in its dialogue.
 
         Audio and faces are decoded in this many threads.
         """
@@ -65,7 +65,7 @@ class TextSource:
     Attributes:
         path: the manifest.
         spans: half-open row spans of the parts, cut at dialogue boundaries.
-        heard: the audit's table, whose ``asr_text`` stands in for the text; None: the text itself.
+        heard: the audit's table, whose ``asr_text`` replaces the text; None: the text itself.
     """
 
     path: Path
@@ -85,7 +85,7 @@ class TextSource:
                 text or "" for text in parquet.read_span(self.heard, ["asr_text"], start, stop)["asr_text"].to_pylist()
             ]
         utterances = []
-        first = 0  # row at which the dialogue begins
+        first = 0  # row at which the dialogue starts
         for row, dialogue in enumerate(dialogues):
             if dialogue != dialogues[first]:
                 first = row
@@ -120,7 +120,7 @@ class MediaSource:
         ids: list[str] = []
         status: list[str] = []
         utterances: list[UtteranceInput] = []
-        with ThreadPoolExecutor(threads) as pool:  # soundfile and OpenCV let go of the interpreter while they decode
+        with ThreadPoolExecutor(threads) as pool:  # soundfile and OpenCV release the GIL while decoding
             for path in self.groups[index]:
                 of_file = self._read_file(path, pool)
                 ids += of_file.utterance_ids
@@ -171,11 +171,11 @@ def media_source(folder: Path, table: pa.Table, modality: str, utterances_per_pa
         folder: of the media.
         table: the manifest.
         modality: ``audio`` or ``visual``.
-        utterances_per_part: a part is as many whole media parts as are needed for this many utterances; 1: each media
+        utterances_per_part: a part consists of as many media parts as needed for this many utterances; 1: each media
             part is one.
 
     Raises:
-        BadTable: if there are no finished media, or they hold other utterances, or the same in another order.
+        BadTable: if there are no finished media, or they contain other utterances, or the same ones in another order.
     """
     require_media(folder)
     paths = sorted(folder.glob("part-*.parquet"))
@@ -209,12 +209,12 @@ class MediaToCome:
     fingerprint: Fingerprint
 
     def source(self, modality: str, utterances_per_part: int) -> MediaSource:
-        """Their parts, where they will be, cut as those of :func:`media_source`."""
+        """Their parts, at their future paths, grouped as in :func:`media_source`."""
         return _grouped(self.parts, modality, utterances_per_part)
 
 
 def _grouped(media_parts: Sequence[tuple[Path, int]], modality: str, utterances_per_part: int) -> MediaSource:
-    """Media parts with their numbers of utterances, as parts of as many as are needed."""
+    """Groups media parts, with their numbers of utterances, to parts of the required size."""
     groups: list[list[Path]] = []
     sizes: list[int] = []
     for path, utterances in media_parts:
@@ -244,7 +244,7 @@ def _sound(rows: pa.Table, row: int) -> dict[str, Any]:
 
 
 def _faces(rows: pa.Table, row: int) -> dict[str, Any]:
-    """The face crops of a row; ``ValueError`` if one is not a JPEG or of another size than the others."""
+    """The face crops of a row; ``ValueError`` if one is not a JPEG or differs in size from the others."""
     crops = [_picture(crop) for crop in rows["faces"][row].as_py()]
     if not crops:
         raise ValueError("status ok, but no face")
@@ -261,7 +261,7 @@ def _picture(jpeg: bytes) -> NDArray[np.uint8]:
 
     picture = (
         cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR) if jpeg else None
-    )  # OpenCV raises on no bytes at all
+    )  # OpenCV raises an error for empty input
     if picture is None:
         raise ValueError(f"a face of {len(jpeg)} bytes is not a JPEG")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)

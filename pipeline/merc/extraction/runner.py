@@ -5,8 +5,8 @@
     worker 2: part 1, part 3, …       main thread:         │ encode 0 │ encode 1 │ encode 2 │ …
                                       thread:                         │ write 0  │ write 1  │ …
 
-Each part depends on nothing but its own utterances, so the bytes are the same regardless of the number of workers and
-however often the run was interrupted.
+Each part depends only on its own utterances, so the bytes are the same regardless of the number of workers and of
+interruptions.
 """
 
 import os
@@ -36,7 +36,7 @@ from merc.log import logger
 from merc.records import features as feature_tables
 from merc.records.failures import REASONS, Failure
 
-# A process with an encoder that needs no checkpoint; one with a large model, a batch, and two parts.
+# Memory of a process with an encoder without a checkpoint; and of one with a large model, a batch, and two parts.
 _PROCESS_BYTES = 700_000_000
 _MODEL_BYTES = 4_000_000_000
 LINEAR_LAYERS = "linear_layers"
@@ -47,14 +47,12 @@ with a different one.
 
 @dataclass(frozen=True)
 class Encoding:
-    """What a worker needs to do a part by itself; see :class:`merc.compute.executors.base.Work`.
+    """What a worker needs to process parts on its own; see :class:`merc.compute.executors.base.Work`.
 
     Attributes:
-        make_encoder: gives the encoder, not yet loaded; can be pickled.
-        accelerated: whether the encoder is.
-        source: where the parts come from.
-        job: where they go.
-        modality: for the failure rows.
+        make_encoder: returns the encoder, not yet loaded; picklable.
+        accelerated: whether the encoder uses a GPU.
+        source: source of the parts. job: destination of the parts. modality: for the failure rows.
     """
 
     make_encoder: Callable[[], Encoder]
@@ -76,7 +74,7 @@ class Encoding:
         if self.accelerated:
             return Needs(
                 accelerated=True, cores="threads", memory_bytes=_MODEL_BYTES, parts_at_once=3
-            )  # one each is read, encoded and written
+            )  # one is being read, one encoded and one written
         return Needs(accelerated=False, cores="processes", memory_bytes=_PROCESS_BYTES, parts_at_once=8)
 
     def is_done(self, index: int) -> bool:
@@ -103,7 +101,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What is known of an encoder once it is loaded: the length of its vectors, and its provenance."""
+    """Facts about a loaded encoder: the length of its vectors, and its provenance."""
 
     dim: int
     provenance: dict[str, Any]
@@ -111,11 +109,11 @@ class EncoderFacts:
 
 @dataclass(frozen=True)
 class EncodedPart:
-    """What is written of a part.
+    """The tables written for a part.
 
     Attributes:
         vectors: the feature table, one row per utterance of the part.
-        sequences: the table of sequences, the same rows; None if they were not asked for.
+        sequences: the table of sequences, with the same rows; None if not requested.
         failures: the failure rows of this stage, in row order.
     """
 
@@ -129,12 +127,12 @@ def encode_part(encoder: Encoder, part: PartInput, modality: str) -> EncodedPart
 
     Args:
         encoder: loaded.
-        part: its utterances; those without input get an absent row that keeps their status.
+        part: its utterances; those without input get an absent row with their status.
         modality: for the failure rows.
 
     Returns:
-        Its tables (:mod:`merc.records.features`). A vector that is not finite, or that is all zeros, becomes absent,
-        and so does its sequence.
+        Its tables (:mod:`merc.records.features`). A vector that is not finite, or all zeros, becomes absent, and so
+        does its sequence.
 
     Raises:
         BadTable: if the encoder breaks its contract (wrong shapes, an absent vector without a remark, an unknown
@@ -147,7 +145,7 @@ def encode_part(encoder: Encoder, part: PartInput, modality: str) -> EncodedPart
     encoded = encoder.encode(part.utterances)
     encoded = replace(
         encoded, embeddings=np.asarray(encoded.embeddings, dtype=np.float32)
-    )  # before looking for zeros and infinities
+    )  # before the check for zeros and infinities
     _check_shapes(encoded, len(rows), encoder.dim, name)
     remarks = sorted(_with_own_findings(encoded), key=lambda remark: remark[0])
     why_absent: dict[int, str] = {}
@@ -195,7 +193,7 @@ def encode_part(encoder: Encoder, part: PartInput, modality: str) -> EncodedPart
 def _sequences_by_row(
     encoded: Encoded, rows: NDArray[np.int64], usable: NDArray[np.bool_], total: int, name: str
 ) -> list[EncodedSequence | None]:
-    """The sequences in their rows; None where the vector is absent."""
+    """The sequences in their rows; None if the vector is absent."""
     if len(encoded.sequences) != len(rows):
         raise BadTable(f"{name}: sequences of {len(encoded.sequences)} utterances out of {len(rows)}")
     by_row: list[EncodedSequence | None] = [None] * total
@@ -216,7 +214,7 @@ def _check_shapes(encoded: Encoded, utterances: int, dim: int, name: str) -> Non
 
 
 def _with_own_findings(encoded: Encoded) -> list[tuple[int, str, str]]:
-    """The encoder's remarks and what the runner finds itself: values that are not finite, vectors of zeros."""
+    """The encoder's remarks and those of the runner: non-finite values, vectors of zeros."""
     remarks = list(encoded.remarks)
     finite = np.isfinite(encoded.embeddings)
     for index in np.flatnonzero(encoded.present & ~finite.all(axis=1)).tolist():
@@ -237,7 +235,9 @@ def save_part(encoding: Encoding, index: int, encoded: EncodedPart) -> None:
 def _make_here(
     encoding: Encoding, encoder: Encoder, device: str, parts: Parts, advance: Advance
 ) -> Generator[tuple[int, EncoderFacts], None, None]:
-    """Encodes in this process; while one part is encoded, threads read and decode the next and write the last."""
+    """Encodes in this process; while one part is encoded, threads read and decode the next and write the previous
+    one.
+    """
     if isinstance(encoder, NeuralEncoder):
         encoding.job.note(LINEAR_LAYERS, encoder.linear_layers)
     threads = os.cpu_count() or 1
@@ -262,12 +262,12 @@ def _make_here(
             ahead = begin(wait=False)
             encoded = encode_part(encoder, part, encoding.modality)
             if behind is not None:
-                yield _written(behind), facts  # a full disk ends the run here; and no more than two parts are in memory
+                yield _written(behind), facts  # a full disk ends the run here; at most two parts are in memory
             behind = index, writer.submit(save_part, encoding, index, encoded)
             advance(len(part.utterance_ids))
             del part, encoded
             memory.trim()
-            if ahead is None:  # who waits for the next part has nothing left to write
+            if ahead is None:  # a run that waits for the next part has nothing left to write
                 yield _written(behind), facts
                 behind, ahead = None, begin(wait=True)
     if isinstance(encoder, NeuralEncoder):
@@ -310,7 +310,7 @@ class _Part:
 
 
 class _Worker:
-    """The state of a worker process: its encoder, once it is loaded, and whose it is."""
+    """The state of a worker process: its encoder, once loaded, and the work it belongs to."""
 
     encoder: Encoder
     of: str = ""
@@ -327,18 +327,18 @@ def _do_part(part: _Part) -> EncoderFacts:
 
 
 def _loaded(encoding: Encoding) -> Encoder:
-    """Its encoder on the CPU, loaded once in a process."""
+    """Its encoder on the CPU, loaded once per process."""
     if _Worker.of != encoding.job.fingerprint.digest:
         _Worker.encoder, _Worker.of = encoding.loaded("cpu"), encoding.job.fingerprint.digest
     return _Worker.encoder
 
 
 def facts_of(encoder: Encoder) -> EncoderFacts:
-    """What is known of a loaded encoder."""
+    """Facts about a loaded encoder."""
     return EncoderFacts(encoder.dim, encoder.provenance())
 
 
 def with_notes(facts: EncoderFacts, job: Job) -> EncoderFacts:
-    """The same, with what the runs settled on that made the parts."""
+    """The same, with the choices of the runs that made the parts."""
     noted = job.noted(LINEAR_LAYERS)
     return replace(facts, provenance={**facts.provenance, LINEAR_LAYERS: ", ".join(noted)}) if noted else facts

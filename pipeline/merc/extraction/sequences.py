@@ -16,13 +16,13 @@ from merc.encoders.engine.base import EncodedSequence
 from merc.errors import BadTable
 
 FOLDER = "sequences"
-# About 40 MB of 20 ms frames of 768 numbers; a reader takes one row group at a time.
+# About 40 MB of 20 ms frames with 768 numbers; a reader takes one row group at a time.
 _ROW_GROUP_UTTERANCES = 256
 
 
 def schema(dim: int) -> pa.Schema:
-    """Columns of a table of sequences whose vectors have ``dim`` numbers. float16: 12 hours of 20 ms frames of 768
-    numbers are 3.3 GB so.
+    """Columns of a table of sequences whose vectors have ``dim`` numbers. In float16, 12 hours of 20 ms frames with 768
+    numbers take 3.3 GB.
     """
     return pa.schema(
         [
@@ -91,7 +91,7 @@ def _offsets(counts: Sequence[int]) -> pa.Array:
 
 
 def path_of(part: Path) -> Path:
-    """Where the table of sequences of a part lies."""
+    """Path of the table of sequences of a part."""
     return part.parent / FOLDER / part.name
 
 
@@ -99,11 +99,11 @@ def read(folder: Path) -> Iterator[tuple[str, NDArray[np.float16], NDArray[np.fl
     """The sequence of every utterance, in manifest order; one row group is in memory at a time.
 
     Args:
-        folder: of one encoder's features, such as ``features/meld/audio/wav2vec2_base``.
+        folder: folder of one encoder's features, such as ``features/meld/audio/wav2vec2_base``.
 
     Yields:
-        utterance id, (length, dim) float16 without rows where the vector is absent, (length,) float32 seconds or (0,)
-        for tokens.
+        utterance id, (length, dim) float16 (no rows if the vector is absent), (length,) float32 seconds or (0,) for
+        tokens.
 
     Raises:
         BadTable: if there are no sequences; they are kept with ``--level sequences``.
@@ -128,7 +128,7 @@ def _of_group(rows: pa.Table, dim: int) -> Iterator[tuple[str, NDArray[np.float1
 
 
 def write(part: Path, content: pa.Table) -> None:
-    """Writes the table of sequences that belongs to a part, whole or not at all. Raises ``PipelineError`` as
+    """Writes the table of sequences of a part, completely or not at all. Raises ``PipelineError`` as
     :func:`merc.records.features.write`.
     """
     parquet.write(path_of(part), content, row_group_rows=_ROW_GROUP_UTTERANCES)

@@ -36,9 +36,9 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
     Args:
         chosen: the encoder with its settings.
         config: settings of the extraction.
-        layout: where the manifest and the media are, and where the features go.
+        layout: paths of the manifest, the media and the features.
         run: workers, device, overwrite, limit of failures.
-        heard: of text: encode what a speech recogniser heard instead of the transcripts, into ``layout.heard_text``.
+        heard: for text: encode a speech recogniser's output instead of the transcripts, into ``layout.heard_text``.
 
     Returns:
         The folder with ``part-NNNNN.parquet`` and perhaps ``sequences/`` (:mod:`merc.records.features`),
@@ -48,9 +48,9 @@ def extract(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         BadSettings: for a setting that does not fit the checkpoint, or an encoder that was fine-tuned on dev or test
             utterances of this manifest.
         RawDataMissing: if there is no manifest.
-        BadTable: if there are no media that fit it; with ``heard``, no transcripts by a speech recogniser.
+        BadTable: if there are no matching media; with ``heard``, no transcripts by a speech recogniser.
         ModelUnavailable: if the checkpoint is not available.
-        SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
+        SettingsDiffer: if work with other settings exists and ``run.overwrite`` is off.
         TooManyFailures: see ``run.max_failed``; finished parts are kept.
     """
     prepared = prepare(chosen, config, layout, run, heard=heard)
@@ -72,7 +72,7 @@ def dry_run(chosen: ChosenEncoder, config: Config, layout: Layout, run: RunOptio
         vectors before compression, None if the length of the encoder's vectors is only known once it is loaded.
 
     Raises:
-        As :func:`extract`, as far as it is known beforehand.
+        As :func:`extract`, as far as errors can be found beforehand.
     """
     prepared = prepare(chosen, config, layout, run)
     cached = prepared.job.cached()
@@ -96,8 +96,7 @@ class Prepared:
     Attributes:
         chosen: the encoder with its settings.
         encoder: built, not loaded.
-        source: where its parts come from.
-        job: where they go.
+        source: source of its parts. job: destination of its parts.
     """
 
     chosen: ChosenEncoder
@@ -119,7 +118,7 @@ def prepare(
     *,
     heard: bool = False,
 ) -> Prepared:
-    """What :func:`extract` has to do; with ``media``, with those that are being made."""
+    """What :func:`extract` has to do; with ``media``, for media that are being made."""
     modality, name = chosen.modality, chosen.name
     encoder = chosen.build(offline=run.offline, sequences=config.level == "sequences")
     table = manifest.read(layout.manifest)
@@ -132,7 +131,7 @@ def prepare(
     if modality == "text":
         size = config.neural_texts_per_part if encoder.ACCELERATED else config.utterances_per_part
         source = text_source(layout.manifest, table, size, layout.audit / audits.TABLE if heard else None)
-    else:  # images are all of one size: nothing is gained by larger parts
+    else:  # images all have one size: larger parts have no advantage
         size = config.neural_clips_per_part if encoder.ACCELERATED and modality == "audio" else 1
         source = media_source(layout.media, table, modality, size) if media is None else media.source(modality, size)
     settings["extraction"] = {"utterances_per_part": size, "level": config.level}
@@ -154,8 +153,8 @@ def prepare(
 
 
 def _settled(chosen: ChosenEncoder, job: Job) -> ChosenEncoder:
-    """The encoder with nothing left for the machine to choose: as the run chose that began the work, so that one that
-    continues gives the same bytes.
+    """The encoder with all machine-dependent choices made: those of the run that started the work, so that a resumed
+    run gives the same bytes.
     """
     config = chosen.config
     if not isinstance(config, NeuralConfig) or config.linear_layers != "auto":
@@ -169,7 +168,7 @@ def _settled(chosen: ChosenEncoder, job: Job) -> ChosenEncoder:
 
 
 def _with_sequences(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any] | None:
-    """The settings with sequences, if finished features have these: they hold all that is wanted."""
+    """The settings with sequences, if finished features have them: they include everything that is requested."""
     wanted = {**settings, "extraction": {**settings["extraction"], "level": "sequences"}}
     there = (out / RECORD).is_file() and files.read_json(out / RECORD).get("fingerprint") == Fingerprint(
         wanted, inputs
@@ -180,13 +179,13 @@ def _with_sequences(out: Path, settings: dict[str, Any], inputs: dict[str, Any])
 def make(
     prepared: Prepared, run: RunOptions, parts: Parts, share: Collection[int] | None = None
 ) -> Generator[int, None, runner.EncoderFacts]:
-    """Encodes parts: gives the number of each that is done, and at the end what is known of the encoder.
+    """Encodes parts: yields the number of each finished part, and at the end facts about the encoder.
 
     Args:
         prepared: what to do.
         run: how to run.
         parts: those that are not done.
-        share: the parts that are to be there at the end, while other processes make the others; None: all.
+        share: the parts that must exist at the end, while other processes make the others; None: all.
     """
     job, sizes = prepared.job, prepared.source.sizes
     mine = range(len(sizes)) if share is None else sorted(share)
@@ -214,7 +213,7 @@ def make(
 
 
 def finish(prepared: Prepared, facts: runner.EncoderFacts, max_failed: str) -> Path:
-    """Puts encoded parts in their place. Raises ``TooManyFailures`` as :func:`extract`."""
+    """Moves encoded parts to their final place. Raises ``TooManyFailures`` as :func:`extract`."""
     job, count = prepared.job, len(prepared.source.sizes)
     total = sum(prepared.source.sizes)
     feature_tables.write_failures(job, count, total, max_failed)

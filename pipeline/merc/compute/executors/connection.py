@@ -34,7 +34,7 @@ import ray
 print("loaded", flush=True)
 try:
     ray.init(address=sys.argv[1], log_to_driver=False, logging_level=50)
-except Exception as error:  # of many classes: no cluster, another version, a machine that is no node
+except Exception as error:  # of many kinds: no cluster, another version, a machine that is no node
     print((str(error).strip() or type(error).__name__).splitlines()[0])
     sys.exit(1)
 """

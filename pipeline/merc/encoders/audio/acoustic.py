@@ -2,7 +2,7 @@
 
 The choice follows what eGeMAPS found to carry emotion (Eyben et al. 2016, IEEE Trans. Affective Computing 7(2)):
 pitch in semitones, loudness, spectral slope and balance, cepstrum, voiced segments and loudness peaks per second;
-percentiles stand in for minima and maxima, which a single bad frame can move. This is not an implementation of eGeMAPS.
+percentiles replace minima and maxima, which a single bad frame can distort. This is not an implementation of eGeMAPS.
 
 Frames: one per hop, centred; pitch has a longer window, since it must hold two periods of the lowest voice.
 """
@@ -30,10 +30,10 @@ Frames = NDArray[np.float64]
 MFCC = 20
 MEL_BANDS = 40
 FLOOR_DB = -100.0
-REFERENCE_HZ = 27.5  # the A four octaves under 440 Hz; eGeMAPS counts semitones from it, too
+REFERENCE_HZ = 27.5  # the A four octaves below 440 Hz; eGeMAPS counts semitones from it, too
 
 # Fixed constants (offset, scale): (value - offset) / scale is of order one for speech. They are typical values of the
-# measure itself, not statistics of a corpus; training standardises by the train split anyway.
+# measure, not statistics of a corpus; training standardises by the train split anyway.
 _SEMITONES = (36.0, 12.0)  # 220 Hz, an octave
 _DB = (-30.0, 15.0)
 _KHZ = (1.5, 1.5)
@@ -77,12 +77,12 @@ FEATURE_NAMES: tuple[str, ...] = (
     *(f"mfcc{number}_{name}" for name in ("delta_std", "delta2_std") for number in range(MFCC)),
     *_RHYTHM,
 )
-"""The vector's numbers, in order."""
+"""Names of the vector's numbers, in order."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """What is known per frame.
+    """Measures per frame.
 
     Attributes:
         pitch: (frames,) semitones above :data:`REFERENCE_HZ`.
@@ -211,7 +211,7 @@ class Acoustic(Encoder):
 
         Args:
             sound: (samples,) at least ``minimum_seconds`` long, finite, not silent.
-            seconds: its length before it was padded.
+            seconds: its length before padding.
         """
         frame_seconds = self.config.hop_ms / 1000
         track = self._track(sound)
@@ -271,7 +271,7 @@ class Acoustic(Encoder):
         return magnitudes
 
     def _zero_crossings(self, sound: NDArray[np.float32]) -> Frames:
-        """(frames,) thousands a second."""
+        """(frames,) in thousands per second."""
         import librosa
 
         config = self.config
@@ -290,7 +290,7 @@ class Acoustic(Encoder):
             delta = torchaudio.functional.compute_deltas(mfcc)
             delta2 = torchaudio.functional.compute_deltas(delta)
         used = mfcc.numpy()[:, : len(loud)][:, loud].astype(np.float64)
-        # The first coefficient is the sum of 40 log energies over sqrt(40); those after it fall with their number.
+        # The first coefficient is the sum of 40 log energies over sqrt(40); later ones decrease with their number.
         scale = np.array([20.0, *(6.0 / np.sqrt(np.arange(1, MFCC)))])
         offset = np.array([-60.0, *np.zeros(MFCC - 1)])
         return [
@@ -304,8 +304,8 @@ class Acoustic(Encoder):
 
 
 def _without_offset(sound: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The audio less its recorder's constant offset: the mean after limiting the outermost hundredths, so that a click
-    does not pull it aside.
+    """The audio without the recorder's constant offset, which is the mean after clipping the outermost hundredths, so
+    that a click does not bias it.
     """
     low, high = np.percentile(sound, (1, 99))
     return sound - np.float32(np.clip(sound, low, high).mean(dtype=np.float64))
@@ -313,10 +313,10 @@ def _without_offset(sound: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @contextmanager
 def _one_process_at_a_time() -> Iterator[None]:
-    """Holds a lock of this user on this machine.
+    """Holds a lock per user and machine.
 
-    numba compiles librosa's inner functions at their first use and keeps them in files. A process that reads such a
-    file while another writes it can crash (seen with two fresh processes in a new environment). Anyone who has used
+    numba compiles librosa's inner functions at their first use and caches them in files. A process that reads such a
+    file while another writes it can crash (seen with two fresh processes in a new environment). A process that has used
     each function once, inside the lock, has them in memory and reads no file again.
     """
     lock = os.open(
@@ -333,8 +333,8 @@ def _one_process_at_a_time() -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keeps torch on one thread inside: the work is spread over processes, and sums do not depend on the machine's
-    cores.
+    """Keeps torch on one thread inside the block: the work is spread over processes, and sums do not depend on the
+    number of cores.
     """
     import torch
 
@@ -352,21 +352,19 @@ def _db(amplitude: Frames) -> Frames:
 
 
 def _loud_level(energy: Frames) -> float:
-    """The clip's loudness in dB: the 95th percentile, which a bang does not move, unless next to nothing but the bang
-    is there.
-    """
+    """The clip's loudness in dB: the 95th percentile, which ignores a bang unless there is hardly anything else."""
     return max(float(np.percentile(energy, 95)), float(energy.max()) - 30)
 
 
 def _autocorrelation(framed: NDArray[np.float32], lags: NDArray[np.int64]) -> Frames:
-    """Normalised autocorrelation of each frame at its own lag, in steps that bound the memory.
+    """Normalised autocorrelation of each frame at its own lag, in chunks that bound the memory.
 
     Args:
         framed: (frames, samples).
         lags: (frames,), each shorter than a frame.
 
     Returns:
-        (frames,) from 0 (also for an empty frame) to 1.
+        (frames,) from 0 (also for a silent frame) to 1.
     """
     found = np.zeros(len(framed))
     places = np.arange(framed.shape[1])
@@ -376,8 +374,8 @@ def _autocorrelation(framed: NDArray[np.float32], lags: NDArray[np.int64]) -> Fr
         lag = lags[start : start + 512, None]
         later = np.take_along_axis(frames, np.minimum(places + lag, frames.shape[1] - 1), axis=1)
         products = np.where(places < frames.shape[1] - lag, frames * later, 0.0).sum(axis=1)
-        # By the power of the whole frame, not of the two stretches that overlap: a click near an edge is in one of
-        # them alone.
+        # Normalised by the power of the whole frame, not of the two overlapping stretches: a click near an edge is in
+        # only one of them.
         power = (frames**2).sum(axis=1) * (1 - lag[:, 0] / frames.shape[1])
         found[start : start + 512] = products / np.maximum(power, 1e-12)
     return np.clip(found, 0.0, 1.0)
@@ -398,7 +396,7 @@ def _five(values: Frames, offset: float, scale: float) -> list[float]:
 
 
 def _slope(values: Frames, places: NDArray[np.floating[Any]]) -> float:
-    """Least-squares slope; 0 with fewer than two different places."""
+    """Least-squares slope; 0 with fewer than two distinct positions."""
     centred = places - places.mean() if places.size else places
     spread = float((centred**2).sum())
     return float((centred * values).sum()) / spread if spread > 0 else 0.0
@@ -447,8 +445,8 @@ def _spectrum(magnitudes: Frames, zero_crossings: Frames, loud: NDArray[np.bool_
     import librosa
 
     frames = min(magnitudes.shape[1], len(loud))
-    # Every measure is of the spectrum's form, not its level: the strongest bin counts as one, and what lies 80 dB under
-    # it is rounding noise.
+    # Every measure describes the shape of the spectrum, not its level: the strongest bin counts as one, and anything 80
+    # dB below it is rounding noise.
     peaks = magnitudes[:, :frames].max(axis=0, keepdims=True)
     form = np.maximum(magnitudes[:, :frames] / np.maximum(peaks, 1e-12), 1e-4)
     power = form**2
@@ -474,7 +472,9 @@ def _spectrum(magnitudes: Frames, zero_crossings: Frames, loud: NDArray[np.bool_
 
 
 def _tilt(power: Frames, hertz: Frames) -> Frames:
-    """(frames,) slope of the spectrum in dB per octave, 100 Hz to 5 kHz; bins weigh by their share of an octave."""
+    """(frames,) slope of the spectrum in dB per octave, 100 Hz to 5 kHz; bins are weighted by their share of an
+    octave.
+    """
     band = (hertz >= 100) & (hertz < 5000)
     octaves = np.log2(hertz[band])
     weights = 1 / hertz[band]
@@ -494,8 +494,8 @@ def _ratio_db(upper: Frames, lower: Frames) -> Frames:
 def _rhythm(track: Track, seconds: float, frame_seconds: float) -> list[float]:
     import librosa
 
-    # Syllables: the highest point of the smoothed energy within a tenth of a second either way, if it stands 1.5 dB
-    # above the mean of a quarter of a second either way.
+    # Syllables: the maximum of the smoothed energy within a tenth of a second on either side, if it is 1.5 dB above the
+    # mean of a quarter of a second on either side.
     width = round(0.05 / frame_seconds) // 2 * 2 + 1
     smooth = np.convolve(np.pad(track.energy, width // 2, mode="edge"), np.full(width, 1 / width), mode="valid")
     near, around = max(1, round(0.1 / frame_seconds)), max(1, round(0.25 / frame_seconds))

@@ -30,9 +30,9 @@ LARGEST_SAMPLE = 32767 / 32768
 
 
 class Functionals(Encoder):
-    """openSMILE's functionals of a clip, as they are: unlike those of ``acoustic``, they are of very different size.
+    """openSMILE's unscaled functionals of a clip: unlike those of ``acoustic``, they have very different magnitudes.
 
-    Numbers that openSMILE leaves undefined are zero, which is also what it gives for the pitch of a clip without any.
+    Numbers that openSMILE leaves undefined are zero, which is also its pitch for a clip without any.
     """
 
     class Config(EncoderConfig):
@@ -49,7 +49,7 @@ class Functionals(Encoder):
 
     @cached_property
     def _version(self) -> str:
-        """Of the package; its features have changed between versions."""
+        """Version of the package; its features have changed between versions."""
         try:
             return version("opensmile")
         except PackageNotFoundError as error:

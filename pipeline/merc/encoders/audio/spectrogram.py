@@ -5,10 +5,10 @@ Whisper: Radford et al. 2023 (ICML). AST, a vision transformer on the spectrogra
     clip ─► windows ─► log mel, padded to 30 s (Whisper), 10.24 s (AST) ─► transformer layers
          ─► mean over the positions over real audio
 
-Both have a table of positions and were trained on inputs of that one length, in which the padding is seen like any
-audio. So the length is part of what the model is, a clip's vector cannot depend on what is in its batch, and a clip of
-3.1 s, MELD's mean, costs as much as one of 30 s: ten times what its audio alone would (AST: three times). Whisper's
-table would allow shorter inputs, which the model has never seen.
+Both have a table of positions and were trained on inputs of that one length, including the padding. So the length is
+part of the model, a clip's vector cannot depend on the rest of its batch, and a clip of 3.1 s, MELD's mean, costs as
+much as one of 30 s: ten times as much as its audio alone would (AST: three times). Whisper's table would allow shorter
+inputs, but the model has never seen any.
 
 Legend: B windows, T positions, P positions in time and frequency, D features.
 """
@@ -35,10 +35,10 @@ from merc.records.media import SAMPLE_RATE_HZ
 if TYPE_CHECKING:
     import torch
 
-# One window of the Fourier transform, in both families; with less, AST's spectrogram has no frame at all.
+# One window of the Fourier transform, in both families; with fewer samples, AST's spectrogram has no frames at all.
 LEAST_SAMPLES = 400
 LARGEST_HALF = float(np.finfo(np.float16).max)
-_SPECIAL_TOKENS = 2  # of AST: CLS and distillation, before the patches
+_SPECIAL_TOKENS = 2  # AST: CLS and distillation, before the patches
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Geometry:
     """How a model's positions are mapped to its input; in samples unless stated otherwise.
 
     Attributes:
-        window: what fills the spectrogram.
-        step: from position to position.
-        first_middle: from the start to the middle of what position 0 sees.
-        positions: along the time.
-        rows: positions of one time, along the frequency.
+        window: length of a full spectrogram.
+        step: distance between positions.
+        first_middle: from the start to the middle of the input of position 0.
+        positions: number along the time axis.
+        rows: number of positions per time, along the frequency axis.
         spectrogram_frames: columns of the spectrogram.
-        layers: of the transformer.
-        dim: of a position's vector.
+        layers: number of transformer layers.
+        dim: length of a position's vector.
     """
 
     window: int
@@ -85,9 +85,9 @@ class Item:
 class Spectrogram(TrainableEncoder):
     """A Whisper encoder or AST.
 
-    The spectrogram is that of the checkpoint's own preprocessor in transformers, for each window of a clip by itself.
-    The entries of a sequence are the positions in time: 20 ms of Whisper; of AST every 100 ms the mean over the patches
-    of all frequencies.
+    The spectrogram is that of the checkpoint's own preprocessor in transformers, computed separately for each window of
+    a clip. The entries of a sequence are the positions in time: every 20 ms for Whisper; for AST, every 100 ms the mean
+    over the patches of all frequencies.
     """
 
     class Config(LayersConfig):
@@ -187,7 +187,7 @@ class Spectrogram(TrainableEncoder):
         self.settle(2 * self._at.dim if self.config.pooling == "mean_std" else self._at.dim, device)
 
     def _without_layers_above(self, model: Any, final_norm: str) -> None:
-        """Drops the layers above the highest that is needed, and the final norm with the last of them."""
+        """Drops the layers above the highest needed one, and the final norm if the last layer is dropped."""
         from torch import nn
 
         highest = max(number for number, weight in enumerate(self._weights) if weight)
@@ -197,7 +197,7 @@ class Spectrogram(TrainableEncoder):
         self._weights = self._weights[: highest + 1]
 
     def check_trainable(self) -> None:
-        if self.config.pooling == "mean_std":  # the slope of a standard deviation is infinite at 0
+        if self.config.pooling == "mean_std":  # the gradient of a standard deviation is infinite at 0
             raise BadSettings(
                 f"{self.config.repo}: an encoder with pooling mean_std cannot be adapted; valid: mean, and of AST first"
                 " and cls_and_distillation"
@@ -272,14 +272,14 @@ class Spectrogram(TrainableEncoder):
     def _items(self, clip: int, waveform: NDArray[np.float32]) -> list[Item]:
         """The windows of a clip."""
         at = self._at
-        # Behind the last position there may be audio that makes no further one (AST's patches): a neighbour has to
-        # begin before it.
+        # After the last position there may be audio too short for another one (AST's patches): the next window must
+        # start before it.
         unseen = at.window - at.first_middle - at.positions * at.step
         overlap = max(round(self.config.overlap_seconds * SAMPLE_RATE_HZ), 2 * unseen)
         items = []
         for window in cut(waveform.size, at.window, overlap, at.step):
             first, stop = window.frames(at.first_middle, at.step, at.positions)
-            # Of a clip that ends before the middle of position 0, that position counts all the same.
+            # If a clip ends before the middle of position 0, that position counts nevertheless.
             items.append(Item(clip, waveform[window.start : window.stop], first, max(1, stop)))
         return items
 
@@ -299,11 +299,13 @@ class Spectrogram(TrainableEncoder):
         return log_mel_of_whisper(self._extractor, sound, self._at)
 
     def _log_mel_of_ast(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(frames, mel) as the checkpoint's preprocessor gives it."""
+        """(frames, mel) as computed by the checkpoint's preprocessor."""
         return np.asarray(self._extractor(sound, sampling_rate=SAMPLE_RATE_HZ)["input_values"][0], dtype=np.float32)
 
     def _compute(self, inputs: Mapping[str, Any]) -> "tuple[torch.Tensor, ...]":
-        """Mean and variance (B, D) float32 and, if asked for, the frames (B, T, D) float16, as far as any counts."""
+        """Mean and variance (B, D) float32 and, if requested, the frames (B, T, D) float16, up to the last counted
+        one.
+        """
         import torch
 
         from merc.encoders.engine import pooling
@@ -339,7 +341,9 @@ class Spectrogram(TrainableEncoder):
         return pooling.weighted_layers([*output.hidden_states[:-1], output.last_hidden_state], self._weights)
 
     def _in_time(self, hidden_BPD: "torch.Tensor") -> "torch.Tensor":
-        """(B, T, D): of AST the mean over the frequencies; its patches come row by row, each row one frequency."""
+        """(B, T, D): for AST, the mean over the frequencies; its patches are ordered row by row, each row one
+        frequency.
+        """
         if self._whisper:
             return hidden_BPD
         batch, _, dim = hidden_BPD.shape
@@ -353,7 +357,7 @@ class Spectrogram(TrainableEncoder):
 
 
 def geometry_of(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Geometry:
-    """How the positions of a checkpoint of one of :data:`GEOMETRIES` lie.
+    """The geometry of the positions of a checkpoint of one of :data:`GEOMETRIES`.
 
     Args:
         repo: for messages.
@@ -361,7 +365,7 @@ def geometry_of(repo: str, configuration: Mapping[str, Any], preprocessor: Mappi
         preprocessor: see :meth:`Checkpoint.preprocessor`.
 
     Raises:
-        BadSettings: if its spectrograms cannot be made of 16 kHz audio, or not twice the same.
+        BadSettings: if its spectrograms cannot be made from 16 kHz audio, or not reproducibly.
     """
     if not preprocessor:
         raise BadSettings(f"{repo}: has no preprocessor_config.json, so it is unknown how its spectrograms are made")
@@ -376,16 +380,16 @@ def geometry_of(repo: str, configuration: Mapping[str, Any], preprocessor: Mappi
 
 
 def log_mel_of_whisper(extractor: Any, sound: NDArray[np.float32], at: Geometry) -> NDArray[np.float32]:
-    """(mel, frames) as the checkpoint's preprocessor gives it.
+    """(mel, frames) as computed by the checkpoint's preprocessor.
 
-    It is given the audio with as much silence behind it as a column sees; the last column then sees silence alone, as
-    all further ones would. That takes a tenth of the time for a clip of 3 s, and gives the same but for the rounding of
-    a matrix product.
+    The audio is followed by only as much silence as a column sees; the last column then sees only silence, as all
+    further ones would. For a clip of 3 s that takes a tenth of the time, with the same result except for the rounding
+    of a matrix product.
 
     Args:
         extractor: a ``WhisperFeatureExtractor`` of transformers.
         sound: (samples,) at least :data:`LEAST_SAMPLES` and no more than a window.
-        at: of the model.
+        at: the model's geometry.
     """
     hop = extractor.hop_length
     enough = min(-(-(sound.size + extractor.n_fft + hop) // hop) * hop, at.window)
@@ -394,8 +398,8 @@ def log_mel_of_whisper(extractor: Any, sound: NDArray[np.float32], at: Geometry)
 
 
 def _whisper(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Geometry:
-    """A position for every two columns, which are centred at multiples of the hop. What a file leaves out has
-    transformers' default.
+    """A position for every two columns, which are centred at multiples of the hop. Values missing from a file have
+    transformers' defaults.
     """
     bands, hop = int(configuration.get("num_mel_bins", 80)), int(preprocessor.get("hop_length", 160))
     window = int(preprocessor.get("chunk_length", 30)) * SAMPLE_RATE_HZ
@@ -422,8 +426,8 @@ def _whisper(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[
 
 
 def _ast(repo: str, configuration: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Geometry:
-    """Patches of this many columns of 25 ms, 10 ms apart (Kaldi's defaults). What a file leaves out has transformers'
-    default.
+    """Patches of this many columns of 25 ms, 10 ms apart (Kaldi's defaults). Values missing from a file have
+    transformers' defaults.
     """
     bands, columns = int(configuration.get("num_mel_bins", 128)), int(configuration.get("max_length", 1024))
     side, hop, field = int(configuration.get("patch_size", 16)), SAMPLE_RATE_HZ // 100, SAMPLE_RATE_HZ // 40

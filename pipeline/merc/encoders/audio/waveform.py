@@ -2,15 +2,13 @@
 
     waveform ─► normalised, cut into windows ─► convolutions: a frame per 20 ms ─► positional convolution ─► transformer layers ─► mean over frames
 
-A clip's vector is the same alone and padded to the length of another. A mask over the frames suffices for the
-transformer layers; three kinds of module before them look across the end of a clip, and are given the batch's real
-lengths here:
+A clip's vector does not depend on padding. A mask over the frames suffices for the transformer layers; three kinds of
+module before them look beyond the end of a clip, and get the batch's real lengths here:
 
 - the group norm of the first convolution (``feat_extract_norm: group``: wav2vec2-base, HuBERT-base, WavLM-base and
-  their kin) takes mean and variance over the whole row. With the mask alone, mean-pooled vectors of such models have a
-  cosine of about 0.94;
-- data2vec's positional convolutions are a stack, which turns zeros behind the clip's end into other numbers after the
-  first;
+  related models) takes mean and variance over the whole row. With only the mask, mean-pooled vectors of such models
+  have a cosine of about 0.94;
+- data2vec's positional convolutions are stacked, so zeros after the clip's end become other numbers after the first;
 - so does the batch norm before the positional convolution of a few HuBERTs (``conv_pos_batch_norm``).
 
 Legend: B windows, N samples, T frames (both padded), C channels of the convolutions, D features.
@@ -46,11 +44,11 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True)
 class Item:
-    """A window of a clip, as the model is given it.
+    """A window of a clip, as given to the model.
 
     Attributes:
         clip: index of the utterance.
-        begin, end: samples of the clip, half-open; ``end`` may lie after the last one, where zeros are.
+        begin, end: samples of the clip, half-open; ``end`` may be after the last one, where zeros are added.
         own_begin, own_end: frames of the window that count, half-open.
     """
 
@@ -64,16 +62,16 @@ class Item:
 class Waveform(TrainableEncoder):
     """A frozen wav2vec 2.0, HuBERT, WavLM or data2vec-audio.
 
-    Where the checkpoint's preprocessor says ``do_normalize``, a clip is brought to zero mean and unit variance as a
-    whole, before it is padded or cut into windows. The group norm of models that have one sees a window at a time.
+    If the checkpoint's preprocessor has ``do_normalize``, a clip is normalised to zero mean and unit variance as a
+    whole, before it is padded or cut into windows. The group norm of models that have one sees one window at a time.
     """
 
     class Config(LayersConfig):
         """Settings of a model that reads the waveform.
 
-        Layer 0 is what enters the first transformer layer; the last one is the model's output, after the final layer
-        norm of the models that have one (``last_hidden_state``; in transformers 5, the last of ``hidden_states`` is
-        what enters that norm).
+        Layer 0 is the input of the first transformer layer; the last one is the model's output, after the final layer
+        norm of the models that have one (``last_hidden_state``; in transformers 5, the last of ``hidden_states`` is the
+        input of that norm).
         """
 
         pooling: Literal["mean", "mean_std"] = "mean"
@@ -159,9 +157,7 @@ class Waveform(TrainableEncoder):
         }
 
     def _normalised(self) -> bool:
-        return bool(
-            self.checkpoint.preprocessor().get("do_normalize", True)
-        )  # what Wav2Vec2FeatureExtractor takes where it is not said
+        return bool(self.checkpoint.preprocessor().get("do_normalize", True))  # default of Wav2Vec2FeatureExtractor
 
     def load(self, device: str) -> None:
         from transformers import AutoModel
@@ -175,7 +171,7 @@ class Waveform(TrainableEncoder):
         self._longest, self._overlap = (
             round(seconds * SAMPLE_RATE_HZ) for seconds in (self.config.window_seconds, self.config.overlap_seconds)
         )
-        # Else a frame that lies across the border of two windows would be in neither.
+        # Otherwise a frame across the border of two windows would be in neither.
         if self._overlap < self._field or self._longest < self._overlap + self._hop:
             raise BadSettings(
                 f"{self.config.repo}: window_seconds {self.config.window_seconds}, overlap_seconds"
@@ -197,7 +193,7 @@ class Waveform(TrainableEncoder):
         return self._width
 
     def _frames(self, samples: int) -> int:
-        """How many frames the convolutions make of this many samples."""
+        """The number of frames that the convolutions make of this many samples."""
         return frames_after(samples, self._convolutions)
 
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
@@ -233,7 +229,7 @@ class Waveform(TrainableEncoder):
     def check_trainable(self) -> None:
         if (
             self.config.pooling != "mean"
-        ):  # the slope of a standard deviation is infinite at 0, as in a clip of one frame
+        ):  # the gradient of a standard deviation is infinite at 0, as in a clip of one frame
             raise BadSettings(
                 f"{self.config.repo}: an encoder with pooling {self.config.pooling} cannot be adapted; valid: mean"
             )
@@ -277,23 +273,23 @@ class Waveform(TrainableEncoder):
     def _items(self, clip: int, samples: int) -> list[Item]:
         """The windows of a clip of this many samples."""
         windows = cut(samples, self._longest, self._overlap, self._hop)
-        # Also frames of the last window that end behind it are counted by their middles, hence the limit.
+        # Frames of the last window that end after it also count by their middles, hence the limit.
         owns = [
             window.frames(self._field // 2, self._hop, self._frames(window.stop - window.start)) for window in windows
         ]
         return [Item(clip, window.start, window.stop, *own) for window, own in zip(windows, owns, strict=True)]
 
     def _prepare(self, items: Sequence[Item], sounds: Mapping[int, NDArray[np.float32]]) -> Mapping[str, Any]:
-        """Padded waveforms and what of them is real, on the CPU.
+        """Padded waveforms and masks of their real parts, on the CPU.
 
         Args:
-            items: of the batch.
-            sounds: (samples,) of each clip, by its index.
+            items: windows of the batch.
+            sounds: audio (samples,) of each clip, by its index.
 
         Returns:
             ``waveforms`` (B, N) float32; ``real_frames`` (B, T) bool, or None if there is no padding; ``own_frames``
             (B, T) bool, those to be pooled; ``first_frames`` (B,) float32, real frames of the first convolution, and
-            ``first_shortest``, the least of them.
+            ``first_shortest``, their minimum.
         """
         lengths = [item.end - item.begin for item in items]
         frames = np.array([self._frames(length) for length in lengths])
@@ -318,7 +314,7 @@ class Waveform(TrainableEncoder):
         }
 
     def _compute(self, inputs: Mapping[str, Any]) -> "tuple[torch.Tensor, ...]":
-        """Pooled vectors (B, dim) float32 and, if asked for, the frames (B, T, D) float16."""
+        """Pooled vectors (B, dim) float32 and, if requested, the frames (B, T, D) float16."""
         from merc.encoders.engine import pooling
 
         hidden_BTD = self._hidden(inputs)
@@ -332,11 +328,10 @@ class Waveform(TrainableEncoder):
         return (pooled_BD, hidden_BTD.clamp(-LARGEST_HALF, LARGEST_HALF).half()) if self.sequences else (pooled_BD,)
 
     def _hidden(self, inputs: Mapping[str, Any]) -> "torch.Tensor":
-        """(B, T, D) of the chosen layers; what is in padded frames has no meaning.
+        """(B, T, D) of the chosen layers; values in padded frames are meaningless.
 
-        The three parts of the model one by one: its own ``forward`` wants a mask over samples, 8 bytes each, to make
-        the one over frames of it.
-        The convolutions give no gradient, also in a training: they stay as they are.
+        Runs the three parts of the model one by one: its own ``forward`` needs a mask over samples, 8 bytes each, to
+        compute the one over frames. The convolutions get no gradient, even in training: they stay frozen.
         """
         import torch
 
@@ -349,7 +344,7 @@ class Waveform(TrainableEncoder):
         del features_BCT
         projected_BTD = projected[0] if isinstance(projected, tuple) else projected
         with warnings.catch_warnings():
-            # WavLM gives torch a bool mask of keys next to its float bias of positions, which is what both mean.
+            # WavLM passes torch a bool key mask together with its float position bias, as intended by both.
             warnings.filterwarnings(
                 "ignore", message="Support for mismatched key_padding_mask and attn_mask is deprecated"
             )
@@ -359,7 +354,7 @@ class Waveform(TrainableEncoder):
     def _joined(
         self, items: Sequence[Item], pooled: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Windows become clips: every frame of a clip weighs the same.
+        """Combines windows to clips: every frame of a clip has the same weight.
 
         Returns:
             (clips,) index of each clip among the utterances, and (clips, dim) their vectors.
@@ -384,7 +379,7 @@ class Edges:
     """Where the clips of the current batch end, for the modules that look across."""
 
     def set(self, real_frames: "torch.Tensor | None", first_frames: "torch.Tensor", first_shortest: int) -> None:
-        """As :meth:`Waveform._prepare` gives them, on the device."""
+        """The results of :meth:`Waveform._prepare`, on the device."""
         self.padded_B1T = None if real_frames is None else ~real_frames[:, None]
         self.first_frames = first_frames
         self.first_shortest = first_shortest
@@ -394,11 +389,11 @@ class Edges:
         return hidden_BCT if self.padded_B1T is None else hidden_BCT.masked_fill_(self.padded_B1T, 0.0)
 
     def group_norm(self, norm: Any, hidden_BCT: "torch.Tensor") -> "torch.Tensor":
-        """Group norm with one channel per group over the real frames, in place (without a copy it is faster than
+        """Group norm with one channel per group over the real frames, in place (avoiding a copy makes it faster than
         torch's own on a CPU).
 
         Args:
-            norm: its weight, bias and epsilon.
+            norm: module with weight, bias and epsilon.
             hidden_BCT: output of the first convolution.
         """
         import torch
@@ -416,7 +411,7 @@ class Edges:
 
 
 def respect_edges(model: Any, edges: Edges) -> None:
-    """Makes the modules that look across a clip's end keep to ``edges``."""
+    """Makes the modules that look beyond a clip's end respect ``edges``."""
     from torch import nn
 
     for convolution in model.feature_extractor.conv_layers:
@@ -429,17 +424,17 @@ def respect_edges(model: Any, edges: Edges) -> None:
                 )
             norm.forward = partial(edges.group_norm, norm)  # type: ignore[method-assign]
     positions = model.encoder.pos_conv_embed
-    for layer in list(getattr(positions, "layers", []))[1:]:  # the first is given zeros by the encoder
+    for layer in list(getattr(positions, "layers", []))[1:]:  # the encoder gives the first one zeros
         layer.register_forward_pre_hook(lambda _, inputs: (edges.clear_padding(inputs[0]), *inputs[1:]))
     if getattr(positions, "batch_norm", None) is not None:
         positions.batch_norm.register_forward_hook(lambda _, __, output: edges.clear_padding(output))
 
 
 def gelu_in_place(model: Any) -> None:
-    """Spares the copies of all GELUs: each is the only reader of what it is given, and fresh memory costs a CPU more
-    than the function.
+    """Avoids the copies of all GELUs: each is the only reader of its input, and on a CPU new memory costs more than the
+    function.
 
-    Where gradients are wanted, a GELU needs what it was given later, and leaves it alone.
+    If gradients are needed, a GELU needs its input later, and does not modify it.
     """
     import torch
     from transformers.activations import GELUActivation
@@ -460,8 +455,8 @@ class Mixture:
     """The chosen layers of a model, and no layer above them.
 
     Args:
-        model: its layers above the highest with a share are dropped.
-        shares: (layers + 1,) of each layer, in sum one.
+        model: its layers above the highest with a nonzero share are dropped.
+        shares: (layers + 1,) share of each layer, with sum one.
     """
 
     def __init__(self, model: Any, shares: NDArray[np.float64]) -> None:
@@ -472,7 +467,7 @@ class Mixture:
         if highest < len(encoder.layers):
             encoder.layers = encoder.layers[:highest]
             if model.config.model_type != "data2vec-audio" and model.config.do_stable_layer_norm:
-                encoder.layer_norm = nn.Identity()  # it belongs to the model's output alone
+                encoder.layer_norm = nn.Identity()  # it belongs only to the model's output
         self._share = float(shares[highest])
         self._below: torch.Tensor | None = None
         for layer, share in zip(encoder.layers, shares, strict=False):
@@ -480,7 +475,7 @@ class Mixture:
                 layer.register_forward_pre_hook(lambda _, inputs, share=float(share): self._add(inputs[0], share))
 
     def begin(self) -> None:
-        """To be called before the model runs: the run before may have ended halfway, out of memory."""
+        """Must be called before the model runs: the previous run may have ended halfway, out of memory."""
         self._below = None
 
     def _add(self, hidden_BTD: "torch.Tensor", share: float) -> None:
@@ -498,14 +493,14 @@ class Mixture:
 
 
 def frames_after(samples: int, convolutions: Sequence[tuple[int, int]]) -> int:
-    """How many frames convolutions without padding make of this many samples, given as (kernel, stride)."""
+    """The number of frames that convolutions (kernel, stride) without padding make of this many samples."""
     for kernel, stride in convolutions:
         samples = (samples - kernel) // stride + 1
     return samples
 
 
 def _receptive_field(convolutions: Sequence[tuple[int, int]]) -> int:
-    """Samples that one frame is made of: the least that give a frame."""
+    """Number of samples that one frame depends on: the minimum for one frame."""
     field = 1
     for kernel, stride in reversed(convolutions):
         field = (field - 1) * stride + kernel
@@ -513,7 +508,9 @@ def _receptive_field(convolutions: Sequence[tuple[int, int]]) -> int:
 
 
 def _moments(clip: NDArray[np.float32]) -> tuple[np.float32, np.float32]:
-    """Mean and standard deviation of a clip as Wav2Vec2FeatureExtractor takes them, of any length without loss."""
+    """Mean and standard deviation of a clip as computed by Wav2Vec2FeatureExtractor, without loss of precision at any
+    length.
+    """
     wide = clip.astype(np.float64)
     mean = wide.mean()
     wide -= mean

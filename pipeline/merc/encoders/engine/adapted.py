@@ -1,9 +1,9 @@
-"""What a folder says of the fine-tuning that made it: ``record.json`` and ``seen.json`` next to the weights, as
+"""What a folder records about the fine-tuning that made it: ``record.json`` and ``seen.json`` next to the weights, as
 :mod:`merc.adaptation` writes them.
 
-An encoder that was fine-tuned on emotion labels is one like any other, but for three things: it must be used with the
-settings it was trained with, its features carry the tag ``adapted``, and it must not encode dev or test utterances that
-it was trained on.
+An encoder that was fine-tuned on emotion labels is like any other, with three exceptions: it must be used with the
+settings it was trained with, its features are tagged ``adapted``, and it must not encode dev or test utterances that it
+was trained on.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ RECORD = "record.json"
 SEEN = "seen.json"
 TAG = "adapted"
 FROZEN = "frozen"
-# By what an utterance is known again: the corpus may have another name or other splits.
+# What identifies an utterance: the corpus may have another name or other splits.
 KEY_COLUMNS = ("source_utterance_id", "speaker", "text")
 _KEY_DIGITS = 16
 # Splits that an encoder must not have been trained on, and those that it must not even have been selected by.
@@ -31,14 +31,14 @@ _MUST_BE_UNSEEN = {"dev": ("train",), "test": ("train", "dev")}
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A fine-tuning that was done.
+    """A completed fine-tuning.
 
     Attributes:
         folder: of the model.
-        corpus: on the labels of whose train split.
+        corpus: the corpus whose train labels were used.
         label_set: its name.
-        base: the encoder that it began with: ``encoder``, ``revision``, and whatever else its provenance states.
-        trained_with: the settings that decide the vectors, by name.
+        base: the encoder that it started from: ``encoder``, ``revision``, and whatever else its provenance states.
+        trained_with: the settings that determine the vectors, by name.
         method: ``full`` or ``lora``.
         seed: of the training.
         dev_weighted_f1: of the epoch that was selected, by the head of the training.
@@ -55,10 +55,10 @@ class Adaptation:
 
     @classmethod
     def of(cls, folder: Path) -> "Adaptation | None":
-        """What is recorded in a folder; None if it has no record, so that it is a model like any other.
+        """The record in a folder; None if there is none, that is, if the model is not an adapted one.
 
         Raises:
-            BadTable: if the record is damaged, naming what it lacks.
+            BadTable: if the record is damaged; the message names the missing key.
         """
         path = folder / RECORD
         if not path.is_file():
@@ -73,8 +73,8 @@ class Adaptation:
         return cls(folder, **{key: record[key] for key in keys})
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Raises ``BadSettings`` unless the encoder's settings, by name, are those of the training: what is extracted
-        must be what was trained.
+        """Raises ``BadSettings`` unless the encoder's settings, by name, are those of the training: extraction must
+        compute what was trained.
         """
         differing = [
             f"{key}: {value!r} in the training, {settings.get(key)!r} now"
@@ -88,15 +88,15 @@ class Adaptation:
             )
 
     def check_unseen(self, manifest: pa.Table) -> None:
-        """Checks that no dev or test utterance took part in the training, whatever the corpus or the split was called
+        """Checks that no dev or test utterance was used in the training, whatever the corpus or the split was called
         then.
 
         Args:
-            manifest: of what is to be encoded.
+            manifest: manifest of the utterances to encode.
 
         Raises:
-            BadSettings: naming the first utterance that did; features of it would leak its label.
-            BadTable: if the record of what was seen is not there.
+            BadSettings: if one was, since its features would leak its label; the message names the first one.
+            BadTable: if the record of the training's utterances is missing.
         """
         if not (self.folder / SEEN).is_file():
             raise BadTable(
@@ -118,7 +118,7 @@ class Adaptation:
                     )
 
     def provenance(self) -> dict[str, Any]:
-        """What the shards' metadata say of it."""
+        """Its entry in the shards' metadata."""
         before = self.base.get("training_data_overlap", "not recorded")
         return {
             "encoder": f"{self.base['encoder']}, adapted",
@@ -133,16 +133,14 @@ class Adaptation:
 
 
 def utterance_keys(manifest: pa.Table) -> list[str]:
-    """By which each utterance of a manifest is known again: a digest of its id in the corpus, its speaker and its
-    text.
-    """
+    """The key of each utterance of a manifest: a digest of its id in the corpus, its speaker and its text."""
     columns = [manifest[name].to_pylist() for name in KEY_COLUMNS]
     return [hashlib.sha256("\0".join(row).encode()).hexdigest()[:_KEY_DIGITS] for row in zip(*columns, strict=True)]
 
 
 def tag(encoders: Mapping[str, Mapping[str, Any]]) -> str:
-    """``adapted`` if one of the encoders was fine-tuned on emotion labels, else ``frozen``; scores of one are not to be
-    ranked with those of the other.
+    """``adapted`` if one of the encoders was fine-tuned on emotion labels, else ``frozen``; scores of the two kinds
+    must not be ranked together.
 
     Args:
         encoders: name → provenance.

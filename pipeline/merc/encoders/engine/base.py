@@ -20,16 +20,16 @@ from merc.params import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class UtteranceInput:
-    """The input of an encoder; the runner fills what its modality needs.
+    """The input of an encoder; the runner fills in what its modality needs.
 
     Attributes:
         utterance_id: for messages.
         text: the transcript.
         speaker: the speaker's name.
-        history: earlier turns of the dialogue as (speaker, text), oldest first; as many as
+        history: earlier turns of the dialogue as (speaker, text), oldest first; up to
             :attr:`Encoder.history_turns`.
-        waveform: (samples,) float32 in [-1, 1], 16 kHz mono; None where there is no audio.
-        faces: (frames, height, width, 3) uint8 RGB, square crops of one person; None where there is no face.
+        waveform: (samples,) float32 in [-1, 1], 16 kHz mono; None if there is no audio.
+        faces: (frames, height, width, 3) uint8 RGB, square crops of one person; None if there is no face.
         face_seconds: (frames,) float32, from the utterance's start.
         face_scores: (frames,) float32, the detector's confidence, 0 to 1.
     """
@@ -65,7 +65,7 @@ class Encoded:
     Attributes:
         embeddings: (utterances, dim) float32; zeros where ``present`` is False.
         present: (utterances,) bool.
-        remarks: (index, reason, detail): why a vector is absent, and what was padded or cut; reasons are keys of
+        remarks: (index, reason, detail): why a vector is absent, and what was padded or truncated; reasons are keys of
             :data:`merc.records.failures.REASONS`. Every absent vector has one.
         sequences: one per utterance, None where absent; an empty list if they were not requested.
     """
@@ -86,7 +86,7 @@ class EncoderConfig(Settings):
 class Encoder(ABC):
     """A frozen model, or a fixed rule, that turns an utterance into a vector.
 
-    An utterance's vector is the same alone and in any batch (cosine at least 0.9999 in float32).
+    An utterance's vector does not depend on the other utterances in its batch (cosine at least 0.9999 in float32).
 
     Args:
         config: an instance of the family's ``Config``.
@@ -100,7 +100,7 @@ class Encoder(ABC):
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
     MODALITY: ClassVar[str]
     VERSION: ClassVar[int] = 1
-    """Raised by one whenever the same settings give different vectors; part of the fingerprint."""
+    """Incremented whenever the same settings give different vectors; part of the fingerprint."""
     ACCELERATED: ClassVar[bool] = False
     """True: batches on one device in the main process. False: parts are spread over worker processes."""
     HAS_SEQUENCES: ClassVar[bool] = False
@@ -120,7 +120,7 @@ class Encoder(ABC):
 
     def identity(self) -> dict[str, Any]:
         """What determines the vectors: settings, and the revision or content hash of a checkpoint. JSON-able, without
-        paths of this machine.
+        local paths.
 
         Called before :meth:`load` and without importing torch.
 
@@ -139,9 +139,9 @@ class Encoder(ABC):
         """:meth:`provenance` of an encoder that is a fixed rule of this package, without a checkpoint.
 
         Args:
-            pooling: in words.
-            sample_rate_hz: of the audio it reads; None for another modality.
-            more: further keys, or other values of the usual ones.
+            pooling: description.
+            sample_rate_hz: sample rate of the audio it reads; None for another modality.
+            more: further keys, or different values for the usual ones.
         """
         return {
             "encoder": self.config.family,
@@ -155,7 +155,7 @@ class Encoder(ABC):
         }
 
     def terms(self) -> dict[str, str]:
-        """``licence`` and ``training_data_overlap`` of a rule of others, which are to be known before it is installed;
+        """``licence`` and ``training_data_overlap`` of a third-party rule, which must be known before it is installed;
         empty for all other encoders.
         """
         return {}
@@ -171,30 +171,30 @@ class Encoder(ABC):
         return self.dim
 
     def planned_dim(self) -> int | None:
-        """:attr:`dim` where it is known before :meth:`load` (for dry runs), else None."""
+        """:attr:`dim` if it is known before :meth:`load` (for dry runs), else None."""
         return None
 
     def missing(self) -> str | None:
-        """The command that fetches or installs what :meth:`load` needs and this machine lacks; None if nothing is
-        missing. Never asks a hub.
+        """The command that fetches or installs what :meth:`load` needs and this machine does not have; None if nothing
+        is missing. Never contacts a hub.
 
         Raises:
-            BadSettings: if what is here is refused.
+            BadSettings: if the existing files are refused.
         """
         return None
 
     @abstractmethod
     def load(self, device: str) -> None:
-        """Gets ready to encode.
+        """Prepares for encoding.
 
         Args:
             device: ``cpu``, ``cuda:0``, …; already resolved, never ``auto``.
 
         Raises:
             ModelUnavailable: see :meth:`identity`.
-            BadSettings: if the checkpoint lacks the layer or pooling asked for.
+            BadSettings: if the checkpoint does not have the requested layer or pooling.
         """
 
     @abstractmethod
     def encode(self, utterances: Sequence[UtteranceInput]) -> Encoded:
-        """Encodes utterances; any number, in any order. Batches are made inside, by length."""
+        """Encodes any number of utterances in any order; batches them internally by length."""

@@ -1,8 +1,8 @@
-"""Finding a model's files, on the disk or on the Hugging Face hub, and refusing those that are not whole or could run
+"""Finds a model's files, on the disk or on the Hugging Face hub, and refuses those that are incomplete or could run
 code.
 
-Only safetensors are read (a ``.bin`` is a pickle and runs whatever its author put in), and never the author's own
-Python (``auto_map``). A hub name needs a commit: branches move.
+Only safetensors are read (a ``.bin`` is a pickle and may run arbitrary code), and never the author's own Python code
+(``auto_map``). A hub name needs a commit, since branches move.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from merc.errors import BadSettings, BadTable, ModelUnavailable, PipelineError
 CONFIG = "config.json"
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _INDEX = "model.safetensors.index.json"
-# The names under which transformers looks for weights; others (a copy in another precision, an adapter) are not read.
+# The file names of weights in transformers; others (a copy in another precision, an adapter) are not read.
 WEIGHTS = ("model.safetensors", "model-*.safetensors")
-# What is fetched and hashed: configuration, tokenizer, weights. Nothing that holds code or pickles, no folders (ONNX
-# and the like).
+# Files that are fetched and hashed: configuration, tokenizer, weights. No code, no pickles, no folders (ONNX and the
+# like).
 FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", *WEIGHTS)
 _NO_FOLDERS = "*/*"
 _WITH_CODE = (CONFIG, "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
@@ -37,14 +37,14 @@ _AGAIN = "copy or download the model again"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a model comes from.
+    """The origin of a model.
 
     Args:
-        repo: a folder, or a name on the hub such as ``FacebookAI/roberta-base``; a folder of that path goes first.
-            Links in a folder are followed.
+        repo: a folder, or a name on the hub such as ``FacebookAI/roberta-base``; a folder with that path takes
+            precedence. Links in a folder are followed.
         revision: the commit, 40 hex digits; not used for a folder.
-        offline: never ask the hub.
-        made_by: the command that makes the folder, if it is made here; then the hub is never asked.
+        offline: never contact the hub.
+        made_by: the command that makes the folder, if it is made here; then the hub is never contacted.
     """
 
     repo: str
@@ -57,13 +57,13 @@ class Checkpoint:
         return Path(self.repo).is_dir()
 
     def identity(self) -> dict[str, str]:
-        """What decides the weights: ``{"sha256": …}`` of a folder's content, or ``{"repo": …, "revision": …}``.
+        """What determines the weights: ``{"sha256": …}`` of a folder's content, or ``{"repo": …, "revision": …}``.
 
-        Fetches at most the configuration (a few kB), so that a wrong name, a missing commit or a missing network shows
-        before hours of work on other stages.
+        Fetches at most the configuration (a few kB), so that a wrong name, a missing commit or a missing connection
+        shows before hours of work on other stages.
 
         Raises:
-            ModelUnavailable: if the files are not here and must not or cannot be fetched, or are not whole.
+            ModelUnavailable: if the files are not on this machine and must not or cannot be fetched, or are incomplete.
             BadSettings: if ``repo`` or ``revision`` is neither of the above, the hub does not have the revision, or the
                 files are refused.
         """
@@ -78,8 +78,8 @@ class Checkpoint:
         return {"repo": self.repo, "revision": self.revision}
 
     def fetch(self) -> Path:
-        """The folder with the files; downloads what is missing unless offline; files that an interrupted run fetched
-        are kept.
+        """The folder with the files; downloads missing ones unless offline; files fetched by an interrupted run are
+        kept.
 
         Raises:
             ModelUnavailable: as :meth:`identity`.
@@ -92,7 +92,7 @@ class Checkpoint:
         try:
             check(folder, self._name)
         except ModelUnavailable as error:
-            if not self.offline and not _weights(folder):  # the hub was asked, and what it has is here
+            if not self.offline and not _weights(folder):  # the hub was contacted, and all of its files are here
                 raise BadSettings(self._no_safetensors()) from error
             raise ModelUnavailable(
                 f"{error}. With a network, this downloads it again:\n  {self.command} --force-download"
@@ -100,7 +100,7 @@ class Checkpoint:
         return folder
 
     def is_here(self) -> bool:
-        """Whether all files are on this machine and whole; never asks the hub.
+        """Whether all files are on this machine and complete; never contacts the hub.
 
         Raises:
             BadSettings: if they are refused, as :meth:`identity`.
@@ -116,7 +116,7 @@ class Checkpoint:
         return sum(path.stat().st_size for path in _files(replace(self, offline=True).fetch())) if self.is_here() else 0
 
     def bytes_to_fetch(self) -> int:
-        """Bytes that :meth:`fetch` would download; asks the hub. Raises as :meth:`identity`."""
+        """Bytes that :meth:`fetch` would download; contacts the hub. Raises as :meth:`identity`."""
         return (
             0
             if self.is_folder
@@ -128,8 +128,8 @@ class Checkpoint:
         return _read(self._settings_folder / CONFIG)
 
     def preprocessor(self) -> dict[str, Any]:
-        """What the checkpoint says of its input (sampling rate, size and mean of images); empty if nothing. Raises as
-        :meth:`identity`.
+        """What the checkpoint states about its input (sampling rate, size and mean of images); empty if nothing. Raises
+        as :meth:`identity`.
         """
         for path in (self._settings_folder / name for name in _PREPROCESSORS):
             if path.is_file():
@@ -146,7 +146,7 @@ class Checkpoint:
 
     @property
     def command(self) -> str:
-        """The command of a shell that fetches exactly the files that are read, or makes them."""
+        """The shell command that fetches exactly the files that are read, or makes them."""
         if self.made_by:
             return self.made_by
         wanted = " ".join(f"--include '{pattern}'" for pattern in FILES)
@@ -168,7 +168,7 @@ class Checkpoint:
         try:
             found = self._ask_hub(WEIGHTS, dry_run=True)
         except ModelUnavailable:
-            return  # the hub went away: what is here decides
+            return  # the hub is unreachable: use the local files
         if not found:
             raise BadSettings(self._no_safetensors())
 
@@ -249,16 +249,16 @@ class Checkpoint:
 
 
 def check(folder: Path, name: str = "") -> None:
-    """Checks that a folder holds a whole model that needs no code of its own. Weights are not read, only their headers.
+    """Checks that a folder contains a complete model without custom code. Only the headers of weights are read.
 
     Args:
-        folder: with the files.
-        name: of the model in messages; without it the folder.
+        folder: folder with the files.
+        name: the model's name in messages; by default the folder.
 
     Raises:
-        BadSettings: if it has no configuration, a broken one, only pickled weights, asks for its author's Python, or
-            names files outside.
-        ModelUnavailable: if its weights are not there or not whole, or some that its index names are not there.
+        BadSettings: if it has no configuration, a broken one, only pickled weights, custom Python code, or references
+            to files outside.
+        ModelUnavailable: if its weights are missing or incomplete, or some of those in its index are missing.
     """
     name = name or str(folder)
     refuse_code(folder, name)
@@ -284,10 +284,10 @@ def check(folder: Path, name: str = "") -> None:
 
 
 def refuse_code(folder: Path, name: str = "") -> None:
-    """Refuses a model that brings its own Python, or whose configuration names weights in another format.
+    """Refuses a model with custom Python code, or whose configuration names weights in another format.
 
     Raises:
-        BadSettings: naming the file and the classes it asks for; also if there is no ``config.json``.
+        BadSettings: the message names the file and the requested classes; also if there is no ``config.json``.
     """
     name = name or str(folder)
     if not (folder / CONFIG).is_file():
@@ -307,14 +307,13 @@ def refuse_code(folder: Path, name: str = "") -> None:
 
 
 def check_whole(path: Path) -> None:
-    """Compares a safetensors file with its own header: 8 bytes length, that many bytes of JSON, then the tensors up to
+    """Compares a safetensors file with its header: 8 bytes of length, that many bytes of JSON, then the tensors up to
     the last byte.
 
     Source: https://github.com/huggingface/safetensors#format
 
     Raises:
-        ModelUnavailable: if bytes are missing or too many, the header cannot be read, or the file is a pointer of Git
-            LFS.
+        ModelUnavailable: if bytes are missing or too many, the header cannot be read, or the file is a Git LFS pointer.
     """
     if not path.is_file():
         raise ModelUnavailable(f"{path}: a link to a missing file; {_AGAIN}")
@@ -359,8 +358,8 @@ def _check_index(folder: Path, name: str) -> None:
 
 
 def content_hash(folder: Path) -> str:
-    """Hex sha256 over the names and contents of a model's files; where the folder lies does not matter. Files that did
-    not change are read once.
+    """Hex sha256 over the names and contents of a model's files; the folder's location does not matter. Unchanged files
+    are read once.
     """
     total = hashlib.sha256()
     for path in _files(folder):
@@ -384,7 +383,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _weights(folder: Path) -> list[Path]:
-    """Weights by their names, links that lead nowhere included."""
+    """Weight files by their names, including broken links."""
     return sorted(path for path in folder.iterdir() if _is_weight(path.name))
 
 

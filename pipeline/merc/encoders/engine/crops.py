@@ -1,7 +1,6 @@
 """From the vectors of face crops to one vector per utterance.
 
-Crops of all utterances are in one row, those of an utterance next to each other and in order, so that an utterance is a
-segment of it:
+Crops of all utterances are concatenated, those of an utterance in order, so that an utterance is a segment:
 
     crops      a0 a1 a2 │ b0 │ c0 c1 c2 c3
     starts     0          3    4
@@ -25,11 +24,11 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True)
 class Crops:
-    """Where the crops of a part are.
+    """The crops of a part.
 
     Attributes:
         clips: (C,) indices of the utterances with a face, ascending.
-        starts, ends: (C,) where each is in the row of crops, half-open.
+        starts, ends: (C,) half-open range of each among the crops.
         images: N views of (height, width, 3) uint8.
         remarks: ``no_face`` for all other utterances, as in :class:`Encoded`.
     """
@@ -60,17 +59,17 @@ def of(utterances: Sequence[UtteranceInput]) -> Crops:
 def pooled(
     vectors_ND: NDArray[np.float32], crops: Crops, pooling: Pooling, scores_N: NDArray[np.float32], temperature: float
 ) -> NDArray[np.float32]:
-    """One vector per clip; what is in one clip, NaN included, touches no other.
+    """One vector per clip; the content of a clip, including NaN, affects no other.
 
     Args:
-        vectors_ND: of the crops.
-        crops: whose they are.
+        vectors_ND: vectors of the crops.
+        crops: the crops.
         pooling: ``mean``, over the crops; ``confidence``, the mean in which a crop weighs exp(s/t) for the detector's
             confidence s and the temperature t, divided by the sum of these over the clip's crops (with equal
-            confidences it is the mean); ``mean_std``, the mean and behind it the standard deviation (of all crops, not
-            estimated from a sample: a single crop has zeros).
-        scores_N: the detector's confidence in each crop; read for ``confidence`` alone.
-        temperature: the less, the more the best crop outweighs the others; above 0.
+            confidences it is the mean); ``mean_std``, the mean followed by the standard deviation (of the population,
+            not a sample estimate: zeros for a single crop).
+        scores_N: the detector's confidence in each crop; used only by ``confidence``.
+        temperature: above 0; the lower, the more the best crop outweighs the others.
 
     Returns:
         (C, D) float32; (C, 2 D) for ``mean_std``.
@@ -96,9 +95,7 @@ def pooled(
 
 
 def scores_of(utterances: Sequence[UtteranceInput], crops: Crops) -> NDArray[np.float32]:
-    """(N,) the detector's confidence in each crop; 0 for those of a clip without any, and for a confidence that is no
-    number.
-    """
+    """(N,) the detector's confidence in each crop; 0 for crops of a clip without confidences, and for NaN."""
     scores_N = np.zeros(len(crops), dtype=np.float32)
     for clip, start, end in zip(crops.clips, crops.starts, crops.ends, strict=True):
         scores = utterances[clip].face_scores
@@ -117,15 +114,15 @@ def encoded(
     sequences: bool,
     what: str,
 ) -> Encoded:
-    """The utterances' vectors and, if asked for, the crops' own.
+    """The utterances' vectors and, if requested, those of the crops.
 
     Args:
-        vectors_ND: of the crops.
-        crops: whose they are.
-        utterances: all of the part.
+        vectors_ND: vectors of the crops.
+        crops: the crops.
+        utterances: all utterances of the part.
         pooling, temperature: as for :func:`pooled`.
         sequences: keep the crops' vectors, in float16 (limited to its range).
-        what: gave the vectors, for remarks.
+        what: what computed the vectors, for remarks.
     """
     vectors_CD = pooled(vectors_ND, crops, pooling, scores_of(utterances, crops), temperature)
     finite_C, nonzero_C = np.isfinite(vectors_CD).all(axis=1), vectors_CD.any(axis=1)

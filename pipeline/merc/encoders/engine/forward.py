@@ -1,4 +1,4 @@
-"""Items through a model on one device: batches by length, prepared ahead in threads, and smaller ones when the memory
+"""Runs items through a model on one device: batches by length, prepared ahead in threads, and smaller ones when memory
 runs out.
 
     threads        prepare 3 │ prepare 4 │ prepare 5 │ …         decode, pad, pin
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 Prepare = Callable[[NDArray[np.int64]], Mapping[str, Any]]
-"""Indices of a batch's items → its inputs by name: numpy arrays or CPU tensors become tensors on the device, all else
-stays as it is.
+"""Indices of a batch's items → its inputs by name: numpy arrays and CPU tensors become tensors on the device,
+everything else is unchanged.
 """
 Compute = Callable[[Mapping[str, Any]], "torch.Tensor | tuple[torch.Tensor, ...]"]
 """A batch's inputs on the device → one tensor or several, first dimension the batch's items."""
@@ -38,8 +38,8 @@ for every item.
 
 _THREADS = min(4, os.cpu_count() or 1)
 _BATCHES_AHEAD = _THREADS + 2
-# Words of errors that torch raises as a bare RuntimeError: the CPU's allocator, pinning, and libraries that allocate
-# past torch's own allocator.
+# Messages that torch raises as a bare RuntimeError: from the CPU allocator, pinning, and libraries that bypass torch's
+# allocator.
 _NO_MEMORY = (
     "DefaultCPUAllocator",
     "CUDA error: out of memory",
@@ -49,10 +49,10 @@ _NO_MEMORY = (
 
 
 class Budget:
-    """How many units (tokens, samples, images) a batch may hold; it shrinks when the device's memory runs out.
+    """Number of units (tokens, samples, images) that a batch may contain; shrinks when the device's memory runs out.
 
     Args:
-        units: to begin with.
+        units: initial number.
         unit: the plural word for messages.
     """
 
@@ -64,13 +64,13 @@ class Budget:
         """Halves the budget, or the size of the batch that failed, whichever is less.
 
         Args:
-            failed: units of the batch that did not fit, padding included.
-            items: how many items it held.
+            failed: units of the batch that did not fit, including padding.
+            items: number of its items.
             device: for the messages.
             cause: the library's error.
 
         Raises:
-            PipelineError: if that batch held one item alone.
+            PipelineError: if that batch had only one item.
         """
         if items == 1:
             raise PipelineError(
@@ -92,23 +92,22 @@ def in_batches(
     compute: Compute,
     take: Take,
 ) -> None:
-    """Computes all items in batches of like length.
+    """Computes all items in batches of similar length.
 
-    When the device's memory runs out, the budget halves and the same items are tried again; it stays so for what
-    follows. An error of ``prepare``, ``compute`` or ``take`` is raised here as it is; what was not taken by then is
-    lost.
+    When the device's memory runs out, the budget is halved for the rest of the run and the same items are tried again.
+    An error of ``prepare``, ``compute`` or ``take`` is raised here unchanged; results not taken by then are lost.
 
     Args:
-        lengths: units per item; items of one batch are padded to the longest of it.
+        lengths: units per item; items of a batch are padded to its longest one.
         budget: see :class:`Budget`; shrunk in place.
         device: ``cpu``, ``cuda:0``, …
-        prepare: called in threads, ahead of the device by a few batches; a batch may be prepared again, smaller, after
-            a lack of memory.
+        prepare: called in threads, ahead of the device by a few batches; after a lack of memory, a batch may be
+            prepared again in smaller parts.
         compute: called in this thread.
         take: called in this thread; all three run under ``torch.inference_mode``.
 
     Raises:
-        PipelineError: if a single item does not fit the memory.
+        PipelineError: if a single item does not fit into memory.
     """
     import torch
 
@@ -121,12 +120,12 @@ def in_batches(
             if error is None:
                 continue
             failed = left[0]
-            # The frames of the failed call hold its tensors; without them its memory is free again.
+            # The traceback's frames keep the tensors alive; without them, their memory is freed.
             budget.shrink(len(failed) * int(sizes[failed].max()), len(failed), device, error.with_traceback(None))
             del error
             if device != "cpu":
                 torch.cuda.empty_cache()
-            rest = np.concatenate(left)  # sorted by length, and stays so
+            rest = np.concatenate(left)  # still sorted by length
             left = [rest[batch] for batch in by_length(sizes[rest], budget.units)]
 
 
@@ -138,7 +137,7 @@ def _until_memory_runs_out(
     take: Take,
     threads: ThreadPoolExecutor,
 ) -> tuple[int, BaseException | None]:
-    """How many batches were computed and taken, and the error if it was not all of them."""
+    """The number of batches computed and taken, and the error if there are more."""
     rest = iter(batches)
     waiting: deque[Future[Mapping[str, Any]]] = deque()
     on_their_way: deque[tuple[NDArray[np.int64], tuple[torch.Tensor, ...], Any]] = deque()
@@ -156,7 +155,7 @@ def _until_memory_runs_out(
                 lacking = error
                 break
             done += 1
-            if len(on_their_way) > 1:  # the device has the next batch before this thread waits for the last one
+            if len(on_their_way) > 1:  # queue the next batch before waiting for the previous one
                 _hand_over(on_their_way, take)
     finally:
         for future in waiting:
@@ -169,7 +168,7 @@ def _until_memory_runs_out(
 def _prepared(prepare: Prepare, batch: NDArray[np.int64], device: str) -> Mapping[str, Any]:
     import torch
 
-    with torch.inference_mode():  # a setting of each thread
+    with torch.inference_mode():  # a per-thread setting
         inputs = {
             name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
             for name, value in prepare(batch).items()
@@ -182,7 +181,7 @@ def _prepared(prepare: Prepare, batch: NDArray[np.int64], device: str) -> Mappin
 
 
 def _computed(inputs: Mapping[str, Any], device: str, compute: Compute) -> tuple[tuple["torch.Tensor", ...], Any]:
-    """Results in the CPU's memory, there once the event has come; no event on the CPU itself."""
+    """Results in the CPU's memory, complete after the event; no event on the CPU itself."""
     import torch
 
     result = compute(

@@ -1,4 +1,4 @@
-"""Which layers of an audio model are pooled: one, or all with weights. Shared by the families that have layers."""
+"""Which layers of an audio model are pooled: one, or all with weights. Shared by all families with layers."""
 
 from typing import Self
 
@@ -36,14 +36,14 @@ class LayersConfig(NeuralConfig):
 
 
 def shares(config: LayersConfig, layers: int) -> NDArray[np.float64]:
-    """(layers + 1,) each layer's share in the pooled sequence, in sum one; 0 for those that are not needed.
+    """(layers + 1,) each layer's share in the pooled sequence, with sum one; 0 for those that are not needed.
 
     Args:
-        config: names the layer, or the weights.
-        layers: how many the model has.
+        config: contains the layer, or the weights.
+        layers: number of layers of the model.
 
     Raises:
-        BadSettings: if the model does not have that layer, or another number of layers than there are weights.
+        BadSettings: if the model does not have that layer, or the number of weights is wrong.
     """
     weights = config.layer_weights
     if weights is None:

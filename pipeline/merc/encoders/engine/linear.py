@@ -1,22 +1,22 @@
-"""Which library computes the linear layers of an encoder on a CPU in float32: the one that torch takes by itself, MKL,
-or oneDNN, which the same torch holds.
+"""Which library computes the linear layers of an encoder on a CPU in float32: MKL, torch's default, or oneDNN, which
+torch includes as well.
 
-Linear layers take most of an encoder's time. MKL uses AVX-512 on Intel's processors alone: on one AMD core it reached
-101 GFLOP/s, and oneDNN 224. On an Intel core MKL is the faster of the two by a few percent, and where there is no
-AVX-512 it leaves nothing idle. So ``auto`` takes oneDNN where the processor has AVX-512 and is not Intel's.
-``benchmarks/encode_linear_2026-11-29.md`` and ``…_2026-11-30.md`` have what was measured on Intel and on AMD, with ONNX
+Linear layers take most of an encoder's time. MKL uses AVX-512 only on Intel's processors: on one AMD core it reached
+101 GFLOP/s, and oneDNN 224. On an Intel core MKL is faster by a few percent, and without AVX-512 it already uses
+everything the processor has. So ``auto`` selects oneDNN if the processor has AVX-512 and is not made by Intel.
+``benchmarks/encode_linear_2026-11-29.md`` and ``…_2026-11-30.md`` contain measurements on Intel and on AMD, with ONNX
 Runtime for comparison.
 
-That is a rule about the kind of processor, and no race at load. The two libraries round differently (cosine 0.9999999),
-and a race may end otherwise the next time: a resumed run would then not give the bytes of an undisturbed one, nor would
-``dvc repro`` give those that are locked. How fast the two are is measured only after oneDNN was taken, for the log; it
-decides nothing.
+This is a rule about the kind of processor, not a timing at load. The two libraries round differently (cosine
+0.9999999), and a timing may come out differently the next time: a resumed run would then not give the bytes of an
+uninterrupted one, nor ``dvc repro`` the locked ones. The speed of the two is measured only after oneDNN has been
+selected, for the log; it decides nothing.
 
-What a run took is noted next to its unfinished parts (:meth:`merc.job.Job.note`), so that a resumed run uses the same,
-and is in the provenance. Like the device, it is not part of the fingerprint: what was made on another machine stays
+A run's choice is recorded next to its unfinished parts (:meth:`merc.job.Job.note`), so that a resumed run uses the same
+library, and is in the provenance. Like the device, it is not part of the fingerprint: results from another machine stay
 valid.
 
-torch's own way stays in trainings (oneDNN's operator has no gradients), on a GPU and in 16 bits. Convolutions go to
+torch's default is kept in trainings (oneDNN's operator has no gradients), on a GPU and with 16 bits. Convolutions use
 oneDNN in any case.
 """
 
@@ -32,12 +32,12 @@ from merc.log import logger
 Library = Literal["torch", "onednn"]
 _PROCESSOR = Path("/proc/cpuinfo")
 _ROWS = (1, 128)  # the libraries have other kernels for few rows
-_TOLERANCE = 1e-5  # of the length of a result; rounding makes about 3e-7 of it
+_TOLERANCE = 1e-5  # relative to the norm of a result; rounding causes about 3e-7
 _ROUNDS = 5
 
 
 class OneDnnLinear(nn.Module):
-    """A linear layer that oneDNN computes, with the weight in the order in which it reads it."""
+    """A linear layer computed by oneDNN, with the weight in oneDNN's memory layout."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class OneDnnLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """(outputs, inputs) as torch has it, a copy; for models that also read it by themselves, such as WavLM."""
+        """(outputs, inputs) in torch's layout, a copy; for models that also read the weight directly, such as WavLM."""
         dense: Tensor = self._packed.to_dense()
         return dense
 
@@ -56,7 +56,9 @@ class OneDnnLinear(nn.Module):
 
 
 def choose(wanted: Literal["auto", "torch", "onednn"]) -> Library:
-    """What is wanted; ``auto`` becomes what is faster on this kind of processor, the same every time on one machine."""
+    """The requested library; ``auto`` becomes the faster one on this kind of processor, always the same on one
+    machine.
+    """
     if wanted != "auto":
         return wanted
     vendor, features = _processor()
@@ -64,7 +66,7 @@ def choose(wanted: Literal["auto", "torch", "onednn"]) -> Library:
 
 
 def _processor() -> tuple[str, frozenset[str]]:
-    """Vendor and features of the first processor; nothing where the system does not tell them as Linux does of x86."""
+    """Vendor and features of the first processor; empty if the system does not report them, as Linux on x86 does."""
     try:
         first = _PROCESSOR.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     except OSError:
@@ -74,15 +76,15 @@ def _processor() -> tuple[str, frozenset[str]]:
 
 
 def hand_over(model: nn.Module, name: str) -> Library:
-    """Has oneDNN compute a model's linear layers, if this torch holds it and it gives what torch gives; if not, the log
-    says why.
+    """Makes oneDNN compute a model's linear layers if this build of torch includes it and the results agree with
+    torch's; if not, the log says why.
 
     Args:
-        model: on the CPU, in float32, not to be trained; changed in place.
-        name: for the log.
+        model: on the CPU, in float32, not to be trained; modified in place.
+        name: its name in the log.
 
     Returns:
-        What computes them from now on.
+        The library that computes them from now on.
     """
     places: dict[nn.Linear, list[tuple[nn.Module, str]]] = {}
     for parent in model.modules():
@@ -111,8 +113,8 @@ def hand_over(model: nn.Module, name: str) -> Library:
 
 @torch.inference_mode()
 def _objection(layers: list[nn.Linear]) -> str:
-    """Why oneDNN must not compute the layers; empty if nothing speaks against it. One layer of each shape is tried:
-    shapes choose the kernel.
+    """Why oneDNN must not compute the layers; empty if it may. One layer of each shape is tried, since the kernel
+    depends on the shape.
     """
     if not layers:
         return "it has none"
@@ -124,7 +126,7 @@ def _objection(layers: list[nn.Linear]) -> str:
             given = torch.randn(rows, layer.in_features, generator=generator)
             try:
                 found = OneDnnLinear(layer)(given)
-            except RuntimeError as error:  # its operators are torch's own affair, and may change with it
+            except RuntimeError as error:  # its operators are internal to torch, and may change between versions
                 return str(error)
             expected = layer(given)
             if not torch.linalg.vector_norm(found - expected) <= _TOLERANCE * torch.linalg.vector_norm(expected):
@@ -134,8 +136,8 @@ def _objection(layers: list[nn.Linear]) -> str:
 
 @torch.inference_mode()
 def _times_as_fast(layer: nn.Linear) -> float:
-    """How many times as fast oneDNN computes a layer as torch. Of this thread's seconds, so that other work on the
-    machine changes little.
+    """How many times faster than torch oneDNN computes a layer. Measured in this thread's CPU time, so that other work
+    on the machine has little influence.
     """
     given = torch.ones(max(_ROWS), layer.in_features)
     ways = (layer, OneDnnLinear(layer))

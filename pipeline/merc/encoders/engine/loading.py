@@ -1,4 +1,4 @@
-"""Loading a model with transformers: safetensors alone, no remote code, no network, none of its weights made up."""
+"""Loading a model with transformers: only safetensors, no remote code, no network, no randomly initialised weights."""
 
 import re
 from collections.abc import Callable
@@ -7,23 +7,23 @@ from typing import Any
 
 from merc.errors import BadSettings
 
-# Weights that a checkpoint may lack, since nothing reads what they give: a pooler (but see `pooler`), and the vector
-# that masks audio in training.
+# Weights that a checkpoint may lack, since their output is not used: a pooler (but see `pooler`), and the vector that
+# masks audio in training.
 _WITHOUT_INFLUENCE = re.compile(r"(^|\.)(pooler\.|masked_spec_embed$)")
 
 
 def load(
     name: str, folder: Path, auto_class: Any, *, dtype: str, attention: str = "sdpa", pooler: bool = False, **more: Any
 ) -> tuple[Any, list[str]]:
-    """Loads a model, not training.
+    """Loads a model in evaluation mode.
 
     Args:
-        name: of the model, for messages.
-        folder: with the checkpoint's files.
-        auto_class: of transformers, such as ``AutoModel``.
-        dtype: of torch.
+        name: the model's name, for messages.
+        folder: folder with the checkpoint's files.
+        auto_class: a class of transformers, such as ``AutoModel``.
+        dtype: torch's dtype.
         attention: transformers' name of the implementation.
-        pooler: whether what the model's pooler gives is read, so that its weights must be there.
+        pooler: whether the output of the model's pooler is used, so that its weights must exist.
         more: further arguments of ``from_pretrained``.
 
     Returns:
@@ -31,7 +31,7 @@ def load(
         numbers.
 
     Raises:
-        BadSettings: if transformers cannot load it, in its words, or the files lack weights that the model needs.
+        BadSettings: if transformers cannot load it (with its message), or the files lack weights that the model needs.
     """
     import torch
 
@@ -59,15 +59,15 @@ def load(
 
 
 def quietly(make: Callable[[], Any], what: str) -> Any:
-    """What ``make`` gives; transformers shows no progress, and warns of nothing meanwhile. Raises ``BadSettings`` with
-    its words behind ``what``.
+    """The result of ``make``, without progress bars and warnings from transformers. Raises ``BadSettings`` with
+    ``what`` followed by its message.
     """
     from safetensors import SafetensorError
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it is drawn also where there is no terminal
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it is drawn even without a terminal
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # weights that are not needed (of a head, of a decoder) are no news
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # unneeded weights (of a head, of a decoder) are expected
     try:
         return make()
     except (ValueError, OSError, KeyError, ImportError, RuntimeError, SafetensorError) as error:

@@ -1,6 +1,6 @@
 """What all encoders with a checkpoint share: settings, identity, provenance, and checks before anything is computed.
 
-A family adds what it takes of the checkpoint (:meth:`NeuralEncoder.check_configuration`), how it is loaded, and the
+A family adds its requirements on the checkpoint (:meth:`NeuralEncoder.check_configuration`), the loading, and the
 encoding itself, for which :func:`merc.encoders.engine.forward.in_batches` makes the batches.
 """
 
@@ -18,12 +18,13 @@ from merc.encoders.engine.checkpoint import Checkpoint
 from merc.encoders.engine.forward import Budget
 from merc.errors import BadSettings
 
-# Words for the shards' metadata, figures for the list of models, and what changes speed alone: not part of what decides
-# the vectors. `repo` may be a path on this machine; its content is in the identity by its hash or its revision.
+# Text for the shards' metadata, numbers for the list of models, and settings that only change speed: they do not
+# determine the vectors. `repo` may be a path on this machine; its content is in the identity by its hash or its
+# revision.
 NOT_DECISIVE = frozenset(
     {"repo", "revision", "made_by", "linear_layers", "licence", "training_data_overlap", "dim", "megabytes"}
 )
-# What an adapted encoder may be used with other than it was trained with: rounding, and no more.
+# Settings in which use may differ from training for an adapted encoder: only rounding.
 _ROUNDING = frozenset({"dtype", "attention"})
 
 
@@ -68,7 +69,7 @@ class NeuralEncoder(Encoder):
     UNIT: ClassVar[str]
     """Plural word for what that setting counts."""
     AUTOMATIC: ClassVar[dict[str, int]]
-    """Units per batch where the setting is ``auto``, for ``cpu`` and ``cuda``. On a GPU this is the first value, which
+    """Units per batch if the setting is ``auto``, for ``cpu`` and ``cuda``. On a GPU this is the initial value, which
     is halved until batches fit.
     """
     config: NeuralConfig
@@ -85,7 +86,7 @@ class NeuralEncoder(Encoder):
 
     @cached_property
     def source(self) -> dict[str, str]:
-        """The checkpoint's hash, or its name and revision. Asked for once; raises as :meth:`Checkpoint.identity`."""
+        """The checkpoint's hash, or its name and revision. Determined once; raises as :meth:`Checkpoint.identity`."""
         return self.checkpoint.identity()
 
     @cached_property
@@ -96,7 +97,7 @@ class NeuralEncoder(Encoder):
         return Adaptation.of(Path(self.checkpoint.repo)) if self.checkpoint.is_folder else None
 
     def decisive_settings(self) -> dict[str, Any]:
-        """The settings that decide the vectors, apart from the checkpoint."""
+        """The settings that determine the vectors, apart from the checkpoint."""
         return self.config.model_dump(mode="json", exclude={*NOT_DECISIVE, self.BUDGET_KEY})
 
     def settings_of_training(self) -> dict[str, Any]:
@@ -131,7 +132,7 @@ class NeuralEncoder(Encoder):
 
     @abstractmethod
     def further_provenance(self) -> dict[str, Any]:
-        """``pooling`` and ``sample_rate_hz``, and what else the family wants to state."""
+        """``pooling`` and ``sample_rate_hz``, and whatever else the family states."""
 
     def check_configuration(self, configuration: dict[str, Any]) -> None:
         """Checks the checkpoint's ``config.json`` against the settings, before any data are read and without torch.
@@ -140,7 +141,7 @@ class NeuralEncoder(Encoder):
             configuration: its content.
 
         Raises:
-            BadSettings: if the checkpoint is not a model of this modality, or lacks the layer asked for.
+            BadSettings: if the checkpoint is not a model of this modality, or does not have the requested layer.
         """
 
     def missing(self) -> str | None:
@@ -154,7 +155,7 @@ class NeuralEncoder(Encoder):
         return self._dim
 
     def check_dim(self, dim: int) -> None:
-        """Raises ``BadSettings`` if the settings state another length of the vectors than ``dim``."""
+        """Raises ``BadSettings`` if the length of the vectors in the settings is not ``dim``."""
         if self.config.dim not in (None, dim):
             raise BadSettings(
                 f"{self.config.repo}: the settings state dim: {self.config.dim}, but its vectors have {dim} numbers;"
@@ -162,8 +163,8 @@ class NeuralEncoder(Encoder):
             )
 
     def placed(self, model: Any, device: str) -> Any:
-        """The model on the device, its linear layers computed by what the settings name; to be called in :meth:`load`,
-        when the model is whole.
+        """The model on the device, with its linear layers computed by the library in the settings; to be called in
+        :meth:`load`, when the model is complete.
         """
         from merc.encoders.engine import linear
 
@@ -178,7 +179,7 @@ class NeuralEncoder(Encoder):
 
         Args:
             dim: length of the vectors.
-            device: where the model is.
+            device: device of the model.
 
         Raises:
             BadSettings: if the settings state another length.
@@ -192,17 +193,17 @@ class NeuralEncoder(Encoder):
         )
 
     def model_from(self, folder: Path, auto_class: Any, *, pooler: bool = False, **more: Any) -> Any:
-        """Loads a model with transformers: safetensors alone, no remote code, no network, not training.
+        """Loads a model with transformers: only safetensors, no remote code, no network, in evaluation mode.
 
         Args:
-            folder: with the checkpoint's files.
-            auto_class: of transformers, such as ``AutoModel``.
-            pooler: whether what the model's pooler gives is read, so that its weights must be there.
+            folder: folder with the checkpoint's files.
+            auto_class: a class of transformers, such as ``AutoModel``.
+            pooler: whether the output of the model's pooler is used, so that its weights must exist.
             more: further arguments of ``from_pretrained``.
 
         Raises:
-            BadSettings: if transformers cannot load it, in its words, or the files lack weights that the model needs
-                (transformers would fill them with random numbers).
+            BadSettings: if transformers cannot load it (with its message), or the files lack weights that the model
+                needs (transformers would fill them with random numbers).
         """
         model, self.not_in_checkpoint = loading.load(
             self.config.repo,
@@ -222,8 +223,8 @@ def check_layer(repo: str, layer: int, layers: int, lowest: int = 0) -> int:
     Args:
         repo: for the message.
         layer: as in :class:`NeuralConfig`.
-        layers: how many the model has; 0 is what enters the first.
-        lowest: the least that will do (more for a mean over several layers).
+        layers: number of layers of the model; layer 0 is the input of the first.
+        lowest: the lowest possible one (higher for a mean over several layers).
 
     Raises:
         BadSettings: if the model does not have it.

@@ -30,11 +30,11 @@ def mean_of_layers(hidden_BTD: Sequence[Tensor]) -> Tensor:
 
 
 def weighted_layers(hidden_BTD: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Sum over K layers, each times its share of the weights, in float32.
+    """Weighted sum over K layers, with weights normalised to sum one, in float32.
 
     Args:
         hidden_BTD: K tensors of one shape.
-        weights: K numbers, at least 0 and not all 0; their sum counts as one.
+        weights: K numbers, at least 0 and not all 0.
     """
     weighted = [(layer, weight / sum(weights)) for layer, weight in zip(hidden_BTD, weights, strict=True) if weight]
     first, share = weighted[0]
@@ -49,9 +49,9 @@ def masked_variance(hidden_BTD: Tensor, mask_BT: Tensor, mean_BD: Tensor) -> Ten
 
     Args:
         hidden_BTD, mask_BT: as for :func:`masked_mean`.
-        mean_BD: what that gave.
+        mean_BD: its result.
 
     Returns:
-        [B, D] float32; zeros where the mask of a row is True once or never.
+        [B, D] float32; zeros if the mask of a row is True at most once.
     """
     return masked_mean((hidden_BTD.float() - mean_BD.unsqueeze(1)).square(), mask_BT)

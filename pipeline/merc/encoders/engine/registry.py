@@ -2,9 +2,9 @@
 
     encoders/text/transformer.py      a family: code, and the defaults of its settings
     encoders/text/roberta_base.yaml   an encoder: `family: transformer`, a checkpoint with its revision and licence
-    encoders.text.mine                in params.yaml: another encoder, or other settings of one that ships
+    encoders.text.mine                in params.yaml: another encoder, or other settings of a shipped one
 
-A family that needs no more than its defaults, such as ``ngrams``, is an encoder by its own name.
+A family that needs only its defaults, such as ``ngrams``, is an encoder under its own name.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ class ChosenEncoder:
 
     Attributes:
         modality: ``text``, ``audio`` or ``visual``.
-        name: as it was asked for.
+        name: as requested.
         kind: the class of its family.
         config: its settings.
-        laid: where they come from.
+        laid: the settings with their origins.
     """
 
     modality: str
@@ -41,7 +41,7 @@ class ChosenEncoder:
 
         Args:
             offline: never ask a model hub.
-            sequences: keep what the vectors are pooled from, too.
+            sequences: also keep what the vectors are pooled from.
         """
         return self.kind(self.config, offline=offline, sequences=sequences)
 
@@ -52,15 +52,15 @@ def choose(
     """Looks up an encoder.
 
     Args:
-        params: what the user lays over the encoders that ship.
+        params: the user's settings, which override those of shipped encoders.
         modality: ``text``, ``audio`` or ``visual``.
-        name: a file of the modality's folder, a block under ``encoders.<modality>``, or a family that needs no more
-            than its defaults.
-        changed: settings that override all of it.
-        changed_by: the dotted key of those.
+        name: a file of the modality's folder, a block under ``encoders.<modality>``, or a family that needs only its
+            defaults.
+        changed: settings that override everything else.
+        changed_by: their dotted key.
 
     Raises:
-        BadSettings: if there is no such modality, encoder or family, naming the nearest, or a key is wrong.
+        BadSettings: if there is no such modality, encoder or family (the message gives the nearest), or a key is wrong.
     """
     shelf = _shelf(modality)
     laid = shelf.read(params, name)
@@ -70,7 +70,7 @@ def choose(
 
 
 def family_of(params: Params, modality: str, name: str) -> tuple[str, type[Encoder]]:
-    """An encoder's family, and its class; of the encoder's other settings none is looked at. Raises ``BadSettings`` as
+    """An encoder's family, and its class; the encoder's other settings are not read. Raises ``BadSettings`` as
     :func:`choose`.
     """
     shelf = _shelf(modality)
@@ -95,9 +95,7 @@ def _shelf(modality: str) -> Shelf:
 
 
 def _family(shelf: Shelf, name: str, laid: Laid) -> tuple[str, type[Encoder]]:
-    """The family that ``laid`` names, and its class; the family of an encoder that has the name of one is added to
-    it.
-    """
+    """The family in ``laid``, and its class; if an encoder has the name of a family, that family is added to it."""
     family = laid.at("family")
     if family is None and name in _families(shelf.package):
         family = name
@@ -112,7 +110,7 @@ def _families(package: str) -> list[str]:
 
 
 def _complete(package: str) -> list[str]:
-    """The families that need no more than their defaults, and those that cannot be used: asking for one says why."""
+    """The families that need only their defaults, and unusable ones: requesting one of these says why."""
     return [name for name in _families(package) if _is_complete(package, name)]
 
 

@@ -1,18 +1,18 @@
-"""Which clips can be given to a model at all."""
+"""Which clips can be encoded at all."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from merc.records.media import BEYOND_ANY_SCALE
 
-HALF_A_STEP = 0.5 / 32768  # of 16-bit audio: what stays within it is digital silence
+HALF_A_STEP = 0.5 / 32768  # of 16-bit audio: a signal within this range is digital silence
 
 
 def why_absent(waveform: NDArray[np.float32] | None) -> tuple[str, str] | None:
-    """Reason and detail where a clip has nothing to encode, else None.
+    """Reason and detail if a clip has nothing to encode, else None.
 
     Args:
-        waveform: (samples,) float32 with full scale at 1; None where there is no audio.
+        waveform: (samples,) float32 with full scale at 1; None if there is no audio.
 
     >>> why_absent(np.zeros(8, dtype=np.float32))
     ('silence', 'none of 8 samples is half a step of 16 bit away from the others')

@@ -1,8 +1,8 @@
 """What an encoder must offer to be fine-tuned: batches and vectors as in
 :meth:`~merc.encoders.engine.base.Encoder.encode`, but with gradients.
 
-The training then sees exactly what the extraction will see: the same text before the utterance, the same windows, the
-same layer, the same pooling.
+So training sees exactly what extraction will see: the same text before the utterance, the same windows, the same layer,
+the same pooling.
 """
 
 from abc import abstractmethod
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TrainingItems:
-    """What a model is trained on.
+    """The training data of a model.
 
     Attributes:
-        utterances: (items,) int64, which utterance each belongs to; one that is absent has none, a long clip may have
-            several.
+        utterances: (items,) int64, the utterance each belongs to; an absent one has none, a long clip may have several.
         lengths: (items,) int64, units (tokens, samples) of each.
         batch: indices of items → inputs by name, numpy arrays or None.
         vectors: the inputs, as tensors on the device → [B, dim] float32, with gradients.
@@ -53,8 +52,8 @@ class TrainableEncoder(NeuralEncoder):
         return None
 
     def check_trainable(self) -> None:
-        """Raises ``BadSettings`` if the settings are such that gradients would not be sound."""
+        """Raises ``BadSettings`` if gradients would not be correct with the settings."""
 
     @abstractmethod
     def training_items(self, utterances: Sequence[UtteranceInput]) -> TrainingItems:
-        """Prepares utterances; any number. Needs :meth:`load`."""
+        """Prepares any number of utterances. Needs :meth:`load`."""

@@ -5,8 +5,8 @@
     window 2                                    │··┊──── counts ─────┤
                                └overlap┘
 
-In an overlap the first half belongs to the left window and the second to the right one: a frame that counts has audio
-on both sides of it.
+The first half of an overlap belongs to the left window and the second to the right one, so that each counted frame has
+audio on both sides.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,8 +23,8 @@ class Window:
     """A piece of a clip, in samples from the clip's start; all ranges are half-open.
 
     Attributes:
-        start, stop: what the model is given.
-        own_start, own_stop: what counts; the windows of a clip divide it among them without gap or overlap.
+        start, stop: the model's input.
+        own_start, own_stop: the counted part; those of a clip's windows cover it without gap or overlap.
     """
 
     start: int
@@ -33,12 +33,12 @@ class Window:
     own_stop: int
 
     def frames(self, first_middle: int, step: int, at_most: int) -> tuple[int, int]:
-        """Which of the window's frames count: those whose middle is in what is its own.
+        """The window's frames that count: those whose middle is in its own part.
 
         Args:
             first_middle: samples from the window's start to the middle of its frame 0.
             step: samples from frame to frame.
-            at_most: how many frames the model gives.
+            at_most: number of frames that the model returns.
 
         Returns:
             A half-open range of frames; may be empty.
@@ -56,9 +56,9 @@ def cut(samples: int, longest: int, overlap: int, step: int) -> list[Window]:
 
     Args:
         samples: the clip's length.
-        longest: a window's length at most; a clip no longer than that is one window.
-        overlap: what neighbours share at least.
-        step: samples from frame to frame; windows begin at multiples of it, so that their frames are on one grid.
+        longest: maximum length of a window; a clip that is not longer is one window.
+        overlap: minimum overlap of neighbours.
+        step: samples from frame to frame; windows start at multiples of it, so that their frames are on one grid.
 
     Raises:
         ValueError: if an overlap leaves no room for a step.
@@ -86,7 +86,8 @@ def combine(
 
     Args:
         means, variances: (windows, dim) over a window's own frames.
-        counts: frames of each window that count; windows without any play no part, and each clip has one with some.
+        counts: number of counted frames of each window; windows without any are ignored, and each clip has a window
+            with some.
         clips: the clip of each window, from 0, ascending without gaps.
 
     Returns:
@@ -103,7 +104,7 @@ def combine(
         return known, known
     total = np.add.reduceat(weights, starts)
     mean = np.add.reduceat(weights * known, starts) / total
-    with np.errstate(invalid="ignore"):  # infinite numbers are the caller's to find
+    with np.errstate(invalid="ignore"):  # the caller checks for infinite numbers
         apart = np.where(weights > 0, variances + (known - mean[np.asarray(clips)]) ** 2, 0.0)
     return mean, np.add.reduceat(weights * apart, starts) / total
 
@@ -118,13 +119,13 @@ def join_sequences(
     present: NDArray[np.bool_],
     middles: Callable[[int], NDArray[np.float32]],
 ) -> list[EncodedSequence | None]:
-    """The frames of each utterance, its windows put together.
+    """The frames of each utterance, concatenated over its windows.
 
     Args:
-        clips: of each window, the index of its utterance; those of one utterance in order.
-        pieces: of each window, the (frames, dim) that count.
-        present: (utterances,) where there is a vector.
-        middles: gives the seconds of this many frames from a clip's start.
+        clips: for each window, the index of its utterance; windows of one utterance are in order.
+        pieces: for each window, the counted (frames, dim).
+        present: (utterances,) whether there is a vector.
+        middles: returns the times of this many frames in seconds from a clip's start.
     """
     of_clip: dict[int, list[NDArray[np.float16]]] = {}
     for clip, piece in zip(clips, pieces, strict=True):

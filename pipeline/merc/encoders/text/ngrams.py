@@ -1,7 +1,7 @@
-"""Hashed word and character n-grams of the transcript: no model, no download, no vocabulary fitted on the data.
+"""Hashed word and character n-grams of the transcript: no model, no download, no vocabulary fitted to the data.
 
-Hashing trick with signs: Weinberger et al. 2009 (ICML), as scikit-learn's ``HashingVectorizer`` does it. Negation: the
-words between a negator and the next punctuation mark carry a mark (Das and Chen 2001; Pang et al. 2002).
+Hashing trick with signs: Weinberger et al. 2009 (ICML), as in scikit-learn's ``HashingVectorizer``. Negation: the words
+between a negator and the next punctuation mark are marked (Das and Chen 2001; Pang et al. 2002).
 """
 
 import re
@@ -33,7 +33,8 @@ _SAME_SIGN = str.maketrans(
         "\u2026": "...",
     }
 )
-# In this order: a tag such as [LAUGHTER], a word with inner apostrophes, a run of one punctuation mark, any other sign.
+# In this order: a tag such as [LAUGHTER], a word with inner apostrophes, a run of one punctuation mark, any other
+# symbol.
 _TOKEN = re.compile(r"\[[^\W\d_]+\]|\w+(?:'\w+)*|([!?.])\1*|[^\w\s]")
 _TAG = re.compile(r"\[[^\W\d_]+\]")
 _RUN = re.compile(r"([^\W\d_])\1{2,}")
@@ -115,9 +116,9 @@ class Ngrams(Encoder):
 def tokens(text: str) -> list[str]:
     """Words in lower case, punctuation, and tags such as ``[laughter]``.
 
-    Curly quotes count as straight ones. Repeated marks become one token per kind (``!!!`` is ``!!``, ``...`` stays),
-    and a letter repeated three times or more is kept twice, with the token ``<elongated>`` after the word. Words under
-    a negation begin with ``not_``.
+    Curly quotes become straight ones. Repeated marks become one token per kind (``!!!`` is ``!!``, ``...`` stays),
+    and a letter repeated three times or more is kept twice, with the token ``<elongated>`` after the word. Negated
+    words start with ``not_``.
 
     >>> tokens("I\u2019m NOT sooo happy, ok?!! [LAUGHTER]")
     ["i'm", 'not', 'not_soo', '<elongated>', 'not_happy', ',', 'ok', '?', '!!', '[laughter]']
@@ -158,7 +159,7 @@ def word_ngrams(text: str, shortest: int, longest: int) -> list[str]:
 
 
 def char_ngrams(text: str, shortest: int, longest: int) -> list[str]:
-    """n-grams of characters inside each token, whose ends count as a space.
+    """n-grams of characters inside each token, whose ends count as spaces.
 
     >>> char_ngrams("Ah!", 2, 3)
     [' a', 'ah', 'h ', ' !', '! ', ' ah', 'ah ', ' ! ']
@@ -173,10 +174,11 @@ def char_ngrams(text: str, shortest: int, longest: int) -> list[str]:
 
 
 def cues(texts: Sequence[str]) -> NDArray[np.float64]:
-    """(texts, cues) what n-grams of normalised text do not show; all of order one, columns as :data:`CUE_NAMES`.
+    """(texts, cues) information that n-grams of normalised text do not contain; all of order one, columns as in
+    :data:`CUE_NAMES`.
 
     Counts enter as log(1 + n), length as log(1 + characters) / 5: one for an utterance of 147 characters. The length is
-    above zero for every text that is not empty, so that no present vector is all zeros.
+    above zero for every non-empty text, so that no present vector is all zeros.
     """
     rows = []
     for text in texts:

@@ -1,7 +1,7 @@
 """Any text encoder of Hugging Face transformers, frozen: the transcript, and on request speaker names and earlier
 turns.
 
-Legend: B utterances, T tokens (padded), D features, N tokens of all utterances one after the other.
+Legend: B utterances, T tokens (padded), D features, N tokens of all utterances, concatenated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ _LAYERS = (
     "n_layers",
     "n_layer",
     "num_layers",
-)  # of BART, BERT, DistilBERT, GPT-2, T5 and their kin
+)  # of BART, BERT, DistilBERT, GPT-2, T5 and related models
 _WIDTH = ("hidden_size", "d_model", "dim", "n_embd")
-# What only models of images or audio have; some of them have a vocabulary, too, for the text that they give.
+# Keys that only image and audio models have; some of these have a vocabulary, too, for the text that they output.
 _OTHER_MODALITY = (
     "vision_config",
     "audio_config",
@@ -49,7 +49,7 @@ _FLOAT16_MAX = 65_504.0
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Utterances as the model sees them, one after the other.
+    """Utterances as the model sees them, concatenated.
 
         <s>  earlier turns …… Ross:  the utterance's own tokens ……  </s>
         └ start                      └ own_begin                 └ own_end, both counted from start
@@ -57,10 +57,10 @@ class Tokens:
     Attributes:
         ids: (N,) int64, special tokens included.
         types: (N,) int64, the tokenizer's ``token_type_ids``.
-        lengths: (B,) int64, tokens of each utterance; 0 for a text of which the tokenizer leaves nothing.
-        own_begin, own_end: (B,) int64, half-open range of the utterance's own tokens; all tokens where it has none but
-            special ones.
-        cut: (B,) int64, own tokens that were left out.
+        lengths: (B,) int64, number of tokens of each utterance; 0 for a text that the tokenizer reduces to nothing.
+        own_begin, own_end: (B,) int64, half-open range of the utterance's own tokens; all tokens if it has only special
+        ones.
+        cut: (B,) int64, number of own tokens that were left out.
     """
 
     ids: NDArray[np.int64]
@@ -72,7 +72,7 @@ class Tokens:
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
-        """(B,) int64, where each utterance's tokens begin."""
+        """(B,) int64, where each utterance's tokens start."""
         return np.cumsum(self.lengths) - self.lengths
 
     def filled(self) -> "Tokens":
@@ -94,13 +94,13 @@ class Tokens:
 class Transformer(TrainableEncoder):
     """A frozen ``AutoModel``; of an encoder-decoder, the encoder.
 
-    Without context the mean is taken over all tokens, special ones included, as sentence-transformers does it; with
-    earlier turns or speaker names, over the utterance's own tokens alone. Batches are padded on the right and the mask
-    goes with them. A sequence holds the utterance's own tokens, always without the special ones.
+    Without context the mean is taken over all tokens, including special ones, as in sentence-transformers; with earlier
+    turns or speaker names, only over the utterance's own tokens. Batches are padded on the right and masked. A sequence
+    contains the utterance's own tokens, always without the special ones.
     """
 
     class Config(NeuralConfig):
-        """Settings of a transformer; those of an encoder that was adapted here must be as in its training."""
+        """Settings of a transformer; those of an encoder that was adapted here must be the same as in its training."""
 
         pooling: Literal["first", "mean", "mean_last4"] = "mean"
         """``first`` takes the first token (BERT's [CLS], RoBERTa's <s>); ``mean`` the mean over tokens; ``mean_last4``
@@ -185,7 +185,7 @@ class Transformer(TrainableEncoder):
                 f"{self.config.repo}: its tokenizer gives no offsets (no tokenizer.json), which are needed to locate"
                 " an utterance's tokens"
             )
-        # Some checkpoints, MiniLM among them, come with a cut and a padding of their own.
+        # Some checkpoints, such as MiniLM's, come with their own truncation and padding.
         self._tokenizer.backend_tokenizer.no_truncation()
         self._tokenizer.backend_tokenizer.no_padding()
         model = self.model_from(folder, AutoModel)
@@ -204,7 +204,7 @@ class Transformer(TrainableEncoder):
             self._check_first_token()
 
     def _check_length(self) -> None:
-        """Raises BadSettings for a length that the model does not take."""
+        """Raises BadSettings for a length that the model does not support."""
         config = self.config
         limit = _longest_input(self._model, self._tokenizer)
         if limit is not None and config.max_tokens > limit:
@@ -216,7 +216,7 @@ class Transformer(TrainableEncoder):
             )
 
     def _check_first_token(self) -> None:
-        """Raises BadSettings if the first token is none that stands for the whole text."""
+        """Raises BadSettings if the first token does not represent the whole text."""
         import torch
 
         if not self._tokenizer.backend_tokenizer.encode("a").special_tokens_mask[0]:
@@ -228,7 +228,7 @@ class Transformer(TrainableEncoder):
         with torch.inference_mode():
             ids_BT = torch.tensor([[first, first], [first, 3 if first == 2 else 2]], device=self.device)
             one_D, other_D = self._hidden({"input_ids": ids_BT})[:, 0].float()
-        if torch.dist(one_D, other_D) < 1e-4 * one_D.norm():  # a decoder looks back only, and layer 0 nowhere
+        if torch.dist(one_D, other_D) < 1e-4 * one_D.norm():  # a decoder looks only backwards, and layer 0 nowhere
             raise BadSettings(
                 f"{self.config.repo}: pooling first, but at layer {self.config.layer} the first token is the same"
                 " whatever follows; valid: mean, mean_last4"
@@ -279,7 +279,7 @@ class Transformer(TrainableEncoder):
         return encoded
 
     def _vectors(self, tokens: Tokens) -> tuple[NDArray[np.float32], list[EncodedSequence | None]]:
-        """(B, D) vectors of the utterances that have tokens, and their sequences, if asked for."""
+        """(B, D) vectors of the utterances that have tokens, and their sequences, if requested."""
         import torch
 
         real = tokens.filled()
@@ -324,10 +324,10 @@ class Transformer(TrainableEncoder):
         )
 
     def _padded(self, tokens: Tokens, batch: NDArray[np.int64]) -> dict[str, Any]:
-        """What the model is given of a batch: numpy arrays (B, T), and None for a mask that would leave out nothing.
+        """The model's inputs for a batch: numpy arrays (B, T), and None for a mask that masks nothing.
 
         Args:
-            tokens: of all utterances, none without any.
+            tokens: tokens of all utterances, at least one each.
             batch: indices of B of them.
         """
         lengths, starts = tokens.lengths[batch], tokens.starts[batch]
@@ -336,7 +336,7 @@ class Transformer(TrainableEncoder):
         source_BT = np.where(real_BT, starts[:, None] + place_T, 0)
         inputs = {
             "input_ids": np.where(real_BT, tokens.ids[source_BT], self._pad_id),
-            # Without a mask, attention may take its quickest kernel.
+            # Without a mask, attention may use its fastest kernel.
             "attention_mask": None if real_BT.all() else real_BT.astype(np.int64),
             "pooled_BT": tokens.own(batch, len(place_T)) if self._with_context else real_BT,
         }
@@ -383,9 +383,7 @@ class Transformer(TrainableEncoder):
         )
 
     def _context(self, utterance: UtteranceInput) -> str:
-        """What is before the utterance's text: earlier turns, divided by the separator token, and the speaker's
-        name.
-        """
+        """The text before the utterance: earlier turns, separated by the separator token, and the speaker's name."""
         turn = self._tokenizer.sep_token or "\n"
         turns = utterance.history[-self.config.history_turns :] if self.config.history_turns else ()
         earlier = "".join(f"{self._name(speaker)}{text.strip()} {turn} " for speaker, text in turns)
@@ -396,15 +394,15 @@ class Transformer(TrainableEncoder):
 
 
 def cut_to_length(encodings: Sequence[Any], spans: Sequence[tuple[int, int]] | None, max_tokens: int) -> Tokens:
-    """Cuts tokenised texts to a length: earlier turns from their beginning first, then the utterance from its end.
+    """Truncates tokenised texts: first earlier turns from their start, then the utterance from its end.
 
         <s>  earlier turns …… Ross:  the utterance's own tokens ……  </s>
              └─ cut first, from here                  cut last, from there ─┘
 
     Args:
-        encodings: B outputs of a tokenizer of the package tokenizers, of context and utterance together.
-        spans: where each utterance is in its text, half-open, in characters; None if there is no context.
-        max_tokens: the most tokens that may stay, special ones included; more than the tokenizer adds at the ends.
+        encodings: B outputs of a tokenizer of the package tokenizers, for context and utterance together.
+        spans: span of each utterance in its text, half-open, in characters; None if there is no context.
+        max_tokens: maximum number of tokens, including special ones; more than the tokenizer adds at the ends.
     """
     lengths = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))
     total = int(lengths.sum())
@@ -418,7 +416,7 @@ def cut_to_length(encodings: Sequence[Any], spans: Sequence[tuple[int, int]] | N
     text = np.repeat(np.arange(len(lengths)), lengths)  # of each token, as `place`, its number within the text
     place = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
-    # Only the special tokens at the ends count as such; a transcript may hold "</s>" itself.
+    # Only the special tokens at the ends count as such; a transcript may itself contain "</s>".
     inner = np.flatnonzero(~special)
     body_begin, body_end = (
         _first(text[inner], place[inner], lengths),
@@ -441,9 +439,7 @@ def cut_to_length(encodings: Sequence[Any], spans: Sequence[tuple[int, int]] | N
 
     left_out_before = kept_begin - body_begin
     cut = body_end - own_end
-    bare = (
-        body_end <= body_begin
-    )  # nothing that the tokenizer knows, not even as an unknown token: special tokens alone
+    bare = body_end <= body_begin  # nothing that the tokenizer knows, not even as an unknown token: only special tokens
     kept_lengths = np.bincount(text[kept], minlength=len(lengths))
     return Tokens(
         ids[kept],
@@ -456,19 +452,19 @@ def cut_to_length(encodings: Sequence[Any], spans: Sequence[tuple[int, int]] | N
 
 
 def _first_token(encoding: Any, begin: int, end: int) -> int:
-    """The first token that holds a character of the span (the tokenizer may have removed some); -1 if there is none."""
+    """The first token with a character of the span (the tokenizer may have removed some); -1 if there is none."""
     return next((token for at in range(begin, end) if (token := encoding.char_to_token(at)) is not None), -1)
 
 
 def _first(text: NDArray[np.int64], place: NDArray[np.int64], otherwise: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first of the places given for each text; ``otherwise`` where there is none."""
+    """The first of the places given for each text; ``otherwise`` if there is none."""
     first = otherwise.copy()
     np.minimum.at(first, text, place)
     return first
 
 
 def _last(text: NDArray[np.int64], place: NDArray[np.int64], texts: int) -> NDArray[np.int64]:
-    """The last of the places given for each text; -1 where there is none."""
+    """The last of the places given for each text; -1 if there is none."""
     last = np.full(texts, -1, dtype=np.int64)
     np.maximum.at(last, text, place)
     return last
@@ -479,9 +475,9 @@ def _first_number(configuration: Mapping[str, Any], keys: Sequence[str]) -> int 
 
 
 def _longest_input(model: Any, tokenizer: Any) -> int | None:
-    """The most tokens a model has positions for; None if it knows no limit (relative positions).
+    """The number of tokens that a model has positions for; None if it has no limit (relative positions).
 
-    RoBERTa and its kin number positions from ``padding_idx + 1``, so that many rows of the table are never used.
+    RoBERTa and related models number positions from ``padding_idx + 1``, so that number of table rows is never used.
     """
     limits = [int(tokenizer.model_max_length)]
     tables = [

@@ -17,7 +17,7 @@ from merc.encoders.engine.batching import one_by_one
 class Gradients(Encoder):
     """Mean and standard deviation of the frames' descriptors, side by side.
 
-    The mean is the face, the deviation is how it moves; a single frame's deviation is zero.
+    The mean describes the face, the deviation its motion; the deviation of a single frame is zero.
     """
 
     class Config(EncoderConfig):
@@ -87,14 +87,14 @@ class Gradients(Encoder):
         return vector, []
 
     def _describe(self, face: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(histogram_dims,) descriptor of one crop, in grey and with its histogram levelled, so that light matters
-        less.
+        """(histogram_dims,) descriptor of one crop, in grey and with its histogram equalised, to reduce the influence
+        of light.
         """
         import cv2
 
         size = self.config.size_px
         grey = cv2.cvtColor(np.ascontiguousarray(face), cv2.COLOR_RGB2GRAY)
-        # INTER_AREA averages when it shrinks; when it enlarges it would copy pixels and so make edges.
+        # INTER_AREA averages when shrinking; when enlarging, it would copy pixels and so create edges.
         smaller = grey.shape[0] >= size and grey.shape[1] >= size
         scaled = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
         return np.asarray(self._hog.compute(cv2.equalizeHist(scaled)), dtype=np.float32).reshape(-1)

@@ -1,7 +1,7 @@
 """Any image tower of Hugging Face transformers, frozen, on the face crops: ViT, DeiT, BEiT, DINOv2, and the image
-halves of CLIP and SigLIP.
+towers of CLIP and SigLIP.
 
-    crops ─► resized, normalised as the checkpoint says ─► tower: a vector per crop ─► pooled over the clip's crops
+    crops ─► resized, normalised as the checkpoint specifies ─► tower: a vector per crop ─► pooled over the clip's crops
 
 Legend: B crops, T tokens (special ones and patches), D features, H and W pixels.
 """
@@ -32,9 +32,9 @@ class Tower:
     Attributes:
         model: its class in transformers.
         final_norm: what normalises the last layer's output before it is ``last_hidden_state``; None if nothing does.
-        special_tokens: how many precede the patches, registers not counted.
-        fixed_size: whether it takes images of one size alone; others interpolate their positions.
-        without_pooler: the argument that leaves the pooler away, where there is one with weights of its own.
+        special_tokens: number of tokens before the patches, not counting registers.
+        fixed_size: whether it takes only images of one size; others interpolate their positions.
+        without_pooler: the argument that omits the pooler, if there is one with weights.
         with_projection: the class that also has the projection into the space shared with text.
     """
 
@@ -59,13 +59,13 @@ TOWERS = {
     "siglip": _SIGLIP,
     "siglip_vision_model": _SIGLIP,
 }
-# These classes are ViT or DeiT without the pooler that only pre-training makes.
+# Checkpoints of these classes are ViT or DeiT without a pooler, which exists only after pre-training.
 _HEADS_WITHOUT_POOLER = ("ForImageClassification", "ForMaskedImageModeling", "ForImageClassificationWithTeacher")
 _PROBES_PX = (112, 57)
 
 
 class ImageTower(NeuralEncoder):
-    """A frozen image tower. Crops of an utterance may fall into different batches; pooling comes when all are there."""
+    """A frozen image tower. Crops of an utterance may be in different batches; pooling happens when all are done."""
 
     class Config(NeuralConfig):
         """Settings of an image tower.
@@ -166,7 +166,7 @@ class ImageTower(NeuralEncoder):
         self.check_configuration(configuration)
         config, tower = self.config, TOWERS[configuration["model_type"]]
         self._processor = self._load_processor(folder)
-        # Settings that transformers' own `from_pretrained` takes over into the model's configuration.
+        # Settings that transformers' own `from_pretrained` copies to the model's configuration.
         changes: dict[str, Any] = {}
         layers = int(_full(transformers, tower, configuration).num_hidden_layers)
         position = check_layer(config.repo, config.layer, layers)
@@ -198,8 +198,8 @@ class ImageTower(NeuralEncoder):
             )
         except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
             raise BadSettings(f"{self.config.repo}: transformers cannot load its image processor: {error}") from error
-        # `_normalised` takes the processor's steps for whole batches; the processor itself goes from image to
-        # image. Do both give the same?
+        # `_normalised` does the processor's steps for whole batches; the processor itself works image by image. Check
+        # that both agree.
         picture_CHW = torch.arange(3 * 57 * 57).reshape(3, 57, 57).mul(7919).remainder(256).to(torch.uint8)
         try:
             wanted_BCHW = processor(images=[picture_CHW], input_data_format="channels_first", return_tensors="pt")[
@@ -219,7 +219,7 @@ class ImageTower(NeuralEncoder):
         return processor
 
     def _check_size(self, tower: Tower, settings: Any) -> None:
-        """Raises ``BadSettings`` if the processor gives images of another size than the tower takes."""
+        """Raises ``BadSettings`` if the processor's image size differs from that of the tower."""
         import torch
 
         shapes = {
@@ -284,8 +284,8 @@ def _by_size(pictures: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.uint
 
 
 def _normalised(processor: Any, pictures_BCHW: "torch.Tensor") -> "torch.Tensor":
-    """What a processor of transformers makes of uint8 images of one size: (B, 3, H, W) float32, on the device where
-    they are.
+    """The output of a processor of transformers for uint8 images of one size: (B, 3, H, W) float32, on the images'
+    device.
     """
     if processor.do_resize:
         pictures_BCHW = processor.resize(pictures_BCHW, size=processor.size, resample=processor.resample)
@@ -303,11 +303,11 @@ def _normalised(processor: Any, pictures_BCHW: "torch.Tensor") -> "torch.Tensor"
 
 
 def _image_part(configuration: dict[str, Any]) -> dict[str, Any]:
-    """The image tower's own settings in a ``config.json``; of CLIP and SigLIP they are a part of it."""
+    """The image tower's settings in a ``config.json``; for CLIP and SigLIP they are a part of it."""
     part = configuration.get("vision_config")
     return part if isinstance(part, dict) else configuration
 
 
 def _full(transformers: Any, tower: Tower, configuration: dict[str, Any]) -> Any:
-    """The tower's settings, with transformers' defaults where ``config.json`` is silent."""
+    """The tower's settings, with transformers' defaults for keys that ``config.json`` does not have."""
     return getattr(transformers, tower.model).config_class.from_dict(_image_part(configuration))

@@ -3,7 +3,7 @@ CPU.
 
 Model: Zhong, Deng, Hu, Zhao, Li and Wen 2021, "SFace: Sigmoid-Constrained Hypersphere Loss for Robust Face Recognition"
 (IEEE TIP 30); ``face_recognition_sface_2021dec.onnx`` of https://github.com/opencv/opencv_zoo. The file is data: an
-ONNX graph holds no code.
+ONNX graph contains no code.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ from merc.errors import BadSettings, ModelUnavailable
 from merc.records.media import EYE_DISTANCE_SHARE, EYE_HEIGHT_SHARE
 
 INPUT_PX = 112
-# Where the eyes are in the images that the network was trained on, in pixels: left and right as seen. From the five
-# points that OpenCV's `FaceRecognizerSF.alignCrop` aligns to, which are those of ArcFace.
+# Positions of the eyes in the network's training images, in pixels: left and right as seen. Taken from the five points
+# that OpenCV's `FaceRecognizerSF.alignCrop` aligns to, which are those of ArcFace.
 EYES_XY = np.array([[38.2946, 51.6963], [73.5318, 51.5014]])
 _POINTER = b"version https://git-lfs"
 _FIRST_FIELD = b"\x08"  # of an ONNX model: its ir_version, a number
@@ -33,11 +33,11 @@ _FIRST_FIELD = b"\x08"  # of an ONNX model: its ir_version, a number
 
 @dataclass(frozen=True)
 class OnnxFile(Checkpoint):
-    """Where a model of a single file comes from: ``repo`` is a folder with it, or a name on the hub.
+    """The origin of a single-file model: ``repo`` is a folder that contains it, or a name on the hub.
 
     Args:
-        filename: in the folder or on the hub.
-        sha256: what it must have, hex; empty: any.
+        filename: name in the folder or on the hub.
+        sha256: the required hash, hex; empty: any.
     """
 
     filename: str = ""
@@ -94,9 +94,9 @@ class OnnxFile(Checkpoint):
 
 
 class Sface(Encoder):
-    """Faces as directions: each crop's vector is brought to length one before pooling.
+    """Faces as directions: each crop's vector is scaled to length one before pooling.
 
-    OpenCV compares such vectors by their cosine; their length says how sharp an image is rather than whose face it
+    OpenCV compares such vectors by their cosine; their length reflects how sharp an image is rather than whose face it
     shows.
     """
 
@@ -148,7 +148,7 @@ class Sface(Encoder):
 
     @cached_property
     def source(self) -> dict[str, str]:
-        """The file's hash. Asked for once; raises as :meth:`OnnxFile.identity`."""
+        """The file's hash. Computed once; raises as :meth:`OnnxFile.identity`."""
         return self.checkpoint.identity()
 
     def identity(self) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class Sface(Encoder):
         )
 
     def _vector(self, crop_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(D,) of length one; zeros where the network gives nothing but zeros."""
+        """(D,) of length one; zeros if the network's output is all zeros."""
         import cv2
 
         aligned_HWC = align(crop_HWC, self.config.eye_distance_share, self.config.eye_height_share)
@@ -240,21 +240,21 @@ class Sface(Encoder):
 
 
 def align(crop_HWC: NDArray[np.uint8], eye_distance_share: float, eye_height_share: float) -> NDArray[np.uint8]:
-    """Turns, scales and shifts a crop so that its eyes come to be at :data:`EYES_XY`.
+    """Rotates, scales and shifts a crop so that its eyes are at :data:`EYES_XY`.
 
     Args:
         crop_HWC: square, with the eyes level and in its middle, as :func:`merc.media.faces.crop` makes it.
         eye_distance_share, eye_height_share: of its side.
 
     Returns:
-        (112, 112, 3) uint8; beyond the crop's border its last pixels are repeated.
+        (112, 112, 3) uint8; beyond the crop's border, the border pixels are repeated.
     """
     import cv2
 
     height, width = crop_HWC.shape[:2]
     apart = eye_distance_share * width / 2
     eyes = np.array([[width / 2 - apart, eye_height_share * height], [width / 2 + apart, eye_height_share * height]])
-    # Two pairs of points decide a similarity; as complex numbers it is z -> a z + b.
+    # Two pairs of points determine a similarity; with complex numbers it is z -> a z + b.
     before, after = eyes @ [1, 1j], EYES_XY @ [1, 1j]
     a = (after[1] - after[0]) / (before[1] - before[0])
     b = after[0] - a * before[0]
