@@ -20,7 +20,7 @@ class Config(Settings):
     """Whether there are columns ``quality_…``, from an existing audit (``merc-extract audit``)."""
 
     def decisive(self) -> dict[str, Any]:
-        """For a fingerprint. What is off leaves no trace, so that shards made before there was such a setting are the
-        same.
+        """For a fingerprint. Settings that are off are left out, so that shards made before a setting existed stay
+        valid.
         """
         return self.model_dump(mode="json", exclude=set() if self.quality else {"quality"})

@@ -1,6 +1,6 @@
 """How two folders of shards differ: dialogues, vectors by how much, presence, labels and texts, and provenance.
 
-Both are read as streams, joined by dialogue id and within a dialogue by utterance id; where the orders agree, every row
+Both are read as streams, joined by dialogue id and within a dialogue by utterance id; if the orders agree, every row
 group is read once.
 """
 
@@ -26,8 +26,8 @@ from merc.shards.rewriting import read_failures
 
 _IDS, _UTTERANCES = "dialogue_id", "utterance_ids"
 _PER_DIALOGUE = ("corpus", "scenario", "n_speakers")
-# What made the content: of the record's other keys, some follow from the content, which is compared itself, some stand
-# for it, and `settings` says where files are cut.
+# What made the content: of the record's other keys, some follow from the content, which is compared directly, some
+# represent it, and `settings` determines where files are split.
 _WHAT_MADE_IT = (
     "corpus",
     "corpus_settings",
@@ -49,10 +49,10 @@ def diff(one: Path, other: Path, *, tolerance: float = 0.0) -> Difference:
 
     Args:
         one, other: folders of shards.
-        tolerance: a vector counts as changed if a number of it differs by more than this.
+        tolerance: a vector counts as changed if one of its numbers differs by more than this.
 
     Raises:
-        BadTable: if a folder holds no shards, or a file of it cannot be read.
+        BadTable: if a folder contains no shards, or one of its files cannot be read.
     """
     infos = reader.info(one), reader.info(other)
     facts = Facts.of(infos[0]), Facts.of(infos[1])
@@ -76,7 +76,7 @@ def diff(one: Path, other: Path, *, tolerance: float = 0.0) -> Difference:
 
 
 def _differing(infos: tuple[Mapping[str, Any], Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys of what made the content that differ, of the encoders those of modalities in both."""
+    """Differing dotted keys of what made the content; for encoders, only those of modalities in both."""
     shared = set(infos[0]["encoders"]) & set(infos[1]["encoders"])
     flats = []
     for info in infos:
@@ -120,7 +120,7 @@ def _counted(failed: pa.Table) -> Counter[tuple[str, ...]]:
 
 
 def _differing_trajectories(roots: tuple[Path, Path], split: str) -> list[str]:
-    """Columns of the trajectory tables that differ, or that only one of them has; none if neither folder has
+    """Columns of the trajectory tables that differ, or that only one of them has; empty if neither folder has
     trajectories.
     """
     paths = [files_of(root, "trajectories", split) for root in roots]
@@ -211,7 +211,7 @@ class _Comparison:
         change.compared += len(ids)
         one_ND, other_ND = (values.astype(np.float64) for values in vectors)
         difference_N = np.abs(one_ND - other_ND).max(axis=1, initial=0.0)
-        changed = np.flatnonzero(~(difference_N <= self.tolerance))  # written so that a NaN counts as changed
+        changed = np.flatnonzero(~(difference_N <= self.tolerance))  # written so that NaN counts as changed
         if not len(changed):
             return
         norms = np.linalg.norm(one_ND[changed], axis=1) * np.linalg.norm(other_ND[changed], axis=1)

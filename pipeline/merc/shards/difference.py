@@ -8,12 +8,12 @@ import pyarrow as pa
 
 @dataclass
 class Ids:
-    """Which are in one folder only.
+    """Ids that are in only one folder.
 
     Attributes:
-        both: how many are in both.
-        only: how many are only in the first, only in the second.
-        first: one of each, or empty.
+        both: number in both.
+        only: number only in the first, and only in the second.
+        first: an example of each, or empty.
     """
 
     both: int = 0
@@ -21,7 +21,7 @@ class Ids:
     first: tuple[str, str] = ("", "")
 
     def add(self, both: int, one: pa.Array | pa.ChunkedArray, other: pa.Array | pa.ChunkedArray) -> None:
-        """Adds the ids of one piece: how many are in both, and those in one alone."""
+        """Adds the ids of one piece: the number in both, and those in only one."""
         self.both += both
         self.only = (self.only[0] + len(one), self.only[1] + len(other))
         self.first = (self.first[0] or _first(one), self.first[1] or _first(other))
@@ -36,13 +36,13 @@ class VectorChange:
     """How the vectors of one modality differ, over the utterances in both.
 
     Attributes:
-        compared: utterances that are present in both.
-        changed: of these, whose vectors differ.
+        compared: number of utterances present in both.
+        changed: number of these with different vectors.
         largest: greatest absolute difference of a number.
-        lowest_cosine, mean_cosine: over those that are changed; 1 if none is.
+        lowest_cosine, mean_cosine: over the changed ones; 1 if there are none.
         worst: the utterance with the greatest difference.
-        lost, gained: utterances that are present only in the first, only in the second.
-        lengths: length of the vectors in each, if those differ: nothing is compared then.
+        lost, gained: number of utterances present only in the first, and only in the second.
+        lengths: length of the vectors in each, if they differ; nothing is compared then.
     """
 
     compared: int = 0
@@ -65,11 +65,11 @@ class SplitChange:
     """How one split differs.
 
     Attributes:
-        dialogues: which are where.
-        utterances: the same, of the dialogues in both.
-        vectors: modality → how its vectors differ; of modalities in both.
-        columns: column → how many entries differ, and the first of them; only columns that differ.
-        failures: failure rows only in the first, only in the second.
+        dialogues: ids in one or both.
+        utterances: the same for utterances of dialogues in both.
+        vectors: modality → how its vectors differ, for modalities in both.
+        columns: column → number of differing entries, and the first of them; only for columns that differ.
+        failures: number of failure rows only in the first, and only in the second.
         trajectories: columns of the trajectory tables that differ.
     """
 
@@ -82,7 +82,7 @@ class SplitChange:
 
     @property
     def differs(self) -> bool:
-        """True if anything does."""
+        """True if anything differs."""
         of_ids = any(any(ids.only) for ids in (self.dialogues, self.utterances))
         return (
             of_ids
@@ -99,8 +99,8 @@ class Difference:
         splits: split → how it differs, for the splits in both.
         only: splits only in the first, only in the second.
         columns: columns only in the first, only in the second.
-        info: dotted key of ``meta/info.json`` → the two values; None where there is none.
-        versions: library → the two versions, which alone make no difference.
+        info: dotted key of ``meta/info.json`` → the two values; None if missing.
+        versions: library → the two versions; these alone do not count as a difference.
     """
 
     splits: dict[str, SplitChange]

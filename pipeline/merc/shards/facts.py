@@ -1,4 +1,4 @@
-"""What the record of shards says about their columns, and the rows of shards that keep to it."""
+"""What the record of shards says about their columns, and the rows that conform to it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from merc.shards.format.schema import schema
 
 @dataclass(frozen=True)
 class Facts:
-    """What ``meta/info.json`` says the dialogue tables are like.
+    """The properties of the dialogue tables according to ``meta/info.json``.
 
     Attributes:
-        corpus: its name; of merged corpora all names, with a plus sign between them.
+        corpus: its name; for merged corpora, all names joined by plus signs.
         labels: the label set.
         dims: modality → length of its vectors.
         encoders: modality → provenance.
         transcripts: whether there is a column ``texts``.
-        quality: what made the columns of an audit; None where there are none.
-        faces: how faces were found and chosen, without counts; None where that is not known.
+        quality: what made the audit columns; None if there are none.
+        faces: how faces were found and chosen, without counts; None if unknown.
     """
 
     corpus: str
@@ -82,11 +82,11 @@ def dialogue_rows(root: Path, split: str, facts: Facts, columns: list[str] | Non
     Args:
         root: folder of the shards.
         split: ``train``, ``dev`` or ``test``.
-        facts: of the shards.
+        facts: properties of the shards.
         columns: only these; None for all.
 
     Raises:
-        BadTable: if a file cannot be read, has other columns than the record of the shards says, or holds a dialogue
+        BadTable: if a file cannot be read, has other columns than the record of the shards says, or contains a dialogue
             whose lists differ in length.
     """
     for path in files_of(root, "dialogues", split):

@@ -16,14 +16,14 @@ from merc.shards.where import Condition
 
 @dataclass(frozen=True)
 class Filtering:
-    """What is done, and how often it was.
+    """A filter, and how often it applied.
 
     Attributes:
-        condition: that utterances have to meet.
-        splits: in which it counts.
-        drop: leave out utterances that do not, instead of their labels alone.
-        counts: split → of how many utterances the condition was not true, and how many there were.
-        known: the columns of the condition of which a value was seen.
+        condition: condition that utterances must satisfy.
+        splits: splits to which it applies.
+        drop: leave out utterances that do not, instead of only their labels.
+        counts: split → number of utterances for which the condition was not true, and total number.
+        known: the columns of the condition with at least one value.
     """
 
     condition: Condition
@@ -34,17 +34,17 @@ class Filtering:
 
     @property
     def columns(self) -> list[str]:
-        """Those of the shards that the condition reads."""
+        """The columns of the shards that the condition reads."""
         return [f"{PREFIX}{name}" for name in self.condition.names]
 
     def holds(self, rows: pa.Table) -> NDArray[np.bool_]:
-        """Of which utterances of some dialogues, one after another, the condition is true."""
+        """For each utterance of some dialogues, in sequence, whether the condition is true."""
         values = {name: column(rows, f"{PREFIX}{name}").flatten() for name in self.condition.names}
         self.known.update(name for name, one in values.items() if one.null_count < len(one))
         return self.condition.holds(values)
 
     def applied(self, rows: pa.Table, split: str) -> pa.Table:
-        """The dialogues as they are kept; counts what it does."""
+        """The filtered dialogues; counts the changes."""
         if split not in self.splits or not rows.num_rows:
             return rows
         holds_N = self.holds(rows)
@@ -60,7 +60,7 @@ class Filtering:
         """What was done, a sentence per split, for the card.
 
         Raises:
-            BadSettings: if the condition was true of no utterance at all.
+            BadSettings: if the condition was not true for any utterance.
         """
         if all(failed == total for failed, total in self.counts.values()):
             unknown = ", ".join(name for name in self.condition.names if name not in self.known)
@@ -81,7 +81,7 @@ class Filtering:
 
 
 def _unlabelled(rows: pa.Table, holds_N: NDArray[np.bool_]) -> pa.Table:
-    """The same dialogues without the emotion of some utterances, as a corpus has those that it did not label."""
+    """The same dialogues without the emotion of some utterances, as if the corpus had not labelled them."""
     for name, nothing in (("emotions", ""), ("emotion_index", -1)):
         values = column(rows, name)
         kept = pc.if_else(pa.array(holds_N), values.flatten(), pa.scalar(nothing, values.type.value_type))
@@ -94,7 +94,7 @@ def _lists(like: pa.ListArray, values: pa.Array) -> pa.ListArray:
 
 
 def _without(rows: pa.Table, holds_N: NDArray[np.bool_]) -> pa.Table:
-    """The dialogues without some utterances, speakers numbered anew; without dialogues of which none is left."""
+    """The dialogues without some utterances, with speakers renumbered; dialogues that become empty are left out."""
     owner_N = np.repeat(np.arange(rows.num_rows), rows["n_utterances"].to_numpy())
     lengths_K = np.bincount(owner_N[holds_N], minlength=rows.num_rows)
     speakers_N, number_K = _renumbered(
@@ -117,7 +117,7 @@ def _without(rows: pa.Table, holds_N: NDArray[np.bool_]) -> pa.Table:
 def _renumbered(
     speakers_N: NDArray[np.int16], owner_N: NDArray[np.int64], dialogues: int
 ) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-    """Speakers by first appearance in what is left of each dialogue, and how many each dialogue has."""
+    """Speakers by first appearance in the rest of each dialogue, and their number in each dialogue."""
     numbers: dict[tuple[int, int], int] = {}
     number_K = np.zeros(dialogues, dtype=np.int64)
     renumbered_N = np.zeros(len(speakers_N), dtype=np.int16)

@@ -10,14 +10,13 @@ import pyarrow.compute as pc
 from merc.shards.facts import Facts, dialogue_rows
 from merc.shards.format.row_groups import column, files_of, opened, with_equal_lists
 
-_KEPT = 4  # row groups that stay in memory, for orders that differ a little
+_KEPT = 4  # row groups that stay in memory, for slightly different orders
 
 
 class Lookup:
     """The dialogues of a split by id.
 
-    Asked for in their own order, or nearly so, every row group is read once; in an order that has nothing to do with
-    it, once per dialogue.
+    If requested in (nearly) their own order, every row group is read once; in an unrelated order, once per dialogue.
 
     Args:
         root: folder of the shards.
@@ -38,7 +37,7 @@ class Lookup:
         self._kept: OrderedDict[int, pa.Table] = OrderedDict()
 
     def take(self, ids: pa.Array) -> pa.Table:
-        """The rows of these dialogues, in this order; all of them must be in :attr:`ids`."""
+        """The rows of these dialogues, in this order; all must be in :attr:`ids`."""
         row_K = pc.index_in(ids, value_set=self.ids).to_numpy()
         group_K = np.searchsorted(self._bounds, row_K, side="right") - 1
         pieces, places = [], []

@@ -1,5 +1,5 @@
-"""Several shards as one: the splits of one corpus that were made one by one, or different corpora with the same
-encoders and labels.
+"""Merges shards: splits of one corpus that were made separately, or different corpora with the same encoders and
+labels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ _DIALOGUE, _UTTERANCES = "dialogue_id", "utterance_ids"
 
 @dataclass(frozen=True)
 class _Part:
-    """One of the shards that are merged; ``prefix`` is put into its ids, if it is not empty."""
+    """One of the merged shards; ``prefix`` is inserted into its ids, if it is not empty."""
 
     root: Path
     info: dict[str, Any]
@@ -44,26 +44,26 @@ def merge(
     overwrite: bool = False,
     wait: bool = False,
 ) -> list[str]:
-    """Writes the shards in ``roots`` to ``target`` as one: split by split, the parts one after the other.
+    """Writes the shards in ``roots`` to ``target`` as one: split by split, the parts in sequence.
 
     Trajectories are left out: the neighbours were found within each part.
 
     Args:
         roots: folders of shards, at least two, with the same label set and the same encoders.
         target: the new folder.
-        config: where files and row groups are cut.
-        prefix: put the corpus into the ids, as in ``train/meld/dia0``, so that corpora that use the same ids can be
+        config: where files and row groups are split.
+        prefix: insert the corpus into the ids, as in ``train/meld/dia0``, so that corpora that use the same ids can be
             merged.
         overwrite: replace shards that are at ``target``.
-        wait: until another process that writes there has finished.
+        wait: wait for another process that writes there.
 
     Returns:
-        What was left out without being requested, a line each.
+        What was left out without being requested, one line each.
 
     Raises:
-        BadSettings: if there are fewer than two parts, or their label sets, encoders or columns differ; names both
-            folders and both values.
-        BadTable: if an id is in two parts, or a folder holds no shards.
+        BadSettings: if there are fewer than two parts, or their label sets, encoders or columns differ; the message
+            names both folders and both values.
+        BadTable: if an id is in two parts, or a folder contains no shards.
         SettingsDiffer: if something is at ``target``.
     """
     if len(roots) < 2:
@@ -100,7 +100,7 @@ def merge(
 
 
 def _check_fit(one: _Part, other: _Part) -> None:
-    """The same labels, transcripts or none, and vectors by the same encoders."""
+    """Checks for the same labels, transcripts in all or none, and vectors by the same encoders."""
     _compare(
         one,
         other,
@@ -128,7 +128,7 @@ def _check_fit(one: _Part, other: _Part) -> None:
 
 
 def _quality(parts: Sequence[_Part]) -> dict[str, Any] | None:
-    """What made the columns of an audit, which are the same in all parts."""
+    """What made the audit columns, which are the same in all parts."""
     first = parts[0].facts.quality
     return (
         None
@@ -146,7 +146,7 @@ def _compare(one: _Part, other: _Part, what: str, has: object, wanted: object) -
 
 
 def _check_ids(parts: Sequence[_Part]) -> None:
-    """No dialogue or utterance id is in two parts."""
+    """Checks that no dialogue or utterance id is in two parts."""
     for name in (_DIALOGUE, _UTTERANCES):
         found: list[pa.ChunkedArray] = []
         for part in parts:
@@ -180,7 +180,7 @@ def _rows(parts: Sequence[_Part], split: str, whole: Facts) -> Iterator[pa.Table
 
 
 def _prefixed(rows: pa.Table, names: Sequence[str], prefix: str) -> pa.Table:
-    """The rows with the prefix behind the split of their ids; as they are if it is empty."""
+    """The rows with the prefix inserted after the split of their ids; unchanged if it is empty."""
     for name in names if prefix else ():
         values = column(rows, name)
         flat = pc.replace_substring(
@@ -195,7 +195,7 @@ def _prefixed(rows: pa.Table, names: Sequence[str], prefix: str) -> pa.Table:
 
 
 def _about(parts: Sequence[_Part], corpora: Sequence[str]) -> dict[str, Any]:
-    """What the record of the whole says of the corpora and of the parts."""
+    """What the record of the merged shards says about the corpora and the parts."""
     several = len(corpora) > 1
     settings = {part.facts.corpus: part.info.get("corpus_settings", {}) for part in parts}
     sources = dict.fromkeys(str(part.info.get("source", "")) for part in parts if part.info.get("source"))

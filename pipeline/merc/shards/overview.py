@@ -18,23 +18,23 @@ _ENCODER = ("name", "encoder", "tag", "revision", "layer", "pooling", "dim", "li
 
 @dataclass(frozen=True)
 class Overview:
-    """What is inside shards; all of it JSON-able.
+    """What is inside shards; everything is JSON-able.
 
     Attributes:
-        corpora: corpus → split → dialogues and utterances.
+        corpora: corpus → split → numbers of dialogues and utterances.
         label_set: its name.
-        schema_version: of the tables.
+        schema_version: version of the tables' schema.
         transcripts: whether there is a column ``texts``.
         splits: in order.
         counts: split → ``dialogues``, ``utterances``, ``labels`` (class → count), ``unlabelled``, ``present`` (modality
             → count), ``failures``.
         encoders: modality → what made its vectors.
-        failures: ``reason``, ``kind``, ``modality`` and how many of each split, most frequent first.
-        neighbours: similarities by which there are nearest dialogues.
+        failures: ``reason``, ``kind``, ``modality`` and count per split, most frequent first.
+        neighbours: similarities with nearest dialogues.
         quality: the columns of an audit.
-        selection: how the shards were made by a condition, a sentence per split.
+        selection: how a condition selected the shards, one sentence per split.
         made_from: the corpora of the shards that these were made from by selecting or merging.
-        files, bytes: of all tables.
+        files, bytes: numbers over all tables.
     """
 
     corpora: dict[str, dict[str, dict[str, int]]]
@@ -54,10 +54,10 @@ class Overview:
 
 
 def overview(root: Path) -> Overview:
-    """Looks into the shards in ``root``.
+    """Summarises the shards in ``root``.
 
     Raises:
-        BadTable: if it holds no shards, or such of another schema version, or a file cannot be read.
+        BadTable: if it contains no shards, or shards of another schema version, or a file cannot be read.
     """
     info = reader.info(root)
     splits = [split for split in SPLITS if split in info["splits"]]
@@ -120,7 +120,7 @@ def _failures(root: Path, splits: list[str]) -> list[dict[str, Any]]:
 
 
 def _neighbours(root: Path) -> list[str]:
-    """Similarities of which some dialogue has neighbours."""
+    """Similarities for which some dialogue has neighbours."""
     found: dict[str, bool] = {}
     for path in (path for split in SPLITS for path in files_of(root, "trajectories", split)):
         with opened(path) as file:

@@ -1,7 +1,7 @@
-"""Shards from the rows of other shards: cut into files as the stage cuts them, with counts and statistics of what was
-written.
+"""Writes shards from the rows of other shards: split into files as the stage does, with counts and statistics of what
+was written.
 
-Rows come in as a stream; no more than one row group and one incoming table are in memory.
+Rows arrive as a stream; at most one row group and one incoming table are in memory.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,9 +31,9 @@ class Rewriting:
     """Writes a folder of shards, split by split.
 
     Args:
-        folder: an empty folder, or one that is made now.
-        facts: what the shards are to hold.
-        config: where files and row groups are cut.
+        folder: an empty folder; created if it does not exist.
+        facts: the shards' properties.
+        config: where files and row groups are split.
     """
 
     def __init__(self, folder: Path, facts: Facts, config: Config) -> None:
@@ -67,7 +67,7 @@ class Rewriting:
                 with parquet.writer(paths[-1], self.facts.schema) as writer:
                     for group in _regrouped(pieces, self.config.row_group_dialogues):
                         writer.write_table(group)
-            for number, path in enumerate(paths):  # a file's name holds the number of files
+            for number, path in enumerate(paths):  # a file's name contains the number of files
                 path.rename(path.with_name(cutting.file_name(split, number, len(paths))))
         if counts["dialogues"]:
             self.counts[split] = counts
@@ -84,8 +84,8 @@ class Rewriting:
         """Writes the records, the card and the checksums.
 
         Args:
-            settings: what was asked for.
-            inputs: hashes of the shards that were read.
+            settings: what was requested.
+            inputs: hashes of the input shards.
             more: further keys of ``meta/info.json``.
             stats: the statistics, if no train split was written; None: zeros then.
         """
@@ -116,7 +116,7 @@ class Rewriting:
         write_card(self.folder)
 
     def _counted(self, rows: Iterable[pa.Table], counts: dict[str, Any], train: bool) -> Iterator[pa.Table]:
-        """The rows as they come, counted; those of the train split go into the statistics."""
+        """The same rows; counts them and adds those of the train split to the statistics."""
         for piece in rows:
             if not piece.num_rows:
                 continue
@@ -134,8 +134,8 @@ class Rewriting:
             yield piece
 
     def _files(self, rows: Iterable[pa.Table]) -> Iterator[Iterator[pa.Table]]:
-        """The rows of each file; a file ends before the dialogue that would exceed ``max_file_bytes``, as
-        :func:`cutting.plan_files` has it.
+        """The rows of each file; a file ends before the dialogue that would exceed ``max_file_bytes``, as in
+        :func:`cutting.plan_files`.
         """
         source = _Peekable(rows)
         while source.peek() is not None:
@@ -155,7 +155,7 @@ class Rewriting:
 
 
 class _Peekable:
-    """A stream of tables whose first one may be put back in part."""
+    """A stream of tables; a part of the first one may be put back."""
 
     def __init__(self, tables_of_rows: Iterable[pa.Table]) -> None:
         self._source = iter(tables_of_rows)
@@ -170,13 +170,13 @@ class _Peekable:
         return self._first
 
     def replace(self, rest: pa.Table) -> None:
-        """What is left of the first table."""
+        """Puts back the rest of the first table."""
         self._first = rest
 
 
 def dialogue_bytes(rows: pa.Table, facts: Facts) -> NDArray[np.int64]:
-    """Bytes in memory of each dialogue; for rows of one row per dialogue what :func:`cutting.row_bytes` is for the
-    manifest.
+    """Bytes in memory of each dialogue; the counterpart of :func:`cutting.row_bytes` for tables with one row per
+    dialogue.
     """
     lengths_K = rows["n_utterances"].to_numpy().astype(np.int64)
     kinds = [

@@ -1,4 +1,4 @@
-"""A part of shards as shards of its own: some splits, modalities or dialogues, with or without transcripts."""
+"""Selects a part of shards as new shards: some splits, modalities or dialogues, with or without transcripts."""
 
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -41,33 +41,33 @@ def select(
 ) -> list[str]:
     """Writes a part of the shards in ``root`` to ``target``.
 
-    Dialogues keep their order. The statistics are those of the train dialogues that are kept; where the train split is
-    left out they stay those of ``root``, by which a model was trained. Trajectories are copied where all utterances of
-    the chosen splits are kept with their labels; otherwise neighbours would be missing or other ones, and there are
-    none.
+    Dialogues keep their order. The statistics are those of the kept train dialogues; if the train split is left out,
+    they stay those of ``root``, with which a model may have been trained. Trajectories are copied if all utterances of
+    the chosen splits are kept with their labels; otherwise they are left out, since neighbours would be missing or
+    different.
 
     Args:
         root: folder of the shards.
         target: the new folder.
-        config: where files and row groups are cut.
-        splits: which ones; all by default.
-        modalities: which vectors; all by default.
-        dialogues: ids; all by default.
+        config: where files and row groups are split.
+        splits: splits to keep; all by default.
+        modalities: vectors to keep; all by default.
+        dialogues: ids to keep; all by default.
         transcripts: False leaves out the column ``texts``.
         where: a condition on the columns of an audit (:mod:`merc.shards.where`). Utterances for which it is not true
-            lose their label: they are context for the others, and neither trained on nor scored.
-        where_splits: the splits in which ``where`` counts; all by default.
-        drop: leave out the utterances for which ``where`` is not true instead, and the dialogues of which none is left.
+            lose their label: they are context for the others, but are neither trained on nor scored.
+        where_splits: the splits to which ``where`` applies; all by default.
+        drop: instead, leave out the utterances for which ``where`` is not true, and dialogues that become empty.
         overwrite: replace shards that are at ``target``.
-        wait: until another process that writes there has finished.
+        wait: wait for another process that writes there.
 
     Returns:
-        What was left out without being requested, a line each.
+        What was left out without being requested, one line each.
 
     Raises:
-        BadSettings: if there is no such split, modality or dialogue, naming the nearest; if ``where`` is not a
-            condition, names a column that does not exist, or is true of no utterance.
-        BadTable: if ``root`` holds no shards, or a file cannot be read.
+        BadSettings: if there is no such split, modality or dialogue (the message gives the nearest); if ``where`` is
+            not a condition, names a column that does not exist, or is not true for any utterance.
+        BadTable: if ``root`` contains no shards, or a file cannot be read.
         SettingsDiffer: if something is at ``target``.
     """
     info = reader.info(root)
@@ -151,7 +151,7 @@ def _filtering(
 
 @dataclass(frozen=True)
 class _Choice:
-    """What is read of ``root``; an empty ``dialogues`` stands for all."""
+    """What is read from ``root``; an empty ``dialogues`` means all."""
 
     root: Path
     facts: Facts
@@ -170,8 +170,8 @@ class _Choice:
             yield rows.filter(pc.is_in(rows["dialogue_id"], value_set=self.dialogues)) if len(self.dialogues) else rows
 
     def failures(self, split: str) -> pa.Table:
-        """The failure rows of the chosen utterances and modalities; as in the stage, those on the annotations stay
-        whatever they concern.
+        """The failure rows of the chosen utterances and modalities; as in the stage, rows about annotations are always
+        kept.
         """
         failed = read_failures(self.root, split)
         of_part = pc.is_in(failed["modality"], value_set=pa.array([*self.part.dims, "all"]))
@@ -188,20 +188,20 @@ class _Choice:
 
 
 def origin(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``made_from`` in ``meta/info.json`` says of shards that others were made from."""
+    """The entry of source shards under ``made_from`` in ``meta/info.json``."""
     return {key: info[key] for key in ("corpus", "fingerprint", "settings", "versions", "made_from") if key in info}
 
 
 def terms_of_all(infos: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the record says of the terms of shards that were made from several: those of all, and none if one of them
-    must not be passed on.
+    """The recorded terms of shards that were made from several: those of all, and none if one of them must not be
+    redistributed.
     """
     terms = [str(info.get("redistribution", "")) for info in infos]
     return {"redistribution": " ".join(dict.fromkeys(terms))} if all(terms) else {}
 
 
 def _known(what: str, given: Collection[str], valid: Sequence[str]) -> Collection[str]:
-    """The given names, or all where none is given."""
+    """The given names, or all if none is given."""
     there = set(valid)
     for name in given:
         if name not in there:

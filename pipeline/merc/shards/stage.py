@@ -40,9 +40,9 @@ def build_shards(config: Config, layout: Layout, run: RunOptions, *, encoders: d
 
     Args:
         params: settings.
-        layout: where manifest, media and features are; the shards go to ``layout.shards``.
+        layout: paths of manifest, media and features; the shards go to ``layout.shards``.
         run: overwrite.
-        encoders: modality → encoder, for each modality the shards are to have.
+        encoders: modality → encoder, for each modality of the shards.
 
     Returns:
         The folder of the shards.
@@ -50,9 +50,9 @@ def build_shards(config: Config, layout: Layout, run: RunOptions, *, encoders: d
     Raises:
         BadSettings: if a setting or a modality is unknown, or no modality is given.
         BadTable: if a table is missing, stale, incomplete or in another order, or an absent vector has no failure row;
-            with ``quality`` also if there is no audit, or one of other data.
-        SettingsDiffer: if there are shards with other settings and ``run.overwrite`` is off.
-        PipelineError: if a file cannot be written; the shards that were there before stay.
+            with ``quality`` also if there is no audit, or one of different data.
+        SettingsDiffer: if shards with other settings exist and ``run.overwrite`` is off.
+        PipelineError: if a file cannot be written; existing shards are kept.
     """
     prepared = _prepare(config, layout, run, encoders)
     job = prepared.job
@@ -147,7 +147,7 @@ def _with_quality(table: pa.Table, audit: audits.Audit) -> pa.Table:
 
 
 def _about_quality(audit: audits.Audit | None) -> dict[str, Any] | None:
-    """What ``meta/info.json`` says of the columns of an audit."""
+    """What ``meta/info.json`` says about the audit columns."""
     if audit is None:
         return None
     return {
@@ -159,7 +159,7 @@ def _about_quality(audit: audits.Audit | None) -> dict[str, Any] | None:
 
 @dataclass
 class _Building:
-    """The shards while they are written: one row group's worth of vectors is in memory at a time."""
+    """The shards while they are being written: one row group's vectors are in memory at a time."""
 
     prepared: _Prepared
     layout: Layout
@@ -216,7 +216,7 @@ class _Building:
         return self.prepared.job.folder / name / cutting.file_name(split, index, count)
 
     def _groups(self, split: str, bounds_D2: NDArray[np.int64], present: dict[str, int]) -> Iterator[pa.Table]:
-        """The dialogue rows of one file, row group by row group; adds to the statistics and the counts on the way."""
+        """The dialogue rows of one file, row group by row group; also updates the statistics and the counts."""
         rows = self.prepared.config.row_group_dialogues
         for first in range(0, len(bounds_D2), rows):
             yield pa.concat_tables(
@@ -238,7 +238,7 @@ class _Building:
         return join(rows, vectors, self.schema)
 
     def info(self) -> dict[str, Any]:
-        """What ``meta/info.json`` holds besides the fingerprint."""
+        """What ``meta/info.json`` contains in addition to the fingerprint."""
         return {
             "schema_version": SCHEMA_VERSION,
             **self.metadata,
@@ -260,8 +260,8 @@ class _Building:
 
 
 def _face_facts(layout: Layout) -> dict[str, Any]:
-    """How faces were found and chosen, and in how many utterances the speaker is off screen; empty where the media are
-    not ours, as of imported vectors.
+    """How faces were found and chosen, and in how many utterances the speaker is off screen; empty if the media are not
+    ours, as for imported vectors.
     """
     path = layout.media / RECORD
     record = files.read_json(path) if path.is_file() else {}
@@ -276,7 +276,7 @@ def _face_facts(layout: Layout) -> dict[str, Any]:
 
 
 def _runs(bounds: list[list[int]]) -> list[tuple[int, int]]:
-    """Dialogues that follow one another in the manifest, as one row span; a split is one span unless splits are
+    """Row spans of a split's dialogues in the manifest, with adjacent ones merged: one span unless splits are
     interleaved.
     """
     runs: list[tuple[int, int]] = []
@@ -303,7 +303,7 @@ def _encoder_facts(found: Features) -> dict[str, Any]:
 
 
 def _counts(dialogues: int, labels_N: NDArray[np.int16], classes: tuple[str, ...]) -> dict[str, Any]:
-    """Dialogues, utterances, and how many utterances have each class; ``unlabelled`` are outside the label set."""
+    """Numbers of dialogues, of utterances, and of utterances per class; ``unlabelled`` are outside the label set."""
     return {
         "dialogues": dialogues,
         "utterances": len(labels_N),

@@ -1,6 +1,4 @@
-"""The folder that a command writes shards or models to: new, whole or not there at all, and never in place of anything
-else.
-"""
+"""The folder that a command writes shards or models to: new, complete or absent, and never replacing anything else."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,11 +12,11 @@ from merc.errors import BadSettings, SettingsDiffer
 
 @dataclass(frozen=True)
 class Kind:
-    """What a folder holds.
+    """The kind of content of a folder.
 
     Attributes:
-        name: in messages, in the plural.
-        record: the file by which it is known.
+        name: name in messages, in the plural.
+        record: the file that identifies it.
     """
 
     name: str
@@ -32,20 +30,19 @@ SHARDS = Kind("shards", "meta/info.json")
 def new_shards(
     target: Path, sources: Sequence[Path], *, overwrite: bool, wait: bool = False, kind: Kind = SHARDS
 ) -> Iterator[Path]:
-    """Yields an empty folder next to ``target`` to write to; it takes the place of ``target`` if the block ends without
-    error.
+    """Yields an empty folder next to ``target`` to write to; it replaces ``target`` if the block ends without error.
 
     Args:
-        target: where the shards are to be.
-        sources: folders that are read; ``target`` must not be, hold or be in one of them.
+        target: final path of the shards.
+        sources: folders that are read; ``target`` must not be, contain or be in one of them.
         overwrite: replace shards that are at ``target``.
-        wait: until another process that writes there has finished, instead of giving up.
+        wait: wait for another process that writes there instead of giving up.
         kind: what is written.
 
     Raises:
-        BadSettings: if ``target`` is a link, or is, holds or is in a source.
+        BadSettings: if ``target`` is a link, or is, contains or is in a source.
         OutputInUse: if another process writes there, and ``wait`` is off.
-        CannotWrite: if the folder cannot be made, or what is in it not be written.
+        CannotWrite: if the folder or its content cannot be written.
         SettingsDiffer: if something is at ``target``; with ``overwrite`` only if that is anything but shards or an
             empty folder.
     """
@@ -81,7 +78,7 @@ def check_free(target: Path, *, overwrite: bool, kind: Kind = SHARDS) -> None:
 def _scratch(target: Path, here: Path, overwrite: bool, kind: Kind) -> Iterator[Path]:
     scratch = here.with_name(f".{here.name}.unfinished")
     with files.writing(target):
-        files.finish_replacing(here)  # of a run that was killed, as what is removed below
+        files.finish_replacing(here)  # of a killed run, like what is removed below
         check_free(target, overwrite=overwrite, kind=kind)
         if scratch.exists():
             shutil.rmtree(scratch)

@@ -15,14 +15,14 @@ class TorchBatches(IterableDataset[dict[str, Any]]):
     """Batches of :meth:`merc.shards.format.reader.Dialogues.batches` as tensors.
 
     ``DataLoader(TorchBatches(dialogues, 32), batch_size=None, num_workers=4)``: the dataset makes the batches. Do not
-    use ``persistent_workers``, which would not learn of a new epoch.
+    use ``persistent_workers``, which would not notice a new epoch.
 
     Args:
         dialogues: the split.
         size: dialogues per batch.
-        seed: shuffles, together with the epoch; None: the order of the files.
-        rank: which of ``ranks`` processes this is; ranks do not overlap and differ by one dialogue at most.
-        ranks: how many there are.
+        seed: seed of the shuffle, combined with the epoch; None: the order of the files.
+        rank: number of this process among ``ranks``; ranks do not overlap and differ by at most one dialogue.
+        ranks: number of ranks.
 
     Raises:
         BadSettings: if there is no such rank, or ``size`` is below 1.
@@ -42,16 +42,16 @@ class TorchBatches(IterableDataset[dict[str, Any]]):
 
         Args:
             epoch: from 0.
-            start: how many batches of the epoch the ``DataLoader`` has already returned, to continue in the middle;
-                with the same number of workers.
+            start: number of batches of the epoch that the ``DataLoader`` has already returned, to continue in the
+                middle; requires the same number of workers.
         """
         self.epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = get_worker_info()
         number, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        # A DataLoader takes batch after batch from worker after worker, and asks the first one first, whose turn it
-        # need not be where the epoch was left. As no worker has more than one before it, the round is never broken.
+        # A DataLoader takes one batch from each worker in turn, starting with the first, which need not be next where
+        # the epoch was interrupted. Since no worker has more batches than an earlier one, the rotation stays complete.
         worker = (number + self.start) % workers
         done = (self.start - worker + workers - 1) // workers
         part = Part(self.rank, self.ranks, worker, workers)

@@ -1,8 +1,8 @@
-"""Checks that a folder is shards as the contract has them (:mod:`merc.shards.format.schema`), and tells all that is
-wrong at once.
+"""Checks that a folder contains shards that satisfy the contract (:mod:`merc.shards.format.schema`), and reports all
+problems at once.
 
-Memory does not grow with the vectors: they are looked at one row group at a time. Ids, labels and flags are kept, some
-50 bytes per utterance.
+Memory does not grow with the vectors: they are read one row group at a time. Ids, labels and flags are kept, about 50
+bytes per utterance.
 """
 
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ from merc.shards.format.row_groups import TABLES, files_of
 
 @dataclass
 class Report:
-    """What the check found.
+    """The result of the check.
 
     Attributes:
-        dialogues, utterances, files: how much was looked at.
-        problems: what is wrong.
+        dialogues, utterances, files: numbers that were checked.
+        problems: the problems found.
     """
 
     dialogues: int = 0
@@ -47,7 +47,7 @@ def validate(root: Path) -> Report:
     """Checks the shards in ``root``.
 
     Raises:
-        BadTable: if it holds no shards, or such of another schema version.
+        BadTable: if it contains no shards, or shards of another schema version.
     """
     info = reader.info(root)
     report = Report(files=sum(len(files_of(root, table, split)) for table in TABLES for split in SPLITS))
@@ -74,7 +74,7 @@ def validate(root: Path) -> Report:
 
 
 def _check_unique(seen: Mapping[str, SeenSplit], problems: Problems) -> None:
-    """Dialogue and utterance ids are unique over all splits."""
+    """Checks that dialogue and utterance ids are unique over all splits."""
     repeated, more = _repeated({split: one.dialogues for split, one in seen.items()})
     for dialogue_id, splits in repeated:
         where = f"in {' and in '.join(splits)}" if len(splits) > 1 else f"twice in {splits[0]}"
@@ -91,9 +91,7 @@ def _check_unique(seen: Mapping[str, SeenSplit], problems: Problems) -> None:
 
 
 def _repeated(of_split: Mapping[str, pa.ChunkedArray]) -> tuple[list[tuple[str, list[str]]], int]:
-    """The first values that occur more than once, each with the splits that hold it; and how many there are
-    beyond these.
-    """
+    """The first values that occur more than once, each with its splits; and the number of further ones."""
     counted = pc.value_counts(
         pa.chunked_array([chunk for values in of_split.values() for chunk in values.chunks], pa.string())
     )

@@ -1,9 +1,8 @@
 """Conditions on the quality of utterances, such as ``asr_error < 0.5 and (speaking > 0 or off_screen is None)``.
 
-Python's own grammar is parsed, and nothing of it allowed but names, numbers, comparisons, ``is None``, ``and``, ``or``,
-``not``; nothing ever runs as Python.
-What is not known decides nothing: a comparison with it is neither true nor false, as in SQL, and only what is true is
-chosen.
+Conditions are parsed with Python's grammar, of which only names, numbers, comparisons, ``is None``, ``and``, ``or`` and
+``not`` are allowed; nothing is ever executed as Python. Comparisons with unknown values are neither true nor false, as
+in SQL, and only utterances for which the condition is true are chosen.
 """
 
 import ast
@@ -32,11 +31,11 @@ _GRAMMAR = (
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that was parsed.
+    """A parsed condition.
 
     Attributes:
-        text: as it was given, on one line.
-        names: of the columns that it reads, in order.
+        text: as given, on one line.
+        names: names of the columns that it reads, in order.
     """
 
     text: str
@@ -48,11 +47,11 @@ class Condition:
         """Parses a condition.
 
         Args:
-            text: of it.
-            columns: that it may name.
+            text: the condition.
+            columns: columns that it may use.
 
         Raises:
-            BadSettings: if it is none, or names another column; the message says what is allowed.
+            BadSettings: if it is not a condition, or names another column; the message says what is allowed.
         """
         if len(text) > _MOST_CHARACTERS:
             raise BadSettings(f"--where: {len(text)} characters; a condition has at most {_MOST_CHARACTERS}")
@@ -71,7 +70,7 @@ class Condition:
         """Where the condition is true.
 
         Args:
-            values: column → numbers, null where unknown; all of one length.
+            values: column → numbers, null if unknown; all of the same length.
         """
         found = _evaluated(self._tree, values)
         return np.asarray(found.fill_null(False).to_numpy(zero_copy_only=False))
@@ -115,7 +114,7 @@ def _check_comparison(node: ast.Compare, text: str, columns: Sequence[str], name
 
 
 def _number(node: ast.expr) -> float | None:
-    """The finite number given there, perhaps with a sign; else None."""
+    """The finite number at a node, possibly with a sign; else None."""
     sign = 1.0
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         sign, node = (-1.0 if isinstance(node.op, ast.USub) else 1.0), node.operand
@@ -146,7 +145,7 @@ def _evaluated(node: ast.expr, values: Mapping[str, pa.Array]) -> pa.Array:
     if isinstance(node, ast.UnaryOp):
         return pc.invert(_evaluated(node.operand, values))
     if not isinstance(node, ast.Compare):
-        raise TypeError(f"{type(node).__name__} is not a condition")  # _check has refused all else
+        raise TypeError(f"{type(node).__name__} is not a condition")  # _check has refused everything else
     if isinstance(node.ops[0], ast.Is | ast.IsNot):
         known = values[node.left.id].is_valid()  # type: ignore[attr-defined]
         return known if isinstance(node.ops[0], ast.IsNot) else pc.invert(known)
@@ -159,9 +158,7 @@ def _evaluated(node: ast.expr, values: Mapping[str, pa.Array]) -> pa.Array:
 
 
 def _side(node: ast.expr, values: Mapping[str, pa.Array], rows: int) -> pa.Array:
-    """The numbers on one side of a comparison. As they are stored, in float32: 0.1 in a condition is the 0.1 of a
-    column.
-    """
+    """The numbers on one side of a comparison, in float32 as stored, so that 0.1 equals the 0.1 of a column."""
     if isinstance(node, ast.Name):
         return values[node.id]
     return pa.array(np.full(rows, _number(node), dtype=np.float32))

@@ -17,19 +17,18 @@ Sketches = tuple[NDArray[Any], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How to compare descriptions: in [0, 1], 1 for a description with itself, the same both ways.
+    """How to compare descriptions: in [0, 1], 1 for a description with itself, symmetric.
 
-    A corpus is compared block by block, and no number may depend on what else is in a block. Most pairs never get so
-    far: ``bound`` tells from two sets of sketches how similar two dialogues can be at most.
+    A corpus is compared block by block, and no result may depend on the rest of a block. Most pairs are never compared:
+    ``bound`` computes an upper bound of the similarity from two sets of sketches.
 
     Attributes:
         compare: (descriptions of Q, descriptions of M) → (Q, M) float64.
-        pairs: (P descriptions, P descriptions) → (P,) float64, bit for bit what ``compare`` gives.
+        pairs: (P descriptions, P descriptions) → (P,) float64, bit-identical to ``compare``.
         sketch: descriptions → arrays of N rows each.
-        bound: (sketches of Q, sketches of M) → (Q, M) float32, nowhere below ``compare``.
-        order: descriptions → indices that put alike descriptions near each other, which makes the search quicker and
-            changes nothing else.
-        pair_cost: about how many times more expensive a pair is by ``pairs`` than in a matrix.
+        bound: (sketches of Q, sketches of M) → (Q, M) float32, never below ``compare``.
+        order: descriptions → indices that put similar descriptions near each other, which only makes the search faster.
+        pair_cost: approximate cost of a pair by ``pairs`` relative to one in a matrix.
     """
 
     compare: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
@@ -63,17 +62,17 @@ def by_columns(described: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def dot_bound(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
-    """The inner products, (Q, M), of vectors of length 1, plus the most that float32 may have lost of them."""
+    """The inner products, (Q, M), of vectors of length 1, plus the maximum rounding error of float32."""
     shared: NDArray[np.float32] = queries[0] @ candidates[0].T
     shared += rounding(queries[0].shape[1])
     return shared
 
 
 def rounding(dim: int) -> np.float32:
-    """More than float32 can lose of an inner product of two vectors of length 1.
+    """Upper bound of the rounding error of an inner product of two vectors of length 1 in float32.
 
     The products of d numbers, each of them rounded, summed in any order, are off by less than (d + 5) 2⁻²⁴ (Higham,
-    Accuracy and Stability of Numerical Algorithms, 2002, section 3.1); twice that is taken.
+    Accuracy and Stability of Numerical Algorithms, 2002, section 3.1); twice that is used.
 
     Args:
         dim: d.

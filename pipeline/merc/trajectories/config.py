@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from merc.trajectories.base import Similarity
 
 POOLED = "pooled"
-"""The one similarity that uses features instead of labels."""
+"""The only similarity that uses features instead of labels."""
 
 _JOY, _SADNESS, _ANGER, _FEAR = (0.8, 0.4), (-0.7, -0.4), (-0.7, 0.7), (-0.7, 0.6)
 VALENCE_AROUSAL = {
@@ -80,14 +80,14 @@ class Config(Settings):
 
     @property
     def from_labels(self) -> list[str]:
-        """The similarities that look at labels."""
+        """The similarities that use labels."""
         return [name for name in self.similarities if name != POOLED]
 
     def fitting(self, classes: Sequence[str]) -> "Config":
-        """These settings, without ``dtw`` where a class has no valence and arousal, as those of your own corpus may; a
+        """These settings, without ``dtw`` if a class has no valence and arousal, as is possible in your own corpus; a
         warning says so.
 
-        Where ``dtw`` is the only similarity it stays, and :meth:`similarity` raises.
+        If ``dtw`` is the only similarity, it stays, and :meth:`similarity` raises an error.
         """
         missing = [one for one in classes if one not in self.valence_arousal]
         if not missing or "dtw" not in self.similarities or len(self.similarities) == 1:
@@ -101,10 +101,10 @@ class Config(Settings):
         return self.model_copy(update={"similarities": tuple(name for name in self.similarities if name != "dtw")})
 
     def similarity(self, name: str, classes: Sequence[str]) -> "Similarity":
-        """The label similarity of that name for these classes.
+        """The label similarity with a name for these classes.
 
         Raises:
-            BadSettings: if ``dtw`` is asked for, and a class has no valence and arousal or two are too far apart.
+            BadSettings: if ``dtw`` is requested, and a class has no valence and arousal or two are too far apart.
         """
         import numpy as np
 
@@ -124,7 +124,7 @@ class Config(Settings):
             raise BadSettings(f"trajectories.valence_arousal of {', '.join(classes)}: {error}") from error
 
     def modalities(self, there: Sequence[str]) -> list[str]:
-        """The modalities that ``pooled`` looks at, of those the shards have.
+        """The modalities that ``pooled`` uses, of those in the shards.
 
         Raises:
             BadSettings: if there is none.

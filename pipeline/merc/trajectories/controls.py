@@ -1,6 +1,4 @@
-"""What else could explain that two dialogues are alike: the emotions they are made of, their lengths, a script they
-share.
-"""
+"""What else could explain the similarity of two dialogues: the emotions in them, their lengths, a shared script."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 from merc.trajectories.base import Comparison, Similarity
 from merc.trajectories.trajectory import Labels
 
-# Pairs compared at once: few enough for the processor's cache.
+# Number of pairs compared at once: few enough for the processor's cache.
 _PAIRS = 4096
 
 
@@ -27,14 +25,14 @@ def order_excess(
 ) -> NDArray[np.float32]:
     """How much of a similarity the order of the emotions explains: κ = (s - E s') / (1 - E s').
 
-    s' is the similarity after the labels of both dialogues were shuffled, each for itself; E is the mean over the
-    shuffles. κ is 1 where the trajectories are the same, about 0 where they agree no more than their composition makes
-    them, and 0 where every shuffle leaves them equal.
+    s' is the similarity after shuffling the labels of both dialogues independently; E is the mean over the shuffles. κ
+    is 1 if the trajectories are equal, about 0 if they agree no more than their composition implies, and 0 if every
+    shuffle leaves them equal.
 
     Args:
-        trajectories: of N dialogues, none empty.
+        trajectories: those of N dialogues, none empty.
         classes: number of classes C.
-        similarity: one that sees the order.
+        similarity: an order-sensitive one.
         pairs: indices of the dialogues of P pairs.
         permutations: number of shuffles.
         seed: of the shuffles.
@@ -54,7 +52,7 @@ def order_excess(
         shuffled += compare_pairs(similarity, similarity.describe(np.split(labels[order], ends), classes), pairs)
     expected = shuffled / permutations
     actual = compare_pairs(similarity, similarity.describe(trajectories, classes), pairs)
-    # All shuffles alike to a millionth of a millionth: float noise, not order.
+    # All shuffles equal to a millionth of a millionth: float noise, not order.
     room = 1 - expected
     kappa = np.divide(actual - expected, room, out=np.zeros_like(room), where=room > 1e-12)
     return kappa.round(6).astype(np.float32)
@@ -63,7 +61,7 @@ def order_excess(
 def compare_pairs(
     by: Comparison, described: NDArray[Any], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> NDArray[np.float64]:
-    """The similarities of the pairs, (P,), of which only this many are held at once."""
+    """The similarities of the pairs, (P,), computed this many at a time."""
     some, others = pairs
     parts = [
         by.pairs(described[some[at : at + _PAIRS]], described[others[at : at + _PAIRS]])
@@ -76,9 +74,9 @@ def sample_pairs(number: int, limit: int, seed: int) -> tuple[NDArray[np.int64],
     """Pairs of different dialogues i < j: all of them, or ``limit`` drawn at random with replacement.
 
     Args:
-        number: of dialogues.
-        limit: the most pairs.
-        seed: of the draw.
+        number: number of dialogues.
+        limit: maximum number of pairs.
+        seed: seed of the draw.
     """
     if number * (number - 1) // 2 <= limit:
         some, others = np.triu_indices(number, 1)
@@ -90,16 +88,14 @@ def sample_pairs(number: int, limit: int, seed: int) -> tuple[NDArray[np.int64],
 
 
 def spearman(some: NDArray[Any], others: NDArray[Any]) -> float | None:
-    """Rank correlation, ties at their mean rank; None where either is constant or there are fewer than two."""
+    """Rank correlation, ties at their mean rank; None if either is constant or there are fewer than two values."""
     return _correlation(_ranks(some), _ranks(others))
 
 
 def partial_correlation(
     some_others: float | None, some_given: float | None, others_given: float | None
 ) -> float | None:
-    """The correlation that is left of two variables once a third is held fast, from the three correlations; None where
-    undefined.
-    """
+    """The partial correlation of two variables given a third, from the three correlations; None if undefined."""
     if some_others is None or some_given is None or others_given is None:
         return None
     room = (1 - some_given**2) * (1 - others_given**2)
@@ -112,19 +108,19 @@ def pair_report(
     scenarios: Sequence[str],
     pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> dict[str, Any]:
-    """What the similarities of the same pairs of dialogues go with.
+    """What the similarities of the same pairs of dialogues correlate with.
 
     Args:
         values: similarity → (P,).
-        lengths: labelled utterances of each dialogue.
-        scenarios: of each dialogue, empty where there is none.
+        lengths: number of labelled utterances of each dialogue.
+        scenarios: that of each dialogue, empty if there is none.
         pairs: indices of the dialogues of P pairs.
 
     Returns:
-        ``pairs``; ``with_length``: similarity → rank correlation with -\\|ΔL\\|; ``between``: for two similarities
-        their rank correlation, ``plain`` and, as a partial correlation, ``given_length``, the same of the
-        ``other_scenario`` pairs alone; ``scenarios``: ``same_pairs``, and similarity → mean of the ``same`` pairs and
-        of the ``other`` ones. None means undefined.
+        ``pairs``; ``with_length``: similarity → rank correlation with -\\|ΔL\\|; ``between``: rank correlation of two
+        similarities, ``plain`` and, as a partial correlation, ``given_length``, and both for ``other_scenario`` pairs
+        only; ``scenarios``: ``same_pairs``, and similarity → mean of the ``same`` pairs and of the ``other`` ones. None
+        means undefined.
     """
     some, others = pairs
     length, scenario = (
@@ -155,7 +151,7 @@ def pair_report(
 
 
 def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Ranks about their mean, ties at their mean rank."""
+    """Ranks centred at their mean, ties at their mean rank."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place] - (len(values) + 1) / 2
     return ranks

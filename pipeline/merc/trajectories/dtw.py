@@ -1,14 +1,14 @@
-"""``dtw``: how far apart two paths through the plane of valence and arousal are when each may be stretched to fit the
+"""``dtw``: the distance of two paths through the plane of valence and arousal if each may be stretched to fit the
 other.
 
-Dynamic time warping (Sakoe & Chiba 1978, symmetric form without a window): the least sum of Euclidean distances over
+Dynamic time warping (Sakoe & Chiba 1978, symmetric form without a window): the minimum sum of Euclidean distances over
 all ways to walk through both paths together, one step in one of them or in both at a time. Both paths have R bins.
-Divided by 2R it is in [0, 1], since walking in step costs no more than R times the largest distance of two labels,
-which may be 2; the similarity is 1 minus that.
+Divided by 2R it is in [0, 1], since walking in step costs at most R times the largest distance of two labels, which may
+be 2; the similarity is 1 minus that.
 
-A bound keeps most pairs from being computed: the first points of both paths meet, and so do the last, and every bin in
-between meets some point of the other path, so that it costs at least the distance to the nearest one. That sum is a
-matrix product once the points are moved to a few landmarks, and what they were moved by is taken off.
+A bound saves the computation of most pairs: the first points of both paths are matched, and so are the last, and every
+bin in between is matched to some point of the other path, which costs at least the distance to the nearest one. With
+points moved to a few landmarks, that sum is a matrix product, from which the distances moved are subtracted.
 
 Legend: N dialogues, Q queries, M candidates, P pairs, C classes, R bins, L landmarks.
 """
@@ -23,20 +23,20 @@ from merc.trajectories.base import Similarity, Sketches, by_columns
 from merc.trajectories.trajectory import Labels
 
 LARGEST_DISTANCE = 2.0
-# The most frequent points of a corpus. More make the bound tighter and more expensive; with 128, 7 pairs of 100 are
-# left of 12,000 dialogues like MELD's, where exact distances would leave 5.
+# The most frequent points of a corpus. More make the bound tighter and more expensive; with 128, for 12,000 dialogues
+# like MELD's, 7 of 100 pairs are left, where exact distances would leave 5.
 _LANDMARKS = 128
-# Pairs at once: the distances of a row of bins stay in the processor's cache.
+# Number of pairs at once: the distances of a row of bins stay in the processor's cache.
 _PAIRS = 2048
 
 
 def similarity(
     binned: Callable[[Sequence[Labels], int], NDArray[np.float64]], plane_C2: NDArray[np.float64]
 ) -> Similarity:
-    """The similarity for classes that are at the points ``plane_C2``.
+    """The similarity for classes at the points ``plane_C2``.
 
     Args:
-        binned: (trajectories, C) → (N, R·C), what share of each bin each class covers.
+        binned: (trajectories, C) → (N, R·C), the share of each bin that each class covers.
         plane_C2: valence and arousal of each class; no two may be farther than 2 apart.
 
     Raises:
@@ -68,7 +68,7 @@ def describe(
 ) -> NDArray[np.float64]:
     """Valence and arousal of every bin, (N, R·2)."""
     shares_NRC = binned(trajectories, classes).reshape(len(trajectories), -1, classes)
-    # Class by class, not as a matrix product: the same bins must give the same bits wherever they are, on every
+    # Class by class, not as a matrix product: the same bins must give the same bits at every position, on every
     # machine.
     paths_NR2 = sum(
         (shares_NRC[:, :, index, None] * point_2 for index, point_2 in enumerate(plane_C2)), start=np.zeros(2)
@@ -77,7 +77,7 @@ def describe(
 
 
 def cost(some_PR2: NDArray[np.float64], others_PR2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The cost of the cheapest way through each pair of paths, (P,); the paths of a pair may differ in length."""
+    """The cost of the cheapest alignment of each pair of paths, (P,); the paths of a pair may differ in length."""
     costs = np.empty(len(some_PR2))
     for begin in range(0, len(costs), _PAIRS):
         part = slice(begin, begin + _PAIRS)
@@ -112,8 +112,8 @@ def compare(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> ND
 
 
 def sketch(described: NDArray[np.float64]) -> Sketches:
-    """First and last point (N, 2) each; and of the bins between them how many are at each landmark (N, L) and how far
-    they were moved to it.
+    """First and last point, (N, 2) each; for the bins between them, the number at each landmark (N, L) and the distance
+    moved to it.
 
     Before the last, the distance of each landmark to the nearest point of the path, (N, L).
     """
@@ -134,13 +134,13 @@ def sketch(described: NDArray[np.float64]) -> Sketches:
                 there_NL[begin + rows, apart_PL.argmin(axis=1)] += 1
                 moved_N[part] += apart_PL.min(axis=1)
     ends_N22 = paths_NR2[:, [0, -1]].astype(np.float32)
-    # A path of one bin has one end, which must not count twice.
+    # A path of one bin has one end, which must not be counted twice.
     last_N2 = ends_N22[:, 1] if bins > 1 else np.zeros_like(ends_N22[:, 1])
     return ends_N22[:, 0], last_N2, there_NL, nearest_NL, moved_N, np.full(len(ends_N22), bins)
 
 
 def _landmarks(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The most frequent points, (L, 2); of equally frequent ones those of the least valence."""
+    """The most frequent points, (L, 2); in case of ties, those with the lowest valence."""
     complex_ = np.ascontiguousarray(points).reshape(-1, 2).view(np.complex128).ravel()
     different, counts = np.unique(complex_, return_counts=True)
     most = np.argsort(-counts, kind="stable")[:_LANDMARKS]
@@ -159,7 +159,7 @@ def bound(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
     cost_QM += _apart(first, other_first)
     cost_QM += _apart(last, other_last)
     cost_QM /= np.float32(-2 * bins[0])
-    # Float32 adds up about L + R numbers, of 2R at most, and is off by less than (L + R) 2⁻²⁴ of that.
+    # Float32 adds up about L + R numbers, at most 2R in total, with an error below (L + R) 2⁻²⁴ of that.
     cost_QM += np.float32(1 + (_LANDMARKS + bins[0]) * 2.0**-23)
     return cost_QM
 

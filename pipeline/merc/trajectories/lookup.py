@@ -20,16 +20,16 @@ DEFAULT = "path"
 
 @dataclass(frozen=True)
 class Seen:
-    """A dialogue as shown.
+    """A dialogue as displayed.
 
     Attributes:
         dialogue_id: its id.
-        labels: class index of every utterance, -1 where unlabelled.
-        speakers: who says it.
-        texts: what is said; empty strings where the shards hold no transcripts.
-        similarity: to the dialogue asked for; None for that one itself.
-        order_excess: how much of it the order explains; None where that is not known.
-        same_scenario: whether both belong to one scenario.
+        labels: class index of every utterance, -1 if unlabelled.
+        speakers: speaker of every utterance.
+        texts: transcripts; empty strings if the shards contain none.
+        similarity: to the requested dialogue; None for that one itself.
+        order_excess: how much of it the order explains; None if unknown.
+        same_scenario: whether both belong to the same scenario.
     """
 
     dialogue_id: str
@@ -81,12 +81,11 @@ def made_with(root: Path, split: str) -> dict[str, Any]:
 
 
 def choose(row: dict[str, Any], similarity: str | None, suffix: str = "") -> str:
-    """The similarity whose neighbours are shown: the one asked for, else ``path``, or ``pooled`` for a dialogue that
-    has none by labels.
+    """The similarity whose neighbours are shown: the requested one, else ``path``, or ``pooled`` for a dialogue without
+    neighbours by labels.
 
     Args:
-        row: of the trajectories.
-        similarity: its name without ``suffix``, or None.
+        row: row of the trajectories. similarity: its name without ``suffix``, or None.
         suffix: of the columns.
 
     Raises:
@@ -109,9 +108,9 @@ def with_neighbours(
     Args:
         root: folder of the shards.
         row: of the trajectories, or of predicted ones.
-        name: of the columns: ``neighbours_<name>`` and those next to it.
-        number: how many of the neighbours at most.
-        labels: by id, shown instead of the shards' own.
+        name: name of the columns: ``neighbours_<name>`` and related ones.
+        number: maximum number of neighbours.
+        labels: by id, shown instead of those of the shards.
     """
     ids = (row[f"neighbours_{name}"] or [])[:number]
     dialogues = _dialogues(root, row["split"], [row["dialogue_id"], *ids])

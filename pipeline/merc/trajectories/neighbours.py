@@ -1,7 +1,8 @@
 """The K nearest dialogues by exact similarity: best first, ties by id, never the dialogue itself.
 
-Dialogues of the same description are searched for once: many short dialogues are "neutral, neutral". Of the members of
-a description only the first by id can be among K neighbours before another description's members are.
+Dialogues with the same description are searched for once: many short dialogues are "neutral, neutral". The order of
+equally similar descriptions is that of their first members by id, since no other member can come before another
+description's.
 """
 
 from collections.abc import Sequence
@@ -46,18 +47,18 @@ def nearest(
 
     Args:
         ids: unique dialogue ids.
-        trajectories: as many, without unlabelled utterances; a dialogue whose trajectory is empty has no neighbours and
-            is no one's neighbour.
+        trajectories: one per id, without unlabelled utterances; a dialogue with an empty trajectory has no neighbours
+            and is not a neighbour of any.
         similarity: how to compare.
         classes: number of classes C.
-        neighbours: K, at least 1; fewer are given where there are fewer candidates.
-        scenarios: dialogues of one scenario, if it is not empty, are not each other's neighbours. None: they may be.
+        neighbours: K, at least 1; fewer are returned if there are fewer candidates.
+        scenarios: dialogues with the same non-empty scenario are not neighbours of each other. None: they may be.
 
     Returns:
         In the order of ``ids``.
 
     Raises:
-        ValueError: if ids repeat, or there are not as many trajectories.
+        ValueError: if ids repeat, or the numbers of ids and trajectories differ.
     """
     if len(ids) != len(trajectories):
         raise ValueError(f"{len(ids)} dialogue ids for {len(trajectories)} trajectories")
@@ -86,7 +87,7 @@ def nearest_described(
     neighbours: int,
     scenarios: Sequence[str] | None = None,
 ) -> list[Neighbours]:
-    """The same for dialogues that are described already: see :func:`nearest`.
+    """The same for dialogues with existing descriptions: see :func:`nearest`.
 
     Raises:
         ValueError: if ids repeat.
@@ -97,7 +98,7 @@ def nearest_described(
     members = _members(described, by_id, scenarios)
     firsts = np.array([some[0] for some in members], np.int64)
     groups = None if scenarios is None else _numbers([scenarios[index] for index in firsts])
-    # A place of its own for each unit's members, best first; the unit itself comes in by its similarity of 1.
+    # One slot for each unit's members, best first; the unit itself is included with similarity 1.
     columns, steps = best_of_each(described[firsts], by, neighbours, groups)
     rank = np.empty(len(ids), np.int64)
     rank[by_id] = np.arange(len(ids))
@@ -118,7 +119,7 @@ def nearest_described(
 
 
 def _members(described: NDArray[Any], by_id: Sequence[int], scenarios: Sequence[str] | None) -> list[list[int]]:
-    """The dialogues of each different description (and scenario), by id; the descriptions by their first id."""
+    """The dialogues of each distinct description (and scenario), by id; the descriptions by their first id."""
     units: dict[tuple[str | bytes, str], list[int]] = {}
     strings = described.dtype == object
     for index in by_id:

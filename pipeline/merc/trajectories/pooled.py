@@ -1,14 +1,14 @@
-"""``pooled``: how alike two dialogues' mean features are, regardless of their lengths.
+"""``pooled``: the similarity of two dialogues' mean features, regardless of their lengths.
 
 The features of the present utterances are standardised by the shards' ``meta/stats.json`` and averaged, modality by
-modality; each modality weighs the same, however many features it has. Our features know nothing of an utterance's
-position, but a mean over more utterances can still tell how many there were. What a straight line in the logarithm of
-the number of utterances explains of each feature, fitted on the train split, is therefore taken away, the train mean
-with it; the record says how much the similarity goes with length before and after. On a handful of train dialogues the
-line fits chance, and the record may show more of it after than before.
+modality; each modality has the same weight, however many features it has. Our features do not depend on an utterance's
+position, but a mean over utterances can still reveal how many there were. Therefore a linear trend of each feature in
+the logarithm of the number of utterances, fitted on the train split, is subtracted, including the train mean; the
+record states how much the similarity correlates with length before and after. On a handful of train dialogues the line
+fits noise, and the record may show a higher correlation after than before.
 
-The similarity is (1 + cosine) / 2. Vectors are rounded to whole numbers (unit length is 2²⁰), whose products float64
-adds up exactly, so that the result is the same on every machine.
+The similarity is (1 + cosine) / 2. Vectors are rounded to whole numbers (unit length is 2²⁰), whose products are summed
+exactly in float64, so the result is the same on every machine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ from merc.shards.format.reader import vectors_of
 from merc.trajectories.base import Comparison, Sketches, rounding
 
 UNIT = 2.0**20
-# Dialogues at once: their vectors are a few megabytes.
+# Number of dialogues at once: their vectors take a few megabytes.
 _BATCH = 64
-# The same, of mean vectors.
+# The same for mean vectors.
 _ROWS = 1024
 
 
@@ -37,8 +37,8 @@ class Means:
     Attributes:
         values: (N, D) float32, standardised, all modalities side by side, each weighted by 1/√(its number of features);
             zeros where no utterance of a modality is present.
-        lengths: (N,) utterances.
-        there: (N,) whether any utterance of any modality is present.
+        lengths: (N,) numbers of utterances.
+        there: (N,) whether any utterance is present in any modality.
     """
 
     values: NDArray[np.float32]
@@ -52,9 +52,8 @@ def read_means(root: Path, split: str, modalities: Sequence[str], stats: Mapping
     Args:
         root: folder of the shards.
         split: ``train``, ``dev`` or ``test``.
-        modalities: that the shards have.
-        stats: of :func:`merc.shards.format.reader.stats`; a feature that never varies is left at its distance from the
-            mean.
+        modalities: modalities of the shards.
+        stats: of :func:`merc.shards.format.reader.stats`; a feature that never varies is only centred.
     """
     paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet"))
     number = sum(parquet.rows(path) for path in paths)
@@ -96,7 +95,7 @@ def _means(
 
 @dataclass(frozen=True)
 class LengthTrend:
-    """What length explains of each feature: ``mean + slope · (ln length - centre)``, mean and slope (D,)."""
+    """The part of each feature explained by length: ``mean + slope · (ln length - centre)``, mean and slope (D,)."""
 
     mean: NDArray[np.float64]
     slope: NDArray[np.float64]
@@ -104,12 +103,12 @@ class LengthTrend:
 
     @classmethod
     def flat(cls) -> "LengthTrend":
-        """Explains nothing; where there is no train split."""
+        """Explains nothing; used if there is no train split."""
         return cls(np.zeros(1), np.zeros(1), 0.0)
 
     @classmethod
     def fit(cls, means: Means) -> "LengthTrend":
-        """Least squares over the dialogues that are there; flat where all have the same length."""
+        """Least squares over the dialogues with features; flat if all have the same length."""
         if not means.there.any():
             return cls.flat()
         there = np.flatnonzero(means.there)
@@ -126,7 +125,7 @@ class LengthTrend:
         )
 
     def describe(self, means: Means) -> NDArray[np.float32]:
-        """What the trend does not explain, in whole numbers (:func:`whole`): (dialogues that are there, D)."""
+        """The residuals of the trend, in whole numbers (:func:`whole`): (dialogues with features, D)."""
         there = np.flatnonzero(means.there)
         described = np.empty((len(there), means.values.shape[1]), np.float32)
         for begin in range(0, len(there), _ROWS):
@@ -134,7 +133,7 @@ class LengthTrend:
         return described
 
     def rest(self, means: Means, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The same of some dialogues: (rows, D)."""
+        """The same for some dialogues: (rows, D)."""
         return whole(means.values[rows] - self.mean - np.outer(np.log(means.lengths[rows]) - self.centre, self.slope))
 
     def compare_pairs(self, means: Means, some: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -162,7 +161,7 @@ def _compare(queries: NDArray[np.float32], candidates: NDArray[np.float32]) -> N
 
 
 def _pairs(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    # By einsum, which makes no copies of the products; float64 is exact here in any order.
+    # einsum makes no copies of the products; float64 is exact here in any order.
     products, squares, other_squares = (
         np.einsum("ij,ij->i", a, b, dtype=np.float64) for a, b in ((some, others), (some, some), (others, others))
     )
@@ -170,13 +169,13 @@ def _pairs(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np
 
 
 def _similarity(products: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A vector of nothing but zeros is as far from all others as an orthogonal one."""
+    """A zero vector is as far from all others as an orthogonal one."""
     angle = np.divide(products, np.sqrt(squares), out=np.zeros_like(products), where=squares > 0)
     return np.clip((1.0 + angle) / 2.0, 0.0, 1.0)
 
 
 def _sketch(described: NDArray[np.float32]) -> Sketches:
-    """The descriptions themselves, which may be half a gigabyte, and one over their lengths, (N,)."""
+    """The descriptions themselves, which may take half a gigabyte, and the inverses of their lengths, (N,)."""
     length_N = np.sqrt(np.einsum("ij,ij->i", described, described, dtype=np.float64))
     return described, (1 / np.where(length_N > 0, length_N, 1)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Neighbours from predicted labels, for dialogues whose own labels must not be looked at."""
+"""Neighbours from predicted labels, for dialogues whose true labels must not be used."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,16 +22,16 @@ _NEEDED |= {"position": pa.types.is_integer, "predicted": pa.types.is_integer}
 def predicted_table(
     root: Path, predictions: Path, config: Config, classes: Sequence[str], split: str, seed: int | None = None
 ) -> pa.Table:
-    """Neighbours of a split by what a model takes its utterances for, within the split.
+    """Neighbours within a split, by a model's predictions for its utterances.
 
     Args:
         root: folder of the shards.
         predictions: Parquet file as training writes it: ``seed``, ``split``, ``dialogue_id``, ``position``,
             ``predicted``, one row per utterance and seed.
-        config: K, the similarities; ``pooled`` looks at no labels and is left out.
+        config: K, the similarities; ``pooled`` uses no labels and is left out.
         classes: names of the classes.
-        split: such as ``test``.
-        seed: whose predictions; None: the smallest of the file.
+        split: name of the split, such as ``test``.
+        seed: seed of the predictions; None: the smallest in the file.
 
     Returns:
         ``dialogue_id``, ``split``, ``trajectory_predicted``, and for each label similarity s
@@ -40,7 +40,7 @@ def predicted_table(
 
     Raises:
         BadTable: if the file is not such a table, or its dialogues are not those of the split.
-        BadSettings: if the file has nothing of the split or the seed.
+        BadSettings: if the file has no rows of the split or the seed.
     """
     rows = reader.read_split(root, split, columns=COLUMNS)
     labels = _labels(rows, _read(predictions), predictions, split, seed, len(classes))

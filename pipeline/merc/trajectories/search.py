@@ -1,9 +1,9 @@
 """The K best of many descriptions for each of them, exactly, without comparing all pairs.
 
-Descriptions meet block by block, those next to each other in the similarity's order first, and each two blocks once: a
-pair counts for both. A pair whose upper bound is below what is the K-th best so far of either is skipped; the
-others are compared. A bound only ever skips what is strictly below the K-th, so that ties are decided by the
-position and the result is that of a full sort. No array holds more than ``ROWS`` x ``COLUMNS`` pairs.
+Descriptions are compared block by block, neighbours in the similarity's order first, and each pair of blocks once: a
+pair counts for both members. A pair whose upper bound is below the K-th best so far of both is skipped; the others are
+compared. Only pairs strictly below the K-th are skipped, so ties are decided by position and the result is that of a
+full sort. No array has more than ``ROWS`` x ``COLUMNS`` pairs.
 """
 
 from typing import Any
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from merc.trajectories.base import Comparison, Sketches
 
-# Similarities are compared as whole millionths: ratios that are equal on paper, such as 1/√3 and 2/√12, differ in the
-# last bit of a float, and would be ordered by that bit instead of by id.
+# Similarities are compared in whole millionths: mathematically equal ratios, such as 1/√3 and 2/√12, differ in the last
+# bit of a float, and would be ordered by that bit instead of by id.
 STEPS = 1_000_000
 # A block of bounds, 1 MB of float32, stays in the processor's cache.
 ROWS = 256
 COLUMNS = 1024
-# So many times K promising pairs are compared first, to know what a pair must reach.
+# This many times K promising pairs are compared first, to get a threshold.
 SEEDS = 4
 _NOBODY = -1
 
@@ -27,19 +27,19 @@ _NOBODY = -1
 def best_of_each(
     described: NDArray[Any], by: Comparison, neighbours: int, groups: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The most similar descriptions of each, never itself; of equally similar ones, those that come first.
+    """The most similar descriptions for each, never itself; in case of ties, those that come first.
 
     Args:
         described: U descriptions.
         by: how to compare.
         neighbours: K, at least 1.
-        groups: (U,) numbers; descriptions of one group, if it is not negative, are not compared. None: all are.
+        groups: (U,) numbers; descriptions with the same non-negative group are not compared. None: all are.
 
     Returns:
-        Indices (U, K), best first, and similarities in millionths (U, K); -1 in both where there are fewer candidates.
+        Indices (U, K), best first, and similarities in millionths (U, K); -1 in both if there are fewer candidates.
     """
     order = by.order(described)
-    # Descriptions may be large: no copy where they are in order already.
+    # Descriptions may be large: no copy if they are already in order.
     ordered = described if (np.diff(order) == 1).all() else described[order]
     keys = np.empty((len(described), neighbours), np.int64)
     keys[order] = _Search(
@@ -51,12 +51,12 @@ def best_of_each(
 
 
 class _Search:
-    """Descriptions in the similarity's order; ``original`` holds their indices before.
+    """Descriptions in the similarity's order; ``original`` holds their original indices.
 
     Attributes:
-        best: (U, K) keys of the best so far of each, in any order. A key is similarity and place in one number, the
-            more similar and, of equals, the earlier the larger; it is -1 where there is no one yet.
-        least: (U,) millionths that a pair must reach to be among the best of each; -1 where any does.
+        best: (U, K) keys of the best so far for each, in any order. A key combines similarity and position in one
+            number: larger for a higher similarity and, in case of ties, an earlier position; -1 for an empty slot.
+        least: (U,) millionths that a pair must reach to be among the best of each; -1 if any pair does.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class _Search:
         self.least = np.full(len(described), _NOBODY, np.int64)
 
     def keys(self) -> NDArray[np.int64]:
-        """The best keys of each, (U, K), largest first."""
+        """The best keys for each, (U, K), largest first."""
         blocks = [
             slice(begin, min(begin + COLUMNS, len(self.described))) for begin in range(0, len(self.described), COLUMNS)
         ]
@@ -88,8 +88,8 @@ class _Search:
         return -np.sort(-self.best, axis=1)
 
     def _seed(self, rows: slice, columns: slice) -> NDArray[np.int64]:
-        """What the K-th best of each row is at least, in millionths, by a look at the most promising columns; -1 where
-        there are too few.
+        """A lower bound of the K-th best of each row, in millionths, from the most promising columns; -1 if there are
+        too few.
         """
         width, taken = columns.stop - columns.start, SEEDS * self.neighbours
         if taken * self.by.pair_cost * SEEDS > width:
@@ -113,14 +113,14 @@ class _Search:
         )
 
     def _barred(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which pairs must not be: a description with itself, and two of one group."""
+        """Which pairs are excluded: a description with itself, and two of the same group."""
         barred: NDArray[np.bool_] = rows == columns
         if self.groups is not None:
             barred |= (self.groups[rows] == self.groups[columns]) & (self.groups[rows] >= 0)
         return barred
 
     def _meet(self, rows: slice, columns: slice, *, within: bool) -> None:
-        """Compares rows with columns, for the rows alone where these are ``within`` the columns, else for both."""
+        """Compares rows with columns, only for the rows if these are ``within`` the columns, else for both."""
         bound = self._bound(rows, columns)
         may_be = bound >= (
             _limit(self.least[rows])[:, None]
@@ -144,19 +144,19 @@ class _Search:
     def _from_matrix(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], within: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Row, column and similarity in millionths of pairs of some rows and columns, of all that any of the two may
-        take.
+        """Row, column and similarity in millionths of all pairs of some rows and columns that are relevant to either
+        member.
         """
         if not len(rows):
             return rows, rows, rows
         matrix = self.by.compare(self.described[rows], self.described[columns])
         least = self.least[rows]
         if within and least.min() < 0 and len(columns) > self.neighbours:
-            # Nothing to reach yet: then the K-th of this matrix.
+            # No threshold yet: use the K-th of this matrix.
             matrix[self._barred(rows[:, None], columns)] = _NOBODY
             best = np.partition(matrix, len(columns) - self.neighbours, axis=1)[:, len(columns) - self.neighbours]
             least = np.maximum(least, np.rint(best * STEPS).astype(np.int64))
-        # A little below what is rounded to ``least``, so that the last bit of a product decides nothing.
+        # Slightly below what is rounded to ``least``, so that the last bit of a product decides nothing.
         enough = (least - 0.75) / STEPS
         flat = np.flatnonzero(
             matrix >= (enough[:, None] if within else np.minimum.outer(enough, (self.least[columns] - 0.75) / STEPS))
@@ -165,7 +165,7 @@ class _Search:
         return rows[row], columns[column], np.rint(matrix.ravel()[flat] * STEPS).astype(np.int64)
 
     def _take(self, owners: NDArray[np.int64], others: NDArray[np.int64], steps: NDArray[np.int64]) -> None:
-        """Puts the others among the best of their owners where they belong there."""
+        """Inserts the others among the best of their owners where they qualify."""
         enough = (steps >= self.least[owners]) & ~self._barred(owners, others)
         owners, others, steps = owners[enough], others[enough], steps[enough]
         if not len(owners):
@@ -179,11 +179,13 @@ class _Search:
         candidates[np.repeat(np.arange(len(touched)), counts), place] = keys[by_owner]
         best = np.partition(candidates, counts.max(), axis=1)[:, counts.max() :]
         self.best[touched] = best
-        # The least key is the K-th; of no one yet it is negative.
+        # The smallest key is the K-th; it is negative while slots are empty.
         self.least[touched] = np.maximum(self.least[touched], best.min(axis=1) // len(self.described))
 
 
 def _limit(least: NDArray[np.int64]) -> NDArray[np.float32]:
-    """What is rounded to ``least`` or more; the next lower float32, since the limit is rounded as well."""
+    """Threshold of values that are rounded to ``least`` or more; the next lower float32, since it is rounded as
+    well.
+    """
     limit: NDArray[np.float32] = np.nextafter(((least - 0.5) / STEPS).astype(np.float32), np.float32(-np.inf))
     return limit

@@ -1,9 +1,9 @@
-"""How alike two trajectories are: similarities in [0, 1] by name, and those that come from counts and strings.
+"""Similarities of trajectories in [0, 1] by name, and those based on counts and strings.
 
-Descriptions that are arrays hold whole numbers, or ratios on a fixed grid, so that no result depends on the order in
-which numbers are summed, that is on the machine or the size of a block.
+Array descriptions contain whole numbers, or ratios on a fixed grid, so that no result depends on the order of
+summation, that is, on the machine or the size of a block.
 
-Trajectories are labels without gaps (:func:`merc.trajectories.trajectory.labelled`), each of at least one utterance.
+Trajectories are labels without gaps (:func:`merc.trajectories.trajectory.labelled`), each with at least one utterance.
 Legend: N trajectories, Q queries, M candidates, P pairs, C classes, R bins.
 """
 
@@ -25,15 +25,15 @@ GRID = 2.0**-42
 
 
 def similarity(name: str, path_bins: int, valence_arousal: NDArray[np.float64] | None = None) -> Similarity:
-    """The similarity of that name.
+    """The similarity with a name.
 
     Args:
         name: one of :data:`NAMES`.
         path_bins: R of ``path`` and ``dtw``; the others do not use it.
-        valence_arousal: (C, 2), of ``dtw`` alone: where each class lies; see :func:`merc.trajectories.dtw.similarity`.
+        valence_arousal: (C, 2), only for ``dtw``: position of each class; see :func:`merc.trajectories.dtw.similarity`.
 
     Raises:
-        ValueError: if there is none of that name, or ``dtw`` has no ``valence_arousal``.
+        ValueError: if there is none with that name, or ``dtw`` has no ``valence_arousal``.
     """
     by_angle = partial(
         Similarity, compare=cosine, pairs=cosine_of_pairs, sketch=unit_rows, bound=dot_bound, order=by_columns
@@ -67,7 +67,9 @@ def similarity(name: str, path_bins: int, valence_arousal: NDArray[np.float64] |
 
 
 def label_counts(trajectories: Sequence[Labels], classes: int) -> NDArray[np.float64]:
-    """How often each label occurs, (N, C). With :func:`cosine`: ``histogram``, which sees neither order nor length."""
+    """How often each label occurs, (N, C). With :func:`cosine`: ``histogram``, which depends on neither order nor
+    length.
+    """
     labels, owner, _, _ = _flat(trajectories)
     return _count(owner * classes + labels, len(trajectories), classes)
 
@@ -75,8 +77,8 @@ def label_counts(trajectories: Sequence[Labels], classes: int) -> NDArray[np.flo
 def transition_counts(trajectories: Sequence[Labels], classes: int) -> NDArray[np.float64]:
     """How often label i is followed by label j, (N, C·C + C). With :func:`cosine`: ``transition``.
 
-    A trajectory of one utterance has no transition. Its label is counted in the last C columns, so that it is like the
-    other trajectories of that one label (1), and unlike all else (0).
+    A trajectory of one utterance has no transition. Its label is counted in the last C columns, so that its similarity
+    is 1 to other single-utterance trajectories with that label and 0 to all others.
     """
     labels, owner, _, lengths = _flat(trajectories)
     width = classes * classes + classes
@@ -106,7 +108,7 @@ def cosine_of_pairs(some: NDArray[np.float64], others: NDArray[np.float64]) -> N
 
 
 def unit_rows(described: NDArray[np.float64]) -> Sketches:
-    """The counts scaled to length 1; their inner product is the cosine itself."""
+    """The counts scaled to length 1; their inner product is the cosine."""
     return ((described / np.linalg.norm(described, axis=1, keepdims=True)).astype(np.float32),)
 
 
@@ -118,7 +120,7 @@ def strings(trajectories: Sequence[Labels], classes: int) -> NDArray[Any]:
 
 
 def edit(queries: NDArray[Any], candidates: NDArray[Any]) -> NDArray[np.float64]:
-    """1 - Levenshtein distance / length of the longer one, (Q, M); sees order and length."""
+    """1 - Levenshtein distance / length of the longer one, (Q, M); depends on order and length."""
     from rapidfuzz import process
     from rapidfuzz.distance import Levenshtein
 
@@ -140,8 +142,8 @@ def edit_of_pairs(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float6
 
 
 def _length_and_letters(described: NDArray[Any]) -> Sketches:
-    """The lengths, and for each letter of the strings how often it occurs: whole numbers as small as they fit, since
-    narrow ones are compared quickest.
+    """The lengths, and the count of each letter in the strings: in the smallest fitting integer type, since narrow
+    integers are compared fastest.
     """
     lengths, counts_LN = _letters(described)
     kind = np.min_scalar_type(lengths.max(initial=0))
@@ -149,8 +151,8 @@ def _length_and_letters(described: NDArray[Any]) -> Sketches:
 
 
 def _shared_letters(queries: Sketches, candidates: Sketches) -> NDArray[np.float32]:
-    """What the longer of two strings has too much of any letter must be deleted or replaced: the similarity is at most
-    the share of letters in common.
+    """Any surplus of a letter in the longer of two strings must be deleted or replaced: the similarity is at most the
+    share of common letters.
     """
     shared = np.minimum.outer(queries[1], candidates[1])
     in_both = np.empty_like(shared)
@@ -164,7 +166,7 @@ def _shared_letters(queries: Sketches, candidates: Sketches) -> NDArray[np.float
 
 
 def _by_letters(described: NDArray[Any]) -> NDArray[np.int64]:
-    """By length, then by how often the most frequent letter occurs, the second, and so on."""
+    """By length, then by the count of the most frequent letter, the second, and so on."""
     lengths, counts_LN = _letters(described)
     rarest_first = np.argsort(counts_LN.sum(axis=1), kind="stable")
     order: NDArray[np.int64] = np.lexsort((*counts_LN[rarest_first], lengths))
@@ -172,7 +174,7 @@ def _by_letters(described: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _letters(described: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The length of each string, (N,), and how often each letter that there is occurs in it, (letters, N)."""
+    """The length of each string, (N,), and the count of each occurring letter in it, (letters, N)."""
     lengths = np.array([len(string) for string in described], np.int64)
     letters, codes = np.unique(np.frombuffer("".join(described).encode("utf-32-le"), np.uint32), return_inverse=True)
     owner = np.repeat(np.arange(len(described)), lengths)
@@ -182,13 +184,13 @@ def _letters(described: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def binned(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArray[np.float64]:
-    """Each trajectory stretched to R bins: per bin, which share of it each label covers, (N, R·C); a bin's shares sum
-    to 1.
+    """Each trajectory stretched to R bins: per bin, the share that each label covers, (N, R·C); a bin's shares sum to
+    1.
 
         T = 3     |     0     |     1     |     1     |        utterance t covers [t/T, (t + 1)/T)
         R = 2     |   0: 2/3, 1: 1/3|      1: 1       |        bin r covers [r/R, (r + 1)/R)
 
-    Both spans are scaled by T·R, so that the overlap is a difference of whole numbers; it is then divided by T, the
+    Both spans are scaled by T·R, so the overlap is a difference of whole numbers; it is then divided by T, the
     scaled bin's length, and rounded to a multiple of :data:`GRID`.
     """
     labels, owner, position, lengths = _flat(trajectories)
@@ -205,10 +207,10 @@ def binned(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArra
 
 def binned_speakers(trajectories: Sequence[Labels], classes: int, *, bins: int) -> NDArray[np.float64]:
     """Each speaker's trajectory stretched to R bins and weighted by the speaker's share of the utterances, (N, S·R·C),
-    S the most slots there are.
+    with S the maximum number of slots.
 
     With :func:`overlap`: ``path_speakers``. A dialogue's speakers are matched by
-    :func:`merc.trajectories.trajectory.by_slot`, the one who speaks most with the one who speaks most. Since the
+    :func:`merc.trajectories.trajectory.by_slot`, the most frequent speaker with the most frequent speaker. Since the
     weights of a dialogue sum to 1, so does every bin over all speakers.
 
     Args:
@@ -219,7 +221,7 @@ def binned_speakers(trajectories: Sequence[Labels], classes: int, *, bins: int) 
     codes, owner, position, lengths = _flat(trajectories)
     slots = int(codes.max()) // classes + 1
     slot = codes // classes
-    # One after the other, each dialogue's slots; the order within a slot stays.
+    # The slots of each dialogue in sequence; the order within a slot is kept.
     order = np.lexsort((position, slot, owner))
     begins = np.flatnonzero(np.diff(owner[order] * slots + slot[order], prepend=-1))
     parts = np.split((codes % classes)[order], begins[1:])
@@ -231,7 +233,7 @@ def binned_speakers(trajectories: Sequence[Labels], classes: int, *, bins: int) 
 
 
 def overlap(queries: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over bins of Σ_c min(p_c, q_c), (Q, M); sees the order, not the length. With :func:`binned`: ``path``.
+    """Mean over bins of Σ_c min(p_c, q_c), (Q, M); depends on order, not length. With :func:`binned`: ``path``.
 
     Since each bin sums to 1, Σ min(p, q) = 1 - Σ |p - q| / 2, and the sum of absolute differences has a compiled
     routine.
@@ -259,7 +261,7 @@ def _root(described: NDArray[np.float64]) -> Sketches:
 
 
 def _flat(trajectories: Sequence[Labels]) -> tuple[Labels, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """All labels one after the other, the trajectory each belongs to, its position in it; and the N lengths."""
+    """All labels concatenated, the trajectory of each, its position in it; and the N lengths."""
     _check_none_empty(trajectories)
     lengths = np.array([len(trajectory) for trajectory in trajectories], dtype=np.int64)
     labels = np.concatenate([np.empty(0, np.int16), *trajectories])

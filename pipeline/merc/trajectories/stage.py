@@ -1,9 +1,9 @@
 """DVC stage ``trajectories``: the shards' labels → each dialogue's trajectory, its shifts, and the dialogues with
 similar emotion trajectories.
 
-Neighbours come from labels, so they are found among the train dialogues alone: a dev or test dialogue has none and is
-no one's, since its labels must reach no model. ``pooled`` compares features instead, and every split has neighbours by
-it, within the split.
+Neighbours come from labels, so they are found only among train dialogues: a dev or test dialogue has none and is not a
+neighbour of any, since its labels must not reach a model. ``pooled`` compares features instead, and gives every split
+neighbours within the split.
 """
 
 from pathlib import Path
@@ -28,12 +28,12 @@ from merc.trajectories.table import COLUMNS, Dialogues, as_table, label_columns,
 
 NEIGHBOURS_FROM = "train"
 VERSION = 2
-"""Raised by one whenever the same labels and settings give different trajectories; part of the fingerprint."""
+"""Incremented whenever the same labels and settings give different trajectories; part of the fingerprint."""
 RECORD = ".record.json"
 """Hidden, so that no reader of the folder mistakes it for data."""
 CONTROLS = "_controls.json"
 """What the similarities correlate with. Readers of the folder skip names that start with an underscore."""
-# A row is some hundred bytes: 20,000 dialogues are a few megabytes.
+# A row takes a few hundred bytes: 20,000 dialogues are a few megabytes.
 _ROW_GROUP_DIALOGUES = 4096
 
 
@@ -46,7 +46,7 @@ def build_trajectories(config: Config, layout: Layout, run: RunOptions) -> Path:
     Raises:
         BadSettings: if the block ``trajectories`` is wrong, or does not fit the shards.
         RawDataMissing: if there are no shards.
-        SettingsDiffer: if trajectories made with other settings are there and ``run.overwrite`` is off.
+        SettingsDiffer: if trajectories made with other settings exist and ``run.overwrite`` is off.
     """
     job = _prepare(config, layout, run)
     if job.done_before():
@@ -117,14 +117,14 @@ def control_report(
 
     Args:
         dialogues: of the train split.
-        config: the similarities, how many pairs.
+        config: the similarities, the number of pairs.
         classes: names of the classes.
-        means: the dialogues' features, or None without ``pooled``; then only dialogues with features are in pairs.
-        trend: of the features.
+        means: the dialogues' features; if given, only dialogues with features are in pairs. None without ``pooled``.
+        trend: trend of the features.
 
     Returns:
-        :func:`merc.trajectories.controls.pair_report`. ``pooled_with_length`` is among its similarities for ``pooled``
-        as it would be if length were left in the features.
+        :func:`merc.trajectories.controls.pair_report`. Its similarities include ``pooled_with_length``, which is
+        ``pooled`` without removing the trend.
     """
     usable = [
         index
@@ -152,7 +152,7 @@ def control_report(
 
 
 class _Features:
-    """Mean features of the splits, and what length explains of them in the train split."""
+    """Mean features of the splits, and their trend with length in the train split."""
 
     def __init__(self, shards: Path, modalities: list[str]) -> None:
         self._shards, self._modalities = shards, modalities

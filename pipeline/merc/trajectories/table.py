@@ -28,9 +28,9 @@ class Dialogues:
 
     Attributes:
         ids: unique.
-        scenarios: empty where there is none.
+        scenarios: empty if there is none.
         speakers: who says each utterance.
-        labels: class indices, -1 where unlabelled.
+        labels: class indices, -1 if unlabelled.
     """
 
     ids: Sequence[str]
@@ -47,9 +47,7 @@ class Dialogues:
         )
 
     def compared(self, name: str, config: Config, classes: int) -> list[Labels]:
-        """What the label similarity ``name`` is given for each dialogue; empty where none of its utterances is
-        labelled.
-        """
+        """The input of the label similarity ``name`` for each dialogue; empty if none of its utterances is labelled."""
         if name != "path_speakers":
             return [labelled(one) for one in self.labels]
         pairs = zip(self.labels, self.speakers, strict=True)
@@ -57,7 +55,7 @@ class Dialogues:
 
 
 def own_columns(rows: pa.Table, dialogues: Dialogues) -> Columns:
-    """What a dialogue's row says of itself.
+    """The columns that describe each dialogue itself.
 
     ``trajectory`` with -1 at unlabelled utterances; the same per speaker; shifts and pairs by both definitions
     (:mod:`merc.trajectories.trajectory`).
@@ -94,8 +92,8 @@ def label_columns(
         may_have_neighbours: False: all lists are empty.
 
     Returns:
-        Per similarity s ``neighbours_<s>``, best first, ``similarity_<s>``, ``same_scenario_<s>``, and for those that
-        see the order ``order_excess_<s>`` (:func:`merc.trajectories.controls.order_excess`).
+        For each similarity s, ``neighbours_<s>``, best first, ``similarity_<s>``, ``same_scenario_<s>``, and for
+        order-sensitive ones ``order_excess_<s>`` (:func:`merc.trajectories.controls.order_excess`).
     """
     columns: Columns = {}
     for name in config.from_labels:
@@ -174,7 +172,7 @@ def _excess(
     classes: int,
 ) -> list[NDArray[np.float32]]:
     """The order excess of every neighbour of every dialogue."""
-    # Dialogues without labels are in no pair; their place is kept by an empty gap.
+    # Dialogues without labels are in no pair; an empty trajectory keeps their place.
     there = [index for index, one in enumerate(compared) if len(one)]
     place = {ids[index]: at for at, index in enumerate(there)}
     counts = np.array([len(one.ids) for one in found])

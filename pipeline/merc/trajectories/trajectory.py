@@ -13,7 +13,7 @@ Labels = NDArray[np.int16]
 
 
 def labelled(emotion_index: Labels) -> Labels:
-    """The trajectory that similarities look at: the labels without the utterances that have none.
+    """The trajectory that similarities use: the labels without unlabelled utterances.
 
     Args:
         emotion_index: (utterances,) class indices, -1 where the emotion is outside the label set.
@@ -26,11 +26,11 @@ def labelled(emotion_index: Labels) -> Labels:
 
 
 def by_speaker(emotion_index: Labels, speakers: Sequence[str]) -> dict[str, Labels]:
-    """One trajectory per speaker, the unlabelled utterances included, so that together they are the whole dialogue.
+    """One trajectory per speaker, including unlabelled utterances, so that together they are the whole dialogue.
 
     Args:
         emotion_index: (utterances,), -1 where unlabelled.
-        speakers: who says each utterance.
+        speakers: speaker of each utterance.
 
     Returns:
         Speaker → (utterances of the speaker,), speakers in the order of their first appearance.
@@ -40,14 +40,14 @@ def by_speaker(emotion_index: Labels, speakers: Sequence[str]) -> dict[str, Labe
 
 
 def by_slot(emotion_index: Labels, speakers: Sequence[str], *, classes: int, slots: int) -> Labels:
-    """The labelled utterances as one number each for who speaks and how: slot · C + label.
+    """The labelled utterances as one number each for speaker and emotion: slot · C + label.
 
     Args:
         emotion_index: (utterances,), -1 where unlabelled.
-        speakers: who says each utterance.
+        speakers: speaker of each utterance.
         classes: C, number of classes.
-        slots: the speakers get slots 0, 1, … by how many labelled utterances they have, of equal ones the first to
-            speak comes first; anyone who has none left shares the last one.
+        slots: speakers get slots 0, 1, … by their number of labelled utterances, in case of ties by first appearance;
+            all remaining ones share the last slot.
 
     Returns:
         (labelled utterances,), in the dialogue's order.
@@ -64,7 +64,7 @@ def shifts(emotion_index: Labels, speakers: Sequence[str]) -> tuple[int, int]:
 
     A labelled utterance makes a pair with the previous utterance of the same speaker, whatever is between them. The
     pair is a shift if the two labels differ; an unlabelled previous utterance counts as different. A speaker's first
-    utterance makes no pair. For the counts among labelled utterances alone see :func:`labelled_shifts`.
+    utterance makes no pair. For the counts among only labelled utterances see :func:`labelled_shifts`.
 
     Returns:
         Shifts, and pairs.
@@ -81,10 +81,9 @@ def shifts(emotion_index: Labels, speakers: Sequence[str]) -> tuple[int, int]:
 
 
 def labelled_shifts(emotion_index: Labels, speakers: Sequence[str]) -> tuple[int, int]:
-    """The same as if the unlabelled utterances were not there: the pair is with the speaker's previous labelled
-    utterance.
+    """The same, ignoring unlabelled utterances: the pair is with the speaker's previous labelled utterance.
 
-    Of IEMOCAP's six-class test split this leaves 410 shifts in 1561 pairs where :func:`shifts` counts 576 in 1578.
+    In IEMOCAP's six-class test split this gives 410 shifts in 1561 pairs, whereas :func:`shifts` counts 576 in 1578.
 
     Example:
         >>> labelled_shifts(np.array([0, -1, 0], np.int16), ["Ross", "Ross", "Ross"])
@@ -95,6 +94,6 @@ def labelled_shifts(emotion_index: Labels, speakers: Sequence[str]) -> tuple[int
 
 
 def _numbered(speakers: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """The different names by first appearance, and each utterance's index among them."""
+    """The distinct names by first appearance, and each utterance's index among them."""
     numbers = {name: index for index, name in enumerate(dict.fromkeys(speakers))}
     return list(numbers), np.array([numbers[name] for name in speakers], dtype=np.int64)

@@ -1,9 +1,9 @@
-"""``croissant.json``: the shards in the metadata format of MLCommons (Croissant 1.1), by which other tools find their
-way through them.
+"""``croissant.json``: describes the shards in the metadata format of MLCommons (Croissant 1.1), so that other tools can
+read them.
 
 A file per Parquet file with its sha256, a file set and a record set per table, a field per column. The specification
-also asks for a page, an author and a date of publication: shards have none of them, since they must not be published.
-https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html
+also requires a web page, an author and a date of publication: shards have none of them, since they must not be
+published. https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,8 +19,8 @@ from merc.shards.format.row_groups import TABLES
 from merc.shown import visible
 
 NAME = "croissant.json"
-_PARQUET = "application/x-parquet"  # what Croissant calls it; its readers know no other name
-# The context of the specification, word for word; tools look up its keys.
+_PARQUET = "application/x-parquet"  # Croissant's name for it; its readers know no other one
+# The context of the specification, verbatim; tools look up its keys.
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -116,7 +116,7 @@ def write_croissant(
     Args:
         root: folder of the shards.
         info: their ``meta/info.json``.
-        title: of the dataset.
+        title: title of the dataset.
         description: what it is and how it may be used.
         checksums: file → ``sha256`` and ``bytes``, for every Parquet file.
     """

@@ -9,7 +9,7 @@ from merc.shards.card.writing import write_card
 
 @stage_command
 def main(params: Params, layout: Layout, run: RunOptions) -> None:
-    """Shards and trajectories → what a reader who has only their folder needs to know."""
+    """Shards and trajectories → the dataset card and checksums."""
     write_card(layout.shards)
 
 

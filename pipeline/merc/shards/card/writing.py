@@ -1,7 +1,8 @@
-"""The dataset card, ``croissant.json`` and the checksums: what a reader who has only this folder needs to know.
+"""The dataset card, ``croissant.json`` and the checksums: everything that readers with only this folder need to know.
 
-Written last, over whatever tables are there. The card's ``configs`` name each table, for without them Hugging Face
-``datasets`` mixes files of different columns; a split without rows is left out of them, because it cannot be loaded.
+Written last, for all existing tables. The card's ``configs`` name each table, since without them Hugging Face
+``datasets`` mixes files with different columns; splits without rows are left out of them, because they cannot be
+loaded.
 """
 
 from collections import Counter
@@ -48,7 +49,7 @@ def write_card(root: Path) -> None:
         root: folder of the shards; ``trajectories/`` may be missing.
 
     Raises:
-        BadTable: if ``root`` holds no shards.
+        BadTable: if ``root`` contains no shards.
     """
     info = reader.info(root)
     rows = {table: _rows_of(root / table) for table in TABLES}
@@ -73,10 +74,10 @@ def _made_by(info: dict[str, Any]) -> str:
 
 
 def rights(info: Mapping[str, Any]) -> str:
-    """Whether shards may be passed on, as the card says it.
+    """The card's statement on whether shards may be redistributed.
 
     Args:
-        info: of :func:`merc.shards.format.reader.info`; ``redistribution`` has the terms, where it may.
+        info: of :func:`merc.shards.format.reader.info`; ``redistribution`` has the terms, if it may.
     """
     if terms := str(info.get("redistribution", "")):
         return f"This folder may be passed on: {markdown(terms)}"
@@ -84,7 +85,7 @@ def rights(info: Mapping[str, Any]) -> str:
 
 
 def _rows_of(folder: Path) -> dict[str, int]:
-    """Split → rows, of the splits that have a file."""
+    """Split → number of rows, for the splits that have a file."""
     counts: dict[str, int] = {}
     for split in SPLITS:
         paths = sorted(folder.glob(f"{split}-*-of-*.parquet"))
@@ -187,7 +188,7 @@ def _loading(rows: dict[str, dict[str, int]]) -> str:
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table, of cells that are Markdown; numbers are right-aligned."""
+    """A Markdown table with Markdown cells; numbers are right-aligned."""
     body = [list(row) for row in rows]
     numeric = [bool(body) and all(isinstance(row[column], int | float) for row in body) for column in range(len(head))]
     lines: list[list[object]] = [list(head), ["---:" if right else "---" for right in numeric], *body]
@@ -224,8 +225,8 @@ def _encoders(info: dict[str, Any]) -> str:
 
 
 def _encoder_notes(info: dict[str, Any]) -> str:
-    """Licence of each encoder, and whether its training data hold this corpus: results on data that an encoder has seen
-    are not clean.
+    """Licence of each encoder, and whether its training data contain this corpus: results on data that an encoder has
+    seen are contaminated.
     """
     lines = []
     for modality in info["modalities"]:
@@ -239,7 +240,7 @@ def _encoder_notes(info: dict[str, Any]) -> str:
 
 
 def _faces(facts: dict[str, Any]) -> str:
-    """How faces were found, and whose was taken; empty where that is not known."""
+    """How faces were found and chosen; empty if unknown."""
     if "detector" not in facts or "choice" not in facts:
         return ""
     words = (
@@ -257,7 +258,7 @@ def _faces(facts: dict[str, Any]) -> str:
 
 
 def _quality(info: dict[str, Any]) -> list[str]:
-    """What each column of an audit says, and what was listened with."""
+    """The meaning of each audit column, and the models that it was computed with."""
     if not info.get("quality"):
         return []
     names = [name.removeprefix(PREFIX) for name in info["quality"]["columns"]]
@@ -278,7 +279,7 @@ def _quality(info: dict[str, Any]) -> list[str]:
 
 
 def _selection(info: dict[str, Any]) -> list[str]:
-    """How a subset was made by a condition."""
+    """How a condition selected a subset."""
     return (
         ["## Selection", "\n".join(f"- {markdown(line)}" for line in info["selection"])]
         if info.get("selection")

@@ -1,4 +1,4 @@
-"""Checks of the dialogue tables, a row group at a time; what has to be compared over a whole split is kept in compact
+"""Checks of the dialogue tables, one row group at a time; data to be compared over a whole split is kept in compact
 arrays.
 
 Legend: K dialogues, N utterances, D features.
@@ -25,14 +25,14 @@ from merc.shards.format.schema import per_utterance
 
 @dataclass
 class SeenSplit:
-    """What was seen of one split, for the checks that need all of it; each list has one entry per row group.
+    """Data of one split, for the checks that need all of it; each list has one entry per row group.
 
     Attributes:
         dialogue_ids, utterance_ids: of the dialogues and utterances, in order.
         lengths: utterances of each dialogue.
         labels: ``emotion_index`` of the utterances.
         present: modality → bool per utterance.
-        complete: False if something of it could not be read, so that what is missing may be there.
+        complete: False if a part could not be read, so that missing data may exist.
     """
 
     dialogue_ids: list[pa.Array] = field(default_factory=list)
@@ -44,7 +44,7 @@ class SeenSplit:
 
     @cached_property
     def dialogues(self) -> pa.ChunkedArray:
-        """All dialogue ids; to be asked for once all files are seen, as are the following."""
+        """All dialogue ids; like the following ones, to be used after all files have been read."""
         return pa.chunked_array(self.dialogue_ids, pa.string())
 
     @cached_property
@@ -54,7 +54,7 @@ class SeenSplit:
 
     @cached_property
     def bounds(self) -> NDArray[np.int64]:
-        """First utterance of each dialogue, and the number of all at the end."""
+        """First utterance of each dialogue, followed by the total number."""
         return np.concatenate([[0], *self.lengths]).astype(np.int64).cumsum()
 
     def dialogue_of(self, utterance: int) -> str:
@@ -67,11 +67,11 @@ class DialogueCheck:
 
     Args:
         root: folder of the shards.
-        facts: what they should be like.
+        facts: their expected properties.
         problems: what is wrong is added to it.
 
     Attributes:
-        seen: split → what was seen of it.
+        seen: split → its data.
         moments: modality → mean and deviation of the train split's present vectors.
     """
 
@@ -96,7 +96,7 @@ class DialogueCheck:
             self.problems.add(UNREADABLE, file, str(error).removeprefix(f"{path}: "))
 
     def _check_schema(self, found: pa.Schema, file: str) -> bool:
-        """Whether the columns are those of the contract; without that their content cannot be checked."""
+        """Whether the columns are those of the contract; otherwise their content cannot be checked."""
         try:
             wanted = self.facts.schema
         except UnicodeEncodeError:
@@ -157,7 +157,7 @@ class DialogueCheck:
         return present_N
 
     def _with_equal_lengths(self, rows: pa.Table, file: str) -> pa.Table:
-        """Reports dialogues whose lists differ in length, and gives the others."""
+        """Reports dialogues whose lists differ in length, and returns the others."""
         lengths_K, good_K = rows["n_utterances"].to_numpy(), np.ones(rows.num_rows, dtype=bool)
         told = _Told(self.problems, file, rows["dialogue_id"].to_pylist(), np.arange(rows.num_rows))
         told.dialogues("lengths", lengths_K < 1, lambda row: f"{lengths_K[row]} utterances", column="n_utterances")
@@ -266,7 +266,7 @@ class _Told:
     def utterances(
         self, kind: str, wrong_N: NDArray[np.bool_], words: str | Callable[[int], str], *, column: str
     ) -> None:
-        """As :meth:`dialogues`, and says at which position in the dialogue."""
+        """As :meth:`dialogues`, with the position in the dialogue."""
         rows = np.flatnonzero(wrong_N)
         found = []
         for row in rows[:LISTED].tolist():

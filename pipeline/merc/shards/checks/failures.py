@@ -1,6 +1,4 @@
-"""Checks of the failure tables: rows that can be read and are about something, and exactly one reason to be absent for
-what is absent.
-"""
+"""Checks of the failure tables: readable rows about existing utterances, and one reason per absent vector."""
 
 from pathlib import Path
 
@@ -28,7 +26,7 @@ def check(root: Path, split: str, seen: SeenSplit, problems: Problems) -> int | 
         problems: what is wrong is added to it.
 
     Returns:
-        How many failure rows there are; None if they cannot be read.
+        Number of failure rows; None if they cannot be read.
     """
     rows = _read(root, split, problems)
     if rows is None:

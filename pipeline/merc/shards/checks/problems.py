@@ -1,11 +1,11 @@
-"""What a check found wrong: counted by kind, and the first of each kind in full."""
+"""The problems found by a check: counted by kind, and the first of each kind in full."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 LISTED = 20
-"""This many of a kind are reported in full; otherwise a rule that a whole corpus breaks would fill the screen."""
+"""This many of a kind are reported in full; otherwise a problem of a whole corpus would fill the screen."""
 
 UNREADABLE = "unreadable"
 KINDS = {
@@ -30,13 +30,13 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem.
 
     Attributes:
         kind: a key of :data:`KINDS`.
         file: relative to the shards.
-        what: in words, with the values.
-        dialogue_id, column: where; empty where it concerns the file as a whole.
+        what: description, with the values.
+        dialogue_id, column: where it is; empty if it concerns the file as a whole.
     """
 
     kind: str
@@ -51,18 +51,18 @@ class Problem:
 
 @dataclass
 class Problems:
-    """All that is wrong.
+    """All problems.
 
     Attributes:
         listed: the first :data:`LISTED` of each kind.
-        counts: kind → how many.
+        counts: kind → number.
     """
 
     listed: list[Problem] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, kind: str, file: str, what: str, *, dialogue_id: str = "", column: str = "", times: int = 1) -> None:
-        """Adds a problem; ``times``: how many like it this one stands for."""
+        """Adds a problem; ``times``: number of similar ones that it represents."""
         if kind not in KINDS:
             raise ValueError(f"no kind of problem {kind!r}; one of {', '.join(KINDS)}")
         if self.counts[kind] < LISTED:
@@ -72,8 +72,8 @@ class Problems:
     def add_rows(
         self, kind: str, file: str, found: Sequence[tuple[str, str]], *, column: str = "", times: int | None = None
     ) -> None:
-        """Adds one problem per ``(dialogue id, words)``; ``times``: how many there are if ``found`` holds only the
-        first of them.
+        """Adds one problem per ``(dialogue id, words)``; ``times``: their number if ``found`` contains only the first
+        of them.
         """
         for dialogue_id, what in found:
             self.add(kind, file, what, dialogue_id=dialogue_id, column=column)

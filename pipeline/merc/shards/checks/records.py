@@ -1,4 +1,4 @@
-"""Checks of what the shards say of themselves: ``meta/info.json``, ``meta/stats.json``, ``meta/manifest.json``."""
+"""Checks of what the shards say about themselves: ``meta/info.json``, ``meta/stats.json``, ``meta/manifest.json``."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from merc.shards.format.moments import RunningMoments
 from merc.shards.format.row_groups import TABLES, files_of
 
 INFO, STATS, MANIFEST = "meta/info.json", "meta/stats.json", "meta/manifest.json"
-_CLOSE = 1e-5  # of the deviation: sums in another order differ by less
+_CLOSE = 1e-5  # relative to the deviation: sums in another order differ by less
 
 
 def check_info(
@@ -29,7 +29,7 @@ def check_info(
     Args:
         info: its content.
         seen: split → its dialogues.
-        failures: split → number of its failure rows; None where they cannot be read, and are not counted.
+        failures: split → number of its failure rows; None if they cannot be read, and are not counted.
         problems: what is wrong is added to it.
     """
     there = [split for split in SPLITS if split in seen]
@@ -70,8 +70,8 @@ def check_stats(
     Args:
         root: folder of the shards.
         info: content of ``meta/info.json``.
-        moments: of the train split's present vectors; None if there is no train split that could be read: the
-            statistics may be those of the train split of the shards that these were taken from.
+        moments: of the train split's present vectors; None if no train split could be read: the statistics may come
+            from the train split of the shards from which these were selected.
         problems: what is wrong is added to it.
     """
     if _read(root, STATS, problems) is None:
@@ -116,9 +116,7 @@ def _compare_stats(said: Mapping[str, Any], wanted: Mapping[str, Any], modality:
 
 
 def check_manifest(root: Path, problems: Problems) -> None:
-    """Compares every file with ``meta/manifest.json``: there, listed, of that size, that number of rows and that
-    content.
-    """
+    """Compares every file with ``meta/manifest.json``: existence, listing, size, number of rows and content."""
     manifest = _read(root, MANIFEST, problems)
     if manifest is None:
         return

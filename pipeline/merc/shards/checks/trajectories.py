@@ -1,8 +1,8 @@
 """Checks of the trajectory tables: the labels of the dialogues, and neighbours that exist in the same split, best
 first.
 
-Columns are known by their names: to every ``neighbours_<s>`` belongs ``similarity_<s>``; any other list column that
-ends in ``_<s>`` has one entry per neighbour, too.
+Columns are identified by name: every ``neighbours_<s>`` has a ``similarity_<s>``; any other list column that ends in
+``_<s>`` has one entry per neighbour, too.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ _ROUNDING = 1e-6  # similarities are written as whole millionths in float32
 
 
 def check(root: Path, split: str, seen: SeenSplit, problems: Problems) -> None:
-    """Checks the trajectories of a split against its dialogues; a split without any has none to check.
+    """Checks the trajectories of a split, if it has any, against its dialogues.
 
     Args:
         root: folder of the shards.
@@ -64,7 +64,7 @@ class _Group:
         self.index_K: NDArray[np.int64] = _index_in(self.ids, seen.dialogues)
 
     def check(self, split: str) -> NDArray[np.int64]:
-        """Checks all; returns how often each dialogue of the split is there."""
+        """Checks everything; returns how often each dialogue of the split occurs."""
         if self.seen.complete:
             self._tell("trajectories", self.index_K < 0, "there is no such dialogue", "dialogue_id")
         self._tell(

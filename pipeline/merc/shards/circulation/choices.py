@@ -1,5 +1,5 @@
-"""What a user may ask of an import or export; apart from the code that does them, which a command's --help need not
-load.
+"""The options of imports and exports; separate from the code that does them, so that a command's --help need not load
+that.
 """
 
 from typing import Literal, get_args

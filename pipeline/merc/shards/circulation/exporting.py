@@ -1,4 +1,4 @@
-"""Shards become a feature file in the layouts in circulation, so that existing research code runs on our features."""
+"""Exports shards as feature files in circulating layouts, so that existing research code runs on our features."""
 
 import io
 import pickle
@@ -22,10 +22,10 @@ from merc.shards.circulation.layouts import IDCL_KEYS, SLOTS
 from merc.shards.circulation.naming import MELD_OFFSETS, SENTIMENTS, SPEAKER_SLOTS
 from merc.shards.format import reader
 
-PROTOCOL = 2  # what Python 2.3 and all later ones read
+PROTOCOL = 2  # readable by Python 2.3 and later
 
 _COLUMNS = ["dialogue_id", "speakers", "speaker_index", "source_utterance_ids", "texts", "emotion_index", "sentiments"]
-# Label set → corpus. Not iemocap4_merged: in these files four classes mean that excited is left out.
+# Label set → corpus. Not iemocap4_merged: in these files, four classes mean that excited is left out.
 _CORPORA = {"iemocap6": "iemocap", "iemocap4": "iemocap", "meld7": "meld"}
 _NUMBERED = re.compile(r"dia[0-9]+_(?:utt|turn)([0-9]{1,18})")
 _SLOT = re.compile(r"speaker_([0-9]{1,18})")
@@ -33,13 +33,13 @@ _SLOT = re.compile(r"speaker_([0-9]{1,18})")
 
 @dataclass
 class Exported:
-    """What was written, and what the layouts have no place for.
+    """What was written, and what the layouts cannot represent.
 
     Attributes:
-        dialogues, utterances: how many were written.
-        unlabelled: utterances outside the label set, left out.
-        emptied: dialogues that had no other ones, left out.
-        absent: modality → vectors that stand for an absent one.
+        dialogues, utterances: numbers written.
+        unlabelled: number of utterances outside the label set, left out.
+        emptied: number of dialogues that had no others, left out.
+        absent: modality → number of vectors that represent an absent one.
     """
 
     dialogues: int = 0
@@ -52,19 +52,20 @@ class Exported:
 def export(root: Path, path: Path, form: Format, *, absent: Literal["zeros", "nan"] = "zeros") -> Exported:
     """Writes the shards of MELD, of IEMOCAP, or of another corpus with their ids and label sets, as a pickle.
 
-    ``mmgcn`` is the tuple that MMGCN and MM-DFN read; ``cogmen`` the same for IEMOCAP alone, as COGMEN's preprocessing
-    reads it; ``idcl`` IDCL's dictionary of splits. Vectors are lists of float32 arrays. Among the training ids of the
-    tuples, which hold dev, too, those of dev come first: code that validates on the first tenth, as COGMEN's and
-    MMGCN's does, takes the dev dialogues where they are a tenth.
+    ``mmgcn`` is the tuple that MMGCN and MM-DFN read; ``cogmen`` the same only for IEMOCAP, as COGMEN's preprocessing
+    reads it; ``idcl`` IDCL's dictionary of splits. Vectors are lists of float32 arrays. The training ids of the tuples
+    include dev; those of dev come first: code that validates on the first tenth, like COGMEN's and MMGCN's, then uses
+    the dev dialogues if they are a tenth.
 
     Args:
         root: folder of the shards.
         path: the file; it is replaced.
         form: ``mmgcn``, ``cogmen`` or ``idcl``.
-        absent: what stands for an absent vector: ``zeros``, as research code expects, or ``nan``.
+        absent: what represents an absent vector: ``zeros``, as research code expects, or ``nan``.
 
     Raises:
-        BadSettings: if the shards lack a modality, or are of a corpus whose ids or labels the layout has no place for.
+        BadSettings: if the shards lack a modality, or belong to a corpus whose ids or labels the layout cannot
+            represent.
         BadTable: if these are not shards, or a dialogue has more than nine speakers.
         CannotWrite: if the file cannot be written.
     """
@@ -127,7 +128,7 @@ def _samples(root: Path, split: str, corpus: str, absent: str, exported: Exporte
 
 
 def _named(dialogue: Mapping[str, Any], split: str, corpus: str, kept_N: NDArray[np.intp]) -> dict[str, Any]:
-    """Key, ids and speakers of a dialogue in the words of the layouts."""
+    """Key, ids and speakers of a dialogue in terms of the layouts."""
     name = dialogue["dialogue_id"].partition("/")[2]
     ids = [dialogue["source_utterance_ids"][turn] for turn in kept_N]
     speakers = [dialogue["speakers"][turn] for turn in kept_N]
@@ -150,7 +151,7 @@ def _named(dialogue: Mapping[str, Any], split: str, corpus: str, kept_N: NDArray
             f" and {ids[0]!r}"
         )
     found = [_SLOT.fullmatch(one) for one in speakers]
-    # Imported shards keep the slots that they came with; other speakers are numbered as they appear.
+    # Imported shards keep their original slots; other speakers are numbered by appearance.
     slots = (
         [int(one[1]) for one in found if one] if all(found) else [dialogue["speaker_index"][turn] for turn in kept_N]
     )
@@ -189,9 +190,7 @@ def _splits(by_split: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict
 
 
 def _portable(data: bytes) -> bytes:
-    """The pickle with numpy's functions under the names that they have had since long before numpy 2, and that numpy 2
-    still knows.
-    """
+    """The pickle with numpy's functions under their names from before numpy 2, which numpy 2 still knows."""
     pieces, end = [], 0
     for opcode, argument, position in pickletools.genops(io.BytesIO(data)):
         if opcode.name == "GLOBAL" and position is not None and str(argument).startswith("numpy._core."):

@@ -1,5 +1,5 @@
-"""A feature file in circulation becomes shards: the same tables as of an extraction, and from them the same stage
-builds the shards.
+"""Imports a circulating feature file: it is converted to the same tables as those of an extraction, from which the same
+stage builds the shards.
 """
 
 import sys
@@ -45,15 +45,15 @@ _SPEAKERS = {
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a user may want otherwise.
+    """The options of an import.
 
     Attributes:
-        label_set: of the file; None: found by its labels.
-        validation: of IEMOCAP, where the file does not tell dev from train; None: that of the block
+        label_set: label set of the file; None: determined from its labels.
+        validation: for IEMOCAP, if the file does not distinguish dev from train; None: that of the block
             ``corpora.iemocap``.
-        layer: of COSMIC's four layers of RoBERTa; None: what the authors' code takes.
+        layer: which of COSMIC's four layers of RoBERTa; None: the authors' choice.
         annotations: ``data_emotion.p``, for the pickles of MELD's baseline.
-        modality: of the vectors in those, where the file's name does not begin with it.
+        modality: modality of those pickles' vectors, if the file's name does not start with it.
     """
 
     label_set: str | None = None
@@ -65,7 +65,7 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Imported:
-    """What was found in a file.
+    """The imported content of a file.
 
     Attributes:
         layout: its layout (:mod:`merc.shards.circulation.layouts`).
@@ -73,9 +73,8 @@ class Imported:
         table: the manifest.
         vectors: modality → float32 [N, D], zeros where absent.
         failures: one per absent vector.
-        record: what ``manifest.json`` holds; ``deviations`` has a line per count that is not the corpus's.
-        sha256: of the file.
-        learnt: modality → from which labels its vectors were learnt.
+        record: content of ``manifest.json``; ``deviations`` has a line per count that differs from the corpus's.
+        sha256: hash of the file. learnt: modality → labels from which its vectors were learnt.
     """
 
     layout: str
@@ -93,13 +92,13 @@ def read_file(path: Path, iemocap_config: iemocap.Iemocap.Config, wishes: Wishes
 
     Args:
         path: a pickle in one of the layouts of :mod:`merc.shards.circulation.layouts`.
-        iemocap_config: says how dev is chosen.
-        wishes: what is wanted otherwise.
+        iemocap_config: determines how dev is chosen.
+        wishes: options.
 
     Raises:
-        BadTable: if it is damaged, refused or of another structure, or its ids or labels cannot be those of a corpus
-            that is known.
-        BadSettings: if a wish does not fit the file.
+        BadTable: if it is damaged, refused or has another structure, or its ids or labels are not those of a known
+            corpus.
+        BadSettings: if an option does not fit the file.
     """
     content = unpickling.load(path)
     try:
@@ -144,7 +143,7 @@ def read_file(path: Path, iemocap_config: iemocap.Iemocap.Config, wishes: Wishes
 
 
 def _sorting(key: str | int) -> tuple[int, str]:
-    """Numbers in their order, then names."""
+    """Numbers in order, then names."""
     return (key, "") if isinstance(key, int) else (sys.maxsize, key)
 
 
@@ -166,16 +165,16 @@ def _understood(content: Any, path: Path, wishes: Wishes) -> FeatureFile:
 
 
 def build(imported: Imported, config: Config, layout: Layout) -> None:
-    """Writes what was imported as the stages write it, and builds the shards.
+    """Writes the imported data in the format of the stages, and builds the shards.
 
     Args:
         imported: see :func:`read_file`.
-        config: of the shards.
-        layout: the shards go to ``layout.shards``; next to them manifest and features are left.
+        config: settings of the shards.
+        layout: the shards go to ``layout.shards``, with manifest and features next to them.
     """
     manifest.write(layout.manifest, imported.table)
     files.write_json(layout.folder / "manifest.json", imported.record)
-    # In place of the media of an extraction, so that audio and face features are known to be those of this file.
+    # Replaces the media of an extraction, so that audio and face features are tied to this file.
     media = Job(
         "media",
         layout.media,
@@ -231,11 +230,11 @@ def _write_features(imported: Imported, modality: str, layout: Layout) -> None:
 def _vectors(
     conversations: Sequence[Conversation], utterance_ids: Sequence[str]
 ) -> tuple[dict[str, NDArray[np.float32]], list[Failure]]:
-    """All vectors of each modality; one that is not finite, or all zeros, is absent, with a failure that says so."""
+    """All vectors of each modality; non-finite or zero vectors are absent, with a failure row that says so."""
     vectors: dict[str, NDArray[np.float32]] = {}
     absent: list[Failure] = []
     for modality in (one for one in MODALITIES if one in conversations[0].vectors):
-        with np.errstate(over="ignore"):  # beyond float32 a number becomes infinite, and is found below
+        with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are found below
             values_ND = np.concatenate([one.vectors[modality] for one in conversations]).astype(np.float32)
         wrong_ND = ~np.isfinite(values_ND)
         for row in np.flatnonzero(wrong_ND.any(axis=1)).tolist():
@@ -257,13 +256,13 @@ def _vectors(
 
 
 def _missing(conversations: Sequence[Conversation]) -> NDArray[np.bool_]:
-    """Of which utterances the file has no vector."""
+    """The utterances without a vector in the file."""
     flags = [np.isin(np.arange(len(one.labels)), one.missing) for one in conversations]
     return np.concatenate(flags)
 
 
 def _source(path: Path, file: FeatureFile, corpus: str) -> str:
-    """What the dataset card says of the corpus."""
+    """What the dataset card says about the corpus."""
     lines = [
         (
             f"Imported from the feature file `{path.name}`, layout *{file.layout}*. It holds no times: every utterance"
@@ -289,8 +288,8 @@ def _left_out(file: FeatureFile) -> list[str]:
 
 
 def summary(imported: Imported, out: Path) -> list[str]:
-    """Lines on what was imported: layout, counts by split, absent vectors by reason, and each count that is not the
-    corpus's.
+    """Lines on what was imported: layout, counts by split, absent vectors by reason, and each count that differs from
+    the corpus's.
     """
     splits = imported.table["split"].to_pylist()
     starts = [splits[start] for start, _ in manifest.dialogue_bounds(imported.table)]

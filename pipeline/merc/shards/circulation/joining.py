@@ -1,10 +1,10 @@
-"""Modalities of two shards of one corpus side by side: M3NET takes its text from COSMIC's file, and its audio and faces
-from MMGCN's.
+"""Combines modalities of two shards of one corpus: M3NET, for example, takes its text from COSMIC's file, and its audio
+and faces from MMGCN's.
 
-Utterances are matched by their ids. Files in circulation may lack them; the import numbers such utterances in their
-dialogue (``dia0_turn3``), and they are matched by their place, in dialogues of equal length, where every label has to
-be the same. Where ids match, some labels may differ: releases of one corpus differ so (MELD's ``data_emotion.p`` and
-its tables in one label).
+Utterances are matched by their ids. Circulating files may have none; the import numbers such utterances in their
+dialogue (``dia0_turn3``), and they are matched by position, in dialogues of equal length in which all labels must be
+equal. If ids match, a few labels may differ, as between releases of a corpus (MELD's ``data_emotion.p`` and its tables
+differ in one label).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,9 +35,7 @@ from merc.shards.target import new_shards
 _COMPARED = ["dialogue_id", "utterance_ids", "source_utterance_ids", "speaker_index", "emotion_index"]
 _LABELS = "utterances have other labels"
 _SHOWN = 3  # examples of each kind of difference
-_OTHER_LABELS = (
-    0.01  # share of utterances; more are not a correction, but another annotation, or other utterances of the same ids
-)
+_OTHER_LABELS = 0.01  # share of utterances; more would be another annotation, or other utterances with the same ids
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class _Side:
 
 @dataclass(frozen=True)
 class _Dialogue:
-    """What is compared of a dialogue; ``start`` is the place of its first utterance among all of its shards."""
+    """The compared data of a dialogue; ``start`` is the index of its first utterance in its shards."""
 
     start: int
     utterance_ids: list[str]
@@ -70,14 +68,14 @@ class _Dialogue:
     texts: list[str] | None
 
     def is_numbered(self, name: str) -> bool:
-        """Whether its utterances have no ids but their places, as an import gives them."""
+        """Whether its utterances have no ids except their positions, assigned by an import."""
         return self.source_ids == [f"{name}_turn{turn}" for turn in range(len(self.source_ids))]
 
 
 @dataclass
 class _Differences:
-    """What was found to differ: kind, in words that follow a number → where; ``labels``: in which utterances that were
-    matched by their ids.
+    """The differences: kind, in words that follow a number → places; ``labels``: utterances matched by id with
+    different labels.
     """
 
     faults: dict[str, list[str]] = field(default_factory=dict)
@@ -105,25 +103,26 @@ def join_modalities(
     """Writes the shards in ``one`` to ``target``, with modalities of the shards in ``other``.
 
     Ids, splits, speakers, labels, texts and times are those of ``one``. Failure rows and encoders are copied with their
-    vectors; counts, statistics, card and checksums are recomputed. Trajectories are left out, for neighbours may have
-    been found by vectors that are no longer there. The vectors that are taken from ``other`` are in memory; all else is
-    a row group at a time.
+    vectors; counts, statistics, card and checksums are recomputed. Trajectories are left out, since neighbours may have
+    been found by vectors that are no longer there. The vectors from ``other`` are in memory; everything else is read
+    one row group at a time.
 
     Args:
         one, other: folders of shards of one corpus, with the same label set and the same dialogues in the same splits.
         target: the new folder.
         config: where files and row groups are cut.
-        modalities: which of ``other`` are taken; one that ``one`` has, too, is replaced. By default those that it
+        modalities: modalities to take from ``other``; they replace those of ``one``. By default those that ``one``
             lacks.
         overwrite: replace shards that are at ``target``.
         wait: until another process that writes there has finished.
 
     Returns:
-        What differs and was decided for ``one``, and what was left out, a line each.
+        Differences that were resolved in favour of ``one``, and what was left out, one line each.
 
     Raises:
         BadSettings: if the corpora or label sets differ, or there is no such modality, or none that ``one`` lacks.
-        BadTable: if the dialogues, utterances or labels differ, with a list of what does; or a folder holds no shards.
+        BadTable: if the dialogues, utterances or labels differ, with a list of the differences; or if a folder contains
+            no shards.
         SettingsDiffer: if something is at ``target``.
     """
     first, second = _Side.of(one), _Side.of(other)
@@ -168,7 +167,7 @@ def _check_fit(first: _Side, second: _Side) -> None:
 
 
 def _taken(first: _Side, second: _Side, wanted: Sequence[str]) -> list[str]:
-    """The modalities that are taken from the second."""
+    """The modalities taken from the second."""
     has = list(second.facts.dims)
     for name in wanted:
         if name not in has:
@@ -219,13 +218,13 @@ def _dialogues(side: _Side) -> Iterator[tuple[str, _Dialogue]]:
 def _matched(
     first: _Side, second: _Side, ours: Mapping[str, _Dialogue], theirs: Mapping[str, _Dialogue]
 ) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
-    """For each dialogue of the first, the places of its utterances among all of the second.
+    """For each dialogue of the first, the indices of its utterances among all of the second.
 
     Returns:
-        Dialogue id → int64 [T]; and notes on what differs but does not matter.
+        Dialogue id → int64 [T]; and notes on harmless differences.
 
     Raises:
-        BadTable: listing what differs and matters.
+        BadTable: if there are other differences; the message lists them.
     """
     found = _Differences()
     _compare_dialogues(found, first, second, ours, theirs)
@@ -265,7 +264,7 @@ def _compare_dialogues(
 
 
 def _turns(dialogue_id: str, ours: _Dialogue, theirs: _Dialogue) -> NDArray[np.int64] | None:
-    """Which of their utterances each of ours is; None if they are not the same."""
+    """For each of our utterances, the matching one of theirs; None if they do not match."""
     name = dialogue_id.rpartition("/")[2]
     if len(ours.source_ids) != len(theirs.source_ids):
         return None
@@ -278,7 +277,7 @@ def _turns(dialogue_id: str, ours: _Dialogue, theirs: _Dialogue) -> NDArray[np.i
 def _compare_utterances(
     found: _Differences, root: Path, ours: _Dialogue, theirs: _Dialogue, turns: Sequence[int], name: str
 ) -> None:
-    """Notes what differs in the utterances of one dialogue."""
+    """Records the differences in the utterances of one dialogue."""
     labels = [ours.utterance_ids[turn] for turn, there in enumerate(turns) if ours.labels[turn] != theirs.labels[there]]
     if ours.source_ids == [theirs.source_ids[turn] for turn in turns]:
         found.labels += labels
@@ -299,8 +298,8 @@ def _compare_utterances(
 
 
 def _numbered(speakers: Sequence[int]) -> list[int]:
-    """Speakers numbered as they appear, as in every dialogue of shards; in another order of utterances they have to be
-    numbered again.
+    """Speakers numbered by appearance, as in every dialogue of shards; in another order of utterances they must be
+    renumbered.
     """
     order = list(dict.fromkeys(speakers))
     return [order.index(one) for one in speakers]
@@ -350,8 +349,8 @@ def _rows(
 
 
 def _failures(first: _Side, second: _Side, split: str, taken: Sequence[str], ids: Mapping[str, str]) -> pa.Table:
-    """The rows of both on the vectors that each gives, and the first's on the annotations; by utterance, the first's
-    before the second's.
+    """The rows of both on the vectors that each contributes, and the first's on the annotations; by utterance, the
+    first's before the second's.
     """
     own = [
         row
@@ -370,12 +369,12 @@ def _failures(first: _Side, second: _Side, split: str, taken: Sequence[str], ids
 
 
 def _on_annotations(row: Mapping[str, Any]) -> bool:
-    """Whether a failure row tells of a repaired annotation, and nothing of a vector."""
+    """Whether a failure row is about a repaired annotation, not about a vector."""
     return bool(row["stage"] == "manifest" and row["kind"] == "altered")
 
 
 def _about(first: _Side, second: _Side) -> dict[str, Any]:
-    """What the record says of the corpus and of both shards."""
+    """What the record says about the corpus and both shards."""
     sides = (first, second)
     return {
         "source": "\n\n".join(dict.fromkeys(str(side.info["source"]) for side in sides if side.info.get("source"))),

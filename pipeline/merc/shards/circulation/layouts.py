@@ -1,4 +1,4 @@
-"""The layouts of feature files in circulation, distinguished by their structure, and read into one form.
+"""The layouts of circulating feature files, distinguished by their structure, and read into one form.
 
 | layout | file | content |
 | --- | --- | --- |
@@ -12,12 +12,12 @@
 | ``idcl`` | IDCL: ``data_iemocap.pkl`` | split → list of dictionaries |
 | ``meld_baseline`` | MELD's authors: ``text_glove_CNN_emotion.pkl`` and others | see :mod:`merc.shards.circulation.meld_baseline` |
 
-The order of the entries is that in which the authors' code unpacks them: ``dataloader.py`` of butterfliesss/SDT and
+The order of the entries is that of the unpacking in the authors' code: ``dataloader.py`` of butterfliesss/SDT and
 feiyuchen7/M3NET, and in declare-lab/conv-emotion ``COSMIC/erc-training/dataloader.py`` and
 ``bc-LSTM-pytorch/dataloader.py``.
 
-Entries are dictionaries by dialogue, but for the ids of the splits. No file is trusted: numbers of entries, lengths and
-types are checked here.
+Entries are dictionaries by dialogue, except for the ids of the splits. No file is trusted: numbers of entries, lengths
+and types are checked here.
 """  # noqa: E501
 
 import re
@@ -54,7 +54,7 @@ IDCL_KEYS = {
     "visual": "visual",
     "sentence": "sentences",
 }
-"""What IDCL's dictionaries call the entries."""
+"""Names of the entries in IDCL's dictionaries."""
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _ADVICE = (
     f"layouts that can be read: {', '.join(f'{name} ({len(slots)} entries)' for name, slots in SLOTS.items())}, "
@@ -62,7 +62,7 @@ _ADVICE = (
 )
 
 _LAYERS: Mapping[str, RobertaLayer] = {"cosmic": "mean", "cosmic_meld": "mean", "sdt": "1", "sdt_meld": "1"}
-"""What the authors' code uses as text."""
+"""The entry that the authors' code uses as text."""
 
 _NUMBERS, _TEXTS, _VECTORS, _IDS = "whole numbers by dialogue", "text by dialogue", "vectors by dialogue", "a list"
 _HOLDS: Mapping[str, tuple[str, ...]] = {
@@ -73,26 +73,26 @@ _HOLDS: Mapping[str, tuple[str, ...]] = {
     "sentences": (_TEXTS,),
     **dict.fromkeys(("train", "dev", "test"), (_IDS,)),
 }
-"""What an entry holds, judging by its first row; sentiments are not checked, since code that does not use them leaves
-other things there.
+"""The kind of an entry's content, judging by its first row; sentiments are not checked, since code that does not use
+them leaves other things there.
 """
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A dialogue of N utterances as a file holds it.
+    """A dialogue of N utterances in a file.
 
     Attributes:
         key: the file's own id: a name (IEMOCAP) or a number (MELD).
-        split: ``train``, ``dev``, ``test``; ``train`` may hold the dialogues of dev, where the file tells them not
-            apart.
-        ids: of the utterances, names or numbers; empty where the file has none.
+        split: ``train``, ``dev``, ``test``; ``train`` may include the dialogues of dev if the file does not distinguish
+            them.
+        ids: ids of the utterances, names or numbers; empty if the file has none.
         speakers: ``M`` and ``F``, ``0`` and ``1`` (DailyDialog), or the number of a slot.
         labels: class indices.
-        sentiments: indices; empty where the file has none.
+        sentiments: indices; empty if the file has none.
         sentences: transcripts.
         vectors: modality → float64 [N, D].
-        missing: positions of utterances of which the file has no vector; there are zeros.
+        missing: positions of utterances without a vector in the file; filled with zeros.
     """
 
     key: str | int
@@ -108,15 +108,15 @@ class Conversation:
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """What a file in circulation holds.
+    """The content of a circulating file.
 
     Attributes:
         layout: a key of :data:`SLOTS`, ``idcl`` or ``meld_baseline``.
-        conversations: of all splits, in the file's order.
+        conversations: those of all splits, in the file's order.
         left_out: keys of dialogues that are in no split.
-        has_dev: whether the file tells dev from train.
-        layer: which layer of RoBERTa the text is; None where the file holds none.
-        learnt: modality → from which labels its vectors were learnt.
+        has_dev: whether the file distinguishes dev from train.
+        layer: RoBERTa layer of the text; None if the file contains none.
+        learnt: modality → labels from which its vectors were learnt.
     """
 
     layout: str
@@ -131,13 +131,13 @@ def read(content: Any, layer: RobertaLayer | None = None) -> FeatureFile:
     """Reads the content of a pickle in one of the layouts.
 
     Args:
-        content: what :func:`merc.shards.circulation.unpickling.load` gave.
-        layer: of COSMIC's four layers of RoBERTa: one of them, or their mean; None: what the authors' code takes,
-            COSMIC's the mean, SDT's the first.
+        content: result of :func:`merc.shards.circulation.unpickling.load`.
+        layer: one of COSMIC's four layers of RoBERTa, or their mean; None: the authors' choice, which is the mean for
+            COSMIC and the first for SDT.
 
     Raises:
-        BadTable: if it has another structure, lengths disagree, or something is not of the type that it should be.
-        BadSettings: if a layer is asked for, and the layout has none.
+        BadTable: if it has another structure, lengths disagree, or something has the wrong type.
+        BadSettings: if a layer is requested and the layout has none.
     """
     layout = "idcl" if isinstance(content, dict) else _layout_of(content)
     if layer is not None and layout not in _LAYERS:
@@ -168,11 +168,11 @@ def _read_slots(layout: str, content: Sequence[Any], layer: RobertaLayer | None)
 
 
 def _layout_of(content: Any) -> str:
-    """The layout of a list or tuple: of those with as many entries the one that most of them fit.
+    """The layout of a list or tuple: of those with the same number of entries, the one that most entries fit.
 
     Raises:
-        BadTable: if no layout has this many, no labels are where they should be, or an entry holds something else than
-            the layout has there.
+        BadTable: if no layout has this many, there are no labels where expected, or an entry's content does not fit the
+            layout.
     """
     if not isinstance(content, list | tuple):
         raise BadTable(f"the file holds a {type(content).__name__}; {_ADVICE}")
@@ -195,7 +195,7 @@ def _layout_of(content: Any) -> str:
 
 
 def _misfits(slots: Sequence[str], content: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    """Each entry that holds something else than the layout has there, and what is wrong in words."""
+    """Each entry whose content does not fit the layout, and a description of the problem."""
     for number, (name, entry) in enumerate(zip(slots, content, strict=True), start=1):
         found, wanted = _held(entry), _HOLDS.get(name)
         if wanted is not None and found not in wanted:
@@ -203,7 +203,7 @@ def _misfits(slots: Sequence[str], content: Sequence[Any]) -> Iterator[tuple[str
 
 
 def _held(entry: Any) -> str:
-    """What an entry holds, by its first row; what a later row holds is seen when it is read."""
+    """The kind of an entry's content, by its first row; later rows are checked when they are read."""
     if not isinstance(entry, dict):
         return _IDS if isinstance(entry, list | tuple | set | frozenset | np.ndarray) else f"a {type(entry).__name__}"
     rows = (row for row in entry.values() if isinstance(row, str | list | tuple | np.ndarray) and len(row))
@@ -215,8 +215,8 @@ def _held(entry: Any) -> str:
 
 
 def _by_dialogue(sentiments: Any, labels: Mapping[Any, Any]) -> bool:
-    """Whether an entry has as many numbers as there are labels. MMGCN's code skips its last entry, so that other
-    things may be there.
+    """Whether an entry has as many numbers as there are labels. MMGCN's code skips its last entry, so it may contain
+    other things.
     """
     return _held(sentiments) == _NUMBERS and {key: len(row) for key, row in sentiments.items()} == {
         key: len(row) for key, row in labels.items()
@@ -230,7 +230,7 @@ def _keys(value: Any) -> list[str | int]:
 
 
 def _key(value: Any) -> str | int:
-    """An id; one that is a number is given as such."""
+    """An id; numeric ids are returned as numbers."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise BadTable(f"the id of a dialogue is {str(value)[:80]!r}: neither a name nor a number")
     return int(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
@@ -345,7 +345,7 @@ def _vectors(value: Any, where: str) -> NDArray[np.float64]:
 
 
 def checked(file: FeatureFile) -> FeatureFile:
-    """The file, if it holds anything and all its vectors of a modality have one length; else ``BadTable``."""
+    """The file, if it is not empty and all vectors of a modality have the same length; else ``BadTable``."""
     if not file.conversations:
         raise BadTable("the file holds no dialogue")
     for modality, wrong in _of_other_length(file.conversations):

@@ -8,7 +8,7 @@
 - ``data_emotion.p``: six entries, the first a list of dictionaries (``text, split, y, dialog, utterance``), the last
   label → index.
 
-The vectors come without anything else; labels and texts are those of ``data_emotion.p``. None of them has speakers.
+The files contain only vectors; labels and texts come from ``data_emotion.p``. None of them has speakers.
 """
 
 import re
@@ -29,12 +29,12 @@ UNKNOWN_SPEAKER = "unknown"
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
 _ENTRIES = 6  # of data_emotion.p
 _FIELDS = {"text", "split", "y", "dialog", "utterance"}
-_AVERAGES = "text_glove_average"  # the one kind of file that was made without labels
+_AVERAGES = "text_glove_average"  # the only kind of file that was made without labels
 _LEARNT = "made or chosen by models that MELD's authors trained on labels of the train split (their README)"
 
 
 def is_one(content: Any) -> bool:
-    """Whether a pickle holds three dictionaries, as MELD's features do."""
+    """Whether a pickle contains three dictionaries, as MELD's features do."""
     return (
         isinstance(content, list | tuple)
         and len(content) == len(_SPLITS)
@@ -43,10 +43,10 @@ def is_one(content: Any) -> bool:
 
 
 def modality_of(file_name: str, wanted: str | None) -> str:
-    """The modality of a file: the one that is wanted, else the first word of the file's name.
+    """The modality of a file: the requested one, else the first word of the file's name.
 
     Raises:
-        BadSettings: if that is none.
+        BadSettings: if that is not a modality.
     """
     name = wanted or file_name.partition("_")[0].lower()
     if name not in MODALITIES:
@@ -58,16 +58,16 @@ def modality_of(file_name: str, wanted: str | None) -> str:
 
 
 def read(content: Any, annotations: Any, file_name: str, wanted: str | None = None) -> FeatureFile:
-    """Puts the vectors of one file to the labels and texts of ``data_emotion.p``.
+    """Combines the vectors of one file with the labels and texts of ``data_emotion.p``.
 
     Args:
         content: three dictionaries of vectors.
         annotations: content of ``data_emotion.p``.
-        file_name: tells the modality, and whether labels played a part.
-        wanted: the modality, if the name does not tell.
+        file_name: indicates the modality, and whether labels were used.
+        wanted: the modality, if the name does not indicate it.
 
     Returns:
-        All utterances that ``annotations`` names; those without a vector are reported.
+        All utterances in ``annotations``; those without a vector are reported.
 
     Raises:
         BadTable: if one of the two has another structure, or there is a vector of an utterance or dialogue that is not
@@ -164,7 +164,7 @@ def _by_utterance(
 def _vectors_of(
     where: str, key: Any, value: Any, annotated: Mapping[int, Mapping[int, Any]]
 ) -> Iterator[tuple[tuple[int, int], Any]]:
-    """The vectors under one key: one, or as many as the dialogue has utterances, behind which zeros may follow."""
+    """The vectors under one key: one, or one per utterance of the dialogue, possibly padded with zeros."""
     dialogue, _, turn = str(key).partition("_")
     number = _number(dialogue, where)
     try:

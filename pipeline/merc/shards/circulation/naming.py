@@ -1,10 +1,10 @@
-"""Dialogues of files in circulation in the words of our corpora: ids, splits, speakers, emotions; and the other way
-round.
+"""Translates dialogues of circulating feature files to the terms of our corpora: ids, splits, speakers, emotions; and
+back.
 
-IEMOCAP's dialogues are named (``Ses01F_impro01``). MELD's are numbered in one run: ``Dialogue_ID`` + 0, 1039 and 1153
-for train, dev and test, so that the number tells dev from train, which MMGCN's file does not. EmoryNLP's are named by
-season, episode and scene (``4_4_11``); DailyDialog's are known by their speakers, ``0`` and ``1``. The order of the
-labels is that of :mod:`merc.corpora.engine.labels`.
+IEMOCAP's dialogues are named (``Ses01F_impro01``). MELD's are numbered consecutively: ``Dialogue_ID`` + 0, 1039 and
+1153 for train, dev and test, so the number distinguishes dev from train, which MMGCN's file does not. EmoryNLP's are
+named by season, episode and scene (``4_4_11``); DailyDialog's are recognised by their speakers, ``0`` and ``1``. The
+order of the labels is that of :mod:`merc.corpora.engine.labels`.
 """
 
 import re
@@ -24,8 +24,8 @@ MELD_OFFSETS = {"train": 0, "dev": 1039, "test": 1153}
 SPEAKER_SLOTS = 9
 """Length of the speaker vectors of MELD's files; no dialogue of MELD has more speakers."""
 SENTIMENTS = ("neutral", "positive", "negative")
-"""In the order of the files; MELD's neutral emotion is always of neutral sentiment, its joy of positive, which shows
-whether a file keeps this order.
+"""In the order of the files; in MELD the emotion neutral always has neutral sentiment and joy always positive, which
+shows whether a file uses this order.
 """
 
 _LABEL_SETS = {
@@ -39,11 +39,11 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def corpus_of(file: FeatureFile, label_set: str | None = None) -> str:
-    """``iemocap``, ``meld``, ``emorynlp`` or ``dailydialog``, by the ids of the dialogues and by the speakers; where
-    they do not tell, that of ``label_set``.
+    """``iemocap``, ``meld``, ``emorynlp`` or ``dailydialog``, by the ids of the dialogues and by the speakers; if those
+    are ambiguous, that of ``label_set``.
 
     Raises:
-        BadTable: if they are of none, or of several.
+        BadTable: if they match none, or several.
     """
     corpora = [*_fitting(file), *(corpus for corpus in text_corpora.SOURCES if label_set in _LABEL_SETS[corpus])]
     if corpora:
@@ -59,7 +59,7 @@ def corpus_of(file: FeatureFile, label_set: str | None = None) -> str:
 
 
 def _fitting(file: FeatureFile) -> Iterator[str]:
-    """The corpus that the ids and speakers are of, if they are of any."""
+    """The corpus of the ids and speakers, if any."""
     keys = [one.key for one in file.conversations]
     if any(str(key).startswith("Ses") for key in keys):
         for key in keys:
@@ -67,18 +67,18 @@ def _fitting(file: FeatureFile) -> Iterator[str]:
         yield "iemocap"
     elif all(_SCENE.fullmatch(str(key)) for key in keys):
         yield "emorynlp"
-    elif file.layout != "cosmic":  # COSMIC's file of MELD has another one
+    elif file.layout != "cosmic":  # COSMIC's file of MELD has another order
         yield from ["meld"] if all(isinstance(key, int) for key in keys) else []
     elif all(speaker in ("0", "1") for one in file.conversations for speaker in one.speakers):
         yield "dailydialog"
 
 
 def label_set_of(file: FeatureFile, corpus: str, wanted: str | None) -> LabelSet:
-    """The label set of a file: the one that is wanted, else by the corpus; of IEMOCAP ``iemocap4`` if no label is above
-    3.
+    """The label set of a file: the requested one, else that of the corpus; for IEMOCAP, ``iemocap4`` if no label is
+    above 3.
 
     Raises:
-        BadSettings: if the wanted one is not the corpus's.
+        BadSettings: if the requested one is not the corpus's.
         BadTable: if a label is outside of it.
     """
     highest = max(label for one in file.conversations for label in one.labels)
@@ -102,14 +102,14 @@ def splits_of(file: FeatureFile, corpus: str, validation: str, seed: int) -> lis
     """Split of each dialogue.
 
     Args:
-        file: says which are test; and which are dev, if it can.
+        file: determines which are test and, if possible, which are dev.
         corpus: see :func:`corpus_of`.
-        validation: of IEMOCAP, which of the training dialogues are dev where the file does not say: ``val12``,
+        validation: for IEMOCAP, which of the training dialogues are dev if the file does not say: ``val12``,
             ``random20`` or ``none``.
-        seed: of ``random20``.
+        seed: seed of ``random20``.
 
     Raises:
-        BadTable: if MELD's number of a dialogue belongs to another split than the file puts it in.
+        BadTable: if a dialogue's MELD number belongs to another split than in the file.
     """
     if corpus == "meld":
         return [_meld_split(one, file.has_dev) for one in file.conversations]
@@ -134,10 +134,10 @@ def _meld_split(one: Conversation, has_dev: bool) -> str:
 
 
 def dialogue_of(one: Conversation, split: str, labels: LabelSet, corpus: str) -> Dialogue:
-    """A dialogue as our readers give it. The files hold no times: an utterance begins and ends at 0.
+    """A dialogue as our readers return it. The files contain no times: an utterance starts and ends at 0.
 
     Raises:
-        BadTable: if a dialogue of IEMOCAP has a third speaker, or an id cannot be one.
+        BadTable: if a dialogue of IEMOCAP has a third speaker, or an id is invalid.
     """
     name = f"dia{int(one.key) - MELD_OFFSETS[split]}" if corpus == "meld" else str(one.key)
     if not _PLAIN_NAME.fullmatch(name):
@@ -165,7 +165,7 @@ def dialogue_of(one: Conversation, split: str, labels: LabelSet, corpus: str) ->
 
 
 def _utterance_name(one: Conversation, dialogue: str, position: int) -> str:
-    """The corpus's own id, of which MELD's files hold the number; ``<dialogue>_turn<position>`` where the file has
+    """The corpus's own id, of which MELD's files contain the number; ``<dialogue>_turn<position>`` if the file has
     none.
     """
     if not one.ids:
@@ -199,13 +199,13 @@ def without_other_sentiments(file: FeatureFile) -> FeatureFile:
 
 
 def deviations(dialogues: Sequence[Dialogue], corpus: str, labels: LabelSet, validation: str) -> list[str]:
-    """One line per count that is not the corpus's.
+    """One line per count that differs from the corpus's.
 
     Args:
-        dialogues: of all splits.
+        dialogues: those of all splits.
         corpus: see :func:`corpus_of`.
         labels: the label set.
-        validation: how dev was chosen; ``file`` if the file has a dev split of its own, which is counted with train.
+        validation: how dev was chosen; ``file`` if the file itself has a dev split, which is counted with train.
     """
     if corpus == "meld":
         expected = meld.EXPECTED

@@ -1,5 +1,5 @@
-"""Shards to the Hugging Face hub and back: only what keeps its contract goes up, and only that is put in place of what
-is here.
+"""Pushes shards to the Hugging Face hub and pulls them: only valid shards are uploaded, and only valid ones replace
+existing ones.
 """
 
 import re
@@ -23,7 +23,7 @@ _SHOWN = 3
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file of shards has such a name, relative to their folder.
+    """Whether a name, relative to the folder of shards, is that of one of their files.
 
     >>> [is_ours(name) for name in ("dialogues/train-00000-of-00001.parquet", "meta/../README.md", "notes.txt")]
     [True, False, False]
@@ -32,15 +32,15 @@ def is_ours(name: str) -> bool:
 
 
 def question(info: dict[str, Any], folder: Path, *, public: bool) -> str:
-    """What the user has to confirm before shards are pushed; empty where their card permits passing them on.
+    """What the user must confirm before shards are pushed; empty if their card permits redistribution.
 
     Args:
-        info: of the shards as they will be pushed.
-        folder: for the message.
-        public: whether anyone will see them.
+        info: info of the shards as they will be pushed.
+        folder: name for the message.
+        public: whether they will be public.
 
     Raises:
-        BadSettings: if they must not be public, whatever the user confirms.
+        BadSettings: if they must not be public even with the user's confirmation.
     """
     if info.get("redistribution"):
         return ""
@@ -56,29 +56,28 @@ def question(info: dict[str, Any], folder: Path, *, public: bool) -> str:
 
 
 def without_transcripts(folder: Path, scratch: Path, config: Config) -> Path:
-    """Shards without transcripts, in a folder below ``scratch``: equal shards give equal files, so that an interrupted
-    push of them is resumed.
+    """Shards without transcripts, in a folder below ``scratch``: equal shards give equal files, so an interrupted push
+    of them can be resumed.
 
     Raises:
-        BadTable: if something is wrong with those in ``folder``.
+        BadTable: if those in ``folder`` are invalid.
     """
-    _check(folder, str(folder), "nothing was pushed")  # the copy would have checksums of its own
+    _check(folder, str(folder), "nothing was pushed")  # the copy would have new checksums
     select(folder, scratch / "shards", config, transcripts=False)
     return scratch / "shards"
 
 
 def push(folder: Path, repository: exchange.Repository, *, private: bool | None) -> exchange.Exchanged:
-    """Pushes shards that keep their contract, with their card.
+    """Pushes valid shards with their card.
 
     Args:
-        folder: of the shards. Other files in it stay where they are.
-        repository: of the hub.
-        private: see :func:`merc.exchange.push`. Shards that must not be passed on never go to a public repository while
-            they have transcripts.
+        folder: folder of the shards. Other files in it are not pushed.
+        repository: repository on the hub. private: see :func:`merc.exchange.push`. Shards that must not be
+            redistributed never go to a public repository while they have transcripts.
 
     Raises:
-        BadTable: if there are no shards, or something is wrong with them, or they have no card.
-        BadSettings, HubRefuses: as :func:`merc.exchange.push`.
+        BadTable: if there are no shards, or they are invalid or have no card. BadSettings, HubRefuses: as
+        :func:`merc.exchange.push`.
     """
     info = reader.info(folder)
     _check(folder, str(folder), "nothing was pushed")
@@ -103,21 +102,21 @@ def push(folder: Path, repository: exchange.Repository, *, private: bool | None)
 def pull(
     repository: exchange.Repository, target: Path, revision: str | None, *, overwrite: bool, wait: bool
 ) -> tuple[exchange.Exchanged, Report]:
-    """Downloads shards, checks them as ``merc-shards validate`` does, and puts them into place.
+    """Downloads shards, checks them as ``merc-shards validate`` does, and moves them into place.
 
     Args:
         repository: of the hub.
-        target: where they go; what an interrupted download fetched is kept next to it.
+        target: final path; the part of an interrupted download is kept next to it.
         revision: a branch, tag or commit; None: the newest.
-        overwrite: replace shards that are there.
+        overwrite: replace existing shards.
         wait: until another process that writes there has finished.
 
     Returns:
-        What was pulled, and what the check counted.
+        What was pulled, and the counts of the check.
 
     Raises:
-        BadTable: if the repository holds no shards, or such that something is wrong with; what is at ``target`` stays.
-        BadSettings, CannotWrite, HubRefuses: as :func:`merc.exchange.pull`.
+        BadTable: if the repository contains no shards, or invalid ones; ``target`` is not changed then. BadSettings,
+        CannotWrite, HubRefuses: as :func:`merc.exchange.pull`.
         SettingsDiffer: if something is at ``target``.
     """
     with new_shards(target, [], overwrite=overwrite, wait=wait) as scratch:
@@ -127,11 +126,11 @@ def pull(
 
 
 def _check(folder: Path, name: str, otherwise: str) -> Report:
-    """Raises ``BadTable`` if something is wrong with shards, with the first of all that is.
+    """Raises ``BadTable`` with the first problem if shards are invalid.
 
     Args:
         folder: of the shards.
-        name: theirs in the message.
+        name: their name in the message.
         otherwise: what was not done.
     """
     report = validate(folder)

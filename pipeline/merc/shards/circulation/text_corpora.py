@@ -1,5 +1,5 @@
-"""EmoryNLP and DailyDialog, which come as COSMIC's files alone: where they are from, and how many utterances of each
-emotion the benchmark has.
+"""EmoryNLP and DailyDialog, which are only available as COSMIC's files: their origin, and the benchmark's number of
+utterances of each emotion.
 
 EmoryNLP's counts are those of its tables in declare-lab/MELD (``data/emorynlp``), DailyDialog's those of its
 distribution.

@@ -1,13 +1,13 @@
-"""Reading pickles from strangers: builtin containers and numpy arrays, and nothing that the file says to run.
+"""Reads untrusted pickles: builtin containers and numpy arrays, without running anything that the file requests.
 
-A pickle is a program: it names functions, and loading it calls them. Here every name leads to a stand-in of this file
-or is refused. Not even numpy's own functions are reached, because numpy trusts the state that it is given: an array
-whose dtype was tampered with reads and frees memory at addresses of the file's choice. The stand-ins keep what they
-were given, check it, and build arrays of plain numbers and strings.
+A pickle is a program: it names functions, and loading it calls them. Here every name is mapped to a stand-in in this
+file or refused. Not even numpy's own functions are called, because numpy trusts the state that it is given: an array
+with a manipulated dtype reads and frees memory at addresses chosen by the file. The stand-ins store their arguments,
+check them, and build arrays of plain numbers and strings.
 
-A file can still be made to ask for more memory or time than there is, or, by a tuple nested a million deep that is the
-key of a dictionary, to end the process that reads it. So a process of its own reads it, with limits, and gives back
-only what is plain, flat and not larger than a corpus can be.
+A file can still be crafted to require more memory or time than available, or, with a dictionary key that is a tuple
+nested a million deep, to crash the process that reads it. So a separate process reads it, with limits, and returns only
+plain, shallow content that is not larger than a corpus can be.
 """
 
 import math
@@ -32,26 +32,26 @@ _LIMIT_SECONDS = 600.0
 # COSMIC's MELD file, of 440 MB, needs 1.4 GB with the libraries.
 _LEAST_MEMORY_BYTES = 2 * 2**30
 _MEMORY_OF_FILES = 10
-# The deepest layout has 4 containers in each other, the largest file (COSMIC's DailyDialog) half a million parts.
+# The deepest layout has 4 nested containers, the largest file (COSMIC's DailyDialog) half a million parts.
 _DEEPEST = 32
 _MOST_PARTS = 50_000_000
 _LONGEST_KEY = 8
 _NUMPY_CORES = ("numpy.core", "numpy._core")
 _BUILTINS = ("builtins", "__builtin__")
-# Whole and floating point numbers, truth values, strings of fixed length; "O" for arrays of other admitted things.
+# Integers, floating-point numbers, booleans, strings of fixed length; "O" for arrays of other allowed things.
 _PLAIN_DTYPE = re.compile(r"[iu][1248]|f[248]|b1|[US][0-9]{1,6}|O8?")
 
 
 def load(path: Path) -> Any:
-    """Reads a pickle, of Python 2 or 3, of any protocol, in a process of its own.
+    """Reads a pickle, of Python 2 or 3, of any protocol, in a separate process.
 
     Args and Returns: those of :func:`load_here`.
 
     Raises:
-        BadTable: as :func:`load_here`; and if the process was ended by what it read, or needed more than ten minutes or
-            the memory of ten such files.
+        BadTable: as :func:`load_here`; and if reading it ended the process, or needed more than ten minutes or ten
+            times the file's size in memory.
     """
-    if not path.is_file():  # a named pipe, say, which would be waited for
+    if not path.is_file():  # for example a named pipe, which would block
         raise BadTable(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
     with pool.Crew(_load_apart, 1) as crew:
         crew.submit(0, path, limit_seconds=_LIMIT_SECONDS)
@@ -72,19 +72,19 @@ def _load_apart(path: Path) -> Any:
 
 
 def load_here(path: Path) -> Any:
-    """Reads a pickle in this process, which a hostile one may end.
+    """Reads a pickle in this process, which a malicious one may crash.
 
     Args:
         path: the file.
 
     Returns:
-        Its content, of nothing but None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset and numpy
-        arrays without objects. Ordered and default dictionaries are plain ones, numpy scalars are numbers, arrays of
-        objects are lists.
+        Its content, consisting only of None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset and numpy
+        arrays without objects. Ordered and default dictionaries become plain ones, numpy scalars numbers, and arrays of
+        objects lists.
 
     Raises:
-        BadTable: if it cannot be opened, is cut off or no pickle, or names anything else, which the message says; or if
-            it is nested deeper, holds more, or has other keys than features in circulation do.
+        BadTable: if it cannot be opened, is truncated or not a pickle, or names anything else, which the message
+            states; or if it is nested deeper, contains more, or has other keys than circulating feature files.
     """
     try:
         with path.open("rb") as file:
@@ -95,7 +95,7 @@ def load_here(path: Path) -> Any:
         raise BadTable(f"{path}: cannot be read: {error}") from error
     except _Refused as error:
         raise BadTable(f"{path}: refused: {error}. {_ADVICE}") from error
-    # All that the unpickler, and the building of an object from impossible parts, answer a damaged file with.
+    # All exceptions of the unpickler, and of building an object from invalid parts, for a damaged file.
     except (
         pickle.UnpicklingError,
         ArithmeticError,
@@ -113,7 +113,7 @@ def load_here(path: Path) -> Any:
 
 
 class _Refused(Exception):
-    """The file asks for something that is not admitted."""
+    """The file requests something that is not allowed."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -128,9 +128,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _StandIn:
-    """What a name leads to: the file may call it, but not give it a state, by which it would change it for all files to
-    come.
-    """
+    """The target of a name: the file may call it, but not set its state, which would change it for all later files."""
 
     __slots__ = ("_function",)
 
@@ -145,7 +143,7 @@ class _StandIn:
 
 
 class _DType:
-    """In place of ``numpy.dtype``: a code such as ``f4``, to which the byte order comes as state."""
+    """Stand-in for ``numpy.dtype``: a code such as ``f4``, whose byte order is set as state."""
 
     __slots__ = ("code", "order")
 
@@ -170,7 +168,7 @@ class _DType:
 
 
 class _Array:
-    """In place of an array, which is made empty and then given its state."""
+    """Stand-in for an array, which is created empty and then given its state."""
 
     __slots__ = ("values",)
 
@@ -186,7 +184,7 @@ def _values(shape: Any, dtype: Any, raw: Any, order: Any) -> Any:
     """An array in the machine's byte order; of objects, a list.
 
     Raises:
-        _Refused: if the parts are not what they should be, or there are fewer or more bytes than the shape asks for.
+        _Refused: if the parts are invalid, or the number of bytes does not match the shape.
     """
     if (
         not isinstance(shape, tuple)
@@ -229,7 +227,7 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
 
 
 def _bytes(content: Any = b"", encoding: Any = "latin1") -> bytes:
-    """``bytes`` and ``bytearray``, but not those of a given length."""
+    """``bytes`` and ``bytearray``, except with a given length."""
     return bytes(content) if isinstance(content, bytes | bytearray) else _encode(content, encoding)
 
 
@@ -237,7 +235,7 @@ def _no_array(*_: Any) -> None:
     raise _Refused("it makes an array in a way that numpy never writes")
 
 
-_NDARRAY = _StandIn(_no_array)  # a class that pickles only name
+_NDARRAY = _StandIn(_no_array)  # a class that pickles only refer to by name
 
 _ADMITTED: dict[tuple[str, str], _StandIn] = {
     ("numpy", "ndarray"): _NDARRAY,
@@ -260,16 +258,16 @@ _ADMITTED: dict[tuple[str, str], _StandIn] = {
 
 
 class _Measure:
-    """Depth and size of plain containers; what is shared counts each time, since code that goes through it meets it
-    each time.
+    """Depth and size of plain containers; shared parts count each time, since code that traverses the content visits
+    them each time.
     """
 
     def __init__(self) -> None:
         self._sizes: dict[int, int] = {}  # 0: being measured
 
     def check(self, value: Any) -> None:
-        """Raises ``_Refused`` if ``value`` is too deep, too large, holds itself, or has a key that is neither text, a
-        number nor a short tuple of these.
+        """Raises ``_Refused`` if ``value`` is too deep, too large, contains itself, or has a key that is not text, a
+        number or a short tuple of these.
         """
         if self._size(value, 0) > _MOST_PARTS:
             raise _Refused(f"it unfolds to more than {_MOST_PARTS} parts")
@@ -299,8 +297,8 @@ def _check_key(key: Any) -> None:
 
 
 def _resolved(value: Any, done: dict[int, Any]) -> Any:
-    """``value`` with arrays instead of their stand-ins; ``done`` holds what was resolved by its id, so that shared
-    parts stay shared.
+    """``value`` with arrays instead of their stand-ins; ``done`` maps ids to resolved objects, so that shared parts
+    stay shared.
     """
     if isinstance(value, _Array):
         return value.values if isinstance(value.values, np.ndarray) else _resolved(value.values, done)
@@ -312,7 +310,7 @@ def _resolved(value: Any, done: dict[int, Any]) -> Any:
         return done[id(value)]
     if isinstance(value, list):
         members: list[Any] = []
-        done[id(value)] = members  # before its members, of which it may be one
+        done[id(value)] = members  # before its members, since it may be one of them
         members.extend(_resolved(one, done) for one in value)
         return members
     if isinstance(value, dict):

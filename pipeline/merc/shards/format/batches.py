@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from merc.errors import BadTable
 
 LENGTH = "n_utterances"
-PADDING = {"emotion_index": -1}  # as utterances outside the label set; zero or False in all other columns
+PADDING = {"emotion_index": -1}  # like utterances outside the label set; zero or False in all other columns
 
 
 def vectors_of(column: pa.ChunkedArray | pa.Array) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -25,7 +25,7 @@ def vectors_of(column: pa.ChunkedArray | pa.Array) -> tuple[NDArray[np.float32],
         offsets: int64 [dialogues + 1]; dialogue i holds ``values[offsets[i] : offsets[i + 1]]``.
 
     Raises:
-        BadTable: if the column is of another type or holds nulls.
+        BadTable: if the column has another type or contains nulls.
     """
     column = _one_chunk(column)
     kind = column.type
@@ -43,10 +43,10 @@ class DecodedGroup:
 
     Args:
         table: its rows, ``n_utterances`` among the columns.
-        where: for messages.
+        where: description of the place, for messages.
 
     Raises:
-        BadTable: if the lists of a dialogue differ in length, or a column holds nulls that may not.
+        BadTable: if the lists of a dialogue differ in length, or a column contains nulls that must not.
     """
 
     def __init__(self, table: pa.Table, where: str) -> None:
@@ -87,8 +87,8 @@ def padded(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         The same columns: vectors float32 [B, T, D] and numbers and flags [B, T], padded with zeros, ``emotion_index``
-        with -1; a list of B entries where there are strings; numbers of a dialogue int64 [B]. In addition ``mask``,
-        bool [B, T], true where there is an utterance.
+        with -1; lists of B entries for strings; numbers of a dialogue int64 [B]. In addition ``mask``, bool [B, T],
+        true for utterances.
     """
     lengths_B = np.array([row[LENGTH] for row in rows], dtype=np.int64)
     longest = int(lengths_B.max())
@@ -113,7 +113,7 @@ def _one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def _inner(column: pa.ListArray) -> tuple[pa.Array, NDArray[np.int64]]:
-    """The elements of a list column, also of a slice of one, and where each entry begins among them."""
+    """The elements of a list column or of a slice of one, and where each entry starts among them."""
     offsets = column.offsets.to_numpy().astype(np.int64)
     return column.values.slice(offsets[0], offsets[-1] - offsets[0]), offsets - offsets[0]
 

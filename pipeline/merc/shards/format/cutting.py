@@ -1,4 +1,4 @@
-"""Shard files: where they are cut, and what they are called."""
+"""Shard files: where they are split, and how they are named."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,16 @@ from merc.shards.format.schema import per_utterance, quality_columns
 
 
 def plan_files(bytes_per_dialogue: Sequence[int], max_file_bytes: int) -> list[tuple[int, int]]:
-    """Cuts dialogues into files.
+    """Distributes dialogues to files.
 
     Args:
-        bytes_per_dialogue: size of each in memory, an upper bound of what it takes on disk.
-        max_file_bytes: a file ends before the dialogue that would exceed this; one that exceeds it alone has a file of
-            its own.
+        bytes_per_dialogue: size of each in memory, an upper bound of its size on disk.
+        max_file_bytes: a file ends before the dialogue that would exceed this; a dialogue that is larger by itself gets
+            a separate file.
 
     Returns:
-        Half-open spans of dialogues. Known before anything is written, since a file's name holds the number of files.
+        Half-open spans of dialogues. They are known before anything is written, since a file's name contains the number
+        of files.
 
     Example:
         >>> plan_files([40, 40, 40, 200, 10], 100)
@@ -37,8 +38,8 @@ def plan_files(bytes_per_dialogue: Sequence[int], max_file_bytes: int) -> list[t
 
 
 def row_bytes(table: pa.Table, dims: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Bytes in memory of each utterance of the manifest ``table``, perhaps with columns of an audit, in a shard whose
-    vectors have the lengths ``dims``.
+    """Bytes in memory of each utterance of the manifest ``table``, possibly with columns of an audit, in a shard with
+    vectors of the lengths ``dims``.
     """
     size_N = np.full(table.num_rows, sum(4 * dim + 1 for dim in dims), dtype=np.int64)
     for _, source, kind in per_utterance(transcripts=True, quality=quality_columns(table.column_names)):

@@ -17,11 +17,12 @@ from merc.shards.format.schema import check_dialogues
 
 @dataclass(frozen=True)
 class ShardFile:
-    """One file of dialogues, with its footer read once; it is closed between reads, so that no mapped pages pile up.
+    """One file of dialogues, with its footer read once; it is closed between reads, so that mapped pages do not
+    accumulate.
 
     Attributes:
         path: the file.
-        identity: what tells it from another file that took its place.
+        identity: distinguishes it from another file that has replaced it.
         metadata: its footer.
         schema: its columns.
     """
@@ -39,10 +40,10 @@ class ShardFile:
         Args:
             columns: only these; None for all.
             groups: only these row groups; None for all.
-            threads: let Arrow decode the columns side by side.
+            threads: let Arrow decode the columns in parallel.
 
         Raises:
-            BadTable: if there is no such column, or the file is cut, damaged, or not the one that was opened.
+            BadTable: if there is no such column, or the file is truncated, damaged, or not the one that was opened.
         """
         self.check_columns(columns or ())
         wanted = None if columns is None else list(columns)
@@ -51,7 +52,7 @@ class ShardFile:
             with parquet.opened(self.path, metadata=self.metadata, memory_map=True) as file:
                 every = range(self.metadata.num_row_groups) if groups is None else groups
                 return file.read_row_groups(list(every), columns=wanted, use_threads=threads)
-        finally:  # a file that took its place while it was read is the better explanation of damage, and of none
+        finally:  # a replaced file is the better explanation, with or without apparent damage
             self._check_identity()
 
     def _check_identity(self) -> None:
@@ -68,12 +69,12 @@ class ShardFile:
                 raise BadTable(f"{self.path}: no column {name!r}; {nearest(name, self.schema.names)}")
 
     def groups_that_may_hold(self, column: str, value: str) -> Iterator[int]:
-        """Row groups whose smallest and largest ``column`` enclose ``value``, or are not known; the column is one of
-        strings without lists.
+        """Row groups whose smallest and largest ``column`` enclose ``value``, or are unknown; the column must contain
+        strings, not lists.
         """
         position = self.schema.names.index(
             column
-        )  # the columns before it are not lists either, so that each is one Parquet leaf
+        )  # the columns before it are not lists either, so each is one Parquet leaf
         for group in range(self.metadata.num_row_groups):
             statistics = self.metadata.row_group(group).column(position).statistics
             if statistics is None or not statistics.has_min_max or statistics.min <= value <= statistics.max:
@@ -84,7 +85,7 @@ def open_shard(path: Path) -> ShardFile:
     """Reads a file's footer.
 
     Raises:
-        BadTable: if it is not a Parquet file, no shard, or one of another schema version.
+        BadTable: if it is not a Parquet file, not a shard, or has another schema version.
     """
     identity = _identity(path)
     with opened(path, memory_map=True) as file:
@@ -93,7 +94,7 @@ def open_shard(path: Path) -> ShardFile:
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
-    """Of the file at ``path``: its inode, size and time of change."""
+    """Inode, size and modification time of the file at ``path``."""
     try:
         found = path.stat()
     except OSError as error:
@@ -102,10 +103,10 @@ def _identity(path: Path) -> tuple[int, int, int]:
 
 
 def find(root: Path, split: str) -> list[Path]:
-    """The files of a split, in order; none if ``split`` is not the name of one.
+    """The files of a split, in order; empty if ``split`` is not the name of one.
 
     Raises:
-        BadTable: if one of those that the names count (``train-00000-of-00002.parquet``) is missing, or there are
+        BadTable: if one of those implied by the names (``train-00000-of-00002.parquet``) is missing, or there are
             others.
     """
     paths = sorted((root / "dialogues").glob(f"{split}-*-of-*.parquet")) if split in SPLITS else []

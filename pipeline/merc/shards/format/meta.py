@@ -1,4 +1,4 @@
-"""What the records below ``meta/`` hold; who reads them finds every key, of the type it has to be."""
+"""Content of the records below ``meta/``; readers find every key with the right type."""
 
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ FACE_SETTINGS = ("detector", "choice", "off_screen")
 
 
 class Counts(BaseModel):
-    """Of one split."""
+    """Counts of one split."""
 
     model_config = ConfigDict(strict=True)
 
@@ -31,7 +31,7 @@ class Counts(BaseModel):
 
 
 class Quality(BaseModel):
-    """Of the columns that come from an audit."""
+    """Facts about the columns that come from an audit."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -41,7 +41,7 @@ class Quality(BaseModel):
 
 
 class Info(BaseModel):
-    """``meta/info.json``; further keys say what made the shards."""
+    """``meta/info.json``; further keys state what made the shards."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -88,7 +88,7 @@ class Info(BaseModel):
 
 
 class Moments(BaseModel):
-    """Of one modality, in ``meta/stats.json``."""
+    """Statistics of one modality, in ``meta/stats.json``."""
 
     model_config = ConfigDict(extra="allow")
 

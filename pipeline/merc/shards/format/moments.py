@@ -10,7 +10,7 @@ class RunningMoments:
     """Mean and standard deviation per feature, in float64, over pieces of vectors.
 
     Pieces are merged by their means and sums of squared deviations (Chan, Golub, LeVeque 1983, equation 2.1), which
-    keeps the digits that the difference of two large sums of squares loses.
+    keeps the digits that a difference of two large sums of squares would lose.
 
     Args:
         dim: length of the vectors.

@@ -1,4 +1,4 @@
-"""In which order dialogues are read, and which of them are whose. Nothing is read here.
+"""In which order dialogues are read, and how they are divided among processes. Nothing is read here.
 
 row groups       0 │ 1 │ 2 │ 3 │ 4 │ 5          as they are in the files
 shuffled groups  4 │ 1 │ 5 ┊ 0 │ 3 │ 2          by the seed
@@ -17,11 +17,11 @@ from merc.errors import BadSettings
 
 @dataclass(frozen=True)
 class Part:
-    """Which dialogues of an order are whose: the order is cut into a span per rank, and that into a span per worker.
+    """One process's dialogues of an order: the order is divided into a span per rank, and that into a span per worker.
 
     Attributes:
-        rank: of ``ranks`` processes that train one model together.
-        worker: of ``workers`` processes that read for one rank.
+        rank: number among ``ranks`` processes that train one model together.
+        worker: number among ``workers`` processes that read for one rank.
 
     Raises:
         BadSettings: if there is no such rank or worker.
@@ -38,8 +38,8 @@ class Part:
                 raise BadSettings(f"{name} {index} of {count}; valid: 0 to {count - 1}")
 
     def span(self, total: int) -> tuple[int, int]:
-        """Half-open positions among ``total``. Ranks differ by one dialogue at most, so do the workers of a rank; none
-        has more than one before it.
+        """Half-open positions among ``total``. Ranks differ by at most one dialogue, and so do the workers of a rank;
+        none has more than an earlier one.
 
         Example:
             >>> [Part(rank=rank, ranks=2, worker=worker, workers=2).span(9) for rank in (0, 1) for worker in (0, 1)]
@@ -63,12 +63,12 @@ def windows(
 
     Args:
         rows_per_group: dialogues of each row group, in the order of the files.
-        span: half-open; what lies before it costs nothing.
+        span: half-open; dialogues before it cost nothing.
         seed: None: the order of the files, and each row group is a window. Otherwise the row groups are shuffled, and
-            the dialogues of each ``groups_per_window`` of them. As long as row groups are of one size, every dialogue
-            is equally likely at every position; but those of one row group stay within one window. A split of no more
-            than ``groups_per_window`` row groups is shuffled as a whole.
-        groups_per_window: how many row groups are in memory together.
+            then the dialogues of every ``groups_per_window`` groups. If row groups are of equal size, every dialogue is
+            equally likely at every position, but those of one row group stay within one window. A split with at most
+            ``groups_per_window`` row groups is shuffled as a whole.
+        groups_per_window: number of row groups in memory at a time.
 
     Yields:
         int64 [n, 2]: row group, and row within it.
@@ -94,7 +94,7 @@ def windows(
                 ]
             )
             if seed is not None:
-                # A generator of its own for every window, so that those before the span need not be drawn.
+                # A separate generator for every window, so that those before the span need not be drawn.
                 picks_R2 = np.random.default_rng([seed, number]).permutation(picks_R2)
             yield picks_R2[max(span[0] - low, 0) : span[1] - low]
         low = high

@@ -1,4 +1,4 @@
-"""Reading shards: a split in any order and in bounded memory, one dialogue by id, the vectors of a column as arrays.
+"""Reads shards: a split in any order and in bounded memory, one dialogue by id, the vectors of a column as arrays.
 
     dialogues = Dialogues(root, "train", ["text", "text_present", "emotion_index"])
     for epoch in range(10):
@@ -46,7 +46,8 @@ def info_of(layout: Layout) -> dict[str, Any]:
     """``meta/info.json`` of a dataset's shards.
 
     Raises:
-        RawDataMissing: if it has none; the message names the command that makes them, and the datasets that have some.
+        RawDataMissing: if it has none; the message names the command that makes them, and the datasets that have
+            shards.
     """
     there = with_shards(layout.out)
     if layout.dataset not in there:
@@ -80,7 +81,7 @@ def read_split(root: Path, split: str, columns: Sequence[str] | None = None) -> 
 
 
 def row_groups(root: Path, split: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The same, a row group at a time. Raises ``BadTable`` as :func:`read_split`."""
+    """The same, one row group at a time. Raises ``BadTable`` as :func:`read_split`."""
     for file in _open(root, split):
         for group in range(file.metadata.num_row_groups):
             yield with_equal_lists(without_nulls(file.read(columns, [group]), file.path), file.path)
@@ -152,22 +153,22 @@ class Dialogues:
         self._rows_per_group = [file.metadata.row_group(group).num_rows for file, group in self._groups]
 
     def __len__(self) -> int:
-        """Dialogues of the split."""
+        """Number of dialogues in the split."""
         return sum(self._rows_per_group)
 
     def rows(self, *, seed: int | None = None, part: Part = _WHOLE, start: int = 0) -> Iterator[dict[str, Any]]:
         """Dialogues, one after another.
 
         Args:
-            seed: shuffles; the same seed gives the same order, so use another for every epoch. None: the order of the
-                files.
+            seed: seed of the shuffle; the same seed gives the same order, so use another one for every epoch. None: the
+                order of the files.
             part: the share of a rank and worker; with the same seed, all of them together read every dialogue once.
-            start: how many dialogues of this part to skip, to continue where another run stopped; they are not read.
+            start: number of dialogues of this part to skip, to continue where another run stopped; they are not read.
 
         Yields:
             Column → value, for a dialogue of T utterances: float32 [T, D] for vectors, arrays [T] for numbers and flags
             (NaN where null), lists of T strings, a string or a number. Arrays are read-only views of a whole row group:
-            copy what you keep for long.
+            copy what you keep.
 
         Raises:
             BadSettings: if ``seed`` or ``start`` is negative.
@@ -226,7 +227,7 @@ def info(root: Path) -> dict[str, Any]:
     """``meta/info.json``: ``classes``, ``dims``, ``modalities``, ``encoders``, ``counts``, the fingerprint and more.
 
     Raises:
-        BadTable: if it is missing, of another schema version, or lacks a key.
+        BadTable: if it is missing, has another schema version, or lacks a key.
     """
     path = root / "meta" / "info.json"
     if not path.is_file():
@@ -244,7 +245,7 @@ def stats(root: Path) -> dict[str, Any]:
     A feature that never varies has ``std`` 0; without a train split all are 0.
 
     Raises:
-        BadTable: if it is missing, or holds something else.
+        BadTable: if it is missing, or contains something else.
     """
     path = root / "meta" / "stats.json"
     if not path.is_file():
@@ -263,7 +264,7 @@ def _open(root: Path, split: str) -> list[shard_files.ShardFile]:
 def _ahead(
     decode: Callable[[int], DecodedGroup], groups: Iterable[int], threads: int
 ) -> Generator[DecodedGroup, None, None]:
-    """The decoded groups in order, at most ``threads`` + 1 of them before they are asked for."""
+    """The decoded groups in order, at most ``threads`` + 1 of them ahead of their use."""
     waiting: deque[Future[DecodedGroup]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
@@ -273,5 +274,5 @@ def _ahead(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:  # also when the caller stops half-way
+    finally:  # even if the caller stops halfway
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Tables of the shards as a stream: the files of a split, and their rows one row group at a time, so that memory does
+"""Tables of the shards as streams: the files of a split, and their rows one row group at a time, so that memory does
 not grow with the corpus.
 """
 
@@ -29,7 +29,7 @@ def opened(path: Path, **options: Any) -> Iterator[parquet.ParquetFile]:
     """Opens a table of the shards; ``options`` are those of ``pyarrow.parquet.ParquetFile``.
 
     Raises:
-        BadTable: if it is missing, no Parquet file, damaged where the block reads it, or not of this schema version.
+        BadTable: if it is missing, not a Parquet file, damaged where the block reads it, or not of this schema version.
     """
     with parquet.opened(path, **options) as file:
         facts = merc(file.schema_arrow)
@@ -40,14 +40,14 @@ def opened(path: Path, **options: Any) -> Iterator[parquet.ParquetFile]:
 
 
 def check_version(path: Path, facts: Mapping[str, Any]) -> None:
-    """Raises ``BadTable`` if ``facts``, found at ``path``, are of a schema version that this program does not read."""
+    """Raises ``BadTable`` if ``facts``, found at ``path``, have a schema version that this program cannot read."""
     version = facts.get("schema_version")
     if version != SCHEMA_VERSION:
         raise BadTable(f"{path}: schema version {version!r}, this program reads {SCHEMA_VERSION!r}")
 
 
 def merc(schema: pa.Schema) -> dict[str, Any]:
-    """What a table says of itself under the key ``merc``; empty if it says nothing that can be read."""
+    """A table's metadata under the key ``merc``; empty if there is none that can be read."""
     try:
         facts = json.loads((schema.metadata or {}).get(b"merc", b"{}"))
     except ValueError:
@@ -77,8 +77,8 @@ def column(rows: pa.Table, name: str) -> pa.Array:
 
 
 def without_nulls(rows: pa.Table, path: Path) -> pa.Table:
-    """The same rows, once it is certain that nothing is null that may not be. Raises ``BadTable`` naming the file and
-    the column.
+    """The same rows, after checking that nothing is null that must not be. Otherwise raises ``BadTable``; the message
+    names the file and the column.
     """
     for name in (name for name in rows.column_names if not may_be_null(name)):
         found = rows[name]
@@ -89,11 +89,11 @@ def without_nulls(rows: pa.Table, path: Path) -> pa.Table:
 
 
 def with_equal_lists(rows: pa.Table, path: Path) -> pa.Table:
-    """The same rows, once it is certain that the lists of each dialogue are of one length: what follows takes entries
-    by position.
+    """The same rows, after checking that the lists of each dialogue have the same length, since later code takes
+    entries by position.
 
     Raises:
-        BadTable: naming the file, the first dialogue (or its row in the row group) and the column.
+        BadTable: the message names the file, the first dialogue (or its row in the row group) and the column.
     """
     wanted_K = rows["n_utterances"].to_numpy() if "n_utterances" in rows.column_names else None
     for name in rows.column_names:

@@ -37,10 +37,10 @@ PER_UTTERANCE: tuple[tuple[str, str, pa.DataType], ...] = (
     ("end_seconds", "end_seconds", pa.float64()),
 )
 _MAY_BE_NULL = ("valence", "arousal", "dominance")
-TRANSCRIPTS = "texts"  # the column that is left out where the words must not be passed on
+TRANSCRIPTS = "texts"  # the column that is left out if the transcripts must not be redistributed
 
-# Never null, but declared so, and int64: Hugging Face datasets 5.2 takes the class names from the file only if the
-# column's type is exactly that of its own ClassLabel. It accepts -1, the index of an emotion outside the label set.
+# Never null, but declared nullable, and int64: Hugging Face datasets 5.2 takes the class names from the file only if
+# the column's type is exactly that of its own ClassLabel. It accepts -1, the index of an emotion outside the label set.
 _CLASS_LABEL = "emotion_index"
 
 
@@ -105,8 +105,8 @@ def schema(
 
 
 def check_dialogues(found: pa.Schema, path: Path) -> None:
-    """Raises ``BadTable`` if a column of the dialogues in ``path`` is of another type than in :func:`schema`;
-    nullability is not checked.
+    """Raises ``BadTable`` if a column of the dialogues in ``path`` has another type than in :func:`schema`; nullability
+    is not checked.
     """
     dims = {
         name: found.field(name).type.value_type.list_size
@@ -128,7 +128,7 @@ def _holds_vectors(kind: pa.DataType) -> bool:
 
 
 def _alike(one: pa.DataType, other: pa.DataType) -> bool:
-    """Equal, but for the names of elements and whether they may be null."""
+    """Equal, except for the names of elements and their nullability."""
     if pa.types.is_list(one) and pa.types.is_list(other):
         return _alike(one.value_type, other.value_type)
     if pa.types.is_fixed_size_list(one) and pa.types.is_fixed_size_list(other):
@@ -146,7 +146,7 @@ _TRAJECTORIES: dict[str, Callable[[pa.DataType], bool]] = {
 
 
 def check_trajectories(found: pa.Schema, path: Path) -> None:
-    """Raises ``BadTable`` if a column of the trajectories in ``path`` is missing, or of another type than the stage
+    """Raises ``BadTable`` if a column of the trajectories in ``path`` is missing, or has another type than the stage
     writes.
     """
     for name in ("dialogue_id", "split", "trajectory"):
@@ -172,7 +172,7 @@ def per_utterance(*, transcripts: bool, quality: Sequence[str] = ()) -> tuple[tu
 
 
 def quality_columns(names: Iterable[str]) -> tuple[str, ...]:
-    """Those of the columns that come from an audit: ``quality_asr_error`` and the like
+    """The columns that come from an audit: ``quality_asr_error`` and the like
     (:data:`merc.records.audit.QUALITY`).
     """
     return tuple(name for name in names if name.startswith(PREFIX))
@@ -189,7 +189,7 @@ def merc_metadata(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _feature(kind: pa.DataType) -> dict[str, Any]:
-    """A column's type in the words of Hugging Face ``datasets``."""
+    """A column's type in terms of Hugging Face ``datasets``."""
     if pa.types.is_fixed_size_list(kind):
         return {"feature": _feature(kind.value_type), "length": kind.list_size, "_type": "List"}
     if pa.types.is_list(kind):

@@ -1,4 +1,4 @@
-"""The failure rows of a dataset, from all stages that its shards were made by."""
+"""The failure rows of a dataset, from all stages that made its shards."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ class _Row(BaseModel):
 
 
 class ManifestRecord(BaseModel):
-    """What ``manifest.json`` holds at least."""
+    """The minimum content of ``manifest.json``."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -44,14 +44,14 @@ def collect(
     """All failure rows, in manifest order; those of an utterance in the order of the stages.
 
     Args:
-        layout: where the stages wrote theirs.
+        layout: paths of the stages' outputs.
         table: the manifest.
-        encoders: modality → encoder; the media's rows on other modalities are left out, for another run may have
+        encoders: modality → encoder; the media's rows on other modalities are left out, since another run may have
             decoded those.
         record: content of ``manifest.json``, whose ``failures`` are the manifest's rows.
 
     Returns:
-        The rows (:data:`merc.records.failures.SCHEMA`), and int64 [rows]: of each, the row of its utterance in the
+        The rows (:data:`merc.records.failures.SCHEMA`), and int64 [rows]: for each, the row of its utterance in the
         manifest.
 
     Raises:
@@ -77,13 +77,13 @@ def collect(
 
 
 def explained(rows: pa.Table, position_F: NDArray[np.int64], modality: str, utterances: int) -> NDArray[np.bool_]:
-    """Of which utterances the vector of ``modality`` may be absent: a row of kind ``broken`` or ``absent`` says why.
+    """The utterances whose vector of ``modality`` may be absent: a row of kind ``broken`` or ``absent`` says why.
 
     Args:
         rows: see :func:`collect`.
         position_F: likewise.
         modality: ``text``, ``audio`` or ``visual``.
-        utterances: rows of the manifest.
+        utterances: number of rows of the manifest.
 
     Returns:
         bool [utterances].

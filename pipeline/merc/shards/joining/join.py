@@ -1,4 +1,4 @@
-"""Manifest and vectors become dialogue rows.
+"""Joins manifest and vectors to dialogue rows.
 
 manifest:  u0 u1 u2 │ u3 u4 │ u5 …      one row per utterance, dialogues contiguous
 offsets:   0         3       5          shared by all list columns
@@ -22,7 +22,7 @@ def join(table: pa.Table, features: Mapping[str, Vectors], schema: pa.Schema) ->
     """Joins whole dialogues with their vectors.
 
     Args:
-        table: N rows of the manifest: whole dialogues, in order; with the columns of an audit that the schema has.
+        table: N rows of the manifest: whole dialogues, in order; with the audit columns in the schema.
         features: modality → vectors of the same N utterances in the same order.
         schema: see :func:`merc.shards.format.schema.schema`.
 
@@ -30,7 +30,7 @@ def join(table: pa.Table, features: Mapping[str, Vectors], schema: pa.Schema) ->
         One row per dialogue.
 
     Raises:
-        BadTable: if a modality has another number of vectors, or vectors of another length than the schema says.
+        BadTable: if a modality has another number of vectors, or vectors of another length than in the schema.
     """
     bounds = manifest.dialogue_bounds(table)
     starts = np.array([start for start, _ in bounds], dtype=np.int32)
@@ -72,13 +72,13 @@ def check_absent(utterance_ids: pa.ChunkedArray, modality: str, found: Vectors, 
     """Checks the rule of the shards: not present if and only if the vector is all zeros and a failure row says why.
 
     Args:
-        utterance_ids: of the N utterances.
-        modality: for the message.
+        utterance_ids: ids of the N utterances.
+        modality: name for the message.
         found: their vectors.
         explained_N: which of them have a failure row of kind ``broken`` or ``absent`` for this modality.
 
     Raises:
-        BadTable: naming the first utterance that breaks the rule.
+        BadTable: the message names the first utterance that violates the rule.
     """
     zeros_N = ~found.values.any(axis=1)
     for wrong_N, what in (
