@@ -1,5 +1,5 @@
-"""Trained models to the Hugging Face hub and back: weights as safetensors, scores, and a card; no predictions, which
-hold a corpus's labels.
+"""Pushes trained models to the Hugging Face hub and pulls them: weights as safetensors, scores, and a card; no
+predictions, which contain a corpus's labels.
 """
 
 import re
@@ -30,7 +30,7 @@ class _Score(BaseModel):
 
 
 class Results(BaseModel):
-    """What the card is written from; further keys are kept."""
+    """The keys that the card is written from; further keys are kept."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -47,7 +47,7 @@ class Results(BaseModel):
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file of a run that is shared has such a name, relative to the run.
+    """Whether a name, relative to the run, is that of a shared file of a run.
 
     >>> [is_ours(name) for name in ("models/seed-0/model.safetensors", "predictions.parquet", "models/seed-0/model.pt")]
     [True, False, False]
@@ -75,8 +75,8 @@ def push(run: Path, repository: exchange.Repository, *, private: bool | None) ->
     """Pushes the models of a finished run, with its scores and a card.
 
     Args:
-        run: ``runs/<dataset>/<recipe>``; its predictions stay here.
-        repository: of the hub.
+        run: ``runs/<dataset>/<recipe>``; its predictions are not pushed.
+        repository: repository on the hub.
         private: see :func:`merc.exchange.push`.
 
     Raises:
@@ -98,21 +98,22 @@ def push(run: Path, repository: exchange.Repository, *, private: bool | None) ->
 def pull(
     repository: exchange.Repository, target: Path, revision: str | None, *, overwrite: bool, wait: bool
 ) -> tuple[exchange.Exchanged, list[Path]]:
-    """Downloads the models of a run, builds each from its file, and puts them into place.
+    """Downloads the models of a run, builds each from its file, and moves them into place.
 
     Args:
-        repository: of the hub.
-        target: where they go; what an interrupted download fetched is kept next to it.
+        repository: repository on the hub.
+        target: final path; the part of an interrupted download is kept next to it.
         revision: a branch, tag or commit; None: the newest.
-        overwrite: replace models that were pulled there.
-        wait: until another process that writes there has finished.
+        overwrite: replace previously pulled models.
+        wait: wait for another process that writes there.
 
     Returns:
         What was pulled, and the files of the models.
 
     Raises:
-        BadTable: if the repository holds no such models, or one that cannot be built; what is at ``target`` stays.
-        BadSettings: if a model is of a kind that is not installed here, or as :func:`merc.exchange.pull`.
+        BadTable: if the repository contains no such models, or one that cannot be built; ``target`` is not changed
+            then.
+        BadSettings: if the class of a model is not installed here, or as :func:`merc.exchange.pull`.
         CannotWrite, HubRefuses: as :func:`merc.exchange.pull`.
         SettingsDiffer: if something is at ``target``.
     """
@@ -128,7 +129,7 @@ def pull(
 
 
 def _checked(run: Path) -> list[Path]:
-    """The models of a run by their names, each of which could be built. Raises ``BadTable`` if one could not, or there
+    """The models of a run by name, after building each of them. Raises ``BadTable`` if one cannot be built, or there
     are none.
     """
     models = sorted(
@@ -145,9 +146,7 @@ def card(results: Mapping[str, Any], name: str, models: list[str]) -> str:
     """The model card: what the models were trained on, how good they are, how to use them.
 
     Args:
-        results: of :func:`results_of`.
-        name: of the repository.
-        models: names of the weights in it.
+        results: result of :func:`results_of`. name: name of the repository. models: names of the weights in it.
     """
     matter = yaml.safe_dump(
         {"library_name": "merc-pipeline", "tags": ["emotion-recognition", "conversation"]}, sort_keys=False

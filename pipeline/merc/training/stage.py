@@ -1,5 +1,5 @@
-"""Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a run that was killed continues with the
-next seed, or phase of a seed.
+"""Stage ``train``: shards → ``runs/<dataset>/<recipe>/``, seed after seed; a killed run continues with the next seed,
+or phase of a seed.
 """
 
 from pathlib import Path
@@ -30,23 +30,23 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
 
     Args:
         resolved: the recipe.
-        layout: where the shards are.
-        run: device, overwrite, and on a CPU how many seeds are trained at once (``workers``), one thread each;
-            what follows them.
+        layout: paths of the dataset.
+        run: device, overwrite, on a CPU the number of seeds trained at once (``workers``), one thread each, and what
+            follows them.
         runs: the folder of all runs.
 
     Returns:
         ``runs/<dataset>/<recipe>``; its files are described in :mod:`merc.training.loop.results`.
 
     Raises:
-        BadSettings: if a key, model, loss or modality is unknown, what is to follow is not installed, the shards lack a
-            modality, a split or labels that are needed, or a phase of the recipe lacks what an earlier one should have
+        BadSettings: if a key, model, loss or modality is unknown, a follower is not installed, the shards lack a
+            required modality, split or labels, or a phase of the recipe lacks something that an earlier one should have
             trained.
         RawDataMissing: if there are no shards.
-        BadTable: if they are not as they should be.
-        SettingsDiffer: if there is a run with other settings and ``run.overwrite`` is off.
+        BadTable: if they are invalid.
+        SettingsDiffer: if a run with other settings exists and ``run.overwrite`` is off.
         LossNotFinite: if the training diverges.
-        OutputInUse: if another process trains the same, and ``run.wait`` is off.
+        OutputInUse: if another process is training the same, and ``run.wait`` is off.
     """
     following.check(run.follow)
     info = reader.info_of(layout)
@@ -65,8 +65,8 @@ def train(resolved: ResolvedRecipe, layout: Layout, run: RunOptions, *, runs: Pa
 def _make(
     job: Job, resolved: ResolvedRecipe, layout: Layout, run: RunOptions, runs: Path, info: dict[str, Any]
 ) -> None:
-    """Trains what is not done, and puts the run into place."""
-    device = devices.resolve(run.device) if run.executor == "local" else "cpu"  # a cluster chooses by itself
+    """Trains what is not done, and moves the run into place."""
+    device = devices.resolve(run.device) if run.executor == "local" else "cpu"  # a cluster chooses its own
     data, standardisation = load_data(resolved, info, layout)
     phases.check(resolved, data.train, data.classes)
     job.start()

@@ -1,10 +1,10 @@
-"""A sweep: one recipe at every point of a grid of settings, each point a recipe of its own with a run of its own.
+"""A sweep: one recipe at every point of a grid of settings; each point is a separate recipe with a separate run.
 
     mmgcn+dclf  ×  context_aware.window = 2, 4      ──►  runs/<dataset>/mmgcn+dclf+context_aware-window-2
                                                          runs/<dataset>/mmgcn+dclf+context_aware-window-4
 
-A point is an addition (:mod:`merc.training.recipes.composition`) that is made for it, so that it is trained, resumed,
-evaluated and reported as any other recipe.
+A point is a generated addition (:mod:`merc.training.recipes.composition`), so it is trained, resumed, evaluated and
+reported like any other recipe.
 """
 
 import json
@@ -47,7 +47,7 @@ class Sweep(Settings):
     @field_validator("grid", mode="before")
     @classmethod
     def _dotted(cls, grid: Any) -> Any:
-        """Blocks within blocks are keys with dots."""
+        """Nested blocks become dotted keys."""
         return flat(grid) if isinstance(grid, Mapping) else grid
 
     @field_validator("grid")
@@ -64,9 +64,9 @@ class Point:
     """A point of a sweep.
 
     Attributes:
-        values: setting → its value, as the grid names them.
-        resolved: the recipe that is trained; its name says which point it is.
-        laid: key of params.yaml → value, which make the additions that the name has.
+        values: setting → its value, with the grid's names.
+        resolved: the recipe that is trained; its name identifies the point.
+        laid: key of params.yaml → value, which define the additions in the name.
     """
 
     values: Mapping[str, Value]
@@ -75,10 +75,10 @@ class Point:
 
 
 def points(params: Params, recipe: str, grid: Grid) -> list[Point]:
-    """Every combination of the grid's values, the last setting changing first; all are looked up and checked.
+    """Every combination of the grid's values, with the last setting varying fastest; all are looked up and checked.
 
     Args:
-        params: what the user lays over recipes, additions, models, frameworks and losses.
+        params: the user's settings, which override recipes, additions, models, frameworks and losses.
         recipe: such as ``mmgcn+dclf@text``.
         grid: setting → its values.
 
@@ -105,8 +105,8 @@ def points(params: Params, recipe: str, grid: Grid) -> list[Point]:
 
 
 def train_point(point: Point, layout: Layout, run: RunOptions, *, runs: Path) -> dict[str, Any]:
-    """Trains a point, or finds that it was; gives a row of the sweep's table, scores in per cent. Arguments and errors
-    as :func:`merc.training.stage.train`.
+    """Trains a point unless it has been trained; returns a row of the sweep's table, with scores in per cent. Arguments
+    and errors as for :func:`merc.training.stage.train`.
     """
     results = files.read_json(train(point.resolved, layout, run, runs=runs) / "results.json")
     row: dict[str, Any] = {"recipe": point.resolved.name, **point.values, "seeds": len(results["seeds"])}
@@ -117,21 +117,19 @@ def train_point(point: Point, layout: Layout, run: RunOptions, *, runs: Path) ->
 
 
 def experiment(params: Params, point: Point, dataset: str, overrides: Sequence[str] = ()) -> str:
-    """The command, for a shell, that puts a point into DVC's queue: it adds the point's additions, and an entry under
+    """The shell command that puts a point into DVC's queue: it adds the point's additions, and an entry under
     ``train``, to params.yaml.
 
     Args:
-        params: those that the point was made with.
-        point: what to train.
-        dataset: on which.
-        overrides: ``KEY=VALUE``, other settings that lie over params.yaml.
+        params: settings that the point was made with. point: point to train. dataset: dataset to train on.
+        overrides: ``KEY=VALUE``, other settings that override params.yaml.
 
     Raises:
-        BadSettings: if the recipe comes from no file that ships.
+        BadSettings: if the recipe does not come from a shipped file.
     """
     entry = {f"train.{ENTRY}.{key}": value for key, value in training_entry(params, point.resolved, dataset).items()}
     settings = [*overrides, *(f"{key}={json.dumps(value)}" for key, value in {**point.laid, **entry}.items())]
-    name = re.sub(r"[^A-Za-z0-9_-]", "-", point.resolved.name)  # such as a name of git may be
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", point.resolved.name)  # characters allowed in a Git name
     return shlex.join(
         [
             "dvc",
@@ -147,7 +145,7 @@ def experiment(params: Params, point: Point, dataset: str, overrides: Sequence[s
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows of :func:`train_point` as CSV, whole or not at all."""
+    """Writes rows of :func:`train_point` as CSV, completely or not at all."""
     files.write_csv(path, list(rows[0]), rows)
 
 
@@ -159,7 +157,7 @@ def _named(recipe: str, additions: Sequence[str]) -> str:
 
 
 def _key(base: ResolvedRecipe, key: str) -> str:
-    """The key of an addition by which a setting is reached."""
+    """The key of an addition that sets a setting."""
     first, _, rest = key.partition(".")
     if first in Recipe.model_fields:
         return key

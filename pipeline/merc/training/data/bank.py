@@ -13,9 +13,8 @@ class UtteranceBank(nn.Module):
     """One vector per utterance of a split, without gradient. Legend: N utterances of the split, d their width, B
     dialogues, T utterances.
 
-    Filled once by the model as it is before the first step, then overwritten as batches pass, so that no vector is
-    older than one epoch.
-    A buffer, so that it goes where the loss goes: 15 MB for MELD's train split and vectors of 384.
+    Filled once by the model before the first step, then overwritten as batches pass, so that no vector is older than
+    one epoch. It is a buffer, so that it moves with the loss: 15 MB for MELD's train split and vectors of 384 numbers.
 
     Args:
         utterances: N.
@@ -34,9 +33,10 @@ class UtteranceBank(nn.Module):
         self.filled = False
 
     def fill(self, model: MERCModel, split: DialogueSplit) -> None:
-        """Writes what ``model``, in eval mode, hides of every utterance of ``split``; the model's mode stays as it was.
+        """Stores the hidden vector of ``model``, in eval mode, for every utterance of ``split``; the model's mode is
+        restored.
 
-        Without gradient, but not in inference mode: autograd may not keep such tensors, and a loss multiplies its
+        Without gradient, but not in inference mode: autograd cannot save inference tensors, and a loss multiplies its
         weights with them.
         """
         training = model.training
@@ -55,7 +55,7 @@ class UtteranceBank(nn.Module):
         )
 
     def read(self, index: Tensor) -> Tensor:
-        """The vectors at ``index`` (long, any shape) as a new tensor [..., d]; of row 0 where it is negative, for the
-        caller to mask.
+        """The vectors at ``index`` (long, any shape) as a new tensor [..., d]; negative indices give row 0, which the
+        caller must mask.
         """
         return self.rows[index.clamp(min=0)]

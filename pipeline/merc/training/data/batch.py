@@ -29,9 +29,9 @@ class DialogueBatch:
         scenario_ids: B scenarios (IEMOCAP), or None.
         neighbours: long [B, K]; places in the split of each dialogue's nearest dialogues by trajectory, best first, -1
             if there are fewer; None if the recipe names no similarity.
-        neighbour_similarity: float32 [B, K], of ``neighbours``; 0 where there are fewer.
-        sequences: modality → float32 [N, L_m, D_m], what is below the vectors of the N real utterances, in order;
-            zeros where absent or padding. Empty, as the masks, if the model reads no sequences.
+        neighbour_similarity: float32 [B, K], of ``neighbours``; 0 if there are fewer.
+        sequences: modality → float32 [N, L_m, D_m], sequences below the vectors of the N real utterances, in order;
+            zeros where absent or padding. Empty, like the masks, if the model reads no sequences.
         sequence_mask: modality → bool [N, L_m]; True = a real entry. An utterance without the modality has none.
     """
 
@@ -89,14 +89,14 @@ class DialogueBatch:
         """bool [B, T]: real utterances with a label; only these enter losses and metrics."""
         return self.utterance_mask & (self.labels != UNLABELLED)
 
-    # What has a data-dependent size, or is wanted on the host. Worked out once, on the host, by
-    # :func:`merc.training.data.collate.collate`, so that no step on a GPU waits for it; a batch made in another way, or
-    # by ``dataclasses.replace``, works it out when it is requested.
+    # Values with a data-dependent size, or needed on the host. Computed once, on the host, by
+    # :func:`merc.training.data.collate.collate`, so that no step waits for a GPU; a batch made in another way, or by
+    # ``dataclasses.replace``, computes them on request.
 
     @cached_property
     def real_positions(self) -> Tensor:
-        """long [N]: where the real utterances are in a flattened [B · T] tensor, in order; to gather with instead of a
-        bool mask.
+        """long [N]: positions of the real utterances in a flattened [B · T] tensor, in order; for gathering instead of
+        a bool mask.
         """
         return self.utterance_mask.flatten().nonzero().squeeze(1)
 
@@ -107,7 +107,7 @@ class DialogueBatch:
 
     @cached_property
     def lengths_cpu(self) -> Tensor:
-        """``lengths`` on the CPU, where packing wants them."""
+        """``lengths`` on the CPU, where packing needs them."""
         return self.lengths.cpu()
 
     @cached_property
@@ -117,12 +117,12 @@ class DialogueBatch:
 
     @cached_property
     def dialogue_index_cpu(self) -> Tensor:
-        """``dialogue_index`` on the CPU, for what is sampled there."""
+        """``dialogue_index`` on the CPU, for sampling there."""
         return self.dialogue_index.cpu()
 
     @cached_property
     def utterance_index_cpu(self) -> Tensor:
-        """``utterance_index`` on the CPU, for what is sampled there."""
+        """``utterance_index`` on the CPU, for sampling there."""
         return self.utterance_index.cpu()
 
     def knowing(self, **facts: Tensor) -> "DialogueBatch":
@@ -133,7 +133,7 @@ class DialogueBatch:
         return self
 
     def to(self, device: torch.device | str) -> "DialogueBatch":
-        """The batch with all its tensors on ``device``; what is known on the host stays known."""
+        """The batch with all its tensors on ``device``; values on the host are kept."""
         moved: dict[str, object] = {}
         for attribute in fields(self):
             value = getattr(self, attribute.name)

@@ -1,7 +1,7 @@
 """Dialogues of a split → padded batches, by one gather per tensor and no loop over utterances.
 
-Which rows go where is worked out on the CPU, where the bounds of the dialogues and the labels are known; a GPU is sent
-the indices and gathers, and no one waits for it.
+The indices of rows are computed on the CPU, where the bounds of the dialogues and the labels are known; a GPU receives
+the indices and gathers, and the host does not wait for it.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,10 @@ from torch import Tensor
 from merc.training.data.batch import UNLABELLED, DialogueBatch
 from merc.training.data.dataset import DialogueSplit
 
-# Dialogues scored at once. Changes nothing but speed and memory: a prediction does not depend on its batch mates.
+# Number of dialogues scored at once. Affects only speed and memory: a prediction does not depend on the rest of its
+# batch.
 EVALUATION_DIALOGUES = 64
-# The same for models that read sequences, which need as much memory for an utterance as others for many.
+# The same for models that read sequences, which need as much memory for one utterance as others for many.
 EVALUATION_DIALOGUES_OF_SEQUENCES = 8
 
 
@@ -22,7 +23,7 @@ def collate(split: DialogueSplit, chosen: Tensor) -> DialogueBatch:
     """Pads dialogues to the longest among them.
 
     Args:
-        split: where they are.
+        split: split of the dialogues.
         chosen: long [B] on the CPU; places of the dialogues in the split, in the order of the batch.
     """
     device = split.labels.device
@@ -34,7 +35,7 @@ def collate(split: DialogueSplit, chosen: Tensor) -> DialogueBatch:
     labelled_BT = split.labels_cpu[rows_BT] != UNLABELLED
     gathered = {
         name: sequences.gathered(rows_BT[mask_BT]) for name, sequences in split.sequences.items()
-    }  # on the CPU, where they are mapped
+    }  # on the CPU, where they are memory-mapped
     there = {
         name: _sent(tensor, device)
         for name, tensor in {"rows": rows_BT, "index": index_BT, "lengths": lengths_B, "chosen": chosen}.items()
@@ -77,8 +78,8 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
 def shuffled_batches(
     split: DialogueSplit, batch_dialogues: int, generator: torch.Generator, places: Tensor | None = None
 ) -> Iterator[DialogueBatch]:
-    """One epoch: every dialogue once, or those at some ``places``, in an order drawn from ``generator``; the last batch
-    may be smaller.
+    """One epoch: every dialogue once, or those at ``places``, in an order drawn from ``generator``; the last batch may
+    be smaller.
     """
     order = torch.randperm(len(split.dialogue_ids) if places is None else len(places), generator=generator)
     for chosen in torch.split(order if places is None else places[order], batch_dialogues):
@@ -88,17 +89,17 @@ def shuffled_batches(
 def neighbour_batches(
     split: DialogueSplit, batch_dialogues: int, per_dialogue: int, generator: torch.Generator
 ) -> Iterator[DialogueBatch]:
-    """One epoch in which dialogues meet their neighbours: every dialogue is an anchor once, and brings some of its
-    neighbours along.
+    """One epoch in which dialogues are batched with their neighbours: every dialogue is an anchor once, and brings some
+    of its neighbours.
 
-    A batch holds no dialogue twice: its anchors first, then those neighbours that are not anchors of it, in the order
-    of the split. The losses make no difference between them, so that a dialogue is trained on once for itself and again
-    whenever it was drawn as a neighbour.
+    A batch contains no dialogue twice: its anchors first, then the neighbours that are not anchors, in the order of the
+    split. The losses treat them equally, so a dialogue is trained on once as an anchor and again whenever it is drawn
+    as a neighbour.
 
     Args:
-        split: with its neighbours.
+        split: split with neighbours.
         batch_dialogues: anchors of a batch; it may hold (1 + ``per_dialogue``) times as many dialogues.
-        per_dialogue: neighbours drawn for each anchor, without one being drawn twice; all, where it has fewer.
+        per_dialogue: number of neighbours drawn for each anchor, without replacement; all, if it has fewer.
         generator: seeded, on the CPU.
     """
     if split.neighbours is None:
@@ -112,7 +113,7 @@ def neighbour_batches(
 
 
 def evaluation_batches(split: DialogueSplit) -> Iterator[DialogueBatch]:
-    """Every dialogue once, those of like length together, which keeps the padding small."""
+    """Every dialogue once, with those of similar length together, which keeps padding small."""
     order = torch.argsort(split.lengths, stable=True)
     for chosen in torch.split(order, EVALUATION_DIALOGUES_OF_SEQUENCES if split.sequences else EVALUATION_DIALOGUES):
         yield collate(split, chosen)

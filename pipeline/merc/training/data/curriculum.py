@@ -13,10 +13,10 @@ Curriculum Learning for Emotion Recognition in Conversation, ECAI 2025, and its 
               0                       if one of them is pleasant and the other is not
               max(0, cos(α_a - α_b))  else, of their angles α on a wheel of emotions
 
-Unlabelled utterances are left out of both kinds; in that code they are counted, and hide the shifts across them.
+Unlabelled utterances are left out in both variants; in that code they are counted, and hide the shifts across them.
 
-Sorted by it, dialogues are cut into as many buckets as are asked for. The first epoch trains on the easiest bucket,
-every further one on another bucket as well ("baby steps"), until all are in; within an epoch the order is drawn.
+Dialogues are sorted by difficulty and divided into the given number of buckets. The first epoch trains on the easiest
+bucket, and every further epoch adds the next one ("baby steps"), until all are in; within an epoch the order is random.
 """
 
 from collections.abc import Sequence
@@ -37,8 +37,8 @@ class Curriculum(Settings):
     """A recipe's key ``curriculum``.
 
     Attributes:
-        buckets: into which the train dialogues are cut, and so the first epoch that trains on all of them.
-        shifts: ``counted``, each shift counts 1; ``weighted``, more the more similar its two emotions are.
+        buckets: number of buckets of train dialogues, and so the first epoch that trains on all of them.
+        shifts: ``counted``: each shift counts 1; ``weighted``: the more, the more similar its two emotions are.
     """
 
     buckets: int = Field(ge=2)
@@ -65,7 +65,7 @@ WHEEL = {
 
 
 def shift_weights(classes: Sequence[str]) -> Tensor:
-    """What a shift between two classes counts with ``shifts: weighted``, float64 [C, C]; the diagonal means nothing.
+    """Weight of a shift between two classes with ``shifts: weighted``, float64 [C, C]; the diagonal is meaningless.
 
     Raises:
         BadSettings: if a class is not on the wheel.
@@ -88,15 +88,15 @@ def shift_weights(classes: Sequence[str]) -> Tensor:
 
 
 def difficulty(split: DialogueSplit, weights_CC: Tensor | None = None) -> Tensor:
-    """Of each dialogue, float64 [K], above 0.
+    """Difficulty of each dialogue, float64 [K], above 0.
 
-    A shift is a labelled utterance whose emotion differs from that of its speaker's labelled utterance before.
-    Unlabelled utterances are not counted, their speakers are; a dialogue without any label thus has the difficulty 1,
-    which no other exceeds unless shifts are weighted.
+    A shift is a labelled utterance whose emotion differs from that of its speaker's previous labelled utterance.
+    Unlabelled utterances are not counted, but their speakers are, so a dialogue without labels has difficulty 1, which
+    no other exceeds unless shifts are weighted.
 
     Args:
         split: the dialogues.
-        weights_CC: what a shift from one class (row) to another (column) counts; None: 1.
+        weights_CC: weight of a shift from one class (row) to another (column); None: 1.
     """
     labels, speakers = split.labels_cpu[:-1], split.speakers[:-1].cpu()
     owners = torch.repeat_interleave(split.lengths)
@@ -119,8 +119,8 @@ class Lessons:
     """Which dialogues each epoch trains on.
 
     Attributes:
-        easiest_first: long [K], places in the split; of equally hard dialogues the one that comes first in the split.
-        buckets: how many.
+        easiest_first: long [K], places in the split; in case of ties, in the order of the split.
+        buckets: number of buckets.
     """
 
     easiest_first: Tensor
@@ -132,12 +132,12 @@ class Lessons:
 
         Args:
             split: the dialogues.
-            settings: of the recipe.
+            settings: settings in the recipe.
             classes: names of the classes, in the order of the labels.
 
         Raises:
-            BadSettings: if there are fewer dialogues than buckets, or all are equally hard, as dialogues of one
-                utterance are; see also :func:`shift_weights`.
+            BadSettings: if there are fewer dialogues than buckets, or all are equally hard, as with dialogues of one
+                utterance; see also :func:`shift_weights`.
         """
         if len(split.lengths) < settings.buckets:
             raise BadSettings(
@@ -158,7 +158,7 @@ class Lessons:
         return cls(hard_K.argsort(stable=True), settings.buckets)
 
     def places(self, epoch: int) -> Tensor:
-        """The dialogues of an epoch, which counts from 1; long [at most K], easiest first."""
+        """The dialogues of an epoch, counted from 1; long [at most K], easiest first."""
         last = -(
             -len(self.easiest_first) * min(epoch, self.buckets) // self.buckets
         )  # rounded up, so that no bucket is empty

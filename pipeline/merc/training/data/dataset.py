@@ -36,17 +36,16 @@ class DialogueSplit:
         present: modality → bool [N + 1].
         labels: long [N + 1]; class index, -1 = unlabelled.
         speakers: long [N + 1]; index in the dialogue by first appearance.
-        starts: long [K], always on the CPU, where batches are put together; row of the first utterance of each
-            dialogue.
+        starts: long [K], always on the CPU, where batches are assembled; row of the first utterance of each dialogue.
         lengths: long [K], always on the CPU; at least 1.
         dialogue_ids: K ids.
         scenario_ids: K scenarios, or None if the corpus has none.
         utterance_ids: N ids.
         neighbours: long [K, n], on the CPU: places of each dialogue's nearest dialogues by trajectory, best first, -1
-            where there are fewer; or None.
-        neighbour_similarity: float32 [K, n], on the CPU; 0 where there are fewer.
-        sequences: modality → what is below its vectors, always on the CPU, for models that read it; empty for all
-            others.
+            if there are fewer; or None.
+        neighbour_similarity: float32 [K, n], on the CPU; 0 if there are fewer.
+        sequences: modality → the sequences below its vectors, always on the CPU, for models that read them; otherwise
+            empty.
     """
 
     name: str
@@ -78,7 +77,7 @@ class DialogueSplit:
         return {name: values_ND.shape[1] for name, values_ND in self.features.items()}
 
     def class_counts(self, classes: int) -> Tensor:
-        """[C] float32 on the CPU; labelled utterances per class."""
+        """[C] float32 on the CPU; number of labelled utterances per class."""
         labels = self.labels_cpu[:-1]
         return torch.bincount(labels[labels != UNLABELLED], minlength=classes).float()
 
@@ -93,8 +92,8 @@ class DialogueSplit:
         return self.speakers.cpu()
 
     def to(self, device: torch.device | str) -> "DialogueSplit":
-        """The split with what batches are gathered from on ``device``; the whole of MELD with three modalities takes
-        about 170 MB.
+        """The split with the tensors that batches are gathered from on ``device``; all of MELD with three modalities
+        takes about 170 MB.
         """
         moved = replace(
             self,
@@ -109,13 +108,13 @@ class DialogueSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class Standardisation:
-    """Brings every feature to mean 0 and standard deviation 1 over the train utterances that have it.
+    """Scales every feature to mean 0 and standard deviation 1 over the train utterances that have it.
 
     Attributes:
         mean: modality → float32 [D_m].
         std: modality → float32 [D_m]; 1 where a feature is constant.
-        limit: values beyond this many standard deviations are cut; a rare feature's are far out (one that is non-zero
-            in one of 10,000 utterances is at 100).
+        limit: values beyond this many standard deviations are clipped; those of rare features are far out (one that is
+            non-zero in one of 10,000 utterances is at 100).
     """
 
     mean: dict[str, Tensor]
@@ -127,7 +126,7 @@ class Standardisation:
         """From the shards' ``meta/stats.json``: modality → ``mean``, ``std`` as lists."""
         mean = {name: torch.tensor(stats[name]["mean"], dtype=torch.float32) for name in modalities}
         std = {name: torch.tensor(stats[name]["std"], dtype=torch.float32) for name in modalities}
-        # Below a millionth of the mean a spread is float32 rounding, not a signal.
+        # A deviation below a millionth of the mean is float32 rounding, not a signal.
         std = {
             name: torch.where(value > 1e-6 * mean[name].abs().clamp(min=1e-6), value, torch.ones_like(value))
             for name, value in std.items()
@@ -135,8 +134,8 @@ class Standardisation:
         return cls(mean=mean, std=std, limit=limit)
 
     def apply_(self, split: DialogueSplit) -> DialogueSplit:
-        """Standardises the features of a split on the CPU, in place: a corpus may be too large for a copy. What is
-        absent stays zero, which is now the mean.
+        """Standardises the features of a split on the CPU, in place: a corpus may be too large for a copy. Absent
+        vectors stay zero, which is now the mean.
         """
         for name, values_ND in split.features.items():
             values_ND.sub_(self.mean[name]).div_(self.std[name]).clamp_(-self.limit, self.limit).masked_fill_(
@@ -146,8 +145,8 @@ class Standardisation:
 
 
 def check_modalities(wanted: Sequence[str], info: Mapping[str, Any], root: Path, who: str = "the recipe") -> None:
-    """Raises ``BadSettings`` if the shards lack a modality that a recipe, or ``who`` it is, asks for, naming those they
-    have.
+    """Raises ``BadSettings`` if the shards lack a modality that a recipe (or ``who``) requests; the message names the
+    existing ones.
     """
     there = list(info["dims"])
     missing = [name for name in wanted if name not in there]
@@ -167,8 +166,8 @@ def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) 
         classes: number of emotion classes; labels are in -1 … classes - 1.
 
     Raises:
-        BadTable: if lists of one dialogue differ in length, a label is out of range or a vector is not finite; names
-            the dialogue.
+        BadTable: if lists of one dialogue differ in length, a label is out of range or a vector is not finite; the
+            message names the dialogue.
     """
     columns = [*_COLUMNS, *(f"{name}_present" for name in modalities)]
     table = reader.read_split(root, split, columns=columns)
@@ -216,7 +215,7 @@ def concatenated(splits: Sequence[DialogueSplit]) -> DialogueSplit:
         return first
 
     def joined(parts: Sequence[Tensor]) -> Tensor:
-        return torch.cat([*(part[:-1] for part in parts), parts[0][-1:]])  # the row of padding once
+        return torch.cat([*(part[:-1] for part in parts), parts[0][-1:]])  # the padding row only once
 
     scenarios = [split.scenario_ids or ("",) * len(split.dialogue_ids) for split in splits]
     before = np.cumsum([0, *(split.utterances for split in splits)]).tolist()
@@ -266,7 +265,7 @@ def _padded(values: NDArray[Any], padding: Any) -> Tensor:
 
 
 def _vectors(root: Path, split: str, column: str, utterances: int) -> Tensor:
-    """[N + 1, D] float32 with a row of zeros at the end; next to it, one row group is in memory at a time."""
+    """[N + 1, D] float32 with a row of zeros at the end; read one row group at a time."""
     padded_ND, row = np.zeros((0, 0), np.float32), 0
     for rows in reader.row_groups(root, split, ["n_utterances", column]):
         values_ND, _ = reader.vectors_of(rows[column])

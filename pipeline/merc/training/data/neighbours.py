@@ -21,10 +21,10 @@ class Neighbours(Settings):
     """A recipe's key ``neighbours``.
 
     Attributes:
-        similarity: whose neighbours; one of ``trajectories.similarities``.
-        per_dialogue: how many of a dialogue's neighbours come into its batch
-            (:func:`merc.training.data.collate.neighbour_batches`); 0: none, batches are drawn as ever, and losses see
-            only those neighbours that are there by chance.
+        similarity: similarity of the neighbours; one of ``trajectories.similarities``.
+        per_dialogue: number of a dialogue's neighbours that join its batch
+            (:func:`merc.training.data.collate.neighbour_batches`); 0: batches are drawn as usual, and losses see only
+            neighbours that are there by chance.
     """
 
     similarity: str
@@ -32,7 +32,7 @@ class Neighbours(Settings):
 
 
 def tables(shards: Path) -> list[Path]:
-    """The files of the index, that of the train split alone: labels of other splits make no one's neighbours.
+    """The files of the index, only for the train split: labels of other splits must not determine neighbours.
 
     Raises:
         BadTable: if there are none.
@@ -47,10 +47,10 @@ def tables(shards: Path) -> list[Path]:
 
 
 def with_neighbours(split: DialogueSplit, shards: Path, similarity: str) -> DialogueSplit:
-    """The split with its dialogues' neighbours; a dialogue that the index does not have has none.
+    """The split with its dialogues' neighbours; a dialogue that is not in the index has none.
 
     Raises:
-        BadSettings: if the index has no such similarity, naming the nearest.
+        BadSettings: if the index has no such similarity; the message gives the nearest name.
         BadTable: if there is no index, or it names a train dialogue that is not in the split.
     """
     paths = tables(shards)
@@ -77,7 +77,7 @@ def with_neighbours(split: DialogueSplit, shards: Path, similarity: str) -> Dial
 def _places(
     wanted: pa.Array | pa.ChunkedArray, ids: pa.Array, shards: Path
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Where each id is in the split."""
+    """Id → place in the split."""
     places = pc.index_in(wanted, value_set=ids)
     if places.null_count:
         unknown = wanted.filter(pc.is_null(places))[0].as_py()

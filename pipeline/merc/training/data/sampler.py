@@ -1,5 +1,5 @@
-"""Which utterances of other dialogues copy the emotions before an utterance: the negatives of DCLF's context-aware
-loss.
+"""Selects utterances of other dialogues that copy the emotions before an utterance: the negatives of DCLF's
+context-aware loss.
 
 Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025:
 "consecutive utterances from different dialogues, aligned as closely as possible to the emotions of the window,
@@ -11,11 +11,11 @@ gradually relaxing". Made precise here:
                        joy fear sad            2: taken only if no other is nearer
 
 The window of an utterance at position t (from 0) has w = min(W, t) utterances. Of all windows of w consecutive
-utterances in other dialogues of the same split, one is drawn evenly from those at the smallest distance. Unlabelled
+utterances in other dialogues of the same split, one is drawn uniformly from those at the smallest distance. Unlabelled
 utterances have a separate symbol.
 
-Of the 6,221 full windows of 4 in MELD's train split 5,796 (93.2 %) have an exact twin elsewhere, 424 one at distance 1,
-and one at 2.
+Of the 6,221 full windows of 4 in MELD's train split 5,796 (93.2 %) have an exact copy elsewhere, 424 one at distance 1,
+and one at distance 2.
 """
 
 import numpy as np
@@ -35,20 +35,19 @@ _COMPARED_AT_ONCE = 1 << 22  # pairs of windows; 8 MB of distances
 class EmotionWindowSampler:
     """For every utterance of a split, draws a window of another dialogue that copies the emotions of its own.
 
-    All candidates are found at construction, and kept by pattern of emotions rather than utterance by utterance:
-    windows are sorted by pattern and then by group, so that the windows that an utterance may not use are one block
-    that a draw skips.
+    All candidates are found at construction, and stored by emotion pattern rather than by utterance: windows are sorted
+    by pattern and then by group, so that the windows that an utterance must not use form one block that a draw skips.
 
     Args:
-        split: where utterances and windows come from; nothing of another split is ever drawn.
+        split: source of utterances and windows; nothing is ever drawn from another split.
         window: W, the longest window, at least 1.
         exclude_same_scenario: draw nothing from dialogues of the same scenario (IEMOCAP's pairs of actors play the same
-            scripts, whose sentences would be false negatives). Without scenarios, and for an empty one, only the own
-            dialogue is left out.
+            scripts, whose sentences would be false negatives). Without scenarios, and for an empty one, only the same
+            dialogue is excluded.
         match_speakers: draw only windows with the same pattern of turns; utterances without such a window get none.
 
     Attributes:
-        distances: int64 [N]; Hamming distance of what is drawn for an utterance, -1 where there is nothing to draw.
+        distances: int64 [N]; Hamming distance of the windows drawn for an utterance, -1 if there is nothing to draw.
 
     Raises:
         ValueError: if ``window`` is below 1.
@@ -66,14 +65,14 @@ class EmotionWindowSampler:
         gaps = _speaker_gaps(owners, split.speakers[:-1].cpu().numpy()) if match_speakers else np.zeros_like(owners)
         self._widths = np.minimum(positions, window)
         self.distances = np.full(split.utterances, NOBODY)
-        # Of the window that ends at each row: the number of its pattern of emotions, and of its pattern of speakers.
+        # For the window that ends at each row: numbers of its emotion pattern and its speaker pattern.
         pattern, turns = np.zeros_like(owners), np.zeros_like(owners)
         all_ends: list[Integers] = []
         all_choices: list[Integers] = []
         for width in range(1, window + 1):
             ends = np.flatnonzero(positions >= width - 1)
-            # A window is the one without its last utterance, and that utterance. Numbering anew keeps the numbers below
-            # N.
+            # A window is the window without its last utterance, plus that utterance. Renumbering keeps the numbers
+            # below N.
             shorter = ends if width == 1 else ends - 1
             pattern[ends] = _numbered(pattern[shorter] * (emotions.max(initial=0) + 1) + emotions[ends])
             turns[ends] = _numbered(turns[shorter] * width + np.where(gaps[ends] < width, gaps[ends], 0))
@@ -87,8 +86,7 @@ class EmotionWindowSampler:
             all_ends.append(candidates.ends)
         self._ends = np.concatenate(all_ends)
         entries = np.concatenate(all_choices, axis=1)
-        # One long row of candidates, utterance after utterance: an even draw is a place in the utterance's stretch of
-        # it.
+        # All candidates in one row, utterance after utterance: a uniform draw is a place in the utterance's part of it.
         anchor, self._first, self._own_start, self._own_count, count = entries[:, np.argsort(entries[0], kind="stable")]
         self._before = np.cumsum(count) - count
         self._totals = np.zeros_like(owners)
@@ -102,7 +100,7 @@ class EmotionWindowSampler:
 
         Returns:
             long [N, W] on the CPU, rows of the split: column p - 1 copies the emotion of the utterance p before; -1
-            beyond the utterance's own window and where there is nothing to draw.
+            beyond the utterance's own window and if there is nothing to draw.
         """
         served = np.flatnonzero(self._totals)
         share = torch.rand(len(served), generator=generator, dtype=torch.float64).numpy()
@@ -124,8 +122,8 @@ class _Candidates:
     Args:
         width: utterances in a window.
         ends_V: row of each window's last utterance.
-        patterns_V: number of its pattern (emotions and speakers), from 0 without gaps.
-        emotions_N: of each utterance.
+        patterns_V: number of each window's pattern (emotions and speakers), from 0 without gaps.
+        emotions_N: emotion of each utterance.
         turns_N: number of the pattern of speakers of the window that ends there.
         groups_N: the group of each utterance's dialogue.
     """
@@ -159,7 +157,7 @@ class _Candidates:
 
         Returns:
             [5, E], a column for each anchor and pattern, anchor after anchor: the anchor; the pattern's first place in
-            ``ends``; where in the pattern the anchor's own group begins and how many windows it has; how many are left.
+            ``ends``; where in the pattern the anchor's own group starts and how many windows it has; how many are left.
             And [A] the distances, -1 without a pattern.
         """
         pattern_UW, pattern_turns_U = self._emotions(self.ends[self.starts_U]), self.turns_N[self.ends[self.starts_U]]
@@ -188,7 +186,7 @@ class _Candidates:
         return emotions
 
     def _own_block(self, pattern: Integers, group: Integers) -> tuple[Integers, Integers]:
-        """Where in each pattern a group's windows begin, and how many it has; 0 and 0 if it has none."""
+        """For each pattern, the start and number of a group's windows; 0 and 0 if it has none."""
         key = pattern * self.group_count + group
         block = np.minimum(np.searchsorted(self.block_keys, key), len(self.block_keys) - 1)
         there = self.block_keys[block] == key
@@ -204,7 +202,7 @@ def _numbered(keys: Integers) -> Integers:
 
 
 def _groups(split: DialogueSplit, by_scenario: bool) -> Integers:
-    """[K] number of each dialogue's group: its scenario's, or one of its own."""
+    """[K] number of each dialogue's group: that of its scenario, or a separate one."""
     names = [f"dialogue {index}" for index in range(len(split.dialogue_ids))]
     if by_scenario and split.scenario_ids is not None:
         names = [
@@ -215,9 +213,10 @@ def _groups(split: DialogueSplit, by_scenario: bool) -> Integers:
 
 
 def _speaker_gaps(owners: Integers, speakers: Integers) -> Integers:
-    """[N] how many utterances ago the same speaker spoke in the same dialogue; 0 for the first time.
+    """[N] distance to the same speaker's previous utterance in the same dialogue; 0 for the first one.
 
-    Two windows have the same gaps, as far as these lie inside, if and only if they become equal by renaming speakers.
+    Two windows have the same distances, as far as these are inside, if and only if they are equal up to renaming of
+    speakers.
     """
     order = np.lexsort((speakers, owners))
     same = (np.diff(owners[order]) == 0) & (np.diff(speakers[order]) == 0)

@@ -1,5 +1,5 @@
-"""Sequences below the utterance: tokens, pieces of audio, face crops. Of each modality one memory-mapped file, of which
-batches gather.
+"""Sequences below the utterance: tokens, pieces of audio, face crops. Each modality has one memory-mapped file, from
+which batches are gathered.
 
     features/<dataset>/audio/<encoder>/sequences/part-*.parquet                (extraction with --level sequences; float16)
         │  a row group at a time; a longer sequence becomes the means of ``longest`` equal parts of it
@@ -30,7 +30,7 @@ from merc.job import finished_fingerprint
 
 _FOLDER = Path(".scratch", "sequences")
 _VALUES = "values.float16"
-_UTTERANCES = "utterances.parquet"  # written last: where it is, the values are whole
+_UTTERANCES = "utterances.parquet"  # written last: if it exists, the values are complete
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Sequences:
 
     Attributes:
         values: float16 [R, D], mapped from the disk; row 0 is zeros, for padding.
-        starts: long [N + 1]; the first row of each utterance, 0 for padding and where there is none.
-        counts: long [N + 1]; entries of each utterance, 0 for padding and where there is none.
+        starts: long [N + 1]; the first row of each utterance, 0 for padding and if there is none.
+        counts: long [N + 1]; number of entries of each utterance, 0 for padding and if there is none.
     """
 
     values: Tensor
@@ -57,29 +57,27 @@ class Sequences:
         return self.values[torch.where(mask_NL, self.starts[rows_N, None] + steps_L, 0)], mask_NL
 
     def of(self, rows_N: Tensor) -> "Sequences":
-        """The sequences of some utterances, which may be repeated, in their order; the last row is to be that of
-        padding.
-        """
+        """The sequences of some utterances, possibly repeated, in their order; the last row must be that of padding."""
         return Sequences(self.values, self.starts[rows_N], self.counts[rows_N])
 
 
 def read_sequences(
     shards: Path, info: Mapping[str, Any], modality: str, longest: int, utterance_ids: Sequence[str], present: Tensor
 ) -> Sequences:
-    """Finds the sequences of a split, and writes the file they are mapped from if it is missing.
+    """Finds the sequences of a split, and writes the memory-mapped file if it is missing.
 
     Args:
-        shards: folder of the shards; the features that they were made of are next to it.
+        shards: folder of the shards; the features that they were made from are next to it.
         info: the shards' ``meta/info.json``.
-        modality: which.
-        longest: entries of a sequence, at most.
-        utterance_ids: of the split, N.
-        present: bool [N + 1] on the CPU, which of them have the modality.
+        modality: name of the modality.
+        longest: maximum number of entries of a sequence.
+        utterance_ids: the N ids of the split.
+        present: bool [N + 1] on the CPU, whether each has the modality.
 
     Raises:
-        BadTable: if no sequences were kept, they are not of the extraction that the shards were made of, or not there
-            where a vector is.
-        BadSettings: if entries and vectors differ in length, as where a vector is a mean and a deviation.
+        BadTable: if no sequences were kept, they do not belong to the extraction that the shards were made from, or are
+            missing for a vector.
+        BadSettings: if entries and vectors differ in length, as with vectors of mean and deviation.
         CannotWrite: if the file cannot be written.
     """
     features = shards.parent / modality / info["encoders"][modality]["name"]
@@ -122,7 +120,7 @@ def _fingerprint(features: Path, info: Mapping[str, Any], modality: str) -> str:
 
 
 def _write(folder: Path, features: Path, dim: int, longest: int) -> None:
-    """Writes the values, of which one row group is in memory at a time, and then the table of the utterances."""
+    """Writes the values, one row group at a time, and then the table of the utterances."""
     utterance_ids, counts = [], []
     try:
         with files.replacing(folder / _VALUES) as temporary, temporary.open("wb") as file:
@@ -152,8 +150,8 @@ def _condensed(features: Path, dim: int, longest: int) -> Iterator[tuple[str, ND
 
 
 def condensed(vectors_LD: NDArray[np.float16], longest: int) -> NDArray[np.float16]:
-    """A sequence of at most ``longest`` entries; a longer one as the means of this many parts of it, equally long but
-    for one entry.
+    """A sequence of at most ``longest`` entries; a longer one becomes the means of this many parts, whose lengths
+    differ by at most one entry.
 
     Example:
         >>> condensed(np.array([[1], [3], [5], [7], [9]], dtype=np.float16), 2)[:, 0].tolist()

@@ -1,4 +1,4 @@
-"""What a recipe is trained on: the shards' splits, standardised, with what decides them as a fingerprint's inputs."""
+"""The data of a training: the shards' splits, standardised, and the inputs of its fingerprint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ class TrainingData:
 
 
 def inputs(resolved: ResolvedRecipe, layout: Layout) -> dict[str, Any]:
-    """Hashes of what a training reads: the shards and, where the recipe uses neighbours, the index of trajectories; and
+    """Hashes of what a training reads: the shards and, if the recipe uses neighbours, the index of trajectories; and
     the versions of what is trained.
     """
     read: dict[str, Any] = {"shards": finished_fingerprint(layout.shards, "meta/info.json")}
@@ -98,7 +98,7 @@ def load_data(
     splits = {name: with_sequences(split, layout.shards, info, longest) for name, split in splits.items()}
     splits["train"] = _with_neighbours(resolved, splits["train"], layout)
     if resolved.recipe.curriculum is not None:
-        Lessons.of(splits["train"], resolved.recipe.curriculum, classes)  # told now, not by the first seed
+        Lessons.of(splits["train"], resolved.recipe.curriculum, classes)  # raise errors now, not in the first seed
     data = TrainingData(**splits, classes=classes)
     counts = {name: int(count) for name, count in zip(classes, data.class_counts.tolist(), strict=True) if count}
     if len(counts) < 2:
@@ -118,7 +118,7 @@ def load_data(
 def load_for_pretraining(
     resolved: ResolvedRecipe, info: Mapping[str, Any], layout: Layout, splits: Sequence[str]
 ) -> tuple[DialogueSplit, Standardisation]:
-    """Reads some splits as one, standardised by the train split's statistics.
+    """Reads several splits as one, standardised by the train split's statistics.
 
     Raises:
         BadTable: as :func:`load_data`.
@@ -135,7 +135,7 @@ def load_for_pretraining(
 
 
 def with_sequences(split: DialogueSplit, shards: Path, info: Mapping[str, Any], longest: int | None) -> DialogueSplit:
-    """A split on the CPU with the sequences of all its modalities, of ``longest`` entries at most; None: as it is."""
+    """A split on the CPU with the sequences of all its modalities, of at most ``longest`` entries; None: unchanged."""
     if longest is None:
         return split
     return replace(

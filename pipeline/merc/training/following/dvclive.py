@@ -1,4 +1,4 @@
-"""DVCLive, by which DVC Studio and the extension of VS Code see a training while it runs."""
+"""DVCLive, through which DVC Studio and the VS Code extension show a training while it runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,14 +8,14 @@ from merc.training.following.engine.base import Followed, Follower
 
 
 class DVCLive(Follower):
-    """A folder of DVCLive next to a ``dvc.yaml`` that names its metrics and plots, so that the project's own stays as
-    it is.
+    """A folder of DVCLive next to a separate ``dvc.yaml`` that lists its metrics and plots, so that the project's own
+    is not changed.
 
-    No experiment is saved: that would commit the whole workspace for every seed, also of seeds that are trained at
-    once; ``dvc exp run`` does it for the run.
+    No experiment is saved: that would commit the whole workspace for every seed, even for concurrent ones; ``dvc exp
+    run`` does it for the run.
 
     Raises:
-        BadSettings: if DVCLive finds a Git repository here that it cannot use, as one without a commit.
+        BadSettings: if DVCLive finds a Git repository here that it cannot use, such as one without a commit.
     """
 
     def __init__(self, folder: Path, followed: Followed) -> None:
@@ -40,5 +40,5 @@ class DVCLive(Follower):
         self.live.sync()
 
     def end(self) -> None:
-        """Has the last step sent, and the training marked as over."""
+        """Sends the last step, and marks the training as finished."""
         self.live.end()

@@ -15,7 +15,7 @@ class TensorBoard(Follower):
         self.writer = SummaryWriter(log_dir=str(folder))
 
     def epoch(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds them to the events, and has them written now."""
+        """Adds them to the events, and flushes the file."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
         self.writer.flush()

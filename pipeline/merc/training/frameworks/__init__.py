@@ -1,4 +1,4 @@
-"""What wraps a model. Every public class of the files here can be imported from this package.
+"""Frameworks that wrap models. Every public class of the files here can be imported from this package.
 
 from merc.training.frameworks import DCLF
 """

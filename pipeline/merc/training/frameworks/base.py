@@ -13,8 +13,8 @@ class Framework(MERCModel):
     """A model around a model; losses and metrics treat it like any other model.
 
     By default the framework has the properties of the wrapped model: modalities, classes, ``gives``, and whether it is
-    causal. A framework that changes one of them (the width of ``hidden``, say) sets it in its constructor, after this
-    one.
+    causal. A framework that changes one of them (such as the width of ``hidden``) sets it in its constructor, after
+    calling this one.
 
     Args:
         config: an instance of the framework's ``Config``.
@@ -28,5 +28,5 @@ class Framework(MERCModel):
         self.gives = model.gives
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
-        """That of the wrapped model; the framework's own weights belong to the fusion."""
+        """The branch of the wrapped model; the framework's own weights belong to the fusion."""
         return self.model.branch(modality)

@@ -1,4 +1,4 @@
-"""DCLF: any model with a wider decoder and a head for each modality, for the losses ``context_aware`` and
+"""DCLF: any model with a wider decoder and one head per modality, for the losses ``context_aware`` and
 ``modality_contribution``.
 
 Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025. Legend: B
@@ -9,8 +9,8 @@ dialogues, T utterances, d width of the model's ``hidden`` h, d_m width of its e
            └─ context                        └─ one Linear each (U) ─► unimodal_logits
 
 The model's own classifier is not used and not trained. The rest of the paper is in the losses, combined by the
-additions ``dclf`` (MELD's settings) and ``dclf_iemocap``. The paper's ablations (its table 4), to be named after one of
-these:
+additions ``dclf`` (MELD's settings) and ``dclf_iemocap``. The paper's ablations (its table 4) are further additions, to
+be named after one of these:
 
     without_context       no context-aware loss
     without_extraction    that loss without the contextual extract ("w/o CE")
@@ -66,7 +66,7 @@ class DCLF(Framework):
         self.heads = nn.ModuleDict({name: nn.Linear(dim, self.classes) for name, dim in self.gives.unimodal.items()})
         self.beside = (
             tuple(self.gives.unimodal) if config.independent_concatenation else ()
-        )  # a ParameterDict has an order of its own
+        )  # a ParameterDict does not keep this order
         self.absent = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(self.gives.unimodal[name])) for name in self.beside}
         )
@@ -76,7 +76,7 @@ class DCLF(Framework):
         )
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
-        """The model's, with the head that speaks for it here."""
+        """The model's branch, with its head here."""
         of_model = self.model.branch(modality)
         return (*of_model, self.heads[modality]) if of_model else ()
 

@@ -1,5 +1,5 @@
-"""A trained model in one safetensors file: weights, standardisation, and in the header all that is needed to build it
-again.
+"""A trained model in one safetensors file: weights, standardisation, and in the header all that is needed to rebuild
+it.
 """
 
 import json
@@ -21,29 +21,28 @@ from merc.training.frameworks.base import Framework
 from merc.training.models.engine.base import MERCModel
 from merc.training.recipes.resolution import FRAMEWORKS, MODELS, ResolvedRecipe
 
-# All in one entry, since safetensors writes several in an order that changes from run to run.
+# Everything in one entry, since safetensors writes several entries in an order that changes from run to run.
 _KEY = "merc"
 _MODEL = "model."
 _STANDARDISATION = "standardisation."
 
 
 class Header(Settings):
-    """What is in the file's metadata, as JSON.
+    """The file's metadata, as JSON.
 
     Attributes:
         model: file in ``models/``.
         model_settings: its settings, complete.
-        framework: file in ``frameworks/`` that wraps it; None: none.
+        framework: file in ``frameworks/`` that wraps it, or None.
         framework_settings: its settings, complete.
         dims: modality → length of its vectors, in the model's order.
-        classes: of the label set, index = position.
+        classes: classes of the label set, index = position.
         label_set: its name.
-        dataset: what it was trained on.
+        dataset: dataset that it was trained on.
         recipe: name and settings of the recipe.
-        seed: which of its seeds.
-        encoders: modality → encoder of the vectors.
+        seed: its seed. encoders: modality → encoder of the vectors.
         feature_limit_std: see :class:`merc.training.data.dataset.Standardisation`.
-        version: of the model (:attr:`MERCModel.VERSION`).
+        version: version of the model (:attr:`MERCModel.VERSION`).
     """
 
     model: str
@@ -83,7 +82,7 @@ def header(
 
     Args:
         resolved: the recipe.
-        info: of the shards it is trained on.
+        info: info of the shards it is trained on.
         dims: modality → length of its vectors.
         dataset: the shards' name.
         seed: which of its seeds.
@@ -106,7 +105,7 @@ def header(
 
 
 def save(path: Path, model: MERCModel, standardisation: Standardisation, header: Header) -> None:
-    """Writes a model, whole or not at all; equal weights give equal bytes."""
+    """Writes a model, completely or not at all; equal weights give equal bytes."""
     tensors = {f"{_MODEL}{name}": value for name, value in model.state_dict().items()}
     for name in standardisation.mean:
         tensors[f"{_STANDARDISATION}{name}.mean"] = standardisation.mean[name]
@@ -119,16 +118,16 @@ def save(path: Path, model: MERCModel, standardisation: Standardisation, header:
     with files.replacing(path) as temporary:
         temporary.write_bytes(
             serialize(tensors, metadata=metadata)
-        )  # save_file would make a file that its owner alone may read
+        )  # save_file would make a file that only its owner may read
 
 
 def load(path: Path) -> Loaded:
     """Reads a model that :func:`save` wrote.
 
     Raises:
-        BadTable: if the file does not exist, it is not a safetensors file, has no such header, its tensors do not fit
-            the model it names, or hold a value that is not finite, or it is of another version of the model.
-        BadSettings: if it names a model or framework that does not exist, or settings that it does not have.
+        BadTable: if the file does not exist, is not a safetensors file, has no such header, its tensors do not fit the
+            model or contain non-finite values, or it belongs to another version of the model.
+        BadSettings: if it names a model, framework or setting that does not exist.
     """
     try:
         files.check_kind(path)
@@ -165,8 +164,8 @@ def load(path: Path) -> Loaded:
 def _check_shapes(
     header: Header, weights: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor], where: str
 ) -> None:
-    """Compares the tensors with what the header asks for, before any memory is taken for it: what is stated is not yet
-    there.
+    """Compares the tensors with what the header requires, before any memory is allocated for it, since the stated sizes
+    are untrusted.
 
     Raises:
         RuntimeError, KeyError: if they do not fit.

@@ -1,4 +1,4 @@
-"""What the terms of the loss were in each step of an epoch, kept on the device until the epoch is over."""
+"""The terms of the loss in each step of an epoch, kept on the device until the epoch is over."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,13 @@ class LossNotFinite(PipelineError):
 
 
 class Ledger:
-    """Notes every step's terms and reads them once, so that no step on a GPU waits for a number.
+    """Records every step's terms and reads them once, so that no step waits for a GPU.
 
-    A step that is not finite is thus found at the end of its epoch. Nothing is lost by that: the training stops, and
-    the weights of earlier epochs were copied before.
+    So a non-finite step is only found at the end of its epoch. That does no harm: the training stops, and the weights
+    of earlier epochs have been copied before.
 
     Args:
-        names: of the terms.
-        weights: of the terms in the objective.
+        names: names of the terms. weights: weights of the terms in the objective.
     """
 
     def __init__(self, names: Sequence[str], weights: Sequence[float]) -> None:
@@ -39,13 +38,13 @@ class Ledger:
     def close(self, when: str) -> dict[str, float]:
         """The epoch's means: ``train_loss``, the whole objective, and ``loss_<name>``, each term without its weight.
 
-        A step counts by its labelled utterances; where the whole epoch has none, each step counts once.
+        Steps are weighted by their labelled utterances; if the whole epoch has none, each step counts once.
 
         Args:
             when: for the message, such as ``seed 0, epoch 3``.
 
         Raises:
-            LossNotFinite: naming the first step's dialogues and terms that are not finite.
+            LossNotFinite: the message names the dialogues and terms of the first non-finite step.
         """
         terms_SL = torch.stack(self._terms).cpu().double()
         totals_S = terms_SL @ torch.tensor(self._weights, dtype=torch.float64)
@@ -68,7 +67,7 @@ class Ledger:
 
 
 def check_weights(model: torch.nn.Module, when: str) -> None:
-    """Raises ``LossNotFinite`` if a weight is not finite, as after a last step whose gradient was not."""
+    """Raises ``LossNotFinite`` if a weight is not finite, as after a last step with a non-finite gradient."""
     for name, weight in model.named_parameters():
         if not bool(weight.detach().isfinite().all()):
             raise LossNotFinite(

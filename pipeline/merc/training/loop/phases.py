@@ -1,21 +1,21 @@
-"""Training a model branch by branch: a teacher, then students that follow it, then what fuses them.
+"""Training a model branch by branch: a teacher, then students that follow it, then their fusion.
 
     recipes.<name>.phases      teacher: {trains: [text], losses: {…}}
                                students: {trains: [audio, visual], losses: {…}}
                                fusion: {trains: [fusion]}
 
-A branch is a modality's (:meth:`merc.training.models.engine.base.MERCModel.branch`) or the fusion, all the rest. In a
-phase the losses see a branch as if it were a model: ``logits`` and ``hidden`` are the modality's own, and of the other
-modalities there are those that an earlier phase trained. So any loss can be put on any branch, and one that needs what
-is not trained yet, as a distillation without its teacher, is an error before anything is trained. The epoch is selected
-by the mean over the phase's branches of their weighted F1 on dev; its weights are restored and stay as they are, in
-eval mode, in all later phases that do not train them again.
+A branch is that of a modality (:meth:`merc.training.models.engine.base.MERCModel.branch`) or the fusion, which is the
+rest of the model. In a phase the losses see a branch as if it were a model: ``logits`` and ``hidden`` are the
+modality's own, and of the other modalities only those trained in an earlier phase are visible. So any loss can be
+applied to any branch, and one that needs something not trained yet, such as a distillation without its teacher, is an
+error before anything is trained. The epoch is selected by the mean over the phase's branches of their weighted F1 on
+dev; its weights are restored and frozen, in eval mode, in all later phases that do not train them again.
 
-A recipe that names no phases has one, in which every weight is trained, and losses and scores look at what the model
-gives as a whole.
+A recipe without phases has a single one, in which every weight is trained, and losses and scores use the output of the
+whole model.
 
-Each named phase begins with random numbers of its own, so that one whose predecessors are read from the disk gives what
-it would have given after them.
+Each named phase has its own random state, so that its result is the same whether its predecessors are trained or read
+from the disk.
 """
 
 import json
@@ -45,13 +45,13 @@ _KEY = "phases"
 
 
 class BranchView(Framework):
-    """A model as it is trained and scored in one of its branches.
+    """A model, trained and scored on one of its branches.
 
     Args:
-        model: the whole of it.
-        named: a modality with a branch, whose own logits and representation stand in the places of the model's; or
-            ``fusion``: the model's.
-        known: the modalities that ``unimodal``, ``unimodal_logits`` and ``pooled`` may speak of.
+        model: the whole model.
+        named: a modality with a branch, whose own logits and representation replace the model's; or ``fusion``: those
+            of the model.
+        known: the modalities that ``unimodal``, ``unimodal_logits`` and ``pooled`` may contain.
     """
 
     def __init__(self, model: MERCModel, named: str, known: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ class BranchView(Framework):
         return self.of(self.model(batch))
 
     def of(self, output: MERCOutput) -> MERCOutput:
-        """What the branch makes of what the model makes."""
+        """The branch's view of the model's output."""
         unimodal, unimodal_logits, pooled = (
             self._known(by_modality) for by_modality in (output.unimodal, output.unimodal_logits, output.pooled)
         )
@@ -81,7 +81,7 @@ class BranchView(Framework):
 
 
 def views(model: MERCModel, phase: ResolvedPhase) -> list[BranchView]:
-    """A phase's branches. Each sees itself and what was trained before; the fusion what is trained with it as well."""
+    """A phase's branches. Each sees itself and what was trained before; the fusion also what is trained with it."""
     return [
         BranchView(model, branch, (*phase.before, *(phase.trains if branch == FUSION else (branch,))))
         for branch in phase.scored
@@ -89,7 +89,7 @@ def views(model: MERCModel, phase: ResolvedPhase) -> list[BranchView]:
 
 
 def losses_of(phase: ResolvedPhase, view: MERCModel, train: DialogueSplit, classes: Sequence[str]) -> list[MERCLoss]:
-    """The phase's losses for what a model, or a branch of it, gives; weights of their own are drawn now."""
+    """The phase's losses for the outputs of a model or a branch; the losses' own weights are initialised now."""
     facts = TrainingFacts(class_counts=train.class_counts(len(classes)), gives=view.gives, classes=classes, train=train)
     return [term.kind(term.config, facts) for term in phase.losses]
 
@@ -127,13 +127,13 @@ def enter_training(model: MERCModel, branches: Sequence[str]) -> None:
 
 
 def seed_of(seed: int, phase: ResolvedPhase) -> int:
-    """What a phase of a seed draws its random numbers with."""
+    """The seed of a phase's random numbers."""
     return int(np.random.SeedSequence((seed, phase.number)).generate_state(1)[0]) if phase.name else seed
 
 
 @contextmanager
 def randomness(seed: int, phase: ResolvedPhase, device: torch.device) -> Iterator[None]:
-    """The random numbers of a phase: its own if it has a name, else those of the seed, which continue from the initial
+    """The random numbers of a phase: its own if it has a name, else those of the seed, continuing after the initial
     weights.
     """
     if phase.name:
@@ -145,7 +145,7 @@ def randomness(seed: int, phase: ResolvedPhase, device: torch.device) -> Iterato
 
 @dataclass
 class Finished:
-    """What the finished phases of a seed gave, next to the weights.
+    """The results of a seed's finished phases, in addition to the weights.
 
     Attributes:
         selected: one for each phase: its ``phase``, ``epoch`` and ``dev_weighted_f1``, and how many ``epochs`` it ran.
@@ -156,7 +156,7 @@ class Finished:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, path: Path, model: MERCModel) -> None:
-        """Keeps weights and history, whole or not at all."""
+        """Stores weights and history, completely or not at all."""
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
         with files.replacing(path) as temporary:
             temporary.write_bytes(
@@ -165,7 +165,7 @@ class Finished:
 
     @classmethod
     def read(cls, path: Path | None, model: MERCModel) -> "Finished":
-        """What was kept, with the weights put into ``model``; nothing if there is no such file."""
+        """The stored results, with the weights loaded into ``model``; empty if there is no such file."""
         if path is None or not path.is_file():
             return cls()
         with safe_open(path, framework="pt") as file:

@@ -16,16 +16,16 @@ _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Precision:
-    """Forward and backward in the precision of a recipe. Scores are computed in float32 whatever it is, as by anyone
-    who loads the weights later.
+    """Forward and backward in the precision of a recipe. Scores are always computed in float32, as by anyone who loads
+    the weights later.
 
-    float16 has its gradients scaled, so that small ones do not vanish; a step whose gradients overflow is left out, and
-    the scale halved.
+    With float16, gradients are scaled so that small ones do not vanish; a step with overflowing gradients is skipped,
+    and the scale halved.
 
     Args:
-        name: ``float32`` or, for products of matrices, ``bfloat16`` or ``float16``. The CPU obeys as well, though it
-            rarely gains by it.
-        device: of the training.
+        name: ``float32`` or, for products of matrices, ``bfloat16`` or ``float16``. The CPU supports them as well,
+            though rarely with a benefit.
+        device: device of the training.
     """
 
     def __init__(self, name: PrecisionName, device: torch.device) -> None:
@@ -34,7 +34,7 @@ class Precision:
         self._scaler = GradScaler(device.type, enabled=name == "float16")
 
     def forward(self, model: MERCModel, batch: DialogueBatch) -> MERCOutput:
-        """What the model gives for a batch, in float32."""
+        """The model's output for a batch, in float32."""
         if self._half is None:
             output: MERCOutput = model(batch)
             return output
@@ -49,9 +49,7 @@ class Precision:
         parameters: Sequence[nn.Parameter],
         longest_gradient: float | None,
     ) -> None:
-        """Backward, gradients cut to a norm, and the optimiser's step; nothing of it waits for a GPU with a fused
-        optimiser.
-        """
+        """Backward, gradient clipping, and the optimiser's step; with a fused optimiser, nothing waits for a GPU."""
         torch.autograd.backward(self._scaler.scale(loss))
         if longest_gradient is not None:
             self._scaler.unscale_(optimizer)

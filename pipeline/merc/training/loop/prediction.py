@@ -1,4 +1,4 @@
-"""A trained model and shards → a label for every utterance, also where the shards have none."""
+"""A trained model and shards → a label for every utterance, even if the shards have none."""
 
 from pathlib import Path
 from typing import Any
@@ -25,24 +25,24 @@ def labelled_schema(classes: int) -> pa.Schema:
 def label(
     model_file: Path, shards: Path, out: Path, *, split: str | None = None, force: bool = False, device: str = "cpu"
 ) -> pa.Table:
-    """Labels the utterances of shards, and writes the table whole or not at all.
+    """Labels the utterances of shards, and writes the table completely or not at all.
 
     Args:
         model_file: a run's ``seed-<n>/model.safetensors``.
-        shards: folder of the shards; their features are standardised as those that the model was trained on.
+        shards: folder of the shards; their features are standardised like those that the model was trained on.
         out: the Parquet file to write.
-        split: only this one; None: all there are.
-        force: take vectors of an encoder that the model was not trained on, as long as they have the right length.
-        device: where the model runs.
+        split: only this one; None: all.
+        force: accept vectors of an encoder that the model was not trained on, if they have the right length.
+        device: device of the model.
 
     Returns:
-        The table, columns as in :func:`labelled_schema`. ``label`` is the shards' own where they have the model's
+        The table, columns as in :func:`labelled_schema`. ``label`` is that of the shards if they have the model's
         classes, else -1.
 
     Raises:
-        BadTable: if the file is not a trained model or fits none, there are no shards, or no such split.
-        BadSettings: if the shards lack a modality of the model, or their vectors are of another length or another
-            encoder.
+        BadTable: if the file is not a trained model or does not fit one, or there are no shards or no such split.
+        BadSettings: if the shards lack a modality of the model, or their vectors have another length or come from
+            another encoder.
     """
     loaded = checkpoint.load(model_file)
     info = reader.info(shards)

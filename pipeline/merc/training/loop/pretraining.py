@@ -1,13 +1,13 @@
-"""A pre-training and the training after it: what a model learned on one corpus is where its training on another begins.
+"""A pre-training and the training after it: weights learned on one corpus are the start of the training on another.
 
     features/meld/shards ──► pre-training ──► runs/meld/.pretraining/<recipe>-<hash>/seed-0.safetensors
                                                     │  (and seed-0.csv, its epochs)
                                                     │  every tensor of equal name and shape, heads left out
     features/iemocap/shards ──────────────────────► training ──► runs/iemocap/<recipe>/seed-0/
 
-Each seed of the second training begins where the same seed of the first ended, so that the spread over seeds is that of
-both. A finished pre-training is kept under the hash of all that decided it, and found again by every recipe that asks
-for the same; one that was killed begins again.
+Each seed of the second training starts where the same seed of the first ended, so that the spread over seeds covers
+both. A finished pre-training is stored under the hash of everything that determined it, and reused by every recipe that
+requests the same; a killed one restarts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,14 +34,12 @@ FOLDER = ".pretraining"
 
 @dataclass(frozen=True)
 class PreparedPretraining:
-    """A pre-training that is known to be possible.
+    """A pre-training that has been checked.
 
     Attributes:
         wanted: the recipe's key ``pretraining``, looked up.
-        layout: of its dataset.
-        info: of its shards.
-        digest: of its settings and inputs.
-        folder: of its models, one per seed.
+        layout: layout of its dataset. info: info of its shards. digest: hash of its settings and inputs. folder: folder
+            of its models, one per seed.
     """
 
     wanted: ResolvedPretraining
@@ -58,13 +56,13 @@ class PreparedPretraining:
 
         Args:
             resolved: the recipe.
-            layout: of the dataset of the second training; that of the first is next to it.
-            classes: of the second training's label set.
+            layout: layout of the second training's dataset; that of the first is next to it.
+            classes: classes of the second training's label set.
             runs: the folder of all runs.
 
         Raises:
-            BadSettings: if the shards lack what is needed, held-out dialogues of the second training's own corpus would
-                be seen, or a head is to go over between label sets that differ.
+            BadSettings: if the shards lack something, held-out dialogues of the second training's corpus would be seen,
+                or a head would be transferred between different label sets.
             BadTable: if there are no shards.
         """
         wanted = resolved.pretraining
@@ -96,7 +94,7 @@ class PreparedPretraining:
         )
 
     def model(self, seed: int, device: torch.device, line: int = 0) -> MERCModel:
-        """The pre-trained model of a seed, on the CPU; trained now if it is missing, with progress on a line of the
+        """The pre-trained model of a seed, on the CPU; trained now if it is missing, with a progress line on the
         terminal.
 
         Raises:
@@ -124,18 +122,14 @@ class PreparedPretraining:
         device: torch.device,
         line: int = 0,
     ) -> "Start":
-        """Where a seed of the second training begins.
+        """The initial weights of a seed of the second training.
 
         Args:
-            resolved: of the second training.
-            dims: modality → length of its vectors, there.
-            classes: number of classes, there.
-            seed: of both.
-            device: where the first is trained.
-            line: of the progress bar.
-
-        Raises:
-            BadSettings: if no tensor fits.
+            resolved: recipe of the second training.
+            dims: modality → length of its vectors in it.
+            classes: number of classes in it.
+            seed: seed of both. device: device of the first training. line: line of the progress bar. Raises:
+                BadSettings: if no tensor fits.
         """
         with torch.random.fork_rng(devices=[]):
             heads = set() if self.wanted.settings.transfer_head else head_names(resolved, dims, classes)
@@ -165,8 +159,8 @@ class Start:
     """Initial weights.
 
     Attributes:
-        tensors: those that go over, by their names in the second training's model.
-        left: names of the tensors that begin as the second training's model has them.
+        tensors: transferred tensors, by their names in the second training's model.
+        left: names of the tensors that keep their initial values in the second training's model.
     """
 
     tensors: dict[str, Tensor]
@@ -174,7 +168,7 @@ class Start:
 
 
 def head_names(resolved: ResolvedRecipe, dims: Mapping[str, int], classes: int) -> set[str]:
-    """The tensors of a recipe's model whose shape depends on the number of classes: they say something about labels."""
+    """The tensors of a recipe's model whose shape depends on the number of classes, and so on the labels."""
     shapes, wider = (
         {name: value.shape for name, value in resolved.build(dims, count).state_dict().items()}
         for count in (classes, classes + 1)
@@ -185,7 +179,7 @@ def head_names(resolved: ResolvedRecipe, dims: Mapping[str, int], classes: int) 
 def fitting(source: MERCModel, target: MERCModel, heads: set[str]) -> Start:
     """The tensors of ``source`` that ``target`` has under the same name and with the same shape, without ``heads``.
 
-    Where only one of the two is wrapped by a framework, or each by another, the models inside are compared.
+    If only one of the two is wrapped by a framework, or each by a different one, the models inside are compared.
     """
     prefix = ""
     if type(source) is not type(target):

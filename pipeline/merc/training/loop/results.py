@@ -1,4 +1,4 @@
-"""What a run leaves in ``runs/<dataset>/<recipe>/``: written seed by seed, put together at the end.
+"""The files of a run in ``runs/<dataset>/<recipe>/``: written seed by seed, combined at the end.
 
 models/seed-<n>/model.safetensors  :mod:`merc.training.loop.checkpoint`
 results.json                everything, per seed and over the seeds; what the report reads
@@ -10,7 +10,7 @@ confusion.csv               actual and predicted class of every labelled test ut
 predictions.parquet         one row per seed and utterance of dev and test
 
 While seeds are unfinished, ``models/seed-<n>/`` also holds ``seed.json`` and ``predictions.parquet``; ``seed.json`` is
-written last and says that the seed is done. Until then ``phases.safetensors`` keeps the phases that are.
+written last and marks the seed as done. Until then, ``phases.safetensors`` keeps the finished phases.
 """  # noqa: E501
 
 import statistics
@@ -39,9 +39,7 @@ _SCORES = ("weighted_f1", "accuracy", "macro_f1")
 
 
 def predictions_schema(classes: int) -> pa.Schema:
-    """Columns of ``predictions.parquet``; ``label`` is -1 for utterances outside the label set, which no score
-    counts.
-    """
+    """Columns of ``predictions.parquet``; ``label`` is -1 outside the label set, where nothing is scored."""
     return pa.schema(
         [
             pa.field("seed", pa.int64(), nullable=False),
@@ -62,12 +60,12 @@ def history_columns(resolved: ResolvedRecipe) -> list[str]:
 
 
 def weights(folder: Path, seed: int) -> Path:
-    """Where a seed's model lies."""
+    """Path of a seed's model."""
     return _seed_folder(folder, seed) / "model.safetensors"
 
 
 def finished_phases(folder: Path, seed: int) -> Path:
-    """Where the finished phases of an unfinished seed are kept (:class:`merc.training.loop.phases.Finished`)."""
+    """Path of the finished phases of an unfinished seed (:class:`merc.training.loop.phases.Finished`)."""
     return _seed_folder(folder, seed) / "phases.safetensors"
 
 
@@ -77,7 +75,7 @@ def is_done(folder: Path, seed: int) -> bool:
 
 
 def write_seed(folder: Path, trained: Trained, data: TrainingData, facts: Mapping[str, Any]) -> None:
-    """Writes a seed's predictions and, last, its scores and ``facts``; the weights must be there already."""
+    """Writes a seed's predictions and, last, its scores and ``facts``; the weights must already exist."""
     target = _seed_folder(folder, trained.seed)
     table = pa.concat_tables(
         predictions(split, trained.probabilities[split.name], trained.seed) for split in (data.dev, data.test)
@@ -98,8 +96,8 @@ def predictions(split: DialogueSplit, probabilities_NC: NDArray[np.float32], see
 
     Args:
         split: the utterances.
-        probabilities_NC: of each class, in the split's order.
-        seed: of the model.
+        probabilities_NC: probability of each class, in the split's order.
+        seed: seed of the model.
     """
     columns = {
         "seed": np.full(split.utterances, seed),
@@ -118,12 +116,12 @@ def predictions(split: DialogueSplit, probabilities_NC: NDArray[np.float32], see
 
 
 def combine(folder: Path, resolved: ResolvedRecipe, data: TrainingData, facts: Mapping[str, Any]) -> None:
-    """Puts the seeds' files together and removes them, all but the weights.
+    """Combines the seeds' files and removes them, except the weights.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         resolved: the resolved recipe.
-        data: its train split decides the majority class.
+        data: its train split determines the majority class.
         facts: ``dataset``, ``label_set``, ``encoders``, ``tag`` (:func:`merc.encoders.engine.adapted.tag`).
     """
     seeds = {seed: files.read_json(_seed_folder(folder, seed) / "seed.json") for seed in resolved.recipe.seeds}
@@ -148,7 +146,7 @@ def combine(folder: Path, resolved: ResolvedRecipe, data: TrainingData, facts: M
         "std": {split: {name: _std(_over_seeds(scores, split, name)) for name in _SCORES} for split in SCORED},
     }
     table = pa.concat_tables(parquet.read(_seed_folder(folder, seed) / "predictions.parquet") for seed in seeds)
-    best = max(seeds, key=lambda seed: scores[seed]["dev"]["weighted_f1"])  # of equal ones the first
+    best = max(seeds, key=lambda seed: scores[seed]["dev"]["weighted_f1"])  # the first in case of ties
     parquet.write(folder / "predictions.parquet", table, compression="zstd")
     files.write_csv(
         folder / "history.csv", history_columns(resolved), [row for found in seeds.values() for row in found["history"]]
@@ -197,7 +195,7 @@ def _over_seeds(scores: Mapping[int, Mapping[str, Any]], split: str, name: str) 
 
 
 def _std(values: Sequence[float]) -> float | None:
-    """With n - 1 below the line; None for one seed, which says nothing about the spread."""
+    """Standard deviation with denominator n - 1; None for one seed, which says nothing about the spread."""
     return statistics.stdev(values) if len(values) > 1 else None
 
 

@@ -1,6 +1,4 @@
-"""The seeds of a run: one after another, or several at once in processes of their own, with the same bytes either
-way.
-"""
+"""The seeds of a run: in sequence, or several at once in separate processes, with the same bytes either way."""
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -27,11 +25,11 @@ from merc.training.loop.pretraining import PreparedPretraining
 from merc.training.loop.trainer import train_seed
 from merc.training.recipes.resolution import ResolvedRecipe
 
-# Utterances times epochs, of all seeds together, from which on processes gain more than the four seconds that each
-# takes to import torch, measured on one core, where an epoch of the recurrent baseline on MELD's text (9,989
-# utterances) took 1.2.
+# Utterances times epochs, over all seeds, from which processes save more than the four seconds that each takes to
+# import torch; measured on one core, where an epoch of the recurrent baseline on MELD's text (9,989 utterances) took
+# 1.2 s.
 _WORTH_PROCESSES = 200_000
-# torch, the vectors of a corpus like MELD, a model of the dialogue.
+# Memory of torch, the vectors of a corpus like MELD, and a dialogue model.
 _SEED_BYTES = 2_000_000_000
 
 
@@ -41,14 +39,11 @@ class OneSeed:
 
     Attributes:
         resolved: the recipe.
-        layout: whose shards.
-        runs: the folder of all runs, where pre-trainings lie.
-        folder: of the run's unfinished work.
-        seed: which one.
-        device: where it is trained.
-        fingerprint: of the run.
-        line: of its progress bar.
-        follow: what it is shown by while it is trained (:mod:`merc.training.following`).
+        layout: layout of the dataset.
+        runs: the folder of all runs, which contains the pre-trainings.
+        folder: folder of the run's unfinished work. seed: its number. device: device of the training. fingerprint:
+            fingerprint of the run. line: line of its progress bar.
+        follow: programs that show it during the training (:mod:`merc.training.following`).
     """
 
     resolved: ResolvedRecipe
@@ -70,18 +65,18 @@ def train_seeds(
 ) -> None:
     """Trains each seed and writes its model, predictions and scores.
 
-    On a CPU one seed takes one thread, so that as many are trained at once as there are workers, where there is enough
-    to do. On a GPU they go one after another; on a cluster each takes a core or a GPU. A seed that is done is on the
-    disk, whatever becomes of the others.
+    On a CPU a seed uses one thread, so as many are trained at once as there are workers, if there is enough to do. On a
+    GPU they run in sequence; on a cluster each takes a core or a GPU. A finished seed is on the disk, whatever happens
+    to the others.
 
     Args:
-        seeds: of one run, at least one.
-        data: of all of them, on the CPU; processes read it by themselves.
-        standardisation: of its features.
+        seeds: seeds of one run, at least one.
+        data: data of all of them, on the CPU; further processes read it themselves.
+        standardisation: standardisation of its features.
         run: workers, executor.
 
     Raises:
-        LossNotFinite: from whichever seed; the others that are in progress are ended.
+        LossNotFinite: from any seed; others in progress are stopped.
         PipelineError: if a process died.
     """
     if run.executor != "local":
@@ -154,12 +149,12 @@ class Seeds:
 
 
 def _train_alone(one: OneSeed) -> dict[str, Any]:
-    """What a worker process does."""
+    """The task of a worker process."""
     return _train(one, *load_data(one.resolved, reader.info(one.layout.shards), one.layout))
 
 
 def _train(one: OneSeed, data: TrainingData, standardisation: Standardisation) -> dict[str, Any]:
-    """Trains a seed and writes it; returns what is to be logged, since a worker has no log."""
+    """Trains a seed and writes it; returns the log messages, since a worker has no log."""
     info, device = reader.info(one.layout.shards), torch.device(one.device)
     first = PreparedPretraining.of(one.resolved, one.layout, data.classes, one.runs)
     tensors, facts = None, {}

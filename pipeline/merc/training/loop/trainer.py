@@ -2,9 +2,8 @@
 weights.
 
 A recipe with phases goes through the loop once for each (:mod:`merc.training.loop.phases`).
-Selection sees the dev split alone. The test split is scored after every epoch as well, for one figure that is named for
-what it is: the best test epoch. Papers that select on test report that one; it is recorded next to ours and decides
-nothing.
+Selection uses only the dev split. The test split is scored after every epoch as well, for one number labelled as what
+it is: the best test epoch. Papers that select on test report that one; it is recorded next to ours and decides nothing.
 """
 
 import math
@@ -45,7 +44,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Trained:
-    """What one seed gives.
+    """The result of one seed.
 
     Attributes:
         seed: the seed.
@@ -57,7 +56,7 @@ class Trained:
             nothing.
         history: one row per epoch.
         phases: the selected epoch of each phase; empty if the recipe names none.
-        watch: what the epochs took that were trained now; those of kept phases are not among them.
+        watch: times of the epochs trained now, without those of kept phases.
     """
 
     seed: int
@@ -86,17 +85,16 @@ def train_seed(
 
     Args:
         resolved: the resolved recipe.
-        data: on ``device``.
-        seed: decides initial weights, dropout and the order of dialogues.
-        device: where the model is trained.
+        data: data on ``device``. seed: determines initial weights, dropout and the order of dialogues. device: device
+            of the training.
         start: initial weights by name, instead of the model's own (:mod:`merc.training.loop.pretraining`).
         line: of the progress bar.
-        kept: where finished phases are kept until the seed is done; what is there already is not retrained.
-        tell: is called with every row of the history as it comes (:mod:`merc.training.following`), those of phases that
-            were kept first.
+        kept: where finished phases are kept until the seed is done; existing ones are not retrained.
+        tell: called with every new row of the history (:mod:`merc.training.following`), starting with those of kept
+            phases.
 
     Raises:
-        LossNotFinite: naming the dialogues of the batch.
+        LossNotFinite: the message names the dialogues of the batch.
     """
     keep_freed_blocks()
     with repeatable(seed, device):
@@ -129,19 +127,18 @@ def pretrain_seed(
     device: torch.device,
     line: int = 0,
 ) -> tuple[MERCModel, list[Row]]:
-    """Trains for the recipe's number of epochs on one split, looks at no other; gives the model with the last weights,
+    """Trains for the recipe's number of epochs on one split, using no other; returns the model with the last weights,
     and a row for every epoch.
 
     Args:
         resolved: the resolved recipe of the pre-training.
-        train: on ``device``.
+        train: the split, on ``device``.
         classes: their names, in the order of the labels.
-        seed: as of :func:`train_seed`.
-        device: where the model is trained.
+        seed: as for :func:`train_seed`. device: device of the training.
         line: of the progress bar.
 
     Raises:
-        LossNotFinite: naming the dialogues of the batch.
+        LossNotFinite: the message names the dialogues of the batch.
     """
     epochs = resolved.recipe.epochs
     keep_freed_blocks()
@@ -213,7 +210,7 @@ class _Training:
 
     @property
     def name(self) -> str:
-        """For messages and the progress bar."""
+        """Description for messages and the progress bar."""
         return ", ".join([f"seed {self.seed}", *self.phase.columns.values()])
 
     @property
@@ -222,7 +219,7 @@ class _Training:
         return 1 if self.lessons is None else self.lessons.buckets
 
     def _learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         done = self.epochs_done / self.recipe.epochs
         scheduled = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[
             self.recipe.schedule
@@ -241,7 +238,7 @@ class _Training:
     def epoch(self, epoch: int) -> Row:
         """Trains on every dialogue once, or on those that a curriculum has so far; ``epoch`` counts from 1.
 
-        Gives its first learning rate and the means of the losses.
+        Returns the first learning rate and the means of the losses.
         """
         learning_rate = self._learning_rate()
         for view, losses in zip(self.views, self.losses, strict=True):
@@ -262,7 +259,7 @@ class _Training:
         }
 
     def _observed(self) -> Row:
-        """What the losses saw in the epoch, of branches in training the mean."""
+        """What the losses observed in the epoch, averaged over the branches in training."""
         seen: dict[str, list[float]] = {}
         for losses in self.losses:
             for term, loss in zip(self.phase.losses, losses, strict=True):
@@ -285,7 +282,7 @@ class _Training:
         )
 
     def step(self, batch: DialogueBatch, epoch: int) -> Tensor:
-        """One update of the weights; gives the terms of the loss, summed over the branches in training, [L] on the
+        """One update of the weights; returns the terms of the loss, summed over the branches in training, [L] on the
         device. Nothing in it waits for a GPU.
         """
         self.optimizer.zero_grad(set_to_none=True)
@@ -310,8 +307,8 @@ class _Selection:
         self.training, self.model, self.recipe, self.data = training, training.model, training.recipe, data
 
     def run(self, line: int, tell: Callable[[Row], None], watch: Stopwatch) -> tuple[Row, list[Row]]:
-        """Trains, showing progress on a line of the terminal, telling and timing each epoch; gives the selected one,
-        whose weights are the model's, and all.
+        """Trains with a progress line on the terminal, reporting and timing each epoch; returns the selected epoch,
+        whose weights the model has afterwards, and all rows.
         """
         history: list[Row] = []
         best: Row = {}
@@ -347,7 +344,7 @@ class _Selection:
         }
 
     def _scores(self, split: DialogueSplit) -> dict[str, float]:
-        """The mean over the branches in training, of which there is but one if the recipe names no phases."""
+        """The mean over the branches in training; without phases there is only one."""
         each = [_scored(split, predict(view, split)) for view in self.training.views]
         return {name: fmean(one[name] for one in each) for name in each[0]}
 
@@ -355,7 +352,7 @@ class _Selection:
 def _trained(model: MERCModel, data: TrainingData, best: Row, history: list[Row]) -> Trained:
     """The scores of a model with the weights of the selected epoch."""
     logits = {split.name: predict(model, split) for split in (data.dev, data.test)}
-    best_test = max(history, key=lambda row: row["test_weighted_f1_not_used"])  # the earliest, of equal ones
+    best_test = max(history, key=lambda row: row["test_weighted_f1_not_used"])  # the earliest in case of ties
     return Trained(
         seed=best["seed"],
         model=model,
@@ -381,12 +378,12 @@ def predict(model: MERCModel, split: DialogueSplit) -> Tensor:
 def outputs(
     model: MERCModel, split: DialogueSplit, of: Callable[[MERCOutput], Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """What a model gives for all utterances of a split, without dropout.
+    """A model's output for all utterances of a split, without dropout.
 
     Args:
         model: put into eval mode.
         split: N utterances.
-        of: picks what is wanted of a batch's output: name → [B, T, d].
+        of: selects tensors of a batch's output: name → [B, T, d].
 
     Returns:
         name → float32 [N, d] on the CPU, in the split's order.

@@ -1,5 +1,5 @@
-"""DCLF's context-aware contrastive loss: an utterance is nearer to its own history than to another one with the same
-emotions.
+"""DCLF's context-aware contrastive loss: an utterance should be nearer to its own history than to another one with the
+same emotions.
 
 Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition in conversations, COLING 2025, eqs 6 to
 10. Legend: B dialogues, T utterances, d width of ``hidden``, N anchors, W window, V negatives, D features.
@@ -75,7 +75,7 @@ class ContextAwareLoss(ContrastiveLoss):
             z: [N, D] anchors.
             pos: [N, W, D] positives of each.
             neg: [N, V, D] negatives of each.
-            pos_mask: bool [N, W], True = there; None: all.
+            pos_mask: bool [N, W], True = exists; None: all.
             neg_mask: bool [N, V], the same.
 
         Returns:
@@ -162,8 +162,8 @@ class ContextAware(MERCLoss):
         """Draws the negatives of this epoch, and fills the bank before the first one."""
         if not self.bank.filled:
             self.bank.fill(model, self.train_split)
-        # A generator of its own, so that neither the order of batches depends on this loss nor the negatives on what
-        # else is drawn.
+        # A separate generator, so that neither the order of batches depends on this loss nor the negatives on other
+        # draws.
         own = torch.Generator().manual_seed((generator.initial_seed() * 1_000_003 + epoch) % 2**63)
         self.negatives = self.sampler.draw(own).to(self.bank.rows.device)
 
@@ -172,7 +172,7 @@ class ContextAware(MERCLoss):
             raise ValueError("begin_epoch was not called, so there are no negatives")
         if self.training:
             self.bank.write(output.compared, batch)
-        # What a model puts at padding means nothing and may be NaN, which a weight of 0 would not stop.
+        # A model's output at padding is meaningless and may be NaN, which a weight of 0 would not remove.
         hidden_BTd = self.project(output.compared.float().masked_fill(~batch.utterance_mask[..., None], 0.0))
         h_Nd = labelled_rows(hidden_BTd, batch)
         # Places of the window in the flattened batch, and of the negatives in the split.
@@ -218,8 +218,8 @@ class ContextAware(MERCLoss):
 
 
 def _cosines(z_ND: Tensor, g_NMD: Tensor) -> Tensor:
-    """Of each anchor with each of its own vectors, [N, M], as those of :func:`normalised`, which would copy all of g;
-    not in half precision.
+    """Cosines of each anchor with each of its own vectors, [N, M], like those of :func:`normalised`, which would copy
+    all of g; never in half precision.
     """
     with torch.autocast(z_ND.device.type, enabled=False):
         g_NMD = at_least_float32(g_NMD)

@@ -26,9 +26,9 @@ class CrossEntropy(MERCLoss):
     """Σ w(y) · CE over the batch's labelled utterances, divided by their number.
 
     The weights have mean 1 over the train utterances, so that weighting does not change the learning rate. Dividing by
-    the number and not by the weights in the batch preserves a rare class's weight if the batch has no other class.
+    the number instead of the weights in the batch preserves a rare class's weight if the batch has no other class.
 
-    With a loss on only the joint logits, the modality that is learned fastest keeps the others from learning (Wang,
+    With a loss on only the joint logits, the modality that is learned fastest prevents the others from learning (Wang,
     Tran and Feiszli, CVPR 2020), hence ``unimodal_weight``.
 
     Raises:

@@ -1,14 +1,14 @@
-"""The differential regulariser of LSDGNN: what two branches of a model make of a dialogue is to differ.
+"""The differential regulariser of LSDGNN: the representations of a dialogue in two branches should differ.
 
 Legend: B dialogues, T utterances, D features, L layers.
 
-    s, f                  what the branches give in a layer, [B, T, D] each, less their mean over the dialogues
+    s, f                  outputs of the branches in a layer, [B, T, D] each, minus their mean over the dialogues
     loss = Σ_layers 1 / mean_b ‖ s_b / ‖s_b‖ - f_b / ‖f_b‖ ‖          over all numbers of a dialogue b
 
 Source: Li, Xu and Qiao, Long-Short Distance Graph Neural Networks and Improved Curriculum Learning for Emotion
-Recognition in Conversation, ECAI 2025, and its code (LiXinran6/LSDGNN_ICL at 4dbfeed). Other than in that code, padding
-has no share in means and norms: the mean of an utterance's place is that of the dialogues that have it; and where the
-distance is zero, as in a batch of a single dialogue, whose mean is itself, the term is 0 instead of infinite.
+Recognition in Conversation, ECAI 2025, and its code (LiXinran6/LSDGNN_ICL at 4dbfeed). Unlike in that code, padding is
+excluded from means and norms: the mean at a position is over the dialogues that have it; and if the distance is zero,
+as in a batch of a single dialogue, which equals the mean, the term is 0 instead of infinite.
 """
 
 from collections.abc import Mapping
@@ -38,8 +38,7 @@ class DifferentialLoss(nn.Module):
         """The loss of a batch.
 
         Args:
-            short: layer → [B, T, D], what one branch gives.
-            long: layer → [B, T, D], what the other gives.
+            short: layer → [B, T, D], output of one branch. long: layer → [B, T, D], output of the other.
             mask: bool [B, T], the real utterances.
 
         Returns:
@@ -59,12 +58,12 @@ class DifferentialLoss(nn.Module):
 def _of_layer(short_BTD: Tensor, long_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     distances_B = torch.linalg.vector_norm(_direction(short_BTD, mask_BT) - _direction(long_BTD, mask_BT), dim=-1)
     distance, there = distances_B.mean(), distances_B.any()
-    # The inner choice keeps infinity out of the gradient of what the outer one leaves out.
+    # The inner `where` keeps infinity out of the gradient of values that the outer one discards.
     return torch.where(there, 1 / torch.where(there, distance, 1.0), distance * 0.0)
 
 
 def _direction(values_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """[B, T · D], each dialogue less the mean, of length 1."""
+    """[B, T · D], each dialogue minus the mean, scaled to length 1."""
     padding_BT1 = ~mask_BT[..., None]
     real_BTD = at_least_float32(values_BTD).masked_fill(padding_BT1, 0.0)
     mean_TD = real_BTD.sum(dim=0) / mask_BT.sum(dim=0).clamp(min=1)[:, None]
@@ -77,7 +76,7 @@ class Differential(MERCLoss):
     """:class:`DifferentialLoss` between ``short_distance`` and ``long_distance`` in :attr:`MERCOutput.extras`.
 
     Raises:
-        BadSettings: if the model does not give these.
+        BadSettings: if the model does not return these.
     """
 
     class Config(Settings):

@@ -1,10 +1,10 @@
-"""Dual-level disentanglement (DDM): separates what a modality has in common from what an utterance has in common.
+"""Dual-level disentanglement (DDM): separates what is common to a modality from what is common to an utterance.
 
 Li et al., Revisiting Disentanglement and Fusion on Modality and Context in Conversational Multimodal Emotion
 Recognition (DF-ERC), ACM MM 2023. Both levels are the supervised contrastive loss ``out`` times τ over one row per
 utterance and modality: on the first level rows of one modality belong together, on the second rows of one utterance.
-The authors' code gives NaN where no row has a positive; here it is 0. It also gives text and audio the same label on
-the first level, so that only the face is separated from them; here each modality has its own label, as in the paper.
+The authors' code returns NaN if no row has a positive; here the loss is 0. It also gives text and audio the same label
+on the first level, so that only the face is separated from them; here each modality has its own label, as in the paper.
 """
 
 from collections.abc import Mapping
@@ -54,8 +54,8 @@ class DisentanglementLoss(nn.Module):
         """The loss of a batch.
 
         Args:
-            views: modality → [N, D], one width for all; equal places are one utterance.
-            mask: modality → bool [N], where it is present; None: everywhere.
+            views: modality → [N, D], one width for all; equal positions are the same utterance.
+            mask: modality → bool [N], whether it is present; None: everywhere.
 
         Returns:
             A scalar, or for the reduction ``none`` [M · N], modality after modality.
@@ -79,7 +79,7 @@ class DisentanglementLoss(nn.Module):
 class Disentanglement(MERCLoss):
     """Sum of both levels over the batch's utterances, labelled or not, where the modalities are present.
 
-    A model that disentangles gives the rows of both levels, ``of_modality`` and ``of_utterance`` in
+    A model that disentangles returns the rows of both levels, ``of_modality`` and ``of_utterance`` in
     :attr:`MERCOutput.extras`. For others the first level's rows are a projection of each modality's own representation,
     the second's a projection of the first's; the projections belong to the loss.
 

@@ -32,7 +32,7 @@ class DistillationLoss(nn.Module):
 
     Args:
         kind: ``dist``: τ² [(1 - mean over rows of ρ) + (1 - mean over classes of ρ)], ρ Pearson's correlation of the
-            probabilities softened by τ, 0 where one of the two is constant; ``hinton``: τ² KL(teacher ‖ student), mean
+            probabilities softened by τ, 0 if one of the two is constant; ``hinton``: τ² KL(teacher ‖ student), mean
             over rows.
         temperature: τ.
         detach_teacher: False: the teacher is also pulled towards the student.
@@ -91,7 +91,7 @@ class DistillationLoss(nn.Module):
 
 
 def _correlation(a: Tensor, b: Tensor, weights: Tensor, dim: int) -> Tensor:
-    """Pearson's correlation along a dimension over the entries with weight 1; 0 where one side is constant."""
+    """Pearson's correlation along a dimension over the entries with weight 1; 0 if one side is constant."""
     n = weights.sum(dim=dim, keepdim=True).clamp(min=1)
     a, b = ((x - (x * weights).sum(dim=dim, keepdim=True) / n) * weights for x in (a, b))
     lengths: Tensor = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
@@ -99,11 +99,11 @@ def _correlation(a: Tensor, b: Tensor, weights: Tensor, dim: int) -> Tensor:
 
 
 class FeatureDistillationLoss(nn.Module):
-    """Similarity of the teacher's rows to the student's against that among the teacher's own; the teacher gets no
-    gradient.
+    """Compares the similarities of the teacher's rows with the student's to those among the teacher's own; the teacher
+    gets no gradient.
 
     Args:
-        temperature: T, of cosines.
+        temperature: T, by which cosines are divided.
 
     Raises:
         ValueError: if the temperature is not above 0.
@@ -135,7 +135,7 @@ class FeatureDistillationLoss(nn.Module):
             )
         student_ND, _, counted_N = counted_rows(student, mask)
         teacher_ND, _, _ = counted_rows(teacher.detach(), mask)
-        out_NN = ~(counted_N | ~counted_N[:, None])  # rows that do not count see all, which keeps them finite
+        out_NN = ~(counted_N | ~counted_N[:, None])  # rows that do not count see all others, which keeps them finite
         log_t_NN, log_s_NN = (
             pair_logits(teacher_ND, other_ND, temperature=self.temperature)
             .masked_fill(out_NN, float("-inf"))
@@ -147,8 +147,8 @@ class FeatureDistillationLoss(nn.Module):
 
 
 class Distillation(MERCLoss):
-    """Every other modality's own logits against the teacher's, which learns from the other terms or has learned before;
-    mean over students.
+    """Compares every other modality's own logits with the teacher's, which learns from the other terms or has been
+    trained before; mean over students.
 
     The batch's utterances count, labelled or not, where the student's modality is present, and the teacher's if it is
     one. SDT (Ma et al., IEEE TMM 2024) sums the divergences of its three students, without τ²: ``hinton`` with
@@ -157,8 +157,8 @@ class Distillation(MERCLoss):
     With the teacher ``fused``, a model of one modality is its own teacher: the divergence is 0.
 
     Raises:
-        BadSettings: if the model does not have the teacher or any other modality, or if widths differ where
-            representations are compared.
+        BadSettings: if the model does not have the teacher or any other modality, or if representations are compared
+            and their widths differ.
     """
 
     class Config(Settings):

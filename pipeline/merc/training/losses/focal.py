@@ -1,4 +1,4 @@
-"""Focal loss: cross-entropy in which an utterance counts less, the surer the model already is.
+"""Focal loss: cross-entropy in which an utterance counts less, the more confident the model already is.
 
 Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 4: -(1 - p_y)^γ ln p_y; with class weights eq. 5.
 
@@ -68,7 +68,7 @@ class FocalLoss(nn.Module):
             mask: bool [N] or [B, T], True = real; None: all are.
 
         Returns:
-            A scalar; [N], or [B · T], for the reduction ``none``; exactly 0 where nothing is labelled.
+            A scalar; [N], or [B · T], for the reduction ``none``; exactly 0 if nothing is labelled.
 
         Raises:
             ValueError: if shapes do not fit.
@@ -81,7 +81,7 @@ class FocalLoss(nn.Module):
             factors_NC = torch.ones_like(log_p_NC).scatter(1, labels_N[:, None], ((1 - log_p_N) ** self.gamma)[:, None])
             values_N = -(factors_NC * log_p_NC).mean(dim=1)
         else:
-            # Kept off zero, where the derivative of a root is infinite; no gradient passes there.
+            # Kept away from zero, where the derivative of a root is infinite; no gradient passes there.
             rest_N = (-torch.expm1(log_p_N)).clamp(min=torch.finfo(log_p_N.dtype).tiny)
             values_N = -(rest_N**self.gamma) * log_p_N
         if self.class_weights is not None:

@@ -23,11 +23,11 @@ class FocalContrastiveLoss(ContrastiveLoss):
 
     Args:
         gamma: γ, at least 0.
-        alpha: α, of the class weights; 0: all 1.
+        alpha: α, exponent of the class weights; 0: all 1.
         temperature: τ.
         similarity: ``cosine`` or ``dot``.
         reduction: ``mean`` over rows with a positive, ``sum`` or ``none``.
-        debug: raise where a vector is not finite.
+        debug: raise an error if a vector is not finite.
 
     Raises:
         ValueError: if γ is negative or the temperature not above 0.

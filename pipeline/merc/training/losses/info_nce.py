@@ -30,7 +30,7 @@ class InfoNCELoss(ContrastiveLoss):
         symmetric: False: only a → b.
         similarity: ``cosine`` or ``dot``.
         reduction: ``mean`` over rows, ``sum`` or ``none``.
-        debug: raise where a vector is not finite.
+        debug: raise an error if a vector is not finite.
 
     Example:
         >>> views = torch.eye(2), torch.zeros(2, 2)
@@ -54,8 +54,8 @@ class InfoNCELoss(ContrastiveLoss):
         """The loss of a batch.
 
         Args:
-            views: a and b, [N, D] or [B, T, D] each; equal places belong together.
-            mask: bool [N] or [B, T]: where both views are present; None: everywhere.
+            views: a and b, [N, D] or [B, T, D] each; equal positions belong together.
+            mask: bool [N] or [B, T], whether both views are present; None: everywhere.
 
         Returns:
             A scalar; [N], or [B · T], for the reduction ``none``; a single row costs exactly 0.
@@ -81,7 +81,7 @@ class InfoNCE(MERCLoss):
     """:class:`InfoNCELoss` between the modalities' own representations of the batch's utterances, labelled or not; mean
     over all pairs of modalities.
 
-    An utterance counts in a pair where both modalities are present.
+    An utterance counts in a pair if both modalities are present.
 
     Raises:
         BadSettings: if there is only one modality, or the widths differ and there is no projection.

@@ -1,7 +1,7 @@
 """Inter-dialogue contrastive learning (IDCL): dialogues that are similar in one modality become similar in the others.
 
-Lee, Kim and Choi, ICASSP 2026, eq. 4 (neighbours) and eq. 5 (loss), as their published code states them. Where the code
-and the equations differ, or the code is wrong, this is computed here:
+Lee, Kim and Choi, ICASSP 2026, eq. 4 (neighbours) and eq. 5 (loss), as in their published code. If the code and the
+equations differ, or the code is wrong, this is computed here:
 
 - A dialogue's own pair is neither a positive nor in the denominator (as in the code; eq. 5 has it in the denominator:
   ``include_self``).
@@ -10,7 +10,7 @@ and the equations differ, or the code is wrong, this is computed here:
   hides all other pairs at small temperatures (its value at τ = 0.1 is off by 0.5 %, its gradient at τ = 0.02 is zero).
 - Dialogues are pooled over real utterances; the code averages over padding too.
 - With K ≥ B - 1 neighbours in a batch of B every other dialogue is a positive, and the loss is 0 whatever the model
-  does. K is therefore cut to half of the others (``k_cap``).
+  does. K is therefore limited to half of the others (``k_cap``).
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ from merc.training.losses.engine.contrastive import ContrastiveLoss
 from merc.training.losses.engine.kernel import Reduction, Similarity, at_least_float32, off_diagonal
 from merc.training.models.engine.base import MERCModel, MERCOutput
 
-_OBSERVED_DIALOGUES = 256  # enough for the correlation, which is looked at every epoch
+_OBSERVED_DIALOGUES = 256  # enough for the correlation, which is computed every epoch
 
 
 def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor | None = None) -> Tensor:
@@ -42,13 +42,13 @@ def masked_mean(features_BTD: Tensor, mask_BT: Tensor, position_codes_TD: Tensor
 
     Args:
         features_BTD: [B, T, D].
-        mask_BT: bool [B, T], which utterances.
+        mask_BT: bool [B, T], the utterances to use.
         position_codes_TD: [T, D], what a model has added to the features for their positions, which is subtracted
             again. The mean of such codes reveals a dialogue's length, and dialogues of equal length would count as
             similar.
 
     Returns:
-        [B, D], float32 or float64; zero where there is no utterance.
+        [B, D], float32 or float64; zero if there is no utterance.
 
     Example:
         >>> masked_mean(torch.tensor([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]]), torch.tensor([[True, True, False]]))
@@ -63,8 +63,8 @@ class InterDialogueLoss(ContrastiveLoss):
     """LSE over the other dialogues - LSE over the neighbours, of similarities in one modality, the neighbours found in
     another without gradient.
 
-    Called with two modalities, ``loss(audio, text)``, as the authors' code is: neighbours in the first, the loss in the
-    second. By name, ``loss(pooled=…)``, it is the mean over all ordered pairs of modalities: two give both directions,
+    Called with two modalities, ``loss(audio, text)``, like the authors' code: neighbours in the first, the loss in the
+    second. Called as ``loss(pooled=…)``, it is the mean over all ordered pairs of modalities: two give both directions,
     three give six. A single modality finds its own neighbours, and pulls the nearest closer. Neighbours from elsewhere
     (an index of emotion trajectories) apply to all modalities; the mean is then over modalities.
 
@@ -73,11 +73,11 @@ class InterDialogueLoss(ContrastiveLoss):
         temperature: τ.
         k_cap: limit K to half of the other dialogues of the batch, ⌊(B - 1) / 2⌋, where B excludes dialogues without
             the modality.
-        include_self: the own pair in the denominator.
+        include_self: include the own pair in the denominator.
         strict: raise ``ValueError`` for a batch of fewer than two dialogues.
         similarity: ``cosine`` or ``dot``.
         reduction: ``mean`` over dialogues with a neighbour, ``sum`` or ``none``.
-        debug: raise where a vector is not finite.
+        debug: raise an error if a vector is not finite.
 
     Attributes:
         warned: whether it was already logged that the loss is 0.
@@ -215,7 +215,7 @@ class InterDialogueLoss(ContrastiveLoss):
         return values_BD, present_B
 
     def _check_size(self, size: int, given: bool) -> None:
-        """Raises or warns where a batch of ``size`` dialogues cannot have a loss other than 0."""
+        """Raises or warns if a batch of ``size`` dialogues cannot have a loss other than 0."""
         if self.strict and size < 2:
             raise ValueError(f"a batch of {size} dialogues has no pair of dialogues")
         k = min(self.k, (size - 1) // 2) if self.k_cap else self.k
@@ -232,16 +232,16 @@ class InterDialogueLoss(ContrastiveLoss):
 
 
 class InterDialogue(MERCLoss):
-    """:class:`InterDialogueLoss` on :attr:`MERCOutput.pooled`, or on the mean of :attr:`MERCOutput.unimodal` where the
+    """:class:`InterDialogueLoss` on :attr:`MERCOutput.pooled`, or on the mean of :attr:`MERCOutput.unimodal` if the
     model does not pool.
 
     Models that add position codes should pool without them (see :func:`masked_mean`). Dialogues in which a modality
     is never present are left out there.
 
-    ``length_correlation`` shows whether a model pools in such a way that dialogues are similar because they are equally
-    long, which makes the loss easy and teaches nothing: Spearman's correlation, over pairs of dialogues in an epoch's
-    first batch, of their similarity with minus the difference of their lengths, the mean over modalities; 0 is
-    harmless, 1 is a shortcut.
+    ``length_correlation`` shows whether pooling makes dialogues similar because they are equally long, which makes the
+    loss easy without teaching anything: Spearman's correlation, over pairs of dialogues in an epoch's first batch, of
+    their similarity with minus the difference of their lengths, the mean over modalities; 0 is harmless, 1 is a
+    shortcut.
     """
 
     class Config(Settings):
@@ -280,7 +280,7 @@ class InterDialogue(MERCLoss):
         self._first: tuple[dict[str, Tensor], dict[str, Tensor], Tensor] | None = None
 
     def begin_epoch(self, epoch: int, model: MERCModel, generator: torch.Generator) -> None:
-        """Warns once if in the whole epoch before no dialogue met a neighbour. Looked up here, since looking means
+        """Warns once if no dialogue met a neighbour in the whole previous epoch. Checked here, since checking means
         waiting for the GPU.
         """
         if epoch and not self.loss.warned and not bool(self.acted):
@@ -331,8 +331,8 @@ class InterDialogue(MERCLoss):
 
 
 def _length_correlation(pooled_BD: Tensor, lengths_B: Tensor) -> float | None:
-    """Of the pairs' cosines with minus the difference of their lengths; None where all pairs are alike in one of the
-    two, or there is no pair.
+    """Correlation of the pairs' cosines with minus the difference of their lengths; None if all pairs are equal in one
+    of the two, or there is no pair.
     """
     unit_BD = torch.nn.functional.normalize(at_least_float32(pooled_BD), dim=1)
     first, second = torch.triu_indices(len(unit_BD), len(unit_BD), offset=1, device=unit_BD.device)

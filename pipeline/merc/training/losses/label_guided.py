@@ -5,8 +5,8 @@ Contrastive Learning, NAACL Findings 2024):
 
     L_i = -ln softmax_c(cos(z_i, e_c) / τ)[y_i] + w · (contrastive loss with the anchors as further rows)
 
-so that every utterance has a positive, and, if wanted, EACL's angle loss that spreads the anchors. The contrastive loss
-is the focal one of :mod:`merc.training.losses.focal_contrastive`, by which that paper replaces the supervised
+so that every utterance has a positive, and optionally EACL's angle loss, which spreads the anchors. The contrastive
+loss is the focal one of :mod:`merc.training.losses.focal_contrastive`, with which that paper replaces the supervised
 contrastive loss; γ = 0 and α = 0 give the latter, ``out``.
 """
 
@@ -29,11 +29,11 @@ class LabelGuidedLoss(ContrastiveLoss):
 
     Args:
         temperature: τ.
-        supcon_weight: w, of the second term; 0: none.
+        supcon_weight: w, weight of the second term; 0: none.
         gamma: γ of the second term, at least 0.
-        alpha: α, of its class weights; 0: all 1.
+        alpha: α, exponent of its class weights; 0: all 1.
         reduction: ``mean`` over labelled rows, ``sum`` or ``none``.
-        debug: raise where a vector is not finite.
+        debug: raise an error if a vector is not finite.
 
     Raises:
         ValueError: if γ is negative or the temperature not above 0.
@@ -105,8 +105,8 @@ class LabelGuidedLoss(ContrastiveLoss):
 
 
 def anchor_spread(anchors_CD: Tensor) -> Tensor:
-    """EACL's angle loss, to be minimised: minus the mean over anchors of the angle (radians) to the nearest other, all
-    seen from their centre.
+    """EACL's angle loss, to be minimised: minus the mean over anchors of the angle (radians) to the nearest other one,
+    all relative to their centre.
 
     Example:
         >>> anchor_spread(torch.eye(2))
@@ -114,7 +114,7 @@ def anchor_spread(anchors_CD: Tensor) -> Tensor:
     """
     units_CD = normalised(anchors_CD - anchors_CD.mean(dim=0))
     cosine_CC = (units_CD @ units_CD.T).masked_fill(~off_diagonal(len(units_CD), units_CD.device), -math.inf)
-    # Kept from ±1, where the derivative of the arc cosine is infinite.
+    # Kept away from ±1, where the derivative of the arc cosine is infinite.
     return -cosine_CC.amax(dim=1).clamp(-1 + 1e-5, 1 - 1e-5).arccos().mean()
 
 

@@ -7,17 +7,16 @@ Paper: Xie et al., Dual Contrastive Learning Framework for emotion recognition i
     p_i = [argmax U(u_i) = y_i]            pseudo-label: does the modality's own decoder U recognise utterance i?
     l_i = - log( (1/n) ℓ⁺/ℓ⁻ )             ℓ⁺: Σ e^{cos(u_i, u_j)/τ} over the n others with the same p, ℓ⁻: over those with the other p
 
-Emotions play no part in it: all recognised utterances attract each other, and so do all others. What the paper leaves
-open:
+Emotions are not used: all recognised utterances attract each other, and so do all others. What the paper leaves open:
 
 - As printed, the denominator has only the negatives (``denominator: neg``, the addition ``printed``), so that the loss
   has no lower bound; ``all``, the default, adds the positives, as in the supervised contrastive loss that the paper
   cites.
-- Its algorithm sums over anchors and modalities (``reduction: sum``). ``mean`` sums over modalities, as its line 18
-  does, the mean over each one's anchors: so the weight of the loss depends neither on the batch nor, for one modality,
-  on the number of others.
+- Its algorithm sums over anchors and modalities (``reduction: sum``). ``mean`` takes the mean over each modality's
+  anchors and, as in its line 18, the sum over modalities: so the weight of the loss depends neither on the batch nor,
+  for one modality, on the number of others.
 - Lines 16 and 17 are illegible in the available copy; the logarithm is that of eq. 10.
-- Where all pseudo-labels of a modality are equal there is no ℓ⁻, and the modality contributes 0. An anchor with n = 0
+- If all pseudo-labels of a modality are equal, there is no ℓ⁻, and the modality contributes 0. An anchor with n = 0
   is left out.
 - How U is trained: by a cross-entropy on its logits (``unimodal_weight`` of the loss ``cross_entropy``), without which
   p is noise.
@@ -46,12 +45,12 @@ class ModalityContributionLoss(ContrastiveLoss):
     Args:
         temperature: τ.
         denominator: ``all``: all other utterances, the positives as well; ``neg``: ℓ⁻ as printed.
-        reduction: of the anchors of a modality, ``mean`` or, as printed, ``sum``; modalities are summed.
+        reduction: over the anchors of a modality, ``mean`` or, as printed, ``sum``; modalities are summed.
         debug: see :class:`merc.training.losses.engine.contrastive.ContrastiveLoss`.
 
     Attributes:
-        valid: bool [M, N], for each modality which utterances of the latest call were anchors with a positive and a
-            candidate.
+        valid: bool [M, N], for each modality, whether each utterance of the latest call was an anchor with a positive
+            and a candidate.
 
     Raises:
         ValueError: if the temperature is not above 0, or the denominator or the reduction is not one of these.

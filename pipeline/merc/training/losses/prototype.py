@@ -1,9 +1,9 @@
-"""One prototype of each emotion for all modalities, which attracts their vectors until they are near enough.
+"""One prototype per emotion for all modalities, which attracts their vectors until they are near enough.
 
 The context refusion of DF-ERC (Li et al., ACM MM 2023) compares vectors of all modalities in one space; this term of
-it, L_sim, makes the vectors of an emotion similar in all of them. In the authors' code the running means never run: a
-prototype is the mean of the batch, and a vector that is the only one of its emotion is compared with itself. Here they
-do run, over the batches in which the emotion occurs.
+it, L_sim, makes the vectors of an emotion similar in all of them. In the authors' code the running means are never
+updated: a prototype is the mean of the batch, and a vector that is the only one of its emotion is compared with itself.
+Here they are running means over the batches in which the emotion occurs.
 
 Legend: N utterances, M modalities, R = M · N, D features, C classes.
 """
@@ -29,7 +29,7 @@ class PrototypeLoss(nn.Module):
     P_y)² - margin).
 
     Args:
-        margin: the mean square distance from the prototype that costs nothing.
+        margin: the mean square distance from the prototype up to which there is no cost.
 
     Raises:
         ValueError: if the margin is negative.
@@ -58,14 +58,14 @@ class PrototypeLoss(nn.Module):
         """The loss of a batch.
 
         Args:
-            features: modality → [N, D], one width for all; equal places are one utterance.
+            features: modality → [N, D], one width for all; equal positions are the same utterance.
             labels: long [N], 0 … C - 1; -1 = unlabelled.
             prototypes: [C, D]; they get no gradient.
-            mask: modality → bool [N], where it is present; None: everywhere.
-            known: bool [C], which prototypes there are; None: all.
+            mask: modality → bool [N], whether it is present; None: everywhere.
+            known: bool [C], which prototypes exist; None: all.
 
         Returns:
-            A scalar, in float32 or float64; exactly 0 where nothing is labelled.
+            A scalar, in float32 or float64; exactly 0 if nothing is labelled.
 
         Raises:
             ValueError: if shapes do not fit.
@@ -88,13 +88,13 @@ class PrototypeLoss(nn.Module):
 
 
 class RunningPrototypes(nn.Module):
-    """Means of all vectors of each class so far, in which those of a batch count less, the more batches with the class
-    came after it.
+    """Means of all vectors of each class so far, in which a batch counts less, the more batches with the class followed
+    it.
 
     Args:
         classes: C.
         dim: D.
-        memory: how much a batch counts after the next one with the same class; 1: as much as that one, 0: not at all.
+        memory: weight of a batch after the next one with the same class; 1: as much as that one, 0: none.
     """
 
     sums: Tensor
@@ -108,7 +108,7 @@ class RunningPrototypes(nn.Module):
 
     @torch.no_grad()
     def update(self, features: Mapping[str, Tensor], labels: Tensor, mask: Mapping[str, Tensor] | None = None) -> None:
-        """Takes a batch in; arguments as of :meth:`PrototypeLoss.forward`."""
+        """Adds a batch; arguments as for :meth:`PrototypeLoss.forward`."""
         a_MND, counted_MN = stacked(features, labels, mask)
         with torch.autocast(a_MND.device.type, enabled=False):
             is_class_NC = labels[:, None] == torch.arange(len(self.counts), device=labels.device)
@@ -119,13 +119,13 @@ class RunningPrototypes(nn.Module):
             self.sums.mul_(kept_C[:, None]).add_(member_RC.T @ a_MND.flatten(0, 1).to(self.sums.dtype))
 
     def means(self) -> tuple[Tensor, Tensor]:
-        """[C, D] prototypes, zero where there are none; bool [C], which there are."""
+        """[C, D] prototypes, zero for missing ones; bool [C], which exist."""
         return self.sums / self.counts.clamp(min=1)[:, None], self.counts > 0
 
 
 def stacked(features: Mapping[str, Tensor], labels: Tensor, mask: Mapping[str, Tensor] | None) -> tuple[Tensor, Tensor]:
-    """[M, N, D], zeros where a row does not count, so that not even its NaNs reach a gradient; bool [M, N], which rows
-    count.
+    """[M, N, D], zeros for rows that do not count, so that not even their NaNs reach a gradient; bool [M, N], which
+    rows count.
 
     Raises:
         ValueError: if shapes do not fit.
@@ -158,7 +158,7 @@ class Prototype(MERCLoss):
         """
 
     def __init__(self, config: Config, facts: TrainingFacts) -> None:
-        """Raises ``BadSettings`` if the model gives no aligned vectors."""
+        """Raises ``BadSettings`` if the model returns no aligned vectors."""
         super().__init__(config, facts)
         if facts.gives.aligned is None:
             raise BadSettings(

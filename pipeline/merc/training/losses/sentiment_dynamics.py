@@ -1,26 +1,26 @@
-"""Sentiment dynamics: the sentiment of each utterance, and whether it differs between two utterances near each other.
+"""Sentiment dynamics: the sentiment of each utterance, and whether it differs between two nearby utterances.
 
     L = λ₁ mean_i CE(S h_i + s, z_i) + λ₂ mean_ij CE(D [h_i; h_j] + d, [z_i ≠ z_j])
 
-h is :attr:`MERCOutput.hidden`; z is negative, neutral or positive. A dialogue is cut into blocks of ``shift_window``
-utterances, the last of which may be shorter; i, j are all ordered pairs within a block, i = j included. Means are over
-the batch.
+h is :attr:`MERCOutput.hidden`; z is negative, neutral or positive. A dialogue is divided into blocks of
+``shift_window`` utterances, the last of which may be shorter; i, j are all ordered pairs within a block, i = j
+included. Means are over the batch.
 
 Legend: B dialogues, T utterances, H width of h, K blocks, W utterances of a block, C emotions.
 
 Source: Li, Wang and Zeng, Tracing Intricate Cues in Dialogue (GraphSmile), IEEE TPAMI 2025 (arXiv 2407.21536), and its
-code (lijfrank-open/GraphSmile at 96745a2), from which blocks and pairs are taken. With the same weights and sentiments
-the values differ by at most 6e-16 (float64, eight batches of three or four dialogues of 1 to 88 utterances). What
-differs on purpose:
+code (lijfrank-open/GraphSmile at 96745a2), from which blocks and pairs are adopted. With the same weights and
+sentiments the values differ by at most 6e-16 (float64, eight batches of three or four dialogues of 1 to 88 utterances).
+Intended differences:
 
 - the sentiment follows from the emotion. For IEMOCAP the code has the same mapping; for MELD it reads the annotated
-  sentiments. Those follow from the emotion as well, but for surprise: 614 such utterances of the train split are
+  sentiments. Those follow from the emotion as well, except for surprise: 614 such utterances of the train split are
   negative and 591 are positive. Surprise therefore has no sentiment here, and 1,205 of 9,989 utterances do not count;
 - utterances without a sentiment, among them unlabelled ones, have a place in a block, but pairs with them do not count.
   The code's files have labelled utterances only.
 
-D is linear, in the code as here, and so adds a term of i and a term of j. Of two utterances whose sentiments differ no
-such sum gets all four pairs right: they cost ln 2 on average at least, however well the sentiments are known.
+D is linear, in the code as here, and so adds a term of i and a term of j. For two utterances with different sentiments,
+no such sum gets all four pairs right: they cost at least ln 2 on average, however well the sentiments are known.
 """
 
 from typing import Any, Literal, Self
@@ -66,12 +66,12 @@ class SentimentShift(nn.Module):
         """The mean over the pairs that count, a scalar; exactly 0 without any.
 
         Args:
-            hidden_BTH: float; rows without a sentiment are not looked at.
+            hidden_BTH: float; rows without a sentiment are not used.
             sentiments_BT: long, 0 or more; -1: none, or padding.
         """
         known_BT = sentiments_BT >= 0
         hidden_BTH = torch.where(known_BT[..., None], hidden_BTH, 0.0)
-        # D [h_i; h_j] is a sum of what i adds and what j adds.
+        # D [h_i; h_j] is the sum of a term of i and a term of j.
         of_first_2H, of_second_2H = self.head.weight.chunk(2, dim=1)
         first_BKW2 = self._blocks(functional.linear(hidden_BTH, of_first_2H, self.head.bias), 0)
         second_BKW2 = self._blocks(functional.linear(hidden_BTH, of_second_2H), 0)
@@ -92,7 +92,7 @@ class SentimentDynamics(MERCLoss):
     """Both terms over the batch's utterances that have a sentiment. S, s, D and d are weights of the loss.
 
     Raises:
-        BadSettings: if the emotions of the label set do not have at least two sentiments.
+        BadSettings: if the emotions of the label set have fewer than two sentiments.
     """
 
     class Config(Settings):

@@ -1,16 +1,15 @@
-"""Soft-HGR: correlates what two modalities say about an utterance, feature by feature, without the features becoming
-copies of one another.
+"""Soft-HGR: correlates the features of two modalities of an utterance, one by one, without making the features copies
+of one another.
 
     L(f, g) = -( E[f(X)ᵀ g(Y)] - ½ tr(cov f(X) · cov g(Y)) ),   E f = E g = 0
 
-Its least value over D features is -½ Σ_k σ_k², of the D largest correlations σ_k that features of X and of Y can have
-(the first is the Hirschfeld-Gebelein-Rényi maximal correlation): never below -½ D, and 0 where X and Y are unrelated.
-The second inner product replaces HGR's whitening.
+Its minimum over D features is -½ Σ_k σ_k², where σ_k are the D largest correlations that features of X and of Y can
+have (the first is the Hirschfeld-Gebelein-Rényi maximal correlation): never below -½ D, and 0 where X and Y are
+unrelated. The second inner product replaces HGR's whitening.
 
 Source: Wang et al., An Efficient Approach to Informative Feature Extraction from Multimodal Data, AAAI 2019 (arXiv
-1811.08979), which sums over all pairs of modalities; here the mean is taken. Means and covariances are the batch's,
-over n
-- 1, of the n utterances in which both modalities are present.
+1811.08979), which sums over all pairs of modalities; here the mean is taken. Means and covariances are those of the
+batch, with denominator n - 1, over the n utterances in which both modalities are present.
 
 MultiEMO (Shi and Huang, ACL 2023) trains with it. In its code (TaoShi1998/MultiEMO) features are not centred; the
 covariances are those of utterances over the features instead of those of features over the utterances, which penalises
@@ -37,7 +36,7 @@ from merc.training.models.engine.common import real_rows
 
 
 class SoftHGRLoss(nn.Module):
-    """The mean over pairs of modalities of L; a pair that has fewer than two utterances in common costs 0.
+    """The mean of L over pairs of modalities; a pair with fewer than two common utterances costs 0.
 
     Example:
         >>> f_ND = torch.tensor([[1.0], [0.0], [-1.0]])
@@ -49,11 +48,11 @@ class SoftHGRLoss(nn.Module):
         """The loss of a batch.
 
         Args:
-            features: modality → [N, D], or [B, T, D], one shape for all; equal places are one utterance.
-            mask: modality → bool [N] or [B, T], where it is present; None: everywhere.
+            features: modality → [N, D], or [B, T, D], one shape for all; equal positions are the same utterance.
+            mask: modality → bool [N] or [B, T], whether it is present; None: everywhere.
 
         Returns:
-            A scalar, in float32 or float64; exactly 0 where there is no pair.
+            A scalar, in float32 or float64; exactly 0 if there is no pair.
 
         Raises:
             ValueError: if there is no modality or shapes do not fit.
@@ -70,7 +69,7 @@ class SoftHGRLoss(nn.Module):
 
 
 def _of_pair(f_ND: Tensor, g_ND: Tensor, both_N: Tensor) -> Tensor:
-    """L over the utterances where both are there."""
+    """L over the utterances with both modalities."""
     count = both_N.sum()
     freedom = (count - 1).clamp(min=1)
     f_ND, g_ND = (_centred(values_ND, both_N, count) for values_ND in (f_ND, g_ND))
@@ -79,7 +78,7 @@ def _of_pair(f_ND: Tensor, g_ND: Tensor, both_N: Tensor) -> Tensor:
 
 
 def _centred(values_ND: Tensor, counted_N: Tensor, count: Tensor) -> Tensor:
-    """The rows that count less their mean; zeros for the others."""
+    """The rows that count minus their mean; zeros for the others."""
     out_N1 = ~counted_N[:, None]
     mean_D = values_ND.masked_fill(out_N1, 0.0).sum(dim=0) / count.clamp(min=1)
     return (values_ND - mean_D).masked_fill(out_N1, 0.0)

@@ -4,7 +4,7 @@ emotion among the candidates.
 Song et al., Supervised Prototypical Contrastive Learning for Emotion Recognition in Conversation, EMNLP 2022. A
 prototype is the mean of some vectors, drawn anew for each batch, from a queue of the emotion's latest ones, so that a
 rare emotion has a positive in every batch. Similarities are (1 + cosine) / 2. The authors' code leaves out rows whose
-loss is 0.3 or less, which the paper does not mention: ``drop_below``, off unless it is set.
+loss is 0.3 or less, which the paper does not mention: ``drop_below``, off by default.
 """
 
 from typing import Any
@@ -25,10 +25,10 @@ class SPCLLoss(ContrastiveLoss):
 
     Args:
         temperature: τ.
-        drop_below: rows whose own loss is at most this count as if they had no positive; 0: none, 0.3: as in the
+        drop_below: rows whose own loss is at most this are treated as if they had no positive; 0: none, 0.3: as in the
             authors' code.
         reduction: ``mean`` over rows with a positive, ``sum`` or ``none``.
-        debug: raise where a vector is not finite.
+        debug: raise an error if a vector is not finite.
 
     Example:
         >>> labels = torch.tensor([0, 1])
@@ -54,7 +54,7 @@ class SPCLLoss(ContrastiveLoss):
             labels: long [N] or [B, T], 0 … C - 1; -1 = unlabelled.
             anchors: [C, D], the prototypes; see :class:`PrototypeQueue`.
             mask: bool [N] or [B, T], True = real; None: all are.
-            known: bool [C], which prototypes there are; None: all.
+            known: bool [C], which prototypes exist; None: all.
 
         Returns:
             A scalar; [N], or [B · T], for the reduction ``none``.
@@ -86,8 +86,8 @@ class PrototypeQueue(nn.Module):
     Args:
         classes: C.
         dim: D.
-        length: Q, vectors kept of each class.
-        sampled: of how many of them, at most, a prototype is the mean.
+        length: Q, number of vectors kept of each class. sampled: maximum number of them that are averaged to a
+            prototype.
     """
 
     vectors: Tensor
@@ -96,31 +96,33 @@ class PrototypeQueue(nn.Module):
     def __init__(self, classes: int, dim: int, *, length: int, sampled: int) -> None:
         super().__init__()
         self.classes, self.length, self.sampled = classes, length, min(sampled, length)
-        # Row C takes what is not kept: writing it there instead of choosing keeps the shapes fixed.
+        # Row C takes discarded vectors: writing them there instead of selecting keeps the shapes fixed.
         self.register_buffer("vectors", torch.zeros(classes + 1, length, dim), persistent=False)
         self.register_buffer("pushed", torch.zeros(classes + 1, dtype=torch.long), persistent=False)
 
     @torch.no_grad()
     def push(self, z_ND: Tensor, labels_N: Tensor) -> None:
-        """Appends vectors [N, D] to their classes, long [N]; -1 is left out. The oldest of a full class make room."""
+        """Appends vectors [N, D] to their classes, long [N]; -1 is left out. In a full class, the oldest are
+        replaced.
+        """
         class_N = torch.where(labels_N < 0, self.classes, labels_N)
         is_class_NC = class_N[:, None] == torch.arange(self.classes + 1, device=labels_N.device)
         count_C = is_class_NC.sum(dim=0)
         rank_N = is_class_NC.cumsum(dim=0).gather(1, class_N[:, None]).squeeze(1) - 1
         place_N = (self.pushed.index_select(0, class_N) + rank_N) % self.length
-        is_kept_N = rank_N >= count_C.index_select(0, class_N) - self.length  # of more than Q at once the last Q
+        is_kept_N = rank_N >= count_C.index_select(0, class_N) - self.length  # of more than Q at once, only the last Q
         self.vectors[torch.where(is_kept_N, class_N, self.classes), place_N] = z_ND.to(self.vectors.dtype)
         self.pushed += count_C
 
     @torch.no_grad()
     def prototypes(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Means of vectors that are drawn without replacement.
+        """Means of vectors drawn without replacement.
 
         Args:
             generator: on the CPU; None: torch's own.
 
         Returns:
-            [C, D] prototypes, zero where there are none; bool [C], which there are.
+            [C, D] prototypes, zero for missing ones; bool [C], which exist.
         """
         device = self.vectors.device
         filled_CQ = torch.arange(self.length, device=device) < self.pushed[:-1, None]

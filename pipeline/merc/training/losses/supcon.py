@@ -1,8 +1,8 @@
 """Supervised contrastive loss: utterances of the same emotion attract each other, all others repel.
 
 Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2 (``out``) and eq. 3 (``in_mean``). The authors' code
-averages over all rows with zeros for those without a positive, so that its value is ours times their share; it also
-multiplies by τ / τ_base.
+averages over all rows, with zeros for those without a positive, so its value is ours times the share of rows with one;
+it also multiplies by τ / τ_base.
 
 ``class_balanced`` averages the candidates' exponentials within each class before they are summed, so that a class has
 the same weight regardless of the number of its utterances in the batch: Zhu et al., Balanced Contrastive Learning, CVPR
@@ -29,10 +29,10 @@ class SupConLoss(ContrastiveLoss):
         candidates: ``all`` other rows; ``neg``: those with another label, which may make the loss negative.
         similarity: ``cosine`` or ``dot``.
         base_temperature: multiply by τ / this; None: do not.
-        class_balanced: average the candidates within each class, the anchor's own row left out of the sum but not of
-            the number.
+        class_balanced: average the candidates within each class; the anchor's own row is left out of the sum but
+            counted in the number.
         reduction: ``mean`` over rows with a positive, ``sum`` or ``none``.
-        debug: raise where a vector is not finite.
+        debug: raise an error if a vector is not finite.
 
     Example:
         >>> import torch
@@ -79,7 +79,7 @@ class SupConLoss(ContrastiveLoss):
         if self.class_balanced:
             log_shares_N = (
                 -(pos_NN.sum(dim=1) + 1).double().log()
-            )  # of each row's class, how many there are, itself among them
+            )  # number of rows of each row's class, including itself
         return self.factor * self.reduce(logits_NN, pos_NN, cand_NN, log_shares_M=log_shares_N)
 
     def pairs(self, z_ND: Tensor, labels_N: Tensor, counted_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,11 +1,11 @@
-"""Confidence learned as the probability of the true class: each modality's own classifier, and a predictor of how far
-it can be trusted.
+"""Confidence learned as the probability of the true class: each modality's own classifier, and a predictor of its
+reliability.
 
 The true class's probability separates right from wrong predictions better than the largest probability does, but is
 known only with the label; so a second output learns to predict it (Corbière et al., Addressing Failure Prediction by
-Learning Model Confidence, NeurIPS 2019). Han et al., Multimodal Dynamics, CVPR 2022, weigh modalities with it, and so
+Learning Model Confidence, NeurIPS 2019). Han et al., Multimodal Dynamics, CVPR 2022, weight modalities with it, and so
 does DF-ERC (Li et al., ACM MM 2023), whose term this is. Unlike in the latter's code, the target passes no gradient:
-the classifier must not become unsure where little confidence was expected.
+the classifier must not lose confidence where little was predicted.
 """
 
 from collections.abc import Mapping
@@ -53,12 +53,12 @@ class TrueClassProbabilityLoss(nn.Module):
 
         Args:
             confidence: modality → [N], κ.
-            logits: modality → [N, C], of the same modalities at least.
+            logits: modality → [N, C], at least for the same modalities.
             labels: long [N]; -1 = unlabelled.
-            mask: modality → bool [N], where it is present; None: everywhere.
+            mask: modality → bool [N], whether it is present; None: everywhere.
 
         Returns:
-            A scalar, in float32 or float64; exactly 0 where nothing is labelled.
+            A scalar, in float32 or float64; exactly 0 if nothing is labelled.
 
         Raises:
             ValueError: if shapes do not fit.
@@ -97,7 +97,7 @@ class TrueClassProbability(MERCLoss):
         """See :class:`merc.training.losses.engine.base.MERCLoss`. κ is ``confidence`` in :attr:`MERCOutput.extras`.
 
         Raises:
-            BadSettings: if the model gives no confidence, or no logits of each modality.
+            BadSettings: if the model returns no confidence, or no logits of each modality.
         """
         given = output.extras.get("confidence", {})
         if not given or given.keys() - output.unimodal_logits.keys():

@@ -1,5 +1,5 @@
-"""How far a perfect choice among the modalities would go: an utterance counts as right if any modality alone has it
-right.
+"""The score of a perfect choice among the modalities: an utterance counts as right if any single modality predicts it
+correctly.
 
 A diagnostic (Xie et al., DCLF, COLING 2025, introduction), not a score: it looks at the labels.
 """
@@ -20,8 +20,8 @@ def any_modality_oracle(
 
     Args:
         labels: [N], labelled utterances.
-        by_modality: modality → [N], what its own logits say.
-        otherwise: [N], the fused prediction, which stands where no modality is right.
+        by_modality: modality → [N], predictions of its own logits.
+        otherwise: [N], the fused prediction, used if no modality is right.
         classes: number of classes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Whether a model is right as often as it is sure (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
+"""Whether a model's confidence matches its accuracy (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
 
 The confidence of an utterance is the probability of the predicted class. A temperature, by which logits are divided,
 is chosen on dev; it changes no label.
@@ -14,12 +14,12 @@ Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 
 _HIGHEST_TEMPERATURE = 50.0
-_SMALLEST = float(np.finfo(np.float32).tiny)  # what float32 has rounded to 0 was no larger
+_SMALLEST = float(np.finfo(np.float32).tiny)  # values that float32 has rounded to 0 were not larger
 
 
 def reliability(labels: Labels, probabilities: Probabilities, bins: int) -> list[dict[str, float | int | None]]:
     """The reliability curve: for each of ``bins`` equal ranges of confidence (low, high] its ``low``, ``high``, number
-    of utterances (``support``), and their mean ``confidence`` and ``accuracy``, None where there is none.
+    of utterances (``support``), and their mean ``confidence`` and ``accuracy``, None if the range is empty.
 
     Args:
         labels: [N], labelled utterances.
@@ -48,7 +48,7 @@ def reliability(labels: Labels, probabilities: Probabilities, bins: int) -> list
 
 
 def expected_calibration_error(labels: Labels, probabilities: Probabilities, bins: int) -> float:
-    """Mean over the utterances of how far accuracy and confidence lie apart in their range of :func:`reliability`, 0 to
+    """Mean over the utterances of the gap between accuracy and confidence in their range of :func:`reliability`, 0 to
     1.
 
     Raises:
@@ -77,8 +77,8 @@ def negative_log_likelihood(labels: Labels, probabilities: Probabilities) -> flo
 
 
 def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """The probabilities [N, C] of the same logits, divided by a temperature; 1 changes nothing, more makes them less
-    sure.
+    """The probabilities [N, C] of the same logits, divided by a temperature; 1 changes nothing, higher values reduce
+    the confidence.
     """
     logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / temperature
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -87,7 +87,7 @@ def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
 
 
 def best_temperature(labels: Labels, probabilities: Probabilities) -> float:
-    """The temperature, 0.02 to 50, with the least negative log likelihood; to be chosen on dev.
+    """The temperature, 0.02 to 50, with the lowest negative log likelihood; to be chosen on dev.
 
     Raises:
         ValueError: if the two differ in length, or there is no utterance.

@@ -1,18 +1,18 @@
-"""Scores with the context replaced: does a model read the emotions of a conversation, or its words?
+"""Scores with the context replaced: does a model use the emotions of a conversation, or its words?
 
-Every labelled utterance gets a dialogue of its own, in which it and the sequence of speakers stay and the other
-utterances are replaced, as a whole with all their modalities, by utterances of other dialogues of the same split (an
-idea of Zhang and Song, 2022; Xie et al., DCLF, COLING 2025, Table 6):
+Every labelled utterance gets a copy of its dialogue, in which it and the sequence of speakers are kept and the other
+utterances are replaced, with all their modalities, by utterances of other dialogues of the same split (an idea of Zhang
+and Song, 2022; Xie et al., DCLF, COLING 2025, Table 6):
 
     ``eccs``      by one of the same emotion
     ``eics``      by one of another emotion than that of the utterance replaced
-    ``identity``  by itself, which gives the score on the split as it is
+    ``identity``  by itself, which gives the score on the unchanged split
 
-A context utterance stays where it has no label, or where no other dialogue has a fitting one. The labels choose the
-replacements and are shown to no model.
+A context utterance is kept if it has no label, or if no other dialogue has a suitable one. The labels only choose the
+replacements and are not shown to the model.
 
-MELD's test split becomes 2,610 dialogues. They are put together by length in splits of some thousand utterances, which
-a model scores in 42 batches.
+MELD's test split becomes 2,610 dialogues. They are grouped by length into splits of a few thousand utterances, which a
+model scores in 42 batches.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,23 +33,23 @@ KINDS = ("eccs", "eics", "identity")
 
 Rows = NDArray[np.int64]
 
-# Utterances of a split that is made here: of MELD's test split 33,000, with vectors of 2,000 numbers, would take 270 MB
-# at once.
+# Number of utterances of a split made here: for MELD's test split, 33,000 with vectors of 2,000 numbers would take 270
+# MB at once.
 _UTTERANCES = 8192
 
 
 def substituted_logits(
     split: DialogueSplit, predict: Callable[[DialogueSplit], Tensor], kind: Kind, *, causal: bool, seed: int
 ) -> Tensor:
-    """What a model says of every labelled utterance in its replaced context.
+    """A model's output for every labelled utterance in its replaced context.
 
     Args:
-        split: with N utterances.
+        split: a split with N utterances.
         predict: logits [N', C] of all utterances of a split, in order, such as ``merc.training.loop.trainer.predict``
             with a model.
         kind: see the head of the module.
-        causal: replace earlier utterances alone; for models that see no others.
-        seed: of the draws.
+        causal: replace only earlier utterances; for models that see no others.
+        seed: seed of the draws.
 
     Returns:
         [N, C] on the CPU, zeros for unlabelled utterances.
@@ -71,16 +71,16 @@ def substituted_logits(
 def substituted_splits(
     split: DialogueSplit, kind: Kind, *, causal: bool, seed: int
 ) -> Iterator[tuple[DialogueSplit, Rows]]:
-    """Splits of rebuilt dialogues, one for each labelled utterance, the shortest first.
+    """Splits of rebuilt dialogues, one dialogue for each labelled utterance, shortest first.
 
     Args:
-        split: as it is.
+        split: the original split.
         kind: see the head of the module.
-        causal: replace earlier utterances alone.
-        seed: of the draws.
+        causal: replace only earlier utterances.
+        seed: seed of the draws.
 
     Yields:
-        A split of M dialogues, in each of which one utterance alone is labelled, the target, and the others are
+        A split of M dialogues, in each of which only one utterance, the target, is labelled and the others are
         replaced; and [M] the targets' rows in the original split.
 
     Raises:
@@ -103,7 +103,7 @@ def substituted_splits(
 
 @dataclass(frozen=True)
 class _Rebuilt:
-    """A dialogue of T utterances: its own rows, the rows that stand in their places, and the target's."""
+    """A dialogue of T utterances: its own rows, the rows that replace them, and the target's."""
 
     own: Rows
     rows: Rows
@@ -111,7 +111,7 @@ class _Rebuilt:
 
 
 def _rebuilt(labels: Rows, own: Rows, kind: Kind, causal: bool, rng: np.random.Generator) -> Iterator[_Rebuilt]:
-    """The dialogues that a dialogue becomes, one for each of its labelled utterances."""
+    """The copies of a dialogue, one for each of its labelled utterances."""
     targets = own[labels[own] != UNLABELLED]
     rows_CT = np.tile(own, (len(targets), 1))
     if kind != "identity" and len(targets):
@@ -121,13 +121,13 @@ def _rebuilt(labels: Rows, own: Rows, kind: Kind, causal: bool, rng: np.random.G
 
 
 def _replacements(labels: Rows, own: Rows, copies: int, kind: Kind, rng: np.random.Generator) -> Rows:
-    """[copies, T]: a row drawn for every utterance of a dialogue, from labelled ones of other dialogues; its own where
-    none fits.
+    """[copies, T]: a row drawn for every utterance of a dialogue, from labelled ones of other dialogues; its own if
+    none is suitable.
     """
     outside = np.flatnonzero(labels != UNLABELLED)
     outside = outside[(outside < own[0]) | (outside > own[-1])]
     pool = outside[np.argsort(labels[outside], kind="stable")]  # class after class
-    # Of its emotion's block in the pool: where it begins and how long it is.
+    # Start and length of its emotion's block in the pool.
     begins_T, ends_T = (np.searchsorted(labels[pool], labels[own], side=side) for side in ("left", "right"))
     n_same_T = ends_T - begins_T
     n_fitting_T = n_same_T if kind == "eccs" else len(pool) - n_same_T
@@ -143,8 +143,8 @@ def _replacements(labels: Rows, own: Rows, copies: int, kind: Kind, rng: np.rand
 
 
 def _split_of(split: DialogueSplit, rebuilt: Sequence[_Rebuilt]) -> DialogueSplit:
-    """A split of rebuilt dialogues: the features of the given rows, their own speakers, and a label at each target
-    alone.
+    """A split of rebuilt dialogues: the features of the given rows, the original speakers, and labels only at the
+    targets.
     """
     own, taken = (
         np.append(np.concatenate([getattr(one, name) for one in rebuilt]), split.utterances) for name in ("own", "rows")

@@ -1,6 +1,6 @@
 """Scores where a speaker's emotion shifts and where it stays, by two definitions.
 
-Both look at a labelled utterance and an earlier one of the same speaker, whatever is between them; a speaker's first
+Both compare a labelled utterance with an earlier one of the same speaker, whatever is between them; a speaker's first
 utterance is in neither subset.
 
     ``transcript``  the speaker's previous utterance; one without a label counts as different (DAG-ERC: Shen et al., ACL 2021, section 5.6; the published
@@ -33,7 +33,7 @@ def shift_subsets(labels: Labels, speakers: Labels, lengths: Labels, definition:
         definition: see the head of the module.
 
     Returns:
-        bool [N] twice; never both, and neither where unlabelled.
+        Two bool [N]; never both true, and both false if unlabelled.
 
     Raises:
         ValueError: if there is no such definition or the lengths do not fit.
@@ -74,8 +74,8 @@ def emotion_shift(
     """Definition → ``shift`` and ``no_shift`` → ``accuracy``, ``weighted_f1`` (None without an utterance) and
     ``support``.
 
-    The two subsets' weighted F1 do not average to that of the whole: F1 is not additive, and first utterances are in
-    neither.
+    The two subsets' weighted F1 do not average to that of the whole split: F1 is not additive, and first utterances are
+    in neither.
 
     Args:
         labels: [N], all utterances of the split, -1 = unlabelled.

@@ -1,4 +1,4 @@
-"""What always saying the train split's most frequent class scores; read every result next to it."""
+"""The scores of always predicting the train split's most frequent class; compare every result with it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,8 @@ def majority(train_labels: NDArray[np.int64], labels: NDArray[np.int64], classes
     class.
 
     Args:
-        train_labels: labelled utterances of the train split; of equally frequent classes the first counts.
-        labels: labelled utterances of the split that is scored.
+        train_labels: labelled utterances of the train split; in case of ties, the first class is used.
+        labels: labelled utterances of the scored split.
         classes: number of classes.
     """
     guess = np.full_like(labels, np.bincount(train_labels, minlength=classes).argmax())

@@ -1,8 +1,7 @@
-"""A split as if audio, faces or words of some utterances had been missing: zeros with ``present`` false, as in the
-shards.
+"""A split as if audio, faces or text of some utterances were missing: zeros with ``present`` false, as in the shards.
 
-What is dropped at a rate is also dropped at every higher one, and a modality loses the same utterances whichever others
-lose some as well.
+Utterances dropped at one rate are also dropped at every higher one, and a modality's dropped utterances do not depend
+on other modalities' rates.
 """
 
 from collections.abc import Mapping
@@ -18,12 +17,12 @@ from merc.training.data.sequences import Sequences
 
 
 def without_modalities(split: DialogueSplit, rates: Mapping[str, float], seed: int) -> DialogueSplit:
-    """The split in which utterances lack a modality that they have.
+    """The split with some modalities of some utterances removed.
 
     Args:
-        split: as it is.
-        rates: modality → share, 0 to 1, of the utterances having it that lose it, rounded to whole utterances.
-        seed: decides which.
+        split: the original split.
+        rates: modality → share, 0 to 1, of its utterances that lose it, rounded to whole utterances.
+        seed: determines which.
 
     Raises:
         ValueError: if the split lacks a modality, or a rate is not a share.

@@ -1,7 +1,7 @@
 """Whether one recipe is better than another: over seeds, over dialogues, and with many comparisons in a table.
 
-"Significant" is to be written only where the paired t-test over seeds, after Holm's correction, and the bootstrap over
-dialogues agree: the seeds say nothing about the choice of test dialogues, of which IEMOCAP has but 31.
+"Significant" must be written only if the paired t-test over seeds, after Holm's correction, and the bootstrap over
+dialogues agree: the seeds say nothing about the choice of test dialogues, of which IEMOCAP has only 31.
 """
 
 import math
@@ -17,19 +17,19 @@ Scores = NDArray[np.float64]
 
 _COUNTS = 4_000_000  # numbers in memory at once
 
-_ROUNDING = 1e-12  # scores are between 0 and 1; what is smaller is not a difference
+_ROUNDING = 1e-12  # scores are between 0 and 1; anything smaller is not a difference
 
 
 def paired_t_test(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
     """Two-sided paired t-test of the scores of two recipes, seed by seed.
 
     Args:
-        first: a score for each seed.
+        first: one score per seed.
         second: the other recipe's, the same seeds in the same order.
 
     Returns:
-        ``difference`` (mean of first - second), ``t``, ``p`` and ``degrees_of_freedom``. Where all differences are the
-        same, ``t`` is infinite and ``p`` 0, or 0 and 1 if they are zero.
+        ``difference`` (mean of first - second), ``t``, ``p`` and ``degrees_of_freedom``. If all differences are equal,
+        ``t`` is infinite and ``p`` 0, or 0 and 1 if they are zero.
 
     Raises:
         ValueError: if the two differ in length or have fewer than two seeds.
@@ -77,7 +77,7 @@ def cluster_bootstrap(
     """Interval of the difference in weighted F1, dialogues drawn with replacement; the same dialogues for both recipes
     and all seeds.
 
-    Utterances of one dialogue are alike, so that whole dialogues are drawn. The difference is averaged over seeds
+    Utterances of one dialogue are correlated, so whole dialogues are drawn. The difference is averaged over seeds
     within each resample.
 
     Args:
@@ -87,8 +87,7 @@ def cluster_bootstrap(
         lengths: [K], utterances of each dialogue, in the order of the rows.
         classes: number of classes.
         resamples: how often the K dialogues are drawn.
-        confidence: share of the resamples that the interval holds, such as 0.95.
-        seed: of the draws.
+        confidence: share of the resamples within the interval, such as 0.95. seed: seed of the draws.
 
     Returns:
         ``difference`` (first - second, on the split itself), ``low`` and ``high``, percentiles of the resamples.
@@ -115,10 +114,10 @@ def resampled_weighted_f1(
         lengths: [K], utterances of each dialogue, in the order of the rows.
         classes: number of classes.
         resamples: R, how often the K dialogues are drawn.
-        seed: of the draws, which depend on nothing but it, K and R.
+        seed: seed of the draws, which depend only on it, K and R.
 
     Returns:
-        [1 + R], means over the seeds, the split itself first; NaN where nothing that was drawn is labelled.
+        [1 + R], means over the seeds, the split itself first; NaN for draws without a labelled utterance.
 
     Raises:
         ValueError: if the lengths or predictions do not fit the labels, or nothing is labelled.
@@ -141,14 +140,12 @@ def resampled_weighted_f1(
 
 
 def bootstrap_interval(first: Scores, second: Scores, *, confidence: float) -> dict[str, float]:
-    """The interval of :func:`cluster_bootstrap`, of the scores of two recipes on the same resamples.
+    """The interval of :func:`cluster_bootstrap`, from the scores of two recipes on the same resamples.
 
     Args:
-        first: [1 + R], of :func:`resampled_weighted_f1`.
+        first: [1 + R], from :func:`resampled_weighted_f1`.
         second: [1 + R], the other recipe's.
-        confidence: share of the resamples that the interval holds, such as 0.95.
-
-    Raises:
+        confidence: share of the resamples within the interval, such as 0.95. Raises:
         ValueError: if the confidence is not between 0 and 1.
     """
     if not 0 < confidence < 1:
@@ -159,16 +156,15 @@ def bootstrap_interval(first: Scores, second: Scores, *, confidence: float) -> d
 
 
 def seeds_needed(differences: Sequence[float], *, level: float, power: float, most: int = 1000) -> int | None:
-    """How many seeds a paired t-test would need to find a difference of this size.
+    """The number of seeds that a paired t-test would need to detect a difference of this size.
 
-    The true difference is taken to be the mean of those there are, and its deviation theirs; with few seeds both are
-    guesses.
+    The true mean and deviation are assumed to be those of the given differences; with few seeds both are rough guesses.
 
     Args:
         differences: of two recipes' scores, seed by seed; at least two.
-        level: below which p has to lie, two-sided.
-        power: chance of that, such as 0.8.
-        most: seeds that are considered.
+        level: significance level of p, two-sided.
+        power: probability of reaching it, such as 0.8.
+        most: maximum number of seeds considered.
 
     Returns:
         The number of seeds, at least 2; None if ``most`` do not suffice, as for a difference of 0.
@@ -189,25 +185,25 @@ def seeds_needed(differences: Sequence[float], *, level: float, power: float, mo
         return 2
     seeds = np.arange(2, most + 1)
     bound = stdtrit(seeds - 1, 1 - level / 2)
-    # Of the two tails the one on the side of the difference; the other's chance is below level / 2 and that of an
+    # Only the tail on the side of the difference; the other one has a probability below level / 2 and would be an
     # error.
     found = nctdtr(seeds - 1, abs(mean) / deviation * np.sqrt(seeds), bound) <= 1 - power
     return int(seeds[found.argmax()]) if found.any() else None
 
 
 def significant(adjusted_p: float, low: float, high: float, *, level: float) -> bool:
-    """Whether both tests agree: the corrected p is below ``level`` and the interval does not hold 0."""
+    """Whether both tests agree: the corrected p is below ``level`` and the interval does not contain 0."""
     return adjusted_p < level and not low <= 0 <= high
 
 
 def _draws(dialogues: int, resamples: int, seed: int) -> Iterator[Scores]:
-    """How often each of K dialogues counts, [1, K] once each and then [R', K] until there are R; in pieces, so that
-    thousands of dialogues fit the memory.
+    """How often each of K dialogues counts: first [1, K] ones, then [R', K] until there are R; in pieces, so that
+    thousands of dialogues fit into memory.
     """
     yield np.ones((1, dialogues))
     generator = np.random.default_rng(seed)
     for left in range(resamples, 0, -max(1, _COUNTS // dialogues)):
-        # As floats, whose product is the fast one; whole numbers of this size are exact.
+        # As floats, whose matrix product is faster; integers of this size are exact.
         yield generator.multinomial(
             dialogues, np.full(dialogues, 1 / dialogues), size=min(left, max(1, _COUNTS // dialogues))
         ).astype(np.float64)
@@ -215,7 +211,7 @@ def _draws(dialogues: int, resamples: int, seed: int) -> Iterator[Scores]:
 
 @dataclass(frozen=True)
 class _Counted:
-    """Of a seed, by dialogue and class [K, C]: how many utterances have the class, were said to, and both."""
+    """For a seed, by dialogue and class [K, C]: numbers of true, predicted and correct utterances of the class."""
 
     actual: Scores
     said: Scores
@@ -231,7 +227,7 @@ class _Counted:
         return cls(counts(kept, labels), counts(kept, predicted), counts(kept & (predicted == labels), predicted))
 
     def weighted_f1(self, times_RK: Scores) -> Scores:
-        """[R], with every dialogue counted this many times; NaN where nothing drawn is labelled."""
+        """[R], with every dialogue counted this many times; NaN if nothing drawn is labelled."""
         actual_RC, said_RC, right_RC = (times_RK @ one for one in (self.actual, self.said, self.right))
         f1_RC = 2 * right_RC / np.maximum(said_RC + actual_RC, 1)
         with np.errstate(invalid="ignore"):

@@ -1,5 +1,5 @@
-"""AGHMN: each utterance asks a memory of the last few before it, which a recurrence gated by the attention sums up.
-Causal.
+"""AGHMN: each utterance queries a memory of the last few before it, which a recurrence gated by the attention
+summarises. Causal.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, K window, W utterances of all windows, M modalities,
 D units, C classes.
@@ -12,9 +12,9 @@ D units, C classes.
         r_k = σ(W_r m_k + U_r h_k-1 + b_r)                      hidden_i = x_i + h_K
 
 Source: Jiao, Lyu and King, Real-Time Emotion Recognition via Attention Gated Hierarchical Memory Network, AAAI 2020,
-and its code (wxjiao/AGHMN at 32bc2f8, ``BiF_AGRU`` with one hop). There x is read from words; here it starts from the
-vectors of utterances, of any modalities: a reconstruction in so far. Nor does the memory at the beginning of a dialogue
-have zeros ahead of it, over which the recurrence would run; it is shorter.
+and its code (wxjiao/AGHMN at 32bc2f8, ``BiF_AGRU`` with one hop). There x is computed from words; here it starts from
+the vectors of utterances, of any modalities, and in that respect is a reconstruction. At the start of a dialogue, the
+memory is shorter instead of padded with leading zeros, over which the recurrence would run.
 """  # noqa: E501
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class AGHMN(MERCModel):
         units: int = Field(default=100, ge=1)
         """D, width of everything."""
         window: int = Field(default=10, ge=1)
-        """K, utterances of the memory; published: 10 for MELD, 40 for IEMOCAP."""
+        """K, number of utterances in the memory; published: 10 for MELD, 40 for IEMOCAP."""
         dropout: float = Field(default=0.3, ge=0, lt=1)
         """Dropout rate of x, of the memory and of the hidden layer."""
 
@@ -83,8 +83,8 @@ class AGHMN(MERCModel):
         )
 
     def _context(self, x_ND: Tensor, lengths_B: Tensor) -> Tensor:
-        """The summary of each utterance's memory, [N, D]; zeros where it is empty. ``lengths_B`` lies on the CPU, where
-        the windows are laid out.
+        """The summary of each utterance's memory, [N, D]; zeros if it is empty. ``lengths_B`` is on the CPU, where the
+        windows are laid out.
         """
         counts_N = counted(lengths_B).clamp(max=self.window)
         width = int(counts_N.max())
@@ -112,7 +112,7 @@ class AGHMN(MERCModel):
 
 
 class _AttentionGRU(nn.Module):
-    """A GRU whose update gate is given; the weights of reset gate and new state side by side, initialised as in the
+    """A GRU with a given update gate; the weights of reset gate and new state are side by side, initialised as in the
     published code.
     """
 
@@ -125,7 +125,7 @@ class _AttentionGRU(nn.Module):
 
     def forward(self, memory_NKD: Tensor, gates_NK: Tensor) -> Tensor:
         """The state after the last step, [N, D], in float32, since errors add up over the steps. A step whose gate is 0
-        leaves the state as it was.
+        does not change the state.
         """
         with torch.autocast(memory_NKD.device.type, enabled=False):
             state_ND = torch.zeros_like(memory_NKD[:, 0])

@@ -1,9 +1,9 @@
-"""COGMEN: a transformer over the dialogue, then two convolutions over a graph in which an utterance hears those near to
+"""COGMEN: a transformer over the dialogue, then two convolutions over a graph in which an utterance hears those near
 it.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, U units of a projected
 modality, F = M · U of all M side by side, H hidden units, h heads of the graph's attention, W utterances of a window, G
-relations that lead to an utterance, K speakers that are told apart, C classes.
+relations that lead to an utterance, K distinguished speakers, C classes.
 
     features_BTD ─ Linear ─► unimodal_BTU ─┐
          absent: learned                   ├─ side by side ─► transformer ─ Linear ─► x ─ relations ─► y ─ attention ─► z ─┐
@@ -18,19 +18,19 @@ relations that lead to an utterance, K speakers that are told apart, C classes.
     z_i = [ V_s y_i + Σ_j∈N(i) softmax_j((V_q y_i + c) · V_k y_j / √H) V_v y_j ]_h heads    graph transformer
 
 Source: Joshi, Bhat, Jain, Singh and Modi, COGMEN, NAACL 2022 (arXiv 2205.02455), and its code (Exploration-Lab/COGMEN
-at a0f7b39); the convolutions are those of Schlichtkrull et al., ESWC 2018, and of Shi et al., IJCAI 2021. Other than in
+at a0f7b39); the convolutions are those of Schlichtkrull et al., ESWC 2018, and of Shi et al., IJCAI 2021. Unlike in
 that code,
 
 - the attention of the transformer does not see padding, and the norm's statistics are those of real utterances, so that
   scores do not depend on the batch;
-- modalities are projected before they stand side by side, so that an absent one can be a learned vector and the
+- modalities are projected before they are concatenated, so that an absent one can be a learned vector and the
   transformer's width is a setting;
 - any number of speakers may take part, where the code has two;
-- ``past`` is what an utterance hears of those before it. There a window says whom it speaks to, which swaps the two
-  where they differ;
+- ``past`` is the number of earlier utterances that an utterance hears. There a window contains the utterances that hear
+  it, which swaps ``past`` and ``future`` if they differ;
 - three biases are left out that softmax and norm cancel, of V_s, V_k and V_v.
 
-As there, the transformer has no codes of positions: of the order, the relations alone know.
+As there, the transformer has no position codes: only the relations depend on the order.
 """  # noqa: E501
 
 from collections.abc import Mapping
@@ -62,7 +62,8 @@ from merc.training.models.engine.windows import Windows
 class COGMEN(MERCModel):
     """Early fusion over a graph per dialogue. ``unimodal`` are the projected features.
 
-    In training, the norm makes what an utterance becomes depend on the batch, as any batch norm does; scores do not.
+    In training, the norm makes the representation of an utterance depend on the batch, as any batch norm does; scores
+    do not.
     """
 
     class Config(Settings):
@@ -155,13 +156,14 @@ class COGMEN(MERCModel):
 
 @dataclass(frozen=True)
 class Graph:
-    """Who hears whom in a batch, and how.
+    """Which utterances hear which in a batch, and how.
 
     Attributes:
         windows: those of the utterances.
-        shares: [N, G, W], 1/|N_r(i)| where a place of i's window has relation r to it, 0 elsewhere; G = 2 K, those that
-            come before first.
-        hearer: long [N], the speaker whose relations an utterance has; 0 where speakers are only told from others.
+        shares: [N, G, W], 1/|N_r(i)| where a place of i's window has relation r to it, 0 elsewhere; G = 2 K, with
+            relations to earlier utterances first.
+        hearer: long [N], the speaker whose relations an utterance has; 0 if relations only distinguish the same speaker
+            from others.
     """
 
     windows: Windows
@@ -178,9 +180,8 @@ def build_graph(
         batch: the dialogues.
         past: utterances before it that an utterance hears.
         future: utterances after it that it hears.
-        speakers: as in the settings. Of pairs, only speakers that the batch has are laid out, which is known on the
-            host.
-        dtype: of the shares.
+        speakers: as in the settings. For pairs, only speakers in the batch are laid out, which are known on the host.
+        dtype: dtype of the shares.
     """
     windows = Windows.of(batch, past, future)
     speaker_N1 = real_rows(batch.speakers, batch)[:, None]
@@ -204,7 +205,7 @@ class _RelationalConvolution(nn.Module):
 
     Args:
         units: H.
-        speakers: K, that are told apart; None: they are only told from others.
+        speakers: K, number of distinguished speakers; None: only the same speaker and others.
     """
 
     def __init__(self, units: int, speakers: int | None) -> None:
@@ -215,7 +216,9 @@ class _RelationalConvolution(nn.Module):
         self.weights_2KHKH = nn.Parameter(torch.empty(2, heard, units, hearing, units).uniform_(-bound, bound))
 
     def forward(self, nodes_NH: Tensor, graph: Graph) -> Tensor:
-        """Gives [N, H]. What each speaker would be given is one product; that of the speaker who hears is picked."""
+        """Returns [N, H]. The results for all speakers are one product, from which that of the hearing speaker is
+        selected.
+        """
         means_NGH = graph.shares @ graph.windows.rows(nodes_NH)
         kinds = graph.shares.shape[1] // 2
         weights_2KHKH = self.weights_2KHKH[:, :kinds, :, :kinds]
@@ -237,7 +240,7 @@ class _GraphAttention(nn.Module):
         self.key_value_own = nn.Linear(units, 3 * heads * units, bias=False)
 
     def forward(self, nodes_NH: Tensor, graph: Graph) -> Tensor:
-        """Gives [N, h · H]."""
+        """Returns [N, h · H]."""
         key_NF, value_NF, own_NF = self.key_value_own(nodes_NH).chunk(3, dim=-1)
         query_Nh1H = self.query(nodes_NH).view(len(nodes_NH), self.heads, 1, -1)
         key_NhWH, value_NhWH = (

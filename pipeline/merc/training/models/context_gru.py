@@ -7,12 +7,12 @@ modalities, C classes.
                   absent: learned ┴► + speaker ─► BiGRU ─► unimodal_BTH ─► classifier ─► sum over the modalities present
                                         └── residual ──┘
 
-An ordinary baseline in the line of bc-LSTM (Poria et al., ACL 2017), with GRUs, a residual path and learned vectors for
-absent utterances; it follows no paper's code. The classifiers' logits are added, as evidence that the modalities give
-independently of each other. The mean of their probabilities, one vote each, was the rule before: it lets a weak
-modality dilute a strong one. On IEMOCAP's text and audio, leaving one of sessions 1 to 4 out, text alone has 56.9
-weighted F1, the mean of both 55.8, the sum 59.0 (``benchmarks/results_real.md``). A learned gate per utterance was
-tried and overfits small corpora; a learned factor per modality (60.2 against 60.0, one seed) is not worth its weights.
+An ordinary baseline in the tradition of bc-LSTM (Poria et al., ACL 2017), with GRUs, a residual path and learned
+vectors for absent utterances; it follows no paper's code. The classifiers' logits are added, as independent evidence
+from the modalities. The mean of their probabilities, one vote each, was the previous rule: it lets a weak modality
+dilute a strong one. On IEMOCAP's text and audio, leaving one of sessions 1 to 4 out, text alone has 56.9 weighted F1,
+the mean of both 55.8, the sum 59.0 (``benchmarks/results_real.md``). A learned gate per utterance was tried and
+overfits small corpora; a learned factor per modality (60.2 against 60.0, one seed) is not worth its weights.
 """
 
 from collections.abc import Mapping
@@ -108,7 +108,7 @@ class _Branch(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_units)
 
     def forward(self, batch: DialogueBatch, modality: str, lengths_B: Tensor) -> Tensor:
-        """Gives [B, T, H]; ``lengths_B`` lies on the CPU, where packing wants it."""
+        """Returns [B, T, H]; ``lengths_B`` is on the CPU, where packing needs it."""
         input_BTH = torch.where(
             batch.modality_mask[modality][..., None], self.project(batch.features[modality]), self.absent_H
         )

@@ -1,4 +1,4 @@
-"""CORECT: a graph with a node per utterance and modality, and transformers between each two modalities.
+"""CORECT: a graph with a node per utterance and modality, and transformers between every two modalities.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, U units of the text's
 transformer, M modalities, H hidden units, P = M · (M - 1) ordered pairs of modalities, S sides of an utterance (before
@@ -24,23 +24,23 @@ layers normalise first, have neither positions nor dropout, and end in a norm; t
 Source: Nguyen, Mai, The, Kieu and Le, CORECT, EMNLP 2023 (arXiv 2311.04507), and its code (leson502/CORECT_EMNLP2023 at
 96ad012); the convolutions are those of Schlichtkrull et al., ESWC 2018, and of Shi et al., IJCAI 2021, the layers of
 P-CM those of Tsai et al., ACL 2019. With the same weights, log probabilities of the code and of this file differ by at
-most 1.1e-15 (float64; dialogues of 1 to 40 utterances, each alone; all three modalities, each two of them, and text;
-the norm with other running statistics than at first), if P-CM's softmax is computed in float64 there as well; as it is,
-in float32, by 1.1e-9. Other than in that code,
+most 1.1e-15 (float64; dialogues of 1 to 40 utterances, one at a time; all three modalities, every two of them, and
+text; the norm with running statistics other than the initial ones), if P-CM's softmax is computed in float64 there as
+well; unchanged, in float32, by 1.1e-9. Unlike in that code,
 
 - no attention sees padding, so that scores do not depend on the batch. There all transformers do, and log probabilities
   of a dialogue change by up to 0.005 with the longest one in its batch (same weights as above);
-- ``past`` and ``future`` are what a node receives from. There edges leave an utterance for its window, and the window
-  ends before its last place: ``wp`` and ``wf`` of the code are a ``future`` of ``wp`` and a ``past`` of ``wf`` - 1.
-  The defaults here are those of its settings, 11 and 9; its script for IEMOCAP has 11 and 5;
+- ``past`` and ``future`` are the utterances that a node receives from. There edges go from an utterance to its window,
+  and the window ends before its last place: ``wp`` and ``wf`` of the code are a ``future`` of ``wp`` and a ``past`` of
+  ``wf`` - 1. The defaults here are those of its settings, 11 and 9; its script for IEMOCAP has 11 and 5;
 - the text is projected before its transformer, so that an absent one can be a learned vector and the width is a
   setting; for the comparison the projection was the identity. An absent audio or visual vector is one of its encoder's
-  outputs. Absent nodes take part in graph and pairs as all others do;
-- any number of speakers may take part, and ``causal`` leaves out all that comes after an utterance;
+  outputs. Absent nodes take part in graph and pairs like all others;
+- any number of speakers may take part, and ``causal`` leaves out everything after an utterance;
 - three biases are left out that softmax and norm cancel, of V_s, V_k and V_v;
-- new weights of P-CM are drawn as those of any linear map of torch, not by Xavier's rule.
+- weights of P-CM are initialised like those of any linear map in torch, not by Xavier's rule.
 
-With one modality there are no pairs, and the graph has its three relations, as there.
+As there, with one modality there are no pairs, and the graph has its three relations.
 """
 
 from collections.abc import Mapping
@@ -73,7 +73,8 @@ from merc.training.models.engine.transformer import EncoderLayer
 class CORECT(MERCModel):
     """``unimodal`` are the outputs of the modalities' encoders, before the speaker is added.
 
-    In training, the norm makes what an utterance becomes depend on the batch, as any batch norm does; scores do not.
+    In training, the norm makes the representation of an utterance depend on the batch, as any batch norm does; scores
+    do not.
     """
 
     class Config(Settings):
@@ -164,7 +165,7 @@ class CORECT(MERCModel):
 
 
 class _TextEncoder(nn.Module):
-    """A transformer over the dialogue's text between two linear maps; a learned vector stands for absent text."""
+    """A transformer over the dialogue's text between two linear maps; a learned vector replaces absent text."""
 
     def __init__(self, config: CORECT.Config, dim: int) -> None:
         super().__init__()
@@ -178,7 +179,7 @@ class _TextEncoder(nn.Module):
         self.leave = nn.Linear(config.text_units, config.hidden_units)
 
     def forward(self, batch: DialogueBatch, name: str, seen_BTT: Tensor) -> Tensor:
-        """Gives [N, H]."""
+        """Returns [N, H]."""
         stream_NU = self.projection(real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch))
         for layer in self.layers:
             stream_NU = layer(stream_NU, seen_BTT, batch)
@@ -187,9 +188,9 @@ class _TextEncoder(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """Two layers for each utterance by itself.
+    """Two layers for each utterance separately.
 
-    The vector of absence takes the place of their output: it starts as zeros, for which a ReLU has no gradient.
+    The vector for absence replaces their output, since it starts as zeros, for which a ReLU has no gradient.
     """
 
     def __init__(self, dim: int, units: int) -> None:
@@ -198,7 +199,7 @@ class _Encoder(nn.Module):
         self.present = Projection(units, units, identity=True)
 
     def forward(self, batch: DialogueBatch, name: str, seen_BTT: Tensor) -> Tensor:
-        """Gives [N, H]."""
+        """Returns [N, H]."""
         output_NH: Tensor = self.present(
             self.layers(real_rows(batch.features[name], batch)), real_rows(batch.modality_mask[name], batch)
         )
@@ -209,14 +210,14 @@ class _Encoder(nn.Module):
 class Graph:
     """Which utterances of a dialogue a node receives from within its modality.
 
-    All pairs of utterances are laid out and masked. Gathering each window instead copies every key and value once per
-    place of the window, which took 2.5 times as long on one core with dialogues as long as IEMOCAP's.
+    All pairs of utterances are laid out and masked. Gathering each window instead would copy every key and value once
+    per place of the window, which took 2.5 times as long on one core with dialogues as long as IEMOCAP's.
 
     Attributes:
         near: bool [B, T, T], whether an utterance (row) receives from another (column): from those of its window and
-            from itself, at padding as well, so that no row is empty.
-        shares: [B, S, T, T], where it does, 1 over their number on that side; a side on which no window has utterances
-            is left out.
+            from itself, even at padding, so that no row is empty.
+        shares: [B, S, T, T], 1 over their number on that side where it does; sides on which no window has utterances
+            are left out.
     """
 
     near: Tensor
@@ -230,7 +231,7 @@ def build_graph(batch: DialogueBatch, past: int, future: int, dtype: torch.dtype
         batch: the dialogues.
         past: preceding utterances that an utterance receives from.
         future: following utterances that it receives from.
-        dtype: of the shares.
+        dtype: dtype of the shares.
     """
     step_T = torch.arange(batch.utterance_mask.shape[1], device=batch.utterance_mask.device)
     offset_TT = step_T - step_T[:, None]
@@ -263,7 +264,7 @@ class _RelationalConvolution(nn.Module):
         nn.init.uniform_(self.relations.weight, -bound, bound)
 
     def forward(self, nodes_MNH: Tensor, graph: Graph, batch: DialogueBatch) -> Tensor:
-        """Gives [M, N, H]."""
+        """Returns [M, N, H]."""
         modalities, count, units = nodes_MNH.shape
         rows_NX = nodes_MNH.transpose(0, 1).flatten(1)
         means_BSTX = graph.shares @ padded(rows_NX, batch)[:, None]
@@ -285,7 +286,9 @@ class _GraphAttention(nn.Module):
         self.key_value_own = nn.Linear(units, 3 * heads * units, bias=False)
 
     def forward(self, nodes_MNH: Tensor, graph: Graph, batch: DialogueBatch) -> Tensor:
-        """Gives [M, N, F]; the nodes of a dialogue are the utterances of its first modality, then those of the next."""
+        """Returns [M, N, F]; the nodes of a dialogue are the utterances of its first modality, then those of the
+        next.
+        """
         modalities, (dialogues, steps) = len(nodes_MNH), batch.utterance_mask.shape
         key_MNF, value_MNF, own_MNF = self.key_value_own(nodes_MNH).chunk(3, dim=-1)
 
@@ -331,7 +334,7 @@ class _Pairs(nn.Module):
         self.self_norm = _Norms(modalities, others)
 
     def forward(self, nodes_MNH: Tensor, seen_BTT: Tensor, batch: DialogueBatch) -> Tensor:
-        """Gives [M, N, (M - 1) · H]."""
+        """Returns [M, N, (M - 1) · H]."""
         scaled_MNH = nodes_MNH * nodes_MNH.shape[-1] ** 0.5
         stream_PNH, source_PNH = scaled_MNH[self.queries_P], scaled_MNH[self.sources_P]
         for layer in self.pair_layers:
@@ -350,8 +353,8 @@ class _Layer(nn.Module):
 
     Args:
         maps: K.
-        units: U, of each stream.
-        heads: of the attention.
+        units: U, width of each stream.
+        heads: heads of the attention.
     """
 
     def __init__(self, maps: int, units: int, heads: int) -> None:
@@ -366,7 +369,9 @@ class _Layer(nn.Module):
         self.leave = LinearMaps(maps, 4 * units, units)
 
     def forward(self, stream_KNU: Tensor, source_KNU: Tensor | None, seen_BTT: Tensor, batch: DialogueBatch) -> Tensor:
-        """Gives [K, N, U]; the stream attends to ``source_KNU``, or to itself if that is None. One norm serves both."""
+        """Returns [K, N, U]; the stream attends to ``source_KNU``, or to itself if that is None. One norm serves
+        both.
+        """
         normed_KNU = self.attention_norm(stream_KNU)
         given_KNU = normed_KNU if source_KNU is None else self.attention_norm(source_KNU)
         maps, (dialogues, steps) = len(stream_KNU), seen_BTT.shape[:2]
@@ -385,7 +390,7 @@ class _Layer(nn.Module):
 
 
 class _Norms(nn.Module):
-    """K layer norms of U units with weights of their own."""
+    """K layer norms of U units with separate weights."""
 
     def __init__(self, maps: int, units: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""DDIN, and BiDDIN: a DialogueRNN per modality, coupled by attention to what all modalities said before.
+"""DDIN, and BiDDIN: a DialogueRNN per modality, coupled by attention to the history of all modalities.
 
 Legend: B dialogues, T utterances, N utterances of all dialogues, R directions, M modalities, K = R · M networks, U
 input units, S state units, E emotion units, F = M · E, C classes.
@@ -12,9 +12,9 @@ input units, S state units, E emotion units, F = M · E, C classes.
     2. c_i^(m←n) = Σ_t<i softmax_t(x_i^m A^(mn) g_t^n) g_t^n      5. e_i = GRU(q_s(i), e_i-1)
     3. ĉ_i^m = W [(1 + α_n) c_i^(m←n)]_n + b, α = softmax_n(w c_i^(m←n));  ĉ_1^m = 0
 
-Source: Zhang, Zhu, Guo and Liu, DDIN / BiDDIN (ACM MM 2020), and its code (MANLP-suda/BiDDIN). Other than in that code,
-α is a softmax over the contexts and not over the dialogues of the batch, modalities really get shares in e (there a
-softmax over one value), DDIN's attention over utterances does not look ahead, BiDDIN's does not mix dialogues or see
+Source: Zhang, Zhu, Guo and Liu, DDIN / BiDDIN (ACM MM 2020), and its code (MANLP-suda/BiDDIN). Unlike in that code, α
+is a softmax over the contexts and not over the dialogues of the batch, modalities really get shares in e (there the
+softmax is over one value), DDIN's attention over utterances does not look ahead, BiDDIN's does not mix dialogues or see
 padding, and its layer norm is trained. The biases of both softmaxes' scores are left out; they cancel.
 """  # noqa: E501
 
@@ -36,8 +36,8 @@ from merc.training.models.engine.party_recurrence import Recurrence, Schedule, p
 class DDIN(MERCModel):
     """``unimodal`` are the projected features (of the forward direction).
 
-    ``context`` of the forward model is a linear map of all modalities' ĉ: of earlier utterances' states, weighed by
-    what the utterance itself looks for.
+    ``context`` of the forward model is a linear map of all modalities' ĉ, that is, of earlier utterances' states,
+    weighted by the queries of the utterance itself.
     """
 
     VERSION = 2
@@ -65,14 +65,13 @@ class DDIN(MERCModel):
         """
         recurrent_dropout: float = Field(default=0.1, ge=0, lt=1)
         """Dropout rate of the three states, and of the history that is attended to."""
-        # In the published model these features reach it through two recurrences and an attention alone. Made for strong
-        # frozen vectors.
+        # In the published model these features reach it only through two recurrences and an attention. Intended for
+        # strong frozen vectors.
         shortcut: bool = False
         """Whether the layer before the classifier also sees the utterance's own projected features, of all modalities;
         not published.
         """
-        # α is then a softmax over the dialogues of the batch that are still going on, and all modalities have the share
-        # 1.
+        # α is then a softmax over the unfinished dialogues of the batch, and all modalities have share 1.
         legacy_gate: bool = False
         """Whether to gate as the published code does, by a softmax over the batch; scores then depend on the other
         dialogues of the batch.
@@ -152,8 +151,8 @@ class DDIN(MERCModel):
         )
 
     def _share(self, emotions_KNE: Tensor, present_NRM: Tensor) -> Tensor:
-        """[N, R, F]: the emotion states side by side, each times its modality's share; of absent ones only where all
-        are absent.
+        """[N, R, F]: the emotion states side by side, each times its modality's share; absent ones have a share only if
+        all are absent.
         """
         emotions_NRME = emotions_KNE.view(len(self.projections), -1, *emotions_KNE.shape[1:]).permute(2, 0, 1, 3)
         if self.legacy_gate:
@@ -170,13 +169,13 @@ def _uniform(*shape: int, fan: int) -> Tensor:
 
 
 class _Projections(nn.ModuleDict):
-    """Of all modalities, for one direction."""
+    """Features of all modalities, for one direction."""
 
     def __init__(self, dims: Mapping[str, int], units: int) -> None:
         super().__init__({name: Projection(dim, units) for name, dim in dims.items()})
 
     def forward(self, batch: DialogueBatch, positions_N: Tensor) -> Tensor:
-        """Gives [N, M, U]."""
+        """Returns [N, M, U]."""
         return torch.stack(
             [
                 project(rows_at(batch.features[name], positions_N), rows_at(batch.modality_mask[name], positions_N))
@@ -187,7 +186,7 @@ class _Projections(nn.ModuleDict):
 
 
 class _Networks(nn.Module):
-    """The weights of all cells, network after network, as the recurrence wants them; initialised as torch's GRU cells
+    """The weights of all cells, network after network, as the recurrence needs them; initialised like torch's GRU cells
     and linear maps.
     """
 
@@ -231,8 +230,8 @@ class _Networks(nn.Module):
     def forward(
         self, inputs_NRMU: Tensor, present_NRM: Tensor, schedule: Schedule, gate_over: int
     ) -> tuple[Tensor, Tensor]:
-        """Gives the emotion states [K, N, E] and the gated contexts [K, N, S]; in float32, since errors add up over the
-        steps.
+        """Returns the emotion states [K, N, E] and the gated contexts [K, N, S]; in float32, since errors add up over
+        the steps.
         """
         with torch.autocast(inputs_NRMU.device.type, enabled=False):
             inputs_KNU = inputs_NRMU.to(self.gate.dtype).permute(1, 2, 0, 3).flatten(0, 1)
@@ -241,7 +240,7 @@ class _Networks(nn.Module):
             queries_RMNHS = torch.bmm(inputs_KNU, self.query).view(self.directions, modalities, rows, modalities, units)
             queries_NRHMS = queries_RMNHS.permute(2, 0, 3, 1, 4).contiguous()
             codes_TS = position_codes(len(schedule.sizes), units, inputs_KNU.device).to(inputs_KNU.dtype)
-            emotions_KNE, contexts_KNS = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch leaves it without types
+            emotions_KNE, contexts_KNS = Recurrence.apply(  # type: ignore[no-untyped-call]  # untyped in torch
                 schedule,
                 codes_TS,
                 gate_over,
@@ -258,7 +257,7 @@ class _Networks(nn.Module):
             return emotions_KNE, contexts_KNS
 
     def _dropout(self, like: Tensor, rows: int) -> tuple[Tensor, ...]:
-        """Factors of the global states, of the history's keys, of the party states and of the emotion states."""
+        """Dropout factors of the global states, the history's keys, the party states and the emotion states."""
         networks, units, emotions = len(self.gate), self.gate.shape[1], self.state_emotion.shape[1]
         shapes = [
             (networks, rows, units),
@@ -277,7 +276,7 @@ class _CausalAttention(nn.Module):
         self.query = nn.Linear(units, units, bias=False)
 
     def forward(self, fused_BTF: Tensor, real_BT: Tensor) -> Tensor:
-        """[B, T, F]; the padding lies ahead of every real utterance, and needs no mask of its own."""
+        """[B, T, F]; padding comes after every real utterance, and needs no mask."""
         earlier_TT = torch.ones(real_BT.shape[1], real_BT.shape[1], dtype=torch.bool, device=real_BT.device).tril()
         scores_BTT = (self.query(fused_BTF) @ fused_BTF.mT).masked_fill(~earlier_TT, float("-inf"))
         attended_BTF: Tensor = scores_BTT.softmax(dim=-1) @ fused_BTF

@@ -1,4 +1,4 @@
-"""DF-ERC: vectors disentangled on two levels, fused by how sure each modality is, and given more context where the
+"""DF-ERC: vectors disentangled on two levels, fused by the confidence of each modality, with more context where the
 modalities disagree.
 
 Legend: B dialogues, T utterances, M modalities, N = B · T, H hidden units, D = 2 H, A aligned units, F = 2 D, U context
@@ -14,18 +14,17 @@ units of a direction, V = 2 U, E = F + V, C classes; P and Q for the widths befo
 
 Source: Li et al., Revisiting Disentanglement and Fusion on Modality and Context in Conversational Multimodal Emotion
 Recognition, ACM MM 2023 (arXiv 2308.04502), and its code (WHULACC/DFERC at b013eb3). There the text encoder is trained
-along with all this; here it is one encoder among others. What trains z and w is the loss ``disentanglement``, the heads
-and κ ``true_class_probability``, a ``prototype``. Other than in that code:
+as well; here it is one encoder among others. The loss ``disentanglement`` trains z and w, ``true_class_probability``
+the heads and κ, and ``prototype`` a. Unlike in that code:
 
-- Labels are not looked at, and padding enters neither the backward recurrence nor the context.
-- An absent modality has a learned vector in place of W u, no share in the mean by confidence, and no part in s. Without
-  a pair of modalities that are present s is 0: nothing says that the utterance speaks for itself, so that it gets all
-  of its context.
+- Labels are not used by the model, and padding enters neither the backward recurrence nor the context.
+- An absent modality has a learned vector instead of W u, and is left out of the mean by confidence and of s. Without a
+  pair of present modalities s is 0: nothing indicates that the utterance is unambiguous, so it gets its full context.
 - The scores of the heads are those of their linear maps; the code passes them through a GELU, so that none falls below
-  -0.17 (``gelu_logits``). The scores of the confidences pass no GELU there either.
-- Three modalities are three kinds to the loss ``disentanglement``, as the paper's abstract has it; in the code's labels
+  -0.17 (``gelu_logits``). The scores of the confidences do not pass a GELU there either.
+- The loss ``disentanglement`` treats three modalities as three kinds, as in the paper's abstract; in the code's labels
   text and audio are one.
-- Single recurrent weights are dropped, drawn for each step (Merity et al., ICLR 2018), and not whole columns of them.
+- Individual recurrent weights are dropped, drawn for each step (Merity et al., ICLR 2018), not whole columns.
 """  # noqa: E501
 
 from collections.abc import Mapping
@@ -42,17 +41,17 @@ from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection, backwards, not_in_halves_on_cpu
 
-# Keeps the shares finite where no modality is present, or where all confidences vanish.
+# Keeps the shares finite if no modality is present, or all confidences vanish.
 SMALLEST_CONFIDENCE = 1e-13
 # Bound of uniform weights with the variance 2 / n of He et al., ICCV 2015, times the root of n.
 HE_BOUND = 6**0.5
 
 
 class DFERC(MERCModel):
-    """Fusion by confidence, context by disagreement. ``unimodal`` are X, ``hidden`` is what the classifier sees,
+    """Fusion by confidence, context by disagreement. ``unimodal`` are X, ``hidden`` is the input of the classifier,
     ``aligned`` are a.
 
-    In ``extras`` stand, by modality:
+    ``extras`` contains, by modality:
 
         of_modality     [B, T, H], z: what the modality's utterances have in common; read by the loss ``disentanglement``
         of_utterance    [B, T, H], w: what the utterance has in common with its other modalities; read by the same
@@ -167,7 +166,7 @@ class DFERC(MERCModel):
 
 
 def beside(states_BTV: Tensor, mask_BT: Tensor) -> Tensor:
-    """The sum of the states before and after each utterance; beyond the ends of a dialogue there are zeros.
+    """The sum of the states before and after each utterance, with zeros beyond the ends of a dialogue.
 
     Example:
         >>> beside(torch.tensor([[[1.0], [2.0], [4.0], [9.0]]]), torch.tensor([[True, True, True, False]]))[0, :3, 0]
@@ -179,7 +178,7 @@ def beside(states_BTV: Tensor, mask_BT: Tensor) -> Tensor:
 
 @torch.no_grad()
 def agreement(aligned_MBTA: Tensor, present_MBT: Tensor) -> Tensor:
-    """Mean cosine over the pairs of modalities that are present, [B, T], without gradient; 0 where there is no pair.
+    """Mean cosine over the pairs of present modalities, [B, T], without gradient; 0 if there is no pair.
 
     Example:
         >>> agreement(torch.tensor([[[[3.0, 0.0]]], [[[1.0, 0.0]]], [[[0.0, 2.0]]]]), torch.tensor([[[True]], [[True]], [[True]]]))
@@ -190,26 +189,26 @@ def agreement(aligned_MBTA: Tensor, present_MBT: Tensor) -> Tensor:
         * present_MBT[..., None]
     )
     number_BT = present_MBT.sum(dim=0)
-    # The square of a sum of vectors holds each pair twice and each vector with itself once.
+    # The square of a sum of vectors contains each pair twice and each vector with itself once.
     pairs_BT = (unit_MBTA.sum(dim=0).square().sum(dim=-1) - unit_MBTA.square().sum(dim=(0, -1))) / 2
     return pairs_BT / (number_BT * (number_BT - 1) / 2).clamp(min=1)
 
 
 def _scores(maps: "_Maps", unimodal_MBTD: Tensor) -> Tensor:
-    """In no less than float32."""
+    """Converted to at least float32."""
     scores_MBTC: Tensor = maps(unimodal_MBTD)
     return scores_MBTC.to(torch.promote_types(scores_MBTC.dtype, torch.float32))
 
 
 class _Maps(nn.Module):
-    """A linear map per modality of what dropout leaves of its input; [M, B, T, P] to [M, B, T, Q] in one product."""
+    """Dropout and a linear map per modality; [M, B, T, P] to [M, B, T, Q] in one product."""
 
     def __init__(self, modalities: int, units_in: int, units_out: int, dropout: float) -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
         bound = units_in**-0.5
-        # He's weights, as published: with those of nn.Linear, a root of six smaller, all vectors would begin within the
-        # margin of the loss ``prototype``.
+        # He's weights, as published: with those of nn.Linear, smaller by a factor of √6, all vectors would start within
+        # the margin of the loss ``prototype``.
         self.weights_MPQ = nn.Parameter(
             torch.empty(modalities, units_in, units_out).uniform_(-HE_BOUND * bound, HE_BOUND * bound)
         )
@@ -248,8 +247,8 @@ class _Context(nn.Module):
         return input_BTF
 
     def _run(self, lstm: nn.Module, input_BTF: Tensor) -> Tensor:
-        """One direction of one layer. The module cannot be called with other weights than its own, the operation below
-        it can.
+        """One direction of one layer. The module can only be called with its own weights, unlike the operation below
+        it.
         """
         if not self.training:
             states_BTU: Tensor = lstm(input_BTF)[0]

@@ -1,8 +1,8 @@
 """DialogueGCN: an LSTM over the dialogue, then two graph convolutions in which an utterance hears its window by
-relation: who speaks, and before or after.
+relation: who speaks, and whether before or after.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, S sequential units, H units
-of the graph, F = S + H, W utterances of a window, R relations, K speakers that are told apart, P bases, C classes.
+of the graph, F = S + H, W utterances of a window, R relations, K distinguished speakers, P bases, C classes.
 
     features_BTD ─ Linear ─┐
          absent: learned   ├─ sum ─ LSTM ─► g_NS ─┬─► relations ─► h ─► sums ─► h'_NH ─┐
@@ -15,23 +15,22 @@ of the graph, F = S + H, W utterances of a window, R relations, K speakers that 
 
 Source: Ghosal, Majumder, Poria, Chhaya and Gelbukh, DialogueGCN, EMNLP 2019 (arXiv 1908.11540), and its code
 (declare-lab/conv-emotion at 6128ca2), of which there are two versions; the convolutions are those of Schlichtkrull et
-al., ESWC 2018, and of Morris et al., AAAI 2019. What it says, and where we differ:
+al., ESWC 2018, and of Morris et al., AAAI 2019. Details and differences:
 
 - the weight of an edge is that of the paper's equation and of the code's version for text (``DialogueGCN-mianzhang``).
-  In the other one a learned vector for each of 110 positions stands in the place of W_e g_i, and a longer dialogue is
-  an error;
-- an utterance gathers over those that it weighs, as the paper has it. In the code the edge goes the other way: i sends
-  α_ij of its message to j. With that edge turned and the same weights, logits of the code and of this file differ by
+  In the other one a learned vector for each of 110 positions replaces W_e g_i, and a longer dialogue is an error;
+- an utterance gathers over those that it weights, as in the paper. In the code the edge goes the other way: i sends
+  α_ij of its message to j. With that edge reversed and the same weights, logits of the code and of this file differ by
   1.3e-15 (float64, one dialogue of 23 utterances, the version for text with the nodal attention of the other; the
-  convolutions rebuilt as torch_geometric 1.3, which the code asks for, has them: they sum over edges, and the
-  relational one takes the edges' weights); as it is sent, by 0.16;
+  convolutions rebuilt as in torch_geometric 1.3, which the code requires: they sum over edges, and the relational one
+  uses the edges' weights); without reversing it, by 0.16;
 - as in the code, edges are summed and not divided by the number of a relation's edges, and no activation follows a
   convolution. The paper has both;
-- W_0 is not weighed by α_ii, in the code as here;
+- W_0 is not weighted by α_ii, in the code as here;
 - the LSTM does not see padding, as in the code's version for text; in the other one its backward half reads it first;
-- each modality has a linear map of its own before the LSTM, so that its absence is a learned vector. The published runs
-  have text alone;
-- any number of speakers may take part, and ``causal`` leaves out all that comes after an utterance.
+- each modality has a separate linear map before the LSTM, so that its absence is a learned vector. The published runs
+  use only text;
+- any number of speakers may take part, and ``causal`` leaves out everything after an utterance.
 """  # noqa: E501
 
 from collections.abc import Mapping
@@ -51,7 +50,7 @@ from merc.training.models.engine.windows import Windows
 
 
 class DialogueGCN(MERCModel):
-    """``unimodal`` are the projected features, what the LSTM reads being their sum."""
+    """``unimodal`` are the projected features; the LSTM reads their sum."""
 
     class Config(Settings):
         """Settings of DialogueGCN."""
@@ -143,7 +142,7 @@ class DialogueGCN(MERCModel):
         return convolved_NH
 
     def _attended(self, nodes_NF: Tensor, queries_NF: Tensor, batch: DialogueBatch) -> Tensor:
-        """ê, [B, T, F]; at padding it means nothing."""
+        """ê, [B, T, F]; meaningless at padding."""
         nodes_BTF, queries_BTF = padded(nodes_NF, batch), padded(queries_NF, batch)
         seen_BTT = batch.utterance_mask[:, None].expand(-1, nodes_BTF.shape[1], -1)
         if self.causal:
@@ -154,12 +153,11 @@ class DialogueGCN(MERCModel):
 
 @dataclass(frozen=True)
 class Graph:
-    """Who hears whom in a batch, and how.
+    """Which utterances hear which in a batch, and how.
 
     Attributes:
         windows: those of the utterances.
-        relations: long [N, W], the relation that a place has to the utterance, below R; outside the dialogue it means
-            nothing.
+        relations: long [N, W], the relation of a place to the utterance, below R; meaningless outside the dialogue.
     """
 
     windows: Windows
@@ -184,8 +182,8 @@ def build_graph(batch: DialogueBatch, past: int, future: int, speakers: Literal[
 
 
 class _RelationalConvolution(nn.Module):
-    """Equation 2 at the head of this file. What is heard is weighed for every basis before the bases are multiplied
-    with: one product for all relations.
+    """Equation 2 at the head of this file. Heard vectors are weighted for every basis before the multiplication with
+    the bases: one product for all relations.
 
     Args:
         inputs: S.
@@ -203,7 +201,7 @@ class _RelationalConvolution(nn.Module):
         self.mixture_RP = nn.Parameter(torch.empty(relations, bases).uniform_(-bound, bound))
 
     def forward(self, nodes_NS: Tensor, shares_NW: Tensor, graph: Graph) -> Tensor:
-        """Gives [N, H]; ``shares_NW`` is α, 0 beyond the dialogue."""
+        """Returns [N, H]; ``shares_NW`` is α, 0 beyond the dialogue."""
         weights_NWP = self.mixture_RP[graph.relations] * shares_NW[..., None]
         heard_NPS = weights_NWP.to(nodes_NS.dtype).mT @ graph.windows.rows(nodes_NS)
         given_NH: Tensor = self.own(nodes_NS) + heard_NPS.flatten(1) @ self.bases_PSH.flatten(0, 1)

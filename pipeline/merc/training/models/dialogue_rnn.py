@@ -13,7 +13,7 @@ S state units, E emotion units, H hidden units, C classes.
     2. c_i = Σ_t<i softmax_t(x_i A g_t) g_t               4. e_i = GRU(q_s(i), e_i-1)
 
 Source: Majumder et al., DialogueRNN, AAAI 2019, and its code (declare-lab/conv-emotion at 70d902b), whose modalities
-are features side by side. Other than there, each modality has a linear map of its own, so that its absence is a learned
+are features side by side. Unlike there, each modality has a separate linear map, so that its absence is a learned
 vector. A state that listeners would update, off in the published runs, is left out.
 """  # noqa: E501
 
@@ -115,8 +115,8 @@ class DialogueRNN(MERCModel):
         )
 
     def _attended(self, emotions_BTE: Tensor, real_BT: Tensor) -> Tensor:
-        """Of both directions Σ_j softmax_j((W e_i + b) e_j) e_j over the dialogue, the published ``general2``; of one e
-        itself.
+        """With both directions, Σ_j softmax_j((W e_i + b) e_j) e_j over the dialogue, the published ``general2``; with
+        one, e itself.
         """
         if self.query is None:
             return emotions_BTE
@@ -126,18 +126,18 @@ class DialogueRNN(MERCModel):
 
 
 class Networks(nn.Module):
-    """The weights of all cells, network after network, initialised as torch's GRU cells and linear maps.
+    """The weights of all cells, network after network, initialised like torch's GRU cells and linear maps.
 
     The recurrence is DDIN's with one modality and without codes of positions.
 
     Args:
-        count: K networks that know nothing of each other, as many of each direction: those ahead first, then those from
-            the end.
+        count: K independent networks, the same number for each direction: first the forward ones, then the backward
+            ones.
         inputs: F.
         state_units: S.
         emotion_units: E.
-        dropout: of the three states.
-        asks: attention to g depends on x, softmax_t(x A g_t); False: on g alone, softmax_t(a g_t), the ``simple``
+        dropout: dropout rate of the three states.
+        asks: attention to g depends on x, softmax_t(x A g_t); False: only on g, softmax_t(a g_t), the ``simple``
             attention of the published code.
     """
 
@@ -172,21 +172,21 @@ class Networks(nn.Module):
         )
 
     def forward(self, inputs_KNF: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """Gives the emotion states [K, N, E] and the contexts [K, N, S]; in float32, since errors add up over the
+        """Returns the emotion states [K, N, E] and the contexts [K, N, S]; in float32, since errors add up over the
         steps.
         """
         with torch.autocast(inputs_KNF.device.type, enabled=False):
             inputs_KNF = inputs_KNF.to(self.query.dtype)
             rows, units = inputs_KNF.shape[1], self.query.shape[-1]
             queries_KNS = torch.bmm(inputs_KNF, self.query) if self.asks else self.query[:, None].expand(-1, rows, -1)
-            emotions_KNE, contexts_KNS = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch leaves it without types
+            emotions_KNE, contexts_KNS = Recurrence.apply(  # type: ignore[no-untyped-call]  # untyped in torch
                 schedule,
                 inputs_KNF.new_zeros(len(schedule.sizes), units),
-                2,  # of no effect without a gate
+                2,  # no effect without a gate
                 None,  # nothing is absent from the history
                 self._dropout(inputs_KNF) if self.training and self.dropout.p else None,
                 *(self.party_global, self.state_global, self.state_bias_global),
-                *(None, None, None),  # one context, which is taken as it is
+                *(None, None, None),  # one context, used unchanged
                 *(self.context_party, self.state_party, self.state_bias_party),
                 *(self.party_emotion, self.input_bias_emotion, self.state_emotion, self.state_bias_emotion),
                 torch.baddbmm(self.input_bias_global, inputs_KNF, self.input_global),
@@ -196,8 +196,8 @@ class Networks(nn.Module):
             return emotions_KNE, contexts_KNS
 
     def _dropout(self, like_KNF: Tensor) -> tuple[Tensor | None, ...]:
-        """Factors of the global, the party and the emotion states; none of the history, which holds the global states
-        and is not dropped again.
+        """Dropout factors of the global, the party and the emotion states; none for the history, which contains the
+        global states and is not dropped again.
         """
         (networks, rows, _), units, emotions = like_KNF.shape, self.query.shape[-1], self.state_emotion.shape[1]
         of_global, of_party, of_emotion = (

@@ -1,5 +1,4 @@
-"""A transformer encoder per modality, gated and fused: the baseline on which inter-dialogue contrastive learning is
-built.
+"""A transformer encoder per modality, gated and fused: the baseline of inter-dialogue contrastive learning.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, h heads, C
 classes.
@@ -9,9 +8,9 @@ classes.
                                                                               other modalities ──┘
 
 Source: Lee, Kim and Choi, Inter-Dialog Contrastive Learning, ICASSP 2026, and its code (Neuro-AI-Lab/IDCL at f0d6d9f),
-there with text and audio; a cut-down SDT (Ma et al., IEEE TMM 2024). Other than there, the vectors of whole dialogues
+there with text and audio; a reduced SDT (Ma et al., IEEE TMM 2024). Unlike there, the vectors of whole dialogues
 (G_i^m of its equation 4) are means over the utterances of the dialogue without the padding, and absent utterances are
-no keys of the attention and no part of those means.
+not keys of the attention and not part of those means.
 """  # noqa: E501
 
 from collections.abc import Mapping
@@ -56,13 +55,13 @@ class DialogueTransformer(MERCModel):
         """Width of the encoders' feed-forward layers."""
         dropout: float = Field(default=0.5, ge=0, lt=1)
         """Dropout rate of the input, the attention weights and each sublayer's output."""
-        # The published code computes vectors of speakers and never adds them.
+        # The published code computes speaker vectors but never adds them.
         speakers: Literal["none", "slots"] = "none"
         """``none``, as published; ``slots``: a vector per place in the order of first appearance, added to every
         modality's input.
         """
-        # The mean of position codes is a function of the dialogue's length, so that with ``gated`` dialogues of one
-        # length come out alike whatever is said in them. ``content`` avoids this at the price of a second pass.
+        # The mean of position codes is a function of the dialogue's length, so that with ``gated`` dialogues of equal
+        # length become similar whatever their content. ``content`` avoids this at the cost of a second pass.
         pool_from: Literal["content", "gated", "none"] = "content"
         """What is pooled: ``content``, outputs for inputs without position codes; ``gated``, the outputs themselves, as
         published; ``none``.
@@ -122,7 +121,7 @@ class _Encoder(nn.Module):
         self.gate = nn.Linear(config.hidden_units, config.hidden_units, bias=False)
 
     def forward(self, input_NH: Tensor, batch: DialogueBatch, modality: str) -> Tensor:
-        """Gives [N, H]. An utterance attends to all that are present and to itself, so that no row of the attention is
+        """Returns [N, H]. An utterance attends to all present ones and to itself, so that no row of the attention is
         empty.
         """
         present_BT = batch.modality_mask[modality]
@@ -156,7 +155,7 @@ class _Layer(nn.Module):
         )
 
     def forward(self, stream_NH: Tensor, keys_B1TT: Tensor, batch: DialogueBatch) -> Tensor:
-        """Gives [N, H]; ``keys_B1TT`` is True where a row may attend to a column."""
+        """Returns [N, H]; ``keys_B1TT`` is True where a row may attend to a column."""
         three_BTH = padded(self.query_key_value(self.attention_norm(stream_NH)), batch)
         query, key, value = three_BTH.view(*three_BTH.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         dropout = self.dropout.p if self.training else 0.0

@@ -1,5 +1,5 @@
-"""GraphCFC: a chain of graphs in which two kinds of nodes complement each other, first two modalities, then what was
-made of them and the next.
+"""GraphCFC: a chain of graphs in which two kinds of nodes complement each other: first two modalities, then their
+result and the next one.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, h heads, F
 = h · H, K kinds of nodes in a graph, P pairs of utterances that hear each other, E edges, R relations, C classes.
@@ -18,8 +18,8 @@ Legend: B dialogues, T utterances, N real utterances of the batch, D features of
                            logits_BTC ◄─ Linear ─ hidden_BTH ◄─┘          visual   u1 ◄──► u2 ◄──► u3
 
 A node hears itself, the nodes of its kind at most ``window`` utterances away, and the other node of its utterance;
-nobody else hears what is absent. The relation of two nodes of one kind is who their speakers are, in either order; that
-of the two nodes of an utterance is one of its own.
+no other node hears an absent one. The relation of two nodes of one kind is the unordered pair of their speakers; the
+two nodes of an utterance have a separate relation.
 
 A layer (GAT-MLP), for the node i and those it hears, j, in h heads of H units each, r the vector of the relation:
     s_ij = w · LeakyReLU(W_heard x_j + W_hearing x_i + W_relation r_ij)        (GATv2: Brody, Alon and Yahav, ICLR 2022)
@@ -28,18 +28,18 @@ A layer (GAT-MLP), for the node i and those it hears, j, in h heads of H units e
     x_i ← LayerNorm(y_i + W₂ GELU(W₁ y_i))
 
 Source: Li, Wang, Lv and Zeng, GraphCFC, IEEE TMM 2023 (arXiv 2207.12261), and its code (lijfrank-open/GraphCFC at
-4f18cbe), from which the equations are taken. Other than in that code:
+4f18cbe), from which the equations are adopted. Unlike in that code:
 - every layer has its own weights; there all layers of a graph are one module, run several times;
-- ``aggregation: bigru`` is what it is called; there a condition that always holds switches it off, so that ``none`` is
+- ``aggregation: bigru`` does what its name says; there a condition that is always true switches it off, so ``none`` is
   what the published code computes;
 - an edge of an utterance to itself has the relation of two utterances of its speaker, as the published graph is built;
-  the attention there then puts the mean of the vectors of the utterance's other edges in its place;
-- the weights of the losses, meant to be learned, are made anew for every batch there and stay equal: here
+  the attention there then replaces it by the mean of the vectors of the utterance's other edges;
+- the weights of the losses, meant to be learned, are recreated for every batch there and stay equal; here there is
   ``unimodal_weight`` of the cross-entropy, 3 in the recipes;
-- the shared vector has no classifier of its own, whose loss would be the fifth; it is trained by way of the last graph.
+- the shared vector has no classifier, whose loss would be the fifth; it is trained through the last graph.
 
-The scores s are no product of matrices, since LeakyReLU stands between. They are computed for the pairs that there are,
-both directions of a pair at once, and put into a matrix per dialogue for all that follows.
+The scores s are not a matrix product, because of the LeakyReLU. They are computed for the existing pairs, both
+directions of a pair at once, and put into a matrix per dialogue for everything that follows.
 """  # noqa: E501
 
 from collections.abc import Iterator, Mapping
@@ -62,21 +62,21 @@ from merc.training.models.engine.sequences import Sequences, counted
 CHAIN = ("audio", "visual", "text")
 TEXT_LAYERS = 2
 NEGATIVE_SLOPE = 0.2
-# Numbers that are computed on at a time: on a CPU as many as its caches hold.
+# Number of values computed at a time: on a CPU, as many as fit into its caches.
 CPU_NUMBERS, GPU_NUMBERS = 2**18, 2**26
 SPEAKER_RELATIONS = SPEAKER_SLOTS * (SPEAKER_SLOTS + 1) // 2
 
 
 class GraphCFC(MERCModel):
     """``unimodal`` are the vectors of the modalities' own extractors. With two modalities there is one graph less; with
-    one modality a single graph, whose utterances have one node each, and nothing shared.
+    one modality there is a single graph with one node per utterance, and no shared vector.
     """
 
     class Config(Settings):
         """Settings of GraphCFC."""
 
         hidden_units: int = Field(default=200, ge=1)
-        """H, width of a node, and of each head of the attention as well."""
+        """H, width of a node and of each head of the attention."""
         heads: int = Field(default=4, ge=1)
         """h, heads of a graph's attention."""
         layers: int = Field(default=5, ge=1, le=256)
@@ -117,7 +117,7 @@ class GraphCFC(MERCModel):
         self.share = nn.Linear(len(dims) * units, units) if several else None
         self.relation_vectors = nn.Embedding(
             SPEAKER_RELATIONS + several, units
-        )  # the last: of the two nodes of an utterance
+        )  # the last one: between the two nodes of an utterance
         self.graphs = nn.ModuleList([_Graph(config) for _ in dims])
         self.fusions = nn.ModuleList([nn.Linear(2 * units, units) for _ in dims] if several else [])
         self.classifier = nn.Linear(units, classes)
@@ -139,7 +139,7 @@ class GraphCFC(MERCModel):
         )
 
     def _inputs(self, present: dict[str, Tensor], batch: DialogueBatch) -> dict[str, Tensor]:
-        """Of each modality [N, H], with the vector of the speaker."""
+        """For each modality [N, H], with the vector of the speaker."""
         inputs = {}
         speakers_NH = self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
         for name in self.chain:
@@ -206,12 +206,12 @@ class Edges:
 
     Attributes:
         first: long [P], rows of the earlier utterances of the pairs.
-        second: long [P], of the later ones.
+        second: long [P], rows of the later ones.
         between: long [P], relation of the pairs' speakers.
-        within: long [N], relation of two utterances of this one's speaker.
-        places: long [E] in a flattened [B, T, T + 1], where the hearing utterance is the row and the heard one the
-            column: of second hearing first, first hearing second, each hearing itself, and each hearing its other node,
-                which is the last column; E = 2 P + 2 N.
+        within: long [N], relation of two utterances of the same speaker.
+        places: long [E] in a flattened [B, T, T + 1], in which the hearing utterance is the row and the heard one the
+            column: second hears first, first hears second, each hears itself, and each hears its other node, which is
+            the last column; E = 2 P + 2 N.
         batch: the dialogues.
     """
 
@@ -223,8 +223,8 @@ class Edges:
     batch: DialogueBatch
 
     def audible(self, present_NK: Tensor) -> Tensor:
-        """bool [E, K]: whether what is heard is there, or is the hearing node itself. If K is 1, there are no edges to
-        another node of the utterance.
+        """bool [E, K]: whether the heard node is present, or is the hearing node itself. If K is 1, there are no edges
+        to another node of the utterance.
         """
         of_first_PK, of_second_PK = (present_NK.index_select(0, rows_P) for rows_P in (self.first, self.second))
         parts = [of_first_PK, of_second_PK, torch.ones_like(present_NK)]
@@ -232,7 +232,7 @@ class Edges:
 
 
 def build_edges(batch: DialogueBatch, window: int) -> Edges:
-    """Lays out a batch; the pairs are worked out on the host, where the lengths are known, so that nothing waits for a
+    """Lays out a batch; the pairs are computed on the host, where the lengths are known, so that nothing waits for a
     GPU.
     """
     lengths_B, steps, device = batch.lengths_cpu, batch.utterance_mask.shape[1], batch.speakers.device
@@ -241,9 +241,7 @@ def build_edges(batch: DialogueBatch, window: int) -> Edges:
     later_N = (lengths_B.repeat_interleave(lengths_B) - 1 - step_N).clamp(max=window)
     first_P = row_N.repeat_interleave(later_N)
     second_P = first_P + 1 + counted(later_N)
-    line_N = (
-        torch.arange(len(lengths_B)).repeat_interleave(lengths_B) * steps + step_N
-    )  # of the matrices, one below the other
+    line_N = torch.arange(len(lengths_B)).repeat_interleave(lengths_B) * steps + step_N  # rows of the stacked matrices
 
     def place(hearing: Tensor, column: Tensor) -> Tensor:
         return line_N[hearing] * (steps + 1) + column
@@ -329,7 +327,7 @@ class _Attention(nn.Module):
         scores_EKh = self._scores(both_NK2F, self.relation(relations_RH), edges)
         lowest = torch.finfo(scores_EKh.dtype).min
         scores_EKh = scores_EKh.masked_fill(~audible_EK[..., None], lowest)
-        # Not -inf: the lines of padding have no edge, and are thrown away after the softmax.
+        # Not -inf: rows of padding have no edge, and are discarded after the softmax.
         cells = dialogues * steps * (steps + 1)
         matrix = scores_EKh.new_full((cells, kinds, self.head_count), lowest).index_copy(
             0, edges.places[: len(scores_EKh)], scores_EKh
@@ -369,8 +367,8 @@ def _scored(values: Tensor, score_hH: Tensor) -> Tensor:
 class _PairScores(torch.autograd.Function):
     """The scores of pairs of utterances of one kind, second hearing first and first hearing second, [P, K, 2, h].
 
-    LeakyReLU sees h · H numbers for each edge, of which neither are all there at once, nor are any kept: the pairs are
-    taken some at a time, and once more for the gradients.
+    LeakyReLU has h · H inputs per edge, which are neither computed all at once nor kept: the pairs are processed in
+    chunks, and again for the gradients.
     """
 
     @staticmethod
@@ -415,9 +413,9 @@ class _PairScores(torch.autograd.Function):
     def _parts(
         both_NK2F: Tensor, relations_RF: Tensor, *indices: Tensor
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Some pairs at a time, with what LeakyReLU makes of them, [p, K, 2, F]."""
-        # Of the first utterance what is heard and what hears, of the second what hears and what is heard: both
-        # directions in one sum.
+        """Chunks of pairs with the outputs of LeakyReLU, [p, K, 2, F]."""
+        # Heard and hearing part of the first utterance, hearing and heard part of the second: both directions in one
+        # sum.
         turned_NK2F = both_NK2F.flip(2)
         numbers = CPU_NUMBERS if both_NK2F.device.type == "cpu" else GPU_NUMBERS
         for first_p, second_p, between_p in zip(

@@ -18,26 +18,26 @@ units, L layers, W utterances of a window, C classes.
     4. hidden = mean of LeakyReLU(F y_m + f) over both sides of all pairs;  logits = Linear(hidden)
 
 Source: Li, Wang and Zeng, Tracing Intricate Cues in Dialogue, IEEE TPAMI 2025 (arXiv 2407.21536), and its code
-(lijfrank-open/GraphSmile at 96745a2), from which the equations are taken. The rest of the system, which learns the
+(lijfrank-open/GraphSmile at 96745a2), from which the equations are adopted. The rest of the system, which learns the
 sentiment of utterances and whether it shifts, is a loss: :mod:`merc.training.losses.sentiment_dynamics`.
 
 Compared in float64 with the same weights, edges' weights included and the code's batch norm taken out: logits of up to
-10 differ by at most 1.4e-14, gradients by at most 2.4e-14 of the largest (eight batches of three or four dialogues of
-1 to 88 utterances, with the published settings of MELD and of IEMOCAP among them). What differs on purpose:
+10 differ by at most 1.4e-14, gradients by at most 2.4e-14 of the largest (eight batches of three or four dialogues of 1
+to 88 utterances, including the published settings for MELD and IEMOCAP). Intended differences:
 
 - w is learned for a pair, a side of it and a distance j - i, and kept as a logarithm. In the code it is a table of
-  500,000 numbers, read in the order of the batch's edges, so that a dialogue's scores depend on its batch mates; and a
-  sum of them below 0 gives NaN. Both start at 1;
+  500,000 numbers, read in the order of the batch's edges, so that a dialogue's scores depend on the rest of its batch;
+  and a sum below 0 gives NaN. Both start at 1;
 - text has no batch norm before its linear map, since features are standardised over the train split. The code's
   statistics include padding. Of its four vectors of text the published runs use one, as here;
 - the layers of a graph start with different weights; in the code they start as copies of one layer;
-- where a modality is absent there is a learned vector, with the same edges as any other: what lies within one modality
-  is heard by way of the other, which must not break off. The code has no absent modalities;
+- an absent modality is a learned vector, with the same edges as any other: utterances of one modality hear each other
+  by way of the other modality, which must not be interrupted. The code has no absent modalities;
 - with two modalities there is one graph. With one modality there is one as well, whose nodes hear those of their own
   modality. The code needs all three;
 - ``causal`` leaves out edges from later utterances.
 
-Who speaks is not used, as in the code.
+As in the code, speakers are not used.
 """
 
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ class GraphSmile(MERCModel):
         self.causal, self.past, self.future = config.causal, config.past, 0 if config.causal else config.future
         self.gives = Gives(hidden=units, unimodal=dict.fromkeys(dims, units))
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
-        # Of one modality the pair has one side, which hears itself.
+        # With one modality the pair has one side, which hears itself.
         self.pairs: list[tuple[str, ...]] = list(combinations(dims, 2)) or [tuple(dims)]
         pairs, sides = len(self.pairs), len(self.pairs[0])
         self.log_edges_PSW = nn.Parameter(torch.zeros(pairs, sides, self.past + 1 + self.future))
@@ -126,10 +126,10 @@ class GraphSmile(MERCModel):
 def weighed_edges(weights_PSW: Tensor, mask_BT: Tensor, past: int) -> Tensor:
     """a of equation 1, from heard utterances (columns) to those that hear (rows), [P, S, B, T, T].
 
-    Rows of padding mean nothing.
+    Rows of padding are meaningless.
 
     Args:
-        weights_PSW: w of the distances from -past on, above 0; side 0 of a pair hears side 1, and the other way round.
+        weights_PSW: w of the distances from -past on, above 0; side 0 of a pair hears side 1, and vice versa.
         mask_BT: bool, which utterances are real.
         past: preceding utterances of a window.
     """

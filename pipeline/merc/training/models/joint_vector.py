@@ -1,7 +1,7 @@
-"""Joint vectors: a stack of blocks in which a few trainable vectors are all that passes from one modality to another.
+"""Joint vectors: a stack of blocks in which only a few trainable vectors pass information between modalities.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, S sequences (B or N), L entries of a sequence (T, or
-tokens, or pieces of sound), D numbers of an entry, K joint vectors, H hidden units, M modalities, C classes.
+tokens, or pieces of audio), D numbers of an entry, K joint vectors, H hidden units, M modalities, C classes.
 
     text_SLH ──┬─► encoder ─┬─► text_SLH ──┬─► encoder ─┬─► …  text ─────► [ text ; joint ]  ─ Linear ─► log-softmax ─┐
                │            │              │            │                                                           │
@@ -13,14 +13,14 @@ tokens, or pieces of sound), D numbers of an entry, K joint vectors, H hidden un
 Reconstruction. Source: Shi et al., Emotional Cross-Modal Fusion and Inter-class Contrastive Learning, ICIC 2024 (arXiv
 2405.17900). Only its abstract and the captions of its figures were available: trainable vectors that exchange
 information with both modalities in stacked blocks, two emotion classifiers, a supervised contrastive loss between
-classes. The form of a block is that of the closest published relative, the bottleneck tokens of Nagrani et al.,
+classes. The form of a block is that of the closest published method, the bottleneck tokens of Nagrani et al.,
 Attention Bottlenecks for Multimodal Fusion, NeurIPS 2021, here from the first block on. All values of the settings are
 ours.
 
-``mode`` says what the sequences are. ``utterance``: the vectors of a dialogue's utterances, with codes of their
-positions; every utterance reads from the dialogue's joint vectors by attention, and these have seen the future.
-``token``: the tokens of one utterance, its 20 ms of sound, its face crops, as in the paper; both they and the joint
-vectors are averaged, and no utterance knows of another. The contrastive loss is ``supcon`` with ``class_balanced``.
+``mode`` determines the sequences. ``utterance``: the vectors of a dialogue's utterances, with position codes; every
+utterance reads from the dialogue's joint vectors by attention, and these have seen the future. ``token``: the tokens of
+one utterance, its 20 ms pieces of audio, its face crops, as in the paper; both they and the joint vectors are averaged,
+and no utterance sees another. The contrastive loss is ``supcon`` with ``class_balanced``.
 """  # noqa: E501
 
 from collections.abc import Mapping
@@ -36,17 +36,17 @@ from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection, check_heads, padded, position_codes, present_shares
 
-# Of the joint vectors' first values, as of the bottleneck tokens.
+# Standard deviation of the joint vectors' initial values, as for the bottleneck tokens.
 INITIAL_STD = 0.02
 
 
 class JointVector(MERCModel):
     """Fusion through joint vectors, and a classifier per modality.
 
-    ``logits`` are the mean of the log-probabilities that the classifiers of the present modalities give, of all where
-    none is present; ``unimodal_logits`` are those classifiers'. ``hidden`` is the joint vector of an utterance next to
-    its vectors of all modalities. ``unimodal`` comes out of the first block, where nothing has passed between the
-    modalities yet, with its position codes taken off: the mean of these tells a dialogue's length and nothing else.
+    ``logits`` are the mean of the log-probabilities from the classifiers of the present modalities, or of all if none
+    is present; ``unimodal_logits`` are those of the classifiers. ``hidden`` is the joint vector of an utterance next to
+    its vectors of all modalities. ``unimodal`` is the output of the first block, where nothing has passed between the
+    modalities yet, minus its position codes, whose mean only reveals a dialogue's length.
     """
 
     class Config(Settings):
@@ -136,7 +136,7 @@ class _Utterances(nn.Module):
         self.reading = nn.MultiheadAttention(self.units, config.heads, dropout=config.dropout, batch_first=True)
 
     def forward(self, batch: DialogueBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """modality → [B, T, H], and bool [B, T], which of them are keys: those that are present."""
+        """modality → [B, T, H], and bool [B, T], which of them are keys: the present ones."""
         present = {name: batch.modality_mask[name] for name in self.projections}
         codes_TH = self._codes(batch)
         return {
@@ -145,15 +145,15 @@ class _Utterances(nn.Module):
         }, present
 
     def unimodal(self, streams: Mapping[str, Tensor], batch: DialogueBatch) -> dict[str, Tensor]:
-        """modality → [B, T, H], without the codes that came in with them."""
+        """modality → [B, T, H], without their position codes."""
         codes_TH = self._codes(batch)
         return {name: stream_BTH - codes_TH for name, stream_BTH in streams.items()}
 
     def per_utterance(
         self, streams: Mapping[str, Tensor], joint_BKH: Tensor, batch: DialogueBatch
     ) -> tuple[Mapping[str, Tensor], Tensor]:
-        """modality → [B, T, H]; and [B, T, H], what each utterance reads from the joint vectors, asking with its
-        vectors of all modalities.
+        """modality → [B, T, H]; and [B, T, H], what each utterance reads from the joint vectors, with its vectors of
+        all modalities as query.
         """
         question_BTH = self.question(torch.cat(list(streams.values()), dim=-1))
         return streams, self.reading(question_BTH, joint_BKH, joint_BKH, need_weights=False)[0]
@@ -163,8 +163,8 @@ class _Utterances(nn.Module):
 
 
 class _Tokens(nn.Module):
-    """The sequences are those below the utterances: S is N. Where one is absent, a learned entry stands in its place,
-    which is no key.
+    """The sequences are those below the utterances: S is N. A learned entry, which is not a key, replaces an absent
+    one.
     """
 
     def __init__(self, config: JointVector.Config, dims: Mapping[str, int]) -> None:
@@ -207,8 +207,8 @@ class _Tokens(nn.Module):
 
 
 class _Block(nn.Module):
-    """Every modality's sequence and the joint vectors go through the modality's encoder together; the joint vectors
-    that come out are averaged.
+    """Every modality's sequence and the joint vectors pass the modality's encoder together; the resulting joint vectors
+    are averaged.
     """
 
     def __init__(self, config: JointVector.Config, modalities: tuple[str, ...]) -> None:
@@ -218,9 +218,7 @@ class _Block(nn.Module):
     def forward(
         self, streams: Mapping[str, Tensor], keys: Mapping[str, Tensor], joint_SKH: Tensor
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """From modality → [S, L, H], modality → bool [S, L], what may be attended to, and [S, K, H] to the first and
-        the last.
-        """
+        """Maps modality → [S, L, H] and [S, K, H] to new values; bool [S, L] per modality marks the keys."""
         never_SK = torch.zeros(joint_SKH.shape[:2], dtype=torch.bool, device=joint_SKH.device)
         after, joints = {}, []
         for name, stream_SLH in streams.items():

@@ -9,14 +9,14 @@ classes.
 
     h⁰, s'¹, f'¹, …, s'^L, f'^L, features side by side ─ Linear ─ ReLU ─ Linear ─► bare ─ ReLU ─► hidden ─► logits
 
-An utterance hears those before it back to a certain one of its own speaker, that one included; all before it, if the
-speaker has said less:
+An utterance hears those before it back to a certain one of its own speaker, inclusive; all before it, if the speaker
+has said less:
 
     who speaks        A    B    A    C    A    B    A
     short, u6 hears                       ▲────┴────┘      back to the speaker's last one
     long, u6 hears              ▲────┴────┴────┴────┘      back to an earlier one, here the last but one
 
-The branches are stacks of DAG-ERC's layers with weights of their own. Layer l goes from utterance to utterance, with
+The branches are stacks of DAG-ERC's layers with separate weights. Layer l proceeds from utterance to utterance, with
 N(i) those that i hears; its h^l is s in the short branch and f in the long one. Then the branches attend to each other
 (BiAffine), with the same A and A' in all layers:
 
@@ -25,16 +25,16 @@ N(i) those that i hears; its h^l is s in the short branch and f in the long one.
     3. s'_i = Σ_j softmax_j(s_i A f_j) f_j,  f'_i = Σ_j softmax_j(f_i A' s_j) s_j, over the dialogue
 
 Source: Li, Xu and Qiao, Long-Short Distance Graph Neural Networks and Improved Curriculum Learning for Emotion
-Recognition in Conversation, ECAI 2025, and its code (LiXinran6/LSDGNN_ICL at 4dbfeed). With the same weights, as that
-code draws them, logits of the code and of this file differ by at most 1.3e-16 (float64; dialogues of 1 to 40
-utterances, each alone; one, two and four layers; logits up to 0.4), with all weights doubled by 1.2e-14 (logits up to
-3.8). The regulariser differs by at most 6e-17 in batches of equally long dialogues, and the difficulty in the
-curriculum by 2.3e-16 in 400 random dialogues. Other than in that code,
+Recognition in Conversation, ECAI 2025, and its code (LiXinran6/LSDGNN_ICL at 4dbfeed). With the same weights,
+initialised by that code, logits of the code and of this file differ by at most 1.3e-16 (float64; dialogues of 1 to 40
+utterances, one at a time; one, two and four layers; logits up to 0.4), with all weights doubled by 1.2e-14 (logits up
+to 3.8). The regulariser differs by at most 6e-17 in batches of equally long dialogues, and the difficulty in the
+curriculum by 2.3e-16 in 400 random dialogues. Unlike in that code,
 
 - neither the branches' attention to each other nor the regulariser sees padding. There the logits of a dialogue change
-  by up to 0.04 with the longest one in its batch, and by 0.97 with the doubled weights;
+  by up to 0.04 with the longest dialogue in its batch, and by 0.97 with the doubled weights;
 - h⁰ enters the classifier once, where the code has it twice, once for each branch;
-- each modality has a linear map of its own, so that an absent one can be a learned vector; their sum is the code's one
+- each modality has a separate linear map, so that an absent one can be a learned vector; their sum is the code's single
   map of all features;
 - ``causal`` ends the branches' attention to each other at the utterance.
 
@@ -106,7 +106,7 @@ class LSDGNN(MERCModel):
         )
         projections = {name: Projection(dim, units) for name, dim in dims.items()}
         for projection in projections.values():
-            # With a single modality, the ReLU would give zeros no gradient.
+            # With a single modality, zeros would get no gradient through the ReLU.
             nn.init.uniform_(projection.absent_H, -(units**-0.5), units**-0.5)
         self.projections = nn.ModuleDict(projections)
         self.short = nn.ModuleList([DAGLayer(units) for _ in range(config.layers)])

@@ -1,5 +1,5 @@
-"""M3Net: a hypergraph for what the utterances of a dialogue have in common, beside a graph that may also pass on
-differences.
+"""M3Net: a hypergraph for what the utterances of a dialogue have in common, and in parallel a graph that may also pass
+on differences.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, H hidden units, C classes, E = M + 1
 kinds of hyperedges.
@@ -17,9 +17,9 @@ A node per utterance and modality, x⁰ a linear map of it. An absent utterance 
 
 Source: Chen, Shao, Zhu and Shen, Multivariate, Multi-Frequency and Multimodal, CVPR 2023, and its code
 (feiyuchen7/M3NET at 10280c9). There the weights ω and γ belong to places in the batch (tables of 1000 and 5200, which a
-batch may overflow), so that a dialogue's scores hang on its batch mates; and they enter the denominators alone. Here
-they belong to kinds, ω to a modality's rows and to the columns, γ to a modality within the columns (within a row it
-cancels), and stand in both sums. Text is one vector here; the batch norm over four of RoBERTa's layers, whose
+batch may overflow), so that a dialogue's scores depend on the rest of its batch; and they enter only the denominators.
+Here they belong to kinds, ω to a modality's rows and to the columns, γ to a modality within the columns (within a row
+it cancels), and enter both sums. Text is one vector here; the batch norm over four of RoBERTa's layers, whose
 statistics saw padding, is left out.
 """  # noqa: E501
 
@@ -42,7 +42,7 @@ TEXT_LAYERS = 2
 
 
 class M3Net(MERCModel):
-    """``unimodal`` are the projected features, of text with their context, before a speaker's vector is added."""
+    """``unimodal`` are the projected features, for text with context, before a speaker's vector is added."""
 
     class Config(Settings):
         """Settings of M3Net."""
@@ -55,7 +55,7 @@ class M3Net(MERCModel):
         """Layers of the graph; published: 3 for MELD."""
         dropout: float = Field(default=0.5, ge=0, lt=1)
         """Dropout rate between the layers of the text's GRU and before the classifier."""
-        # With ``text``, a model without text knows no speakers.
+        # With ``text``, a model without text does not see speakers.
         text_map: Literal["always", "where_needed"] = "always"
         """Whether text passes a linear map before its recurrence: ``always``; ``where_needed``, if its vectors are not
         as wide as a node. Published for MELD: 1,024 wide as RoBERTa's, and no map.
@@ -110,7 +110,7 @@ class M3Net(MERCModel):
         return Projection(dim, units, identity=name == "text" and config.text_map == "where_needed" and dim == units)
 
     def _rows(self, name: str, batch: DialogueBatch) -> Tensor:
-        """One modality's projected vectors, of text with their context, [N, H]."""
+        """One modality's projected vectors, for text with context, [N, H]."""
         rows_NH: Tensor = self.projections[name](
             real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)
         )
@@ -132,12 +132,12 @@ class M3Net(MERCModel):
 
 @dataclass(frozen=True)
 class Graph:
-    """Who is joined in a batch's graphs.
+    """The edges of a batch's graphs.
 
     Attributes:
         present: bool [M, N].
-        within: float [M, B, T, T], (d(i) d(j))^-½ of the edges within a modality, 0 where there is none.
-        across: S = M - 1 tensors [M, N], the same of the edges between modality m and m + s (modulo M), s from 1.
+        within: float [M, B, T, T], (d(i) d(j))^-½ of the edges within a modality, 0 if there is none.
+        across: S = M - 1 tensors [M, N], the same for the edges between modality m and m + s (modulo M), s from 1.
         batch: the dialogues.
     """
 
@@ -152,12 +152,12 @@ class Graph:
 
 
 def build_graph(present_MN: Tensor, batch: DialogueBatch, dtype: torch.dtype) -> Graph:
-    """Joins and normalises.
+    """Builds and normalises the edges.
 
     Args:
-        present_MN: bool; True where the modality is there.
+        present_MN: bool; True where the modality is present.
         batch: the dialogues.
-        dtype: of the edges' norms.
+        dtype: dtype of the edges' norms.
     """
     present_MBT = padded(present_MN[..., None], batch)[..., 0]
     itself_TT = torch.eye(present_MBT.shape[-1], dtype=torch.bool, device=present_MN.device)
@@ -165,7 +165,7 @@ def build_graph(present_MN: Tensor, batch: DialogueBatch, dtype: torch.dtype) ->
     shifts = range(1, len(present_MN))
     joined = [present_MN & present_MN.roll(-shift, dims=0) for shift in shifts]
     degree_MN = joined_MBTT.sum(dim=-1).flatten(1).index_select(1, batch.real_positions) + sum(joined)
-    scale_MN = degree_MN.clamp(min=1).to(dtype).rsqrt()  # a node without edges has no use for it
+    scale_MN = degree_MN.clamp(min=1).to(dtype).rsqrt()  # unused for a node without edges
     scale_MBT = padded(scale_MN[..., None], batch)[..., 0]
     return Graph(
         present=present_MN,
@@ -178,7 +178,7 @@ def build_graph(present_MN: Tensor, batch: DialogueBatch, dtype: torch.dtype) ->
 
 
 class _Hypergraph(nn.Module):
-    """The low branch. Weights are kept as logarithms, so that no denominator can be 0; at first all are 1."""
+    """The low branch. Weights are stored as logarithms, so that no denominator can be 0; initially all are 1."""
 
     def __init__(self, units: int, layers: int, modalities: int) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class _Hypergraph(nn.Module):
         self.bias_LH = nn.Parameter(torch.zeros(layers, units))
 
     def forward(self, nodes_MNH: Tensor, graph: Graph) -> Tensor:
-        """Gives [M, N, H]; what is absent, or has no edge, becomes the bias alone."""
+        """Returns [M, N, H]; absent nodes, and those without edges, become just the bias."""
         present_MN1 = graph.present[..., None]
         counts_MB11 = padded(present_MN1, graph.batch).sum(dim=2, keepdim=True).clamp(min=1)
         node_MN1 = self.log_nodes_M.exp()[:, None, None] * present_MN1
@@ -204,9 +204,7 @@ class _Hypergraph(nn.Module):
 
 
 class _Differences(nn.Module):
-    """One layer of the high branch: weights between -1 and 1, so that a neighbour may be taken away as well as
-    added.
-    """
+    """One layer of the high branch: weights between -1 and 1, so that a neighbour may also be subtracted."""
 
     def __init__(self, units: int) -> None:
         super().__init__()
@@ -215,7 +213,7 @@ class _Differences(nn.Module):
         )  # what a node adds to the gate of edges to it, and from it; the published gate has one bias, here in two halves  # noqa: E501
 
     def forward(self, nodes_MNH: Tensor, graph: Graph) -> Tensor:
-        """What every node is given by its neighbours, [M, N, H]."""
+        """What every node receives from its neighbours, [M, N, H]."""
         to_MN, from_MN = self.gate(nodes_MNH).unbind(-1)
         to_MBT, from_MBT = padded(torch.stack([to_MN, from_MN], dim=-1), graph.batch).unbind(-1)
         within_MBTT = (to_MBT[..., :, None] + from_MBT[..., None, :]).tanh() * graph.within

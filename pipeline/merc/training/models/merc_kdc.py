@@ -1,4 +1,4 @@
-"""MERC-KDC: a teacher for text, students for sound and face, and a fusion in which they shift what the teacher says.
+"""MERC-KDC: a teacher for text, students for audio and face, and a fusion in which they shift the teacher's vector.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, S helping
 modalities, h heads, C classes.
@@ -9,13 +9,13 @@ modalities, h heads, C classes.
     z of audio, visual ─ attention over the ─ q ─┴► g = ReLU(W [q; t]) ─► h = g ⊙ W' q
                          modalities, LN            δ = min(η ‖t‖ / ‖h‖, 1)
 
-A reconstruction: of Kim, Park and Kim (ICUFN 2025) the abstract alone is known, which names the parts and gives no
-equation. The branch is that of :mod:`merc.training.models.dialogue_transformer`; the fusion is TelME's (Yun, Lim and
-Lee, NAACL 2024, section 3.4) with one thing mended: there the attention runs over the utterances of a batch, so that a
-score depends on batch mates, and here over the modalities of one utterance, the absent ones masked. Of a model without
-text the first modality is shifted. The shift is shared with TelME (:mod:`merc.training.models.engine.shifting`).
-Distillation and contrast are in the losses, the order of training in the recipe's phases:
-:mod:`merc.training.loop.phases`.
+A reconstruction: of Kim, Park and Kim (ICUFN 2025) only the abstract is available, which names the parts without
+equations. The branch is that of :mod:`merc.training.models.dialogue_transformer`; the fusion is TelME's (Yun, Lim and
+Lee, NAACL 2024, section 3.4) with one correction: there the attention runs over the utterances of a batch, so that a
+score depends on the rest of the batch; here it runs over the modalities of one utterance, with absent ones masked.
+Without text, the first modality is shifted. The shift is shared with TelME
+(:mod:`merc.training.models.engine.shifting`). Distillation and contrast are in the losses, the order of training in the
+recipe's phases: :mod:`merc.training.loop.phases`.
 """  # noqa: E501
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ from merc.training.models.engine.shifting import Shift
 
 class MercKDC(MERCModel):
     """Branches that can be trained one by one, and a fusion over them. ``unimodal`` are the branches' z,
-    ``unimodal_logits`` what each says by itself.
+    ``unimodal_logits`` their own predictions.
     """
 
     VERSION = 2

@@ -1,5 +1,5 @@
-"""MM-DFN: MMGCN's graph over nodes that know their speaker's other utterances, and a memory that runs over the layers
-of the convolution.
+"""MM-DFN: MMGCN's graph over nodes that include the context of their speaker's other utterances, and a memory over the
+layers of the convolution.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, D node units, H hidden units, L layers,
 C classes.
@@ -14,7 +14,7 @@ C classes.
         Hˡ = ReLU(θ [P; H⁰] Wˡ + (1 - θ) ((1 - α) P + α H⁰)) + Hˡ⁻¹
 
 Source: Hu, Hou, Wei, Jiang and Mo, MM-DFN, ICASSP 2022 (arXiv 2203.02385), and its code (zerohd4869/MM-DFN at cf33eef,
-with its ``--reason_flag``). Other than in that code, padding does not enter the backward recurrences.
+with its ``--reason_flag``). Unlike in that code, padding does not enter the backward recurrences.
 """  # noqa: E501
 
 import math
@@ -37,9 +37,7 @@ RECURRENT_LAYERS = 2
 
 
 class PartyWeights(Settings):
-    """w_m, by which the context of the speaker is added to the nodes of a modality; 0: not at all. The defaults are
-    MELD's.
-    """
+    """w_m, with which the context of the speaker is added to the nodes of a modality; 0: none. Defaults: those of MELD."""
 
     text: float = 1.5
     """Weight of the speaker's other utterances in the nodes of text."""
@@ -169,7 +167,7 @@ class _DynamicFusion(nn.Module):
         )
 
     def forward(self, nodes_MND: Tensor, graph: Graph) -> Tensor:
-        """Gives Hᴸ, [M, N, H]."""
+        """Returns Hᴸ, [M, N, H]."""
         first_MNH = self.enter(nodes_MND).relu()
         hidden_MNH: Tensor = self.dropout(first_MNH)
         given = kept = torch.zeros_like(hidden_MNH).flatten(0, 1)

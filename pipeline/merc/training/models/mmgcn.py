@@ -3,9 +3,9 @@
 Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, D node units, H hidden units, L layers,
 C classes, S = M - 1.
 
-A node per utterance and modality. Nodes of one modality are all joined, itself included; nodes of two modalities where
-they belong to one utterance; always with the weight 1 - arccos(0.99999 cos(x, y)) / π, normalised by the degrees of
-both ends. An absent utterance has no edges.
+A node per utterance and modality. All nodes of one modality are connected, including with themselves; nodes of two
+modalities if they belong to the same utterance; always with the weight 1 - arccos(0.99999 cos(x, y)) / π, normalised by
+the degrees of both ends. An absent utterance has no edges.
 
                     T columns    T           T
                   ┌───────────┬───────────┬───────────┐
@@ -17,8 +17,8 @@ both ends. An absent utterance has no edges.
                   └───────────┴───────────┴───────────┘
 
 Source: Hu, Liu, Zhao and Jin, MMGCN, ACL 2021 (arXiv 2107.06779), and its code (hujingwen6666/MMGCN at 85732d9); the
-convolution is GCNII* (Chen et al., ICML 2020). Other than in that code, padding does not enter the backward recurrence,
-a vector of zeros is at a right angle to all others instead of 0/0, and as many layers are built as are asked for.
+convolution is GCNII* (Chen et al., ICML 2020). Unlike in that code, padding does not enter the backward recurrence, a
+zero vector is orthogonal to all others instead of giving 0/0, and the requested number of layers is built.
 """  # noqa: E501
 
 import math
@@ -37,7 +37,7 @@ from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, RecurrentContext, padded, real_rows
 
-# Keeps arccos away from ±1, where its slope has no bound; the weight of a node's edge to itself is 0.99858.
+# Keeps arccos away from ±1, where its slope is unbounded; the weight of a node's edge to itself is 0.99858.
 COSINE_LIMIT = 0.99999
 TEXT_LAYERS = 2
 
@@ -64,13 +64,13 @@ class MMGCN(MERCModel):
         """Dropout rate of the nodes, before each layer, between the layers of the text's LSTM and before the
         classifier.
         """
-        # Vectors of a sentence encoder lose by the recurrence, which has no residual path
+        # Vectors of a sentence encoder suffer from the recurrence, which has no residual path
         # (``benchmarks/results_meld_text.md``).
         text_context: Literal["lstm", "none"] = "lstm"
         """What the text's nodes pass before the graph: ``lstm``, as published; ``none``, as audio and visual have
         it.
         """
-        # With ``text``, a model without text knows no speakers.
+        # With ``text``, a model without text does not see speakers.
         speakers: Literal["none", "text", "all"] = "text"
         """Whose nodes a vector per speaker is added to: ``text`` alone, as published, ``all`` or ``none``."""
         detach_graph: bool = False
@@ -118,7 +118,7 @@ class MMGCN(MERCModel):
         )
 
     def _rows(self, name: str, batch: DialogueBatch) -> Tensor:
-        """One modality's projected vectors, of text with their context, [N, D]."""
+        """One modality's projected vectors, for text with context, [N, D]."""
         rows_ND: Tensor = self.projections[name](
             real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)
         )
@@ -150,7 +150,7 @@ class Graph:
     batch: DialogueBatch
 
     def gather(self, nodes_MNH: Tensor) -> Tensor:
-        """What every node is given by its neighbours, [M, N, H]."""
+        """What every node receives from its neighbours, [M, N, H]."""
         sums_MBTH = self.within @ padded(nodes_MNH, self.batch)
         sums_MNH = sums_MBTH.flatten(1, 2).index_select(1, self.batch.real_positions)
         for shift, weights_MN1 in enumerate(self.across, start=1):
@@ -159,14 +159,14 @@ class Graph:
 
 
 def build_graph(nodes_MND: Tensor, present_MN: Tensor, batch: DialogueBatch, causal: bool) -> Graph:
-    """Weighs and normalises the edges, in no less than float32; nodes that are not present, and padding, have none.
+    """Weights and normalises the edges, in at least float32; absent nodes, and padding, have none.
 
     Args:
         nodes_MND: the nodes of real utterances.
-        present_MN: bool; True where the modality is there.
-        batch: the dialogues they are from.
-        causal: no edges from later utterances. The matrix is then not symmetric; the degree is that of the edges that
-            lead to a node.
+        present_MN: bool; True where the modality is present.
+        batch: their dialogues.
+        causal: no edges from later utterances. The matrix is then not symmetric; the degree counts the edges that lead
+            to a node.
     """
     with torch.autocast(nodes_MND.device.type, enabled=False):
         unit_MND = functional.normalize(nodes_MND.to(torch.promote_types(nodes_MND.dtype, torch.float32)), dim=-1)
@@ -203,7 +203,7 @@ def _likeness(cosines: Tensor) -> Tensor:
 class _GraphConvolution(nn.Module):
     """GCNII*: H⁰ = ReLU(X W₀ + b), P = Ã drop(Hˡ⁻¹), Hˡ = ReLU(θ [P; H⁰] Wˡ + (1 - θ) ((1 - α) P + α H⁰)).
 
-    The second term is a product with a multiple of the unit matrix, so that both are one product with ``θ Wˡ +
+    The second term is a product with a multiple of the identity matrix, so both are one product with ``θ Wˡ +
     residual``.
     """
 
@@ -222,7 +222,7 @@ class _GraphConvolution(nn.Module):
         self.register_buffer("residual", (1 - theta_L11) * mix_2HH, persistent=False)
 
     def forward(self, nodes_MND: Tensor, graph: Graph) -> Tensor:
-        """Gives [M, N, H]."""
+        """Returns [M, N, H]."""
         first_MNH = self.enter(nodes_MND).relu()
         hidden_MNH: Tensor = first_MNH
         for weights_2HH in (self.theta * self.weights_L2HH + self.residual).unbind(0):

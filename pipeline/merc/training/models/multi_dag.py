@@ -7,8 +7,7 @@ classes.
          absent: learned   ├─ sum ─ ReLU ─► h⁰ ─┴────────────────────────────┴─ h⁰ … h^L side by side ─ 2 × (Linear ─ ReLU) ─► hidden ─► logits
     other modalities ──────┘
 
-An utterance hears those before it back to its speaker's last one, that one included; all before it, if the speaker is
-new:
+An utterance hears those before it back to its speaker's last one, inclusive; all before it, if the speaker is new:
 
     who speaks    A    B    C    A    B         A layer l, from utterance to utterance, with N(i) the utterances that i hears:
     u4 hears           ▲────┴────┘              1. m_i = Σ_j∈N(i) softmax_j(w h^l_j) W_r h^l_j, r: whether j has the same speaker
@@ -16,8 +15,8 @@ new:
 
 Source: Nguyen et al., Curriculum Learning Meets Directed Acyclic Graph for Multimodal Emotion Recognition, LREC-COLING
 2024, and its code (vanntc711/MultiDAG-CL at 59a7587); the graph is that of Shen et al., Directed Acyclic Graph Network
-for Conversational Emotion Recognition (DAG-ERC), ACL 2021. The score of an edge is there linear in both ends; what the
-hearing utterance adds is the same for all j and cancels, and so does the bias. Other than in the code, and as in
+for Conversational Emotion Recognition (DAG-ERC), ACL 2021. There the score of an edge is linear in both ends; the term
+of the hearing utterance is the same for all j and cancels, and so does the bias. Unlike in the code, and as in
 DAG-ERC's paper, the classifier does not see the raw features as well. The curriculum is the recipe's key ``curriculum``
 (:mod:`merc.training.data.curriculum`).
 """  # noqa: E501

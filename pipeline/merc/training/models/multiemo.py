@@ -1,4 +1,4 @@
-"""MultiEMO: a recurrence over the dialogue in each modality, then layers in which every modality asks each of the
+"""MultiEMO: a recurrence over the dialogue in each modality, then layers in which every modality attends to each of the
 others.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, M modalities, Q of them with a recurrence, R
@@ -15,16 +15,16 @@ directions, H hidden units, h heads, d = H / h, C classes.
 
 Source: Shi and Huang, MultiEMO, ACL 2023 (2023.acl-long.824), and its code (TaoShi1998/MultiEMO at c983fe2). Its
 objective is the cross-entropy with the losses ``focal_contrastive`` on ``hidden`` and ``soft_hgr`` on the last f, here
-``aligned``. Its runs for MELD have the forward direction alone, none of it for text (``text_context``), and two layers,
+``aligned``. Its runs for MELD use only the forward direction, none at all for text (``text_context``), and two layers;
 those for IEMOCAP both directions and six layers.
 
-Other than in that code, padding and absent utterances are no keys of the attention; where a dialogue has no utterance
-of the modality that is asked, nothing is added. Dropout, 0 in the published runs, stands once in the feed-forward layer
-instead of twice, and not on the scores. With two modalities each asks the other alone. With one there are no layers:
-the model is its recurrence and the classifier, causal if the recurrence is; text alone always has the recurrence, since
-nothing else would let its utterances meet.
+Unlike in that code, padding and absent utterances are not keys of the attention; if a dialogue has no utterance of the
+attended modality, nothing is added. Dropout, 0 in the published runs, is applied once in the feed-forward layer instead
+of twice, and not to the scores. With two modalities each attends only to the other. With one there are no layers: the
+model is its recurrence and the classifier, causal if the recurrence is; text without other modalities always has the
+recurrence, since nothing else would connect its utterances.
 
-All modalities, and all directions, are computed at once; only the attention, in which utterances meet, sees padding.
+All modalities, and all directions, are computed at once; only the attention, which relates utterances, sees padding.
 """  # noqa: E501
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ from merc.training.models.engine.party_recurrence import plan
 
 
 class MultiEMO(MERCModel):
-    """``unimodal`` is u, which knows nothing of the other modalities; ``aligned`` is the last f."""
+    """``unimodal`` is u, which does not depend on the other modalities; ``aligned`` is the last f."""
 
     class Config(Settings):
         """Settings of MultiEMO."""
@@ -122,9 +122,7 @@ class MultiEMO(MERCModel):
 
 
 class _Context(nn.Module):
-    """DialogueRNN over several modalities that know nothing of each other, as one recurrence; [Q, N, H] to [Q, N,
-    H].
-    """
+    """DialogueRNN over several independent modalities, as one recurrence; [Q, N, H] to [Q, N, H]."""
 
     def __init__(self, config: MultiEMO.Config, modalities: int) -> None:
         super().__init__()
@@ -143,7 +141,7 @@ class _Context(nn.Module):
 
     def forward(self, rows_QNH: Tensor, batch: DialogueBatch) -> Tensor:
         schedule = plan(batch.lengths_cpu, batch.speakers, self.directions)
-        # The real utterances' rows in the recurrence, and what lies in each of those.
+        # The rows of real utterances in the recurrence, and the content of each.
         row_of_RN = schedule.positions.argsort(dim=1)
         lies_in_RN = row_of_RN.argsort(dim=1)
         states_KNH, _ = self.networks(
@@ -157,12 +155,12 @@ class _Context(nn.Module):
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the modalities ask in one of the sublayers of attention, of each modality that asks.
+    """What the modalities attend to in one of the sublayers of attention, for each attending modality.
 
     Attributes:
-        rows: [M, N, H], u of the modality that is asked.
-        keys: bool [M · B, 1, 1, T], the utterances in which it is present; all where a dialogue has none, so that no
-            softmax is over nothing.
+        rows: [M, N, H], u of the attended modality.
+        keys: bool [M · B, 1, 1, T], the utterances in which it is present; all if a dialogue has none, so that no
+            softmax is empty.
         there: bool [M, N, 1], whether the dialogue has one.
     """
 
@@ -172,11 +170,10 @@ class _Asked:
 
 
 def _asked(own: list[Tensor], present: list[Tensor], batch: DialogueBatch) -> list[_Asked]:
-    """M - 1 sublayers: modality m asks the others in their order.
+    """M - 1 sublayers: modality m attends to the others in their order.
 
     Args:
-        own: of each modality, [N, H].
-        present: of each modality, bool [B, T].
+        own: for each modality, [N, H]. present: for each modality, bool [B, T].
         batch: the dialogues.
     """
     asked = []
@@ -191,7 +188,7 @@ def _asked(own: list[Tensor], present: list[Tensor], batch: DialogueBatch) -> li
 
 
 class _Layer(nn.Module):
-    """A layer of every modality: attention to each of the others, one after the other, and a feed-forward part."""
+    """A layer of every modality: attention to each of the others in turn, and a feed-forward part."""
 
     def __init__(self, config: MultiEMO.Config, modalities: int) -> None:
         super().__init__()
@@ -211,7 +208,7 @@ class _Layer(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Attention with heads of every modality's utterances to those of the one it asks, [M, N, H]."""
+    """Multi-head attention of every modality's utterances to those of the modality it attends to, [M, N, H]."""
 
     def __init__(self, config: MultiEMO.Config, modalities: int) -> None:
         super().__init__()
@@ -237,7 +234,7 @@ class _Attention(nn.Module):
 
 
 class _Norms(nn.Module):
-    """Layer normalisation with a scale of each modality's own, [M, N, H]."""
+    """Layer normalisation with a separate scale per modality, [M, N, H]."""
 
     def __init__(self, modalities: int, units: int) -> None:
         super().__init__()

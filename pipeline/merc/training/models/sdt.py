@@ -11,11 +11,11 @@ Legend: B dialogues, T utterances, N real utterances of the batch, D features of
 
 Source: Ma et al., A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in Conversations,
 IEEE TMM 2024, and its code (butterfliesss/SDT at bb07b24). Its objective is the cross-entropy with ``unimodal_weight``
-and the loss ``distillation`` with ``teacher: fused``. Other than in that code, absent utterances are no keys of the
-attention and have no share in the fusion, and dropout of a modality's input is drawn once, not once per transformer.
+and the loss ``distillation`` with ``teacher: fused``. Unlike in that code, absent utterances are not keys of the
+attention and are left out of the fusion, and dropout of a modality's input is drawn once, not once per transformer.
 With one modality there are no transformers between modalities and nothing to fuse, and its head makes ``logits``.
 
-All transformers are computed at once; only the attention, in which utterances meet, sees padding.
+All transformers are computed at once; only the attention, which relates utterances, sees padding.
 """  # noqa: E501
 
 from collections.abc import Mapping
@@ -44,9 +44,7 @@ from merc.training.models.engine.common import (
 
 
 class SDT(MERCModel):
-    """``unimodal`` are the gated outputs of the transformers within the modalities, which know nothing of the
-    others.
-    """
+    """``unimodal`` are the gated outputs of the transformers within the modalities, independent of the others."""
 
     VERSION = 2
 
@@ -95,7 +93,9 @@ class SDT(MERCModel):
     def forward(self, batch: DialogueBatch) -> MERCOutput:
         gated_KNH = self.transformers(self._inputs(batch), batch, self.modalities)
         gated_KNH = (gated_KNH if self.gates is None else self.gates(gated_KNH)).sigmoid() * gated_KNH
-        gated_MSNH = gated_KNH.unflatten(0, (len(self.modalities), -1))  # of each modality, what each source told it
+        gated_MSNH = gated_KNH.unflatten(
+            0, (len(self.modalities), -1)
+        )  # for each modality, the contribution of each source
         streams_MNH = self.streams(gated_MSNH.transpose(1, 2).flatten(2))
         hidden_NH = self._fused(streams_MNH, batch)
         own = (
@@ -128,7 +128,7 @@ class SDT(MERCModel):
         return inputs_MNH
 
     def _fused(self, streams_MNH: Tensor, batch: DialogueBatch) -> Tensor:
-        """[N, H]; absent modalities have a share only where all are absent."""
+        """[N, H]; absent modalities have a share only if all are absent."""
         if self.fusion_gate is None:
             only_NH: Tensor = self.dropout(streams_MNH[0].relu())
             return only_NH
@@ -143,7 +143,8 @@ class _Transformers(nn.Module):
     """K = M · M encoder layers: attention of modality m (the queries) to source s (keys and values), and a feed-forward
     layer; each with a residual path.
 
-    A modality's queries for all its sources, and its keys and values for all who ask it, are one product.
+    A modality's queries for all its sources, and its keys and values for all modalities that attend to it, are one
+    product.
     """
 
     def __init__(self, config: SDT.Config, modalities: int) -> None:
@@ -159,7 +160,7 @@ class _Transformers(nn.Module):
         self.leave = LinearMaps(pairs, units, units)
 
     def forward(self, inputs_MNH: Tensor, batch: DialogueBatch, modalities: tuple[str, ...]) -> Tensor:
-        """Gives [K, N, H]; the transformer of modality m and source s has the place m · M + s."""
+        """Returns [K, N, H]; the transformer of modality m and source s has the place m · M + s."""
         asking_KNH = inputs_MNH.repeat_interleave(len(modalities), dim=0)
         stream_KNH = asking_KNH + self.dropout(self.attended(self._attend(inputs_MNH, batch, modalities)))
         normed_KNH = torch.addcmul(
@@ -172,7 +173,7 @@ class _Transformers(nn.Module):
         return output_KNH
 
     def _attend(self, inputs_MNH: Tensor, batch: DialogueBatch, modalities: tuple[str, ...]) -> Tensor:
-        """[K, N, H]. An utterance attends to those where the source is present, and to the source's at its own place,
+        """[K, N, H]. An utterance attends to those in which the source is present, and to the source at its own place,
         so that no row is empty.
         """
         count, (dialogues, steps) = len(modalities), batch.utterance_mask.shape
@@ -183,8 +184,8 @@ class _Transformers(nn.Module):
         key_SBMhTd, value_SBMhTd = (part.permute(2, 0, 3, 4, 1, 5) for part in (key_BTSMhd, value_BTSMhd))
         present_SBT = torch.stack([batch.modality_mask[name] for name in modalities])
         keys_SBTT = present_SBT[:, :, None, :] | torch.eye(steps, dtype=torch.bool, device=present_SBT.device)
-        # Four axes, of which the first has the sources' dialogues and the second the heads of all who ask: what the
-        # fast kernels take.
+        # Four axes, as the fast kernels require: the first has the sources' dialogues, the second the heads of all
+        # attending modalities.
         query, key, value = (part.flatten(0, 1).flatten(1, 2) for part in (query_SBMhTd, key_SBMhTd, value_SBMhTd))
         dropout = self.dropout.p if self.training else 0.0
         found = functional.scaled_dot_product_attention(

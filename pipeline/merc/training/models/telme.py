@@ -22,46 +22,47 @@ with all three encoders frozen. The phases of the recipe do the same (:mod:`merc
 
 **As published**: the fusion (gate, displacement, its limit, layer norms, dropout, widths), the distillation losses, the
 order of training, and what a branch sees. The teacher sees the dialogue up to the utterance and who speaks; a student
-sees its own utterance alone. So the model is causal.
+sees only its own utterance. So the model is causal.
 
 **A reconstruction**: everything below the teacher's last linear map and the students' classifiers. In the code that is
 RoBERTa-large, data2vec-audio and TimeSformer, trained end to end; here a branch starts from extracted vectors.
 
-- The teacher's forward GRU and its vector per speaker stand for the earlier turns and the speaker tokens in the input
-  of RoBERTa. Without them (``teacher_context: none``, ``speakers: none``) the teacher is the linear map of the code,
-  for vectors of a text encoder that reads earlier turns itself.
-- A student's two layers stand for the fine-tuning of its encoder. Both encoders end with a layer norm, and so does a
+- The teacher's forward GRU and its vector per speaker replace the earlier turns and the speaker tokens in the input of
+  RoBERTa. Without them (``teacher_context: none``, ``speakers: none``) the teacher is the linear map of the code, for
+  vectors of a text encoder that reads earlier turns itself.
+- A student's two layers replace the fine-tuning of its encoder. Both encoders end with a layer norm, and so does a
   student.
 
 Differences from the code in the fusion:
 
-- Attention. The code passes a matrix with one row per sample to ``nn.MultiheadAttention``, which takes the rows for
-  the steps of one sequence. A sample thus attends to its batch mates (four random utterances in training, four
+- Attention. The code passes a matrix with one row per sample to ``nn.MultiheadAttention``, which treats the rows as the
+  steps of one sequence. So a sample attends to the others in its batch (four random utterances in training, four
   consecutive ones at test), and its scores depend on them. Here the audio and the video vector of an utterance attend
-  to themselves and each other (``attention: modalities``), as in MERC-KDC, and the layer norm is over each of them,
-  not over both side by side. With ``attention: concatenated`` the utterance attends to itself alone, which is what the
-  code computes for a batch of one.
-- An absent modality takes no part in the attention, and nothing is added to t where no student is present. The code
+  to themselves and each other (``attention: modalities``), as in MERC-KDC, and the layer norm is over each of them, not
+  over both side by side. With ``attention: concatenated`` the utterance attends only to itself, which is what the code
+  computes for a batch of one.
+- An absent modality takes no part in the attention, and nothing is added to t if no student is present. The code
   encodes zeros in place of clips longer than 30 seconds.
 - The code adds 10⁻⁶ to ‖v‖ before the division; here ‖v‖ counts as at least 10⁻⁶.
 - Without text the first modality is the teacher. With one modality there is no shift.
 
-Measured in float64 with the same weights and the widths of the code, 64 random utterances, greatest difference of the
-logits, whose standard deviation is 0.4 to 0.5: ``concatenated`` and the code in batches of one 2e-8, or 1.3e-15 with
-the 10⁻⁶ taken out of the code; in batches of four 0.11. ``modalities`` and the code with its attention and layer norm
+Maximum differences of the logits (standard deviation 0.4 to 0.5), measured in float64 with the same weights and the
+widths of the code on 64 random utterances: ``concatenated`` and the code in batches of one 2e-8, or 1.3e-15 with the
+10⁻⁶ removed from the code; in batches of four 0.11. ``modalities`` and the code with its attention and layer norm
 replaced by torch's over the two vectors of each utterance: 3e-8, or 6e-16 without the 10⁻⁶. The two losses of
 :mod:`merc.training.losses.distillation` differ from the code's by 7e-14 (scores) and 2e-16 (representations), and their
 gradients by 2e-12 and 3e-18 (2 to 100 rows, scores with standard deviations of 0.1 to 30).
 
 Not reproduced from the code:
 
-- the first utterance of a dialogue takes its speaker's number from the list of the dialogue before;
-- the learning rate schedule counts samples where steps are batches of four: the warm-up takes four epochs of ten;
+- the first utterance of a dialogue gets its speaker's number from the list of the previous dialogue;
+- the learning rate schedule counts samples although steps are batches of four: the warm-up takes four of the ten
+  epochs;
 - on IEMOCAP ``inference.py`` passes audio and video to the fusion in the opposite order to its training (logits
   differ by up to 0.14 in the above measurement);
 - audio is resampled to 22,050 Hz and passed on as 16,000 Hz, and its vector is that of the first frame, which is
   padding in all clips of a batch but the longest;
-- each student's epoch is selected by itself; here the mean of both students' scores on dev selects one epoch for both.
+- each student's epoch is selected separately; here the mean of both students' scores on dev selects one epoch for both.
 """
 
 from collections.abc import Mapping
@@ -203,7 +204,7 @@ class _Teacher(nn.Module):
         self.classifier = nn.Linear(units, classes)
 
     def forward(self, features_ND: Tensor, present_N: Tensor, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
-        """Gives t, [N, H], and its own logits, [N, C]."""
+        """Returns t, [N, H], and its own logits, [N, C]."""
         stream_NH = self.project(features_ND, present_N)
         if self.speaker_vectors is not None:
             stream_NH = stream_NH + self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
@@ -216,7 +217,7 @@ class _Teacher(nn.Module):
 
 
 class _Student(nn.Module):
-    """The branch of a helping modality, which sees the utterance alone."""
+    """The branch of a helping modality, which sees only the utterance itself."""
 
     def __init__(self, config: TelME.Config, dim: int, classes: int) -> None:
         super().__init__()
@@ -227,7 +228,7 @@ class _Student(nn.Module):
         self.classifier = nn.Linear(config.hidden_units, classes)
 
     def forward(self, features_ND: Tensor, present_N: Tensor, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
-        """Gives x, [N, H], and its own logits, [N, C]."""
+        """Returns x, [N, H], and its own logits, [N, C]."""
         inner_NH = self.dropout(functional.gelu(self.project(features_ND, present_N)))
         vectors_NH = self.norm(self.leave(inner_NH))
         return vectors_NH, self.classifier(vectors_NH)

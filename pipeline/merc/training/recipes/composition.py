@@ -1,13 +1,13 @@
-"""``mmgcn+dclf@text-audio``: a recipe put together from a base, additions and modalities.
+"""``mmgcn+dclf@text-audio``: a recipe composed of a base, additions and modalities.
 
     recipes/mmgcn.yaml             { model: mmgcn, losses: {cross_entropy: …}, batch_dialogues: 16, … }
     recipes/additions/dclf.yaml    { framework: dclf, losses: {context_aware: {weight: 0.6}}, batch_dialogues: 8 }
     mmgcn+dclf                     { model: mmgcn, framework: dclf, losses: {cross_entropy: …, context_aware: …}, batch_dialogues: 8, … }
     mmgcn+dclf@text                the same, modalities: [text]
 
-A recipe's ``base`` is laid below it, each addition over it, in the order of the name (:mod:`merc.params`): mapping by
-mapping, everything else takes the place of what was there. So a loss that the recipe has already gets the addition's
-keys, another one is appended, and one that an addition sets to null goes.
+A recipe overrides its ``base``, and additions override the recipe in the order of the name (:mod:`merc.params`):
+mappings are merged, everything else is replaced. So an existing loss of the recipe gets the addition's keys, a new one
+is appended, and one that an addition sets to null is removed.
 """  # noqa: E501
 
 import re
@@ -24,11 +24,11 @@ _NAME = re.compile(rf"({_WORD})((?:\+{_WORD})*)(?:@([A-Za-z0-9]+(?:-[A-Za-z0-9]+
 
 @dataclass(frozen=True)
 class RecipeName:
-    """What is in a recipe's name.
+    """The parts of a recipe's name.
 
     Attributes:
-        base: a recipe by itself, a file here or a block under ``recipes`` in params.yaml.
-        additions: of ``additions``, in the order in which they apply.
+        base: a plain recipe, a file here or a block under ``recipes`` in params.yaml.
+        additions: names of ``additions``, in the order in which they apply.
         modalities: instead of the recipe's; empty: the recipe's.
 
     Example:
@@ -42,7 +42,7 @@ class RecipeName:
 
     @classmethod
     def parse(cls, name: str) -> "RecipeName":
-        """Raises ``BadSettings`` if the name is of another form; no name can lead out of the folder of runs."""
+        """Raises ``BadSettings`` if the name has another form; no name can lead out of the folder of runs."""
         found = _NAME.fullmatch(name)
         if not found:
             raise BadSettings(
@@ -54,14 +54,15 @@ class RecipeName:
 
 
 def compose(params: Params, name: str) -> Laid:
-    """The blocks of a recipe, of its base and of its additions, laid over each other.
+    """The merged blocks of a recipe, its base and its additions.
 
     Args:
-        params: the user's recipes and additions, and what he lays over those that ship.
+        params: the user's recipes and additions, and overrides of shipped ones.
         name: as in the head of this file.
 
     Raises:
-        BadSettings: for an unknown recipe, base or addition, or an unknown key of an addition, naming the nearest.
+        BadSettings: for an unknown recipe, base or addition, or an unknown key of an addition; the message gives the
+            nearest one.
     """
     parts = RecipeName.parse(name)
     laid = RECIPES.read(params, parts.base)

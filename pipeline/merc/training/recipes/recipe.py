@@ -1,8 +1,8 @@
 """Settings of a recipe: which model, on which modalities, with which losses, and how it is trained.
 
-One file here per recipe, with the numbers of its paper; what a paper does not give has its default below. A name with
-additions and modalities is put together in :mod:`merc.training.recipes.composition`; what it names is looked up in
-:mod:`merc.training.recipes.resolution`.
+One file here per recipe, with the numbers of its paper; values that the paper does not give have their defaults below.
+A name with additions and modalities is composed in :mod:`merc.training.recipes.composition`; the things it names are
+looked up in :mod:`merc.training.recipes.resolution`.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ class LossTerm(Settings):
 
 
 def _without_those_taken_out(given: Any) -> Any:
-    """A loss that is null, or has the weight 0, is not there."""
+    """A loss that is null, or has weight 0, is removed."""
     if not isinstance(given, Mapping):
         return given
     return {
@@ -195,7 +195,7 @@ class Recipe(Settings):
     @field_validator("modalities")
     @classmethod
     def _known_modalities(cls, modalities: tuple[str, ...]) -> tuple[str, ...]:
-        """In the agreed order, regardless of the order in the file, so that it changes no result."""
+        """In the standard order, regardless of the order in the file, so that it does not affect results."""
         for name in modalities:
             if name not in MODALITIES:
                 raise ValueError(f"no modality {name!r}; {nearest(name, list(MODALITIES))}")

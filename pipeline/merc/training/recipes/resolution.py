@@ -1,5 +1,5 @@
-"""From a recipe's name to all that is trained: its model, losses, framework, phases and pre-training, looked up and
-checked.
+"""From a recipe's name to everything that is trained: its model, losses, framework, phases and pre-training, looked up
+and checked.
 """
 
 import re
@@ -43,16 +43,16 @@ class ResolvedFramework:
 
 @dataclass(frozen=True)
 class ResolvedPhase:
-    """A phase with everything looked up. A recipe that names none has one, which trains the model as a whole.
+    """A phase with everything looked up. A recipe without phases has one, which trains the model as a whole.
 
     Attributes:
-        number: from 0, of those that train anything.
+        number: number from 0, counting only phases that train anything.
         name: of the phase; empty for the one that trains the model as a whole.
         trains: the branches whose weights it changes.
-        scored: the branches that losses and scores look at.
-        before: the branches that were trained when it begins.
-        recipe: as for a training of its own, with the phase's optimiser and epochs.
-        losses: of the phase.
+        scored: the branches that losses and scores use.
+        before: the branches trained before it starts.
+        recipe: as for a separate training, with the phase's optimiser and epochs.
+        losses: losses of the phase.
     """
 
     number: int
@@ -65,7 +65,7 @@ class ResolvedPhase:
 
     @property
     def columns(self) -> dict[str, str]:
-        """What tells a row of a training's history that it is the phase's."""
+        """What marks a row of a training's history as belonging to the phase."""
         return {"phase": self.name} if self.name else {}
 
 
@@ -77,8 +77,8 @@ class ResolvedPretraining:
     resolved: "ResolvedRecipe"
 
     def decides(self) -> dict[str, Any]:
-        """Its settings as :meth:`ResolvedRecipe.settings`, without its seeds, since those of the training after it
-        count.
+        """Its settings as :meth:`ResolvedRecipe.settings`, without its seeds, since those of the following training
+        apply.
         """
         found = self.resolved.settings()
         del found["recipes"][self.resolved.name]["seeds"]
@@ -90,15 +90,15 @@ class ResolvedRecipe:
     """A recipe with everything it names looked up.
 
     Attributes:
-        name: as it was asked for.
+        name: as requested.
         recipe: its settings.
-        model: the class.
+        model: the model's class.
         model_config: the model's settings.
-        losses: the recipe's.
-        framework: what wraps the model; None if nothing does.
-        pretraining: the training before this one; None if there is none.
+        losses: losses of the recipe.
+        framework: what wraps the model, or None.
+        pretraining: the training before this one, or None.
         phases: at least one.
-        origins: dotted key, as in :meth:`settings` → where its value comes from; what is missing has its default.
+        origins: dotted key, as in :meth:`settings` → origin of its value; missing keys have their defaults.
     """
 
     name: str
@@ -113,12 +113,12 @@ class ResolvedRecipe:
 
     @property
     def epochs(self) -> int:
-        """The most epochs, of all phases."""
+        """Maximum number of epochs, over all phases."""
         return sum(phase.recipe.epochs for phase in self.phases)
 
     @property
     def epoch_columns(self) -> list[str]:
-        """What an epoch leaves: ``loss_<name>``, a term without its weight; ``train_loss``, the weighted sum;
+        """What an epoch records: ``loss_<name>``, a term without its weight; ``train_loss``, the weighted sum;
         ``<name>_<what>``, what a loss observes.
         """
         terms = [term for phase in self.phases for term in phase.losses]
@@ -129,7 +129,7 @@ class ResolvedRecipe:
         )
 
     def versions(self) -> dict[str, int]:
-        """Of its parts, by their names, as far as they are not the first."""
+        """Versions of its parts, by name, if they are not the first."""
         terms = [term for phase in self.phases for term in phase.losses]
         parts: dict[str, type[MERCModel] | type[MERCLoss]] = {
             self.recipe.model: self.model,
@@ -158,11 +158,11 @@ class ResolvedRecipe:
         return found if self.pretraining is None else found | self.pretraining.resolved.configs()
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the result, JSON-able, under the keys it has in params.yaml."""
+        """Everything that decides the result, JSON-able, under its keys in params.yaml."""
         without = {"about", "model_settings", "framework_settings"}
         if (
             f"recipes.{self.name}.causal" not in self.origins
-        ):  # as in all recipes before there was such a key, whose runs stay valid
+        ):  # as in all recipes from before this key existed, whose runs stay valid
             without.add("causal")
         settings = {
             "recipes": {self.name: self.recipe.model_dump(mode="json", exclude=without)},
@@ -186,28 +186,28 @@ def resolve(params: Params, name: str) -> ResolvedRecipe:
     """Looks up a recipe with its model, framework, losses, phases and pre-training.
 
     Args:
-        params: what the user lays over recipes, additions, models, frameworks and losses.
+        params: the user's settings, which override recipes, additions, models, frameworks and losses.
         name: such as ``mmgcn``, ``mmgcn+dclf`` or ``mmgcn+dclf@text``.
 
     Raises:
         BadSettings: if a recipe, addition, model, framework, loss or key is unknown (the nearest valid one is named), a
-            value impossible, the two trainings of a pre-trained model do not fit together, or a branch of a model that
-            is trained in phases is trained by none.
+            value is invalid, the two trainings of a pre-trained model do not match, or no phase trains a branch of a
+            model that is trained in phases.
     """
     return _Resolution(params, name).resolved()
 
 
 def training_entry(params: Params, resolved: ResolvedRecipe, dataset: str) -> dict[str, str]:
-    """The keys of an entry of ``train`` in params.yaml: of what DVC runs, and what it must be given of a recipe since
-    it follows from it.
+    """The keys of an entry of ``train`` in params.yaml, from which DVC runs a training, including those that follow
+    from the recipe.
 
     Args:
-        params: what the recipe was looked up in.
+        params: the settings that the recipe was looked up in.
         resolved: the recipe.
-        dataset: that it is trained on.
+        dataset: dataset that it is trained on.
 
     Raises:
-        BadSettings: if it comes from no file that ships.
+        BadSettings: if it does not come from a shipped file.
     """
     shipped = RECIPES.shipped()
     base = next((one for one in RECIPES.lineage(params, RecipeName.parse(resolved.name).base) if one in shipped), None)
@@ -221,7 +221,7 @@ def training_entry(params: Params, resolved: ResolvedRecipe, dataset: str) -> di
 
 
 class _Resolution:
-    """One recipe on its way; keeps where each value comes from."""
+    """One recipe during its resolution; keeps the origin of each value."""
 
     def __init__(self, params: Params, name: str) -> None:
         self.params, self.name = params, name
@@ -246,8 +246,8 @@ class _Resolution:
         return replace(found, phases=self._phases(found))
 
     def _model_config(self, model: type[MERCModel]) -> Settings:
-        """The model's settings; those that make it causal are below the recipe's own, or over them where the recipe
-        requires it.
+        """The model's settings; the recipe's own override those that make the model causal, or the other way round if
+        the recipe requires it to be causal.
         """
         wanted, part, causal = self.recipe.causal, "model_settings", Laid()
         if wanted != "as_set":
@@ -274,7 +274,7 @@ class _Resolution:
     ) -> Any:
         """The settings at ``key`` in params.yaml overridden by those in the recipe below ``part``.
 
-        Others may lie just below the recipe's, or over all.
+        Further settings may be merged just below the recipe's, or over all.
         """
         laid = self.params.read(key)
         if below is not None:

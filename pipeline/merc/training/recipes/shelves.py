@@ -1,5 +1,5 @@
-"""Where recipes, additions and named grids lie; apart from what reads them, so that their names can be listed without
-loading torch.
+"""Locations of recipes, additions and named grids; separate from the code that reads them, so that their names can be
+listed without loading torch.
 """
 
 from merc.params import Shelf

@@ -1,9 +1,9 @@
-"""Passing a training on to a program that shows it while it runs; nothing of it changes a byte of the run.
+"""Reports a training to a program that shows it while it runs, without changing a byte of the run.
 
-runs/.follow/<dataset>/<recipe>/seed-<n>/<follower>/    what a follower writes, begun anew whenever the seed is
+runs/.follow/<dataset>/<recipe>/seed-<n>/<follower>/    what a follower writes, restarted whenever the seed is
 
-A new one is one file in ``following``, named as the distribution that it needs and as the extra that installs it, and
-its test.
+A new follower is one file in ``following``, named like the distribution that it needs and the extra that installs it,
+and its test.
 """
 
 import math
@@ -27,7 +27,7 @@ _WHEN = ("seed", "phase", "epoch")
 
 @dataclass(frozen=True)
 class Followed:
-    """Which seed is followed."""
+    """The seed that is followed."""
 
     dataset: str
     recipe: str
@@ -37,15 +37,15 @@ class Followed:
         return f"{self.recipe} on {self.dataset}, seed {self.seed}"
 
     def folder(self, runs: Path) -> Path:
-        """Where followers write, next to the runs, whose bytes are the same with and without them."""
+        """The folder that followers write to, next to the runs, whose bytes are the same with and without followers."""
         return runs / FOLDER / self.dataset / self.recipe / f"seed-{self.seed}"
 
 
 class Follower(ABC):
-    """What one seed's training is reported to, epoch by epoch, in the process that trains it.
+    """Receives one seed's training, epoch by epoch, in the process that trains it.
 
     Args:
-        folder: that is its own, empty; it may write there.
+        folder: its own empty folder, to which it may write.
         followed: which seed it is.
     """
 
@@ -54,11 +54,11 @@ class Follower(ABC):
 
     @abstractmethod
     def epoch(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes an epoch's losses and scores; ``step`` counts the epochs of the seed from 1, through all phases."""
+        """Takes an epoch's losses and scores; ``step`` counts the epochs of the seed from 1, over all phases."""
 
     @abstractmethod
     def end(self) -> None:
-        """The seed is done, or its training was broken off."""
+        """The seed is done, or its training was aborted."""
 
 
 def check(names: Sequence[str]) -> None:
@@ -74,10 +74,10 @@ def check(names: Sequence[str]) -> None:
 
 @contextmanager
 def following(names: Sequence[str], runs: Path, followed: Followed) -> Iterator[Tell]:
-    """Yields the receiver of a seed's rows: every named follower, until the end or an error.
+    """Yields a function that passes a seed's rows to every named follower, until the end or an error.
 
     Args:
-        names: of followers, installed; none: nothing is written.
+        names: names of installed followers; empty: nothing is written.
         runs: the folder of all runs.
         followed: the seed.
     """
@@ -96,7 +96,7 @@ def following(names: Sequence[str], runs: Path, followed: Followed) -> Iterator[
 
 def _begun(name: str, folder: Path, followed: Followed, stack: ExitStack) -> Follower:
     with files.writing(folder):
-        shutil.rmtree(folder, ignore_errors=True)  # of a training that was killed, or of another one
+        shutil.rmtree(folder, ignore_errors=True)  # from a killed training, or from another one
         folder.mkdir(parents=True)
     follower = plugins.load(FOLLOWERS, name, Follower)(folder, followed)  # type: ignore[type-abstract]
     stack.callback(follower.end)
@@ -104,7 +104,7 @@ def _begun(name: str, folder: Path, followed: Followed, stack: ExitStack) -> Fol
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a row, by name; after the name of the phase, if it has one.
+    """The numbers of a row, by name; prefixed with the name of the phase, if there is one.
 
     >>> _values({"seed": 0, "phase": "teacher", "epoch": 3, "train_loss": 0.5, "focal_share": None})
     {'teacher/train_loss': 0.5}

@@ -1,4 +1,4 @@
-"""What puts losses on tensors onto a model's output. Legend: N rows, D features, B dialogues, T utterances, X
+"""Applies losses on tensors to a model's output. Legend: N rows, D features, B dialogues, T utterances, X
 anything.
 """
 
@@ -18,7 +18,7 @@ from merc.training.models.engine.base import MERCOutput
 class OnHidden(MERCLoss):
     """A loss on :attr:`MERCOutput.hidden` of the batch's labelled utterances, projected first if the settings say so.
 
-    A subclass builds ``loss``, a module for tensors, and overrides :meth:`on_rows` if that takes more than vectors and
+    A subclass builds ``loss``, a module for tensors, and overrides :meth:`on_rows` if it needs more than vectors and
     labels.
 
     Attributes:
@@ -49,7 +49,9 @@ class OnHidden(MERCLoss):
 
 
 def labelled_rows(values_BTX: Tensor, batch: DialogueBatch) -> Tensor:
-    """The labelled utterances of a padded tensor, in order: [N, ...]; gathered by position, which waits for no GPU."""
+    """The labelled utterances of a padded tensor, in order: [N, ...]; gathered by position, without waiting for a
+    GPU.
+    """
     return values_BTX.flatten(0, 1).index_select(0, batch.labelled_positions)
 
 
@@ -67,7 +69,7 @@ def common_space(dims: Mapping[str, int], units: int, loss: str) -> nn.ModuleDic
     Args:
         dims: modality → width of its vectors.
         units: 0: no projection.
-        loss: name of the loss, for the error.
+        loss: name of the loss, for the error message.
 
     Raises:
         BadSettings: if the widths differ and there is no projection.

@@ -20,7 +20,7 @@ class TrainingFacts:
 
     Attributes:
         class_counts: [C] float32, labelled utterances per class in the train split.
-        gives: the outputs of the model, or of the branch that is trained.
+        gives: the outputs of the model, or of the trained branch.
         classes: names of the classes, for settings that name them; in the order of the labels.
         train: the train split, standardised and on the training's device, for terms that look beyond the batch.
     """
@@ -45,7 +45,7 @@ class MERCLoss(nn.Module, ABC):
     Config: ClassVar[type[Settings]]
     """The settings, a class nested in the loss's; every field has a default and a docstring."""
     VERSION: ClassVar[int] = 1
-    """Raised when the same settings give a different loss, so that earlier runs are not mistaken for this one's."""
+    """Incremented when the same settings give a different loss, so that earlier runs count as stale."""
     needs_pooled: ClassVar[bool] = False
     """Whether the loss uses :attr:`MERCOutput.pooled`."""
     observes: ClassVar[tuple[str, ...]] = ()
@@ -57,7 +57,7 @@ class MERCLoss(nn.Module, ABC):
         self.classes = len(facts.class_counts)
 
     def begin_epoch(self, epoch: int, model: MERCModel, generator: torch.Generator) -> None:
-        """Called before each epoch's first batch; does nothing unless a loss keeps something, such as a bank of
+        """Called before each epoch's first batch; does nothing unless a loss keeps state, such as a bank of
         representations.
 
         Args:
@@ -67,8 +67,8 @@ class MERCLoss(nn.Module, ABC):
         """
 
     def observed(self) -> dict[str, float | None]:
-        """Further values of the epoch besides the loss, by the names of :attr:`observes`; None if unknown. Called after
-        its last batch.
+        """Further values of the epoch in addition to the loss, by the names of :attr:`observes`; None if unknown.
+        Called after its last batch.
         """
         return {}
 

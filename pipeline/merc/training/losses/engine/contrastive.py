@@ -15,21 +15,21 @@ from merc.training.losses.engine.kernel import (
 
 
 class ContrastiveLoss(nn.Module):
-    """Rows of vectors in, a scalar out. A subclass has ``forward`` and ``pairs``, which says who is positive and who is
-    a candidate.
+    """From rows of vectors to a scalar. A subclass has ``forward`` and ``pairs``, which determines positives and
+    candidates.
 
-    All of them are computed in float32 (float64 stays), also under autocast; give exactly 0, with zero gradients, where
-    no anchor is valid; let what is not finite through; and never wait for a GPU, unless ``debug`` is set.
+    All of them are computed in float32 (float64 stays), even under autocast; return exactly 0, with zero gradients, if
+    no anchor is valid; propagate non-finite values; and never wait for a GPU, unless ``debug`` is set.
 
     Args:
         temperature: τ, by which similarities are divided.
         form: see :mod:`merc.training.losses.engine.kernel`.
         similarity: ``cosine``, ``dot``, or ``shifted_cosine``, (1 + cosine) / 2.
-        reduction: ``mean`` over the valid anchors, ``sum``, or ``none``: one value for each row, 0 where not valid.
-        debug: raise ``ValueError`` where a vector that counts is not finite.
+        reduction: ``mean`` over the valid anchors, ``sum``, or ``none``: one value per row, 0 if not valid.
+        debug: raise ``ValueError`` if a vector that counts is not finite.
 
     Attributes:
-        valid: bool [N], which rows of the latest call were anchors with a positive and a candidate.
+        valid: bool [N], whether each row of the latest call was an anchor with a positive and a candidate.
 
     Raises:
         ValueError: if the temperature is not above 0.
@@ -120,14 +120,12 @@ def counted_rows(z: Tensor, mask: Tensor | None, labels: Tensor | None = None) -
 
 
 def same_label(labels_N: Tensor, counted_N: Tensor) -> tuple[Tensor, Tensor]:
-    """bool [N, N] twice: pairs of different rows that count; those among them with the same label."""
+    """Two bool [N, N]: pairs of different rows that count; those among them with the same label."""
     others_NN = counted_N[:, None] & counted_N & off_diagonal(len(counted_N), counted_N.device)
     return others_NN, others_NN & (labels_N[:, None] == labels_N)
 
 
 def with_anchors(labels_N: Tensor, counted_N: Tensor, known_C: Tensor) -> tuple[Tensor, Tensor]:
-    """bool [N, C] twice: pairs of a row that counts and a class's anchor that there is; those of them in which the
-    class is the row's.
-    """
+    """Two bool [N, C]: pairs of a row that counts and an existing class anchor; those with the row's own class."""
     usable_NC = counted_N[:, None] & known_C
     return usable_NC, usable_NC & (labels_N[:, None] == torch.arange(len(known_C), device=labels_N.device))

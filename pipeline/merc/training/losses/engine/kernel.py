@@ -43,16 +43,16 @@ def masked_contrastive(
     Args:
         logits_NM: [N, M], similarities divided by the temperature. Computed in float32, or float64 if they are.
         pos_NM: bool [N, M], the anchor's positives P.
-        cand_NM: bool [N, M], what the logarithm's sum goes over, A. The anchor itself is usually in neither. If A holds
-            the positives the loss is never negative; if it holds the negatives alone, it may be.
+        cand_NM: bool [N, M], the candidates A, over which the logarithm's sum is taken. The anchor itself is usually in
+            neither. If A includes the positives, the loss is never negative; if it contains only negatives, it may be.
         form: see the head of the module. ``focal`` needs positives that are candidates.
-        weights_N: [N], a factor for each anchor; the mean stays one over the number of anchors.
+        weights_N: [N], a factor for each anchor; the mean is still over the number of anchors.
         reduction: ``mean`` over valid anchors, ``sum``, or ``none``.
         gamma: γ of ``focal``, at least 0.
         log_shares_M: [M], logarithm of a factor with which each candidate enters the sum over A.
 
     Returns:
-        A scalar, or [N] for ``none``, where anchors that :func:`valid_anchors` excludes are exactly 0. Without any
+        A scalar, or [N] for ``none``, in which anchors excluded by :func:`valid_anchors` are exactly 0. Without any
         valid anchor the loss is exactly 0, and backward gives zeros.
 
     Raises:
@@ -89,7 +89,7 @@ def valid_anchors(pos_NM: Tensor, cand_NM: Tensor) -> Tensor:
 
 
 def reduced(values_N: Tensor, valid_N: Tensor, reduction: Reduction) -> Tensor:
-    """Per-anchor losses, zero where not valid, as ``mean`` over the valid ones (0 without any), ``sum``, or ``none``.
+    """Reduces per-anchor losses, zero if not valid: ``mean`` over the valid ones (0 without any), ``sum``, or ``none``.
 
     Raises:
         ValueError: if the reduction is none of these.
@@ -113,8 +113,8 @@ def _values(s_NM: Tensor, pos_NM: Tensor, all_N: Tensor, form: Form, gamma: floa
         return value_N if form == "in_sum" else value_N + n_pos_N.to(s_NM.dtype).log()
     if form == "focal":
         log_p_NM = (s_NM - all_N[:, None]).masked_fill(~pos_NM, 0.0)
-        # 1 - p is kept off zero, where the derivative of a root is infinite; clamp passes no gradient there, and ln p
-        # is 0.
+        # 1 - p is kept away from zero, where the derivative of a root is infinite; clamp passes no gradient there, and
+        # ln p is 0.
         rest_NM = (-torch.expm1(log_p_NM)).clamp(min=torch.finfo(s_NM.dtype).tiny)
         return -(torch.pow(rest_NM, gamma) * log_p_NM).sum(dim=1) / n_pos_N
     raise ValueError(f"no form named {form!r}; valid: focal, in_mean, in_sum, out")

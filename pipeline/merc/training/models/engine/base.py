@@ -13,32 +13,30 @@ from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 
 FUSION = "fusion"
-"""The branch of a model that makes ``logits``: every weight that belongs to no modality's branch. The other branches
-bear their modality's name.
+"""The branch of a model that makes ``logits``: every weight outside the modalities' branches. The other branches have
+their modality's name.
 """
 
 
 @dataclass(kw_only=True)
 class MERCOutput:
-    """What a model gives for a batch. Legend: B dialogues, T utterances, C classes.
+    """A model's output for a batch. Legend: B dialogues, T utterances, C classes.
 
     Attributes:
-        logits: [B, T, C]; values at padding mean nothing.
-        hidden: [B, T, d], what the classifier sees.
-        bare: [B, T, d], the same before the dropout and the ReLU that it passed last, for losses that compare vectors:
-            after a ReLU no cosine is negative, and dropout moves each by chance. None: ``hidden`` is that itself, see
-            :attr:`compared`.
+        logits: [B, T, C]; values at padding are meaningless.
+        hidden: [B, T, d], input of the classifier.
+        bare: [B, T, d], the same before its last dropout and ReLU, for losses that compare vectors: after a ReLU no
+            cosine is negative, and dropout changes each at random. None: there are none, see :attr:`compared`.
         unimodal: modality → [B, T, d_m], output of the modality's extractor.
-        unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads, or the one it has makes
-            ``logits`` themselves.
-        context: [B, T, d_c], what an utterance is given of those before it, or None. Of itself no more enters than what
-            it looks for: weights of an attention, whose values are states of earlier utterances.
-        pooled: modality → [B, D], one vector per dialogue, of the utterances where the modality is present; zeros if
-            there are none.
-        aligned: modality → [B, T, d_a], vectors of all modalities in one space, to be compared with each other; empty
-            in most models.
-        extras: name → modality → [B, T, …], what else a model gives, as its docstring says, for the losses made for it;
-            in LSDGNN by layer instead of by modality; empty in most models.
+        unimodal_logits: modality → [B, T, C]; empty if the model has no unimodal heads, or its only one makes
+            ``logits``.
+        context: [B, T, d_c], what an utterance receives from those before it, or None. The utterance itself enters only
+            as a query: through the weights of an attention whose values are states of earlier utterances.
+        pooled: modality → [B, D], one vector per dialogue, from the utterances with the modality; zeros if there are
+            none.
+        aligned: modality → [B, T, d_a], vectors of all modalities in one space, for comparisons; empty in most models.
+        extras: name → modality → [B, T, …], further outputs, described in the model's docstring, for the losses made
+            for it; in LSDGNN by layer instead of by modality; empty in most models.
     """
 
     logits: Tensor
@@ -53,28 +51,27 @@ class MERCOutput:
 
     @property
     def compared(self) -> Tensor:
-        """[B, T, d], ``bare`` where the model gives it, else ``hidden``."""
+        """[B, T, d], ``bare`` if the model returns it, else ``hidden``."""
         return self.hidden if self.bare is None else self.bare
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gives:
-    """What a model gives, by width: known before the first batch, so that losses with weights of their own and wrapping
-    models can be built.
+    """The widths of a model's outputs: known before the first batch, so that losses with weights and wrapping models
+    can be built.
 
     Attributes:
         hidden: d, width of :attr:`MERCOutput.hidden` [B, T, d]; read by every loss on that, by the bank of utterances
             and by frameworks.
         unimodal: modality → d_m, width of :attr:`MERCOutput.unimodal` [B, T, d_m]; read by losses that compare
-            modalities, and by frameworks. In a branch of a model only the modalities that it may look at.
-        context: d_c, width of :attr:`MERCOutput.context` [B, T, d_c], None if the model gives none; read by the loss
+            modalities, and by frameworks. In a branch of a model, only the modalities that it may use.
+        context: d_c, width of :attr:`MERCOutput.context` [B, T, d_c], None if there is none; read by the loss
             ``context_aware``.
-        aligned: d_a, width of each modality's :attr:`MERCOutput.aligned` [B, T, d_a], None if the model gives none;
-            read by ``prototype`` and ``soft_hgr``.
-        extras: names of what stands in :attr:`MERCOutput.extras`; read by the losses ``disentanglement``,
+        aligned: d_a, width of each modality's :attr:`MERCOutput.aligned` [B, T, d_a], None if there is none; read by
+            ``prototype`` and ``soft_hgr``.
+        extras: the keys of :attr:`MERCOutput.extras`; read by the losses ``disentanglement``,
             ``true_class_probability`` and ``differential``.
-        hidden_dropout: rate of the dropout that ``hidden`` passed last, which frameworks give to what they put beside
-            it.
+        hidden_dropout: rate of the last dropout of ``hidden``, which frameworks apply to what they concatenate with it.
     """
 
     hidden: int
@@ -88,31 +85,32 @@ class Gives:
 class MERCModel(nn.Module, ABC):
     """A fusion model over dialogues.
 
-    The prediction for a dialogue does not depend on its batch mates, their order or the padding; eval needs no labels.
+    The prediction for a dialogue does not depend on the rest of the batch, its order or the padding; eval needs no
+    labels.
 
     Args:
         config: an instance of the model's ``Config``.
-        dims: modality → length of its vectors; the modalities the model is to use, a subset of text, audio, visual.
+        dims: modality → length of its vectors; the modalities that the model uses, a subset of text, audio, visual.
         classes: number of emotion classes C.
     """
 
     Config: ClassVar[type[Settings]]
     """The settings, a class nested in the model. Every field has a default, so that ``Config()`` builds the model, and
-    a docstring of its own.
+    a docstring.
     """
     VERSION: ClassVar[int] = 1
-    """Raised when the same settings give other scores or weights: runs and checkpoints of an earlier one are not
-    mistaken for this one's.
+    """Incremented when the same settings give other scores or weights, so that earlier runs and checkpoints count as
+    stale.
     """
     causal: bool
-    """True if the logits of an utterance depend on nothing that comes after it. Set by the class, or in its constructor
-    where a setting decides.
+    """True if the logits of an utterance do not depend on anything after it. Set by the class, or in its constructor if
+    a setting decides.
     """
     gives: Gives
-    """What the model gives, by width; set once, in the constructor."""
+    """The widths of the model's outputs; set once, in the constructor."""
     wants_pooled: bool = True
-    """Whether anybody looks at :attr:`MERCOutput.pooled`; if not, a model that has to work for it may leave it empty.
-    Set by :meth:`pool`.
+    """Whether :attr:`MERCOutput.pooled` is used; if not, a model that needs extra computation for it may leave it
+    empty. Set by :meth:`pool`.
     """
 
     def __init__(self, config: Settings, dims: Mapping[str, int], classes: int) -> None:
@@ -126,29 +124,29 @@ class MERCModel(nn.Module, ABC):
 
     @classmethod
     def causal_settings(cls) -> Mapping[str, Any] | None:
-        """Settings, over any others, with which the model is causal: none are needed if it always is; None: it cannot
-        be. A setting ``causal`` is found by itself.
+        """Overrides that make the model causal: empty if it always is; None if it cannot be. A setting ``causal`` is
+        found automatically.
         """
         if "causal" in getattr(cls, "Config", Settings).model_fields:
             return {"causal": True}
         return {} if getattr(cls, "causal", False) else None
 
     def branch(self, modality: str) -> tuple[nn.Module, ...]:
-        """The modules that make a modality's ``unimodal`` and ``unimodal_logits`` and serve nothing before these, for
-        training in phases (:mod:`merc.training.loop.phases`); none, as here, if the model cannot be trained so.
+        """The modules that make a modality's ``unimodal`` and ``unimodal_logits`` and nothing else, for training in
+        phases (:mod:`merc.training.loop.phases`); none, as here, if the model cannot be trained in phases.
         """
         return ()
 
     def pool(self, wanted: bool) -> None:
-        """Says of this model, and of the one it wraps, whether :attr:`MERCOutput.pooled` is wanted."""
+        """Sets for this model, and the one it wraps, whether :attr:`MERCOutput.pooled` is needed."""
         for module in self.modules():
             if isinstance(module, MERCModel):
                 module.wants_pooled = wanted
 
     @classmethod
     def longest_sequence(cls, config: Any) -> int | None:
-        """Entries that a model with these settings reads below each utterance, at most
-        (:attr:`DialogueBatch.sequences`); None: it reads no sequences.
+        """Maximum number of entries that a model with these settings reads below each utterance
+        (:attr:`DialogueBatch.sequences`); None if it reads no sequences.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""What several models need; no model. Legend: B dialogues, T utterances, N real utterances of the batch, D features in,
+"""Parts shared by several models. Legend: B dialogues, T utterances, N real utterances of the batch, D features in,
 H features out, M modalities.
 """
 
@@ -11,20 +11,21 @@ from torch.nn import functional
 
 from merc.training.data.batch import DialogueBatch
 
-# MELD's train split has a dialogue of 9 speakers, the most of both corpora; a tenth would share the first one's slot.
+# MELD's train split has a dialogue with 9 speakers, the maximum of both corpora; a tenth would share the first one's
+# slot.
 SPEAKER_SLOTS = 9
-# Of the layer norms in the published code of SDT and IDCL; torch's own is ten times as large.
+# Epsilon of the layer norms in the published code of SDT and IDCL; torch's default is ten times as large.
 NORM_EPSILON = 1e-6
 
 
 class Projection(nn.Module):
-    """A linear map of a modality's vectors; where the modality is absent, a learned vector stands in their place.
+    """A linear map of a modality's vectors; a learned vector replaces absent ones.
 
     Args:
         dim: D.
         units: H.
-        bias: of the linear map.
-        identity: no map at all; H is D.
+        bias: whether the linear map has a bias.
+        identity: no map; H is D.
     """
 
     def __init__(self, dim: int, units: int, bias: bool = True, identity: bool = False) -> None:
@@ -38,13 +39,14 @@ class Projection(nn.Module):
 
 
 class LinearMaps(nn.Module):
-    """A linear map for each of several inputs, [maps, N, in] to [maps, N, out], in one product; initialised as torch's.
+    """A linear map for each of several inputs, [maps, N, in] to [maps, N, out], in one product; initialised like
+    torch's.
 
     Args:
-        maps: how many.
+        maps: number of maps.
         inputs: in.
         outputs: out.
-        bias: of all maps.
+        bias: whether the maps have biases.
     """
 
     def __init__(self, maps: int, inputs: int, outputs: int, bias: bool = True) -> None:
@@ -58,7 +60,7 @@ class LinearMaps(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """torch's dropout, in half the time on a CPU: there uniform numbers and a comparison are cheaper than Bernoulli
+    """torch's dropout, in half the time on a CPU, where uniform numbers and a comparison are cheaper than Bernoulli
     numbers.
     """
 
@@ -68,14 +70,14 @@ class Dropout(nn.Dropout):
         return values * self.factors(values)
 
     def factors(self, values: Tensor) -> Tensor:
-        """0 for what is dropped, 1 / (1 - p) for what is kept, in the shape of ``values``."""
-        # In float32 whatever the values are: bfloat16 has but 256 uniform numbers.
+        """0 for dropped values, 1 / (1 - p) for kept ones, in the shape of ``values``."""
+        # Always in float32: bfloat16 has only 256 uniform numbers.
         return (torch.rand(values.shape, device=values.device) >= self.p).to(values.dtype).div_(1 - self.p)
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """torch's over rows. A single row has no variance: in training too it is normed by the running statistics, which it
-    does not change.
+    """torch's batch norm over rows. A single row has no variance: even in training it is normalised by the running
+    statistics, which it does not change.
     """
 
     def forward(self, rows_NF: Tensor) -> Tensor:
@@ -86,21 +88,21 @@ class BatchNorm(nn.BatchNorm1d):
 
 def real_rows(values_BTX: Tensor, batch: DialogueBatch) -> Tensor:
     """The real utterances of a padded tensor, in order: [N, ...]. MELD's dialogues fill two fifths of their batches, so
-    that what is done to each utterance by itself is done to these.
+    utterance-wise operations run on these.
     """
     return values_BTX.flatten(0, 1).index_select(0, batch.real_positions)
 
 
 def padded(rows_MNH: Tensor, batch: DialogueBatch) -> Tensor:
-    """Real utterances [..., N, H] put where they belong, zeros elsewhere: [..., B, T, H]."""
+    """Real utterances [..., N, H] scattered to their places, zeros elsewhere: [..., B, T, H]."""
     dialogues, steps = batch.utterance_mask.shape
     zeros = rows_MNH.new_zeros(*rows_MNH.shape[:-2], dialogues * steps, rows_MNH.shape[-1])
     return zeros.index_copy(-2, batch.real_positions, rows_MNH).view(*rows_MNH.shape[:-2], dialogues, steps, -1)
 
 
 def present_shares(batch: DialogueBatch, modalities: Sequence[str]) -> Tensor:
-    """[B, T, M], sums to 1: equal shares for the modalities that are present; for all where none is, since the context
-    still speaks.
+    """[B, T, M], sums to 1: equal shares for the present modalities; for all if none is present, since there is still
+    the context.
     """
     present_BTM = torch.stack([batch.modality_mask[name] for name in modalities], dim=-1)
     counted_BTM = (present_BTM | ~present_BTM.any(dim=-1, keepdim=True)).float()
@@ -108,7 +110,8 @@ def present_shares(batch: DialogueBatch, modalities: Sequence[str]) -> Tensor:
 
 
 def not_in_halves_on_cpu(recurrence: Callable[[Tensor], Tensor], input_BTD: Tensor) -> Tensor:
-    """Runs a recurrence; under mixed precision on a CPU in float32, since not every processor has an LSTM in 16 bits.
+    """Runs a recurrence; with mixed precision on a CPU in float32, since not every processor supports an LSTM in 16
+    bits.
 
     Args:
         recurrence: from [B, T, D] to [B, T, H].
@@ -123,8 +126,8 @@ def not_in_halves_on_cpu(recurrence: Callable[[Tensor], Tensor], input_BTD: Tens
 def backwards(values_BTD: Tensor, lengths_B: Tensor) -> Tensor:
     """Each dialogue with its utterances in reverse order and its padding still at the end; its own inverse.
 
-    A recurrence over the result is the backward half of a bidirectional one that does not see the padding, and other
-    than packing it moves nothing between a GPU and the host.
+    A recurrence over the result is the backward half of a bidirectional one that does not see padding; unlike packing,
+    it moves nothing between a GPU and the host.
 
     Example:
         >>> backwards(torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([2])).squeeze()
@@ -137,14 +140,14 @@ def backwards(values_BTD: Tensor, lengths_B: Tensor) -> Tensor:
 
 
 class RecurrentContext(nn.Module):
-    """Layers of LSTM or GRU over each dialogue, in both directions or forward alone, that do not see the padding.
+    """Layers of LSTM or GRU over each dialogue, bidirectional or only forward, that do not see padding.
 
     Args:
         cell: ``nn.LSTM`` or ``nn.GRU``.
         units: D, in and out; the two directions have half of them each.
-        layers: how many.
-        dropout: between the layers.
-        causal: forward alone.
+        layers: number of layers.
+        dropout: dropout rate between the layers.
+        causal: forward direction only.
     """
 
     def __init__(
@@ -172,12 +175,12 @@ def _states(recurrence: nn.Module, input_BTD: Tensor) -> Tensor:
 
 
 def check_heads(name: str, units: int, heads: int) -> None:
-    """Raises ``ValueError`` unless the heads of an attention divide its width.
+    """Raises ``ValueError`` unless the number of heads of an attention divides its width.
 
     Args:
-        name: of the width, as the settings have it.
+        name: name of the width in the settings.
         units: the width.
-        heads: how many.
+        heads: number of heads.
     """
     if units % heads:
         raise ValueError(f"{name} is {units}, no multiple of heads, {heads}")

@@ -1,13 +1,13 @@
 """DAG-ERC's directed acyclic graph, in which an utterance hears those before it back to its speaker's own.
 
-Legend: B dialogues, T utterances, N real utterances of the batch, H units. A layer l goes from utterance to utterance,
-with N(i) those that utterance i hears:
+Legend: B dialogues, T utterances, N real utterances of the batch, H units. A layer l proceeds from utterance to
+utterance, with N(i) those that utterance i hears:
 
     1. m_i = Σ_j∈N(i) softmax_j(w h^l_j) W_r h^l_j, r: whether j has the same speaker
     2. h^l_i = GRU(input h^l-1_i, state m_i) + GRU'(input m_i, state h^l-1_i)
 
-Source: Shen et al., Directed Acyclic Graph Network for Conversational Emotion Recognition (DAG-ERC), ACL 2021. The
-score of an edge is there linear in both ends; what the hearing utterance adds is the same for all j and cancels, and so
+Source: Shen et al., Directed Acyclic Graph Network for Conversational Emotion Recognition (DAG-ERC), ACL 2021. There
+the score of an edge is linear in both ends; the term of the hearing utterance is the same for all j and cancels, and so
 does the bias.
 """
 
@@ -24,14 +24,14 @@ from merc.training.data.batch import DialogueBatch
 @dataclass(frozen=True)
 class Graph:
     """The edges of a batch, with its utterances in the order of the recurrence: those of step 0 of all dialogues,
-    longest dialogue first, then those of step 1, and so on. A step has only the dialogues that are still going on.
+    longest dialogue first, then those of step 1, and so on. A step has only the dialogues that have not ended.
 
     Attributes:
         sizes: numbers of rows, one per step.
-        positions: [N], where a row's utterance lies in a flattened [B · T] tensor.
+        positions: [N], place of a row's utterance in a flattened [B · T] tensor.
         unheard: bool [B, steps, steps], longest dialogue first: whether the utterance of a step (row) does not hear
             that of another (column).
-        relations: bool [B, steps, 2, steps]: where it does, whether they have one speaker, or two.
+        relations: bool [B, steps, 2, steps]: if it does, whether they have the same speaker, or different ones.
         shape: B and T.
     """
 
@@ -46,7 +46,7 @@ class Graph:
         return values_BTX.flatten(0, 1).index_select(0, self.positions)
 
     def places(self, rows_NX: Tensor) -> Tensor:
-        """Rows put where their utterances lie, [B, T, X]; zeros elsewhere."""
+        """Rows scattered to the places of their utterances, [B, T, X]; zeros elsewhere."""
         dialogues, steps = self.shape
         return (
             rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1])
@@ -56,13 +56,13 @@ class Graph:
 
 
 def build_graph(batch: DialogueBatch, own: int = 1) -> Graph:
-    """Lays out a batch; the order is worked out on the host, where the lengths are known, so that nothing waits for a
+    """Lays out a batch; the order is computed on the host, where the lengths are known, so that nothing waits for a
     GPU.
 
     Args:
         batch: the dialogues.
-        own: an utterance hears those before it back to this many earlier ones of its own speaker, the last of these
-            included; all before it, if the speaker has fewer.
+        own: an utterance hears those before it back to this many earlier ones of its own speaker, inclusive; all before
+            it, if the speaker has fewer.
     """
     device, (dialogues, steps) = batch.speakers.device, batch.speakers.shape
     lengths, order = batch.lengths_cpu.sort(descending=True, stable=True)
@@ -71,7 +71,7 @@ def build_graph(batch: DialogueBatch, own: int = 1) -> Graph:
     speakers_BT = batch.speakers.index_select(0, order.to(device, non_blocking=True))[:, : len(going_on_TB)]
     step_T = torch.arange(len(going_on_TB), device=device)
     same_BTT = (speakers_BT[:, :, None] == speakers_BT[:, None, :]).tril(-1)
-    # How many of its speaker's utterances lie between an utterance (row) and an earlier one (column).
+    # Number of utterances of the same speaker between an utterance (row) and an earlier one (column).
     between_BTT = same_BTT.flip(-1).cumsum(-1).flip(-1) - same_BTT.long()
     return Graph(
         sizes=going_on_TB.sum(dim=1).tolist(),
@@ -83,8 +83,8 @@ def build_graph(batch: DialogueBatch, own: int = 1) -> Graph:
 
 
 class DAGLayer(nn.Module):
-    """Equations 1 and 2 at the head of this file, step by step. What depends on the layer below alone is computed for
-    all utterances before.
+    """Equations 1 and 2 at the head of this file, step by step. Terms that depend only on the layer below are computed
+    for all utterances in advance.
 
     Args:
         units: H.
@@ -94,14 +94,15 @@ class DAGLayer(nn.Module):
         super().__init__()
         bound = units**-0.5
         self.score = nn.Parameter(torch.empty(units, 1).uniform_(-bound, bound))
-        # Of what the same speaker said, and of what others said.
+        # For utterances of the same speaker, and of others.
         self.relations = nn.Linear(2 * units, units, bias=False)
-        # To the gates of both GRUs: of the first as input, of the second as state; then the same of m, the other way.
+        # Terms of the gates of both GRUs: as input of the first and state of the second; then for m, the other way
+        # round.
         self.below = nn.Linear(units, 6 * units)
         self.heard = nn.Linear(units, 6 * units)
 
     def forward(self, below_NH: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Gives h^l and m, [N, H] each."""
+        """Returns h^l and m, [N, H] each."""
         relations, gates = _StepwiseLinear(self.relations, graph.sizes), _StepwiseLinear(self.heard, graph.sizes)
         states, heard = [], []
         known_RSH, scores_RS = (
@@ -127,7 +128,7 @@ class DAGLayer(nn.Module):
 
 
 def _gru(of_input: Tensor, of_state: Tensor, state: Tensor) -> Tensor:
-    """A GRU cell (Cho et al., EMNLP 2014, as in torch) given what input and state add to the reset, update and new
+    """A GRU cell (Cho et al., EMNLP 2014, as in torch) from the terms of input and state in the reset, update and new
     gate, [rows, 3H] each; [rows, H].
     """
     parts = [2 * state.shape[-1], state.shape[-1]]
@@ -144,7 +145,7 @@ class _StepwiseLinear:
     """A linear map for the steps of a recurrence, in turn, whose weight's gradient is one product over all steps
     instead of a sum of one per step.
 
-    The weight takes part without gradient. Its gradient, and the bias's, come by way of zeros that are added to the
+    The weight is used without gradient. Its gradient, and that of the bias, come from zeros that are added to the
     results.
 
     Args:
@@ -159,16 +160,14 @@ class _StepwiseLinear:
         self._added = torch.split(zeros if linear.bias is None else zeros + linear.bias, sizes)
 
     def __call__(self, input_RX: Tensor) -> Tensor:
-        """Of the next step."""
+        """The results of the next step."""
         added_RY = self._added[len(self._inputs)]
         self._inputs.append(input_RX.detach())
         return torch.addmm(added_RY, input_RX, self._weight)
 
 
 class _WeightGradient(torch.autograd.Function):
-    """Zeros, [rows, Y], whose gradient gives that of a weight [Y, X] with the inputs [rows, X] that are known by
-    then.
-    """
+    """Zeros, [rows, Y], whose gradient yields that of a weight [Y, X] with the inputs [rows, X] known by then."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, inputs: list[Tensor], rows: int) -> Tensor:

@@ -1,12 +1,12 @@
-"""The recurrence of DDIN, DialogueRNN and MultiEMO over all dialogues, modalities and directions at once, with its
-gradient written out.
+"""The recurrence of DDIN, DialogueRNN and MultiEMO over all dialogues, modalities and directions at once, with an
+explicit gradient.
 
 Legend: B dialogues, T steps, N utterances of all dialogues, R directions, M modalities, K = R · M networks, S state
 units (global and party), E emotion units.
 
-Utterances lie in rows as in a packed sequence: those of step 0 of all dialogues, longest dialogue first, then those of
-step 1, and so on; a step has only the dialogues that are still going on. Buffers of states have a row of zeros per
-dialogue ahead, the states before the first step. So
+Utterances are rows as in a packed sequence: those of step 0 of all dialogues, longest dialogue first, then those of
+step 1, and so on; a step has only the dialogues that have not ended. Buffers of states start with a row of zeros per
+dialogue, the states before the first step. So
 
     step:          -1        0        1      2          the state before a row is that of its dialogue in the step before, a slice;
     rows:       0 0 0 0 │ a b c d │ a b c │ a b │ a     the party state of its speaker is that of the row where the speaker spoke last, an index.
@@ -14,9 +14,9 @@ dialogue ahead, the states before the first step. So
 There is no table of parties, so a dialogue may have any number of speakers, and only the current speaker's state
 changes.
 
-Autograd alone would copy the growing history in every step, and work out and add up every weight's gradient step by
-step. Here the history is one buffer, and the gradients of the weights are one product each over all rows, from what the
-steps left behind.
+Plain autograd would copy the growing history in every step, and compute and add up every weight's gradient step by
+step. Here the history is one buffer, and the gradient of each weight is one product over all rows, from values saved in
+the steps.
 """  # noqa: E501
 
 from dataclasses import dataclass
@@ -28,22 +28,23 @@ from torch.autograd.function import once_differentiable
 
 from merc.training.data.batch import DialogueBatch
 
-# For absent keys: their softmax is exactly 0 beside any other key. Not -inf, of which a row of absent keys alone would
-# make 0 / 0.
+# For absent keys: their softmax is exactly 0 next to any other key. Not -inf, since a row of only absent keys would
+# give 0 / 0.
 ABSENT = -1e30
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which utterance lies in which row.
+    """Which utterance is in which row.
 
     Attributes:
         sizes: T numbers of rows, one per step.
-        positions: [R, N], where a row's utterance lies in a flattened [B · padded steps] tensor, for each direction.
+        positions: [R, N], place of a row's utterance in a flattened [B · padded steps] tensor, for each direction.
         step_of: [N], step of each row.
         rank_of: [N], place of its dialogue among the dialogues, longest first.
-        before: [N], row of the step before, counted with the B rows of zeros ahead; one of those rows for the first.
-        last: [R, N], the same of the step where the row's speaker spoke last; one of those rows if never.
+        before: [N], row of the previous step, counted with the B leading rows of zeros; one of those rows for the
+            first.
+        last: [R, N], the same for the step in which the row's speaker spoke last; one of those rows if never.
     """
 
     sizes: list[int]
@@ -99,7 +100,7 @@ def rows_at(values_BTX: Tensor, positions_N: Tensor) -> Tensor:
 
 
 def placed(rows_NX: Tensor, positions_N: Tensor, batch: DialogueBatch) -> Tensor:
-    """Rows put where their utterances lie, [B, T, X]; zeros elsewhere."""
+    """Rows scattered to the places of their utterances, [B, T, X]; zeros elsewhere."""
     dialogues, steps = batch.utterance_mask.shape
     return (
         rows_NX.new_zeros(dialogues * steps, rows_NX.shape[1])
@@ -111,9 +112,8 @@ def placed(rows_NX: Tensor, positions_N: Tensor, batch: DialogueBatch) -> Tensor
 class _GRUCells:
     """The nonlinear part of K GRU cells of S units, step after step, and its gradient.
 
-    What the input adds to the gates stands in the order new, reset, update, what the state adds in the order reset,
-    update, new; so the gradients of both are overlapping parts of one buffer of 4S: new, reset, update, new by the
-    state.
+    The input's terms of the gates are in the order new, reset, update, the state's in the order reset, update, new; so
+    the gradients of both are overlapping parts of one buffer of 4S: new, reset, update, new by the state.
     """
 
     def __init__(self, units: int) -> None:
@@ -130,8 +130,8 @@ class _GRUCells:
         return torch.lerp(new, state, update)
 
     def backward(self, step: int, gradient: Tensor, gates_4S: Tensor) -> Tensor:
-        """Gives the gradient of the state before the step as far as it does not go through the gates, whose gradients
-        are written into ``gates_4S``.
+        """Returns the part of the gradient of the state before the step that does not go through the gates, whose
+        gradients are written to ``gates_4S``.
         """
         units, (gates, by_state, new, state) = self.units, self.kept[step]
         reset, update = gates.chunk(2, dim=-1)
@@ -149,25 +149,25 @@ class _GRUCells:
 class Recurrence(torch.autograd.Function):
     """The cells of Zhang et al. (ACM MM 2020), steps 1 to 5 in ``ddin.py``.
 
-    Inputs of :meth:`apply`. Of weights, networks come first; see :class:`_GRUCells` for the order of the gates.
+    Inputs of :meth:`apply`. In weights, networks come first; see :class:`_GRUCells` for the order of the gates.
 
         schedule: of the rows.
         codes: [T, S], of the steps, added to the history that attention looks at.
         gate_over: axis of [K, rows, M] over which the gate of the contexts is a softmax: 2, the contexts; 1 reproduces
         the published code.
-        keys_present: [N, R, M]; 1.0 where the row's modality is there, else 0.0: such rows are not attended to. None:
-        all are there.
+        keys_present: [N, R, M]; 1.0 where the row's modality is present, else 0.0: such rows are not attended to. None:
+        all are present.
         dropout: four tensors of factors, of global states [K, N, S], the history's keys [N, R, M, S] or None, party [K,
-            N, S] and emotion states [K, N, E]; None: no dropout at all.
+            N, S] and emotion states [K, N, E]; None: no dropout.
         party_global [K, S, 3S], state_global [K, S, 3S], state_bias_global [K, 1, 3S]: of the global GRU, for the
-        party's and its own state. gate [K, S]; join [K, M · S, S], join_bias [K, 1, S]: of the contexts. None, of one
-        modality: its context as it is. context_party [K, S, 3S], state_party [K, S, 3S], state_bias_party [K, 1, 3S]:
-        of the party GRU. party_emotion [K, S, 3E], input_bias_emotion [K, 1, 3E], state_emotion [K, E, 3E],
-        state_bias_emotion [K, 1, 3E]: of the emotion GRU.
-        input_global [K, N, 3S], input_party [K, N, 3S]: what the utterances add to the gates, with the bias.
-        queries [N, R, M, M, S]: for a history's modality (first M), of a network's modality (second M).
+        party's and its own state. gate [K, S]; join [K, M · S, S], join_bias [K, 1, S]: of the contexts. None for one
+        modality, whose context is used unchanged. context_party [K, S, 3S], state_party [K, S, 3S], state_bias_party
+        [K, 1, 3S]: of the party GRU. party_emotion [K, S, 3E], input_bias_emotion [K, 1, 3E], state_emotion [K, E, 3E],
+        state_bias_emotion [K, 1, 3E]: of the emotion GRU. input_global [K, N, 3S], input_party [K, N, 3S]: the
+        utterances' terms of the gates, with the bias. queries [N, R, M, M, S]: for a history's modality (first M), of a
+        network's modality (second M).
 
-    Gives the emotion states [K, N, E] and the gated contexts [K, N, S].
+    Returns the emotion states [K, N, E] and the gated contexts [K, N, S].
     """
 
     @staticmethod
@@ -210,12 +210,12 @@ class Recurrence(torch.autograd.Function):
             present[schedule.rank_of, ..., 0, schedule.step_of] = keys_present
             hidden = (1 - present) * ABSENT
         found = keys.new_zeros(networks, count - first, modalities, units)
-        # Zeros, since the first step, before which there is nothing, has neither shares nor a context: not even the
-        # bias of the join.
+        # Zeros, since the first step, which has no history, has neither shares nor a context, not even the bias of the
+        # join.
         shares = keys.new_zeros(networks, count - first, modalities)
         contexts = found[:, :, 0] if join is None else keys.new_zeros(networks, count - first, units)
         attention: list[Tensor] = []
-        # What the party's state adds to the gates of its own cell and of the global one is a single product.
+        # The party state's terms of the gates of its own cell and of the global one are a single product.
         from_party = torch.cat([state_party, party_global], dim=-1)
         with_party = torch.cat([state_bias_party.expand(-1, count - first, -1), input_global], dim=-1)
 
@@ -296,8 +296,7 @@ class Recurrence(torch.autograd.Function):
         d_emotions[:, first:] = of_emotions
         d_contexts = of_contexts.clone()
         d_queries, d_scores = torch.zeros_like(queries), torch.zeros_like(shares)
-        # The party's gates stand ahead of the global ones, so that what both have of the party's state lies side by
-        # side.
+        # The party's gates precede the global ones, so that the terms of the party state in both are contiguous.
         both = found.new_empty(networks, count, 8 * units)
         by_party = both[..., units : 7 * units]
         gates = [both[..., 4 * units :], both[..., : 4 * units], found.new_empty(networks, count, 4 * cells[2].units)]

@@ -1,11 +1,11 @@
-"""Rows that belong to sequences of different lengths, in the order of a packed sequence: a recurrence over them meets
-no padding.
+"""Rows that belong to sequences of different lengths, in the order of a packed sequence: a recurrence over them sees no
+padding.
 
-    rows       a0 b0 a1 a2 c0 b1        sequences a, b and c, whose rows stand in order of time
+    rows       a0 b0 a1 a2 c0 b1        sequences a, b and c, whose rows are in order of time
     packed     a0 b0 c0 │ a1 b1 │ a2    sizes 3, 2, 1; longest sequence first
 
-Legend: N rows, M modalities, D features in, H features out. All is laid out on the host, so that nobody waits for a
-GPU.
+Legend: N rows, M modalities, D features in, H features out. Everything is laid out on the host, so that nothing waits
+for a GPU.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 @dataclass(frozen=True)
 class Sequences:
-    """Where the rows lie.
+    """The layout of the rows.
 
     Attributes:
-        order: long [N], on the device of the rows; the row that lies at each place of the packed sequence.
+        order: long [N], on the device of the rows; the row at each place of the packed sequence.
         places: long [N], its inverse.
-        sizes: long [steps], on the CPU; how many sequences are still going on in each step.
+        sizes: long [steps], on the CPU; number of unfinished sequences in each step.
     """
 
     order: Tensor
@@ -35,7 +35,7 @@ class Sequences:
 
         Args:
             owner_N: long, on the CPU; the sequence of each row.
-            device: of the rows.
+            device: device of the rows.
 
         Example:
             >>> Sequences.of(torch.tensor([7, 4, 7, 7, 9, 4]), torch.device("cpu"))
@@ -52,7 +52,7 @@ class Sequences:
         )
 
     def run(self, recurrence: nn.GRU | nn.LSTM, rows_NMD: Tensor) -> Tensor:
-        """The recurrence's output for each row, [N, M, H]; every modality is run for itself, with the same weights."""
+        """The recurrence's output for each row, [N, M, H]; every modality is run separately, with the same weights."""
         rows, modalities, _ = rows_NMD.shape
         packed = PackedSequence(rows_NMD.index_select(0, self.order).flatten(0, 1), self.sizes * modalities)
         output: PackedSequence = recurrence(packed)[0]
@@ -60,7 +60,7 @@ class Sequences:
 
 
 def counted(counts_Q: Tensor) -> Tensor:
-    """The numbers from 0 to below each count, one sequence after the other.
+    """The numbers from 0 to below each count, concatenated.
 
     Example:
         >>> counted(torch.tensor([3, 0, 2]))

@@ -1,4 +1,4 @@
-"""The shift of MERC-KDC and TelME, in which the modalities that help move the vector of the one that leads.
+"""The shift of MERC-KDC and TelME, in which helping modalities move the vector of the leading one.
 
 Legend: N real utterances of the batch, H hidden units, S helping modalities, F = S · H, h heads, d = H / h.
 
@@ -19,26 +19,26 @@ from torch.nn import functional
 
 from merc.training.models.engine.common import Dropout
 
-# Shorter vectors count as this long, so that a shift of nothing is no division by zero and its gradient is finite.
+# Minimum length assumed for vectors, so that a zero shift is no division by zero and its gradient is finite.
 SHORTEST = 1e-6
 
 Attention = Literal["modalities", "concatenated"]
-"""Of the helping modalities' vectors, see :class:`Shift`."""
+"""Attention over the helping modalities' vectors, see :class:`Shift`."""
 
 
 class Shift(nn.Module):
-    """δ v; exactly zero where all helping modalities are absent.
+    """δ v; exactly zero if all helping modalities are absent.
 
     Args:
         units: H.
         helping: S, at least 1.
         heads: h, which divides H; used by the attention over modalities.
-        limit: η, greatest length of the shift as a share of ‖t‖.
-        attention: ``modalities``: each helping modality attends to those that are present, and q of an absent one is
-            zero. ``concatenated``: the helping modalities' vectors side by side, zero where absent, are one vector per
-            utterance that attends to itself alone, so that A is a product of two linear maps.
+        limit: η, maximum length of the shift as a share of ‖t‖.
+        attention: ``modalities``: each helping modality attends to the present ones, and q of an absent one is zero.
+            ``concatenated``: the helping modalities' vectors side by side, zero where absent, are one vector per
+            utterance that attends only to itself, so that A is a product of two linear maps.
         bias: whether W' has a bias.
-        dropout: rate, of q.
+        dropout: dropout rate of q.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Shift(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, leading_NH: Tensor, helping_NSH: Tensor, present_NS: Tensor) -> Tensor:
-        """Gives [N, H]; the vector of an absent modality is not looked at.
+        """Returns [N, H]; the vector of an absent modality is not used.
 
         Args:
             leading_NH: t.
@@ -83,7 +83,7 @@ class Shift(nn.Module):
         return shifted_NH
 
     def _over_modalities(self, helping_NSH: Tensor, present_NS: Tensor) -> Tensor:
-        # A modality attends to itself even where it is absent, so that no row of the attention is empty.
+        # A modality attends to itself even if it is absent, so that no row of the attention is empty.
         itself_SS = torch.eye(present_NS.shape[1], dtype=torch.bool, device=present_NS.device)
         keys_N1SS = (present_NS[:, None, :] | itself_SS)[:, None]
         parts_3NhSd = self.query_key_value(helping_NSH).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -99,6 +99,6 @@ class Shift(nn.Module):
 
 
 def _length(vectors_NH: Tensor) -> Tensor:
-    """[N, 1], at least :data:`SHORTEST`, in no less than float32."""
+    """[N, 1], at least :data:`SHORTEST`, in at least float32."""
     vectors_NH = vectors_NH.to(torch.promote_types(vectors_NH.dtype, torch.float32))
     return vectors_NH.square().sum(dim=1, keepdim=True).clamp(min=SHORTEST**2).sqrt()

@@ -13,7 +13,7 @@ from merc.training.models.engine.common import Dropout, padded, real_rows
 class EncoderLayer(nn.Module):
     """Self-attention and a feed-forward layer (Vaswani et al., NeurIPS 2017), a norm after each residual sum.
 
-    It computes what ``nn.TransformerEncoderLayer`` does. Only the attention, in which utterances meet, is padded.
+    It computes the same as ``nn.TransformerEncoderLayer``. Only the attention, which relates utterances, is padded.
 
     Args:
         units: F, a multiple of ``heads``.
@@ -39,7 +39,7 @@ class EncoderLayer(nn.Module):
         self.feedforward_norm = nn.LayerNorm(units)
 
     def forward(self, stream_NF: Tensor, seen: Tensor, batch: DialogueBatch) -> Tensor:
-        """Gives [N, F].
+        """Returns [N, F].
 
         Args:
             stream_NF: the real utterances.

@@ -1,4 +1,4 @@
-"""The windows of graphs in which an utterance hears those near to it. Legend: N real utterances of the batch, W
+"""The windows of graphs in which an utterance hears those near it. Legend: N real utterances of the batch, W
 utterances of a window.
 """
 
@@ -14,13 +14,12 @@ from merc.training.data.batch import DialogueBatch
 
 @dataclass(frozen=True)
 class Windows:
-    """Who may hear whom in a batch. The utterances of a dialogue are rows in order, so a window is a run of rows, cut
-    off where the dialogue ends.
+    """Which utterances may hear which in a batch. The utterances of a dialogue are consecutive rows, so a window is a
+    range of rows, cut off at the ends of the dialogue.
 
     Attributes:
-        past: rows before an utterance's own in its window.
-        future: rows after it.
-        within: bool [N, W], whether a place of an utterance's window lies within its dialogue.
+        past: number of rows before an utterance's own in its window. future: number of rows after it.
+        within: bool [N, W], whether a place of an utterance's window is within its dialogue.
         offsets: long [W], from -past to future.
     """
 
@@ -31,8 +30,8 @@ class Windows:
 
     @classmethod
     def of(cls, batch: DialogueBatch, past: int, future: int) -> Self:
-        """Those of a batch, where an utterance hears at most ``past`` utterances before it, itself, and ``future``
-        after it.
+        """The windows of a batch in which an utterance hears at most ``past`` utterances before it, itself, and
+        ``future`` after it.
         """
         steps, positions_N = batch.utterance_mask.shape[1], batch.real_positions
         step_N1 = (positions_N % steps)[:, None]
@@ -41,8 +40,8 @@ class Windows:
         return cls(past, future, (step_N1 + offset_W >= 0) & (step_N1 + offset_W < length_N1), offset_W)
 
     def rows(self, rows_NX: Tensor) -> Tensor:
-        """The rows of each utterance's window, [N, W, X], without a copy; beyond its dialogue they are other dialogues'
-        or zeros.
+        """The rows of each utterance's window, [N, W, X], without a copy; beyond its dialogue they belong to other
+        dialogues or are zeros.
         """
         return (
             functional.pad(rows_NX, (0, 0, self.past, self.future))
