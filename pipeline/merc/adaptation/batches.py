@@ -1,4 +1,4 @@
-"""In which order a training sees its items: shuffled, and those of a step alike in length.
+"""The order in which a training sees its items: shuffled, with items of similar length in a step.
 
 shuffled:     7 2 9 4 │ 1 8 3 6     pools of ``pool_batches`` batches
 sorted:       9 7 4 2 │ 8 6 3 1     by length within a pool, so that a batch has little padding
@@ -16,10 +16,10 @@ def shuffled_batches(
     """The batches of an epoch.
 
     Args:
-        lengths: (items,) units of each.
-        size: items of a batch; the last of a pool may be smaller.
-        pool_batches: batches of a pool.
-        generator: decides the order.
+        lengths: (items,) number of units of each.
+        size: number of items per batch; the last batch of a pool may be smaller.
+        pool_batches: number of batches per pool.
+        generator: determines the order.
 
     Returns:
         Indices of the items, batch by batch; each occurs once.

@@ -56,7 +56,7 @@ class Config(Settings):
     gradient_clip: float | None = Field(default=1.0, gt=0)
     """Maximum norm of all gradients together; None: no clipping."""
     seed: int = Field(default=0, ge=0)
-    """Decides the classifier's initial weights, dropout, and the order of the utterances."""
+    """Determines the classifier's initial weights, dropout, and the order of the utterances."""
     threads: int = Field(default=2, ge=1)
     """CPU threads that the training uses; part of the settings, since the number of threads affects rounding: equal
     settings give equal results on any number of cores.

@@ -1,4 +1,4 @@
-"""The labelled utterances of a corpus as an encoder is given them, split by split."""
+"""The labelled utterances of a corpus as input for an encoder, split by split."""
 
 from dataclasses import dataclass
 
@@ -20,8 +20,7 @@ class Examples:
 
     Attributes:
         split: its name.
-        utterances: N of them, with their history; one whose audio could not be used has none, and is there
-            nevertheless.
+        utterances: N utterances with their history; one with unusable audio has none, but is included nevertheless.
         labels: (N,) int64, the class of each.
     """
 
@@ -31,11 +30,11 @@ class Examples:
 
 
 def check_labels(table: pa.Table, dataset: str) -> None:
-    """Checks that there is something to learn, and something to select by.
+    """Checks that there are labels to learn from, and to select by.
 
     Args:
         table: the manifest.
-        dataset: for the messages.
+        dataset: name for messages.
 
     Raises:
         BadSettings: if no train utterance is labelled, all have the same label, or no dev utterance is labelled.
@@ -59,20 +58,20 @@ def check_labels(table: pa.Table, dataset: str) -> None:
 
 
 def read_examples(layout: Layout, table: pa.Table, modality: str, history_turns: int) -> dict[str, Examples]:
-    """All labelled utterances. The audio of the whole corpus is in memory: 64 kB per second, for MELD's 12 hours 2.8
-    GB.
+    """All labelled utterances. The audio of the whole corpus is in memory: 64 kB per second, 2.8 GB for MELD's 12
+    hours.
 
     Args:
-        layout: where the manifest and the media are.
+        layout: paths of the dataset.
         table: the manifest.
         modality: ``text`` or ``audio``.
-        history_turns: earlier turns that each utterance has with it.
+        history_turns: number of earlier turns given with each utterance.
 
     Returns:
-        Split → its utterances, in manifest order; a split without any is there, too.
+        Split → its utterances, in manifest order; splits without utterances are included.
 
     Raises:
-        BadTable: if there are no media that fit the manifest.
+        BadTable: if there are no media that match the manifest.
     """
     source: Source = (
         text_source(layout.manifest, table, table.num_rows)

@@ -1,7 +1,7 @@
-"""DVC stage ``adapted``: what is fine-tuned on a dataset, in ``features/<dataset>/adapted/<modality>/list.json``.
+"""DVC stage ``adapted``: the fine-tunings on a dataset, in ``features/<dataset>/adapted/<modality>/list.json``.
 
-The extraction depends on that folder, so that it comes after every fine-tuning on the same dataset and is stale when
-one was done anew; the list is there also where nothing is fine-tuned.
+The extraction depends on that folder, so that it runs after every fine-tuning on the same dataset and is stale when one
+has been redone; the list exists even if nothing is fine-tuned.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ def write_lists(params: Params, layout: Layout) -> None:
 
 @stage_command
 def main(params: Params, layout: Layout, run: RunOptions) -> None:
-    """What is fine-tuned on a dataset."""
+    """Lists the fine-tunings on a dataset."""
     write_lists(params, layout)
 
 

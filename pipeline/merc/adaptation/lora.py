@@ -1,4 +1,4 @@
-"""Low-rank updates through ``peft``, merged into the weights at the end, so that an adapted encoder is a whole model
+"""Low-rank updates through ``peft``, merged into the weights at the end, so that an adapted encoder is a complete model
 like any other.
 """
 
@@ -10,19 +10,19 @@ from merc import extras
 from merc.adaptation.config import Config
 from merc.errors import BadSettings
 
-_POOLER = "pooler.dense"  # of BERT and its kin; no vector of ours goes through it
+_POOLER = "pooler.dense"  # of BERT and related models; none of our vectors passes through it
 
 
 class LowRank:
-    """Puts low-rank updates into a model in place; from then on, they alone are trained.
+    """Inserts low-rank updates into a model in place; from then on, only they are trained.
 
     Args:
-        model: of transformers.
+        model: a model of transformers.
         config: the settings.
 
     Raises:
         MissingExtra: if peft is not installed.
-        BadSettings: if the model has no linear layers of the names.
+        BadSettings: if the model has no linear layers with the given names.
     """
 
     def __init__(self, model: nn.Module, config: Config.Lora) -> None:
@@ -44,7 +44,5 @@ class LowRank:
             raise BadSettings(f"adaptations: lora.modules {config.modules}: {error}") from error
 
     def merge(self) -> None:
-        """Adds the updates to the weights and takes their modules out; the model has the names of weights that it had
-        at first.
-        """
+        """Adds the updates to the weights and removes their modules; the model has its original weight names again."""
         self._wrapped.merge_and_unload()

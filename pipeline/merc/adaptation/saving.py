@@ -1,4 +1,4 @@
-"""An adapted encoder as a folder that transformers loads: weights, configuration, tokenizer, and what it was trained
+"""An adapted encoder as a folder that transformers can load: weights, configuration, tokenizer, and what it was trained
 on.
 """
 
@@ -15,8 +15,8 @@ from merc.encoders.engine.checkpoint import WEIGHTS
 from merc.encoders.engine.trainable import TrainableEncoder
 
 HEAD = "head.safetensors"
-_ONE_FILE = "1TB"  # the weights are not divided
-# What else of a checkpoint is read: its tokenizer, and what it says of its input.
+_ONE_FILE = "1TB"  # the weights are not split
+# Other files of a checkpoint that are read: its tokenizer, and the description of its input.
 _BESIDE_THE_WEIGHTS = (
     "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.jinja",
     "preprocessor_config.json",
@@ -27,13 +27,13 @@ _BESIDE_THE_WEIGHTS = (
 def save(folder: Path, encoder: TrainableEncoder, head: nn.Linear, seen: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Writes the model, its tokenizer, the classifier of the training and the list of utterances that it has seen.
 
-    The whole model is written as transformers knows it, also layers that the encoder does not use. Weights that the
-    checkpoint lacked (of a pooler, whose output nothing reads) are left out, instead of the random numbers that
+    The whole model is written in transformers' format, including layers that the encoder does not use. Weights missing
+    from the checkpoint (such as those of an unused pooler) are left out instead of writing the random numbers that
     transformers fills in.
 
     Args:
-        folder: where; exists.
-        encoder: after the training.
+        folder: an existing folder.
+        encoder: the encoder after the training.
         head: see :class:`merc.adaptation.trainer.Adapted`.
         seen: split → keys of its utterances.
 
@@ -56,7 +56,7 @@ def save(folder: Path, encoder: TrainableEncoder, head: nn.Linear, seen: Mapping
     with files.writing(folder):
         try:
             whole.save_pretrained(folder, state_dict=kept, max_shard_size=_ONE_FILE)
-        except SafetensorError as error:  # what it makes of a full disk
+        except SafetensorError as error:  # raised, for example, for a full disk
             raise OSError(str(error)) from error
         for path in sorted({path for pattern in _BESIDE_THE_WEIGHTS for path in source.glob(pattern)}):
             shutil.copyfile(path, folder / path.name)

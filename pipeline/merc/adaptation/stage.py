@@ -4,9 +4,9 @@
     model.safetensors, config.json, tokenizer   loaded as any checkpoint; name the folder as ``repo`` of a block under ``encoders``
     head.safetensors                            the linear classifier of the training
     record.json                                 checkpoint, corpus, splits, label set, settings, scores
-    seen.json                                   keys of the train and dev utterances, so that they are known again
+    seen.json                                   keys of the train and dev utterances, for recognising them later
 
-A run that was killed begins again, and on a CPU ends with the same bytes.
+A killed run restarts from the beginning, and on a CPU ends with the same bytes.
 """  # noqa: E501
 
 from dataclasses import dataclass, replace
@@ -41,10 +41,9 @@ class ChosenAdaptation:
     """A fine-tuning with its settings; nothing is loaded yet.
 
     Attributes:
-        encoder: with the settings that it has in this training.
-        name: of the settings.
+        encoder: the encoder with its settings in this training. name: name of the settings.
         config: the settings.
-        laid: where they come from.
+        laid: the settings with their origins.
     """
 
     encoder: ChosenEncoder
@@ -62,7 +61,7 @@ class ChosenAdaptation:
         modality, name = self.encoder.modality, self.encoder.name
         by_torch = replace(
             self.encoder, config=self.encoder.config.model_copy(update={"linear_layers": "torch"})
-        )  # oneDNN's have no gradients
+        )  # oneDNN's operators have no gradients
         encoder = cast(TrainableEncoder, by_torch.build(offline=offline))  # see choose
         if encoder.config.dtype != "float32":
             raise BadSettings(
@@ -82,19 +81,19 @@ def adapt(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, *, name: st
 
     Args:
         chosen: encoder and settings.
-        layout: where the manifest and, for audio, the media are.
+        layout: paths of the dataset.
         run: device, overwrite, offline.
-        name: the folder's, behind the encoder's; empty: that of the settings.
+        name: second part of the folder's name, after that of the encoder; empty: the name of the settings.
 
     Returns:
         The folder; see above.
 
     Raises:
-        BadSettings: for an encoder that has no weights to train, or labels that teach nothing.
+        BadSettings: for an encoder without trainable weights, or labels from which nothing can be learned.
         RawDataMissing: if there is no manifest.
-        BadTable: if there are no media that fit it.
+        BadTable: if there are no matching media.
         ModelUnavailable: if the checkpoint is not available.
-        SettingsDiffer: if there is work with other settings and ``run.overwrite`` is off.
+        SettingsDiffer: if work with other settings exists and ``run.overwrite`` is off.
         PipelineError: if the loss is not finite, or peft is missing.
     """
     modality, config = chosen.encoder.modality, chosen.config
@@ -148,18 +147,18 @@ def choose(params: Params, *, modality: str, encoder: str, settings: str) -> Cho
     """Looks up an encoder and the settings of its fine-tuning.
 
     Args:
-        params: what the user lays over encoders and settings.
+        params: the user's settings, which override those of encoders and fine-tunings.
         modality: ``text`` or ``audio``.
         encoder: see :func:`merc.encoders.engine.registry.choose`.
         settings: a file of ``adaptation/<modality>/``, or a block under ``adaptations.<modality>``.
 
     Raises:
-        BadSettings: for an unknown name or key, or an encoder of a family that has no weights to train.
+        BadSettings: for an unknown name or key, or an encoder of a family without trainable weights.
     """
     if modality not in MODALITIES:
         raise BadSettings(f"no encoder of {modality!r} can be adapted; {nearest(modality, list(MODALITIES))}")
     family, kind = family_of(params, modality, encoder)
-    if not issubclass(kind, TrainableEncoder):  # its settings would lack those of the training
+    if not issubclass(kind, TrainableEncoder):  # its settings do not include those of a training
         raise BadSettings(
             f"{modality} encoder {encoder!r}: the family {family} has no weights that can be adapted; valid:"
             " transformer, waveform, spectrogram"
@@ -187,7 +186,7 @@ def _prepare(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, name: st
     trainable = chosen.trainable(offline=run.offline)
     table = manifest.read(layout.manifest)
     check_labels(table, layout.dataset)
-    budget = trainable.BUDGET_KEY  # the pieces of a step decide the draws of dropout
+    budget = trainable.BUDGET_KEY  # the pieces of a step affect the dropout masks
     fingerprint = Fingerprint(
         settings={
             "encoders": {modality: {encoder: {**trainable.identity(), budget: getattr(trainable.config, budget)}}},

@@ -3,8 +3,7 @@ is kept.
 
     utterances ─► the encoder's own batches, layer and pooling ─► vector [B, D] ─► dropout ─► linear ─► cross-entropy
 
-Scores are of the vectors that :meth:`~merc.encoders.engine.base.Encoder.encode` gives, so of what an extraction would
-give.
+Scores use the vectors from :meth:`~merc.encoders.engine.base.Encoder.encode`, that is, those of an extraction.
 
 Legend: B utterances of a step or of a piece of it, N of a split, D features, C classes.
 """
@@ -32,13 +31,13 @@ from merc.log import logger, progress
 
 @dataclass
 class Adapted:
-    """What a training gives; the encoder has the weights of the selected epoch.
+    """The result of a training; the encoder has the weights of the selected epoch.
 
     Attributes:
         head: the classifier, with the weights of that epoch.
-        epoch: the selected one, from 1; of equal ones the first.
+        epoch: the selected one, from 1; the first in case of ties.
         dev: ``weighted_f1`` and ``accuracy`` at that epoch.
-        test: the same of the test split, scored once, after the selection; empty where it has no labels.
+        test: the same for the test split, scored once, after the selection; empty if it has no labels.
         history: ``epoch``, ``train_loss``, ``dev_weighted_f1``, ``dev_accuracy`` of every epoch.
     """
 
@@ -52,12 +51,12 @@ class Adapted:
 def adapt_encoder(
     encoder: TrainableEncoder, examples: Mapping[str, Examples], classes: int, config: Config, device: str
 ) -> Adapted:
-    """Fine-tunes an encoder in place. Equal work gives equal numbers on a CPU, however many cores it has.
+    """Fine-tunes an encoder in place. Equal work gives equal numbers on a CPU with any number of cores.
 
     Args:
         encoder: loaded on ``device``.
         examples: ``train``, ``dev``, and ``test``, which decides nothing.
-        classes: of the label set.
+        classes: classes of the label set.
         config: the settings.
         device: resolved.
 
@@ -92,7 +91,7 @@ class _Training:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._learning_rate_factor)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Parameters with their learning rate and decay; norms and biases are not drawn to 0."""
+        """Parameters with their learning rate and decay; norms and biases have no decay."""
         config = self.config
         of_encoder = list(self.trained.values())
         groups = [(of_encoder, config.learning_rate), (list(self.head.parameters()), config.head_learning_rate)]
@@ -107,7 +106,7 @@ class _Training:
         ]
 
     def _learning_rate_factor(self, step: int) -> float:
-        """Linear rise over the warm-up, then linear fall; never 0 in a step that is taken."""
+        """Linear increase over the warm-up, then linear decrease; never 0 in an actual step."""
         total = self.config.epochs * self.steps_per_epoch
         warm = min(round(self.config.warmup_share * total), total - 1)
         return (step + 1) / (warm + 1) if step < warm else (total - step) / (total - warm)
@@ -151,7 +150,7 @@ class _Training:
         return Adapted(self.head, int(best["epoch"]), self._scores(self.examples["dev"]), test, history)
 
     def _epoch(self, epoch: int, advance: Any) -> float:
-        """Trains on every item once; gives the mean loss."""
+        """Trains on every item once; returns the mean loss."""
         self.model.train()
         self.head.train()
         if (frozen := self.encoder.frozen_part()) is not None:
@@ -170,7 +169,7 @@ class _Training:
         return mean
 
     def _step(self, batch: NDArray[np.int64]) -> Tensor:
-        """One update of the weights by B items, in pieces that fit the encoder's budget; gives the sum of their
+        """One update of the weights with B items, in pieces that fit the encoder's budget; returns the sum of their
         losses.
         """
         config = self.config
@@ -200,8 +199,8 @@ class _Training:
         }
 
     def _check_influence(self) -> None:
-        """Looks for low-rank updates that no step reached: of layers above the one that is pooled, or where the model
-        takes the weight below by itself.
+        """Looks for low-rank updates that no step reached: those of layers above the pooled one, or those bypassed by a
+        model that reads the original weight directly.
 
         Raises BadSettings if there are no others.
         """
@@ -223,7 +222,7 @@ class _Training:
 
     @torch.inference_mode()
     def _scores(self, examples: Examples) -> dict[str, float]:
-        """``weighted_f1`` and ``accuracy`` of a split; what is absent counts with its vector of zeros."""
+        """``weighted_f1`` and ``accuracy`` of a split; absent utterances count with their zero vectors."""
         self.model.eval()
         self.head.eval()
         vectors_ND = torch.from_numpy(self.encoder.encode(examples.utterances).embeddings).to(self.device)
@@ -236,7 +235,7 @@ def scores(labels_N: NDArray[np.int64], predicted_N: NDArray[np.int64], classes:
 
     Args:
         labels_N, predicted_N: 0 … classes - 1.
-        classes: how many there are.
+        classes: number of classes.
     """
     weighted_f1 = f1_score(labels_N, predicted_N, labels=range(classes), average="weighted", zero_division=0)
     return {"weighted_f1": float(weighted_f1), "accuracy": float(accuracy_score(labels_N, predicted_N))}

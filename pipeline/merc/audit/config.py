@@ -8,7 +8,7 @@ from merc.params import Settings
 
 
 class Config(Settings):
-    """What is looked at, and from which value on an utterance is doubtful. Nothing is dropped by any of it."""
+    """What is checked, and the thresholds from which an utterance is doubtful. Nothing is dropped."""
 
     asr: str = ""
     """Whisper model that transcribes the audio: a folder, an encoder such as ``whisper_base``, or a name on the hub;

@@ -1,4 +1,4 @@
-"""From which value on each column of an audit is doubtful, in numbers and in words."""
+"""The thresholds from which each column of an audit is doubtful, as numbers and as text."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,12 @@ from merc.records.audit import quality_of
 
 @dataclass(frozen=True)
 class Check:
-    """What is doubtful of one column.
+    """The doubtful values of one column.
 
     Attributes:
-        column: of the audit's table.
-        label: what it says, in a few words.
-        low, high: numbers below and above are doubtful; None: none is. Of flags, those that are set.
-        flag: whether the column is one.
+        column: column of the audit's table. label: its meaning, in a few words. low, high: numbers below and above are
+            doubtful; None: no limit. Flags are doubtful if set.
+        flag: whether the column is a flag.
     """
 
     column: str
@@ -30,7 +29,7 @@ class Check:
 
     @property
     def threshold(self) -> str:
-        """In words."""
+        """The threshold as text."""
         if self.flag:
             return "set"
         return " or ".join(
@@ -38,13 +37,15 @@ class Check:
         )
 
     def values(self, table: pa.Table) -> NDArray[np.float64]:
-        """The column's numbers, 1 and 0 for flags; NaN where not known."""
+        """The column's numbers, 1 and 0 for flags; NaN if unknown."""
         found = quality_of(table, "same_sound" if self.column == "same_sound_as" else self.column)
         return np.asarray(found.cast(pa.float64()).fill_null(np.nan).to_numpy())
 
     def doubtful(self, table: pa.Table) -> NDArray[np.bool_]:
-        """Which rows are; what is not known is not."""
-        values_N = self.values(table).astype(np.float32)  # as it is stored, so that a threshold's own value is within
+        """Which rows are doubtful; unknown values are not."""
+        values_N = self.values(table).astype(
+            np.float32
+        )  # as stored, so that a value equal to the threshold is not doubtful
         low, high = (
             np.float32(bound) if bound is not None else None for bound in (self.low, 0.5 if self.flag else self.high)
         )
@@ -53,7 +54,7 @@ class Check:
 
 
 def checks(config: Config) -> list[Check]:
-    """All of them, in the order of the table's columns."""
+    """All doubts, in the order of the table's columns."""
     return [
         Check("speech_share", "share of the time with speech", low=config.speech_share_min),
         Check("speech_seconds", "seconds of speech", low=config.speech_seconds_min),
@@ -80,8 +81,8 @@ def with_doubts(table: pa.Table, config: Config) -> pa.Table:
 
 
 def most_doubtful(table: pa.Table) -> NDArray[np.int64]:
-    """All rows, those with the most doubts first; of equally many those of which less is understood, then in their
-    order.
+    """All rows, those with the most doubts first; in case of ties, those with the higher recognition error, then in
+    their order.
     """
     counts_N = pc.list_value_length(table["doubts"]).to_numpy()
     errors_N = table["asr_error"].fill_null(0.0).to_numpy()

@@ -1,4 +1,4 @@
-"""Whether a speaker's face is unlike the same name's other faces in the dialogue."""
+"""Whether a speaker's face differs from the other faces with the same name in the dialogue."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ def unlike(
 ) -> NDArray[np.float32]:
     """Cosine distance of each face from the mean direction of the same speaker's other faces in the same dialogue.
 
-    Of two faces that differ, both are as far; of several, the odd one is farthest.
+    If there are two different faces, both have the same distance; among several, the odd one is farthest.
 
     Args:
-        dialogues, speakers: of the N utterances.
-        vectors_ND: (utterances, dim) by a network that tells faces apart.
-        present_N: where there is a face.
+        dialogues, speakers: those of the N utterances.
+        vectors_ND: (utterances, dim) from a network that distinguishes faces.
+        present_N: whether there is a face.
 
     Returns:
-        (utterances,) float32, 0 to 2; NaN where there is no face, or no other to compare it with.
+        (utterances,) float32, 0 to 2; NaN if there is no face, or no other one to compare it with.
     """
     found_N = np.full(len(vectors_ND), np.nan, dtype=np.float32)
     rows = np.flatnonzero(present_N)

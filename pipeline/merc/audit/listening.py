@@ -1,10 +1,10 @@
-"""What is heard in every clip, part by part, so that a killed run resumes: speech and fingerprints by worker processes,
-transcripts on one device.
+"""Analyses the audio of every clip, part by part, so that a killed run resumes: speech and fingerprints by worker
+processes, transcripts on one device.
 
-    media/part-*.parquet ──► heard/speech/part-*.parquet         speech, and what distinguishes its audio from others'
-                         ──► heard/transcripts/part-*.parquet    what a Whisper hears
+    media/part-*.parquet ──► heard/speech/part-*.parquet         speech, and fingerprints of the audio ──►
+                         heard/transcripts/part-*.parquet    output of a Whisper
 
-Both are kept apart from the audit: other thresholds need none of it again.
+Both are stored separately from the audit: other thresholds do not require them again.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from merc.job import Fingerprint, Job, RunOptions
 from merc.layout import Layout
 
 _UTTERANCES_PER_PART = 128
-# Raised by one whenever the same settings and media give other rows.
+# Incremented whenever the same settings and media give different rows.
 _SPEECH_VERSION, _TRANSCRIPTS_VERSION = 1, 1
 SILENT = "silence"
 """The status of a clip that was decoded and contains nothing: no speech, instead of unknown."""
@@ -37,9 +37,7 @@ SPEECH = pa.schema(
         pa.field("utterance_id", pa.string(), nullable=False),
         pa.field("speech_seconds", pa.float32()),  # null without audio
         pa.field("speech_share", pa.float32()),
-        pa.field(
-            "sound_sha256", pa.string(), nullable=False
-        ),  # of the samples; empty without audio, or where it is silence
+        pa.field("sound_sha256", pa.string(), nullable=False),  # of the samples; empty without audio, or for silence
         pa.field("fingerprint", pa.list_(pa.field("element", pa.uint32(), nullable=False)), nullable=False),
     ]
 )
@@ -55,7 +53,7 @@ def speech_of(layout: Layout, table: pa.Table, audio: Any, run: RunOptions) -> J
     """Finds speech and fingerprints of all clips.
 
     Args:
-        layout: of the dataset.
+        layout: layout of the dataset.
         table: the manifest.
         audio: hashes of the audio.
         run: workers, overwrite.
@@ -90,7 +88,7 @@ def transcripts_of(transcriber: Transcriber, layout: Layout, table: pa.Table, au
 
     Raises:
         BadSettings, ModelUnavailable: see :class:`merc.audit.transcription.Transcriber`.
-        SettingsDiffer: if there are transcripts by another model and ``run.overwrite`` is off.
+        SettingsDiffer: if transcripts by another model exist and ``run.overwrite`` is off.
     """
     source = media_source(layout.media, table, "audio", _UTTERANCES_PER_PART)
     fingerprint = Fingerprint({"asr": transcriber.identity()}, {"version": _TRANSCRIPTS_VERSION, "audio": audio})
@@ -100,7 +98,7 @@ def transcripts_of(transcriber: Transcriber, layout: Layout, table: pa.Table, au
     left = _begun(job, source)
     memory.return_large_blocks()
     transcriber.load(device.resolve(run.device))
-    # All parts in one language, also where a run resumes.
+    # All parts in one language, even if a run resumes.
     language = transcriber.language_of(_first_clips(source))
     log.logger.info(
         "%s: in the language %s on %s",
@@ -135,7 +133,7 @@ def _sounds(part: PartInput) -> list[NDArray[np.float32]]:
 
 
 def _first_clips(source: MediaSource) -> list[NDArray[np.float32]]:
-    """The clips of the first parts, until there are enough that tell the language."""
+    """The clips of the first parts, until there are enough to detect the language."""
     clips: list[NDArray[np.float32]] = []
     for index in range(len(source.sizes)):
         clips += _sounds(source.read(index, 0))
@@ -187,7 +185,7 @@ def _measured(waveform_S: NDArray[np.float32]) -> dict[str, Any]:
 def _in_rows(
     part: PartInput, found: Sequence[dict[str, Any]], nothing: dict[str, Any], silent: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """A row for each utterance of a part, of which ``found`` are those with audio."""
+    """A row for each utterance of a part; ``found`` are those with audio."""
     rest = iter(found)
     return [
         {"utterance_id": name, **(next(rest) if status == "ok" else silent if status == SILENT else nothing)}
@@ -201,7 +199,7 @@ def _write(job: Job, index: int, schema: pa.Schema, rows: Sequence[dict[str, Any
 
 
 def _begun(job: Job, source: MediaSource) -> list[int]:
-    """Begins or resumes a job; the parts that are left."""
+    """Starts or resumes a job; returns the remaining parts."""
     job.start()
     left = [index for index in range(len(source.sizes)) if not job.is_done(index)]
     if len(left) < len(source.sizes):

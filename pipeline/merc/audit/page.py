@@ -1,5 +1,5 @@
-"""The page of an audit: what is doubtful of how many, then the most doubtful utterances. All text is escaped: it comes
-from corpora.
+"""The page of an audit: the number of utterances per doubt, then the most doubtful ones. All text is escaped, since it
+comes from corpora.
 """
 
 import base64
@@ -29,12 +29,10 @@ def write_page(
     """Writes the page.
 
     Args:
-        path: of the HTML file.
-        layout: of the dataset.
-        config: thresholds, and how many utterances.
+        path: path of the HTML file. layout: layout of the dataset. config: thresholds, and the number of utterances.
         table: the manifest.
         found: the audit's table.
-        notes: what is to be said of all.
+        notes: remarks on the whole corpus.
     """
     environment = Environment(
         loader=PackageLoader("merc.audit", "."),
@@ -65,7 +63,7 @@ def write_page(
 
 
 def _line(check: Check, found: pa.Table) -> dict[str, str]:
-    """One column in the table at the head."""
+    """One column of the table at the top."""
     values_N = check.values(found)
     known_N = values_N[np.isfinite(values_N)]
     doubtful = int(check.doubtful(found).sum())
@@ -105,7 +103,7 @@ def _tags(check: Check, row: Mapping[str, Any]) -> list[str]:
 
 
 def _crops(layout: Layout, utterance_ids: Sequence[str]) -> dict[str, bytes]:
-    """The middle one of each utterance's faces, as it is stored."""
+    """The middle one of each utterance's stored faces."""
     wanted = pc.is_in(pc.field("utterance_id"), pa.array(list(utterance_ids), pa.string()))
     paths = sorted(layout.media.glob("part-*.parquet")) if utterance_ids else []
     rows = [row for path in paths for row in parquet.read(path, ["utterance_id", "faces"], filters=wanted).to_pylist()]

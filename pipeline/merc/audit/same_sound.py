@@ -1,13 +1,13 @@
-"""Which utterances have the same audio, though cut a little earlier, encoded differently or louder.
+"""Which utterances have the same audio, even if cut slightly earlier, encoded differently or louder.
 
     audio ─► 32 bits every 12.5 ms: does the energy of a band rise more than that of the next?
           ─► equal bits in two utterances at one distance: a candidate
           ─► few bits differ where the two overlap: the same audio
 
 After Haitsma and Kalker 2002, "A Highly Robust Audio Fingerprinting System" (ISMIR): their 33 bands up to 2 kHz, and
-windows of a third of a second, which overlap so far that a shift by part of a step does no harm. Candidates come from
-sorting the bits of all utterances, so that their number decides the time and not its square. Two recordings of the same
-words differ in about half of their bits.
+windows of a third of a second, which overlap so much that a shift by part of a step does no harm. Candidates come from
+sorting the bits of all utterances, so the time grows with their number and not with its square. Two recordings of the
+same words differ in about half of their bits.
 
 Legend: S samples, T frames, P pairs.
 """
@@ -23,10 +23,9 @@ from merc.records.media import SAMPLE_RATE_HZ
 _RATE_HZ, _WINDOW, HOP = 4000, 1280, 50
 HOPS_PER_SECOND = _RATE_HZ / HOP
 _BITS, _LOWEST_HZ, _HIGHEST_HZ = 32, 300.0, 1900.0
-# Frames of less power than this share of the loudest say nothing of what is heard: without bits, they are compared with
-# none.
+# Frames with less power than this share of the loudest are uninformative: they have no bits, and are not compared.
 _QUIET = 1e-3
-# Bits that occur in more places than this are those of stationary audio, and say nothing.
+# Bits that occur in more places than this come from stationary audio, and are uninformative.
 _MOST_PLACES = 24
 _LEAST_EQUAL = 3
 _POPULATION = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
@@ -39,7 +38,7 @@ def fingerprint(waveform_S: NDArray[np.float32]) -> NDArray[np.uint32]:
         waveform_S: (samples,) float32, 16 kHz mono.
 
     Returns:
-        (frames,) uint32, one every 12.5 ms, 0 where it is quiet; none for a clip shorter than a third of a second.
+        (frames,) uint32, one every 12.5 ms, 0 for quiet frames; empty for a clip shorter than a third of a second.
     """
     import soxr
 
@@ -59,17 +58,17 @@ def fingerprint(waveform_S: NDArray[np.float32]) -> NDArray[np.uint32]:
 def nearest(
     digests: Sequence[str], fingerprints: Sequence[NDArray[np.uint32]], min_share: float, max_bit_error: float
 ) -> list[int]:
-    """For each of N utterances another one with the same audio.
+    """For each of N utterances, another one with the same audio.
 
     Args:
-        digests: of the samples; empty: no audio, which is like no other.
+        digests: digests of the samples; empty: no audio, which matches nothing.
         fingerprints: see :func:`fingerprint`.
-        min_share: of the shorter of two utterances that must be within the other.
-        max_bit_error: share of the bits there that may differ.
+        min_share: share of the shorter of two utterances that must be within the other.
+        max_bit_error: share of the bits in the overlap that may differ.
 
     Returns:
-        The index of the one with equal samples (of several the first), else of the one that differs least; -1 where
-        there is none.
+        The index of the one with equal samples (the first of several), else of the one that differs least; -1 if there
+        is none.
     """
     best = _equal(digests)
     found: dict[int, tuple[float, int]] = {}
@@ -92,15 +91,15 @@ def _equal(digests: Sequence[str]) -> list[int]:
 
 
 def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, int, int]]:
-    """Pairs of utterances with several equal bits at one distance: indices, and how many hops later the second has
-    them, most likely.
+    """Pairs of utterances with several equal bit patterns at one distance: indices, and the most likely offset of the
+    second in hops.
     """
     lengths = [len(one) for one in fingerprints]
     codes = np.concatenate([np.zeros(0, np.uint32), *fingerprints])
-    # 80 places a second are gigabytes in a million utterances, with 32 bits half as many.
+    # 80 places per second are gigabytes for a million utterances; 32 bits halve that.
     owner = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     place = np.concatenate([np.zeros(0, np.int32), *(np.arange(length, dtype=np.int32) for length in lengths)])
-    telling = (np.diff(codes, prepend=~codes[:1]) != 0) & (codes != 0)  # of a run of equal ones the first
+    telling = (np.diff(codes, prepend=~codes[:1]) != 0) & (codes != 0)  # the first in a run of equal ones
     codes, owner, place = codes[telling], owner[telling], place[telling]
     order = np.argsort(codes, kind="stable")
     codes, owner, place = codes[order], owner[order], place[order]
@@ -133,8 +132,8 @@ def _likeliest(pairs_P3: NDArray[np.int64]) -> list[tuple[int, int, int]]:
 
 
 def _bit_error(one: NDArray[np.uint32], other: NDArray[np.uint32], distance: int, min_share: float) -> float:
-    """Share of the bits that differ where the two overlap and either is loud, at the best of three neighbouring
-    distances; 1 if that is too little.
+    """Share of differing bits in the overlap where either is loud, at the best of three neighbouring offsets; 1 if the
+    overlap is too short.
     """
     errors = [1.0]
     least = max(1.0, min_share * min(np.count_nonzero(one), np.count_nonzero(other)))

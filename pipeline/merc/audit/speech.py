@@ -1,10 +1,10 @@
-"""When there is speech in a clip: voice activity from energy, and from the periodicity of voices.
+"""When there is speech in a clip: voice activity from energy and from the periodicity of voices.
 
     frames of 10 ms ─► louder than the clip's own noise floor? ─► runs, short gaps closed ─► runs that hold enough voiced frames are speech
 
-Energy alone takes a slammed door for speech, periodicity alone loses every unvoiced consonant; so a stretch counts that
-is loud as a whole and voiced in part. Singing, laughter and music with a melody are voiced, too, and count: this says
-whether a voice may be heard, and not whether it says words.
+Energy alone takes a slammed door for speech, and periodicity alone loses every unvoiced consonant; so a segment counts
+if it is loud as a whole and voiced in part. Singing, laughter and melodic music are voiced, too, and count: this
+detects whether a voice may be heard, not whether it says words.
 
 Legend: S samples, T frames.
 """  # noqa: E501
@@ -21,14 +21,14 @@ HOP = SAMPLE_RATE_HZ // 100
 _LOUDNESS_SAMPLES = 400
 _PITCH_SAMPLES = 800  # two periods of the lowest voice
 _LOWEST_HZ, _HIGHEST_HZ = 70, 400
-# Where voices are loud, and where their pitch shows: hum and rumble are below, hiss and noise above.
+# Bands where voices are loud, and where their pitch shows: hum and rumble are below, hiss and noise above.
 _BAND_HZ, _PITCH_HZ = (100, 3500), (60, 1200)
-# The floor is what a tenth of the frames stay below. A clip cut close to its words has no silence, so the threshold is
-# no further above it than a third of the way to the loud frames.
+# The floor is the level that a tenth of the frames stay below. A tightly cut clip has no silence, so the threshold is
+# at most a third of the way from the floor to the loud frames.
 _FLOOR_SHARE, _PEAK_SHARE = 0.1, 0.95
 _ABOVE_FLOOR_DB, _WAY_TO_PEAK = 9.0, 0.33
-_QUIETEST_DB = -75.0  # of full scale; nothing below is taken for speech
-_VOICED = 0.6  # height of the autocorrelation's peak; of white noise it is below 0.35
+_QUIETEST_DB = -75.0  # relative to full scale; nothing below counts as speech
+_VOICED = 0.6  # height of the autocorrelation's peak; below 0.35 for white noise
 _LONGEST_GAP, _SHORTEST_RUN = 20, 6  # frames
 _LEAST_VOICED, _LEAST_VOICED_SHARE = 4, 0.15
 _TINY = 1e-10
@@ -36,11 +36,10 @@ _TINY = 1e-10
 
 @dataclass(frozen=True)
 class Speech:
-    """How much speech a clip holds.
+    """The amount of speech in a clip.
 
     Attributes:
-        seconds: in which there is some.
-        share: of the clip, 0 to 1.
+        seconds: duration of speech. share: share of the clip, 0 to 1.
     """
 
     seconds: float
@@ -67,7 +66,7 @@ def is_speech(waveform_S: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Whether there is speech in each frame of 10 ms. A clip shorter than a frame has none.
 
     Args:
-        waveform_S: as of :func:`measure`.
+        waveform_S: as for :func:`measure`.
 
     Returns:
         (frames,) bool.
@@ -89,14 +88,14 @@ def is_speech(waveform_S: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _level_db(waveform_S: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(frames,) power in the band of voices, decibels of full scale."""
+    """(frames,) power in the voice band, in decibels relative to full scale."""
     frames_TS = _frames(waveform_S, _LOUDNESS_SAMPLES) * np.hanning(_LOUDNESS_SAMPLES).astype(np.float32)
     power_TF = np.square(np.abs(np.fft.rfft(frames_TS, axis=1))) / (_LOUDNESS_SAMPLES * _LOUDNESS_SAMPLES)
     return np.asarray(10 * np.log10(power_TF[:, _bins(_LOUDNESS_SAMPLES, *_BAND_HZ)].sum(axis=1) + _TINY))
 
 
 def _bins(length: int, lowest_hz: float, highest_hz: float) -> slice:
-    """Of a Fourier transform over this many samples."""
+    """The band's bins in a Fourier transform over this many samples."""
     return slice(round(lowest_hz * length / SAMPLE_RATE_HZ), round(highest_hz * length / SAMPLE_RATE_HZ) + 1)
 
 
@@ -114,10 +113,10 @@ def _frames(sound_S: NDArray[np.float32], length: int) -> NDArray[np.float32]:
 
 
 def _periodicity(waveform_S: NDArray[np.float32], wanted_T: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """How alike a frame is to itself a pitch period later, at best: -1 to 1; only where it is wanted, else 0.
+    """The maximum similarity of a frame to itself one pitch period later: -1 to 1; only where requested, else 0.
 
-    The autocorrelation of the windowed frame over that of the window (Boersma 1993), which a decaying window would else
-    pull down.
+    The autocorrelation of the windowed frame divided by that of the window (Boersma 1993), since the decaying window
+    would otherwise lower it.
     """
     window = np.hanning(_PITCH_SAMPLES)
     lags = slice(SAMPLE_RATE_HZ // _HIGHEST_HZ, min(SAMPLE_RATE_HZ // _LOWEST_HZ, _PITCH_SAMPLES // 2) + 1)
@@ -130,7 +129,7 @@ def _periodicity(waveform_S: NDArray[np.float32], wanted_T: NDArray[np.bool_]) -
 
 
 def _autocorrelation(frames_FS: NDArray[np.float64], band_hz: tuple[float, float] | None = None) -> NDArray[np.float64]:
-    """Of each frame, of what is in a band of frequencies or of all."""
+    """Power spectra of the frames, for a frequency band or for all frequencies."""
     length = 2 * frames_FS.shape[1]
     power = np.square(np.abs(np.fft.rfft(frames_FS, length, axis=1)))
     if band_hz is not None:

@@ -5,7 +5,7 @@
                   ▼
     audit/audit.parquet, audit.html, record.json
 
-Nothing is decoded again, and nothing is dropped: shards can hold the numbers as columns ``quality_<name>``, and
+Nothing is decoded again, and nothing is dropped: shards can contain the numbers as columns ``quality_<name>``, and
 ``merc-shards select --where`` makes a subset.
 """
 
@@ -36,7 +36,7 @@ from merc.records.feature_parts import open_features
 from merc.records.features import FAILURES, OK
 
 NAME = "audit"
-# Raised by one whenever the same settings and inputs give other rows.
+# Incremented whenever the same settings and inputs give different rows.
 _VERSION = 1
 _CUT = (
     "truncated",
@@ -47,9 +47,9 @@ _CUT = (
     "span_doubted",
     "span_empty",
 )
-"""Reasons for which audio or frames may not belong to the words."""
+"""Failure reasons for which audio or frames may not match the text."""
 _NOT_DECISIVE = {"asr", "asr_revision", "asr_dtype", "language", "windows_per_batch"}
-# Media that were made before the active speaker was looked for lack these; audit column → media column.
+# Media from before the active-speaker detection lack these; audit column → media column.
 _OF_SPEAKER = {"speaking": "speaking_logit", "speaking_share": "speaking_share", "off_screen": "off_screen"}
 _NOTHING_UNDERSTOOD = 0.8
 
@@ -58,8 +58,8 @@ def make_audit(config: Config, layout: Layout, run: RunOptions, transcriber: Tra
     """Audits a dataset.
 
     Args:
-        config: what is looked at, and the thresholds.
-        layout: where the manifest and the media are; the audit goes to ``layout.audit``.
+        config: what is checked, and the thresholds.
+        layout: paths of the dataset; the audit goes to ``layout.audit``.
         run: workers, device, overwrite.
         transcriber: for the columns of speech recognition; without it they are null.
 
@@ -68,9 +68,9 @@ def make_audit(config: Config, layout: Layout, run: RunOptions, transcriber: Tra
 
     Raises:
         RawDataMissing: if there is no manifest.
-        BadTable: if there are no finished media, or they do not fit it.
+        BadTable: if there are no finished media, or they do not match it.
         BadSettings, ModelUnavailable: if the model for transcripts cannot be used.
-        SettingsDiffer: if there is an audit with other settings and ``run.overwrite`` is off.
+        SettingsDiffer: if an audit with other settings exists and ``run.overwrite`` is off.
     """
     table = manifest.read(layout.manifest)
     gathered = _Gathered(config, layout, table, audits.source_hashes(layout, table))
@@ -102,8 +102,8 @@ def make_audit(config: Config, layout: Layout, run: RunOptions, transcriber: Tra
 
 
 def transcriber_of(params: Params, config: Config, *, offline: bool) -> Transcriber | None:
-    """The model that ``audit.asr`` names: a folder, an encoder of ours with its pinned revision, or a name on the hub;
-    None where it names none.
+    """The model in ``audit.asr``: a folder, one of our encoders with its pinned revision, or a name on the hub; None if
+    empty.
 
     Raises:
         BadSettings: if it is none of these.
@@ -129,11 +129,11 @@ def transcriber_of(params: Params, config: Config, *, offline: bool) -> Transcri
 
 @dataclass
 class _Gathered:
-    """What the audit is made of.
+    """The inputs of the audit.
 
     Attributes:
         sources: see :func:`merc.records.audit.source_hashes`.
-        notes: what is to be said on the page.
+        notes: remarks for the page.
     """
 
     config: Config
@@ -153,7 +153,7 @@ class _Gathered:
                 log.logger.warning("%s: faces are not compared: %s", NAME, error, extra={"stage": NAME})
 
     def inputs(self) -> dict[str, Any]:
-        """For the fingerprint."""
+        """Hashes for the fingerprint."""
         return {
             "version": _VERSION,
             "sources": self.sources,
@@ -255,7 +255,7 @@ class _Gathered:
 
 
 def _compared(text: str, heard: str | None) -> tuple[float | None, str | None]:
-    """Error and note of one utterance; both null where nothing was listened to."""
+    """Error and note of one utterance; both null if no audio was analysed."""
     if heard is None:
         return None, None
     error = wording.error_rate(text, heard)
@@ -271,7 +271,7 @@ def _column(values: Any, column: pa.Field, rows: int) -> pa.ChunkedArray | pa.Ar
 
 
 def _notes(found: pa.Table) -> list[str]:
-    """What concerns the corpus as a whole."""
+    """Remarks on the corpus as a whole."""
     median = pc.approximate_median(found["asr_error"]).as_py()
     if median is None or median < _NOTHING_UNDERSTOOD:
         return []

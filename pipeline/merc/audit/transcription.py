@@ -1,9 +1,8 @@
-"""Speech recognition by any Whisper of transformers: greedily, in one language, the same for a clip alone and in a
-batch.
+"""Speech recognition by any Whisper in transformers: greedy, in one language, independent of the rest of the batch.
 
-Whisper: Radford et al. 2023 (ICML). A clip longer than the model's 30 s is cut into pieces of one length. Its own
-long-form decoding with time stamps is not used: an utterance rarely lasts that long, and no text must depend on what
-the model said before.
+Whisper: Radford et al. 2023 (ICML). A clip longer than the model's 30 s is cut into pieces of equal length. Whisper's
+own long-form decoding with time stamps is not used: utterances are rarely that long, and no text must depend on the
+model's earlier output.
 
 Legend: B pieces in a batch, L tokens.
 """
@@ -36,9 +35,9 @@ _SPECIAL = {
     "transcribe": "<|transcribe|>",
     "untimed": "<|notimestamps|>",
 }
-# Where English-only models have their end of text: they have the vocabulary of GPT-2, others one of their own.
+# End-of-text token of English-only models, which have GPT-2's vocabulary; others have a different one.
 _END_OF_ENGLISH_ONLY = 50256
-# No one says more; a model that repeats itself is stopped there.
+# No one says more in 30 s; this stops a model that repeats itself.
 _TOKENS_PER_SECOND, _MORE_TOKENS, _MOST_TOKENS = 12, 8, 224
 CLIPS_FOR_LANGUAGE = 32
 """Number of clips, of a second or more, that are enough to detect a corpus's language."""
@@ -50,25 +49,25 @@ class Transcriber:
 
     Args:
         config: ``asr_dtype``, ``language``, ``windows_per_batch``.
-        checkpoint: where the model comes from.
+        checkpoint: origin of the model.
     """
 
     def __init__(self, config: Config, checkpoint: Checkpoint) -> None:
         self.config, self.checkpoint = config, checkpoint
 
     def identity(self) -> dict[str, Any]:
-        """What decides the transcripts, for the fingerprint; fetches at most the configuration.
+        """What determines the transcripts, for the fingerprint; fetches at most the configuration.
 
         Raises:
             BadSettings: if the model is not a Whisper for 16 kHz audio, or does not know the language.
-            ModelUnavailable: if it is neither here nor to be fetched.
+            ModelUnavailable: if it is not on this machine and cannot be fetched.
         """
         source = self._source
         self._check_configuration()
         return {"checkpoint": source, "dtype": self.config.asr_dtype, "language": self.config.language}
 
     def named(self) -> str:
-        """The model in words that are the same wherever its files lie."""
+        """A description of the model that does not depend on the location of its files."""
         found = self._source
         return (
             f"the Whisper of sha256 {found['sha256'][:12]}…"
@@ -94,8 +93,8 @@ class Transcriber:
         return geometry_of(self.checkpoint.repo, self.checkpoint.configuration(), self.checkpoint.preprocessor())
 
     def load(self, device: str) -> None:
-        """Loads model and tokenizer. Raises as :meth:`identity`, and ``BadSettings`` if files are missing or no model
-        of transformers.
+        """Loads model and tokenizer. Raises as :meth:`identity`, and ``BadSettings`` if files are missing or are not a
+        model of transformers.
         """
         from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
@@ -150,12 +149,11 @@ class Transcriber:
             raise BadSettings(f"audit.language: {self.checkpoint.repo} does not know {code!r}; {nearest(code, known)}")
 
     def language_of(self, clips: Sequence[NDArray[np.float32]]) -> str:
-        """The language to transcribe a corpus in: that of the settings, or the one that is likeliest over some of the
-        clips.
+        """The language to transcribe a corpus in: that of the settings, or the most likely one over some of the clips.
 
         Args:
-            clips: (samples,) float32 each; of those that last a second, up to 32 evenly spread ones are listened to, of
-                shorter ones the same.
+            clips: (samples,) float32 each; up to 32 evenly spread ones of at least a second are used, or, without any,
+                shorter ones.
         """
         if self.config.language != "auto":
             return self.config.language
@@ -193,7 +191,7 @@ class Transcriber:
         return torch.log_softmax(logits_BV[:, list(self._languages.values())], dim=-1)
 
     def transcribe(self, clips: Sequence[NDArray[np.float32]], language: str) -> list[str]:
-        """What is said in each clip; empty where the model hears nothing.
+        """The text of each clip; empty if the model recognises nothing.
 
         Args:
             clips: (samples,) float32 each, 16 kHz mono.
@@ -204,7 +202,7 @@ class Transcriber:
             for index, clip in enumerate(clips)
             for one in cut(len(clip), self._at.window, 0, self._at.step)
         ]
-        # Clips of one length end at about the same number of tokens; a batch continues until its last one ends.
+        # Clips of similar length end at about the same number of tokens; a batch continues until its last one ends.
         order = sorted(range(len(pieces)), key=lambda at: -len(pieces[at][1]))
         texts = [""] * len(pieces)
 
@@ -233,7 +231,7 @@ class Transcriber:
         }
 
     def _generate(self, inputs: Mapping[str, Any], language: str) -> "torch.Tensor":
-        """(B, L) tokens behind the prompt; after the end of a text its end again."""
+        """(B, L) tokens after the prompt; the end token is repeated after the end of a text."""
         import torch
         from transformers import GenerationConfig
         from transformers.generation.utils import GenerationMixin
@@ -249,11 +247,11 @@ class Transcriber:
             eos_token_id=end,
             pad_token_id=end,
             decoder_start_token_id=self._ids["start"],
-            # Behind the words a Whisper's vocabulary has what tells times and languages.
+            # After the words, a Whisper's vocabulary has the tokens for times and languages.
             suppress_tokens=sorted({*self._suppressed, *range(end + 1, self._model.config.vocab_size)} - {end}),
             begin_suppress_tokens=[*blank[:1], end],
         )
-        # Not Whisper's own `generate`, which asks for keys of generation_config.json that converted models lack.
+        # Not Whisper's own `generate`, which requires keys of generation_config.json that converted models lack.
         made = GenerationMixin.generate(
             self._model,
             spectrograms,
@@ -277,7 +275,7 @@ class Transcriber:
 
 
 def tells_language(clip_S: NDArray[np.float32]) -> bool:
-    """Whether a clip is long enough for its language to be heard."""
+    """Whether a clip is long enough to detect its language."""
     return len(clip_S) >= _LEAST_SAMPLES_FOR_LANGUAGE
 
 

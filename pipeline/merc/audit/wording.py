@@ -1,15 +1,15 @@
-"""What was heard against what was written: the letters alone, without case, punctuation and spaces."""
+"""Compares recognised with written text: only the letters, without case, punctuation and spaces."""
 
 import re
 import unicodedata
 
 from rapidfuzz.distance import Levenshtein
 
-# What transcribers and models add of their own: [LAUGHTER], [BLANK_AUDIO].
+# What transcribers and models add: [LAUGHTER], [BLANK_AUDIO].
 _REMARK = re.compile(r"\[[^\[\]]*\]")
-# How a Whisper writes what is not speech; in a transcript, words in round brackets may be spoken.
+# How a Whisper marks non-speech; in a transcript, words in parentheses may be spoken.
 _SOUND = re.compile(r"\([^()]*\)|\*[^*]*\*")
-# Characters that represent a syllable, which letters need about three for: ideographs, kana, Hangul.
+# Characters that represent a syllable, for which alphabets need about three letters: ideographs, kana, Hangul.
 _SYLLABLE = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f]")
 _LETTERS_PER_SYLLABLE = 3
 
@@ -25,7 +25,7 @@ def letters(text: str) -> str:
 
 
 def heard_letters(heard: str) -> str:
-    """The letters of what a model heard, without its words for other noises.
+    """The letters of a model's output, without its words for noises.
 
     >>> heard_letters("(gentle music) Oh, *laughs* hi. [BLANK_AUDIO]")
     'ohhi'
@@ -34,7 +34,7 @@ def heard_letters(heard: str) -> str:
 
 
 def error_rate(text: str, heard: str) -> float | None:
-    """Character error rate: letters that have to be changed, added or removed, over those of the text; may exceed 1.
+    """Character error rate: letters to be changed, added or removed, divided by those of the text; may exceed 1.
     None for a text without a letter.
 
     >>> error_rate("Hurt the dog.", "hurt a dog"), error_rate("Oh.", ""), error_rate("…", "oh")
@@ -47,8 +47,8 @@ def error_rate(text: str, heard: str) -> float | None:
 def speech_rate(text: str, speech_seconds: float) -> float | None:
     """Letters and digits per second of speech; None without speech, or for a text without a letter.
 
-    A sign of Chinese, Japanese or Korean counts as three letters, about what other scripts need for its syllable, so
-    that one range does for all.
+    A Chinese, Japanese or Korean character counts as three letters, about what other scripts need for its syllable, so
+    that one range works for all.
 
     >>> speech_rate("What is it?", 1.0), speech_rate("好的", 1.0), speech_rate("Hm.", 0.0)
     (8.0, 6.0, None)

@@ -131,9 +131,7 @@ def main(
         if modality == "audio":
             media = media_of(params, dataset)
         params.check_overrides()
-        chosen.trainable(
-            offline=offline
-        )  # so that hours of decoding are not followed by a model that cannot be trained
+        chosen.trainable(offline=offline)  # check this before hours of decoding
         with lock.held(layout.folder, wait=wait):
             build_manifest(corpus, layout, run, modalities=(modality,))
             if media is not None:
@@ -149,8 +147,8 @@ def main(
 
 
 def modality_of(params: "Params", encoder: str) -> str:
-    """The modality that has an encoder of this name, of those whose encoders can be adapted. Raises ``BadSettings`` if
-    none has, or several have.
+    """The modality with an encoder of this name, among those whose encoders can be adapted. Raises ``BadSettings`` if
+    there is none, or several.
     """
     from merc.encoders.engine import registry
 

@@ -1,7 +1,7 @@
-"""What a shell completes: names of datasets, encoders, recipes and similarities, with those of the user's params.yaml.
+"""Shell completion: names of datasets, encoders, recipes and similarities, including those of the user's params.yaml.
 Nothing here loads torch.
 
-A completer that cannot read the settings gives nothing: pressing the tab key must not show an error.
+A completer that cannot read the settings completes nothing: pressing the tab key must not show an error.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ _BREAKS = ("=", "@", ":")
 
 
 def _completer(names: Callable[[click.Context, str], Iterable[str]]) -> Completer:
-    """Of the names those that begin with what is there; ``names`` is given the context and what is there."""
+    """The names that start with what was typed; ``names`` gets the context and what was typed."""
 
     def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         try:
@@ -75,7 +75,7 @@ def _presets(context: click.Context, _incomplete: str) -> list[str]:
 
 
 def _recipes(context: click.Context, incomplete: str) -> list[str]:
-    """Recipes; behind a plus sign additions, behind an at sign modalities."""
+    """Recipes; after a plus sign additions, after an at sign modalities."""
     from merc.training.recipes.shelves import ADDITIONS, RECIPES
 
     if "@" in incomplete:
@@ -107,7 +107,7 @@ def _similarities(_context: click.Context, _incomplete: str) -> list[str]:
 
 
 def _modalities(_context: click.Context, incomplete: str) -> list[str]:
-    """A list with commas, which does not name one twice."""
+    """A comma-separated list without repetitions."""
     before, comma, _ = incomplete.rpartition(",")
     return [f"{before}{comma}{modality}" for modality in MODALITIES if modality not in before.split(",")]
 
@@ -120,8 +120,8 @@ text_encoders, adaptable_encoders = _completer(_encoder_names("text")), _complet
 
 
 class _Bash(BashComplete):
-    """Bash splits words at ``=``, ``@`` and ``:``, and replaces what comes after the last of them; ``text=minilm`` is
-    one word to us.
+    """Bash splits words at ``=``, ``@`` and ``:``, and replaces what comes after the last of them; for us,
+    ``text=minilm`` is one word.
     """
 
     name = "bash"

@@ -1,5 +1,5 @@
-"""``merc-extract --dry-run``: what is done already, what would run, and what it would take. Nothing is written, no hub
-is asked, torch is not imported.
+"""``merc-extract --dry-run``: what is done, what would run, and how long it would take. Nothing is written, no hub is
+contacted, torch is not imported.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _Question = Callable[[], dict[str, Any]]
 
 # CPU seconds per second of media and per utterance, of which the larger sum counts
-# (benchmarks/stage_costs_2026-11-20.md: clips of 640x360 and 1.3 s). With the choice active_speaker by
-# benchmarks/decode.py: clips of 1280x720 and 3.1 s, 1.4 faces in each frame. What encoders with a checkpoint take
+# (benchmarks/stage_costs_2026-11-20.md: clips of 640x360 and 1.3 s). With the choice active_speaker, from
+# benchmarks/decode.py: clips of 1280x720 and 3.1 s, 1.4 faces in each frame. The time of encoders with a checkpoint
 # depends on the model and the device: benchmarks/model_costs_2026-11-28.md.
 _CPU_SECONDS = {
     "media": (0.171, 0.224),
@@ -49,12 +49,10 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
     """One line per stage.
 
     Args:
-        order: what is wanted.
-        layout: where everything lies.
-        run: how it would run.
+        order: the requested extraction. layout: paths of the dataset. run: how it would run.
 
     Raises:
-        PipelineError: whatever the run itself would refuse before it begins: missing raw data, other settings, an
+        PipelineError: whatever the run itself would refuse before it starts: missing raw data, other settings, an
             unknown encoder.
     """
     from merc.media import stage as media
@@ -76,7 +74,7 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
         " hours by their annotation"
     )
 
-    # Only what is based on finished work can be finished itself: after the first stage that would run, all that need it
+    # Only stages based on finished work can be finished: after the first stage that would run, all that depend on it
     # would.
     there = _same(layout.manifest, table)
     yield _line("manifest", there, {})
@@ -111,11 +109,11 @@ def describe(order: "Order", layout: Layout, run: RunOptions) -> Iterator[str]:
 
 
 class _Costs:
-    """What the stages would take, roughly, added up.
+    """A rough estimate of the total time of the stages.
 
     Args:
         table: the manifest.
-        max_clip_seconds: more of a clip is not decoded.
+        max_clip_seconds: maximum decoded length of a clip.
         workers: processes that share the work.
     """
 
@@ -126,12 +124,12 @@ class _Costs:
         self._unknown: list[str] = []
 
     def of(self, stage: str, kind: str, utterances: int) -> str:
-        """Adds a stage; its own time in words, empty where it is not known.
+        """Adds a stage; returns its own time as text, empty if unknown.
 
         Args:
-            stage: for messages.
+            stage: name for messages.
             kind: ``media``, ``active_speaker`` for media with that choice, or the family of an encoder.
-            utterances: how many are left to do.
+            utterances: number of remaining utterances.
         """
         if kind not in _CPU_SECONDS:
             self._unknown.append(stage)
@@ -168,7 +166,7 @@ def _time(seconds: float) -> str:
 
 
 def _encoder_facts(one: "ChosenEncoder", config: "ExtractionConfig", layout: Layout, run: RunOptions) -> dict[str, Any]:
-    """What the extraction says of itself, with no hub asked: a model that is not here would be fetched, unless that is
+    """The extraction's own forecast, without contacting a hub: a missing model would be fetched, unless that is
     forbidden.
     """
     from merc.extraction import stage as extraction
@@ -182,7 +180,7 @@ def _encoder_facts(one: "ChosenEncoder", config: "ExtractionConfig", layout: Lay
 
 
 def _same(path: Path, table: pa.Table) -> bool:
-    """Whether the manifest that is there is this one; one of an older schema is not."""
+    """Whether the existing manifest is this one; one with an older schema is not."""
     try:
         return path.is_file() and manifest.read(path).equals(table)
     except BadTable:
@@ -190,7 +188,7 @@ def _same(path: Path, table: pa.Table) -> bool:
 
 
 def _ask(ready: bool, question: _Question) -> tuple[bool, dict[str, Any]]:
-    """Whether a stage's work is done, and its own facts; a stage whose input is not there yet is not asked."""
+    """Whether a stage's work is done, and its own facts; a stage without its input is not queried."""
     facts = question() if ready else {}
     return bool(facts.get("cached")), facts
 

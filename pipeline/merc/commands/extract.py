@@ -51,12 +51,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Order:
-    """What the user wants extracted, with all settings that it takes, resolved and checked.
+    """A requested extraction with all its settings, resolved and checked.
 
     Attributes:
         corpus: the dataset.
         encoders: one per modality, in the order text, audio, visual.
-        splits: of the corpus.
+        splits: splits of the corpus.
         limit: only the first N dialogues of each split; None for all.
         media, extraction, shards, trajectories: settings of these stages.
     """
@@ -83,15 +83,15 @@ class Order:
         """Resolves every setting that the extraction will use.
 
         Args:
-            params: what the user lays over the defaults.
+            params: the user's settings, which override the defaults.
             dataset: see :func:`merc.corpora.stage.choose`.
             encoders: modality → encoder.
-            splits: of the corpus.
+            splits: splits of the corpus.
             limit: only the first N dialogues of each split.
-            preset: whose settings of the media lie under the user's; None: the dataset's default preset.
+            preset: preset whose media settings the user's override; None: the dataset's default preset.
 
         Raises:
-            BadSettings: for an unknown name or key, or an impossible value.
+            BadSettings: for an unknown name or key, or an invalid value.
         """
         from merc.corpora.stage import choose as choose_corpus
         from merc.encoders.engine.registry import choose as choose_encoder
@@ -118,7 +118,7 @@ class Order:
 
     @property
     def streams(self) -> frozenset[str]:
-        """What has to be decoded: a subset of ``audio``, ``visual``."""
+        """The streams to decode: a subset of ``audio``, ``visual``."""
         return frozenset(self.names) - {"text"}
 
 
@@ -331,7 +331,7 @@ def main(
 
 
 def extract_all(order: Order, layout: Layout, run: "RunOptions") -> list[str]:
-    """Runs every stage from the raw corpus to the trajectories; stages that are done already are skipped.
+    """Runs every stage from the raw corpus to the trajectories; finished stages are skipped.
 
     Returns:
         A summary, one line each.
@@ -358,8 +358,8 @@ def extract_all(order: Order, layout: Layout, run: "RunOptions") -> list[str]:
 
 
 def begin(order: Order, layout: Layout, run: "RunOptions") -> None:
-    """Builds the manifest. What is wrong with names, a cluster, raw data or models shows here, before hours of
-    decoding, in this order.
+    """Builds the manifest. Problems with names, a cluster, raw data or models show here, in this order, before hours of
+    decoding.
     """
     from merc.compute.executors.base import choose
     from merc.corpora.stage import build_manifest
@@ -368,7 +368,7 @@ def begin(order: Order, layout: Layout, run: "RunOptions") -> None:
     if order.shards.quality:
         audits.require(layout)
     encoders = [one.build(offline=run.offline) for one in order.encoders]
-    if not layout.manifest.exists():  # where all is done already, no cluster need be there
+    if not layout.manifest.exists():  # if everything is done, no cluster is needed
         choose(run).reach()
     build_manifest(order.corpus, layout, run, modalities=tuple(order.names), splits=order.splits, limit=order.limit)
     for encoder in encoders:
@@ -377,9 +377,7 @@ def begin(order: Order, layout: Layout, run: "RunOptions") -> None:
 
 @contextmanager
 def _naming_the_way_out(order: Order) -> Iterator[None]:
-    """Adds to the message on a model that is not available how to fetch all that the run needs, and how to do
-    without.
-    """
+    """Adds to the message about an unavailable model how to fetch all that the run needs, and how to do without."""
     try:
         yield
     except ModelUnavailable as error:
@@ -401,7 +399,7 @@ def _naming_the_way_out(order: Order) -> Iterator[None]:
 def chosen_encoders(
     params: "Params", dataset: str, modalities: str, given: tuple[str, ...], preset: str | None = None
 ) -> dict[str, str]:
-    """The encoder of each wanted modality: as given, else the preset's, else that of the dataset's default preset.
+    """The encoder of each requested modality: as given, else that of the preset, else that of the default preset.
 
     Args:
         params: settings; ``default_encoders`` holds the default preset by dataset.
@@ -411,7 +409,7 @@ def chosen_encoders(
         preset: a block under ``presets``; None for the default.
 
     Raises:
-        BadSettings: for an unknown modality, dataset or preset, or an encoder for a modality that is not wanted.
+        BadSettings: for an unknown modality, dataset or preset, or an encoder for a modality that is not requested.
     """
     from merc.commands.inventory import encoders_of
     from merc.corpora.stage import DATASETS
@@ -542,8 +540,8 @@ def params_command(
 
 
 def _print_settings_file(context: click.Context) -> None:
-    """The package's own file as it is, whatever params.yaml lies here: the shell has emptied that one already, if it is
-    to be written.
+    """The package's own file unchanged, regardless of any params.yaml here: the shell has already emptied that one if
+    the output is redirected to it.
 
     Raises:
         click.UsageError: if options are given, which would have no effect.

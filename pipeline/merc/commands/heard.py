@@ -1,4 +1,4 @@
-"""``merc-extract heard``: the text vectors of what a speech recogniser heard, for ``merc-evaluate``."""
+"""``merc-extract heard``: the text vectors of a speech recogniser's output, for ``merc-evaluate``."""
 
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def heard(
         params = Params.load(params_file, overrides)
         layout = Layout(Path("raw"), out, dataset)
         chosen = choose(params, "text", encoder or _of_shards(layout))
-        # An utterance's vector is all that the evaluation takes.
+        # The evaluation needs only the vectors of utterances.
         config = params.fill("extraction", Config).model_copy(update={"level": "utterance"})
         run = RunOptions.of(params, workers=workers, device=device, overwrite=overwrite, offline=offline, wait=wait)
         params.check_overrides()
@@ -85,7 +85,7 @@ def heard(
 
 
 def _of_shards(layout: Layout) -> str:
-    """Raises ``RawDataMissing`` if there are no shards, and ``BadSettings`` if they hold no text."""
+    """Raises ``RawDataMissing`` if there are no shards, and ``BadSettings`` if they contain no text."""
     from merc.errors import BadSettings
     from merc.shards.format import reader
 

@@ -1,7 +1,7 @@
-"""``merc-extract inspect``: images of what the media stage sees, so that people can tell whether the faces are right.
+"""``merc-extract inspect``: images of what the media stage sees, so that people can check the faces.
 
-The wanted utterances are decoded anew from the raw files, with the stage's own code and settings; nothing of the
-stage's is written. If finished media are there, differences from them are reported.
+The requested utterances are decoded again from the raw files, with the stage's own code and settings; the stage's
+output is not changed. If finished media exist, differences from them are reported.
 """
 
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""What there is of encoders with their checkpoints and of networks of the media stage, what is here, and fetching what
-is not. torch is not imported.
+"""The inventory of encoders with their checkpoints and of networks of the media stage: which exist, which are on this
+machine, and fetching the others. torch is not imported.
 """
 
 from collections.abc import Iterable
@@ -34,13 +34,13 @@ class Listed:
         modality, name: its block.
         family: the file that implements it.
         dim: length of its vectors; None if that is known only after loading.
-        licence: of its weights, or of the rule where there are none.
-        training_data_overlap: whether its training data contain IEMOCAP or MELD, in words.
-        megabytes: what a download takes; None if unknown, 0 where there is none.
+        licence: licence of its weights, or of the rule if there are none.
+        training_data_overlap: description of whether its training data contain IEMOCAP or MELD.
+        megabytes: size of the download; None if unknown, 0 if there is none.
         state: ``built in``, ``here``, ``not here``, or ``refused`` (see ``problem``).
-        repo, revision: of its checkpoint; empty where there is none.
-        presets: in which it is named.
-        how_to_get: the command that fetches or installs what is not here; empty where nothing is missing.
+        repo, revision: origin of its checkpoint; empty if there is none.
+        presets: presets that name it.
+        how_to_get: the command that fetches or installs what is missing; empty if nothing is.
         problem: why it is refused; empty otherwise.
     """
 
@@ -60,15 +60,15 @@ class Listed:
 
 
 def chosen(params: Params, names: Iterable[str], preset: str | None = None) -> list[tuple[str, str]]:
-    """Modality and name of the encoders that are meant, by modality and name.
+    """Modality and name of the requested encoders, sorted by both.
 
     Args:
         params: settings.
-        names: ``NAME`` or ``MODALITY=NAME``; together with a preset, both are meant.
+        names: ``NAME`` or ``MODALITY=NAME``; together with a preset, both are included.
         preset: a key of ``presets``.
 
     Raises:
-        BadSettings: if there is no such encoder or preset, naming the nearest.
+        BadSettings: if there is no such encoder or preset; the message gives the nearest name.
     """
     every = [(modality, name) for modality in MODALITIES for name in registry.names(params, modality)]
     wanted = set(encoders_of(params, preset).items()) if preset else set()
@@ -99,7 +99,7 @@ def encoders_of(params: Params, preset: str, key: str = "--preset") -> dict[str,
         key: where the preset was named, for the message.
 
     Raises:
-        BadSettings: if there is no such preset, naming the nearest.
+        BadSettings: if there is no such preset; the message gives the nearest name.
     """
     presets: dict[str, dict[str, Any]] = params.read("presets").tree
     if not isinstance(preset, str) or preset not in presets:
@@ -114,8 +114,7 @@ class MediaNetwork:
     Attributes:
         name: ``yunet`` or ``light_asd``.
         config: settings of the media with one of these presets.
-        presets: that need it.
-        about: licence, training data, megabytes, where it comes from and which revision.
+        presets: presets that need it. about: licence, training data, megabytes, origin and revision.
     """
 
     name: str
@@ -124,7 +123,7 @@ class MediaNetwork:
     about: tuple[str, str, float, str, str]
 
     def path(self, *, offline: bool) -> Path | None:
-        """The file, fetched if it is not here. Raises ``BadSettings`` or ``ModelUnavailable``."""
+        """The file, fetched if it is not on this machine. Raises ``BadSettings`` or ``ModelUnavailable``."""
         if self.name == "yunet":
             return detector.path(self.config, offline=offline)
         from merc.media.active_speaker import weights
@@ -132,7 +131,7 @@ class MediaNetwork:
         return weights.path(self.config, offline=offline)
 
     def listed(self) -> Listed:
-        """What is known of it without a network."""
+        """What is known about it without a network connection."""
         licence, overlap, megabytes, repo, revision = self.about
         state, problem = "here", ""
         try:
@@ -158,7 +157,7 @@ class MediaNetwork:
 
 
 def media_networks(params: Params, preset: str | None = None) -> list[MediaNetwork]:
-    """The networks that the media stage needs with a preset, or with any of them; none with settings that need none."""
+    """The networks that the media stage needs with a preset, or with any preset."""
     presets = [preset] if preset else list(params.block("presets"))
     configs = {name: of_preset(params, name) for name in presets}
     needing = {
@@ -175,7 +174,7 @@ def needed_networks(config: MediaConfig) -> list[str]:
 
 
 def named_networks(params: Params, names: Iterable[str]) -> list[MediaNetwork]:
-    """Networks of the media stage by name, also where no preset needs them. Raises ``BadSettings`` if there is no such
+    """Networks of the media stage by name, even if no preset needs them. Raises ``BadSettings`` if there is no such
     network.
     """
     of_presets = {one.name: one for one in media_networks(params)}
@@ -209,8 +208,8 @@ def _network(name: str, config: MediaConfig, presets: tuple[str, ...]) -> MediaN
 
 
 def describe(params: Params, modality: str, name: str) -> Listed:
-    """What is known of an encoder without loading it and without a network. Raises ``BadSettings`` if its block is
-    wrong.
+    """What is known about an encoder without loading it and without a network connection. Raises ``BadSettings`` if its
+    block is wrong.
     """
     try:
         encoder = _built(params, modality, name, offline=True)
@@ -223,7 +222,8 @@ def describe(params: Params, modality: str, name: str) -> Listed:
     words: dict[str, Any] = {}
     try:
         missing = encoder.missing()
-        # Of an encoder with weights the provenance begins with their hash, so its words are taken from the settings.
+        # The provenance of an encoder with weights requires their hash, so its descriptions are taken from the
+        # settings.
         words = encoder.provenance() if built_in and missing is None else encoder.terms()
     except PipelineError as error:
         problem = str(error)
@@ -259,18 +259,18 @@ def fetch(
     asked_for: bool = True,
     networks: Iterable[MediaNetwork] = (),
 ) -> None:
-    """Fetches the models that are not here; one that cannot be had does not keep the others from being fetched.
+    """Fetches the missing models; one that is unavailable does not prevent the others from being fetched.
 
     Args:
         params: settings.
         wanted: modality and name of each.
-        offline: never ask the hub.
-        networks: of the media stage.
-        asked_for: they were named; else what no download can give (an extra, an encoder that is fine-tuned here) is
-            reported and left out.
+        offline: never contact the hub.
+        networks: networks of the media stage.
+        asked_for: whether they were named; otherwise, what cannot be downloaded (an extra, an encoder that is
+            fine-tuned here) is reported and skipped.
 
     Raises:
-        ModelUnavailable: naming each model that could not be had, and the command for it.
+        ModelUnavailable: the message names each unavailable model, and the command for it.
     """
     networks = list(networks)
     sizes: list[tuple[str, Checkpoint, int]] = []
@@ -293,7 +293,7 @@ def fetch(
                     log.logger.info("%s=%s needs no download: %s", modality, name, missing)
             elif checkpoint is not None and missing is not None:
                 if offline:
-                    checkpoint.fetch()  # says what is missing
+                    checkpoint.fetch()  # raises an error with what is missing
                 sizes.append((f"{modality}={name}", checkpoint, checkpoint.bytes_to_fetch()))
         except PipelineError as error:
             failed.append(f"{modality}={name}: {error}")

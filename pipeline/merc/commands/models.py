@@ -1,5 +1,5 @@
-"""``merc-extract models``: every encoder with its checkpoint, the networks of the media stage, and fetching both ahead
-of a run.
+"""``merc-extract models``: lists every encoder with its checkpoint and the networks of the media stage, and fetches
+them ahead of a run.
 """
 
 from collections.abc import Iterable, Iterator
@@ -68,9 +68,9 @@ def models(
         of_media = [name.removeprefix(MEDIA_NAME) for name in names if name.startswith(MEDIA_NAME)]
         encoders = [name for name in names if not name.startswith(MEDIA_NAME)]
         wanted = [] if of_media and not encoders and not preset else chosen(params, encoders, preset)
-        for modality, name in wanted:  # what is wrong with them shows before anything is fetched
+        for modality, name in wanted:  # show errors before anything is fetched
             registry.choose(params, modality, name)
-        params.read("presets")  # the list says which of them name an encoder
+        params.read("presets")  # the list shows which presets name an encoder
         params.check_overrides()
         networks = [] if names and not preset else media_networks(params, preset)
         networks += [
@@ -121,5 +121,5 @@ def table(listed: "Iterable[Listed]") -> Iterator[str]:
 
 
 def _briefly(overlap: str) -> str:
-    """The first clause of the words about the training data: ``none known``, or what is contained."""
+    """The first clause of the text about the training data: ``none known``, or what is contained."""
     return overlap.replace(";", "(").split("(")[0].strip()

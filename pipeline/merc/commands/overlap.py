@@ -1,14 +1,14 @@
-"""Decoding and encoding at once: what is decoded is encoded while the rest is being decoded.
+"""Decodes and encodes at the same time: finished parts are encoded while the rest is being decoded.
 
     thread        decode 0 │ decode 1 │ decode 2 │ decode 3 │ …             worker processes do the work
     main thread   text 0   │ audio 0  │ faces 0  │ audio 1  │ faces 1  │ …  encoders with a model share their device
 
 Media parts go to the disk, marked as done, and an encoder takes them from there: so the faster side waits for the
-other, and no more is held in memory than when one comes after the other, but for the models, which are all loaded. The
-bytes are the same, and so is what a killed run finds again.
+other, and no more memory is used than one after the other, except for the models, which are all loaded. The bytes are
+the same, and so is the state from which a killed run resumes.
 
-Encoders without a model share the cores with the decoder, and are left for later; so is everything on a CPU whose cores
-are all taken.
+Encoders without a model would compete with the decoder for cores, and are left for later; so is everything on a CPU
+whose cores are all in use.
 """
 
 import os
@@ -33,7 +33,7 @@ from merc.media.config import Config as MediaConfig
 from merc.media.parts import Decoding
 from merc.records import features as feature_tables
 
-# A decoder that is asked to stop does so with its next clip; one that hangs is left behind, and ends with this process.
+# A decoder that is asked to stop does so at its next clip; a hanging one is abandoned, and ends with this process.
 _FAREWELL_SECONDS = 5.0
 
 
@@ -53,15 +53,15 @@ def decode_and_extract(
         media_config: settings of the media.
         chosen: encoders with their settings.
         config: settings of the extraction.
-        layout: where everything lies.
+        layout: paths of the dataset.
         run: how to run.
         streams: ``audio``, ``visual`` or both.
 
     Returns:
-        The encoders whose features are there; the others are to be extracted now that there are media.
+        The encoders whose features are finished; the others must be extracted now that there are media.
 
     Raises:
-        PipelineError: as either of the two. What was finished is kept.
+        PipelineError: as either of the two. Finished parts are kept.
     """
     if not _room(chosen, run):
         media.decode(media_config, layout, run, streams=streams)
@@ -97,8 +97,8 @@ def to_come(decoding: Decoding) -> MediaToCome:
 
 
 def _room(chosen: Sequence[ChosenEncoder], run: RunOptions) -> bool:
-    """Whether encoders with a model have something to compute on that decoding leaves free: a GPU, or cores. On a
-    cluster, either keeps all nodes busy.
+    """Whether decoding leaves encoders with a model something to compute on: a GPU, or cores. On a cluster, either
+    stage keeps all nodes busy.
     """
     if run.executor != "local" or not any(one.kind.ACCELERATED for one in chosen):
         return False
@@ -112,11 +112,10 @@ class _Stopped(Exception):
 
 
 class _Decoder:
-    """A thread that decodes. A context: at its end the thread is.
+    """A thread that decodes. A context manager: at its end the thread is finished.
 
     Args:
-        decoding: what.
-        run: how.
+        decoding: what to decode. run: how to run.
     """
 
     def __init__(self, decoding: Decoding, run: RunOptions) -> None:
@@ -144,11 +143,11 @@ class _Decoder:
                     with self._changed:
                         self._there.add(self._decoding.job.part(index))
                         self._changed.notify_all()
-            # Too many failures end the run at once, and not only when all is encoded.
+            # Too many failures end the run at once, not only after the encoding.
             feature_tables.write_failures(
                 self._decoding.job, len(self._decoding.bounds), self._decoding.table.num_rows, self._run.max_failed
             )
-        except BaseException as error:  # it is raised in the main thread
+        except BaseException as error:  # raised again in the main thread
             self._error = error
         finally:
             with self._changed:
@@ -164,10 +163,10 @@ class _Decoder:
         return self._there.issuperset(parts)
 
     def wait(self, enough: Callable[[], bool]) -> None:
-        """Until something is true that may become so with another part. Raises what the decoding raised."""
+        """Waits for a condition that further parts may make true. Raises what the decoding raised."""
         with self._changed:
             while not (enough() or self._ended):
-                self._changed.wait(1.0)  # so that Ctrl-C is heard
+                self._changed.wait(1.0)  # so that Ctrl-C is noticed
         self.check()
 
     def wait_for_the_end(self) -> None:
@@ -181,13 +180,13 @@ class _Decoder:
 
 
 class _Turns:
-    """An encoder that makes a part of its features each time that it is its turn.
+    """An encoder that makes one part of its features on each turn.
 
     Attributes:
         prepared: what it has to do.
-        steps: gives the number of each part that is done; it never waits for media as long as it is advanced only if
+        steps: yields the number of each finished part; it never waits for media if it is advanced only if
             :attr:`can_go_on`.
-        facts: what is known of the encoder at the end.
+        facts: facts about the encoder at the end.
     """
 
     facts: EncoderFacts
@@ -222,7 +221,7 @@ class _Turns:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether there is something that it can do now; its end is something, too."""
+        """Whether it can do something now; finishing counts, too."""
         return self._under_way > 0 or not self._left or self._next_ready() is not None
 
     def go_on(self) -> bool:

@@ -89,8 +89,8 @@ def main(
 
 
 def whereabouts(out: Path, runs: Path, evaluations: Path, reports: Path) -> list[str]:
-    """One line each for the shards, the metrics, the folders of evaluations and the report that are there; then the
-    best scores, and the page to open.
+    """One line each for the existing shards, metrics, folders of evaluations and report; then the best scores, and the
+    page to open.
     """
     shards = sorted(folder for folder in out.glob("*") if Layout(Path("raw"), out, folder.name).shards.is_dir())
     lines = [f"shards   {Layout(Path('raw'), out, folder.name).shards}" for folder in shards]
@@ -111,8 +111,8 @@ def whereabouts(out: Path, runs: Path, evaluations: Path, reports: Path) -> list
 
 
 def best_scores(runs: Path) -> list[str]:
-    """One line for the best recipe of each dataset, label set and kind of encoders, of those that were trained; dev
-    decides which it is, never test.
+    """One line for the best recipe of each dataset, label set and kind of encoders; dev decides which one it is, never
+    test.
 
     Raises:
         BadTable: if the results of a run are damaged.

@@ -5,9 +5,9 @@
     datasets/<dataset>/corpus.json, media.json, text.json, …                   of what ``build`` names
     adaptations/<run>.json, trainings/<name>.json                              of ``adapt_text``, ``adapt_audio``, ``train``
 
-Each file holds the resolved settings, and the hashes of the plug-ins that they name and of what those import from
-next to them. A stage depends on its own file, so that an edit makes stale what it changes and nothing else: a new
-corpus, encoder, model, loss or recipe changes no file that was there.
+Each file contains the resolved settings, and the hashes of the plug-ins that they name and of the modules that those
+import from their own folder. A stage depends on its own file, so an edit makes only the affected stages stale: a new
+corpus, encoder, model, loss or recipe changes no existing file.
 """  # noqa: E501
 
 import ast
@@ -40,10 +40,10 @@ FOLDER = ".settings"
 
 
 def resolve_all(params: Params) -> dict[str, Any]:
-    """All that ``dvc repro`` will use, by the name of its file.
+    """Everything that ``dvc repro`` will use, by the name of its file.
 
     Raises:
-        BadSettings: for an unknown name or key, an impossible value, or a value that something else overrides.
+        BadSettings: for an unknown name or key, an invalid value, or a value that something else overrides.
     """
     params.fill("run", RunConfig)
     params.fill("audit", AuditConfig)
@@ -137,7 +137,7 @@ def sources(kind: type) -> dict[str, str]:
     """The module of a plug-in, and those that it imports from its own folder: dotted name → sha256 of the file."""
     package = kind.__module__.rpartition(".")[
         0
-    ]  # empty for a module by itself, next to which everything else lies that is installed
+    ]  # empty for a top-level module, whose folder contains everything that is installed
     found: dict[str, str] = {}
     left = [kind.__module__]
     while left:

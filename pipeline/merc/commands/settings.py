@@ -1,4 +1,4 @@
-"""How commands print settings: one a line, with where each comes from."""
+"""How commands print settings: one per line, with their origins."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from merc.params import Origin, Settings
 
 _KEY_COLUMNS = 52
 _ELSEWHERE = re.compile(r"^(model_settings|framework_settings)|\.settings($|\.)")
-"""Keys of a recipe that are those of its model, framework or losses, and are printed with these."""
+"""Keys of a recipe that belong to its model, framework or losses, and are printed with these."""
 
 
 def lines_of(key: str, config: Settings, origins: Mapping[str, Origin]) -> Iterator[str]:
@@ -18,7 +18,7 @@ def lines_of(key: str, config: Settings, origins: Mapping[str, Origin]) -> Itera
     Args:
         key: the dotted key of the block.
         config: the settings.
-        origins: dotted key below ``key`` → where the value comes from; what is missing has its default.
+        origins: dotted key below ``key`` → origin of the value; missing keys have their defaults.
     """
     for name, value in flat(config.model_dump(mode="json")).items():
         if _ELSEWHERE.search(name):

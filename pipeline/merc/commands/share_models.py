@@ -1,4 +1,4 @@
-"""``merc-train push`` and ``pull``: trained models to a repository of the Hugging Face hub, and from there."""
+"""``merc-train push`` and ``pull``: trained models to a repository of the Hugging Face hub, and back."""
 
 from pathlib import Path
 

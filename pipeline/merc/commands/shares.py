@@ -2,11 +2,11 @@
 shared file system.
 
     --part 1/3   decodes and encodes parts 0, 1, 2   ┐
-    --part 2/3   decodes and encodes parts 3, 4      ├──► --finish: puts all in place, builds shards and trajectories
-    --part 3/3   decodes and encodes parts 5, 6, 7   ┘
+    --part 2/3   decodes and encodes parts 3, 4      ├──► --finish: moves everything into place, builds shards and
+    trajectories --part 3/3   decodes and encodes parts 5, 6, 7   ┘
 
-A share is a stretch of the manifest, and needs nothing that another one makes: it is cut where a part of every encoder
-begins. A process that is killed is started again and resumes.
+A share is a contiguous part of the manifest, and independent of the others: it is cut where a part of every encoder
+starts. A killed process can be restarted, and resumes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,19 +34,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Share:
-    """One of several.
+    """One of several shares.
 
     Attributes:
-        number: which, from 1.
-        of: how many there are.
+        number: its number, from 1. of: number of shares.
     """
 
     number: int
     of: int
 
     def among(self, sizes: Sequence[int]) -> set[int]:
-        """Which of a row of things of these sizes belong to it: a stretch of them; those of all shares together are all
-        of them, each once.
+        """The items, given their sizes, that belong to this share: a contiguous range; together, the shares cover every
+        item once.
 
         >>> [sorted(Share(number, 3).among([4, 1, 1, 1, 1])) for number in (1, 2, 3)]
         [[0], [1], [2, 3, 4]]
@@ -60,19 +59,17 @@ def make(order: "Order", layout: Layout, run: RunOptions, share: Share) -> None:
     """Decodes and encodes one of several shares.
 
     Args:
-        order: what is wanted; the same for all shares.
-        layout: where everything lies.
-        run: how to run.
-        share: which.
+        order: the requested extraction, the same for all shares. layout: paths of the dataset. run: how to run. share:
+            the share.
 
     Raises:
-        OutputInUse: if another process makes this very share.
-        PipelineError: as the stages, but for too many failures, which ``--finish`` counts.
+        OutputInUse: if another process is making this share.
+        PipelineError: as the stages, except for too many failures, which ``--finish`` counts.
     """
     from merc.commands.extract import begin
 
     with ExitStack() as kept:
-        with lock.held(layout.folder, wait=True, beside_shares=True):  # the other shares hold it as they begin
+        with lock.held(layout.folder, wait=True, beside_shares=True):  # other shares hold it while they start
             begin(order, layout, run)
             kept.enter_context(lock.held(lock.of_share(layout.folder, share.number, share.of), wait=run.wait))
         decoding, encodings = _prepared(order, layout, run)
@@ -100,7 +97,7 @@ def _run_out(steps: Iterator[int]) -> None:
 
 
 def _parts(share: Share, encoding: extraction.Prepared, there: set[Path] | None) -> set[int]:
-    """Its parts of an encoder: of media that are being made those whose media parts are ``there``, else a stretch."""
+    """Its parts of an encoder: for media that are being made, those whose media parts are ``there``, else a range."""
     source = encoding.source
     if there is None or not isinstance(source, MediaSource):
         return share.among(source.sizes)
@@ -118,7 +115,7 @@ def _prepared(order: "Order", layout: Layout, run: RunOptions) -> tuple["Decodin
 
 
 def _media_parts(share: Share, decoding: "Decoding", encodings: Sequence[extraction.Prepared]) -> set[int]:
-    """Its media parts; no encoder has a part that needs those of two shares."""
+    """Its media parts; no part of an encoder needs media parts of two shares."""
     cuts = set(range(len(decoding.bounds) + 1))
     for one in encodings:
         if isinstance(one.source, MediaSource):
@@ -132,7 +129,7 @@ def _media_parts(share: Share, decoding: "Decoding", encodings: Sequence[extract
 
 
 def require_all(order: "Order", layout: Layout, run: RunOptions) -> None:
-    """Raises ``PipelineError`` if a share has not been made, and says what is missing."""
+    """Raises ``PipelineError`` with what is missing if a share has not been made."""
     from merc.commands.extract import begin
 
     begin(order, layout, run)

@@ -1,4 +1,4 @@
-"""What the commands share that push to the Hugging Face hub and pull from it."""
+"""Common parts of the commands that push to the Hugging Face hub and pull from it."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ REVISION = click.option(
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Asks on a terminal; does nothing if there is no question.
+    """Asks for confirmation on a terminal; does nothing if there is no question.
 
     Raises:
         BadSettings: if the answer is no, or there is no terminal and no ``--yes-i-may``.
@@ -54,7 +54,7 @@ def _on_a_terminal() -> bool:
 
 
 def pushed(repository: "Repository", made: "Exchanged", command: str) -> Iterator[str]:
-    """Lines on what is there now, and the command that fetches exactly that."""
+    """Lines on the current content of the repository, and the command that fetches exactly that."""
     who = "private" if made.private else "public"
     yield (
         f"{repository.name} ({who}) at {made.commit}:"
@@ -65,7 +65,7 @@ def pushed(repository: "Repository", made: "Exchanged", command: str) -> Iterato
 
 
 def pulled(repository: str, made: "Exchanged") -> str:
-    """The line on what was pulled; files of the repository that are not part of it are logged."""
+    """The line on what was pulled; other files of the repository are logged."""
     others = [name for name in made.others if name != ".gitattributes"]
     if others:
         shown = f"{', '.join(others[:3])}{' …' if len(others) > 3 else ''}"

@@ -51,7 +51,7 @@ _FOLLOW = click.option(
 
 
 def _training(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of whatever trains: from where, to where, and how."""
+    """The options of all commands that train: sources, destination, and how to run."""
     for option in reversed(
         (
             OUT,

@@ -20,15 +20,14 @@ class Chosen:
     """Evaluations by name.
 
     Attributes:
-        protocols: of each run.
-        comparisons: of all runs of a dataset.
+        protocols: evaluations of each run. comparisons: comparisons of all runs of a dataset.
     """
 
     protocols: Mapping[str, Protocol]
     comparisons: Mapping[str, Comparison]
 
     def settings(self) -> dict[str, Any]:
-        """Of each, JSON-able, under the keys that they have in params.yaml."""
+        """Settings of each, JSON-able, under their keys in params.yaml."""
         return {
             name: one.config.model_dump(mode="json")
             for name, one in (*self.protocols.items(), *self.comparisons.items())
@@ -39,11 +38,11 @@ def choose(params: Params, names: Sequence[str] = ()) -> Chosen:
     """Looks evaluations up.
 
     Args:
-        params: what the user lays over the defaults.
-        names: of those that are wanted; empty: those of ``evaluation.evaluations``, or all.
+        params: the user's settings, which override the defaults.
+        names: names of the requested ones; empty: those in ``evaluation.evaluations``, or all.
 
     Raises:
-        BadSettings: if a name or a key is unknown, naming the nearest, or a value impossible.
+        BadSettings: if a name or a key is unknown (the message gives the nearest), or a value is invalid.
     """
     there: dict[str, list[str]] = {
         package: plugins.names(package, base) for package, base in ((PROTOCOLS, Protocol), (COMPARISONS, Comparison))
@@ -61,7 +60,7 @@ def choose(params: Params, names: Sequence[str] = ()) -> Chosen:
 
 
 def _own(params: Params, known: Sequence[str]) -> Config:
-    """The block without those of the evaluations."""
+    """The block without the blocks of the evaluations."""
     laid, fields = params.read(BLOCK), list(Config.model_fields)
     for key in laid.tree:
         if key not in fields and key not in known:

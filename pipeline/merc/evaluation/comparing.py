@@ -20,7 +20,7 @@ from merc.params import Params
 def compare(
     runs: Sequence[Run], comparisons: Mapping[str, Comparison], options: RunOptions, evaluations: Path
 ) -> list[Path]:
-    """Compares the finished runs of one dataset; gives the ``scores.json`` of each comparison.
+    """Compares the finished runs of one dataset; returns the ``scores.json`` of each comparison.
 
     Args:
         runs: at least one.
@@ -29,14 +29,14 @@ def compare(
         evaluations: the folder of all evaluations.
 
     Raises:
-        As :func:`merc.evaluation.stage.evaluate`; BadSettings if the settings name a recipe that is not finished.
+        As :func:`merc.evaluation.stage.evaluate`; BadSettings if the settings name an unfinished recipe.
     """
     dataset = runs[0].facts.dataset
     home = evaluations / "comparisons" / dataset
     made = []
     with lock.held(home, wait=options.wait):
         with files.writing(home):
-            home.mkdir(parents=True, exist_ok=True)  # DVC wants its output also where nothing is compared
+            home.mkdir(parents=True, exist_ok=True)  # DVC needs its output even if nothing is compared
         for name, comparison in comparisons.items():
             settings = {"evaluation": {name: comparison.config.model_dump(mode="json")}}
             fingerprint = Fingerprint(
@@ -60,7 +60,7 @@ def compare(
 
 
 def all_runs(runs: Path, layout: Layout) -> list[Run]:
-    """The finished runs of a dataset, by name. Raises ``BadTable`` if one is not what a training writes."""
+    """The finished runs of a dataset, by name. Raises ``BadTable`` if one was not written by a training."""
     return [Run.read(runs / layout.dataset / recipe, layout) for recipe in finished(runs, layout.dataset)]
 
 

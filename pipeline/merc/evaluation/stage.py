@@ -1,9 +1,9 @@
-"""Stage ``evaluate``: a finished run → ``evaluations/runs/<dataset>/<recipe>/<protocol>/``, each resumed or remade
-by itself.
+"""Stage ``evaluate``: a finished run → ``evaluations/runs/<dataset>/<recipe>/<protocol>/``, each resumed or redone
+separately.
 
 evaluations/
   runs/<dataset>/<recipe>/<protocol>/          scores.json, tables (Parquet), record.json: what they were made with
-  comparisons/<dataset>/<comparison>/          the same, of all finished runs of a dataset (:mod:`merc.evaluation.comparing`)
+  comparisons/<dataset>/<comparison>/          the same, for all finished runs of a dataset (:mod:`merc.evaluation.comparing`)
 """  # noqa: E501
 
 from collections.abc import Mapping
@@ -28,10 +28,10 @@ SCRATCH = ".scratch"
 
 
 def evaluate(run: Run, protocols: Mapping[str, Protocol], options: RunOptions, evaluations: Path) -> list[Path]:
-    """Evaluates a run by some protocols; one that cannot be used with it is left out, and the log says why.
+    """Evaluates a run by some protocols; those that do not apply to it are left out, and the log says why.
 
     Args:
-        run: as it was read.
+        run: the run.
         protocols: by name.
         options: overwrite, wait.
         evaluations: the folder of all evaluations.
@@ -40,16 +40,16 @@ def evaluate(run: Run, protocols: Mapping[str, Protocol], options: RunOptions, e
         The ``scores.json`` of each.
 
     Raises:
-        BadTable: if a file of the run or its shards is missing, damaged or of other work, or the run is gone at the
-            end; what was finished before stays.
-        SettingsDiffer: if there is an evaluation with other settings and ``options.overwrite`` is off.
-        OutputInUse: if another process evaluates the same run, and ``options.wait`` is off.
+        BadTable: if a file of the run or its shards is missing, damaged or from other work, or the run is gone at the
+            end; finished evaluations are kept.
+        SettingsDiffer: if an evaluation with other settings exists and ``options.overwrite`` is off.
+        OutputInUse: if another process is evaluating the same run, and ``options.wait`` is off.
     """
     home = evaluations / "runs" / run.facts.dataset / run.recipe
     made = []
     with lock.held(home, wait=options.wait):
         with files.writing(home):
-            home.mkdir(parents=True, exist_ok=True)  # DVC wants its output also where no protocol fits
+            home.mkdir(parents=True, exist_ok=True)  # DVC needs its output even if no protocol applies
         for name, protocol in protocols.items():
             missing = protocol.lacks(run)
             if missing:

@@ -22,7 +22,7 @@ SPARE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0072B2", "#D55E00
 
 
 def emotion_colours(classes: Sequence[str]) -> dict[str, str]:
-    """A colour for each class: the emotion's own, so that it is the same in every corpus; else one that is free."""
+    """A colour for each class: that of the emotion, so that it is the same in every corpus; else an unused one."""
     colours = {name: _EMOTION_COLOURS[name] for name in classes if name in _EMOTION_COLOURS}
     free = [colour for colour in SPARE_COLOURS if colour not in colours.values()] or list(SPARE_COLOURS)
     others = [name for name in classes if name not in colours]
@@ -30,7 +30,7 @@ def emotion_colours(classes: Sequence[str]) -> dict[str, str]:
 
 
 def ink_on(colour: str) -> str:
-    """Black or white, whichever is read more easily on the colour (``#RRGGBB``); relative luminance as in WCAG 2,
+    """Black or white, whichever is more readable on the colour (``#RRGGBB``); relative luminance as in WCAG 2,
     section 1.4.3.
     """
     channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]

@@ -6,7 +6,7 @@ from merc.params import Settings
 
 
 class Config(Settings):
-    """What the report shows besides the results."""
+    """What the report shows in addition to the results."""
 
     text: bool = True
     """Whether the page of all dialogues contains transcripts; false for reports that are passed on, like ``--no-text``.

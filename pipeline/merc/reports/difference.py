@@ -13,12 +13,12 @@ _TEMPLATE = "difference.html.j2"
 
 
 def render(found: Difference, one: Path, other: Path, tolerance: float) -> str:
-    """One HTML file that needs nothing else.
+    """A self-contained HTML file.
 
     Args:
         found: how they differ.
         one, other: the folders, A and B on the page.
-        tolerance: up to which numbers of vectors count as the same.
+        tolerance: difference up to which numbers of vectors count as equal.
     """
     return standalone(
         _TEMPLATE,

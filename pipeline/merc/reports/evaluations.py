@@ -1,5 +1,5 @@
-"""What ``merc-evaluate`` left of the runs of a dataset (:mod:`merc.evaluation.stage`): read, checked, and brought into
-columns.
+"""The results of ``merc-evaluate`` for the runs of a dataset (:mod:`merc.evaluation.stage`): read, checked, and
+arranged in columns.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ _HALF = 0.5
 
 @dataclass(frozen=True)
 class Value:
-    """A score over the seeds: mean, and standard deviation with n - 1 below the line, None for one seed."""
+    """A score over the seeds: mean, and standard deviation with denominator n - 1, None for one seed."""
 
     mean: float
     std: float | None = None
@@ -32,12 +32,11 @@ class Block:
     """One evaluation of all recipes that have it.
 
     Attributes:
-        protocol: its name, that of a folder.
-        title: in words.
-        about: what is scored, in a sentence or two.
+        protocol: its name, which is that of its folder.
+        title: title. about: what is scored, in a sentence or two.
         percent: whether scores are shares, shown in per cent.
-        columns: their heads.
-        rows: recipe → head → value; a recipe may lack some.
+        columns: headings of the columns.
+        rows: recipe → heading → value; some values may be missing.
     """
 
     protocol: str
@@ -49,8 +48,8 @@ class Block:
 
 
 class Pair(BaseModel):
-    """Two recipes compared on test (:mod:`merc.evaluation.comparisons.significance`); ``significant`` is None where
-    no significance is claimed.
+    """Two recipes compared on test (:mod:`merc.evaluation.comparisons.significance`); ``significant`` is None if no
+    significance is claimed.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
@@ -84,9 +83,9 @@ class Significance:
     """Which recipes differ.
 
     Attributes:
-        pairs: all that were compared.
-        reference: the recipe that all others were compared with; None if every two were.
-        level: of significance.
+        pairs: all compared pairs.
+        reference: the recipe that all others were compared with; None if all pairs were compared.
+        level: significance level.
     """
 
     pairs: Sequence[Pair]
@@ -94,7 +93,7 @@ class Significance:
     level: float
 
     def with_one(self, recipe: str) -> dict[str, Pair]:
-        """The other recipe → the pair, of those compared with ``recipe``."""
+        """The other recipe → the pair, for those compared with ``recipe``."""
         found = {
             pair.second if pair.first == recipe else pair.first: pair
             for pair in self.pairs
@@ -105,12 +104,12 @@ class Significance:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """What there is of a dataset.
+    """The evaluations of a dataset.
 
     Attributes:
-        blocks: those that at least one recipe has.
-        significance: None if recipes were not compared, or not since they were trained.
-        outdated: ``<recipe>/<protocol>`` or ``significance``, made of runs that were retrained since, and not
+        blocks: evaluations that at least one recipe has.
+        significance: None if recipes have not been compared since they were trained.
+        outdated: ``<recipe>/<protocol>`` or ``significance``, made from runs that have been retrained since, and not
             shown.
     """
 
@@ -124,11 +123,11 @@ def read_evaluations(evaluations: Path, dataset: str, fingerprints: Mapping[str,
 
     Args:
         evaluations: the folder of all evaluations; may be missing.
-        dataset: whose.
-        fingerprints: recipe → that of its training, for the recipes that are shown.
+        dataset: name of the dataset.
+        fingerprints: recipe → fingerprint of its training, for the recipes that are shown.
 
     Raises:
-        BadTable: if a file is not what an evaluation writes; the message names it.
+        BadTable: if a file was not written by an evaluation; the message names it.
     """
     outdated: list[str] = []
     found: dict[str, dict[str, Any]] = {}
@@ -146,8 +145,8 @@ def read_evaluations(evaluations: Path, dataset: str, fingerprints: Mapping[str,
 
 
 def is_of(folder: Path, fingerprint: str | None) -> bool:
-    """Whether an evaluation that is there is of the training with a fingerprint, rather than of an earlier one; of none
-    without.
+    """Whether an existing evaluation belongs to the training with a fingerprint, rather than to an earlier one; never
+    without a fingerprint.
     """
     record = files.read_record(folder / RECORD, Record, "the record of an evaluation")
     return fingerprint is not None and record["inputs"].get("run") == fingerprint
@@ -200,8 +199,8 @@ class _Kind:
 
 
 def _of(scores: Any, *path: str) -> Value | None:
-    """The mean and deviation of :func:`merc.evaluation.engine.summary.over_seeds` at a path; None where the score does
-    not exist.
+    """The mean and deviation of :func:`merc.evaluation.engine.summary.over_seeds` at a path; None if the score does not
+    exist.
     """
     mean, std = scores["mean"], scores["std"]
     for key in path:
@@ -245,7 +244,7 @@ def _substitution(scores: Any) -> Iterator[tuple[str, Value]]:
 
 
 def _ordered(names: Iterable[str], order: Iterable[str]) -> list[str]:
-    """First those of ``order``, then the others; files have their keys sorted by name."""
+    """First those in ``order``, then the others; files have their keys sorted by name."""
     places = {name: place for place, name in enumerate(order)}
     return sorted(names, key=lambda name: places.get(name, len(places)))
 

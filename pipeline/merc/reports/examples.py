@@ -60,17 +60,16 @@ def read_examples(
     """Chooses and draws the examples.
 
     Of the train dialogues that are at least as long as half of them and have three different emotions or more, none of
-    them in more than half of the utterances, those whose neighbours are most alike; others only where there are no more
+    them in more than half of the utterances, those whose neighbours are most similar; others only if there are no more
     of these. A dialogue shown as a neighbour is not shown again as an example.
 
     Args:
         trajectories: folder of the tables that ``merc.trajectories.stage`` writes.
-        similarity: whose neighbours are drawn. ``path`` compares stretched trajectories: all strips get the same width.
-            Otherwise all utterances of an example do.
+        similarity: similarity of the neighbours. ``path`` compares stretched trajectories: all strips get the same
+            width. Otherwise all utterances of an example do.
         classes: names of the labels.
         colours: class → colour.
-        number: of examples.
-        neighbours: drawn below each.
+        number: number of examples. neighbours: number drawn below each.
 
     Raises:
         BadSettings: if the tables have no such similarity.
@@ -110,7 +109,7 @@ def _check_rows(rows: Mapping[str, dict[str, Any]], similarity: str, classes: in
 
 
 def abbreviations(classes: Sequence[str]) -> dict[str, str]:
-    """The shortest beginning of each name that tells it from the others.
+    """The shortest prefix of each name that distinguishes it from the others.
 
     >>> abbreviations(["sadness", "surprise", "joy"])
     {'sadness': 'Sa', 'surprise': 'Su', 'joy': 'J'}
@@ -175,7 +174,7 @@ def _strip(
 ) -> Strip:
     short = abbreviations(classes)
     cells = []
-    # More letters than that do not fit into the cell of a long dialogue.
+    # More letters do not fit into the cell of a long dialogue.
     fits = 60 // cells_across
     for position, label in enumerate(row["trajectory"]):
         name = classes[label] if label >= 0 else ""

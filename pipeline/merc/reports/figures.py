@@ -52,7 +52,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def labels(shares: Mapping[str, Mapping[str, tuple[int, float]]]) -> str:
-    """Bars: which share of each split's utterances has each label, with the number of utterances above.
+    """Bars: the share of each split's utterances with each label, with the number of utterances above.
 
     Args:
         shares: split → emotion → (utterances, share); all splits with the same emotions.
@@ -149,7 +149,7 @@ def history(epochs: Sequence[Epoch], chosen: Mapping[str, int]) -> str:
 
 
 def _short(name: str) -> str:
-    """A name as a figure has room for it.
+    """A name shortened to the space in a figure.
 
     >>> _short("mmgcn" + "+weighted" * 6)
     'mmgcn+weighted+weig…ted+weighted+weighted'
@@ -175,17 +175,17 @@ def _by_seed(epochs: Sequence[Epoch]) -> dict[str, list[Epoch]]:
 
 
 def _svg(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element without date, and without numbered ids, which would repeat in a page of many
-    figures.
+    """The figure as an ``<svg>`` element without a date, and without numbered ids, which would repeat on a page with
+    many figures.
 
-    The ids that stay are hashes of what they name (markers, clipping frames): where two are equal, so are the things.
+    The remaining ids are hashes of their objects (markers, clipping frames): equal ids mean equal objects.
     """
     buffer = io.StringIO()
     nothing: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Glyph .* missing from font"
-        )  # it only measures; the browser draws the letters, in its own fonts
+        )  # only for measuring; the browser draws the text in its own fonts
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

@@ -1,5 +1,5 @@
-"""The page of ``merc-shards neighbours``: a dialogue and its nearest under each other. Texts come from corpora, so all
-is escaped.
+"""The page of ``merc-shards neighbours``: a dialogue and its nearest ones below each other. Texts come from corpora, so
+everything is escaped.
 """
 
 from collections.abc import Sequence
@@ -32,16 +32,16 @@ class _Turn:
 
     @property
     def on_the_right(self) -> bool:
-        """Whether its words must open to the left to stay on the page."""
+        """Whether its text must open to the left to stay on the page."""
         return self.left > 50
 
 
 def render(shown: Sequence[Seen], name: str, classes: Sequence[str]) -> str:
-    """One HTML file that needs nothing else.
+    """A self-contained HTML file.
 
     Args:
         shown: the dialogue and its neighbours, best first.
-        name: of the similarity, such as ``path`` or ``edit_predicted``.
+        name: name of the similarity, such as ``path`` or ``edit_predicted``.
         classes: names of the labels.
     """
     environment = Environment(

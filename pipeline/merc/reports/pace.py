@@ -1,6 +1,4 @@
-"""What an epoch of a recipe took, from the times next to the runs (:mod:`merc.timing`), and why it isn't known where it
-is not.
-"""
+"""The duration of an epoch of a recipe, from the times next to the runs (:mod:`merc.timing`), or why it is unknown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +15,10 @@ _UNKNOWN = "not timed: trained elsewhere, or before times were kept"
 
 @dataclass(frozen=True)
 class Pace:
-    """What an epoch takes.
+    """The duration of an epoch.
 
     Attributes:
-        seconds: on the clock; None if no seed has times.
+        seconds: elapsed time; None if no seed has times.
         words: what was measured and where, or why there is nothing.
     """
 
@@ -35,7 +33,7 @@ NOTHING = Pace(None, _UNKNOWN)
 
 
 def seconds(value: float) -> str:
-    """With three digits where it has a fraction.
+    """Three significant digits for numbers with a fraction.
 
     >>> [seconds(one) for one in (1234.5, 123.4, 12.34, 1.234, 0.01234)]
     ['1,234', '123', '12.3', '1.23', '0.012']
@@ -44,12 +42,12 @@ def seconds(value: float) -> str:
 
 
 def read_pace(runs: Path, recipe: Recipe, record: Mapping[str, Any]) -> Pace:
-    """The pace of a recipe, by the seeds that have times; whatever is wrong with the times is not an error.
+    """The pace of a recipe, from the seeds that have times; problems with the times are not errors.
 
     Args:
         runs: the folder of all runs.
-        recipe: whose.
-        record: of its training; times that belong to another one are left out.
+        recipe: name of the recipe.
+        record: record of its training; times that belong to another one are left out.
     """
     found, wrong = [], {}
     for seed in recipe.seeds:
@@ -64,7 +62,7 @@ def read_pace(runs: Path, recipe: Recipe, record: Mapping[str, Any]) -> Pace:
 
 
 def _read(path: Path, fingerprint: str | None) -> timing.Times:
-    """Raises ``BadTable`` if there is none of this training, with why."""
+    """Raises ``BadTable`` with the reason if there are no times of this training."""
     if not path.exists():
         raise BadTable(_UNKNOWN)
     times = timing.Times(**files.read_record(path, timing.Times, "the times of a seed"))

@@ -1,4 +1,4 @@
-"""The folder of a report: whether what lies there is a report, and how a new one takes the place of an old one."""
+"""The folder of a report: whether it contains a report, and how a new one replaces an old one."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ _HEAD_BYTES = 1000
 
 
 def check(reports: Path) -> None:
-    """Refuses a folder that holds something else under a name of the report.
+    """Refuses a folder that contains something else under a name of the report.
 
-    A file or folder of any other name stays what it is.
+    Files and folders with other names are not touched.
 
     Raises:
-        SettingsDiffer: if ``index.html`` or ``pages`` were not made by ``merc-report``, a table is there without them,
-            or it is a file.
+        SettingsDiffer: if ``index.html`` or ``pages`` were not made by ``merc-report``, a table exists without them, or
+            it is a file.
         CannotWrite: if the folder cannot be read.
     """
     if reports.exists() and not reports.is_dir():
@@ -32,7 +32,7 @@ def check(reports: Path) -> None:
             " --reports"
         )
     with files.writing(reports):
-        files.finish_replacing(reports / PAGES)  # of a run that was killed
+        files.finish_replacing(reports / PAGES)  # of a killed run
         index, pages = reports / OVERVIEW, reports / PAGES
         strange = [
             path
@@ -58,8 +58,8 @@ def _is_page(path: Path) -> bool:
 
 @contextmanager
 def making(reports: Path) -> Iterator[Path]:
-    """Yields an empty folder, on the same disk as the report, and removes it at the end; also one that a killed run
-    left.
+    """Yields an empty folder, on the same disk as the report, and removes it at the end, as well as one left by a
+    killed run.
     """
     folder = reports / SCRATCH
     with files.writing(reports):
@@ -72,8 +72,8 @@ def making(reports: Path) -> Iterator[Path]:
 
 
 def put(made: Path, reports: Path) -> Path:
-    """Puts what was made in the folder of :func:`making` into its places, each whole or not at all: the pages, then the
-    overview, which links to them.
+    """Moves the content of the folder of :func:`making` into place, each part completely or not at all: the pages, then
+    the overview, which links to them.
 
     Returns:
         The overview.

@@ -1,7 +1,7 @@
-"""What a run predicts: of every utterance the probabilities of the classes, their mean over the seeds. All pages read
-it here.
+"""The predictions of a run: for every utterance the probabilities of the classes, averaged over the seeds. All pages
+use this module.
 
-Legend: R rows of a file, U utterances that it speaks of, C classes of a run.
+Legend: R rows of a file, U utterances in it, C classes of a run.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ COLUMNS = ("seed", "utterance_id", "probabilities")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was predicted.
+    """Predictions.
 
     Attributes:
-        utterance_ids: U strings, in the order in which the file first names them.
-        rows: [U], the row of each in the table that was read, for what its other columns say.
-        seeds: [U], how many seeds speak of each.
+        utterance_ids: U strings, in the order of their first occurrence in the file.
+        rows: [U], the row of each in the table, for its other columns.
+        seeds: [U], number of seeds with a prediction for each.
         means: [U, C], mean probabilities over these.
     """
 
@@ -38,20 +38,20 @@ class Predictions:
 
 
 def read(path: Path, classes: int, more: Sequence[str] = ()) -> tuple[pa.Table, Predictions]:
-    """Reads ``predictions.parquet`` of a run: the table with some more columns, and what it says.
+    """Reads ``predictions.parquet`` of a run: the table with some more columns, and the predictions.
 
     Raises:
-        BadTable: if it is damaged or holds something else.
+        BadTable: if it is damaged or contains something else.
     """
     table = parquet.read(path, [*COLUMNS, *more])
     return table, of_table(table, classes, path)
 
 
 def of_table(table: pa.Table, classes: int, path: Path) -> Predictions:
-    """What rows with :data:`COLUMNS` say, which are in ``path``.
+    """The predictions in rows with :data:`COLUMNS` from ``path``.
 
     Raises:
-        BadTable: if there are other than ``classes`` finite probabilities in a row, or an utterance twice for a seed.
+        BadTable: if a row does not have ``classes`` finite probabilities, or an utterance occurs twice for a seed.
     """
     if not pa.types.is_string(table["utterance_id"].type) or not pa.types.is_integer(table["seed"].type):
         raise BadTable(

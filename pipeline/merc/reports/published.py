@@ -1,4 +1,4 @@
-"""Scores that papers print, with their source: rows next to ours, and never ranked with them, since features, splits
+"""Scores printed in papers, with their source: shown next to ours but never ranked with them, since features, splits
 and selection differ.
 """
 
@@ -23,7 +23,7 @@ Percent = Annotated[
 
 
 class Published(BaseModel):
-    """A row of the file: scores in per cent on test, None where the paper prints none.
+    """A row of the file: scores in per cent on test, None if the paper prints none.
 
     ``eccs``, ``eics``, ``shift`` and ``no_shift`` are weighted F1 with another context, and on utterances whose emotion
     shifts or stays.
@@ -34,7 +34,7 @@ class Published(BaseModel):
     corpus: str = Field(min_length=1)
     """Name of the dataset next to whose results the row is shown."""
     label_set: str = Field(min_length=1)
-    """A row is shown where the shards have this label set."""
+    """A row is shown if the shards have this label set."""
     system: str = Field(min_length=1)
     weighted_f1: Percent = None
     accuracy: Percent = None
@@ -43,13 +43,13 @@ class Published(BaseModel):
     shift: Percent = None
     no_shift: Percent = None
     features: str = Field(min_length=1)
-    """Tag of the features; rows with different ones are not to be compared."""
+    """Tag of the features; rows with different tags must not be compared."""
     modalities: str = ""
-    """Separated by spaces; empty where the paper does not say."""
+    """Separated by spaces; empty if the paper does not say."""
     year: int = Field(ge=1900, le=2200)
-    """Of the source."""
+    """Year of the source."""
     source: str = Field(min_length=1)
-    """Where the scores are printed, which may be a later paper than the system's own."""
+    """Where the scores are printed, possibly a later paper than the system's own."""
     protocol: str = ""
     """Split, number of runs, how the epoch is chosen."""
     note: str = ""
@@ -64,11 +64,10 @@ class TagGroup:
 
 
 def read_published(more: str | None = None) -> list[Published]:
-    """The rows that come with the package, and those of the file ``more``.
+    """The rows that ship with the package, and those of the file ``more``.
 
     Raises:
-        BadSettings: if that file is missing, or a column or value is not as it should be; the message names file and
-            line.
+        BadSettings: if that file is missing, or a column or value is invalid; the message names file and line.
     """
     own = resources("merc.reports").joinpath(FILE).read_text(encoding="utf-8")
     rows = _rows(own.splitlines(keepends=True), FILE)
@@ -120,9 +119,7 @@ def _check_columns(there: Sequence[str], name: str) -> None:
 
 
 def _row(row: dict[str | Any, Any], where: str) -> Published:
-    cells = {
-        name: value for name, value in row.items() if value is not None
-    }  # a line that ends early leaves the rest out
+    cells = {name: value for name, value in row.items() if value is not None}  # a short line has no values for the rest
     if None in cells:
         raise BadSettings(f"{_KEY}: {where}: more cells than columns; a cell that contains a comma must be quoted")
     try:

@@ -1,4 +1,4 @@
-"""What training left in ``runs/<dataset>/<recipe>/``: read, checked, and summed up over the seeds."""
+"""The results of a training in ``runs/<dataset>/<recipe>/``: read, checked, and summarised over the seeds."""
 
 import csv
 import statistics
@@ -27,7 +27,7 @@ class _Lenient(BaseModel):
 
 
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9, allow_inf_nan=False)]
-"""A score, 0 to 1; sums of floats may be a little above."""
+"""A score, 0 to 1; sums of floats may be slightly above."""
 
 
 class Scores(_Lenient):
@@ -57,14 +57,14 @@ class TestScores(Scores):
 
 
 class BestTestEpoch(_Lenient):
-    """The best epoch had the test split been used to choose it; shown as such, never chosen."""
+    """The best epoch if the test split had been used to choose it; shown as such, never chosen."""
 
     epoch: int
     weighted_f1: Share
 
 
 class Seed(_Lenient):
-    """One run; ``epoch`` is the one that was chosen on dev."""
+    """One run; ``epoch`` is the one chosen on dev."""
 
     epoch: int
     dev: Scores
@@ -74,7 +74,7 @@ class Seed(_Lenient):
 
 class Recipe(_Lenient):
     """All seeds of one recipe on one dataset; ``tag`` says whether its encoders were fine-tuned on emotion labels,
-    ``unlabelled_in_context`` whether the dialogues hold utterances outside the label set, which most papers drop.
+    ``unlabelled_in_context`` whether the dialogues contain utterances outside the label set, which most papers drop.
     """
 
     dataset: str
@@ -94,13 +94,13 @@ class Recipe(_Lenient):
 
     @property
     def features(self) -> str:
-        """What the numbers rest on; recipes with other features are not to be ranked against each other."""
+        """The features of the scores; recipes with different ones must not be ranked together."""
         return ", ".join(f"{modality} {self.encoders[modality]}" for modality in self.modalities)
 
     @property
     def protocol(self) -> str:
-        """The label set, and whether the context holds what has no label of it; recipes with another protocol are not
-        to be ranked against each other.
+        """The label set, and whether the context includes utterances outside it; recipes with different protocols must
+        not be ranked together.
         """
         return (
             f"{self.label_set}, with utterances outside it as context" if self.unlabelled_in_context else self.label_set
@@ -133,11 +133,11 @@ class Spread:
 
     @property
     def std(self) -> float | None:
-        """Standard deviation with n - 1 below the line; None for a single seed, which says nothing about the spread."""
+        """Standard deviation with denominator n - 1; None for a single seed, which says nothing about the spread."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     def percent(self) -> str:
-        """In per cent, as the field prints it: ``57.21 ± 0.34``."""
+        """In per cent, in the field's usual format: ``57.21 ± 0.34``."""
         mean = f"{100 * self.mean:.2f}"
         return mean if self.std is None else f"{mean} ± {100 * self.std:.2f}"
 
@@ -153,10 +153,10 @@ class Epoch:
 
 
 def read_recipes(runs: Path, dataset: str) -> list[Recipe]:
-    """The finished recipes of a dataset, by name; empty where nothing was trained.
+    """The finished recipes of a dataset, by name; empty if nothing was trained.
 
     Raises:
-        BadTable: if a results file is not what training writes, naming file and key.
+        BadTable: if a results file was not written by a training; the message names file and key.
     """
     return [_read_recipe(path) for path in sorted((runs / dataset).glob(f"*/{RESULTS}"))]
 
@@ -171,7 +171,7 @@ def read_record(runs: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def state(runs: Path, recipe: Recipe) -> str:
-    """What the results of a recipe are now: a hash.
+    """A hash of the current results of a recipe.
 
     Raises:
         BadTable: if they are gone.
@@ -187,7 +187,7 @@ def read_history(runs: Path, recipe: Recipe) -> list[Epoch]:
     """Training loss and dev score per seed and epoch; empty if none was written.
 
     Raises:
-        BadTable: if the columns are others, or a cell is not a number.
+        BadTable: if the columns are wrong, or a cell is not a number.
     """
     path = runs / recipe.dataset / recipe.recipe / HISTORY
     if not path.is_file():

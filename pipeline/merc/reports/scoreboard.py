@@ -13,7 +13,7 @@ SCORES: dict[str, Callable[[Seed], float | None]] = {
     "Test macro F1": lambda seed: seed.test.macro_f1,
     "Dev WF1": lambda seed: seed.dev.weighted_f1,
 }
-"""What is shown for every recipe, in this order."""
+"""The scores shown for every recipe, in this order."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Scoreboard:
 
     Attributes:
         label_set: its name.
-        protocol: the same, and what else the context holds (:attr:`merc.reports.results.Recipe.protocol`).
-        tag: of the encoders, frozen or fine-tuned on the train labels.
-        recipes: in their order.
-        best: the one with the highest mean dev weighted F1; of equal ones the first by name.
-        compared_with: the recipe that the marks refer to: the best one, or what ``evaluation.significance.reference``
-            named; empty without a comparison.
+        protocol: the same, and what else the context includes (:attr:`merc.reports.results.Recipe.protocol`).
+        tag: whether the encoders are frozen or fine-tuned on the train labels.
+        recipes: in order.
+        best: the one with the highest mean dev weighted F1; the first by name in case of ties.
+        compared_with: the recipe that the marks refer to: the best one, or the one in
+            ``evaluation.significance.reference``; empty without a comparison.
         marked: recipes whose test weighted F1 differs from that one's by both tests.
-        claims_nothing: whether recipes were compared, but with too few seeds in common for any claim.
+        claims_nothing: whether recipes were compared, but with too few common seeds for any claim.
     """
 
     label_set: str
@@ -52,7 +52,7 @@ class Scoreboard:
 
 
 def scoreboards(recipes: Iterable[Recipe], significance: Significance | None = None) -> list[Scoreboard]:
-    """Recipes by protocol and tag of the features, in their order; fine-tuned encoders come last."""
+    """Recipes by protocol and tag of the features, in order; fine-tuned encoders come last."""
     groups: dict[tuple[str, str], list[Recipe]] = {}
     for recipe in sorted(recipes, key=lambda recipe: recipe.tag == TAG):
         groups.setdefault((recipe.protocol, recipe.tag), []).append(recipe)
@@ -92,12 +92,12 @@ def spread(recipe: Recipe, score: str) -> Spread | None:
 
 
 def percent(value: Spread | None) -> str:
-    """As the field prints a score; a dash where there is none."""
+    """A score in the field's usual format; a dash if there is none."""
     return value.percent() if value else "–"
 
 
 def significance_words(board: Scoreboard) -> str:
-    """What the marks mean, in a sentence; empty where recipes were not compared."""
+    """What the marks mean, in a sentence; empty if recipes were not compared."""
     if not board.compared_with:
         return ""
     if board.claims_nothing:

@@ -42,14 +42,14 @@ def write_report(
     """Writes ``index.html``, ``pages/``, ``results.md``, ``results.tex``, ``coverage.csv``, ``labels.csv``,
     ``coverage.json`` and ``scores.json``.
 
-    All is made aside, so that a report that is there stays whole until the new one is.
+    Everything is made in a separate folder, so that an existing report stays intact until the new one is complete.
 
     Args:
         config: what is shown.
         out: the folder of all features.
         runs: the folder of the trained runs; may be missing.
         reports: where to write.
-        datasets: which ones; None for all that have shards.
+        datasets: names of datasets; None for all that have shards.
         evaluations: the folder of all evaluations; may be missing, None for none.
 
     Returns:
@@ -57,10 +57,10 @@ def write_report(
 
     Raises:
         RawDataMissing: if there are no shards at all.
-        BadSettings: if a dataset has no shards, the trajectories lack the similarity that is to be drawn, or the file
-            of published scores is none.
-        BadTable: if shards, runs or evaluations do not hold what they should, or are remade or removed meanwhile.
-        SettingsDiffer: if ``reports`` holds something else.
+        BadSettings: if a dataset has no shards, the trajectories lack the similarity to be drawn, or the file of
+            published scores is invalid.
+        BadTable: if shards, runs or evaluations are invalid, or are rebuilt or removed in the meantime.
+        SettingsDiffer: if ``reports`` contains something else.
     """
     names = _chosen(out, datasets)
     place.check(reports)
@@ -107,7 +107,7 @@ def _write_tables(found: list[DatasetReport], folder: Path) -> None:
 
 
 def _check_there(one: DatasetReport) -> None:
-    """Raises ``BadTable`` if the shards or a run of a dataset were removed or remade since they were read."""
+    """Raises ``BadTable`` if the shards or a run of a dataset have been removed or rebuilt since they were read."""
     if reader.info(one.layout.shards)["fingerprint"] != one.made_of["fingerprint"]:
         raise BadTable(f"{one.layout.shards}: remade while the report was made; run merc-report again")
     for recipe in one.recipes:
@@ -175,7 +175,7 @@ def _dataset_report(
 
 
 def _evaluated(evaluations: Path | None, dataset: str, records: Mapping[str, Mapping[str, Any]]) -> Evaluations:
-    """Those of the runs that have a record: what an evaluation is of is known by it."""
+    """The fingerprints of the runs with a record, which identify the evaluations' trainings."""
     if evaluations is None:
         return Evaluations()
     return read_evaluations(
@@ -195,7 +195,7 @@ def _examples(config: Config, layout: Layout, classes: list[str]) -> list[Exampl
 
 
 def _settings(layout: Layout, info: dict[str, Any]) -> dict[str, Any]:
-    """What the shards and trajectories were made with, from their records; params.yaml may have changed since."""
+    """The settings of the shards and trajectories, from their records; params.yaml may have changed since."""
     made = {
         "corpora": {layout.dataset: info.get("corpus_settings", {})},
         "encoders": {

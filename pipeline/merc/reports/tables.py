@@ -1,4 +1,4 @@
-"""What the shards hold, as rows: splits, coverage, labels, failures, encoders. Reads no embedding."""
+"""The content of the shards, as rows: splits, coverage, labels, failures, encoders. Reads no embeddings."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ class SplitRow:
 
 @dataclass(frozen=True)
 class CoverageRow:
-    """How many utterances of a split have a vector of a modality."""
+    """The number of utterances of a split with a vector of a modality."""
 
     dataset: str
     split: str
@@ -73,7 +73,7 @@ class AbsenceRow:
 
 @dataclass(frozen=True)
 class LabelRow:
-    """How often an emotion occurs in a split; ``share`` of its utterances."""
+    """The number of utterances of a split with an emotion, and their ``share``."""
 
     dataset: str
     split: str
@@ -84,7 +84,7 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class FailureRow:
-    """How many utterances a reason concerns."""
+    """The number of utterances with a failure reason."""
 
     stage: str
     modality: str
@@ -96,7 +96,7 @@ class FailureRow:
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything the report says of a dataset's shards."""
+    """Everything that the report states about a dataset's shards."""
 
     splits: list[SplitRow]
     coverage: list[CoverageRow]
@@ -125,7 +125,7 @@ def read_failures(shards: Path) -> list[FailureRow]:
     """The failure table by stage, modality and reason, most utterances first.
 
     Raises:
-        BadTable: if it holds a reason that the pipeline does not know.
+        BadTable: if it contains a reason that the pipeline does not know.
     """
     grouped = (
         _failed(shards, "*").group_by(["stage", "modality", "reason"]).aggregate([("utterance_id", "count_distinct")])
@@ -203,7 +203,7 @@ def _absence_rows(rows: Iterable[CoverageRow], failed: pa.Table) -> list[Absence
 
 
 def _label_rows(dataset: str, split: str, table: pa.Table, classes: Sequence[str]) -> list[LabelRow]:
-    """One row per class, in the label set's order, and one for what is outside it where there is any."""
+    """One row per class, in the label set's order, and one for utterances outside it, if there are any."""
     labels = _flat(table, "emotion_index")
     counts = np.bincount(labels.astype(np.int64) + 1, minlength=len(classes) + 1).tolist()
     named = [*zip(classes, counts[1:], strict=True), *([(UNLABELLED, counts[0])] if counts[0] else [])]

@@ -35,7 +35,7 @@ _NOT_RANKED = (
 
 @dataclass(frozen=True)
 class Results:
-    """What is written of a dataset; ``paces`` by recipe."""
+    """The results of a dataset; ``paces`` by recipe."""
 
     dataset: str
     boards: Sequence[Scoreboard]
@@ -96,7 +96,7 @@ def published_rows(groups: Iterable[TagGroup]) -> list[list[str]]:
 
 
 def about(board: Scoreboard) -> str:
-    """What the scores of a table are, in a line."""
+    """What the scores of a table are, in one line."""
     tuned = ", encoders fine-tuned on the train labels" if board.tuned else ""
     return (
         f"Label set {board.protocol}{tuned}; epochs selected by {board.selections}; per cent, mean ± standard deviation"
@@ -138,7 +138,7 @@ def markdown(results: Iterable[Results]) -> str:
 
 
 def _legend(board: Scoreboard) -> list[str]:
-    """What the marks mean; nothing where there are none: the best of one is not marked."""
+    """What the marks mean; empty if there are none, since a single recipe is not marked as best."""
     bold = f"Bold: the highest mean dev WF1, {board.best.recipe}." if len(board.recipes) > 1 else ""
     return [line for line in (bold, significance_words(board)) if line]
 
@@ -165,7 +165,7 @@ _LATEX = {
 
 
 def latex_escaped(text: str) -> str:
-    r"""A line of text that LaTeX sets as it is: no sign of it acts, and it ends no line, cell or group.
+    r"""A line of text that LaTeX typesets literally: no character of it is special, and it ends no line, cell or group.
 
     >>> print(latex_escaped("50% of a_b & \\input{x}"))
     50\% of a\_b \& \textbackslash{}input\{x\}

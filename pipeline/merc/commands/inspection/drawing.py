@@ -1,5 +1,5 @@
-"""Utterances decoded anew, with the media stage's own code and settings, and drawn: an image each, or a page of a
-sample; what differs from finished media.
+"""Decodes utterances again, with the media stage's own code and settings, and draws them: one image each, or a page of
+a sample; also reports differences from finished media.
 """
 
 import difflib
@@ -49,10 +49,10 @@ def draw(config: MediaConfig, layout: Layout, run: RunOptions, utterance_ids: Se
     """Draws one image per utterance.
 
     Args:
-        config: how it is decoded.
-        layout: of the dataset.
+        config: settings of the decoding.
+        layout: layout of the dataset.
         run: workers, ``clip_timeout_seconds``.
-        utterance_ids: which; each once.
+        utterance_ids: distinct ids.
         out: a ``.png`` file for a single one, else a folder.
 
     Returns:
@@ -60,7 +60,7 @@ def draw(config: MediaConfig, layout: Layout, run: RunOptions, utterance_ids: Se
 
     Raises:
         RawDataMissing: if there is no manifest.
-        BadSettings: for an unknown id, naming the nearest ones; for several images in one file; for impossible
+        BadSettings: for an unknown id (the message gives the nearest ones); for several images in one file; for invalid
             settings.
     """
     table = manifest.read(layout.manifest)
@@ -97,22 +97,21 @@ def make_page(
     """Makes the contact sheet of a sample.
 
     Args:
-        config: how it is decoded.
-        layout: of the dataset.
+        config: settings of the decoding.
+        layout: layout of the dataset.
         run: workers, ``clip_timeout_seconds``.
-        count: how many utterances; all if there are no more.
+        count: number of utterances; all if there are not more.
         out: folder for ``index.html``, or a ``.html`` file.
-        seed: which ones are drawn.
-        splits: from which they are drawn.
-        doubtful: take those whose faces are the most doubtful in the finished media instead; those without a face are
-            left out.
+        seed: determines the sample. splits: splits to sample from.
+        doubtful: instead, take those with the most doubtful faces in the finished media; those without a face are left
+            out.
 
     Returns:
         The HTML file.
 
     Raises:
         RawDataMissing: if there is no manifest.
-        BadSettings: if nothing is left to draw from, or ``doubtful`` is wanted and there are no media.
+        BadSettings: if there is nothing to sample from, or ``doubtful`` is set and there are no media.
     """
     table = manifest.read(layout.manifest)
     table = table.filter(pc.is_in(table["split"], pa.array(list(splits))))
@@ -142,7 +141,7 @@ def make_page(
 
 
 def _drawn_words(dataset: str, count: int, seed: int) -> tuple[str, str]:
-    """The heading of a sheet, and how it was made, with a gap for out of how many."""
+    """The heading of a sheet, and how it was made, with a placeholder for the total number."""
     order = (
         "Doubtful utterances come first: those without a face, then those whose speaker is off screen, then the others"
     )
@@ -150,23 +149,23 @@ def _drawn_words(dataset: str, count: int, seed: int) -> tuple[str, str]:
 
 
 def _doubtful_words(dataset: str, count: int) -> tuple[str, str]:
-    """The same of the most doubtful ones."""
+    """The same for the most doubtful ones."""
     several = f"{count} most doubtful faces" if count > 1 else "most doubtful face"
     order = "Utterances without a face are left out. Those whose speaker is off screen come first, then the others"
     return f"{dataset}: the {several}", f"The {several} {{}}, by the finished media. {order}"
 
 
 def decode_anew(config: MediaConfig, layout: Layout, run: RunOptions, table: pa.Table) -> dict[str, Seen]:
-    """Decodes rows of the manifest as the media stage does, in processes that may die of a broken file.
+    """Decodes rows of the manifest as the media stage does, in processes that a broken file may crash.
 
     Args:
-        config: how it is decoded.
-        layout: where the raw files are.
-        run: how many processes at most, ``clip_timeout_seconds``.
+        config: settings of the decoding.
+        layout: paths of the dataset.
+        run: maximum number of processes, ``clip_timeout_seconds``.
         table: the rows.
 
     Returns:
-        Utterance id → what was seen.
+        Utterance id → result of decoding.
     """
     there = networks.found(config, offline=False)
     networks.check(config, there, "cpu")
@@ -194,10 +193,10 @@ def decode_anew(config: MediaConfig, layout: Layout, run: RunOptions, table: pa.
 
 
 def compare(layout: Layout, config: MediaConfig, seen: Mapping[str, Seen]) -> tuple[list[str], dict[str, list[str]]]:
-    """What differs from the finished media, if there are any.
+    """Differences from the finished media, if there are any.
 
     Returns:
-        Words on all of them, and words by utterance id.
+        Remarks on all of them, and remarks by utterance id.
     """
     record_path = layout.media / RECORD
     if not record_path.is_file():
@@ -214,8 +213,8 @@ def compare(layout: Layout, config: MediaConfig, seen: Mapping[str, Seen]) -> tu
         if utterance_id not in there:
             of_each[utterance_id] = [f"not in the finished media in {layout.media}"]
             continue
-        # Media of one stream alone lack the rest for a good reason. Through Arrow and back, so that both have the
-        # table's precision.
+        # Media with only one stream legitimately lack the rest. Converted through Arrow, so that both have the table's
+        # precision.
         now = pa.Table.from_pylist([dict(one.columns)], schema=SCHEMA).to_pylist()[0]
         stored = there[utterance_id]
         comparable = all(stored[f"{stream}_status"] != NOT_DECODED for stream in STREAMS)
@@ -229,7 +228,7 @@ def compare(layout: Layout, config: MediaConfig, seen: Mapping[str, Seen]) -> tu
 
 
 def file_name(utterance_id: str) -> str:
-    """A name for an utterance's files, the same for the same id and another for another.
+    """A name for an utterance's files, unique per id.
 
     >>> file_name("train/dia0_utt0")
     'train.dia0_utt0'
@@ -251,7 +250,7 @@ def _check_known(wanted: Sequence[str], there: Sequence[str], layout: Layout) ->
 
 
 def _media_rows(layout: Layout, columns: Sequence[str], utterance_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the finished media, in their order; none where there are no media."""
+    """Rows of the finished media, in order; empty if there are no media."""
     if not (layout.media / RECORD).is_file():
         return []
     wanted = [("utterance_id", "in", list(utterance_ids))]

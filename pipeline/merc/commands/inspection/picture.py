@@ -1,4 +1,4 @@
-"""The image of an utterance: frames with boxes, crops, audio, and words; as one PNG, or in pieces for the page."""
+"""The image of an utterance: frames with boxes, crops, audio, and text; as one PNG, or in pieces for the page."""
 
 import io
 import math
@@ -29,7 +29,7 @@ Image = NDArray[np.uint8]
 
 _WIDTH, _MARGIN, _GAP = 1200, 24, 12
 _COLUMNS = 4
-# A portrait video must not make an image of several screens.
+# A portrait video must not make the image several screens high.
 _MAX_FRAME_ASPECT = 1.0
 _MAX_FRAMES = 32
 _CAPTION = 62
@@ -55,15 +55,15 @@ _STYLE: dict[Any, Any] = {
 
 
 def shown(looks: Sequence[Look], most: int = _MAX_FRAMES) -> list[Look]:
-    """All looks, or ``most`` of them evenly spread."""
+    """All looks, or ``most`` of them, evenly spread."""
     if len(looks) <= most:
         return list(looks)
     return [looks[(2 * index + 1) * len(looks) // (2 * most)] for index in range(most)]
 
 
 def frame_with_boxes(look: Look, chosen: int, width_pixels: int) -> Image:
-    """A frame in a given width with a box around every face, thick around the chosen person's, and the person's number
-    at each.
+    """A frame with a given width and a box around every face, thick for the chosen person, with the person's number at
+    each.
     """
     frame_HWC = decoded(look.frame)
     height = max(1, round(frame_HWC.shape[0] * width_pixels / frame_HWC.shape[1]))
@@ -71,14 +71,14 @@ def frame_with_boxes(look: Look, chosen: int, width_pixels: int) -> Image:
     canvas_HWC = cv2.resize(
         frame_HWC, (width_pixels, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
-    for face in sorted(look.found, key=lambda one: one.track == chosen):  # the chosen one's on top
+    for face in sorted(look.found, key=lambda one: one.track == chosen):  # the chosen one on top
         colour = _rgb(words.colour_of(face.track, chosen))
         is_chosen = face.track == chosen != NO_TRACK
         thickness = 3 if is_chosen else 1
         outline = _around(face.box, width_pixels, height, thickness)
         _frame_in(
             canvas_HWC, _around(face.box, width_pixels, height, thickness + 1), (0, 0, 0), 1
-        )  # seen on any background
+        )  # visible on any background
         _frame_in(canvas_HWC, outline, colour, thickness)
         if face.track != NO_TRACK:
             _tag(canvas_HWC, str(face.track), outline[0], outline[1], colour)
@@ -86,7 +86,7 @@ def frame_with_boxes(look: Look, chosen: int, width_pixels: int) -> Image:
 
 
 def _around(box: tuple[float, float, float, float], width: int, height: int, by: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom in pixels, wider by some pixels on each side, so that a line drawn inside of it hides
+    """Left, top, right, bottom in pixels, enlarged by some pixels on each side, so that a line drawn inside hides
     nothing of a small face.
     """
     x, y, w, h = box
@@ -114,13 +114,13 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 
 def decoded(jpeg: bytes) -> Image:
-    """An RGB image from a JPEG that this program made."""
+    """An RGB image from a JPEG made by this program."""
     bgr_HWC: Any = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     return np.asarray(cv2.cvtColor(bgr_HWC, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def sound_png(seen: Seen, width_pixels: int, height_pixels: int) -> bytes:
-    """The waveform with its loudness, and where the frames lie, as PNG."""
+    """The waveform with its loudness and the positions of the frames, as PNG."""
     with mpl.rc_context(_STYLE):
         figure = _figure(width_pixels, height_pixels)
         _draw_sound(figure.add_axes(_inside(0, 0, width_pixels, height_pixels, width_pixels, height_pixels)), seen)
@@ -130,8 +130,8 @@ def sound_png(seen: Seen, width_pixels: int, height_pixels: int) -> bytes:
 def _inside(
     left: int, top: int, width: int, tall: int, whole_width: int, whole_height: int
 ) -> tuple[float, float, float, float]:
-    """Where axes are in a figure if they have, with their labels, this many pixels: left, bottom, width, height as
-    shares of the figure.
+    """Position of axes in a figure so that they have, with their labels, this many pixels: left, bottom, width, height
+    as shares of the figure.
     """
     beside, above, below = 52, 18, 24
     return (
@@ -143,10 +143,10 @@ def _inside(
 
 
 def _draw_sound(axes: Axes, seen: Seen) -> None:
-    """The waveform; over it the loudness, as the choice of the speaker follows it; below it a mark for each frame,
-    filled where the chosen face is in it.
+    """The waveform; over it the loudness, as used for choosing the speaker; below it a mark for each frame, filled if
+    it shows the chosen face.
 
-    Without audio it says why.
+    Without audio, the reason is shown.
     """
     waveform_S = _waveform(seen)
     peak = float(np.abs(waveform_S).max()) if len(waveform_S) else 1.0
@@ -205,7 +205,7 @@ def _draw_sound(axes: Axes, seen: Seen) -> None:
 
 
 def scores_png(seen: Seen, width_pixels: int, height_pixels: int) -> bytes:
-    """Who speaks when, as PNG; of an utterance that :func:`has_scores`."""
+    """Who speaks when, as PNG; for an utterance that :func:`has_scores`."""
     with mpl.rc_context(_STYLE):
         figure = _figure(width_pixels, height_pixels)
         _draw_scores(figure.add_axes(_inside(0, 0, width_pixels, height_pixels, width_pixels, height_pixels)), seen)
@@ -213,7 +213,7 @@ def scores_png(seen: Seen, width_pixels: int, height_pixels: int) -> bytes:
 
 
 def _draw_scores(axes: Axes, seen: Seen) -> None:
-    """A line per person that was judged, the chosen one's thick; the time in which that one speaks, and the cuts."""
+    """A line per judged person, thick for the chosen one; the time in which that one speaks, and the cuts."""
     chosen = int(seen.columns["face_track"])
     axes.set_xlim(0, _end(seen))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
@@ -244,7 +244,7 @@ def _draw_scores(axes: Axes, seen: Seen) -> None:
 
 
 def has_scores(seen: Seen) -> bool:
-    """Whether someone was judged."""
+    """Whether anyone was judged."""
     return any(person.logits for person in seen.persons)
 
 
@@ -254,12 +254,12 @@ def _end(seen: Seen) -> float:
 
 
 def has_time(seen: Seen) -> bool:
-    """Whether there is anything to draw along the time."""
+    """Whether there is anything to draw along the time axis."""
     return bool(seen.columns["audio"] or seen.looks)
 
 
 def _waveform(seen: Seen) -> NDArray[np.float32]:
-    """(samples,) at 16 kHz, as stored; empty where there is none."""
+    """(samples,) at 16 kHz, as stored; empty if there is none."""
     audio = seen.columns["audio"]
     return np.asarray(soundfile.read(io.BytesIO(audio), dtype="float32")[0]) if audio else np.zeros(0, np.float32)
 
@@ -268,14 +268,14 @@ def write_picture(path: Path, seen: Seen, utterance: Mapping[str, Any], choice: 
     """Writes the image of an utterance as PNG, 1200 pixels wide.
 
     Args:
-        path: whose folder is made where it is missing.
-        seen: what decoding gave.
+        path: path of the file; its folder is created if missing.
+        seen: result of decoding.
         utterance: its row of the manifest.
         choice: how the person was chosen, ``media.choice``.
-        notes: more to say, as warnings.
+        notes: further warnings.
     """
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # A script that the font does not have is drawn as boxes; the page shows it in the browser's fonts.
+        # Scripts that the font does not support are drawn as boxes; the page shows them in the browser's fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         drawing = _Drawing(_WIDTH)
         drawing.write(words.heading(utterance), 20, _INK, weight="bold")
@@ -342,7 +342,7 @@ class _Drawing:
         self._y += pixels
 
     def write(self, text: str, pixels: float, colour: str, *, weight: str = "normal", swatch: str = "") -> None:
-        """Text of a height in pixels, wrapped to the width."""
+        """Text with a given height in pixels, wrapped to the width."""
         left = _MARGIN + (24 if swatch else 0)
         for number, line in enumerate(_wrapped(text, pixels, weight, self._width - _MARGIN - left) or [""]):
             if swatch and not number:
@@ -352,7 +352,7 @@ class _Drawing:
         self._y += 3
 
     def row(self, frames: Sequence[Image], captions: Sequence[str], crops: Sequence[Image | None], width: int) -> None:
-        """Frames side by side, their captions and crops under them."""
+        """Frames side by side, with their captions and crops below."""
         below = self._y + max(frame.shape[0] for frame in frames) + 6
         heights = [0]
         for column, (frame, caption, crop) in enumerate(zip(frames, captions, crops, strict=True)):
@@ -406,7 +406,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _wrapped(text: str, pixels: float, weight: str, width: int) -> list[str]:
-    """Lines no longer than a width in pixels; words that are longer are broken."""
+    """Lines that fit into a width in pixels; longer words are broken."""
     lines: list[str] = []
     for word in text.split():
         together = f"{lines[-1]} {word}" if lines else word

@@ -1,6 +1,6 @@
-"""What decoding saw of an utterance: the frames with all faces in them, whose they are, and what the media table gets.
+"""What decoding saw of an utterance: the frames with all faces, their tracks, and the row of the media table.
 
-It is next to the stages, and not in ``pipeline/merc/media``, because nothing that decodes depends on it.
+It is not in ``pipeline/merc/media``, because no decoding depends on it.
 """
 
 import math
@@ -23,11 +23,11 @@ from merc.media.tasks import DialogueTask
 from merc.media.tracks import Track
 from merc.media.video import Picture
 
-# Frames are kept for people to look at, in this width and quality; the crops are kept as they are stored.
+# Frames are kept for people to look at, with this width and quality; crops are kept as stored.
 _FRAME_WIDTH_PIXELS = 480
 _FRAME_QUALITY_PERCENT = 88
 NO_TRACK = -1
-"""Of a face that was seen too rarely to count as a person."""
+"""Track of a face that was seen too rarely to count as a person."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Face:
 
     Attributes:
         box: left, top, width, height as shares of the frame's width and height.
-        track: whose it is; ``NO_TRACK``: no one's.
+        track: its track; ``NO_TRACK`` if it has none.
     """
 
     box: tuple[float, float, float, float]
@@ -51,7 +51,7 @@ class Look:
         seconds: from the utterance's start.
         frame: JPEG of the image (or its half), reduced, upright, in square pixels.
         found: all faces in it.
-        crop: JPEG of the chosen person's face, as stored; empty where that person is not in the frame.
+        crop: JPEG of the chosen person's face, as stored; empty if that person is not in the frame.
     """
 
     seconds: float
@@ -65,10 +65,10 @@ class Person:
     """One track.
 
     Attributes:
-        frames: in how many it was seen.
-        evidence: what speaks for it; None where nothing was to be chosen, or not by ``speaking``.
-        seconds: of each image in which ``active_speaker`` judged it, in order.
-        logits: of these; above 0 it speaks.
+        frames: number of frames in which it was seen.
+        evidence: evidence for it; None if nothing was chosen, or not by ``speaking``.
+        seconds: time of each frame in which ``active_speaker`` judged it, in order. logits: one for each of these;
+            above 0: it speaks.
     """
 
     frames: int
@@ -79,14 +79,14 @@ class Person:
 
 @dataclass(frozen=True)
 class Seen:
-    """All that decoding gave of an utterance.
+    """The complete result of decoding an utterance.
 
     Attributes:
         columns: its row of the media table.
         failures: its rows of the failure table.
-        looks: the frames searched, in time order; none where there is no video.
-        persons: the tracks, in order; with ``active_speaker`` the people, each of one or several tracks.
-        cuts: seconds at which a shot begins, but for the first.
+        looks: the searched frames, in time order; empty if there is no video.
+        persons: the tracks, in order; with ``active_speaker`` the people, each with one or several tracks.
+        cuts: start times of shots, except the first.
     """
 
     columns: Mapping[str, Any]
@@ -106,12 +106,11 @@ class Seen:
 
 
 def doubt_of(columns: Mapping[str, Any]) -> float:
-    """How far the face in a row of the media table is from being beyond doubt, which is 1: the smaller, the more
-    doubtful.
+    """The certainty of the face in a row of the media table, at most 1: the smaller, the more doubtful.
 
-    Without a face it is -2. Else it is the smallest of the coverage, of the lead over other people, if there are any,
-    and with ``active_speaker`` of the probability that its logit stands for; less 1 where the speaker is off screen. A
-    lead in logits counts from -1 to 1.
+    Without a face it is -2. Otherwise it is the minimum of the coverage, the lead over other people, if there are any,
+    and with ``active_speaker`` the probability corresponding to its logit; minus 1 if the speaker is off screen. A lead
+    in logits counts from -1 to 1.
     """
     if columns["visual_status"] != "ok":
         return -2.0
@@ -128,7 +127,7 @@ def observe(task: DialogueTask) -> list[Seen]:
     """Decodes as the media stage does, and keeps what it saw.
 
     Returns:
-        One per utterance of the task, in order.
+        One result per utterance of the task, in order.
     """
     notes = _Notes(task.config)
     decoded = decode_dialogue(task, notes)
@@ -144,7 +143,7 @@ class _Choosing:
 
 @dataclass
 class _Notes:
-    """Takes down what passes; see :class:`merc.media.watching.Observer`."""
+    """Records what decoding reports; see :class:`merc.media.watching.Observer`."""
 
     config: MediaConfig
     _frames: dict[tuple[str, float], bytes] = field(default_factory=dict)
@@ -213,7 +212,7 @@ class _Notes:
         )
 
     def seen(self, columns: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> Seen:
-        """What was taken down of an utterance, once it has its row."""
+        """What was recorded of an utterance, together with its row."""
         utterance_id = columns["utterance_id"]
         if utterance_id in self._judged:
             return self._of_judged(columns, failures)

@@ -1,6 +1,4 @@
-"""The contact sheet: many utterances on one HTML page that needs nothing else. All text is escaped, since it comes from
-corpora.
-"""
+"""The contact sheet: many utterances on one self-contained HTML page. All text is escaped: it comes from corpora."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -28,9 +26,9 @@ class Entry:
     """One utterance of the sheet.
 
     Attributes:
-        seen: what decoding gave.
+        seen: result of decoding.
         utterance: its row of the manifest.
-        notes: more to say of it, as warnings.
+        notes: further warnings about it.
     """
 
     seen: Seen
@@ -50,13 +48,11 @@ def write_sheet(
     """Writes the sheet, the doubtful ones first.
 
     Args:
-        path: of the HTML file.
-        heading: of the page.
-        entries: in the order that breaks ties.
+        path: path of the HTML file. heading: heading of the page. entries: in the order that breaks ties.
         choice: how people were chosen, ``media.choice``.
-        drawn: how the entries were selected and are ordered, in words, as far as ``by the smallest of three``.
-        columns: of the table at the head: name → :func:`merc.commands.inspection.words.totals`.
-        notes: more to say of all, as warnings.
+        drawn: text on how the entries were selected and ordered, up to ``by the smallest of three``.
+        columns: columns of the table at the top: name → :func:`merc.commands.inspection.words.totals`.
+        notes: further warnings about all of them.
     """
     environment = Environment(
         loader=PackageLoader("merc.commands.inspection", "."),

@@ -1,4 +1,4 @@
-"""What there is to say of an utterance, for the image and for the page alike."""
+"""Descriptions of an utterance, for both the image and the page."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from merc.records.failures import REASONS
 from merc.reports.explorer.face_doubts import LOW_COVERAGE, OK, face_doubts, low_margin
 
 CHOSEN_COLOUR = "#00C853"
-# Okabe and Ito's, without green, which is the chosen one's.
+# Okabe and Ito's colours, without green, which marks the chosen person.
 _OTHER_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 LOST_COLOUR = "#B8B8B8"
 _MOST_CHARACTERS = 2000
@@ -19,7 +19,7 @@ _MOST_CHARACTERS = 2000
 
 @dataclass(frozen=True)
 class Remark:
-    """One row of the failure table in words; ``broken``: something that should be there is not."""
+    """One row of the failure table as text; ``broken``: something that should exist is missing."""
 
     text: str
     broken: bool
@@ -33,8 +33,8 @@ def colour_of(track: int, chosen: int) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """Text from a corpus or a decoder without line breaks and control characters, which would tear a layout; of an
-    endless one the beginning.
+    """Text from a corpus or a decoder without line breaks and control characters, which would break a layout; a very
+    long one is truncated.
     """
     line = re.sub(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text[:_MOST_CHARACTERS]).strip()
     return line if len(text) <= _MOST_CHARACTERS else f"{line} …"
@@ -46,7 +46,7 @@ def heading(utterance: Mapping[str, Any]) -> str:
 
 
 def origin(utterance: Mapping[str, Any]) -> str:
-    """Where an utterance comes from: file, region and span, or spans in their order."""
+    """The origin of an utterance: file, region and span, or spans in order."""
     place = utterance["video_path"] or utterance["audio_path"] or "no file"
     region = "" if utterance["video_region"] == "full" else f", {utterance['video_region']} half"
     first = f"{place}{region}{_span(utterance['video_start_seconds'], utterance['video_end_seconds'])}"
@@ -86,7 +86,7 @@ def _shots(count: int) -> str:
 
 
 def _score(columns: Mapping[str, Any]) -> str:
-    """How sure the choice is."""
+    """The certainty of the choice."""
     if columns["speaking_logit"] is None:
         score = f"score {columns['face_choice_score']:.2f}"
     else:
@@ -96,7 +96,7 @@ def _score(columns: Mapping[str, Any]) -> str:
 
 
 def sound_facts(seen: Seen) -> str:
-    """What is heard."""
+    """Description of the audio."""
     columns = seen.columns
     if not columns["audio_channels"]:
         return f"sound: {columns['audio_status']}"
@@ -109,7 +109,7 @@ def sound_facts(seen: Seen) -> str:
 
 
 def person_facts(seen: Seen) -> list[tuple[str, str]]:
-    """Colour and words for each of several people, the chosen one first; empty where there is but one."""
+    """Colour and text for each of several people, the chosen one first; empty if there is only one."""
     if len(seen.persons) < 2:
         return []
     chosen = int(seen.columns["face_track"])
@@ -145,12 +145,12 @@ def remarks(seen: Seen) -> list[Remark]:
 
 
 def doubts(seen: Seen) -> list[str]:
-    """Why the face should be looked at twice; empty if there is no reason."""
+    """Why the face should be checked; empty if there is no reason."""
     return face_doubts(seen.columns)
 
 
 def totals(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Name and value of what is to be said of many rows of the media table; at least one row."""
+    """Names and values that summarise many rows of the media table; at least one row."""
     faces = [row for row in rows if row["visual_status"] == OK]
     compared = [row for row in faces if row["face_choice_margin"] is not None]
     margins = sorted(float(row["face_choice_margin"]) for row in compared)

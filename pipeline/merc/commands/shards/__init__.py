@@ -1,5 +1,5 @@
-"""``merc-shards``: looks into shards, checks, compares, cuts, joins, imports, exports and shares them. Each file of
-this folder is one command.
+"""``merc-shards``: inspects, checks, compares, selects, joins, imports, exports and shares shards. Each file of this
+folder is one command.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""``merc-shards export``: shards become a feature file that existing research code reads."""
+"""``merc-shards export``: converts shards to a feature file that existing research code reads."""
 
 from pathlib import Path
 from typing import Literal

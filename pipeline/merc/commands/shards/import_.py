@@ -1,4 +1,4 @@
-"""``merc-shards import``: a feature file in circulation becomes shards."""
+"""``merc-shards import``: converts a circulating feature file to shards."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ from merc.errors import BadSettings, RawDataMissing
 from merc.layout import MODALITIES, Layout
 from merc.shards.circulation.choices import RobertaLayer
 
-_MADE_OF = ".made_of"  # manifest and features, below the folder of the shards while these are made
+_MADE_OF = ".made_of"  # manifest and features, below the folder of the shards while these are being made
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -1,4 +1,4 @@
-"""``merc-shards join``: modalities of two shards of one corpus side by side."""
+"""``merc-shards join``: combines modalities of two shards of one corpus."""
 
 from pathlib import Path
 

@@ -112,7 +112,7 @@ def _shown(
 
 
 def _settings(root: Path, split: str, similarity: str | None) -> "Config":
-    """The settings the trajectories were made with, but of the similarities only the one that is shown."""
+    """The settings that the trajectories were made with, but with only the similarity that is shown."""
     from merc.params import fill
     from merc.trajectories.config import POOLED, Config
     from merc.trajectories.lookup import DEFAULT, made_with
@@ -129,7 +129,7 @@ def _settings(root: Path, split: str, similarity: str | None) -> "Config":
 
 
 def strips(shown: Sequence["Seen"], name: str, classes: Sequence[str], columns: int) -> Iterator[str]:
-    """Lines for a terminal: one strip per dialogue, cut where the terminal ends, and the legend.
+    """Lines for a terminal: one strip per dialogue, cut at the width of the terminal, and the legend.
 
     Args:
         shown: the dialogue and its neighbours.
@@ -140,7 +140,7 @@ def strips(shown: Sequence["Seen"], name: str, classes: Sequence[str], columns: 
     from merc.reports.colours import emotion_colours
     from merc.reports.examples import abbreviations
 
-    # The lines have colours of ours, so foreign names are made visible here.
+    # The lines contain our colours, so control characters in names are made visible here.
     name, classes, names = visible(name), [visible(one) for one in classes], [visible(one.dialogue_id) for one in shown]
     short, colours = abbreviations(classes), emotion_colours(classes)
     ids = max(map(len, names))

@@ -16,7 +16,7 @@ def command(repository: str, out: Path, revision: str | None, overwrite: bool, w
 
     Only files that belong to shards are downloaded. Sizes and hashes are compared with what the hub lists and with
     meta/manifest.json, and the shards are checked as `merc-shards validate` does; OUT appears, complete, only if there
-    are not problems. An interrupted pull resumes with the same command.
+    are no problems. An interrupted pull resumes with the same command.
 
     \b
     Examples:

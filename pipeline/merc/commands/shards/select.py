@@ -1,4 +1,4 @@
-"""``merc-shards select``: a part of shards as shards of its own."""
+"""``merc-shards select``: selects a part of shards as new shards."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``merc-shards validate``: whether shards keep their contract."""
+"""``merc-shards validate``: whether shards satisfy their contract."""
 
 import sys
 from dataclasses import asdict

@@ -1,7 +1,7 @@
 """Which recipes differ, over seeds and over test dialogues (:mod:`merc.training.metrics.significance`).
 
 Recipes are compared within a table: those on the same shards, and so with the same labels and utterances, and with
-encoders of the same kind, frozen or adapted. Holm's correction holds within a table.
+encoders of the same kind, frozen or adapted. Holm's correction applies within a table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class Significance(Comparison):
 
     A pair has its ``difference`` (first - second), ``t``, ``p`` and ``p_holm`` of the paired t-test over the seeds that
     both have, the interval ``low`` to ``high`` of the bootstrap over dialogues, whether both agree (``significant``;
-    None with fewer than two seeds in common), and ``seeds_needed`` to find a difference of this size.
+    None with fewer than two seeds in common), and ``seeds_needed`` to detect a difference of this size.
     """
 
     class Config(Settings):
@@ -118,7 +118,7 @@ class Significance(Comparison):
         return {**about, "recipes": names, "pairs": found}
 
     def _pairs(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """Of a table; none where the reference stands in another one."""
+        """The pairs of a table; none if the reference is in another one."""
         reference = self.config.reference
         if reference is None:
             return list(combinations(names, 2))
@@ -127,7 +127,7 @@ class Significance(Comparison):
 
 @dataclass
 class _Tests:
-    """The tests of a table. A recipe's resamples are kept for its other pairs."""
+    """The tests of a table. A recipe's resamples are cached for its other pairs."""
 
     config: Any
     said: Mapping[str, Predicted]

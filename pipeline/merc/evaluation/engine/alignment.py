@@ -1,8 +1,8 @@
-"""Whether dialogues that lie near each other in a model's space have similar emotion trajectories: TA@K and RSA.
+"""Whether dialogues that are close in a model's space have similar emotion trajectories: TA@K and RSA.
 
-Both compare features of N dialogues with a similarity of their trajectories (:mod:`merc.trajectories`). Pairs of one
-scenario can be left out, since such dialogues of IEMOCAP share the very text; so can pairs of unlike length, since long
-dialogues may lie near each other for being long, and have similar trajectories for the same reason.
+Both compare features of N dialogues with a similarity of their trajectories (:mod:`merc.trajectories`). Pairs from one
+scenario can be left out, since such dialogues of IEMOCAP share their text; so can pairs of different length, since long
+dialogues may be close because they are long, and have similar trajectories for the same reason.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ Mask = NDArray[np.bool_]
 
 
 def cosines(features: Matrix) -> Matrix:
-    """[N, N] cosines of the rows [N, D], 0 with a row of zeros."""
+    """[N, N] cosines of the rows [N, D], 0 for rows of zeros."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     directions = features / np.where(lengths > 0, lengths, 1)
     made: Matrix = directions @ directions.T
@@ -23,7 +23,7 @@ def cosines(features: Matrix) -> Matrix:
 
 
 def length_nearness(sizes: NDArray[np.int64]) -> Matrix:
-    """[N, N], the difference in length, negated: what nearness would be if nothing but length counted.
+    """[N, N], the negated difference in length: nearness if only length counted.
 
     Args:
         sizes: [N], utterances of each dialogue.
@@ -33,11 +33,11 @@ def length_nearness(sizes: NDArray[np.int64]) -> Matrix:
 
 
 def like_length(sizes: NDArray[np.int64], share: float) -> Mask:
-    """[N, N], whether the shorter of two dialogues has at least this share of the utterances of the longer.
+    """[N, N], whether the shorter of two dialogues has at least this share of the utterances of the longer one.
 
     Args:
         sizes: [N], utterances of each dialogue, at least 1.
-        share: 0 to 1; 1 means of equal length.
+        share: 0 to 1; 1 means equal length.
 
     Example:
         >>> like_length(np.array([4, 5, 10]), 0.8)[0].tolist()
@@ -52,15 +52,15 @@ def alignment_at_k(nearness: Matrix, similarity: Matrix, allowed: Mask, k: int) 
     most similar ones (1).
 
     Args:
-        nearness: [N, N], such as :func:`cosines`; of equally near dialogues the first count.
+        nearness: [N, N], such as :func:`cosines`; in case of ties, the first dialogues count.
         similarity: [N, N], of the trajectories.
-        allowed: [N, N], which dialogue may be whose neighbour, none its own. A dialogue with fewer than K has all of
-            them, one with none is left out.
+        allowed: [N, N], which dialogue (column) may be a neighbour of which (row), never of itself. A dialogue with
+            fewer than K has all of them; one with none is left out.
         k: K.
 
     Returns:
-        ``ta``, None where the two ends of the scale are the same, and ``found``, ``random`` and ``oracle``, None where
-        there is no pair.
+        ``ta``, None if the two ends of the scale are equal, and ``found``, ``random`` and ``oracle``, None if there is
+        no pair.
 
     Example:
         >>> near, alike = np.array([[1, 0.9, 0.1], [0.9, 1, 0], [0.1, 0, 1]]), np.array([[1, 0.8, 0.2], [0.8, 1, 0.2], [0.2, 0.2, 1]])
@@ -81,7 +81,7 @@ def alignment_at_k(nearness: Matrix, similarity: Matrix, allowed: Mask, k: int) 
 def representational_similarity(
     nearness: Matrix, similarity: Matrix, allowed: Mask, sizes: NDArray[np.int64]
 ) -> dict[str, float | None]:
-    """RSA: the rank correlation of nearness and similarity over the pairs that are allowed.
+    """RSA: the rank correlation of nearness and similarity over the allowed pairs.
 
     Args:
         nearness: [N, N].
@@ -90,8 +90,7 @@ def representational_similarity(
         sizes: [N], utterances of each dialogue.
 
     Returns:
-        ``rsa``, and ``rsa_given_length``, what is left of it once the difference in length is held fast; None where
-        undefined.
+        ``rsa``, and ``rsa_given_length``, the partial correlation given the difference in length; None if undefined.
     """
     some, others = np.nonzero(np.triu(allowed, 1))
     near, alike, length = (values[some, others] for values in (nearness, similarity, length_nearness(sizes)))
@@ -103,12 +102,12 @@ def representational_similarity(
 
 
 def _order(by: Matrix, allowed: Mask) -> NDArray[np.int64]:
-    """[M, N], for each row the columns that are allowed first, the greatest values first."""
+    """[M, N], for each row the allowed columns first, by decreasing value."""
     order: NDArray[np.int64] = np.argsort(np.where(allowed, -by, np.inf), axis=1, kind="stable")
     return order
 
 
 def _mean_of(similarity: Matrix, order: NDArray[np.int64], chosen: Mask) -> float:
-    """Mean over the rows of the mean of the values that come first."""
+    """Mean over the rows of the mean of their first values."""
     values = np.take_along_axis(similarity, order, axis=1)
     return float((np.where(chosen, values, 0).sum(axis=1) / chosen.sum(axis=1)).mean())

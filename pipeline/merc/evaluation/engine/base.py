@@ -19,7 +19,7 @@ SCORES = "scores.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
         scores: JSON-able, without NaN; becomes ``scores.json``.
@@ -30,14 +30,14 @@ class Found:
     tables: dict[str, pa.Table] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Writes each file, whole or not at all."""
+        """Writes each file, completely or not at all."""
         for name, table in self.tables.items():
             parquet.write(folder / f"{name}.parquet", table)
         files.write_json(folder / SCORES, self.scores)
 
 
 class _Evaluation(ABC):
-    """What both kinds have.
+    """The common base of both kinds.
 
     Args:
         config: an instance of the class's ``Config``.
@@ -46,7 +46,7 @@ class _Evaluation(ABC):
     Config: ClassVar[type[Settings]]
     """The settings, a class nested in the evaluation; the block ``evaluation.<name>``. Every field has a default."""
     VERSION: ClassVar[int] = 1
-    """Raised when the same settings give different numbers."""
+    """Incremented when the same settings give different numbers."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -56,13 +56,13 @@ class Protocol(_Evaluation):
     """One way to evaluate a finished run."""
 
     def lacks(self, run: Run) -> str:
-        """Why this cannot be done with a run, in a few words, as ``the recipe sees one modality``; empty if it can.
-        Reads little.
+        """Why this cannot be applied to a run, in a few words, such as ``the recipe sees one modality``; empty if it
+        can. Reads little.
         """
         return ""
 
     def inputs(self, run: Run) -> dict[str, Any]:
-        """What decides the result besides the run: JSON-able, hashes of what else is read."""
+        """What determines the result in addition to the run: JSON-able hashes of whatever else is read."""
         return {}
 
     @abstractmethod
@@ -70,12 +70,12 @@ class Protocol(_Evaluation):
         """Evaluates all seeds of a run.
 
         Raises:
-            BadTable: if a file of the run or of its shards is missing, damaged, or of other work.
+            BadTable: if a file of the run or of its shards is missing, damaged, or from other work.
         """
 
 
 class Comparison(_Evaluation):
-    """One way to compare the finished runs of a dataset; it looks at nothing but what they recorded."""
+    """One way to compare the finished runs of a dataset; it uses only what they recorded."""
 
     @abstractmethod
     def compare(self, runs: Sequence[Run]) -> Found:

@@ -1,6 +1,4 @@
-"""A finished run as evaluations see it: what it recorded, what it predicted, its models, and the dialogues that these
-are given.
-"""
+"""A finished run as evaluations see it: what it recorded, what it predicted, its models, and their input."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -29,7 +27,7 @@ PREDICTIONS = "predictions.parquet"
 
 
 class Facts(BaseModel):
-    """What evaluations read of ``results.json``, which holds more."""
+    """The part of ``results.json`` that evaluations read."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -46,14 +44,13 @@ class Facts(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """What the seeds of a run said of a split. Legend: S seeds, N utterances, K dialogues, C classes.
+    """The predictions of a run's seeds for a split. Legend: S seeds, N utterances, K dialogues, C classes.
 
     Attributes:
         seeds: S.
         utterance_ids: N, in the order of the shards.
         dialogue_ids: K.
-        lengths: [K], utterances of each dialogue.
-        labels: [N], -1 = unlabelled.
+        lengths: [K], number of utterances of each dialogue. labels: [N], -1 = unlabelled.
         probabilities: float32 [S, N, C].
     """
 
@@ -66,7 +63,7 @@ class Predicted:
 
     @property
     def classes(self) -> NDArray[np.int64]:
-        """[S, N], the class that each seed says."""
+        """[S, N], the class predicted by each seed."""
         said: NDArray[np.int64] = self.probabilities.argmax(axis=2)
         return said
 
@@ -78,7 +75,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class SeedModel:
-    """A seed's model, in eval mode on the run's device, and what it is given."""
+    """A seed's model, in eval mode on the run's device, and its input."""
 
     seed: int
     loaded: checkpoint.Loaded
@@ -95,7 +92,7 @@ class SeedModel:
         return self.ready(self.run.raw_split(name))
 
     def ready(self, raw: DialogueSplit) -> DialogueSplit:
-        """The same of :meth:`Run.raw_split`, perhaps with other vectors; it stays as it is."""
+        """The same for a split from :meth:`Run.raw_split`, possibly with other vectors, which is not modified."""
         read = self.loaded.standardisation.apply_(
             replace(raw, features={modality: values_ND.clone() for modality, values_ND in raw.features.items()})
         )
@@ -109,11 +106,10 @@ class Run:
 
     Attributes:
         folder: ``runs/<dataset>/<recipe>``.
-        layout: of the dataset that it was trained on.
-        facts: of its results.
-        fingerprint: of the training.
+        layout: layout of the dataset that it was trained on. facts: facts in its results. fingerprint: fingerprint of
+            the training.
         shards: fingerprint of the shards that it was trained on.
-        device: where its models are put.
+        device: device of its models.
     """
 
     folder: Path
@@ -125,10 +121,10 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path, layout: Layout, device: str = "cpu") -> "Run":
-        """Reads what a run recorded.
+        """Reads the records of a run.
 
         Raises:
-            BadTable: if a file is missing, or not what a training writes.
+            BadTable: if a file is missing, or was not written by a training.
         """
         made_of = files.read_record(folder / RECORD, Record, "the record of a training")
         facts = Facts.model_validate(files.read_record(folder / RESULTS, Facts, "the results of a run"))
@@ -170,10 +166,10 @@ class Run:
         return {}
 
     def raw_split(self, name: str) -> DialogueSplit:
-        """A split of the shards that the run was trained on, as it is there; read once.
+        """An unprocessed split of the shards that the run was trained on; read once.
 
         Raises:
-            BadTable: if the shards were remade since, or are damaged.
+            BadTable: if the shards have been rebuilt since, or are damaged.
             RawDataMissing: if there are none.
         """
         if name not in self._raw_splits:
@@ -187,10 +183,10 @@ class Run:
         return self._raw_splits[name]
 
     def predictions(self, split: str) -> Predicted:
-        """What all seeds said of ``dev`` or ``test``; needs no shards.
+        """The predictions of all seeds for ``dev`` or ``test``; needs no shards.
 
         Raises:
-            BadTable: if there are none, or they are not of all seeds for the same utterances.
+            BadTable: if there are none, or not from all seeds for the same utterances.
         """
         path = self.folder / PREDICTIONS
         if not path.is_file():
@@ -246,7 +242,7 @@ class Run:
             yield SeedModel(seed, loaded, self)
 
     def check_there(self) -> None:
-        """Raises ``BadTable`` if the run was removed, or retrained, since it was read."""
+        """Raises ``BadTable`` if the run has been removed or retrained since it was read."""
         if not (self.folder / RECORD).is_file() or finished_fingerprint(self.folder) != self.fingerprint:
             raise BadTable(f"{self.folder}: removed or retrained while it was evaluated; run the evaluation again")
 
@@ -261,10 +257,10 @@ def finished(runs: Path, dataset: str) -> list[str]:
 
 
 def chosen(runs: Path, dataset: str, recipes: tuple[str, ...] = ()) -> list[str]:
-    """Those recipes, or all that are finished.
+    """The given recipes, or all finished ones.
 
     Raises:
-        RawDataMissing: if there is no run, or not one of those.
+        RawDataMissing: if there is no run, or a given one is missing.
     """
     there = finished(runs, dataset)
     if not there:

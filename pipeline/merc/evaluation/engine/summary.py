@@ -9,11 +9,11 @@ Tree = Mapping[str, Any]
 
 
 def over_seeds(found: Mapping[int, Tree]) -> dict[str, Any]:
-    """``seeds`` (seed → its scores), and ``mean`` and ``std`` (ddof 1; None for one seed) of the same form; None where
-    a seed has no such score.
+    """``seeds`` (seed → its scores), and ``mean`` and ``std`` (ddof 1; None for one seed) of the same form; None if a
+    seed has no such score.
 
     Args:
-        found: seed → its scores, all of one form.
+        found: seed → its scores, all of the same form.
 
     Example:
         >>> over_seeds({0: {"f1": 0.5}, 1: {"f1": 0.75}})["mean"]

@@ -1,4 +1,4 @@
-"""What each modality says by itself, and how far a perfect choice among them would go
+"""The predictions of each modality by itself, and the score of a perfect choice among them
 (:mod:`merc.training.metrics.any_modality_oracle`).
 """
 
@@ -26,12 +26,12 @@ class AnyModalityOracle(Protocol):
     """Unimodal scores and the oracle on test: over the seeds, the scores ``fused``, of each modality and ``oracle``;
     ``unimodal.parquet`` has the predictions.
 
-    A modality's prediction is that of the model's own head for it, where it has such heads, else what the model says
-    when all other modalities are absent; ``source`` says which.
+    A modality's prediction is that of the model's own head for it, if it has such heads, else that of the model with
+    all other modalities absent; ``source`` says which.
     """
 
     class Config(Settings):
-        """There is nothing to choose."""
+        """There are no settings."""
 
     def lacks(self, run: Run) -> str:
         return "" if len(run.facts.modalities) > 1 else "the recipe sees one modality"
@@ -51,7 +51,7 @@ class AnyModalityOracle(Protocol):
 
 
 def _unimodal(one: SeedModel, split: DialogueSplit) -> tuple[str, Mapping[str, Any]]:
-    """Where they are from, and modality → logits [N, C]."""
+    """Their source, and modality → logits [N, C]."""
     heads = outputs(one.model, split, lambda output: output.unimodal_logits)
     if heads:
         return HEADS, heads

@@ -1,4 +1,4 @@
-"""A run's models on what a speech recogniser heard, instead of the transcripts (:mod:`merc.commands.heard` encodes
+"""A run's models on a speech recogniser's output instead of the transcripts (:mod:`merc.commands.heard` encodes
 it).
 """
 
@@ -35,16 +35,16 @@ _ROWS = pa.schema(
 
 
 class AsrTranscripts(Protocol):
-    """ASR transcripts on test: over the seeds, the scores with the texts as ``written`` and as ``heard``, all else the
-    same.
+    """ASR transcripts on test: over the seeds, the scores with the texts as ``written`` and as ``heard``, everything
+    else being equal.
 
-    ``utterances`` are those of the split, ``without_words`` those of which nothing was heard, so that they lack the
-    modality, and ``mean_asr_error`` is their mean character error rate, where it is known. ``predictions.parquet`` has
-    both predictions of every utterance.
+    ``utterances`` is the number in the split, ``without_words`` the number with an empty output, which lack the
+    modality, and ``mean_asr_error`` is the mean character error rate, where known. ``predictions.parquet`` has both
+    predictions of every utterance.
     """
 
     class Config(Settings):
-        """There is nothing to choose: the recogniser is the audit's, the encoder the run's."""
+        """There are no settings: the recogniser is that of the audit, the encoder that of the run."""
 
     def lacks(self, run: Run) -> str:
         if "text" not in run.facts.modalities:
@@ -56,15 +56,15 @@ class AsrTranscripts(Protocol):
         return ""
 
     def inputs(self, run: Run) -> dict[str, Any]:
-        """The fingerprint of the vectors of what is heard."""
+        """The fingerprint of the vectors of the recogniser's output."""
         return {"heard": finished_fingerprint(run.layout.heard_text(run.facts.encoders["text"]))}
 
     def evaluate(self, run: Run) -> Found:
         """Scores test twice.
 
         Raises:
-            BadTable: if the vectors of what is heard are damaged, or are not of the transcripts and the encoder that
-                are there now.
+            BadTable: if the vectors of the recogniser's output are damaged, or do not belong to the current transcripts
+                and encoder.
         """
         table = manifest.read(run.layout.manifest)
         raw = run.raw_split("test")
@@ -119,7 +119,7 @@ def _features(run: Run, table: pa.Table) -> Features:
 
 
 def _with(split: DialogueSplit, heard: Features, rows: NDArray[np.int64]) -> DialogueSplit:
-    """The split with other vectors of the text; ``rows`` are the utterances' in the table of features."""
+    """The split with other text vectors; ``rows`` are those of the utterances in the table of features."""
     first = int(rows.min())
     read = heard.read(first, int(rows.max()) + 1)
     values_ND, present_N = (

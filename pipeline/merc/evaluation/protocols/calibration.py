@@ -1,5 +1,5 @@
-"""Whether a run's models are right as often as they are sure, before and after one temperature that is chosen on
-dev.
+"""Whether the confidence of a run's models matches their accuracy, before and after scaling with a temperature chosen
+on dev.
 """
 
 from typing import Any

@@ -28,7 +28,7 @@ class ContextSubstitution(Protocol):
     """Context substitution on test: over the seeds, the scores ``raw`` and of each kind, means over the draws, which
     ``scores.parquet`` has one by one.
 
-    In models that see no later utterances, earlier ones alone are replaced.
+    For models that see no later utterances, only earlier ones are replaced.
     """
 
     class Config(Settings):
@@ -42,7 +42,7 @@ class ContextSubstitution(Protocol):
         """Seeds; each gives one replacement of all contexts."""
 
     def evaluate(self, run: Run) -> Found:
-        """Scores every labelled test utterance in a dialogue of its own, for each seed, kind and draw."""
+        """Scores every labelled test utterance in its own copy of the dialogue, for each seed, kind and draw."""
         rows = [row for one in run.models() for row in self._rows(one)]
         found = {seed: _means([row for row in rows if row["seed"] == seed]) for seed in run.seeds}
         facts = {

@@ -31,10 +31,10 @@ _SAME = {
 
 
 class CrossCorpus(Protocol):
-    """Cross-corpus scores: dataset → the ``shared`` emotions, how many utterances have one (``support``), and the
-    scores on these over the seeds.
+    """Cross-corpus scores: dataset → the ``shared`` emotions, the number of utterances with one of them (``support``),
+    and the scores on these over the seeds.
 
-    The run's own test split is among them, so that the two can be compared. Features are standardised as in the
+    The run's own test split is included, so that the two can be compared. Features are standardised as in the
     training.
     """
 
@@ -65,7 +65,7 @@ class CrossCorpus(Protocol):
         """Scores each of the datasets, and the run's own test split over the same emotions.
 
         Raises:
-            BadSettings: if the shards lack a modality, or their vectors are of another encoder or length, or no emotion
+            BadSettings: if the shards lack a modality, or their vectors have another encoder or length, or no emotion
                 is shared.
             RawDataMissing: if a dataset has no shards.
             BadTable: if they lack a test split or are damaged.
@@ -130,7 +130,7 @@ class CrossCorpus(Protocol):
     def _said(
         self, probabilities: NDArray[np.float32], emotions: Sequence[str], shared: Sequence[str]
     ) -> NDArray[np.int64]:
-        """[N], the place among the shared emotions of what is said; their number, where it is none of them."""
+        """[N], index of the prediction among the shared emotions; their number if it is none of them."""
         every = [*shared, *dict.fromkeys(one for one in emotions if one not in shared)]
         sums = np.stack([probabilities[:, [name == one for name in emotions]].sum(axis=1) for one in every], axis=1)
         said: NDArray[np.int64] = np.minimum(
@@ -140,7 +140,7 @@ class CrossCorpus(Protocol):
 
 
 def _split(one: SeedModel, layout: Layout) -> DialogueSplit:
-    """The test split of another dataset as the model is to be given it."""
+    """The test split of another dataset as input for the model."""
     info = reader.info_of(layout)
     check_features(one.loaded.header, info, layout.shards, force=False)
     read = one.loaded.standardisation.apply_(

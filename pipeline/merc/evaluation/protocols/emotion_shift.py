@@ -18,7 +18,7 @@ class EmotionShift(Protocol):
     """
 
     class Config(Settings):
-        """There is nothing to choose: both definitions are reported."""
+        """There are no settings: both definitions are reported."""
 
     def evaluate(self, run: Run) -> Found:
         """From the run's predictions on test, and who speaks from the shards."""

@@ -1,4 +1,4 @@
-"""How far the emotions lie apart in what a run's classifier sees, as a number and as a map to look at."""
+"""How well the emotions are separated in the input of a run's classifier, as a number and as a map."""
 
 from typing import Any
 
@@ -29,13 +29,13 @@ _POINTS = pa.schema(
 
 
 class Representations(Protocol):
-    """Representations on test: over the seeds the ``silhouette`` of the emotions, of all and ``by_emotion``;
+    """Representations on test: over the seeds the ``silhouette`` of the emotions, for all and ``by_emotion``;
     ``points.parquet`` has a map of the first seed.
 
-    A representation is what the classifier sees of an utterance, scaled to length one, as contrastive losses see it.
-    The silhouette is 1 where each lies nearer to its own emotion than to any other, below 0 where it is the other way
-    round (Rousseeuw 1987). The map is t-SNE's (van der Maaten and Hinton 2008): who is near whom means something in it,
-    distances and sizes of clusters do not.
+    A representation is the classifier's input for an utterance, scaled to length one, as contrastive losses see it. The
+    silhouette is 1 if each is much nearer to its own emotion than to any other, and below 0 in the opposite case
+    (Rousseeuw 1987). The map is t-SNE's (van der Maaten and Hinton 2008): neighbourhoods in it are meaningful,
+    distances and sizes of clusters are not.
     """
 
     class Config(Settings):
@@ -46,7 +46,7 @@ class Representations(Protocol):
         perplexity: float = Field(default=30.0, ge=1)
         """Perplexity of t-SNE; at most a third of the utterances."""
         map_seed: int = Field(default=0, ge=0)
-        """Of t-SNE."""
+        """Seed of t-SNE."""
 
     def evaluate(self, run: Run) -> Found:
         """Runs each seed's model over the test split."""
@@ -74,7 +74,7 @@ class Representations(Protocol):
     def _map(
         self, one: SeedModel, ids: list[str], labels: NDArray[np.int64], vectors_ND: NDArray[np.float32]
     ) -> pa.Table:
-        if len(ids) < 4:  # nothing to place next to each other
+        if len(ids) < 4:  # too few points for a map
             return _POINTS.empty_table()
         perplexity = min(self.config.perplexity, (len(ids) - 1) / 3)
         placed = TSNE(perplexity=perplexity, init="pca", random_state=self.config.map_seed).fit_transform(vectors_ND)
@@ -85,7 +85,7 @@ class Representations(Protocol):
 
 
 def _silhouette(vectors_ND: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, Any]:
-    """None where it is not defined: of an emotion that does not exist, or where there is but one."""
+    """None if it is undefined: for an emotion that does not occur, or if there is only one."""
     there = np.unique(labels)
     if not 1 < len(there) < len(labels):
         return {"silhouette": None, "by_emotion": dict.fromkeys(classes)}

@@ -1,4 +1,4 @@
-"""Scores where audio, faces or words are missing from a part of the utterances
+"""Scores with audio, faces or text missing from a part of the utterances
 (:mod:`merc.training.metrics.modality_dropout`).
 """
 
@@ -29,8 +29,8 @@ _ROWS = pa.schema(
 
 
 class Robustness(Protocol):
-    """Robustness on test: ``dropped`` (as ``text+audio``) → rate → scores over the seeds, means over the draws, which
-    ``scores.parquet`` has one by one.
+    """Robustness on test: ``dropped`` (such as ``text+audio``) → rate → scores over the seeds, means over the draws,
+    which ``scores.parquet`` has one by one.
     """
 
     class Config(Settings):

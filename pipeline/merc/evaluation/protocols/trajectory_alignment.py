@@ -44,11 +44,11 @@ class TrajectoryAlignment(Protocol):
     """Trajectory alignment on test: similarity → control → features → ``before`` and ``after`` training → TA@K (``ta``)
     and RSA, over the seeds.
 
-    Features are a modality's, averaged over the dialogue: the vectors that the model is given, and what its extractor
-    makes of them; ``fusion`` stands for all vectors side by side, and what the classifier sees. Controls: ``raw``;
-    ``order_excess``, what the order of the emotions adds to how often each occurs; ``other_scenario``, without pairs of
-    one script or task, where the corpus names them; ``like_length``, with neighbours of like length alone.
-    ``length_alone`` has similarity → control → what neighbours reach that are chosen by their length and nothing else.
+    Features are those of a modality, averaged over the dialogue: the vectors that the model gets, and the output of its
+    extractor; ``fusion`` stands for all vectors side by side, and the input of the classifier. Controls: ``raw``;
+    ``order_excess``, what the order of the emotions adds to their counts; ``other_scenario``, without pairs from one
+    script or task, if the corpus names them; ``like_length``, only with neighbours of similar length. ``length_alone``
+    has similarity → control → the scores of neighbours chosen only by their length.
     """
 
     VERSION = 2
@@ -109,7 +109,7 @@ class TrajectoryAlignment(Protocol):
         sizes: NDArray[np.int64],
         near: Matrix,
     ) -> Iterator[dict[str, Any]]:
-        """Similarity and control, and the scores of one nearness [N, N] by them."""
+        """Similarity and control, and the scores of one nearness matrix [N, N] for them."""
         for (similarity, kind), target in targets.items():
             for control, allowed in controls.items():
                 if control == "raw" or kind == "raw":
@@ -163,7 +163,7 @@ def _before(split: DialogueSplit) -> dict[str, Matrix]:
 
 
 def _after(one: SeedModel, split: DialogueSplit) -> dict[str, Matrix]:
-    """The same of what the model makes of them, over all utterances."""
+    """The same for the model's representations, over all utterances."""
 
     def representations(output: MERCOutput) -> dict[str, Any]:
         return {**output.unimodal, FUSION: output.hidden}
@@ -177,7 +177,7 @@ def _after(one: SeedModel, split: DialogueSplit) -> dict[str, Matrix]:
 
 
 def _tree(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
-    """The scores of the rows, in mappings of mappings by what the rows have under the keys."""
+    """The scores of the rows, in nested mappings by the rows' values under the keys."""
     found: dict[str, Any] = {}
     for row in rows:
         place = found

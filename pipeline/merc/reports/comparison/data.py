@@ -1,4 +1,6 @@
-"""What the page of comparisons is given: every recipe with all that can be drawn of it, and what is known of pairs."""
+"""The data of the page of comparisons: every recipe with everything that can be drawn, and what is known about
+pairs.
+"""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -33,15 +35,14 @@ def compare_data(
     Args:
         dataset: its name.
         recipes: the finished ones.
-        records: recipe → what its training recorded; empty where it did not.
-        runs: the folder of all runs.
+        records: recipe → record of its training; empty if there is none. runs: the folder of all runs.
         evaluations: the folder of all evaluations, which may be missing; None: there are none.
-        significance: which recipes differ, as far as they were compared.
+        significance: which recipes differ, as far as they have been compared.
         points: the recipes that are points of a sweep.
         outdated: those that were trained on earlier shards.
 
     Raises:
-        BadTable: if a file of a run or an evaluation is not what it should be.
+        BadTable: if a file of a run or an evaluation is invalid.
     """
     groups = list(dict.fromkeys((recipe.protocol, tuple(recipe.classes)) for recipe in recipes))
     fingerprints = {recipe.recipe: records.get(recipe.recipe, {}).get("fingerprint") for recipe in recipes}
@@ -99,7 +100,7 @@ def _recipe(recipe: Recipe, runs: Path) -> dict[str, Any]:
 
 
 def _history(recipe: Recipe, epochs: Sequence[Epoch]) -> list[dict[str, Any]]:
-    """Per seed: its losses and dev scores, epoch after epoch through all phases, and the place of the chosen one, None
+    """Per seed: its losses and dev scores, epoch after epoch through all phases, and the index of the chosen one, None
     if it is missing.
     """
     curves = []
@@ -117,10 +118,9 @@ def _history(recipe: Recipe, epochs: Sequence[Epoch]) -> list[dict[str, Any]]:
 
 
 def _settings(name: str, record: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted key → value, in words; the recipe's own keys are under ``recipe``, since its name is another one in
-    every recipe.
+    """Dotted key → value as text; the recipe's own keys are under ``recipe``, since its name differs between recipes.
 
-    What a recipe says of the settings of its losses is left out: all that applies is under ``losses``.
+    The recipe's own settings of its losses are left out: everything in effect is under ``losses``.
     """
     inputs = {f"inputs.{key}": value for key, value in flat(record.get("inputs", {})).items()}
     own = {
@@ -139,7 +139,7 @@ _List = tuple[tuple[str, ...], tuple[str, ...], str]
 
 
 def _lists(said: Mapping[str, Said | None]) -> list[_List]:
-    """The different lists of test utterances, their dialogues and labels; recipes on the same shards share one."""
+    """The distinct lists of test utterances, their dialogues and labels; recipes on the same shards share one."""
     return list(
         dict.fromkeys((one.utterance_ids, one.dialogue_ids, one.labels) for one in said.values() if one is not None)
     )
@@ -154,7 +154,7 @@ def _said(said: Said | None, lists: Sequence[_List]) -> dict[str, Any] | None:
 
 
 def _runs(values: Sequence[str]) -> list[list[Any]]:
-    """Values that repeat as ``[value, how often]``, one after another.
+    """Run-length encoding of values as ``[value, count]``.
 
     >>> _runs(["dia0", "dia0", "dia1"])
     [['dia0', 2], ['dia1', 1]]

@@ -1,6 +1,6 @@
-"""What ``merc-evaluate`` found of a run, as the page of comparisons draws it: values of each seed, and curves.
+"""The results of ``merc-evaluate`` for a run, as drawn on the page of comparisons: values of each seed, and curves.
 
-Nothing is made of an evaluation that does not exist, or is of an earlier training of the run.
+Evaluations that do not exist, or belong to an earlier training of the run, are not drawn.
 """
 
 import math
@@ -28,14 +28,14 @@ class _OverSeeds(BaseModel):
 
 
 def of_run(folder: Path, fingerprint: str | None) -> dict[str, Any]:
-    """Protocol → what is drawn of it, :data:`EARLIER`, or None where it was not made.
+    """Protocol → what is drawn of it, :data:`EARLIER`, or None if it does not exist.
 
     Args:
         folder: ``evaluations/runs/<dataset>/<recipe>``.
-        fingerprint: of the run; None if it has no record, so that nothing is known to be of it.
+        fingerprint: fingerprint of the run; None if it has no record, so that no evaluation is known to belong to it.
 
     Raises:
-        BadTable: if a file is not what the evaluation writes.
+        BadTable: if a file was not written by the evaluation.
     """
     return {name: _one(folder / name, fingerprint, drawn) for name, drawn in _DRAWN.items()}
 
@@ -70,7 +70,7 @@ def _context(path: Path, scores: dict[str, Any]) -> dict[str, list[float | None]
 
 
 def _calibration(path: Path, scores: dict[str, Any]) -> dict[str, Any]:
-    """Error of each seed as it is and with the temperature, and the curve over the seeds: confidence, accuracy,
+    """Error of each seed without and with the temperature, and the curve over the seeds: confidence, accuracy,
     utterances.
     """
     errors = {name: _values(path, scores, name, "expected_calibration_error") for name in ("raw", "tempered")}
@@ -81,7 +81,7 @@ def _calibration(path: Path, scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def _curve(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-    """Of all seeds together, a bin's mean weighs each by its utterances."""
+    """Over all seeds, a bin's mean is weighted by the number of utterances."""
     curve = []
     for low in sorted({row["low"] for row in rows}):
         of_bin = [row for row in rows if row["low"] == low]
@@ -133,7 +133,7 @@ _DRAWN: Mapping[str, Callable[[Path, dict[str, Any]], Any]] = {
 
 
 def _values(path: Path, scores: Mapping[str, Any], *keys: str) -> list[float | None]:
-    """What is under some keys, of each seed; None where there is no such score."""
+    """The value under some keys for each seed; None if there is no such score."""
     return [number(_at(path, seed, *keys)) for seed in scores["seeds"].values()]
 
 
@@ -146,7 +146,7 @@ def _at(path: Path, tree: Any, *keys: str) -> Any:
 
 
 def number(value: Any) -> float | None:
-    """A number as it is in the data of a page; None for what is none.
+    """A number for the data of a page; None if it is not a number.
 
     >>> number(0.123456789), number(float("nan")), number(None)
     (0.12346, None, None)

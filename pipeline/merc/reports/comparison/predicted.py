@@ -1,4 +1,4 @@
-"""What the recipes of a dataset say of its test utterances, small enough for a page: one sign an utterance and recipe.
+"""The predictions of a dataset's recipes for its test utterances, small enough for a page: one character each.
 
 A recipe's class is the one with the highest probability, averaged over its seeds.
 """
@@ -14,16 +14,16 @@ from merc.errors import BadTable
 from merc.reports import predictions
 from merc.reports.results import PREDICTIONS
 
-_FIRST = ord("0")  # class 0; an unlabelled utterance has the sign before it
+_FIRST = ord("0")  # class 0; an unlabelled utterance has the character before it
 
 
 @dataclass(frozen=True)
 class Said:
-    """What one recipe says.
+    """The predictions of one recipe.
 
     Attributes:
         utterance_ids, dialogue_ids: of each test utterance.
-        labels, classes: a sign each (:func:`signs`).
+        labels, classes: one character each (:func:`signs`).
     """
 
     utterance_ids: tuple[str, ...]
@@ -33,7 +33,7 @@ class Said:
 
 
 def signs(indices: Iterable[int]) -> str:
-    """Places of classes as one string.
+    """Class indices as one string.
 
     >>> signs([0, 2, -1])
     '02/'
@@ -42,14 +42,14 @@ def signs(indices: Iterable[int]) -> str:
 
 
 def read(folder: Path, classes: int) -> Said | None:
-    """What a run says of test; None if it kept no predictions.
+    """A run's predictions for test; None if it stored none.
 
     Args:
         folder: ``runs/<dataset>/<recipe>``.
-        classes: how many there are.
+        classes: number of classes.
 
     Raises:
-        BadTable: if the file is damaged, or its seeds do not speak of the same utterances.
+        BadTable: if the file is damaged, or its seeds do not have the same utterances.
     """
     path = folder / PREDICTIONS
     if not path.is_file():

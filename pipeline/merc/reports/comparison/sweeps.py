@@ -15,7 +15,7 @@ Value = float | str
 
 @dataclass(frozen=True)
 class Point:
-    """A point that was trained; ``values`` as the keys of its sweep."""
+    """A trained point; ``values`` are in the order of its sweep's keys."""
 
     values: tuple[Value, ...]
     recipe: str
@@ -28,9 +28,9 @@ class Sweep:
     """The points of one recipe over the same settings.
 
     Attributes:
-        recipe: without what was swept.
+        recipe: its name without the swept settings.
         keys: the settings.
-        axes: the values of each setting that occur, in order.
+        axes: the occurring values of each setting, in order.
         points: in the order of their values.
     """
 
@@ -41,7 +41,7 @@ class Sweep:
 
     @property
     def best(self) -> Point:
-        """The one with the highest mean dev score; of equal ones the first."""
+        """The one with the highest mean dev score; the first in case of ties."""
         return max(self.points, key=lambda point: point.dev.mean)
 
     def at(self, *values: Value) -> Point | None:
@@ -49,18 +49,17 @@ class Sweep:
         return next((point for point in self.points if point.values == values), None)
 
     def depth(self, point: Point, split: str) -> float:
-        """How high a score is among those of the sweep, from 0, the lowest, to 1."""
+        """The position of a score among those of the sweep, from 0 (lowest) to 1."""
         scores = [getattr(one, split).mean for one in self.points]
         room = max(scores) - min(scores)
         return float((getattr(point, split).mean - min(scores)) / room) if room else 0.5
 
 
 def read(recipes: Sequence[Recipe], records: Mapping[str, Mapping[str, Any]]) -> list[Sweep]:
-    """The sweeps of which two points or more are finished, by recipe.
+    """The sweeps with at least two finished points, by recipe.
 
     Args:
-        recipes: all that are finished.
-        records: recipe → what its training recorded; empty where it did not.
+        recipes: all finished ones. records: recipe → record of its training; empty if there is none.
     """
     found: dict[tuple[str, tuple[str, ...]], list[Point]] = {}
     for recipe in recipes:
@@ -84,7 +83,7 @@ def points_of(sweeps: Sequence[Sweep]) -> set[str]:
 
 
 def _swept(name: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Value]]:
-    """A recipe's name without what was swept, and the settings that were."""
+    """A recipe's name without the swept settings, and these settings."""
     named, at, modalities = name.partition("@")
     base, *additions = named.split("+")
     there = {
@@ -104,7 +103,7 @@ def _swept(name: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Value
 
 
 def _prefixes(name: str, settings: Mapping[str, Any]) -> list[str]:
-    """Where the settings that a grid can name are in a record."""
+    """The places in a record of the settings that a grid can name."""
     return [
         f"recipes.{name}.",
         f"recipes.{name}.losses.",
@@ -113,7 +112,7 @@ def _prefixes(name: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def _setting(addition: str, there: Mapping[str, Any]) -> tuple[str, Value] | None:
-    """``context_aware-window-2`` is a setting if it is there and has this value."""
+    """``context_aware-window-2`` is a setting if it exists and has this value."""
     words = addition.split("-")
     for end in range(1, len(words)):
         key, value = ".".join(words[:end]), "-".join(words[end:])

@@ -1,6 +1,6 @@
-"""What the shards say of every utterance, as flat arrays in the order of the shards. Reads no vector.
+"""The shards' data on every utterance, as flat arrays in the order of the shards. Reads no vectors.
 
-Legend: K dialogues, N utterances of all of them.
+Legend: K dialogues, N utterances in all of them.
 """
 
 from collections.abc import Sequence
@@ -32,18 +32,18 @@ class Corpus:
     """All dialogues of a dataset.
 
     Attributes:
-        classes: the label set, as the shards have it.
-        splits: test before dev before train, of which recipes say nothing.
+        classes: the label set of the shards.
+        splits: test before dev before train, for which recipes have no predictions.
         dialogue_ids: K strings.
         split_of: index into ``splits``.
         lengths: utterances of each dialogue.
         utterance_ids: N strings.
         labels: index into ``classes``; -1 outside the label set.
-        speakers: all there are, each once.
+        speakers: the distinct speakers.
         speaker_of: index into ``speakers``.
-        texts: N strings; None where the shards hold no transcripts, or none were asked for.
+        texts: N strings; None if the shards contain no transcripts, or none were requested.
         present: modality → bool [N].
-        quality: name → float32 [N], NaN where not known.
+        quality: name → float32 [N], NaN if unknown.
     """
 
     classes: tuple[str, ...]
@@ -65,20 +65,20 @@ class Corpus:
 
     @cached_property
     def bounds(self) -> NDArray[np.int64]:
-        """[K + 1], where each dialogue begins, and the end of the last."""
+        """[K + 1], the start of each dialogue, and the end of the last."""
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
     def places(self, utterance_ids: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
-        """Where utterances are; -1 for those that are not here."""
+        """Indices of utterances; -1 for those that do not exist."""
         return _places(utterance_ids, self.utterance_ids)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """Rows of the failure table, in the order of their utterances; M of them.
+    """M rows of the failure table, in the order of their utterances.
 
     Attributes:
-        utterance: whose each is.
+        utterance: utterance of each row.
         stages, modalities, reasons, details: M strings each.
     """
 
@@ -93,11 +93,11 @@ def read_corpus(shards: Path, *, texts: bool) -> Corpus:
     """Reads all splits.
 
     Args:
-        shards: their folder.
-        texts: read the transcripts, too.
+        shards: folder of the shards.
+        texts: also read the transcripts.
 
     Raises:
-        BadTable: if a file is missing or damaged, or has a label that is none of the classes.
+        BadTable: if a file is missing or damaged, or has a label that is not one of the classes.
     """
     classes = tuple(reader.info(shards)["classes"])
     splits = tuple(reversed(reader.splits(shards)))
@@ -132,7 +132,7 @@ def read_failed(shards: Path, corpus: Corpus) -> Failed:
     """The failure rows of the utterances that are in the shards.
 
     Raises:
-        BadTable: if a table is damaged, or holds a reason that the pipeline does not know.
+        BadTable: if a table is damaged, or contains a reason that the pipeline does not know.
     """
     paths = [path for split in corpus.splits for path in files_of(shards, "failures", split)]
     table = pa.concat_tables(
@@ -154,16 +154,16 @@ def read_failed(shards: Path, corpus: Corpus) -> Failed:
 
 
 def read_neighbours(shards: Path, corpus: Corpus, number: int = NEIGHBOURS) -> dict[str, list[list[tuple[int, float]]]]:
-    """The nearest of every dialogue.
+    """The nearest dialogues of every dialogue.
 
     Args:
-        shards: their folder.
+        shards: folder of the shards.
         corpus: the dialogues.
-        number: of each dialogue's nearest, at most.
+        number: maximum number of each dialogue's nearest ones.
 
     Returns:
         Similarity → for each of the K dialogues (index of a dialogue, similarity), best first; dialogues without
-        neighbours have none. Empty where there are no trajectories.
+        neighbours have an empty list. Empty if there are no trajectories.
 
     Raises:
         BadTable: if a table is damaged, or names a dialogue that does not exist.
@@ -211,5 +211,5 @@ def _flat(table: pa.Table, name: str) -> pa.Array:
 
 
 def shown(texts: Sequence[str]) -> list[str]:
-    """Foreign strings as a page may show them (:func:`merc.shown.visible`)."""
+    """Untrusted strings in a form that a page may show (:func:`merc.shown.visible`)."""
     return [visible(one) for one in texts]

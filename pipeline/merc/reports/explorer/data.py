@@ -1,8 +1,8 @@
-"""What the page's script is given, as values that JSON can hold: small for what filters look at, in parts for what is
-seen of an opened dialogue.
+"""The data for the page's script, as JSON-able values: small for what the filters need, in parts for what is shown of
+an opened dialogue.
 
-A class is one sign (:func:`signs`), a confidence two digits, so that the 20 recipes of a corpus like MELD are 300 kB.
-Strings of corpora and runs are as :func:`merc.shown.visible` makes them.
+A class is one character (:func:`signs`), a confidence two digits, so that 20 recipes on a corpus like MELD take 300 kB.
+Strings from corpora and runs are passed through :func:`merc.shown.visible`.
 """
 
 import math
@@ -21,12 +21,12 @@ from merc.shown import visible
 
 PART_DIALOGUES = 50
 CONFIDENT_PERCENT = 80
-"""Probability from which a recipe is confidently wrong."""
+"""Probability from which a wrong prediction counts as confidently wrong."""
 _FIRST_SIGN = ord("1")
 
 
 def signs(class_N: NDArray[np.int64]) -> str:
-    """A sign for each class.
+    """One character per class.
 
     >>> signs(np.array([NOTHING, -1, 0, 1]))
     '/012'
@@ -46,16 +46,16 @@ def two_digits(percent_N: NDArray[np.int64]) -> str:
 
 
 def flags(set_N: NDArray[np.bool_]) -> str:
-    """1 where it is set, else 0."""
+    """1 for set flags, else 0."""
     return (set_N.astype(np.uint8) + ord("0")).tobytes().decode("ascii")
 
 
 def index(corpus: Corpus, predicted: Sequence[Predicted], failed: Failed, media: Media) -> dict[str, Any]:
-    """What the list and the filters need of all dialogues.
+    """The data of all dialogues for the list and the filters.
 
     Returns:
         Per dialogue ``ids``, ``split`` and ``lengths``; per utterance ``labels``, ``speaker``, ``doubtful``;
-        ``recipes``, each with what it says from the utterance ``first`` on; ``failures``, reason → utterances.
+        ``recipes``, each with its predictions from the utterance ``first`` on; ``failures``, reason → utterances.
     """
     return {
         "part": PART_DIALOGUES,
@@ -89,13 +89,13 @@ def part(
     *,
     details: bool,
 ) -> dict[str, Any]:
-    """What is seen of some dialogues once they are opened.
+    """The data of some dialogues for when they are opened.
 
     Args:
-        corpus, predicted, failed, media: all of them.
-        neighbours: similarity → of each dialogue (index, similarity).
-        dialogues: which, from ``start`` to ``stop``.
-        details: give the words of failures that may repeat a transcript.
+        corpus, predicted, failed, media: the complete data.
+        neighbours: similarity → for each dialogue, its neighbours as (index, similarity).
+        dialogues: range of dialogues, from ``start`` to ``stop``.
+        details: include details of failures that may repeat a transcript.
 
     Returns:
         Per utterance of these dialogues, counted from the first of them: ``utterances``, ``cells``, ``heard``,
@@ -120,7 +120,7 @@ def part(
 
 
 def texts(corpus: Corpus) -> list[str]:
-    """What is said in every utterance; empty where that is not known."""
+    """The transcript of every utterance; empty if unknown."""
     return [] if corpus.texts is None else shown(corpus.texts.to_pylist())
 
 
@@ -129,7 +129,7 @@ def _said(said: Said, own: slice) -> dict[str, str]:
 
 
 def _trimmed(said: Said) -> dict[str, Any]:
-    """Without the utterances before and after those of which something is said: runs have nothing on train."""
+    """Without leading and trailing utterances that have no prediction: runs have none on train."""
     there = np.flatnonzero(said.classes != NOTHING)
     own = slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0)
     return {"first": own.start, **_said(said, own)}
@@ -140,9 +140,7 @@ def _rounded(values_N: NDArray[np.float32]) -> list[float | None]:
 
 
 def _failure(failed: Failed, row: int, begin: int, details: bool) -> list[Any]:
-    """Utterance, modality, reason and the words of who found it; what the corpora's readers and encoders of text say
-    may hold a transcript.
-    """
+    """Utterance, modality, reason and detail; those of corpus readers and text encoders may contain a transcript."""
     quotes = failed.stages[row] == "manifest" or failed.modalities[row] == "text"
     return [
         int(failed.utterance[row]) - begin,

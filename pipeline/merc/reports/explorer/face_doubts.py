@@ -1,4 +1,4 @@
-"""Why a chosen face should be looked at twice, in a few words. For people's eyes alone: nothing is dropped by it."""
+"""Why a chosen face should be checked, in a few words. Only for people to read: nothing is dropped because of it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,12 +8,12 @@ COLUMNS = ("visual_status", "face_coverage", "face_choice_margin", "speaking_log
 """Columns of the media table that the doubts are based on."""
 LOW_COVERAGE = 0.5
 _LOW_MARGIN = 0.1
-# The same in logits: of a lead, and of the chosen one's own.
+# The same in logits: for a lead, and for the chosen face itself.
 _LOW_LOGIT_MARGIN, _LOW_LOGIT = 1.0, 0.5
 
 
 def face_doubts(columns: Mapping[str, Any]) -> list[str]:
-    """The reasons for a row of the media table; empty if there is none. Where there is no face, why."""
+    """The reasons for a row of the media table; empty if there are none. If there is no face, why."""
     if columns["visual_status"] != OK:
         return [str(columns["visual_status"]).replace("_", " ")]
     found = []
@@ -30,5 +30,5 @@ def face_doubts(columns: Mapping[str, Any]) -> list[str]:
 
 
 def low_margin(columns: Mapping[str, Any]) -> float:
-    """Below it a lead over the runner-up is small, in the measure of the row's choice."""
+    """The limit below which a lead over the runner-up is small, in units of the row's choice."""
     return _LOW_MARGIN if columns["speaking_logit"] is None else _LOW_LOGIT_MARGIN

@@ -1,6 +1,6 @@
-"""Copies of the chosen faces, one small image for each dialogue, and, where they may be made, of the audio.
+"""Copies of the chosen faces, one small image per dialogue, and, if permitted, of the audio.
 
-A dialogue's image holds the middle one of each utterance's crops, in the order of the utterances, row by row:
+A dialogue's image contains the middle crop of each utterance, in the order of the utterances, row by row:
 
     0  1  2 …  COLUMNS - 1
     COLUMNS …
@@ -32,12 +32,12 @@ _Crop = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Media:
-    """What there is of the utterances.
+    """What was copied for the utterances.
 
     Attributes:
-        cells: place of an utterance's face in the image of its dialogue; -1 where it has none, or none was copied.
+        cells: place of an utterance's face in the image of its dialogue; -1 if it has none, or none was copied.
         heard: whether its audio was copied.
-        doubts: utterance → why its face is doubtful; those without a face, and those beyond doubt, are not among them.
+        doubts: utterance → why its face is doubtful; without utterances that have no face, or no doubts.
     """
 
     cells: NDArray[np.int64]
@@ -46,26 +46,26 @@ class Media:
 
 
 def picture(home: Path, dialogue: int) -> Path:
-    """Where the faces of a dialogue are copied to."""
+    """Destination of the faces of a dialogue."""
     return home / "faces" / f"{dialogue}.jpg"
 
 
 def sound(home: Path, utterance: int) -> Path:
-    """Where the audio of an utterance is copied to."""
+    """Destination of the audio of an utterance."""
     return home / "sound" / f"{utterance}.flac"
 
 
 def copy_media(layout: Layout, corpus: Corpus, home: Path, *, faces: bool, sounds: bool) -> Media:
-    """Copies what the decoding kept of the utterances, a row group at a time.
+    """Copies the stored media of the utterances, one row group at a time.
 
     Args:
-        layout: of the dataset; without finished media nothing is copied.
-        corpus: its utterances; the media may hold others, too.
+        layout: layout of the dataset; without finished media nothing is copied.
+        corpus: its utterances; the media may contain others, too.
         home: the folder to copy to.
-        faces, sounds: whether they are copied.
+        faces, sounds: whether to copy them.
 
     Raises:
-        BadTable: if the media are damaged, or of another version.
+        BadTable: if the media are damaged, or have another version.
         CannotWrite: if ``home`` cannot be written.
     """
     copying = _Copying(corpus, home)
@@ -80,7 +80,7 @@ def copy_media(layout: Layout, corpus: Corpus, home: Path, *, faces: bool, sound
 
 
 class _Copying:
-    """Copies while the media are read; of a dialogue whose rows are not all read yet it keeps the small crops."""
+    """Copies while the media are read; keeps the small crops of dialogues that are not completely read yet."""
 
     def __init__(self, corpus: Corpus, home: Path) -> None:
         self._corpus, self._home = corpus, home
@@ -104,7 +104,7 @@ class _Copying:
             self.found.heard[place] = True
 
     def write(self, *, only_whole: bool) -> None:
-        """Writes the images of the dialogues all of whose rows were read, or of all."""
+        """Writes the images of the completely read dialogues, or of all."""
         for dialogue in [one for one in self._crops if not only_whole or self._left_K[one] <= 0]:
             crops = dict(sorted(self._crops.pop(dialogue).items()))
             self.found.cells[list(crops)] = np.arange(len(crops))
@@ -125,7 +125,7 @@ def _row_groups(layout: Layout, columns: Sequence[str]) -> Iterator[tuple[Path, 
 
 
 def _small(crop: bytes, utterance_id: str, path: Path) -> _Crop:
-    """A crop, small and in OpenCV's order of colours."""
+    """A small crop in OpenCV's colour order."""
     read: Any = cv2.imdecode(np.frombuffer(crop, np.uint8), cv2.IMREAD_COLOR)
     if read is None:
         raise BadTable(f"{path}: a face of {visible(utterance_id)} is not a readable image; remake the media")
@@ -144,7 +144,7 @@ def _jpeg(crops: Sequence[_Crop]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Into a folder that is put into its place, flushed, only when the whole report is made."""
+    """Writes to a folder that is flushed and moved into place only when the whole report is complete."""
     with files.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

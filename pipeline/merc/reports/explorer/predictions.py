@@ -1,6 +1,7 @@
-"""What the recipes predict, laid over the utterances of the shards: the mean of the seeds' probabilities decides.
+"""The recipes' predictions for the utterances of the shards: the class with the highest mean probability over the
+seeds.
 
-Legend: N utterances of the shards, U those that a file speaks of, C classes of a run.
+Legend: N utterances of the shards, U utterances in a file, C classes of a run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,11 +28,11 @@ NOTHING = -2
 
 @dataclass(frozen=True)
 class Said:
-    """What was said of the utterances.
+    """Predictions for the utterances.
 
     Attributes:
-        classes: index into the classes of the shards; :data:`NOTHING` where nothing was said.
-        percent: the mean probability of that class in whole per cent, 0 to 99.
+        classes: index into the classes of the shards; :data:`NOTHING` if there is no prediction.
+        percent: the mean probability of that class as an integer percentage, 0 to 99.
     """
 
     classes: NDArray[np.int64]
@@ -40,13 +41,13 @@ class Said:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a recipe predicts.
+    """The predictions of a recipe.
 
     Attributes:
         recipe: its name.
-        seeds: how many there are.
-        fused: what it says.
-        unimodal: modality → what that modality says by itself; empty if not requested.
+        seeds: number of seeds.
+        fused: its predictions.
+        unimodal: modality → predictions of that modality by itself; empty if not requested.
     """
 
     recipe: str
@@ -58,19 +59,20 @@ class Predicted:
 def read_predictions(
     runs: Path, evaluations: Path | None, recipes: Sequence[Recipe], corpus: Corpus
 ) -> tuple[list[Predicted], list[str]]:
-    """Reads what all finished recipes predict.
+    """Reads the predictions of all finished recipes.
 
     Args:
         runs: the folder of the trained runs.
-        evaluations: the folder of the evaluations, which know what each modality says; None: they are not looked for.
-        recipes: as they were read.
+        evaluations: the folder of the evaluations, which contain each modality's predictions; None: do not look for
+            them.
+        recipes: the recipes.
         corpus: the utterances.
 
     Returns:
-        What was predicted, in the order of the recipes, and a sentence for each that is left out.
+        The predictions, in the order of the recipes, and a sentence for each recipe that is left out.
 
     Raises:
-        BadTable: if a file is damaged or holds something else, or a run was removed since ``recipes`` was read.
+        BadTable: if a file is damaged or contains something else, or a run has been removed since ``recipes`` was read.
     """
     found, left_out = [], []
     for recipe in recipes:
@@ -96,7 +98,7 @@ def read_predictions(
 def _read_unimodal(
     runs: Path, evaluations: Path | None, recipe: Recipe, corpus: Corpus
 ) -> tuple[dict[str, Said], list[str]]:
-    """What each modality says, and a sentence if that is not known any more."""
+    """The predictions of each modality, and a sentence if they are outdated."""
     home = None if evaluations is None else evaluations / "runs" / recipe.dataset / recipe.recipe
     if home is None or not (home / UNIMODAL).is_file():
         return {}, []

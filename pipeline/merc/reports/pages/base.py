@@ -1,4 +1,4 @@
-"""What all pages share: where each lies, how one is made from its template, and how its scripts are given data.
+"""What all pages share: their paths, how one is made from its template, and how its scripts get data.
 
 reports/
   index.html                  the overview
@@ -47,8 +47,7 @@ def folder_of(dataset: str) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as it is in paths and after ``#``: other signs than ASCII letters and digits are written by their
-    number.
+    """A name for paths and after ``#``: characters other than ASCII letters and digits are written as numbers.
 
     >>> slug("mmgcn+dclf")
     'mmgcn_2bdclf'
@@ -57,7 +56,7 @@ def slug(name: str) -> str:
 
 
 def links_of(dataset: str) -> list[Link]:
-    """To the pages of a dataset, as they are in the head of each."""
+    """Links to the pages of a dataset, for the head of each."""
     home = folder_of(dataset)
     return [
         Link("All datasets", OVERVIEW),
@@ -68,10 +67,10 @@ def links_of(dataset: str) -> list[Link]:
 
 
 def dialogues_where(**state: str) -> str:
-    """A link from another page of a dataset to the dialogues that fit.
+    """A link from another page of a dataset to the matching dialogues.
 
     Args:
-        state: what the page of all dialogues is filtered by, such as ``failure`` or ``emotion`` and ``predicted``.
+        state: filters of the page of all dialogues, such as ``failure`` or ``emotion`` and ``predicted``.
 
     >>> dialogues_where(recipe="mmgcn+dclf", emotion="joy")
     'dialogues.html#recipe=mmgcn%2Bdclf&emotion=joy'
@@ -84,7 +83,7 @@ class Report:
     """A report that is being made.
 
     Attributes:
-        folder: where it is made; every path that a page is given is relative to it.
+        folder: its folder; every path given to a page is relative to it.
         versions: of the libraries (:func:`merc.provenance.versions`), at the foot of every page.
     """
 
@@ -105,13 +104,13 @@ class Report:
         """Makes a page.
 
         Args:
-            target: where, such as ``pages/meld/compare.html``.
+            target: its path, such as ``pages/meld/compare.html``.
             template: a file in ``templates``.
-            title: of the page, its first heading.
-            links: of its head.
+            title: title of the page, its first heading.
+            links: links in its head.
             styles: further files in ``assets``; ``style.css`` is on every page.
-            scripts: what it loads, each relative to the report's folder, in this order.
-            view: what the template is given. All of it is escaped.
+            scripts: scripts that it loads, relative to the report's folder, in this order.
+            view: values for the template. Everything is escaped.
         """
         root = "../" * target.count("/")
         page = _environment().get_template(template)
@@ -130,36 +129,33 @@ class Report:
         files.write_text(self.folder / target, visible(text))
 
     def write_data(self, target: str, name: str, value: Any) -> None:
-        """Writes data for a page's scripts, which find it as ``merc.data[name]``: a script, since a page from a disk
-        may load nothing else.
+        """Writes data for a page's scripts, which find it as ``merc.data[name]``: as a script, since a page opened from
+        a disk cannot load anything else.
 
         Args:
-            target: where, such as ``pages/meld/compare-data.js``.
-            name: of the data.
-            value: what JSON can hold; keys stay in their order.
+            target: its path, such as ``pages/meld/compare-data.js``.
+            name: name of the data. value: JSON-able; the order of keys is kept.
         """
         text = visible_json(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
-        for (
-            sign
-        ) in "<>&\u2028\u2029":  # they occur only in strings; no page takes them for markup, wherever the text ends up
+        for sign in "<>&\u2028\u2029":  # they occur only in strings, and must not be interpreted as markup anywhere
             text = text.replace(sign, f"\\u{ord(sign):04x}")
         files.write_text(self.folder / target, f"(window.merc ??= {{data: {{}}}}).data[{json.dumps(name)}] = {text};\n")
 
     def write_assets(self) -> None:
-        """Copies the styles and scripts of this package, and says whose folder this is (:mod:`merc.reports.place`)."""
+        """Copies the styles and scripts of this package, and marks the folder as ours (:mod:`merc.reports.place`)."""
         files.write_text(self.folder / MARKER, MARK)
         for one in sorted(resources("merc.reports.pages").joinpath("assets").iterdir(), key=lambda one: one.name):
             files.write_text(self.folder / ASSETS / one.name, one.read_text(encoding="utf-8"))
 
 
 def standalone(template: str, title: str, versions: dict[str, str], **view: Any) -> str:
-    """A page of the same look that is one file and needs nothing else.
+    """A self-contained page with the same look.
 
     Args:
         template: a file in ``templates``.
-        title: of the page.
+        title: title of the page.
         versions: as in :class:`Report`.
-        view: what the template is given. All of it is escaped.
+        view: values for the template. Everything is escaped.
     """
     style = resources("merc.reports.pages").joinpath("assets", "style.css").read_text(encoding="utf-8")
     page = _environment().get_template(template)
@@ -171,7 +167,7 @@ def standalone(template: str, title: str, versions: dict[str, str], **view: Any)
 
 
 def breakable(name: str) -> Markup:
-    """A name that a line may be broken in after its signs; nothing of it is taken for markup.
+    """A name that may be broken after punctuation; nothing in it is interpreted as markup.
 
     >>> breakable("mmgcn+dclf<b>")
     Markup('mmgcn+<wbr>dclf&lt;b&gt;')

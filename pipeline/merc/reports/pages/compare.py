@@ -1,4 +1,4 @@
-"""The page ``compare.html`` of a dataset: two recipes side by side, and what was found in sweeps."""
+"""The page ``compare.html`` of a dataset: two recipes side by side, and the results of sweeps."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -18,13 +18,13 @@ def write(report: Report, dataset: DatasetReport, *, runs: Path, evaluations: Pa
     """Writes the page and its data.
 
     Args:
-        report: what it belongs to.
-        dataset: what it is about.
+        report: report that it belongs to.
+        dataset: its dataset.
         runs: the folder of all runs; may be missing.
         evaluations: the folder of all evaluations; may be missing, None for none.
 
     Raises:
-        BadTable: if a file of a run or an evaluation is not what it should be.
+        BadTable: if a file of a run or an evaluation is invalid.
     """
     home = folder_of(dataset.name)
     records = {recipe.recipe: read_record(runs, recipe) for recipe in dataset.recipes}
@@ -62,7 +62,7 @@ def write(report: Report, dataset: DatasetReport, *, runs: Path, evaluations: Pa
 
 
 def _picked(dataset: DatasetReport, points: Collection[str]) -> list[str]:
-    """What is compared at first: the best on dev, and the next best of those that can be compared with it, points of
+    """The initial comparison: the best on dev, and the next best of those that can be compared with it, points of
     sweeps last, else any other.
     """
     best = dataset.best
@@ -82,8 +82,8 @@ def _picked(dataset: DatasetReport, points: Collection[str]) -> list[str]:
 
 
 def _sweep(sweep: Sweep) -> dict[str, Any]:
-    """A sweep as tables: by dev, which chooses, and by test. Two settings are rows and columns, one or more than two
-    the rows' heads.
+    """A sweep as tables: by dev, which decides, and by test. Two settings become rows and columns; one, or more than
+    two, the headings of rows.
     """
     grid = len(sweep.keys) == 2
     columns = sweep.axes[1] if grid else ()

@@ -1,5 +1,5 @@
-"""The page of a dataset: the scores of what was trained on it, then what is in it, what could not be used, and what
-made it all.
+"""The page of a dataset: the scores of recipes trained on it, then its content, what could not be used, and the
+provenance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ from merc.reports.tables import Contents, CoverageRow
 from merc.shards.checks.problems import KINDS
 from merc.shards.validate import Report as Validation
 
-# Facts of an encoder in the order of the page; whatever else its provenance holds comes after them.
-# Lists, such as the names of features, are left to meta/info.json.
+# Facts of an encoder in the order of the page; whatever else its provenance contains comes after them. # Lists, such as
+# the names of features, are left to meta/info.json.
 _ENCODER_FACTS = (
     "name",
     "encoder",
@@ -39,7 +39,7 @@ _ENCODER_FACTS = (
     "licence",
     "training_data_overlap",
 )
-# They are among the settings, and at the foot of the page.
+# These are among the settings, and at the foot of the page.
 _ELSEWHERE = ("settings", "settings_sha256", "fingerprint", "versions")
 _CONTENTS = {
     "results": "Results",
@@ -55,34 +55,34 @@ SCRIPTS = (f"{ASSETS}/sort.js", f"{ASSETS}/reveal.js")
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetReport:
-    """What the page says of one dataset.
+    """The content of the page of one dataset.
 
     Attributes:
         name: the dataset's.
-        layout: where its shards are.
+        layout: paths of the dataset.
         runs: the folder of all runs.
         evaluations: the folder of all evaluations; may be missing, None for none.
-        source: paper, licence and origin of the corpus, in the reader's words; empty if unknown.
+        source: paper, licence and origin of the corpus, as stated by its reader; empty if unknown.
         label_set: its name.
         classes: its emotions.
-        deviations: what is not as expected; None if there is nothing to report, and counts are not compared either.
+        deviations: deviations from expectations; None if there is nothing to report and counts are not compared.
         contents: counts from the shards.
         encoders: modality → provenance.
         recipes: what was trained on it.
-        boards: the same, those that can be compared together.
+        boards: the same, grouped by comparability.
         states: recipe → hash of its results when they were read.
-        trained_on_others: those whose shards were remade since.
-        best: of the recipes, by dev score.
-        epochs: history of the best.
-        evaluated: what there is of evaluations.
+        trained_on_others: those whose shards have been rebuilt since.
+        best: the best recipe, by dev score.
+        epochs: history of the best recipe.
+        evaluated: existing evaluations.
         published: scores from papers, for its corpus and label set.
         examples: train dialogues with their neighbours.
-        similarity: whose neighbours those are.
-        validation: what is wrong with the shards; None if they were not validated.
-        made_of: what the shards' record says of them, such as their fingerprint and the versions of libraries.
-        settings: what made shards and trajectories, as recorded.
-        records: recipe → what its training recorded; empty where it did not.
-        paces: recipe → what an epoch took.
+        similarity: similarity of these neighbours.
+        validation: problems of the shards; None if they were not validated.
+        made_of: what the shards' record says about them, such as their fingerprint and the versions of libraries.
+        settings: recorded settings of shards and trajectories.
+        records: recipe → record of its training; empty if there is none.
+        paces: recipe → duration of an epoch.
     """
 
     name: str
@@ -124,8 +124,8 @@ def write(report: Report, dataset: DatasetReport) -> None:
     """Writes ``index.html`` of a dataset.
 
     Args:
-        report: what it belongs to.
-        dataset: what it says.
+        report: report that it belongs to.
+        dataset: its content.
     """
     target = f"{folder_of(dataset.name)}/index.html"
     contents = [Link(words, f"#{key}") for key, words in _CONTENTS.items() if key != "published" or dataset.published]
@@ -141,7 +141,7 @@ def write(report: Report, dataset: DatasetReport) -> None:
 
 
 def _view(report: DatasetReport) -> dict[str, Any]:
-    """What the template draws, figures made."""
+    """The values for the template, including figures."""
     contents = report.contents
     colours = emotion_colours(report.classes)
     short = abbreviations(report.classes)
@@ -190,7 +190,7 @@ def _label_grid(contents: Contents) -> dict[str, dict[str, tuple[int, float]]]:
 
 
 def _problems(validation: Validation | None) -> list[tuple[str, str, int, list[str]]]:
-    """Per kind of problem: its name, what it means, how many there are, and the first of them in words."""
+    """Per kind of problem: its name, what it means, the number, and descriptions of the first ones."""
     if validation is None:
         return []
     counts, listed = validation.problems.counts, validation.problems.listed
@@ -228,7 +228,7 @@ def _run(report: DatasetReport, recipe: Recipe) -> dict[str, Any]:
 
 
 def _seed_rows(recipe: Recipe) -> list[list[str]]:
-    """Seed, chosen epoch, dev and test scores, and what choosing on test would have given."""
+    """Seed, chosen epoch, dev and test scores, and the score if the epoch had been chosen on test."""
     rows = []
     for name, seed in recipe.seeds.items():
         scores = (seed.dev.weighted_f1, seed.test.weighted_f1, seed.test.accuracy)
@@ -246,7 +246,7 @@ def _seed_rows(recipe: Recipe) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class _Confused:
-    """A cell of a confusion matrix; ``target`` is where its utterances are shown."""
+    """A cell of a confusion matrix; ``target`` is the link to its utterances."""
 
     count: int
     share: float
@@ -292,7 +292,7 @@ def _history_figure(report: DatasetReport) -> str | None:
 
 
 def _encoder_facts(encoders: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Per fact its value for each encoder; facts that no encoder has are left out."""
+    """For each fact, its value for each encoder; facts that no encoder has are left out."""
     there = {
         name
         for provenance in encoders.values()

@@ -1,5 +1,5 @@
-"""The page ``dialogues.html`` of a dataset: every dialogue with what the recipes predict, and next to it ``dialogues/``
-with what the page loads.
+"""The page ``dialogues.html`` of a dataset: every dialogue with the recipes' predictions, and next to it ``dialogues/``
+with the data that the page loads.
 
 dialogues/index.js          for the list and the filters, at once
 dialogues/texts.js          transcripts, when they are searched or a dialogue is opened
@@ -7,7 +7,7 @@ dialogues/part-<n>.js       the rest about some dialogues, when one of them is o
 dialogues/faces/<n>.jpg     the chosen faces of a dialogue, likewise
 dialogues/sound/<n>.flac    of an utterance, when it is requested
 
-The state of the page is behind the ``#`` of its address, so that other pages link to what they speak of:
+The state of the page is after the ``#`` of its address, so that other pages can link to specific dialogues:
 ``recipe=mmgcn%2Bdclf&emotion=joy&predicted=anger`` (a cell of a confusion matrix), ``failure=no_face``,
 ``dialogue=test%2Fdia0``. The keys are ``q``, ``split``, ``emotion``, ``predicted``, ``speaker``, ``recipe``,
 ``failure``, ``dialogue``, and ``wrong``, ``confident``, ``disagree`` and ``doubtful``, which ``1`` sets.
@@ -37,17 +37,16 @@ def write(
     """Writes the page.
 
     Args:
-        report: what it belongs to.
-        dataset: what it is about.
+        report: report that it belongs to.
+        dataset: its dataset.
         config: whether texts, faces and audio may be in it.
-        layout: where the shards and the media of the dataset are.
+        layout: paths of the dataset.
         runs: the folder of the trained runs.
-        evaluations: the folder of the evaluations; None, or without what is looked for: nothing of single modalities is
+        evaluations: the folder of the evaluations; if None, or if there are none of single modalities, these are not
             shown.
 
     Raises:
-        BadTable: if shards, media or runs do not hold what they should, or a run was removed since ``dataset`` was
-            read.
+        BadTable: if shards, media or runs are invalid, or a run has been removed since ``dataset`` was read.
     """
     corpus = read_corpus(layout.shards, texts=config.text)
     predicted, left_out = read_predictions(runs, evaluations, dataset.recipes, corpus)
@@ -89,7 +88,7 @@ def _classes(names: Sequence[str]) -> list[dict[str, str]]:
 def _view(
     dataset: DatasetReport, config: Config, corpus: Corpus, predicted: Sequence[Predicted], failed: Failed
 ) -> dict[str, Any]:
-    """What the filters offer."""
+    """The options of the filters."""
     return {
         "name": dataset.name,
         **_labels(dataset.classes),

@@ -1,4 +1,4 @@
-"""The overview: the best scores of all datasets, and where their pages are."""
+"""The overview: the best scores of all datasets, and links to their pages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +13,8 @@ def write(report: Report, datasets: Sequence[DatasetReport]) -> None:
     """Writes ``index.html``.
 
     Args:
-        report: what it belongs to.
-        datasets: in their order.
+        report: report that it belongs to.
+        datasets: in order.
     """
     rows = [_row(one) for one in datasets]
     report.write(OVERVIEW, "overview.html.j2", "Emotion recognition in conversations", scripts=SCRIPTS, rows=rows)

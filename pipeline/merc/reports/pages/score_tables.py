@@ -1,4 +1,4 @@
-"""The tables of scores on the pages: cells that can be sorted by, and short tags of features."""
+"""The tables of scores on the pages: sortable cells, and short tags of features."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,7 @@ SELECTIONS = {"dev weighted F1": "dev WF1"}
 
 @dataclass(frozen=True)
 class Cell:
-    """A score: ``mean`` and ``deviation`` as they are printed, and the number to sort by; None where there is no
-    score.
-    """
+    """A score: ``mean`` and ``deviation`` as printed, and the number to sort by; None if there is no score."""
 
     mean: str
     deviation: str = ""
@@ -32,11 +30,11 @@ class Row:
 
     Attributes:
         recipe: its name.
-        anchor: of what made it, on the page of the dataset.
-        tags: of its features, as ``text: roberta``.
-        cells: under the heads.
+        anchor: anchor of its provenance on the page of the dataset.
+        tags: tags of its features, such as ``text: roberta``.
+        cells: cells under the headings.
         best, marked: see :class:`merc.reports.scoreboard.Scoreboard`.
-        facts: everything else that is known of it.
+        facts: everything else that is known about it.
     """
 
     recipe: str
@@ -49,7 +47,7 @@ class Row:
 
 
 def anchor(recipe: str) -> str:
-    """Where the page of a dataset gives the provenance of a recipe's scores."""
+    """Place of the provenance of a recipe's scores on the page of a dataset."""
     return f"run-{slug(recipe)}"
 
 
@@ -69,7 +67,7 @@ def cell(value: Spread | Value | None, *, percent: bool = True) -> Cell:
 
 
 def board_view(board: Scoreboard, paces: Mapping[str, Pace]) -> dict[str, Any]:
-    """A scoreboard as the template draws it."""
+    """A scoreboard for the template."""
     rows = [_row(recipe, board, [cell(spread(recipe, score)) for score in SCORES]) for recipe in board.recipes]
     return {
         "board": board,

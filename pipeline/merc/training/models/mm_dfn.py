@@ -37,7 +37,7 @@ RECURRENT_LAYERS = 2
 
 
 class PartyWeights(Settings):
-    """w_m, with which the context of the speaker is added to the nodes of a modality; 0: none. Defaults: those of MELD."""
+    """w_m, with which the context of the speaker is added to the nodes of a modality; 0: none. Defaults as for MELD."""
 
     text: float = 1.5
     """Weight of the speaker's other utterances in the nodes of text."""
