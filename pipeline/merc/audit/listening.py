@@ -1,8 +1,8 @@
 """Analyses the audio of every clip, part by part, so that a killed run resumes: speech and fingerprints by worker
 processes, transcripts on one device.
 
-    media/part-*.parquet ──► heard/speech/part-*.parquet         speech, and fingerprints of the audio ──►
-                         heard/transcripts/part-*.parquet    output of a Whisper
+    media/part-*.parquet ──► heard/speech/part-*.parquet         speech, and fingerprints of the audio
+                         ──► heard/transcripts/part-*.parquet    output of a Whisper
 
 Both are stored separately from the audit: other thresholds do not require them again.
 """

@@ -2,8 +2,8 @@
 shared file system.
 
     --part 1/3   decodes and encodes parts 0, 1, 2   ┐
-    --part 2/3   decodes and encodes parts 3, 4      ├──► --finish: moves everything into place, builds shards and
-    trajectories --part 3/3   decodes and encodes parts 5, 6, 7   ┘
+    --part 2/3   decodes and encodes parts 3, 4      ├──► --finish: moves all into place, builds shards and trajectories
+    --part 3/3   decodes and encodes parts 5, 6, 7   ┘
 
 A share is a contiguous part of the manifest, and independent of the others: it is cut where a part of every encoder
 starts. A killed process can be restarted, and resumes.

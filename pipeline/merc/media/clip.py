@@ -1,13 +1,13 @@
 """A dialogue's files become its rows of the media table, with a failure row for everything that is missing or was
 truncated.
 
-decode(task)            audio and video, everything except what a network decides; a draft that another process may
-finish settle(draft, scorer)   who speaks, with ``media.choice: active_speaker``, and the rows
+decode(task)            audio and video, all but a network's decisions; a draft that another process may finish
+settle(draft, scorer)   who speaks, with ``media.choice: active_speaker``, and the rows
 
 An utterance is a file, a span of one, or several consecutive spans of one or more files:
 
     files       A: ....|--1--|....|-2-|..       B: |---3---|......
-    utterance   |--1--|-2-|---3---|             its seconds count from its begin; a border is a cut, across which no face is followed
+    utterance   |--1--|-2-|---3---|             its seconds count from its start; a border is a cut, across which no face is followed
 """  # noqa: E501
 
 from collections.abc import Callable, Iterable, Sequence

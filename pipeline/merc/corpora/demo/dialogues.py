@@ -1,7 +1,7 @@
 """The demonstration's conversations: who says what, the intended emotion, and the one that each modality shows.
 
 trajectory ──► emotion per turn ──► words, voice, face each show it …
-               (with a little noise) … or, independently of each other, something else: neutral or another emotion
+               (with a little noise)   … or, independently of each other, something else: neutral or another emotion
 """
 
 import zlib
