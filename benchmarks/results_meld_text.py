@@ -57,8 +57,19 @@ OVER_TEXT = (
     "merc_kdc+at_once",
 )
 OVER_ALL = ("dialogue_transformer", "ddin", "mmgcn", "df_erc+batch_16", "joint_vector", "merc_kdc")
-FAST = ("mm_dfn", "m3net", "multiemo")
-SLOW = ("cogmen", "dialogue_rnn", "multi_dag", "multi_dag+curriculum", "aghmn", "sdt+narrow+faster", "graphcfc+faster")
+FAST = ("mm_dfn", "m3net", "multiemo", "dialogue_gcn", "graphsmile")
+SLOW = (
+    "cogmen",
+    "dialogue_rnn",
+    "multi_dag",
+    "multi_dag+curriculum",
+    "lsdgnn",
+    "corect",
+    "telme+at_once",
+    "aghmn",
+    "sdt+narrow+faster",
+    "graphcfc+faster",
+)
 OTHERS = (*FAST, *SLOW)
 MODELS_OVER_TEXT = ("baseline", *OVER_TEXT, *OTHERS)
 RESAMPLES, CONFIDENCE, LEVEL = 10_000, 0.95, 0.05

@@ -2,7 +2,7 @@
 CMU-MOSI; writes the tables of results_real.md next to this file.
 
     python benchmarks/results_real.py --features FOLDER --work FOLDER [--folds 1,2] [--seeds 0] [--epochs 30]
-        [fusion | trials | systems | mosi]
+        [fusion | trials | systems | gains | mosi]
 
 The folder of features has fold-test-1.pkl to fold-test-4.pkl: in each the named session is the test split and the other
 three are train, in the layout that `merc-shards import` reads. They derive from a corpus under a research licence, and
@@ -10,9 +10,10 @@ neither come with this program nor may be passed on; without them nothing is mea
 is in none of them. Dev are those of the benchmark's twelve dialogues that are not in the test session.
 
 A training that is done is found again in the working folder. ``trials`` says what each part of DCLF does to MMGCN, at
-half its width and epochs so that a CPU core does it in a minute; ``systems`` are recipes as they ship, and ``fusion``
-says what audio adds to text. ``mosi`` is another corpus: CMU-MOSI's text, audio and video as arrays (train.npz and
-test.npz in the folder of features), monologues, with the published test split.
+half its width and epochs so that a CPU core does it in a minute; ``systems`` are recipes as they ship; ``fusion`` and
+``gains`` say what audio adds to text, to forms of the baseline and to every system. ``mosi`` is another corpus:
+CMU-MOSI's text, audio and video as arrays (train.npz and test.npz in the folder of features), monologues, with the
+published test split.
 """
 
 import argparse
@@ -147,6 +148,11 @@ MOSI = [
         ).split()
     ),
 ]
+GAINS = (
+    "baseline_iemocap mmgcn_text dialogue_transformer_text ddin_text dialogue_rnn_iemocap cogmen_iemocap mm_dfn_iemocap"
+    " dialogue_gcn_iemocap graphsmile_iemocap m3net_iemocap corect_iemocap multiemo_iemocap lsdgnn_iemocap joint_vector"
+    " merc_kdc_iemocap telme_iemocap multi_dag graphcfc_iemocap+faster sdt_iemocap+narrow+faster df_erc+batch_16"
+).split()
 TABLES = {
     "fusion": FUSION,
     "trials": TRIALS,
@@ -279,12 +285,43 @@ def table(rows: list[Row], layouts: list[Layout], seeds: list[int], epochs: int 
     return lines
 
 
+def gains(recipes: list[str], layouts: list[Layout], seeds: list[int], epochs: int | None, work: Path) -> list[str]:
+    """Of each recipe, with text only and with text and audio: means over folds and seeds, and what audio adds, with
+    its deviation over folds and seeds.
+    """
+    data: dict[str, TrainingData] = {}
+    lines = [
+        "| recipe | dev, text | dev, both | held out, text | held out, both | audio adds, held out | folds × seeds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for recipe in recipes:
+        found = {
+            given: [
+                trained(Row(recipe, recipe, {}, given), layout, seed, epochs, work, data)
+                for layout in layouts
+                for seed in seeds
+            ]
+            for given in ("text", "text-audio")
+        }
+        means = [
+            f"{100 * statistics.fmean(one[split] for one in found[given]):.1f}"
+            for split in ("dev", "test")
+            for given in found
+        ]
+        pairs = zip(found["text"], found["text-audio"], strict=True)
+        gain = spread([both["test"] - text["test"] for text, both in pairs])
+        lines.append(f"| `{recipe}` | {' | '.join(means)} | {gain} | {len(layouts)} × {len(seeds)} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
 def main() -> None:
     """Measures one of the tables, or says what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=list(TABLES), nargs="?", default="trials")
+    parser.add_argument("which", choices=[*TABLES, "gains"], nargs="?", default="trials")
     parser.add_argument("--features", type=Path, default=os.environ.get("MERC_REAL_IEMOCAP"))
     parser.add_argument("--work", type=Path, default=Path("results_real"))
+    parser.add_argument("--recipes", help="of gains, comma-separated; all without it")
     parser.add_argument("--folds", default="1,2")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int, help="in place of the recipes'")
@@ -301,9 +338,11 @@ def main() -> None:
     else:
         layouts = [imported(features, given.work, fold) for fold in given.folds.split(",")]
         corpus, folds = "IEMOCAP text and audio, six classes", f" --folds {given.folds}"
-    lines = table(
-        TABLES[given.which], layouts, [int(seed) for seed in given.seeds.split(",")], given.epochs, given.work
-    )
+    seeds = [int(seed) for seed in given.seeds.split(",")]
+    if given.which == "gains":
+        lines = gains(given.recipes.split(",") if given.recipes else GAINS, layouts, seeds, given.epochs, given.work)
+    else:
+        lines = table(TABLES[given.which], layouts, seeds, given.epochs, given.work)
     epochs = f" --epochs {given.epochs}" if given.epochs else ""
     told = f"`python benchmarks/results_real.py {given.which}{folds} --seeds {given.seeds}{epochs}`"
     put_table(RESULTS, given.which, [f"{told}, {corpus}, per cent.", "", *lines])

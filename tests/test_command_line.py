@@ -195,6 +195,13 @@ def test_missing_and_unknown_options_are_errors_of_usage(
     assert _run(command, tmp_path, *arguments).exit_code == 2
 
 
+@pytest.mark.parametrize("option", ["--raw", "--out"])
+def test_a_file_in_place_of_a_folder_is_an_error_of_usage(command: click.Command, tmp_path: Path, option: str) -> None:
+    (tmp_path / "file").touch()
+    done = _run(command, tmp_path, "--dataset", "meld", "--modality", "text", option, str(tmp_path / "file"))
+    assert (done.exit_code, "is a file" in done.stderr) == (2, True)
+
+
 def test_the_help_explains_the_stage_and_all_its_options(command: click.Command, tmp_path: Path) -> None:
     text = _run(command, tmp_path, "--help").output
     for part in ("Does one stage.", "--dataset", "--raw", "--out", "--params", "--modality", "Which one."):

@@ -33,7 +33,7 @@ def test_the_classes_of_every_plug_in_can_be_imported_from_its_package(package: 
     ]
     for key in public:
         assert key in dir(exporting)
-        if len(plugins._public_classes(package)[key]) == 1:  # models may have blocks of the same name
+        if len(plugins.public_classes(package)[key]) == 1:  # models may have blocks of the same name
             assert getattr(exporting, key) is getattr(module, key)
 
 

@@ -97,6 +97,22 @@ def test_recipes_are_listed_without_an_extra(tmp_path: Path) -> None:
     assert "  +dclf " in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["losses"], "supcon                     Supervised contrastive loss: "),
+        (["losses", "supcon"], "losses.supcon.temperature: float > 0 = 0.1"),
+        (["models", "mmgcn"], "models.mmgcn.text_context: 'lstm' | 'none' = 'lstm'"),
+    ],
+)
+def test_models_losses_and_their_settings_are_listed_without_an_extra(
+    arguments: list[str], line: str, tmp_path: Path
+) -> None:
+    done = _without_extras(f"from merc.commands.train import main; main({arguments!r})", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [one for one in done.stdout.splitlines() if one.startswith(line)]
+
+
 def test_an_import_that_fails_deep_inside_is_explained_too(tmp_path: Path) -> None:
     done = _without_extras("from merc.command_line import exiting\nwith exiting():\n    import torch.nn", tmp_path)
     assert (done.returncode, 'pip install "merc-pipeline[train]"' in done.stderr) == (2, True), done.stderr

@@ -200,6 +200,22 @@ def run(site: Path, script: str) -> str:
     return done.stdout
 
 
+def test_settings_of_plug_ins_are_listed_without_importing_them(install: Install) -> None:
+    script = """
+import sys
+from merc import outline
+print(outline.titles("merc.training.models")["mine"], outline.read("merc.training.models", "mine").settings)
+print(outline.read("merc.training.losses", "far").settings)
+print([name for name in sys.modules if name.startswith("my_package.") or name == "torch"])
+"""
+    assert run(install(), script).splitlines() == [
+        "A linear map of the text (Setting(name='units', type='int', default='UNITS', about='Width of what is"
+        " hidden.'),)",
+        "(Setting(name='power', type='float', default='2.0', about='Of the scores.'),)",
+        "[]",
+    ]
+
+
 def test_a_corpus_is_read_encoded_and_trained_on_by_plug_ins_of_another_distribution(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

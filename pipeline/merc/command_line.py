@@ -32,7 +32,7 @@ _REFUSED = {
     errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENXIO,
 }  # fmt: skip
 
-_FOLDER = click.Path(path_type=Path)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
 PARAMS = click.option(
     "--params",
     "params_file",

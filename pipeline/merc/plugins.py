@@ -81,6 +81,27 @@ def load(package: str, name: str, base: type[_Base]) -> type[_Base]:
     return classes[0]
 
 
+def place(package: str, name: str) -> tuple[str, str]:
+    """The module of a plug-in, and its class, without importing it.
+
+    Args:
+        package: dotted name.
+        name: name of the plug-in.
+
+    Returns:
+        The dotted name of the module, and the name of the class if an entry point states it, otherwise an empty string.
+
+    Raises:
+        BadSettings: if there is no such plug-in; the message gives the nearest name.
+    """
+    points = _entry_points(package).get(name, [])
+    if points:
+        return points[0].module, points[0].attr
+    if name not in _files(package):
+        raise BadSettings(f"no plug-in named {name!r} in {package}; {nearest(name, names(package))}")
+    return f"{package}.{name}", ""
+
+
 def _files(package: str) -> list[str]:
     folder = importlib.import_module(package)
     found = (module.name for module in pkgutil.iter_modules(folder.__path__) if not module.ispkg)
@@ -157,7 +178,7 @@ def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]
     """
 
     def get(name: str) -> Any:
-        found = _public_classes(package)
+        found = public_classes(package)
         modules = found.get(name, [])
         if not modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}; {nearest(name, list(found))}")
@@ -166,14 +187,14 @@ def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]
         return getattr(importlib.import_module(modules[0]), name)
 
     def names_there() -> list[str]:
-        return sorted({*vars(importlib.import_module(package)), *_public_classes(package)})
+        return sorted({*vars(importlib.import_module(package)), *public_classes(package)})
 
     return get, names_there
 
 
-def _public_classes(package: str) -> dict[str, list[str]]:
-    """Class → the modules that define it; read from the source text, since importing is slow and one broken file would
-    hide all classes.
+def public_classes(package: str) -> dict[str, list[str]]:
+    """Class → the modules of a package that define it; read from the source text, since importing is slow and one
+    broken file would hide all classes.
     """
     found: dict[str, list[str]] = {}
     for folder in map(Path, importlib.import_module(package).__path__):

@@ -51,6 +51,8 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("train", ["--recipe", "mmgcn+f"], ["mmgcn+faster", "mmgcn+focal"]),
         ("train", ["show", "mmgcn+focal@text-"], ["mmgcn+focal@text-audio", "mmgcn+focal@text-visual"]),
         ("train", ["sweep", "mmgcn", "--sweep", "idcl"], ["idcl_neighbours", "idcl_temperature"]),
+        ("train", ["losses", "foc"], ["focal", "focal_contrastive"]),
+        ("train", ["models", "mm"], ["mm_dfn", "mmgcn"]),
         ("adapt", ["--encoder", "hubert"], ["hubert_large"]),
         ("shards", ["neighbours", "--similarity", "p"], ["path", "path_speakers", "pooled"]),
         ("shards", ["neighbours", "--sim"], ["--similarity"]),

@@ -1,5 +1,5 @@
-"""Shell completion: names of datasets, encoders, recipes and similarities, including those of the user's params.yaml.
-Nothing here loads torch.
+"""Shell completion: names of datasets, encoders, recipes, models, losses and similarities, including those of the user's
+params.yaml. Nothing here loads torch.
 
 A completer that cannot read the settings completes nothing: pressing the tab key must not show an error.
 """
@@ -110,6 +110,17 @@ def _modalities(_context: click.Context, incomplete: str) -> list[str]:
     """A comma-separated list without repetitions."""
     before, comma, _ = incomplete.rpartition(",")
     return [f"{before}{comma}{modality}" for modality in MODALITIES if modality not in before.split(",")]
+
+
+def plugins_of(package: str) -> Completer:
+    """Names of the plug-ins of a package."""
+
+    def names(_context: click.Context, _incomplete: str) -> list[str]:
+        from merc import plugins
+
+        return plugins.names(package)
+
+    return _completer(names)
 
 
 datasets, shards_datasets, presets, modalities = map(_completer, (_datasets, _with_shards, _presets, _modalities))

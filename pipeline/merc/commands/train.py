@@ -1,5 +1,6 @@
 """``merc-train``: trains one recipe on the shards of one dataset, or labels shards with a model that it trained."""
 
+import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,9 @@ from merc.command_line import workers as workers_option
 from merc.commands import completion
 from merc.commands.share_models import pull, push
 from merc.layout import Layout
+
+_NAME_COLUMNS = 26
+_WIDTH = 100
 
 
 def _checked(dataset: str | None, recipe: str | None, model: Path | None, shards: Path | None) -> None:
@@ -199,6 +203,49 @@ def recipes(params_file: Path | None) -> None:
             echo(title)
             for name in shelf.names(params):
                 echo(f"  {sign + name:<28} {shelf.read(params, name).at('about') or ''}".rstrip())
+
+
+@main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.argument("name", required=False, shell_complete=completion.plugins_of("merc.training.models"))
+def models(name: str | None) -> None:
+    """List the models, or the settings of one with their defaults and meanings.
+
+    \b
+    Example:
+      merc-train models mmgcn
+    """
+    _outlined("models", name)
+
+
+@main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.argument("name", required=False, shell_complete=completion.plugins_of("merc.training.losses"))
+def losses(name: str | None) -> None:
+    """List the losses, or the settings of one with their defaults and meanings.
+
+    \b
+    Example:
+      merc-train losses supcon
+    """
+    _outlined("losses", name)
+
+
+def _outlined(kind: str, name: str | None) -> None:
+    """Prints what the files of models or losses say about themselves; torch is not needed."""
+    log.set_up()
+    with exiting():
+        from merc import outline
+
+        package = f"merc.training.{kind}"
+        if name is None:
+            for one, title in outline.titles(package).items():
+                echo(f"{one:<{_NAME_COLUMNS}} {title}".rstrip())
+            return
+        found = outline.read(package, name)
+        echo(found.title)
+        for setting in found.settings:
+            default = f" = {setting.default}" if setting.default else ""
+            echo(f"\n{kind}.{name}.{setting.name}: {setting.type}{default}")
+            echo(textwrap.indent(textwrap.fill(setting.about, _WIDTH), "    "))
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
