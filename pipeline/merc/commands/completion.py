@@ -1,4 +1,4 @@
-"""Shell completion: names of datasets, encoders, recipes, models, losses and similarities, including those of the user's
+"""Shell completion: names of datasets, encoders, recipes, models, losses and similarities, with those of the user's
 params.yaml. Nothing here loads torch.
 
 A completer that cannot read the settings completes nothing: pressing the tab key must not show an error.
