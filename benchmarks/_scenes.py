@@ -1,11 +1,13 @@
-"""Scenes composed of heads from real clips, or drawn ones, of whom one speaks, or nobody.
+"""Scenes composed of heads from real clips, or drawn ones, one of whom speaks, or no one.
 
 KINDS
     together      one shot of two or three people, one of whom speaks
-    off_screen    one shot of one to three people who listen; whoever speaks is not seen
-    reverse       a shot of the speaker, alone or with a listener, and a shot of another listener, who hears the speaker go on; in either order
-    moved         two shots of the speaker and a listener, at other places and sizes in the second: in half of the scenes each about where the other one was
-"""  # noqa: E501
+    off_screen    one shot of one to three people who listen; the speaker is not seen
+    reverse       a shot of the speaker, alone or with a listener, and a shot of another listener, who hears the
+                  speaker go on; in either order
+    moved         two shots of the speaker and a listener, with other places and sizes in the second; in half of the
+                  scenes they roughly swap places
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,13 +28,13 @@ RATE_HZ = 16_000
 KINDS = ("together", "off_screen", "reverse", "moved")
 LISTENERS = ("still", "nod", "blink", "chew")
 _CLIPS = ("single_face.mp4", "WolfgangLanger_Pexels.mp4", "many_faces_1080p.mp4")
-# A head is cut out so many face widths wide and high, around the middle between eyes and mouth.
+# Width and height of a head's crop in face widths, around the midpoint between eyes and mouth.
 _WINDOW = 2.4
 _WINDOW_PIXELS = 240
 _FACE_PIXELS = _WINDOW_PIXELS / _WINDOW
-# A second shot of the same room shows so much of its width.
+# The share of the room's width that a second shot of it shows.
 _CLOSER = 0.7
-# Who is no farther from a person than so many widths of the face, is that person.
+# A face within this many face widths of a person is that person.
 _SAME_PLACE = 0.6
 
 
@@ -42,7 +44,7 @@ class Head:
 
     Attributes:
         frames: (frames, ``_WINDOW_PIXELS``, ``_WINDOW_PIXELS``, 3) uint8 RGB, ``FPS`` a second.
-        landmarks: (frames, 5, 2) x, y in a frame: eyes, nose, corners of the mouth, from the left of the picture.
+        landmarks: (frames, 5, 2) x, y in a frame: eyes, nose, corners of the mouth, from the left of the frame.
     """
 
     frames: NDArray[np.uint8]
@@ -50,7 +52,7 @@ class Head:
 
 
 def real_heads(real_data: Path, least_frames: int = 50, most_frames: int = 400) -> list[Head]:
-    """Heads that are seen without a gap; the window follows a head's slow motion, so its own quick motion stays."""
+    """Heads that are seen without a gap; the window follows a head's slow motion, so its quick motion remains."""
     heads = []
     for name in _CLIPS:
         frames, faces = _observed(real_data / "media" / name, real_data / "models" / "face_detection_yunet.onnx")
@@ -61,7 +63,7 @@ def real_heads(real_data: Path, least_frames: int = 50, most_frames: int = 400) 
 
 
 def _observed(path: Path, model: Path) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float64]]]:
-    """Frames at ``FPS`` and the rows of YuNet, (faces, 15), in each."""
+    """Frames at ``FPS``, and YuNet's rows for each, (faces, 15)."""
     network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), 0.6, 0.3, 5000)
     frames, faces, due = [], [], 0.0
     with av.open(str(path)) as container:
@@ -82,7 +84,7 @@ def _observed(path: Path, model: Path) -> tuple[list[NDArray[np.uint8]], list[ND
 
 
 def _unbroken(faces: Sequence[NDArray[np.float64]]) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
-    """Runs of frames in which a face is seen near its last place; gaps of up to three frames are filled between."""
+    """Runs of frames in which a face is seen near its last place; gaps of up to three frames are interpolated."""
     runs: list[list[tuple[int, NDArray[np.float64]]]] = []
     for number, rows in enumerate(faces):
         for row in rows:
@@ -104,7 +106,7 @@ def _unbroken(faces: Sequence[NDArray[np.float64]]) -> Iterator[tuple[list[int],
 
 
 def _crowded(faces: Sequence[NDArray[np.float64]], times: Sequence[int], rows: NDArray[np.float64]) -> bool:
-    """Another face is so near that it would be cut out with this one."""
+    """Whether another face is so near that it would be in this one's crop."""
     near = 0
     for number, row in zip(times, rows, strict=True):
         away = np.abs(faces[number][:, :2] + faces[number][:, 2:4] / 2 - row[:2] - row[2:4] / 2) / row[2]
@@ -119,8 +121,8 @@ def _smooth(values_TN: NDArray[np.float64], frames: float) -> NDArray[np.float64
 
 
 def _frontal(points: NDArray[np.float64]) -> slice:
-    """The longest stretch of frames in which the nose is between the eyes: the mouth of a profile could not be warped
-    as if seen from the front.
+    """The longest stretch of frames in which the nose is between the eyes: the mouth of a profile cannot be warped like
+    one seen from the front.
     """
     away = np.abs(points[:, 2, 0] - points[:, :2, 0].mean(axis=1)) / np.maximum(1e-6, points[:, 1, 0] - points[:, 0, 0])
     turned = np.flatnonzero(np.concatenate([[True], away > 0.3, [True]]))
@@ -173,7 +175,7 @@ def open_mouth(picture_HWC: NDArray[np.uint8], landmarks: NDArray[np.float64], o
     b = ((x - middle[0]) * down[0] + (y - middle[1]) * down[1]) / half
     arch = np.clip(1 - a**2, 0, None)
     top, bottom = -0.6 * opening * arch, 1.4 * opening * arch
-    # Far below the lips the whole jaw goes with the lower one, and it ends at the chin; above them little moves.
+    # Far below the lips the whole jaw moves with the lower lip, down to the chin; above the lips little moves.
     jaw = np.clip(b / 1.5, 0, 1)
     lowered = ((1 - jaw) * bottom + jaw * 1.4 * opening * np.exp(-((a / 1.6) ** 2))) * np.clip((2.8 - b) / 1.6, 0, 1)
     raised = top * np.clip(1 + b / 0.9, 0, 1)
@@ -200,9 +202,7 @@ def shut_eyes(picture_HWC: NDArray[np.uint8], landmarks: NDArray[np.float64], sh
 
 
 def speech(real_data: Path, rng: np.random.Generator, seconds: float) -> NDArray[np.float32]:
-    """16 kHz mono: sentences from a random place on, with short pauses between them, a room's noise below them, and a
-    random level.
-    """
+    """16 kHz mono: sentences from a random one on, with short pauses between them, room noise, and a random level."""
     parts: list[NDArray[np.float32]] = []
     wanted = round(seconds * RATE_HZ)
     while sum(map(len, parts)) < wanted:
@@ -221,7 +221,7 @@ def speech(real_data: Path, rng: np.random.Generator, seconds: float) -> NDArray
 
 
 def _loudness(sound_S: NDArray[np.float32], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Loudness at given times, 0 to 1: the root of the RMS over 60 ms, which follows how far a jaw opens better than
+    """Loudness at given times, 0 to 1: the root of the RMS over 60 ms, which follows the opening of a jaw better than
     the RMS itself.
     """
     rms = np.sqrt(np.convolve(sound_S**2, np.ones(RATE_HZ * 6 // 100) / (RATE_HZ * 6 // 100), mode="same"))
@@ -239,7 +239,7 @@ def _wander(rng: np.random.Generator, frames: int, low_hz: float, high_hz: float
 def speaking_mouth(sound_S: NDArray[np.float32], rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
     """How far a speaker's mouth is open in every frame, 0 to 1.
 
-    Its correlation with the RMS of the sound is 0.69 in the mean over 200 draws, standard deviation 0.11.
+    Its correlation with the RMS of the audio is 0.69 on average over 200 draws, standard deviation 0.11.
     """
     ahead = rng.uniform(0.0, 0.12)
     loud = _loudness(sound_S, np.arange(frames) / FPS + ahead)
@@ -248,7 +248,7 @@ def speaking_mouth(sound_S: NDArray[np.float32], rng: np.random.Generator, frame
 
 
 def chewing_mouth(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
-    """Opening and shutting 1.2 to 2.2 times a second, as far as a speaker, whatever is heard."""
+    """Opening and closing 1.2 to 2.2 times a second, as far as a speaker does, independently of the audio."""
     phase = (
         2
         * np.pi
@@ -262,7 +262,7 @@ class Person:
     """Who is in a shot, where, and what they do; arrays have one value per frame of the shot.
 
     Attributes:
-        name: number that tells persons of a scene apart, also across its shots.
+        name: number of the person, unique within the scene and kept across its shots.
         kind: ``speaker`` or one of ``LISTENERS``.
         x, y: middle of the face in pixels of the scene.
         width: of the face in pixels.
@@ -283,7 +283,7 @@ class Person:
     shut: NDArray[np.float64]
 
     def at(self, place: tuple[float, float, float], frames: slice) -> "Person":
-        """The same person in a shot of its own: ``place`` is x, y, width."""
+        """The same person in another shot: ``place`` is x, y, width."""
         x, y, width = place
         return replace(
             self,
@@ -313,7 +313,7 @@ class Scene:
     """A composed scene.
 
     Attributes:
-        seed: decides all of it.
+        seed: determines the whole scene.
         heads: ``real`` or ``drawn``.
         kind: one of ``KINDS``.
         shots: in time order.
@@ -337,12 +337,12 @@ class Scene:
 
     @property
     def persons(self) -> list[Person]:
-        """Each as in its first shot, by name."""
+        """Each person as in their first shot, by name."""
         first = {person.name: person for shot in reversed(self.shots) for person in shot.persons}
         return [first[name] for name in sorted(first)]
 
     def name_at(self, frame: int, box: tuple[float, float, float, float]) -> int:
-        """Who is seen in a box (left, top, width, height) of a frame; -1: nobody."""
+        """Who is seen in a box (left, top, width, height) of a frame; -1: no one."""
         shot = [one for one in self.shots if one.first <= frame][-1]
         x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
         away, name = min((float(np.hypot(one.x - x, one.y - y)) / one.width, one.name) for one in shot.persons)
@@ -350,7 +350,7 @@ class Scene:
 
     @property
     def rows(self) -> list[str]:
-        """What tables count it under."""
+        """The rows of the tables that count it."""
         listeners = {one.kind for one in self.persons} - {"speaker"}
         rows = ["all", f"{len(self.persons)} person{'s' if len(self.persons) > 1 else ''}"]
         rows += [f"a listener {kind}s" if kind != "still" else "a listener is still" for kind in sorted(listeners)]
@@ -405,7 +405,7 @@ def _two_shots(rng: np.random.Generator, real_data: Path, *, reverse: bool) -> C
     roles = ["speaker", *rng.choice(LISTENERS, count - 1)]
     people = [_acting(rng, name, str(role), (0.0, 0.0, 0.0), frames, sound) for name, role in enumerate(roles)]
     cut = round(float(rng.uniform(0.35, 0.65)) * frames)
-    # The last one has a shot alone, or both are in both.
+    # The last person has a shot alone, or both are in both shots.
     casts: list[list[int]] = [list(range(count - 1)), [count - 1]] if reverse else [[0, 1], [0, 1]]
     for cast in casts:
         rng.shuffle(cast)
@@ -425,7 +425,7 @@ def _two_shots(rng: np.random.Generator, real_data: Path, *, reverse: bool) -> C
 
 
 def _place(rng: np.random.Generator, slot: int, slots: int) -> tuple[float, float, float]:
-    """x, y and width of a face in one of this many equal parts of the picture."""
+    """x, y and width of a face in one of this many equal parts of the frame."""
     across = WIDTH / slots
     width = float(rng.uniform(45, min(140, 0.62 * across)))
     x = across * (slot + 0.5) + rng.uniform(-0.5, 0.5) * max(0.0, across - 1.5 * width)
@@ -484,7 +484,7 @@ def _of_real_heads(
 
 
 def _closer(rng: np.random.Generator, room: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same room from nearer by, its left side on the right."""
+    """The same room from closer, mirrored."""
     width, height = round(_CLOSER * WIDTH), round(_CLOSER * HEIGHT)
     left, top = int(rng.integers(WIDTH - width)), int(rng.integers(HEIGHT - height))
     return np.asarray(
@@ -497,9 +497,9 @@ class _Role:
     """A head as it appears in a scene.
 
     Attributes:
-        head: whose.
-        there: per frame of the scene, number of the head's frame.
-        mirrored: left and right.
+        head: the head.
+        there: for each frame of the scene, the number of the head's frame.
+        mirrored: whether left and right are swapped.
         tone: factor of its brightness.
     """
 
@@ -520,7 +520,7 @@ class _Role:
 def _dressed(rng: np.random.Generator, head: Head, frames: int) -> _Role:
     spare = len(head.frames) - frames
     first = int(rng.integers(0, spare + 1)) if spare > 0 else 0
-    # A clip that is too short is played forth and back, also more than once.
+    # A clip that is too short is played forwards and backwards, several times if need be.
     period = 2 * len(head.frames) - 2
     there = (
         np.arange(first, first + frames)
@@ -538,7 +538,9 @@ def _lay(
     number: int,
     scale: float,
 ) -> None:
-    """Lays a head over the picture, in place; reduced with care, since half of a head's pixels may have to go."""
+    """Draws a head into the frame, in place; scaled down with a proper filter, since half of its pixels may have to
+    go.
+    """
     if scale < 0.7:
         smaller = round(_WINDOW_PIXELS * max(scale, 0.25))
         window = cv2.resize(window.astype(np.float32), (smaller, smaller), interpolation=cv2.INTER_AREA)
@@ -564,7 +566,7 @@ def _of_drawn_heads(rng: np.random.Generator, people: Sequence[Person], frames: 
     names = sorted(drawn.EXPRESSIONS)
     for person in people:
         who = drawn.look(rng, female=bool(rng.random() < 0.5))
-        # Fear and surprise hold the mouth wide open; nobody speaks like that for three seconds.
+        # Fear and surprise hold the mouth wide open; no one speaks like that for three seconds.
         shown = drawn.EXPRESSIONS["neutral"].mixed(
             drawn.EXPRESSIONS[str(rng.choice(names))], float(rng.uniform(0, 0.4))
         )

@@ -1,5 +1,5 @@
-"""Settings of a benchmark in a file of its own, for all commands that it runs: a key that a command does not use is an
-error in --set, and none in a file.
+"""Settings of a benchmark in a separate file, for all commands that it runs: a key that a command does not use is an
+error in --set, but not in a file.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 
 
 def values_of(overrides: Iterable[str]) -> dict[str, Any]:
-    """Dotted key → value of what stands as KEY=VALUE."""
+    """Dotted key → value, from KEY=VALUE arguments."""
     found = {}
     for one in overrides:
         key, equals, value = one.partition("=")
@@ -26,7 +26,7 @@ def values_of(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def settings_file(path: Path, values: Mapping[str, Any]) -> Path:
-    """Writes the package's params.yaml with other values by dotted key."""
+    """Writes the package's params.yaml with some values replaced, by dotted key."""
     tree = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     for key, value in values.items():
         *above, last = key.split(".")

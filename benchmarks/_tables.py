@@ -1,4 +1,4 @@
-"""How benchmarks write what they found: scores, dated files, tables in a document that is otherwise written by hand."""
+"""How benchmarks write their results: scores, dated files, and tables in documents otherwise written by hand."""
 
 import datetime
 import statistics
@@ -9,9 +9,7 @@ from merc import files
 
 
 def put_table(path: Path, name: str, lines: Sequence[str]) -> None:
-    """Puts lines between the marks of this name, instead of what is there; at the end of the file, marks included,
-    if it has none.
-    """
+    """Replaces the lines between the marks of this name; appends them with their marks if the file has none."""
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if begin not in text:
@@ -23,14 +21,14 @@ def put_table(path: Path, name: str, lines: Sequence[str]) -> None:
 
 
 def put_dated(script: str, lines: Sequence[str], out: Path | None) -> None:
-    """Writes a file of today's date next to a script, ``<script>_<date>.md``, or ``out``; says where."""
+    """Writes a file with today's date next to a script, ``<script>_<date>.md``, or ``out``, and logs the path."""
     target = out or Path(script).with_name(f"{Path(script).stem}_{datetime.date.today()}.md")
     files.write_text(target, "\n".join(lines) + "\n")
     print(target)
 
 
 def spread(values: Sequence[float]) -> str:
-    """Per cent: mean and standard deviation (n - 1), or the one value."""
+    """Mean and standard deviation (n - 1) in per cent, or the single value."""
     return (
         f"{100 * statistics.fmean(values):.2f} ± {100 * statistics.stdev(values):.2f}"
         if len(values) > 1

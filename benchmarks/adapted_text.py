@@ -1,15 +1,15 @@
-"""What MiniLM reaches on MELD's text once it is fine-tuned on the train labels, by itself and below models of the
-dialogue.
+"""What MiniLM reaches on MELD's text once it is fine-tuned on the train labels, on its own and as the encoder of
+dialogue models.
 
     MERC_REAL_DATA=FOLDER MERC_MINILM=FOLDER_OF_ALL_MINILM_L6_V2 python benchmarks/adapted_text.py [--seeds 0,1,2]
     [--settings full] [--recipes NAMES]
 
-The folder of real data holds MELD's three CSV files in meld/. Every seed of the adaptation has a folder of its own in
---work, with its features and the trainings on them, which stay, so that a second run continues where the first was. "By
-itself" is the linear classifier of the training on the encoder's vector; test was scored once, with the epoch that was
-selected on dev. Of a recipe the mean over its own seeds is given for each seed of the adaptation. Times are wall times
-of the adaptation, with the threads that its settings say, on whatever else the machine does. Writes a dated file next
-to this one.
+The folder of real data holds MELD's three CSV files in meld/. Every seed of the adaptation has its own folder in
+--work, with its features and the trainings on them; these are kept, so a second run continues where the first stopped.
+"By itself" is the linear classifier that was trained on the encoder's vector; test is scored once, at the epoch
+selected on dev. For a recipe, the mean over its own seeds is given for each seed of the adaptation. Times are
+wall-clock times of the adaptation, with the threads given in its settings, on a machine that may be busy. Writes a
+dated file next to this one.
 """
 
 import datetime
@@ -35,7 +35,7 @@ SPLITS = ("dev", "test")
 
 
 def _run(command: str, arguments: Sequence[str], work: Path) -> float:
-    """Runs one of the package's commands; gives the seconds it took."""
+    """Runs one of the package's commands; returns the seconds it took."""
     began = time.perf_counter()
     print("  " + " ".join([command, *arguments]), flush=True)
     module = {
@@ -49,7 +49,7 @@ def _run(command: str, arguments: Sequence[str], work: Path) -> float:
 
 
 def _adapted(work: Path, seed: str, settings: str, params: Path) -> dict[str, Any]:
-    """The record of an adaptation, which is made unless it is there; ``seconds`` is None if it was."""
+    """The record of an adaptation, which is run unless it exists; ``seconds`` is then None."""
     out = Path("features") / f"{settings}-{seed}"
     folder = work / out / "meld" / "adapted" / "text" / f"minilm-{settings}"
     there = (folder / "record.json").is_file()

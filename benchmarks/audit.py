@@ -1,12 +1,12 @@
-"""What the audit finds in recordings that were changed in known ways: speech between pauses and in noise, and copies of
-audio.
+"""What the audit finds in recordings changed in known ways: speech between pauses and in noise, and copies of audio.
 
     python benchmarks/audit.py FOLDER_OF_WAVS
 
-Speech: a recording stands between two seconds of faint noise, and all of it is covered with white noise of several
-levels; what is found of the time of the recording, and of that which holds none. Copies: of every eighth recording one
-is cut, mixed with noise, resampled, or put behind another; how many are found, and how many of the other recordings are
-taken for one. Time: the same at many speeds, until there are as many as MELD has utterances.
+Speech: a recording is placed between two stretches of two seconds of faint noise, with white noise of several levels
+over all of it; the table gives how much of the recording, and of the pauses, is found to be speech. Copies: of every
+eighth recording a copy is cut, mixed with noise, resampled, or appended to another; the table gives how many are found,
+and how many other recordings are mistaken for copies. Time: the recordings at many speeds, until there are as many as
+MELD has utterances.
 """
 
 import resource
@@ -55,7 +55,7 @@ def found_speech(sounds: list[Sound], level_db: int | None) -> tuple[float, floa
 
 
 def copies(sounds: list[Sound]) -> dict[str, list[tuple[int, Sound]]]:
-    """Kind → index of the recording, and the copy of it."""
+    """Kind → index of the recording, and its copy."""
     random = np.random.default_rng(1)
     kinds: dict[str, list[tuple[int, Sound]]] = {
         "cut by 0.3 s": [],
@@ -125,7 +125,7 @@ def line_of_search(sounds: list[Sound]) -> str:
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
 @click.option("--out", type=click.Path(path_type=Path), help="Default: a file of today's date beside this one.")
 def main(folder: Path, out: Path | None) -> None:
-    """Measures what is found in the recordings of FOLDER."""
+    """Measures what the audit finds in the recordings of FOLDER."""
     sounds = read(folder)
     of_speech, of_prints = costs(sounds)
     lines = [

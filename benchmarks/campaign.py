@@ -1,12 +1,13 @@
-"""The whole campaign: faults at every operation, thousands of hostile files, a thousand kills. Give it some hours, and
-its table to a dated file.
+"""The whole campaign: faults at every operation, thousands of malicious files, a thousand kills. It takes some hours;
+redirect its table to a dated file.
 
-    python benchmarks/campaign.py faults                  every operation of eight commands fails, and is the last one
-    python benchmarks/campaign.py fuzz --cases 5000       hostile media, tables, shards, records, models, pickles, settings
-    python benchmarks/campaign.py kills --kills 1000      commands and `dvc repro`, killed at random moments until they end by themselves
+    python benchmarks/campaign.py faults                every operation of eight commands fails once and is killed once
+    python benchmarks/campaign.py fuzz --cases 5000     malicious media, tables, shards, records, models, settings, …
+    python benchmarks/campaign.py kills --kills 1000    commands and `dvc repro`, killed at random until they finish
 
-`make campaign` runs all three. Exit code 1 if anything is wrong; a fault is told with what it takes to see it again.
-"""  # noqa: E501
+`make campaign` runs all three. Exit code 1 if anything is wrong; a fault is reported with what is needed to reproduce
+it.
+"""
 
 import math
 import os
@@ -27,13 +28,13 @@ import click
 if TYPE_CHECKING:
     from integrity.commands import Disturbed
 
-# What is disturbed is imported where it is: a process that reads a pickle begins with importing this file.
+# Imported inside the functions that use it: a process that reads a pickle starts by importing this file.
 BIN = Path(sys.executable).parent
 
 
 @click.group()
 def main() -> None:
-    """Disturbs what the package does, and looks at what is left."""
+    """Disturbs the package's commands and checks what they leave behind."""
 
 
 def _all() -> "dict[str, Disturbed]":
@@ -54,7 +55,7 @@ def _prepared(folder: Path) -> Path:
 @main.command("faults")
 @click.option("--command", "names", multiple=True, help="Only this one; repeatable. Default: all.")
 def faults_command(names: tuple[str, ...]) -> None:
-    """Lets every operation of a command fail once, and kills it once at each."""
+    """Makes every operation of a command fail once, and kills the command once at each."""
     from integrity import faults
 
     wrong: list[str] = []
@@ -136,7 +137,7 @@ def fuzz_command(cases: int, names: tuple[str, ...], first: int) -> None:
 )
 @click.option("--seed", default=0, show_default=True)
 def kills_command(kills: int, names: tuple[str, ...], seed: int) -> None:
-    """Kills commands with all their processes at random moments, and starts them again until they end by themselves."""
+    """Kills commands with all their processes at random moments, and restarts them until they finish."""
     rng, wrong = random.Random(seed), []  # noqa: S311
     click.echo("| command | rounds | kills | wrong |\n| --- | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as scratch:
@@ -144,7 +145,7 @@ def kills_command(kills: int, names: tuple[str, ...], seed: int) -> None:
         programs = _programs(prepared)
         chosen = {name: programs[name] for name in programs if not names or name in names}
         whole = {name: _undisturbed(*program, Path(scratch) / "undisturbed") for name, program in chosen.items()}
-        # What takes longer is killed less often, and has more of the time all the same.
+        # Longer commands are killed less often, yet get more of the time.
         shares = {name: 1 / math.sqrt(seconds) for name, (seconds, _) in whole.items()}
         for name in chosen:
             done = rounds = 0
@@ -169,7 +170,7 @@ Program = tuple[Callable[[Path], None], Sequence[str], Sequence[str]]
 
 
 def _programs(prepared: Path) -> dict[str, Program]:
-    """Name → how its folder is made, what is run, and where that writes."""
+    """Name → how its folder is made, what is run, and where it writes."""
     from integrity.commands import ROOT
 
     found: dict[str, Program] = {}
@@ -206,8 +207,8 @@ def _undisturbed(
 
 
 def _killed_until_it_ends(arguments: Sequence[str], folder: Path, seconds: float, rng: random.Random) -> int:
-    """Kills the command at moments that are spread over its time; gives the number of kills. Each round has eight at
-    most, so that it comes to an end.
+    """Kills the command at moments spread over its running time; returns the number of kills. Each round has at most
+    eight, so it ends.
     """
     for kill in range(8):
         process = subprocess.Popen(
@@ -234,7 +235,7 @@ def _environment() -> dict[str, str]:
 
 
 def _trees(folder: Path, writes: Sequence[str]) -> dict[str, str]:
-    """What is in the folders that a command writes to, but for locks of killed runs, which hold nothing."""
+    """The contents of the folders that a command writes to, except for locks of killed runs, which are harmless."""
     from integrity import faults
 
     found = {}
@@ -248,7 +249,7 @@ def _trees(folder: Path, writes: Sequence[str]) -> dict[str, str]:
 
 
 def _tell(wrong: list[str], what: str) -> None:
-    """Tells what is wrong as soon as it is found, since the rest may take hours."""
+    """Reports what is wrong at once, since the rest may take hours."""
     wrong.append(what)
     click.echo(f"\n{what}\n", err=True)
 

@@ -1,18 +1,18 @@
-"""What the media stage costs next to merely decoding, on clips of 1280x720 like those of MELD.
+"""The cost of the media stage relative to mere decoding, on clips of 1280x720 like those of MELD.
 
     MERC_REAL_DATA=FOLDER python benchmarks/decode.py [--ffmpeg PATH] [--yunet PATH] [--keep FOLDER]
 
 The clips are made from the real videos and the speech in MERC_REAL_DATA: scaled to 1280x720, 24 frames per second, x264
 with its defaults (crf 23, preset medium, B-frames, a keyframe every 250 frames), AAC of 48 kHz, every third with 5.1
-channels; 1 to 6 s long, 3.1 s on average, running forth and back where the source is shorter. Pictures that were
-enlarged from 640x360 are smoother than a camera's, so a true 720p clip costs somewhat more to decode, and the rest of
-the stage weighs less next to it.
+channels; 1 to 6 s long, 3.1 s on average, running forwards and backwards where the source is shorter. Frames enlarged
+from 640x360 are smoother than a camera's, so a true 720p clip costs somewhat more to decode, which makes the rest of
+the stage relatively cheaper.
 
-Ratios are of CPU time, each in a fresh process after a first clip has loaded the libraries and the detector; the rounds
-alternate, and the median counts. "Bare" decodes every frame with PyAV on one thread and drops it. The stage is the real
-one: audio, eight frames a clip searched with YuNet, FLAC and crops written to Parquet. The usual way calls ffmpeg twice
-per clip (a 16 kHz wav; eight frames as JPEG), reads these and detects on the frames in full size. Two workers are set
-against one by wall time, so nothing else may run.
+Ratios are of CPU time, each in a fresh process after a first clip has loaded the libraries and the detector; the ways
+alternate, and the median is reported. "Bare" decodes every frame with PyAV on one thread and drops it. The stage is the
+real one: audio, eight frames per clip searched with YuNet, FLAC and crops written to Parquet. The usual way calls
+ffmpeg twice per clip (a 16 kHz wav; eight frames as JPEG), reads these and detects faces in the full-size frames. Two
+workers are compared with one by wall-clock time, so nothing else may run.
 """
 
 import argparse
@@ -98,7 +98,9 @@ def read_sound(paths: Sequence[Path]) -> np.ndarray:
 def write_clip(
     path: Path, pictures: Sequence[av.VideoFrame], rate_hz: float, sound_CS: np.ndarray, seconds: float, number: int
 ) -> None:
-    """Writes a clip with pictures that run forth and back and a stretch of the audio; every third has six channels."""
+    """Writes a clip with frames that run forwards and backwards and a stretch of the audio; every third has six
+    channels.
+    """
     layout = "5.1" if number % 3 == 2 else "stereo"
     unfinished = path.with_suffix(".part.mp4")
     with av.open(str(unfinished), "w") as out:
@@ -132,7 +134,7 @@ def write_clip(
 
 
 def make_long_1080p(path: Path, source: Path, seconds: float) -> Path:
-    """The 1080p source again and again, its packets copied."""
+    """The 1080p source repeated, its packets copied."""
     if path.exists():
         return path
     with av.open(str(path), "w") as out:
@@ -154,8 +156,8 @@ def make_long_1080p(path: Path, source: Path, seconds: float) -> Path:
 
 
 def settings(yunet: Path, choice: str, detector: str = "yunet", precision: str = "float32") -> MediaConfig:
-    """The settings of params.yaml with this choice, detector and precision; the network that tells who speaks lies
-    next to YuNet.
+    """The settings of params.yaml with this choice, detector and precision; the active-speaker network lies next to
+    YuNet.
     """
     given = (
         f"media.detector={detector}",
@@ -168,7 +170,7 @@ def settings(yunet: Path, choice: str, detector: str = "yunet", precision: str =
 
 
 def bare(paths: Sequence[Path]) -> Iterator[None]:
-    """Decodes every frame of each clip; one step a clip."""
+    """Decodes every frame of each clip; one step per clip."""
     for path in paths:
         with av.open(str(path)) as opened:
             stream = opened.streams.video[0]
@@ -206,7 +208,7 @@ def stage(
             if columns["audio_status"] != "ok" or columns["visual_status"] not in ("ok", "no_face"):
                 raise ValueError(f"{path}: {failures}")
             rows.append(columns)
-            if not number:  # writing loads libraries, too
+            if not number:  # writing loads libraries too
                 pack.write_part(Path(folder) / "part-00000.parquet", rows)
             yield
         pack.write_part(Path(folder) / "part-00000.parquet", rows)
@@ -251,8 +253,8 @@ WAYS: dict[str, Callable[..., Iterator[None]]] = {"bare": bare, "stage": stage, 
 
 
 def measured(way: str, paths: Sequence[Path], *rest: Any) -> tuple[float, float]:
-    """Runs in a fresh process: CPU seconds, its children's included, of all clips but the first; and the peak of its
-    memory in MB.
+    """Runs in a fresh process: CPU seconds, including its children's, of all clips but the first, and its peak memory
+    in MB.
     """
     steps = WAYS[way]([paths[0], *paths], *rest)
     next(steps)
@@ -260,7 +262,7 @@ def measured(way: str, paths: Sequence[Path], *rest: Any) -> tuple[float, float]
     for _ in steps:
         pass
     used = cpu_seconds() - before
-    # Not `ru_maxrss`: a process inherits that of the one which started it.
+    # Not `ru_maxrss`: a process inherits its parent's.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return used, int(peak[1]) * 1024 / 1e6 if peak else math.nan
 
@@ -271,15 +273,15 @@ def cpu_seconds() -> float:
 
 
 def apart(*arguments: Any) -> tuple[float, float]:
-    """:func:`measured` in a process of its own."""
+    """:func:`measured` in a separate process."""
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(measured, arguments)
 
 
 def clips_per_second(clips: Sequence[Path], yunet: Path, choice: str, workers: int, repeats: int) -> float:
-    """The whole stage by its own command's function, in wall time; every clip ``repeats`` times, so that starting the
-    workers weighs little.
+    """Wall-clock time of the whole stage, run by its command's function; every clip ``repeats`` times, so that starting
+    the workers matters little.
     """
     from merc.media.stage import decode
 
@@ -312,7 +314,7 @@ def clips_per_second(clips: Sequence[Path], yunet: Path, choice: str, workers: i
 
 
 def main() -> None:
-    """Makes the clips, and prints what decoding them costs in each way."""
+    """Makes the clips and prints what decoding them costs in each way."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     data = os.environ.get("MERC_REAL_DATA")
     parser.add_argument(
@@ -349,7 +351,7 @@ def main() -> None:
 
 
 def report(clips: Sequence[Path], long_clip: Path, yunet: Path, options: argparse.Namespace) -> None:
-    """Decodes all clips in each way, in turn, and prints ratios."""
+    """Decodes all clips in each way, alternating, and prints ratios."""
     seconds = sum(lengths_seconds(len(clips)))
     print(
         f"{len(clips)} clips of {WIDTH}x{HEIGHT}, {seconds:.0f} s, {seconds / len(clips):.2f} s on average; PyAV"

@@ -1,11 +1,11 @@
-"""How fast the neural encoders are, as ratios within one run; prints Markdown for the dated file beside this one.
+"""How fast the neural encoders are, as ratios within one run; prints Markdown for the dated file next to this one.
 
     python benchmarks/encode.py --checkpoint FOLDER_OF_ALL_MINILM_L6_V2 --annotations FOLDER_WITH_MELD_CSV [--only text]
     [--device cuda:0 --dtype bfloat16]
 
-Each modality has a file of its own (`encode_text.py`, `encode_audio.py`, `encode_faces.py`), which says what is
-compared with what; on a GPU the text model has RoBERTa-large's shape as well. `linear`, on a CPU alone and only when it
-is asked for, compares what can compute the linear layers, ONNX Runtime among it (`encode_linear.py`).
+Each modality has its own file (`encode_text.py`, `encode_audio.py`, `encode_faces.py`), which says what is compared
+with what; on a GPU the text benchmark also uses a model of RoBERTa-large's shape. `linear`, run only on a CPU and only
+on request, compares the libraries that can compute the linear layers, ONNX Runtime among them (`encode_linear.py`).
 `encode_volume.py` runs a whole corpus of MELD's size through the extraction stage.
 """
 
@@ -45,7 +45,7 @@ def main(
     clips: int,
     images: int,
 ) -> None:
-    """Measures the encoders of text, sound and faces, and prints their tables."""
+    """Measures the encoders of text, audio and faces, and prints their tables."""
     where = torch.cuda.get_device_name(device) if device != "cpu" else f"{os.cpu_count()} cores, {platform.machine()}"
     print(
         f"{where}; {dtype}; torch {torch.__version__}, transformers {transformers.__version__}, Python"

@@ -1,5 +1,5 @@
-"""How fast audio is encoded: clips with MELD's lengths through the shapes of wav2vec2-base (CPU) or wav2vec2-large
-(GPU), with random weights.
+"""How fast audio is encoded: clips of MELD's lengths through models of the shape of wav2vec2-base (CPU) or
+wav2vec2-large (GPU) with random weights.
 
     python benchmarks/encode_audio.py --annotations FOLDER_WITH_MELD_CSV_FILES [--device cuda:0 --dtype bfloat16]
     [--clips 200]
@@ -7,17 +7,17 @@
 All figures are of one run, on the same clips and the same weights:
 
 - against transformers' feature extractor and model, one clip at a time (its feature-extraction pipeline takes text
-  alone);
-- against batches of eight in the corpus' order, padded, with the attention mask; what becomes of the vectors is stated,
-  too;
-- what exactness costs: the same batches with torch's own group norm, which takes the padding for audio, and batches of
-  clips of equal length alone;
-- the share of time outside matrix products, convolutions and attention, of which the model's own elementwise work is
-  named apart;
-- on a GPU, floating-point operations per second of the real frames over what a large matrix product reaches.
+  only);
+- against batches of eight in the corpus's order, padded, with the attention mask; the difference of the vectors is
+  given too;
+- the cost of exactness: the same batches with torch's own group norm, which treats the padding as audio, and batches of
+  only clips of equal length;
+- the share of time outside matrix products, convolutions and attention, with the model's own elementwise work listed
+  separately;
+- on a GPU, floating-point operations per second on the real frames, relative to what a large matrix product reaches.
 
-The audio is made: harmonics of a gliding pitch in bursts, with noise. Without --annotations, or meld in the folder that
-MERC_REAL_DATA names, the lengths follow a log-normal distribution fitted to MELD's (median 2.4 s).
+The audio is synthetic: bursts of harmonics of a gliding pitch, with noise. Without --annotations, or meld in the folder
+that MERC_REAL_DATA names, the lengths follow a log-normal distribution fitted to MELD's (median 2.4 s).
 """
 
 import csv
@@ -53,14 +53,14 @@ LARGE = {
 }
 SHAPES: dict[str, dict[str, Any]] = {"base": {}, "large": {**LARGE, "do_stable_layer_norm": True, "conv_bias": True}}
 # What the model's arithmetic consists of; the rest is elementwise work, copies and Python.
-# None of them calls another one, so that their times with all they call add up.
+# None of them calls another, so their inclusive times add up.
 PRODUCTS = re.compile(
     r"^(aten::(addmm|mm|bmm|baddbmm|mkldnn_convolution|_slow_conv2d_forward|_scaled_dot_product_flash_attention_for_cpu)|mkldnn::_linear_pointwise)$"
 )
 
 
 def clip_seconds(annotations: Path | None, clips: int) -> np.ndarray:
-    """(clips,) lengths in the order of the corpus, spread evenly over it."""
+    """(clips,) lengths, taken evenly over the corpus and in its order."""
     rng = np.random.default_rng(0)
     if annotations is None:
         return np.clip(rng.lognormal(np.log(2.4), 0.77, clips), 0.1, LONGEST_SECONDS)
@@ -124,8 +124,8 @@ def _wait(device: str) -> None:
 
 
 def with_transformers(model: Any, extractor: Any, sounds: Sequence[np.ndarray], together: int) -> np.ndarray:
-    """(clips, D): the mean over the real frames, batches of this many in the given order, with the attention mask if
-    there is padding.
+    """(clips, D): the mean over the real frames; batches of this many clips in the given order, with the attention mask
+    if there is padding.
     """
     vectors = []
     with torch.inference_mode():
@@ -166,7 +166,7 @@ def least_cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 
 class Stopwatch:
-    """Adds up the seconds that a function takes."""
+    """Sums the seconds that a function takes."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -185,9 +185,9 @@ def shares(encoder: Waveform, utterances: Sequence[UtteranceInput]) -> tuple[dic
     """Shares of the time on the CPU.
 
     Returns:
-        Of ``products`` (the bias of a linear layer included, which torch adds in the same call), ``model`` (its other
-        work), ``norm`` (our group norm) and ``rest`` (all that is not the model's forward pass); and of the longest
-        functions that are not products.
+        The shares of ``products`` (including the bias of a linear layer, which torch adds in the same call), ``model``
+        (its other work), ``norm`` (our group norm) and ``rest`` (everything but the model's forward pass); and those of
+        the slowest functions that are not products.
     """
     model, norm = Stopwatch(), Stopwatch()
     for module in encoder._model.modules():
@@ -214,7 +214,7 @@ def shares(encoder: Waveform, utterances: Sequence[UtteranceInput]) -> tuple[dic
 
 
 def operations(model: Any, seconds: Sequence[float]) -> float:
-    """Floating-point operations of the clips without any padding: two per multiplication in products, convolutions and
+    """Floating-point operations for the clips without any padding: two per multiplication in products, convolutions and
     attention.
     """
     settings = model.config

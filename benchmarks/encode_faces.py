@@ -2,14 +2,14 @@
 
     python benchmarks/encode_faces.py [--device cuda:0 --dtype bfloat16 --images 16384] [--images 64]
 
-All figures are of one run, on the same crops (112 pixels, 8 bits, decoded) and the same weights; each way is run in
-turn, medians are given:
+All figures are of one run, on the same crops (112 pixels, 8 bits, decoded) and the same weights; the ways take turns,
+and medians are given:
 
 - the encoder, from crops to one vector per clip of eight, against a bare loop of the model over batches of the same
-  size that stand ready on the device, resized and normalised; with all clips in one call, and in parts of 256 clips, as
-  extraction gives them;
-- what becomes of the vectors;
-- on a GPU, floating-point operations per second over what a large matrix product of the same dtype reaches.
+  size that are already on the device, resized and normalised; with all clips in one call, and in parts of 256 clips, as
+  in extraction;
+- the difference of the vectors;
+- on a GPU, floating-point operations per second, relative to what a large matrix product of the same dtype reaches.
 """
 
 import os
@@ -67,7 +67,7 @@ def encoder_of(folder: Path, device: str, dtype: str) -> ImageTower:
 def ready_batches(
     folder: Path, clips: list[UtteranceInput], images_per_batch: int, device: str, dtype: str
 ) -> list[torch.Tensor]:
-    """Batches (B, 3, 224, 224) on the device, as transformers' own processor makes them."""
+    """Batches (B, 3, 224, 224) on the device, made by transformers' own processor."""
     from transformers import AutoImageProcessor
 
     processor = AutoImageProcessor.from_pretrained(folder)
@@ -83,7 +83,7 @@ def ready_batches(
 
 
 def bare_loop(model: Any, batches: list[torch.Tensor], clips: int) -> NDArray[np.float32]:
-    """(clips, D): the model over ready batches, and the mean of each clip's class tokens."""
+    """(clips, D): the model over prepared batches, and the mean of each clip's class tokens."""
     with torch.inference_mode():
         first_ND = (
             torch.cat([model(pixel_values=batch).last_hidden_state[:, 0].float() for batch in batches]).cpu().numpy()
@@ -116,9 +116,7 @@ def seconds_of(device: str, run: Callable[[], Any]) -> float:
 
 
 def matrix_product_rate(device: str, dtype: str, size: int = MATRIX, repeats: int = 20) -> float:
-    """Floating-point operations per second of a product of two square matrices; a multiplication and an addition are
-    two.
-    """
+    """Floating-point operations per second of a product of two square matrices; a multiply-add counts as two."""
     left, right = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
 
     def run() -> None:
@@ -130,7 +128,7 @@ def matrix_product_rate(device: str, dtype: str, size: int = MATRIX, repeats: in
 
 
 def operations_of(model: Any, batch: torch.Tensor) -> int:
-    """Floating-point operations for one picture, as torch counts those of products, convolutions and attention."""
+    """Floating-point operations for one image, as counted by torch for products, convolutions and attention."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -139,12 +137,12 @@ def operations_of(model: Any, batch: torch.Tensor) -> int:
 
 
 def measure(device: str, dtype: str, images: int) -> list[str]:
-    """Runs everything and gives lines of a report.
+    """Runs everything and returns the lines of a report.
 
     Args:
         device: ``cpu`` or ``cuda:0``.
         dtype: of the model's arithmetic.
-        images: crops in all.
+        images: total number of crops.
     """
     from transformers import ViTModel
     from transformers.utils import logging
@@ -170,7 +168,7 @@ def measure(device: str, dtype: str, images: int) -> list[str]:
     }
     if len(clips) > CLIPS_PER_PART:
         ways[f"encoder, parts of {CLIPS_PER_PART} clips"] = lambda: in_parts(encoder, clips)
-    vectors = {name: run() for name, run in ways.items()}  # the first round makes kernels and memory ready
+    vectors = {name: run() for name, run in ways.items()}  # the first round warms up kernels and memory
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, run in ways.items():

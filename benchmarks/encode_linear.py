@@ -1,5 +1,5 @@
-"""What computes an encoder's linear layers on a CPU: torch's own choice (MKL) against oneDNN in the same torch, and
-against ONNX Runtime where it is installed.
+"""Libraries that compute an encoder's linear layers on a CPU: torch's own choice (MKL) against oneDNN in the same
+torch, and against ONNX Runtime where it is installed.
 
     OMP_NUM_THREADS=1 python benchmarks/encode_linear.py --checkpoint FOLDER_OF_ALL_MINILM_L6_V2 --annotations
     FOLDER_WITH_MELD_CSV [--whisper FOLDER]
@@ -9,11 +9,11 @@ within a round. Measured are
 
 - single layers, in GFLOP/s, the best of the rounds;
 - `Encoder.encode` with `linear_layers` torch and onednn: MiniLM with its weights on MELD's texts, the shapes of
-  wav2vec2-base, WavLM-base and ViT-B/16 with random weights, and a Whisper where a folder is named; the least cosine
+  wav2vec2-base, WavLM-base and ViT-B/16 with random weights, and a Whisper where a folder is given; the smallest cosine
   between the vectors;
-- the bare models of three of them on one batch, against ONNX Runtime on the same graph, one thread.
+- three of the bare models on one batch, against ONNX Runtime on the same graph, one thread.
 
-With MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment, MKL on an Intel processor is held to what it uses on others, and
+With MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment, MKL on an Intel processor is restricted to what it uses on others;
 oneDNN is not.
 """
 
@@ -46,7 +46,7 @@ from merc.encoders.visual.image_tower import ImageTower
 
 ROUNDS = 4
 WORDS = {"licence": "none", "training_data_overlap": "none"}
-# Rows, inputs and outputs: MiniLM, ViT-B and wav2vec2-base, one utterance alone.
+# Rows, inputs and outputs: MiniLM, ViT-B, wav2vec2-base, and a single utterance.
 LAYERS = (
     (1024, 384, 384),
     (1024, 384, 1536),
@@ -65,7 +65,7 @@ def cpu_seconds(run: Callable[[], Any]) -> float:
 
 
 def in_turn(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of every way in every round, after a round that warms up."""
+    """CPU seconds of every way in every round, after a warm-up round."""
     for run in ways.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -81,7 +81,7 @@ def times_as_fast(seconds: Mapping[str, Sequence[float]], name: str, beside: str
 
 @torch.inference_mode()
 def layers() -> list[str]:
-    """GFLOP/s of single layers, and the ratio of the two."""
+    """GFLOP/s of single layers, and the ratio."""
     lines = ["| rows, inputs, outputs | torch, GFLOP/s | oneDNN, GFLOP/s | ratio |", "| --- | ---: | ---: | ---: |"]
     for rows, inputs, outputs in LAYERS:
         layer, given = nn.Linear(inputs, outputs), torch.randn(rows, inputs)
@@ -114,7 +114,7 @@ def waveform_folder(kind: str, folder: Path) -> Path:
 def encoders(
     checkpoint: Path, annotations: Path, whisper: Path | None, folder: Path, size: float
 ) -> dict[str, tuple[NeuralEncoder, list[UtteranceInput]]]:
-    """Encoders, not loaded, and what they encode."""
+    """Encoders, not yet loaded, and what they encode."""
     rng = np.random.default_rng(1)
     sounds = [
         encode_audio.made_sound(seconds, rng)
@@ -175,7 +175,7 @@ def whole(cases: Mapping[str, tuple[NeuralEncoder, list[UtteranceInput]]]) -> li
 
 
 def bare_inputs(name: str) -> dict[str, torch.Tensor] | None:
-    """A batch of a model that ONNX Runtime is given as well; None if it is not compared."""
+    """A batch for a model that is also run in ONNX Runtime; None if it is not compared."""
     generator = torch.Generator().manual_seed(0)
     return {
         "MiniLM, real weights": {"input_ids": torch.randint(1000, 20_000, (64, 16), generator=generator)},
@@ -196,12 +196,12 @@ class LastHidden(nn.Module):
 
 
 def session_of(model: LastHidden, given: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
-    """What runs the model in ONNX Runtime with one thread, with all its optimisations."""
+    """A function that runs the model in ONNX Runtime with one thread and all optimisations."""
     import onnxruntime
 
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter: traced constants, and that it is the older of two
+        warnings.simplefilter("ignore")  # from the exporter: traced constants, and that it is the older of two
         torch.onnx.export(
             model, (given,), buffer, input_names=["given"], output_names=["hidden"], dynamo=False, opset_version=17
         )
@@ -246,7 +246,7 @@ def beside_onnx_runtime(cases: Mapping[str, tuple[NeuralEncoder, list[UtteranceI
                 "torch": lambda: models[0](given),  # noqa: B023
                 "onednn": lambda: models[1](given),  # noqa: B023
                 "onnx": run_onnx,
-            }  # used in this round alone
+            }  # used in this round only
             expected, found = (
                 models[0](given).flatten(0, 1).double().numpy(),
                 run_onnx().reshape(-1, models[0](given).shape[-1]).astype(np.float64),
@@ -266,14 +266,14 @@ PARTS = ("layers", "encoders", "onnx")
 def measure(
     checkpoint: Path, annotations: Path, whisper: Path | None, size: float = 1.0, only: Sequence[str] = PARTS
 ) -> list[str]:
-    """Runs everything; gives lines of Markdown.
+    """Runs everything; returns lines of Markdown.
 
     Args:
         checkpoint: folder of all-MiniLM-L6-v2.
         annotations: folder with MELD's CSV files.
         whisper: folder of a Whisper, or None.
-        size: how much is encoded; 1 takes about ten minutes of one core.
-        only: parts of it.
+        size: how much is encoded; 1 takes about ten minutes on one core.
+        only: which parts to run.
     """
     from transformers.utils import logging
 

@@ -1,22 +1,21 @@
-"""What text costs: MELD's transcripts through a frozen MiniLM, against other ways to do the same, in one run; on a GPU
+"""The cost of text: MELD's transcripts through a frozen MiniLM, against other ways to do the same, in one run; on a GPU
 also RoBERTa-large with context.
 
     python benchmarks/encode_text.py --checkpoint FOLDER_OF_ALL_MINILM_L6_V2 --annotations FOLDER_WITH_THE_CSV_FILES
     [--device cuda:0] [--dtype bfloat16]
 
-Compared are, all with the same checkpoint and texts:
+Compared, all with the same checkpoint and texts:
 
-- ours: `Encoder.encode` in parts of 4,096 utterances, tokenising included;
+- ours: `Encoder.encode` in parts of 4,096 utterances, including tokenising;
 - `sentence_transformers.SentenceTransformer.encode(batch_size=32)`, if that package is installed (not a dependency
   of this project);
-- `Encoder.encode` with one utterance at a time, on every n-th utterance by length, scaled;
-- dense: as many tokens in ready tensors, all sequences of the mean length, no padding, no tokenising, the best of a few
-  batch sizes.
+- `Encoder.encode` with one utterance at a time, on every n-th utterance by length, extrapolated;
+- dense: as many tokens in prepared tensors, all sequences of the mean length, no padding, no tokenising, the best of a
+  few batch sizes.
 
-The contenders take turns, so that a machine's moods touch all of them; a ratio is the median over the rounds of the
-ratios within a round. On a GPU the last lines set the arithmetic that RoBERTa-large's layers need for the utterances'
-tokens (weights are random, the tokenizer is the checkpoint's) against the rate of a large matrix product on the same
-card.
+The contenders take turns, so that a machine's fluctuations affect all of them; a ratio is the median over the rounds of
+the ratios within a round. On a GPU the last lines compare the arithmetic rate of RoBERTa-large's layers on the
+utterances' tokens (random weights, the checkpoint's tokenizer) with that of a large matrix product on the same card.
 """
 
 import csv
@@ -48,8 +47,8 @@ def read_utterances(annotations: Path, limit: int | None = None, history_turns: 
 
     Args:
         annotations: folder with ``train_sent_emo.csv``, ``dev_sent_emo.csv`` and ``test_sent_emo.csv``.
-        limit: take so many, drawn at random with a fixed seed; None: all.
-        history_turns: earlier turns.
+        limit: how many to draw at random with a fixed seed; None: all.
+        history_turns: number of earlier turns.
     """
     utterances = []
     for split in ("train", "dev", "test"):
@@ -83,7 +82,7 @@ def in_parts(encoder: Transformer, utterances: Sequence[UtteranceInput]) -> NDAr
 
 
 def tokens_of(encoder: Transformer, utterances: Sequence[UtteranceInput]) -> NDArray[np.int64]:
-    """Tokens per utterance as the model gets them, context and special tokens included."""
+    """Tokens per utterance as the model receives them, including context and special tokens."""
     return np.concatenate(
         [encoder._tokenise(utterances[start : start + PART]).lengths for start in range(0, len(utterances), PART)]
     )
@@ -105,8 +104,8 @@ def seconds_of(run: Callable[[], Any]) -> float:
 
 
 def dense_run(checkpoint: Path, device: str, dtype: str, tokens: int, length: int) -> Callable[[int], None]:
-    """Gives what runs the bare model on ready tensors of ``tokens`` tokens in sequences of ``length``, in batches of
-    this many tokens.
+    """Returns a function that runs the bare model on prepared tensors of ``tokens`` tokens in sequences of ``length``,
+    in batches of this many tokens.
     """
     import torch
     from transformers import AutoModel
@@ -130,7 +129,7 @@ def dense_run(checkpoint: Path, device: str, dtype: str, tokens: int, length: in
 def sentence_transformers_run(
     checkpoint: Path, device: str, dtype: str, texts: list[str]
 ) -> Callable[[], NDArray[np.float32]] | None:
-    """What encodes the texts with that package; None if it is not installed."""
+    """A function that encodes the texts with that package; None if it is not installed."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
@@ -226,7 +225,7 @@ def flops(model: Any, lengths: NDArray[np.int64]) -> float:
     """Floating point operations that the layers of a BERT-like model need for sequences of these lengths, without
     padding.
 
-    Two for each weight of the layers' matrices and token, and 4 T² D in each layer for the products of queries with
+    Two per token for each weight of the layers' matrices, and 4 T² D in each layer for the products of queries with
     keys and of weights with values (T tokens, D features). Embeddings, norms and softmax are not counted.
     """
     import torch
@@ -264,8 +263,8 @@ def measure_large(
     matrix: int = MATRIX,
     **shape: int,
 ) -> list[str]:
-    """RoBERTa-large with the earlier turns as context, as :func:`measure`; ``shape`` replaces values of the model's
-    configuration.
+    """Like :func:`measure`, for RoBERTa-large with the earlier turns as context; ``shape`` replaces values of the
+    model's configuration.
     """
     import torch
     from transformers import AutoTokenizer, RobertaConfig, RobertaModel

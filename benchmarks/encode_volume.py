@@ -2,14 +2,14 @@
 and peak memory.
 
     python benchmarks/encode_volume.py --share 0.02 --share 0.04 --shape tiny     # anywhere: does the peak grow with the corpus?
-    python benchmarks/encode_volume.py --share 0.6 --shape tiny --modality audio  # the same for sound alone
+    python benchmarks/encode_volume.py --share 0.6 --shape tiny --modality audio  # the same for audio only
     python benchmarks/encode_volume.py --share 1 --shape large --dtype bfloat16   # on a GPU
 
 13,708 utterances in 1,432 dialogues, lengths of speech and text drawn from log-normal distributions with MELD's means
-(3.1 s, 11 words) and longest (cut at 60 s and 90 words), eight face crops of 112 pixels each. Models have the shape of
-RoBERTa, wav2vec2 and ViT-B/16 with random weights; text is given with three earlier turns. Each share runs in a process
-of its own. Beside the peak of the process stands its resident size after each part: where that stays level, the peak is
-that of the largest batch, and the more clips there are, the longer is the longest.
+(3.1 s, 11 words) and maxima (cut at 60 s and 90 words), eight face crops of 112 pixels each. Models have the shape of
+RoBERTa, wav2vec2 and ViT-B/16 with random weights; text comes with three earlier turns. Each share runs in a separate
+process. Next to the peak of the process is its resident size after each part: where that stays level, the peak is due
+to the largest batch, and with more clips the longest clip is longer.
 """  # noqa: E501
 
 import io
@@ -39,7 +39,7 @@ WORDS = [f"word{number}" for number in range(2000)]
 
 
 def save_checkpoints(folder: Path, shape: str) -> dict[str, Path]:
-    """Models with random weights, as a user would have them in folders."""
+    """Models with random weights in folders, as a user would have them."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import (
@@ -88,7 +88,7 @@ def save_checkpoints(folder: Path, shape: str) -> dict[str, Path]:
 
 
 def write_corpus(layout: Any, utterances: int) -> None:
-    """Manifest and decoded media, as the stages before extraction leave them."""
+    """Manifest and decoded media as the stages before extraction leave them."""
     import cv2
     import numpy as np
     import pyarrow as pa
@@ -172,7 +172,7 @@ def write_corpus(layout: Any, utterances: int) -> None:
 
 
 def blocks(checkpoints: dict[str, Path], dtype: str) -> dict[str, dict[str, Any]]:
-    """Settings of the encoders, those that ship with these checkpoints."""
+    """Settings of the encoders: the shipped ones, with these checkpoints."""
     models = {"text": "roberta_large", "audio": "wav2vec2_base", "visual": "dinov2_base"}
     more: dict[str, dict[str, Any]] = {
         "text": {"history_turns": 3, "speaker_names": True, "tokens_per_batch": "auto"},
@@ -188,7 +188,7 @@ def blocks(checkpoints: dict[str, Path], dtype: str) -> dict[str, dict[str, Any]
 
 
 def resident_megabytes() -> int:
-    """Of this process, mapped files included."""
+    """Resident size of this process, including mapped files."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 2**20
 
 

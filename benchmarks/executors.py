@@ -1,12 +1,12 @@
-"""What Ray costs over the executor of one machine, on the same parts: the media of the demonstration corpus, decoded
-with one process on each node.
+"""The overhead of Ray over the executor for one machine, on the same parts: the media of the demonstration corpus,
+decoded with one process per node.
 
     python benchmarks/executors.py [--dialogues 4] [--out FILE]
 
-The nodes are processes of this machine (`ray.cluster_utils.Cluster`), a core each, so that the wall time falls with
-their number only while there are cores for them. CPU seconds are those of all processes of the run, read while it goes
-on: the driver, and with Ray the nodes' daemons and workers. The cluster is started before the clock; what is started
-for each run (workers, their imports, the look at each node) is counted.
+The nodes are processes on this machine (`ray.cluster_utils.Cluster`) with one core each, so the wall-clock time falls
+with their number only while there are cores for them. CPU seconds are those of all processes of the run, read while it
+runs: the driver, and with Ray the nodes' daemons and workers. The cluster is started before the measurement; what is
+started for each run (workers, their imports, the check of each node) is counted.
 """
 
 import argparse
@@ -38,7 +38,7 @@ _LOOK_SECONDS = 0.1
 
 
 class CpuSeconds:
-    """CPU seconds of this process and of all that it has started, also of those that end meanwhile."""
+    """CPU seconds of this process and all its descendants, including those that have ended."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, float], float] = {}
@@ -73,7 +73,7 @@ class CpuSeconds:
 
 @contextmanager
 def cluster(nodes: int) -> Iterator[str]:
-    """A cluster of this many nodes with a core each; gives its address."""
+    """Starts a cluster of this many nodes with one core each; yields its address."""
     import ray
     from ray._common.utils import get_default_ray_temp_dir
     from ray.cluster_utils import Cluster
@@ -82,7 +82,7 @@ def cluster(nodes: int) -> Iterator[str]:
     node = {"num_cpus": 1, "object_store_memory": 80 << 20}
     Path(get_default_ray_temp_dir()).mkdir(
         parents=True, exist_ok=True
-    )  # Cluster writes its address there and takes it that the folder is there
+    )  # Cluster writes its address there and assumes that the folder exists
     made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     for _ in range(nodes - 1):
         made.add_node(**node)
@@ -98,7 +98,7 @@ def _digest(folder: Path) -> str:
 
 
 def measure(params: Params, raw: Path, folder: Path, dialogues: int, run: RunOptions) -> tuple[float, float, str]:
-    """Decodes everything once: wall seconds, CPU seconds, digest of the parts."""
+    """Decodes everything once; returns wall-clock seconds, CPU seconds and a digest of the parts."""
     layout = Layout(raw, folder, "demo-meld")
     build_manifest(choose(params, "demo-meld"), layout, run, limit=dialogues)
     began = time.monotonic()
@@ -108,7 +108,7 @@ def measure(params: Params, raw: Path, folder: Path, dialogues: int, run: RunOpt
 
 
 def rows(folder: Path, dialogues: int) -> Iterator[tuple[str, float, float]]:
-    """Executor and nodes, wall and CPU seconds; raises ``SystemExit`` if the bytes differ."""
+    """Executor and nodes, wall-clock and CPU seconds; raises ``SystemExit`` if the bytes differ."""
     subprocess.run(
         [sys.executable, "-m", "merc.corpora.demo.make", "--params", str(ROOT / "params.yaml")],
         cwd=folder,
@@ -134,7 +134,7 @@ def rows(folder: Path, dialogues: int) -> Iterator[tuple[str, float, float]]:
 
 
 def main() -> None:
-    """Measures, and writes a table of today's date."""
+    """Measures, and writes a table with today's date."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dialogues", type=int, default=4, help="of each split")
     parser.add_argument("--out", type=Path)

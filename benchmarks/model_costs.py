@@ -1,14 +1,14 @@
-"""What every model costs: parameters, CPU seconds an epoch and memory of its recipe at MELD's size; writes a dated file
-next to this one.
+"""The cost of every model: parameters, CPU seconds per epoch and memory of its recipe at MELD's size; writes a dated
+file next to this one.
 
     MERC_REAL_DATA=FOLDER python benchmarks/model_costs.py [--recipes mmgcn,sdt+narrow] [--threads 1]
 
 An epoch is one pass over the train split, of 1,038 dialogues with MELD's real lengths and speakers and random vectors
-of RoBERTa-large's, wav2vec2-base's and ViT-B's widths, with the recipe's batches and losses, by the trainer itself; dev
-and test are one dialogue each, so that scoring does not count. It is timed on every fourth dialogue (--every), and
-taken times four. Every recipe runs in a process of its own: one epoch that does not count, one, then two; the seconds
-are the difference of the latter. Memory is the peak of the process over the peak before the training, with the data. A
-recipe with phases is given as the sum over its phases. The first row's model is what times are compared with.
+of RoBERTa-large's, wav2vec2-base's and ViT-B's widths, with the recipe's batches and losses, run by the trainer itself;
+dev and test are one dialogue each, so that scoring takes no time. It is timed on every fourth dialogue (--every) and
+multiplied by four. Every recipe runs in a separate process: one epoch as a warm-up, one, then two; the seconds are the
+difference of the last two. Memory is the peak of the process above the peak before the training, with the data loaded.
+A recipe with phases is given as the sum over its phases. Times are compared with the model in the first row.
 """
 
 import csv
@@ -41,7 +41,7 @@ CLASSES = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 
 
 def made_split(name: str, dialogues: list[list[str]]) -> DialogueSplit:
-    """A split of random vectors; a dialogue is the speakers of its utterances."""
+    """A split of random vectors; a dialogue is given as the speakers of its utterances."""
     torch.manual_seed(len(name))
     lengths = torch.tensor([len(one) for one in dialogues])
     utterances = int(lengths.sum())
@@ -73,7 +73,7 @@ def meld_dialogues(annotations: Path) -> list[list[str]]:
 
 
 def _peak() -> int:
-    """Bytes this process has held at most."""
+    """Peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -88,7 +88,7 @@ def measured(recipe: str, annotations: Path, every: int) -> dict[str, Any]:
         classes=CLASSES,
     )
     held, seconds = _peak(), []
-    for epochs in (1, 1, 2):  # the first loads what torch loads late
+    for epochs in (1, 1, 2):  # the first loads what torch loads lazily
         began = time.process_time()
         trained = train_seed(shortened(resolved, epochs), data, 0, torch.device("cpu"))
         seconds.append(time.process_time() - began)
@@ -119,7 +119,7 @@ def measured(recipe: str, annotations: Path, every: int) -> dict[str, Any]:
 @click.option("--out", type=click.Path(path_type=Path), help="Default: model_costs_<date>.md beside this file.")
 @click.option("--alone", is_flag=True, help="Measure the one recipe in this process and print what was found.")
 def main(annotations: Path | None, recipes: str, threads: int, every: int, out: Path | None, alone: bool) -> None:
-    """Measures recipes one after another and writes parameters, CPU seconds an epoch and memory."""
+    """Measures recipes one after another and writes parameters, CPU seconds per epoch and memory."""
     annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
     torch.set_num_threads(threads)
     if alone:

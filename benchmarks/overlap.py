@@ -1,11 +1,11 @@
-"""What it saves to encode while the rest is decoded: the time of both at once, against the longer of the two alone.
+"""The time saved by encoding while the rest is decoded: both at once, against the longer of the two alone.
 
     OMP_NUM_THREADS=1 MERC_REAL_DATA=FOLDER python benchmarks/overlap.py --whisper FOLDER [--minilm FOLDER] [--out FILE]
 
 The clips are those of decode.py (1280x720, 1 to 6 s), each several times, decoded by one worker with YuNet and the
 choice `speaking`; a real Whisper encodes their audio, and a real MiniLM MELD's transcripts, on one thread. Each way
-runs in a process of its own, by the functions of `merc-extract`, in turn with the others; imports are not counted,
-loading the models is. Wall time, so two cores are needed with nothing next to it.
+runs in a separate process, by the functions of `merc-extract`, alternating with the others; imports are not counted,
+loading the models is. Times are wall-clock, so this needs two cores with nothing else running.
 """
 
 import csv
@@ -45,7 +45,7 @@ WAYS = ("decoding alone", "encoding alone", "at once")
 
 
 def make_corpus(layout: Layout, clips: Sequence[Path], repeats: int, texts: Sequence[str]) -> None:
-    """Dialogues of ten clips; a clip that comes again is another file."""
+    """Dialogues of ten clips; a repeated clip is another file."""
     layout.raw.mkdir(parents=True)
     found = []
     for number in range(len(clips) * repeats):
@@ -70,13 +70,13 @@ def make_corpus(layout: Layout, clips: Sequence[Path], repeats: int, texts: Sequ
 
 
 def transcripts(data: Path) -> list[str]:
-    """Of MELD's dev split."""
+    """Texts of MELD's dev split."""
     with (data / "meld" / "dev_sent_emo.csv").open(encoding="utf-8", newline="") as file:
         return [row["Utterance"] for row in csv.DictReader(file)]
 
 
 def run(way: str, layout: Layout, params_file: Path, encoders: Sequence[tuple[str, str]]) -> float:
-    """Wall seconds of one way; ``encoding alone`` finds the media of ``decoding alone`` in place."""
+    """Wall-clock seconds of one way; ``encoding alone`` uses the media of ``decoding alone``."""
     import torch
     import transformers  # noqa: F401  (imports are not counted)
 

@@ -1,13 +1,13 @@
-"""What the report's page of all dialogues costs: to build, on the disk, and to open in Chromium, for a corpus of MELD's
+"""The cost of the report's page of all dialogues: to build, on disk, and to open in Chromium, for a corpus of MELD's
 size and for 5,000 dialogues.
 
     python benchmarks/report.py                          # writes a dated file next to this one
-    python benchmarks/report.py --keep /tmp/looked-at    # leaves shards, runs and reports there, to be looked at
+    python benchmarks/report.py --keep /tmp/looked-at    # keeps shards, runs and reports there for inspection
 
-All is random: labels, words, speakers, probabilities of 20 recipes with five seeds each (of a tenth of them what each
-modality says, too), quality columns, failures, neighbours, and eight face crops of 112 pixels an utterance. Time to
-open is that from the navigation to the first strip on the screen, and until the first turn of a dialogue is there that
-was asked for in the address; each in a new browser, the least of --repetitions.
+Everything is random: labels, words, speakers, probabilities of 20 recipes with five seeds each (for a tenth of them
+also per modality), quality columns, failures, neighbours, and eight face crops of 112 pixels per utterance. Time to
+open is the time from the navigation to the first strip on the screen, and to the first turn of a dialogue named in the
+address; each in a new browser, the minimum over --repetitions.
 """
 
 import datetime
@@ -276,14 +276,14 @@ def seconds_to_open(page_file: Path, fragment: str, name: str) -> float:
         page.goto(page_file.resolve().as_uri() + fragment)
         while (
             milliseconds := page.evaluate(f"window.{name}")
-        ) is None:  # playwright's own way to wait is forbidden by the page's policy
+        ) is None:  # the page's policy forbids playwright's own way to wait
             page.wait_for_timeout(20)
         browser.close()
     return float(milliseconds) / 1000
 
 
 def seconds_to_filter(page_file: Path) -> float:
-    """Of a filter by text and by a confident mistake, until the list has changed."""
+    """Milliseconds from setting a filter by text and by confident mistakes until the list has changed."""
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -1,14 +1,14 @@
-"""What the papers evaluate next to the whole test split, for the five systems on MELD's text; writes tables into
+"""What the papers evaluate besides the whole test split, for the five systems on MELD's text; writes tables into
 results_evaluation.md next to this file.
 
     MERC_REAL_DATA=FOLDER MERC_MINILM=FOLDER_OF_ALL_MINILM_L6_V2 python benchmarks/results_evaluation.py
-    … --recipes mmgcn_text,mmgcn_text+dclf+all_below     these alone are trained, evaluated and shown
-    … --finished                                         train nothing: what is finished in --work
+    … --recipes mmgcn_text,mmgcn_text+dclf+all_below     only these are trained, evaluated and shown
+    … --finished                                         train nothing; show what is finished in --work
 
-Features, trainings and evaluations are made by the commands a user gives, in a folder that stays (--work), so that a
-second run continues where the first was. Most rows have few seeds, epochs and, where a step costs much, larger batches
-than the recipe has (``SETTINGS``), so that all of it takes an hour of one core: the rows are to be compared with each
-other, and scores of trainings to the end stand in results_meld_text.md. The papers' rows were made on other features.
+Features, trainings and evaluations are made by the commands that a user runs, in a folder that is kept (--work), so a
+second run continues where the first stopped. Most rows have few seeds and epochs and, where a step is expensive, larger
+batches than the recipe (``SETTINGS``), so that all of it takes an hour on one core: compare the rows only with each
+other; scores of complete trainings are in results_meld_text.md. The papers' rows were made on other features.
 """
 
 import os
@@ -28,8 +28,7 @@ from merc.training.metrics.emotion_shift import DEFINITIONS
 from results_meld_text import Place, Table, extracted
 
 OWN_DENOMINATORS = {"printed": "neg", "all_below": "all"}
-"""Addition → what is below the line in DCLF's two losses: the negatives alone, as printed, or the positives as
-well.
+"""Addition → what is in the denominator of DCLF's two losses: only the negatives, as printed, or the positives as well.
 """
 SETTINGS: dict[str, Any] = {
     "recipes.mmgcn_text.seeds": [0, 1, 2],
@@ -102,14 +101,14 @@ PUBLISHED = (
     Published("DF-ERC", "its paper, as others quote it", "RoBERTa trained along, sound, faces; one seed", 67.03),
     Published("TelME, of which MERC-KDC is kin", "third-party table", "text encoder fine-tuned, sound, faces", 67.37),
 )
-"""IDCL printed no score on MELD, on which it is only pre-trained, and of Shi et al. and MERC-KDC no number could be
-obtained.
+"""IDCL reports no score on MELD, on which it is only pre-trained; no numbers could be obtained for Shi et al. and
+MERC-KDC.
 """
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was found of a recipe: scores of every seed, as shares of 1.
+    """Results of a recipe: scores of every seed, as fractions of 1.
 
     Attributes:
         recipe: without the suffix.
@@ -158,7 +157,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _head(names: Sequence[str], words: int = 1) -> list[str]:
-    """Heads of columns, of which the first ``words`` hold words."""
+    """Column heads, of which the first ``words`` columns hold words."""
     return [_row(names), "| --- |" + " --- |" * (words - 1) + " ---: |" * (len(names) - words)]
 
 
@@ -269,7 +268,7 @@ def _tests(place: Place, names: Sequence[str]) -> list[str]:
 
 
 def _trajectories(found: Sequence[Found]) -> list[str]:
-    """TA@K and RSA of what the classifier sees; what is known before the training is the same for all recipes."""
+    """TA@K and RSA of what the classifier sees; the values before training are the same for all recipes."""
     columns = [
         (similarity, control) for similarity in ("path", "edit") for control in ("raw", "like_length", "order_excess")
     ]

@@ -1,16 +1,16 @@
-"""What the models and losses reach; writes tables into results_meld_text.md next to this file, and leaves the rest of
-that file as it is.
+"""The scores of the models and losses; writes tables into results_meld_text.md next to this file and leaves the rest of
+that file unchanged.
 
     MERC_REAL_DATA=FOLDER MERC_MINILM=FOLDER_OF_ALL_MINILM_L6_V2 python benchmarks/results_meld_text.py losses
     … frozen                            all models on MELD's text, MiniLM frozen
-    … adapted --encoder FOLDER          the same on MiniLM as adapted_text.py fine-tuned it in its --work
+    … adapted --encoder FOLDER          the same on MiniLM as fine-tuned by adapted_text.py in its --work
     … demonstration                     all models on the demonstration corpus, three modalities; needs neither variable
 
 The folder of real data holds MELD's three CSV files in meld/. Features are extracted and recipes trained by the
-commands a user gives, in a folder that stays (--work), so that a second run continues where the first was: finished
-extractions and trainings are found again. The epoch is chosen on dev for every seed; the column of the best test epoch
-decides nothing. Seconds per epoch are of one seed on this machine, scoring of dev and test included, measured after the
-trainings, one recipe at a time; what models cost is compared in model_costs.py.
+commands that a user runs, in a folder that is kept (--work), so a second run continues where the first stopped:
+finished extractions and trainings are reused. The epoch is chosen on dev for every seed; the column of the best test
+epoch decides nothing. Seconds per epoch are for one seed on this machine, including the scoring of dev and test,
+measured after the trainings, one recipe at a time; model_costs.py compares the cost of models.
 """
 
 import json
@@ -47,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 BASES = ("baseline", "dialogue_transformer_text", "dialogue_transformer_text+idcl", "ddin_text", "mmgcn_text")
 ADDITIONS = ("", "+supcon", "+dclf")
-# The students of merc_kdc are audio and face: over text alone it is its teacher, trained at once.
+# The students of merc_kdc are audio and face: on text alone it is just its teacher, trained in one phase.
 OVER_TEXT = (
     "dialogue_transformer_text",
     "ddin_text",
@@ -80,7 +80,7 @@ TIMED_EPOCHS = 3
 class Table:
     """What is in a table, and how its features are made. ``suffix`` comes after every recipe.
 
-    ``shared`` recipes are those of another table, with its seeds; ``slow`` ones get the first seed alone.
+    ``shared`` recipes are those of another table, with its seeds; ``slow`` ones are trained with the first seed only.
     """
 
     title: str
@@ -94,7 +94,7 @@ class Table:
     slow: tuple[str, ...] = ()
 
     def seeds_of(self, recipe: str, seeds: str) -> str:
-        """``seeds``, unless the recipe has others here."""
+        """``seeds``, unless the recipe has its own here."""
         if recipe in self.shared:
             return TABLES["losses"].seeds
         return seeds.partition(",")[0] if recipe in self.slow else seeds
@@ -164,7 +164,7 @@ class Place:
 
 
 def shortened(resolved: ResolvedRecipe, epochs: int) -> ResolvedRecipe:
-    """The recipe with so many epochs, in every phase."""
+    """The recipe with this many epochs in every phase."""
 
     def short(recipe: Recipe) -> Recipe:
         return recipe.model_copy(update={"epochs": epochs, "patience_epochs": epochs})
@@ -174,8 +174,8 @@ def shortened(resolved: ResolvedRecipe, epochs: int) -> ResolvedRecipe:
 
 
 def _seconds_per_epoch(params: Params, layout: Layout, recipe: str, noted: Path) -> float:
-    """Of one seed; measured once and noted, by two trainings of which one is longer, so that the start is not
-    counted.
+    """Seconds per epoch of one seed; measured once and saved, as the difference of two trainings of different length,
+    so that the start-up is not counted.
     """
     known: dict[str, float] = files.read_json(noted) if noted.is_file() else {}
     if recipe not in known:
@@ -208,7 +208,7 @@ def _predictions(place: Place, recipe: str, split: str) -> tuple[pa.Table, int]:
 
 
 def _interval(place: Place, recipe: str, alone: str, classes: int) -> dict[str, float]:
-    """Of the difference in weighted F1 on test, test dialogues drawn with replacement."""
+    """Interval of the difference in weighted F1 on test, from test dialogues drawn with replacement."""
     predicted = []
     for name in (recipe, alone):
         table, seeds = _predictions(place, name, "test")
@@ -222,7 +222,7 @@ def _interval(place: Place, recipe: str, alone: str, classes: int) -> dict[str, 
 
 
 def _tests(place: Place, recipes: Sequence[str]) -> dict[str, str]:
-    """Recipe with an addition → its difference from the recipe alone, in words."""
+    """Recipe with an addition → its difference from the plain recipe, in words."""
     pairs = [
         (name, name.replace(addition, ""))
         for name in recipes
@@ -249,7 +249,7 @@ def _tests(place: Place, recipes: Sequence[str]) -> dict[str, str]:
 
 
 def _rows(place: Place, recipes: Sequence[str], seconds: dict[str, float]) -> list[str]:
-    """The table; with ``seconds`` also what an epoch takes, and how sure a gain is."""
+    """The table; with ``seconds`` also the time of an epoch and the certainty of a gain."""
     head = [
         "recipe",
         "dev weighted F1",
@@ -289,7 +289,7 @@ def _rows(place: Place, recipes: Sequence[str], seconds: dict[str, float]) -> li
 
 
 def _averaged(place: Place, recipes: Sequence[str], split: str) -> dict[str, float]:
-    """Scores of the recipes together: of every recipe the mean probabilities of its seeds, and of these the mean."""
+    """Scores of the recipes' ensemble: the mean over recipes of the mean probabilities of their seeds."""
     probabilities = []
     for recipe in recipes:
         table, seeds = _predictions(place, recipe, split)
@@ -329,7 +329,7 @@ def extracted(
     values: dict[str, Any],
     name: str,
 ) -> Place:
-    """The features of a table, made if they are not there; ``values``: settings by dotted key."""
+    """The features of a table, made if they do not exist; ``values``: settings by dotted key."""
     (work / "raw").mkdir(parents=True, exist_ok=True)
     if table.dataset == "meld":
         annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
@@ -419,7 +419,7 @@ def main(
     values = values_of(overrides) | {
         f"recipes.{base}.seeds": _numbers(of_one) for base, of_one in sorted(of_base.items())
     }
-    if table.suffix.startswith("+"):  # the addition for the demonstration corpus has seeds of its own
+    if table.suffix.startswith("+"):  # the addition for the demonstration corpus has its own seeds
         values[f"additions.{table.suffix[1:]}.seeds"] = _numbers(seeds)
     place = extracted(table, work, annotations, checkpoint, encoder, values, name)
     names = [f"{one}{table.suffix}" for one in chosen]

@@ -5,15 +5,16 @@ CMU-MOSI; writes the tables of results_real.md next to this file.
         [fusion | trials | systems | gains | mosi]
 
 The folder of features has fold-test-1.pkl to fold-test-4.pkl: in each the named session is the test split and the other
-three are train, in the layout that `merc-shards import` reads. They derive from a corpus under a research licence, and
-neither come with this program nor may be passed on; without them nothing is measured. Session 5, the benchmark's test,
-is in none of them. Dev are those of the benchmark's twelve dialogues that are not in the test session.
+three are train, in the layout that `merc-shards import` reads. They derive from a corpus under a research licence: they
+do not come with this program and must not be redistributed; without them nothing is measured. Session 5, the
+benchmark's test split, is not in any of them. Dev consists of those of the benchmark's twelve dialogues that are not in
+the test session.
 
-A training that is done is found again in the working folder. ``trials`` says what each part of DCLF does to MMGCN, at
-half its width and epochs so that a CPU core does it in a minute; ``systems`` are recipes as they ship; ``fusion`` and
-``gains`` say what audio adds to text, to forms of the baseline and to every system. ``mosi`` is another corpus:
-CMU-MOSI's text, audio and video as arrays (train.npz and test.npz in the folder of features), monologues, with the
-published test split.
+A finished training is reused from the working folder. ``trials`` shows what each part of DCLF does to MMGCN, at half
+its width and epochs so that a CPU core takes a minute; ``systems`` are the recipes as shipped; ``fusion`` and ``gains``
+show what audio adds to text, for variants of the baseline and for every system. ``mosi`` is another corpus: CMU-MOSI's
+text, audio and video as arrays (train.npz and test.npz in the folder of features), monologues, with the published test
+split.
 """
 
 import argparse
@@ -55,7 +56,7 @@ SMALL = {"recipes.mmgcn.model_settings.node_units": 100, "recipes.mmgcn.model_se
 
 @dataclass(frozen=True)
 class Row:
-    """A recipe with settings over it; ``name`` is what is in the table."""
+    """A recipe with settings over it; ``name`` is shown in the table."""
 
     name: str
     recipe: str
@@ -64,7 +65,7 @@ class Row:
 
 
 def _modality(name: str, settings: Mapping[str, object] = MappingProxyType({})) -> Row:
-    """A row with the modality loss alone."""
+    """A row with only the modality loss."""
     return Row(f"modality loss alone{name}", OVER, {**SMALL, **WHOLE, CONTEXT: None, **settings})
 
 
@@ -163,7 +164,7 @@ TABLES = {
 
 def arrays_of_mosi(features: Path, work: Path) -> Layout:
     """Shards of train.npz and test.npz (ids ``VIDEO_TURN``, texts, labels 0 negative and 1 positive, text, audio,
-    video), a dialogue for each video; every sixth video of train is dev.
+    video), one dialogue per video; every sixth video of train is dev.
     """
     layout = Layout(raw=work / "raw", out=work / "features", dataset="mosi")
     if layout.shards.exists():
@@ -220,7 +221,7 @@ def arrays_of_mosi(features: Path, work: Path) -> Layout:
 
 
 def imported(features: Path, work: Path, fold: str) -> Layout:
-    """The shards of a fold, imported if they are not there."""
+    """The shards of a fold, imported if they do not exist."""
     layout = Layout(raw=work / "raw", out=work / "features", dataset=f"iemocap-without-{fold}")
     if not layout.shards.exists():
         command = [
@@ -236,9 +237,9 @@ def imported(features: Path, work: Path, fold: str) -> Layout:
 def trained(
     row: Row, layout: Layout, seed: int, epochs: int | None, work: Path, data: dict[str, TrainingData]
 ) -> dict[str, float]:
-    """Dev and test scores of a row, from the folder of work if they are there."""
+    """Dev and test scores of a row, from the working folder if they exist."""
     settings = {**row.settings, **({} if epochs is None else {"additions.measured.epochs": epochs})}
-    if layout.dataset == "mosi":  # its text vectors were learnt with the labels of train, dev's among them
+    if layout.dataset == "mosi":  # its text vectors were trained with the labels of train, including dev's
         settings["additions.measured.selection"] = "last"
     params = Params.load(settings_file(work / "params.yaml", settings))
     resolved = resolve(params, f"{row.recipe}{'' if epochs is None else '+measured'}@{row.modalities}")
@@ -263,8 +264,8 @@ def trained(
 
 
 def table(rows: list[Row], layouts: list[Layout], seeds: list[int], epochs: int | None, work: Path) -> list[str]:
-    """Of folds and seeds: mean and standard deviation; the difference from the first row, its deviation over folds and
-    seeds.
+    """Mean and standard deviation over folds and seeds, and the difference from the first row with its deviation over
+    folds and seeds.
     """
     data: dict[str, TrainingData] = {}
     lines = [
@@ -286,7 +287,7 @@ def table(rows: list[Row], layouts: list[Layout], seeds: list[int], epochs: int 
 
 
 def gains(recipes: list[str], layouts: list[Layout], seeds: list[int], epochs: int | None, work: Path) -> list[str]:
-    """Of each recipe, with text only and with text and audio: means over folds and seeds, and what audio adds, with
+    """For each recipe, with text only and with text and audio: means over folds and seeds, and what audio adds, with
     its deviation over folds and seeds.
     """
     data: dict[str, TrainingData] = {}

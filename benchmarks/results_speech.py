@@ -1,18 +1,18 @@
-"""What the audio encoders know of an emotion that is acted: a linear probe on frozen vectors, speakers apart, and a
+"""What the audio encoders know of acted emotions: a speaker-independent linear probe on frozen vectors, and a
 fine-tuned Whisper; writes a table of results_speech.md next to this file.
 
     OMP_NUM_THREADS=1 python benchmarks/results_speech.py emodb --corpus FOLDER --work FOLDER [--whisper FOLDER]
         [--adapt]
 
-FOLDER of the corpus holds ``utterances.csv`` (dialogue, speaker, text, emotion, split, audio; a dialogue for each
-speaker, splits apart by speaker) and ``media/*.wav``: EmoDB (Burkhardt et al. 2005; 535 clips, ten speakers, seven
-emotions) or RAVDESS (Livingstone and Russo 2018; 1,440 clips, 24 speakers, eight). Neither comes with this program.
-openSMILE's sets are measured where it is installed, Whisper where a checkpoint's folder is named.
+FOLDER of the corpus holds ``utterances.csv`` (dialogue, speaker, text, emotion, split, audio; one dialogue per speaker,
+splits disjoint in speakers) and ``media/*.wav``: EmoDB (Burkhardt et al. 2005; 535 clips, ten speakers, seven emotions)
+or RAVDESS (Livingstone and Russo 2018; 1,440 clips, 24 speakers, eight). Neither comes with this program. openSMILE's
+sets are measured where it is installed, Whisper where a checkpoint's folder is given.
 
-The probe is logistic regression on standardised vectors. Speakers are divided into groups (EmoDB: each by itself;
-RAVDESS: six of four); each group is predicted by a probe of all others, whose strength of regularisation is chosen by
-dividing these in three, again by group. Scored are all predictions together: UAR (unweighted average recall) and
-weighted F1.
+The probe is logistic regression on standardised vectors. Speakers are divided into groups (EmoDB: one speaker each;
+RAVDESS: six groups of four); each group is predicted by a probe trained on all others, whose regularisation strength is
+chosen by splitting these in three, again by group. All predictions are scored together: UAR (unweighted average recall)
+and weighted F1.
 
 ``--adapt``: `merc-adapt` on the split of the table, next to the probe on the same split, its regularisation chosen on
 dev.
@@ -48,7 +48,7 @@ WORDS = {"licence": "MIT", "training_data_overlap": "none known"}
 
 
 def encoders(whisper: Path | None) -> dict[str, str]:
-    """What is measured: the name in the table → that of the encoder."""
+    """What is measured: name in the table → name of the encoder."""
     found = {"`acoustic`": "acoustic"}
     if importlib.util.find_spec("opensmile"):
         found |= {f"openSMILE {feature_set}": name for feature_set, name in OPENSMILE.items()}
@@ -92,7 +92,7 @@ def probe(strength: float) -> Pipeline:
 def held_out(
     vectors_ND: NDArray[np.float32], labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], strength: float
 ) -> NDArray[np.int64]:
-    """What a probe of the other groups predicts of each."""
+    """The predictions for each group by a probe trained on the other groups."""
     found_N = np.empty_like(labels_N)
     for group in np.unique(groups_N):
         of_N = groups_N == group
@@ -103,7 +103,7 @@ def held_out(
 def nested(
     vectors_ND: NDArray[np.float32], labels_N: NDArray[np.int64], groups_N: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The same; the strength for each group is that which does best among the others."""
+    """The same, with the strength for each group that does best on the others."""
     found_N = np.empty_like(labels_N)
     for group in np.unique(groups_N):
         of_N = groups_N == group
@@ -125,7 +125,7 @@ def scores(labels_N: NDArray[np.int64], found_N: NDArray[np.int64]) -> str:
 def on_split(
     vectors_ND: NDArray[np.float32], labels_N: NDArray[np.int64], rows: Mapping[str, NDArray[np.bool_]]
 ) -> str:
-    """Scores on test of a probe of train, its strength chosen on dev."""
+    """Test scores of a probe trained on train, its strength chosen on dev."""
     train, dev, test = (rows[split] for split in ("train", "dev", "test"))
     best = max(
         STRENGTHS,
@@ -136,7 +136,7 @@ def on_split(
 
 
 def adapted(layout: Layout, labels_N: NDArray[np.int64], test: NDArray[np.bool_], ask: list[object]) -> tuple[str, int]:
-    """Scores on test of the fine-tuned Whisper with its own classifier, and the epoch."""
+    """Test scores of the fine-tuned Whisper with its own classifier, and the epoch."""
     from safetensors.numpy import load_file
 
     folder = layout.adapted("audio", "whisper_last-measured")
@@ -167,7 +167,7 @@ def main() -> None:
     params = settings_file(given.work / "params.yaml", over)
     ask: list[object] = ["--dataset", "table", "--raw", given.corpus, "--out", given.work, "--params", params]
     ask += ["--device", "cpu", "--offline"]
-    anew = ["--overwrite"]  # the shards, which hold one encoder's vectors; features are found again
+    anew = ["--overwrite"]  # only the shards, which hold one encoder's vectors; features are reused
     lines = ["| encoder | numbers | UAR | weighted F1 |", "| --- | ---: | ---: | ---: |"]
     split_lines = ["", "| on the table's split | UAR | weighted F1 |", "| --- | ---: | ---: |"]
     for title, name in encoders(given.whisper).items():

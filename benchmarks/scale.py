@@ -1,12 +1,12 @@
-"""How time and memory of every step that sees the whole corpus grow with it: a table of utterances becomes a manifest,
-features, shards and what reads them.
+"""How the time and memory of every step that sees the whole corpus grow with its size: a table of utterances becomes a
+manifest, features and shards, and these are read.
 
     python benchmarks/scale.py --scratch /big/disk [--thousands 3 10 30 100] [--dim 16]
 
-Dialogues of ten utterances, with short texts and one small file for each utterance instead of its clip; decoding and
-encoding, whose parts do not know of each other, are left out: vectors are random numbers. Each step runs in a process
-of its own; given are its CPU seconds, the largest resident size of the process, and the exponent, the slope of a line
-through log CPU seconds over log size.
+Dialogues of ten utterances, with short texts and one small file per utterance instead of its clip; decoding and
+encoding, whose parts are independent of each other, are left out: vectors are random numbers. Each step runs in a
+separate process; the table gives its CPU seconds, the peak resident size of the process, and the exponent, the slope of
+log CPU seconds over log size.
 """
 
 import csv
@@ -59,7 +59,7 @@ def _params() -> Params:
 
 
 def write_raw(layout: Layout, dialogues: int) -> None:
-    """The table, eight of ten dialogues in train, and the files."""
+    """The table, with eight of ten dialogues in train, and the files."""
     folder = layout.raw / DATASET
     emotions_DT = np.random.default_rng(0).choice(len(EMOTIONS), (dialogues, TURNS), p=SHARES)
     (folder / "media").mkdir(parents=True)
@@ -87,7 +87,7 @@ def read_manifest(layout: Layout) -> None:
 
 
 def plan_media(layout: Layout) -> None:
-    """What the media stage does before its first clip, a look at every file among it."""
+    """What the media stage does before its first clip, including a look at every file."""
     media.dry_run(media_of(_params(), DATASET, "embedded"), layout, RUN, streams=frozenset({"audio", "visual"}))
 
 
@@ -96,7 +96,7 @@ def plan_text(layout: Layout) -> None:
 
 
 def read_texts(layout: Layout) -> None:
-    """The texts of all parts, as the workers read them; one part in ten, since they do not know of each other."""
+    """The texts of the parts, as the workers read them; one part in ten, since parts are independent."""
     source = text_source(layout.manifest, manifest.read(layout.manifest), ExtractionConfig().utterances_per_part)
     for index in range(0, len(source.sizes), 10):
         source.read(index, history_turns=0)
@@ -125,7 +125,7 @@ def merge_splits(layout: Layout) -> None:
 
 
 def load_training(layout: Layout) -> None:
-    """All that a training holds in memory before its first epoch."""
+    """Everything that a training holds in memory before its first epoch."""
     from merc.shards.format import reader
     from merc.training.data.splits import load_data
     from merc.training.recipes.resolution import resolve
@@ -157,9 +157,7 @@ STEPS: dict[str, tuple[str, Callable[[Layout], None]]] = {
 
 
 def _alone(work: Callable[[], None]) -> tuple[float, float]:
-    """CPU seconds and megabytes of a function in a process of its own, forked so that what is imported is not
-    counted.
-    """
+    """CPU seconds and megabytes of a function in a separate process, forked so that imports are not counted."""
     receiver, sender = _FORK.Pipe(duplex=False)
 
     def child() -> None:

@@ -1,14 +1,16 @@
-"""How fast shards are read against pickles of the same content, and in how much memory they are joined, written and
-read.
+"""How fast shards are read compared with pickles of the same content, and how much memory it takes to join, write and
+read them.
 
-    python benchmarks/shards.py speed            # a train split of MELD's size: the reader against three kinds of feature pickle, in turn
-    python benchmarks/shards.py memory           # the peak of reading 1, 4 and 16 times that
-    python benchmarks/shards.py large --scratch /big/disk     # 100,000 dialogues of 10 utterances with three vectors of 768: 20 GB for a while
+    python benchmarks/shards.py speed                        # a train split of MELD's size: the reader against three
+                                                             # kinds of feature pickle, alternating
+    python benchmarks/shards.py memory                       # peak memory of reading 1, 4 and 16 times that
+    python benchmarks/shards.py large --scratch /big/disk    # 100,000 dialogues of 10 utterances with three vectors of
+                                                             # 768 numbers: temporarily 20 GB
 
-Vectors are random normal numbers, which no compression makes smaller; ``speed --vectors
-features/<dataset>/text/<encoder>`` takes real ones for all three modalities instead. Peaks are the largest resident
-size of a process of its own, mapped pages of files included.
-"""  # noqa: E501
+Vectors are random normal numbers, which cannot be compressed; ``speed --vectors
+features/<dataset>/text/<encoder>`` uses real ones for all three modalities instead. Peaks are the largest resident size
+of a separate process, including mapped file pages.
+"""
 
 import io
 import pickle
@@ -61,8 +63,8 @@ def synthetic(
 ) -> None:
     """A train split with a manifest and with features as extraction writes them, part by part.
 
-    The first number of a vector is its row, which shows whether what is read is what was written. One utterance in
-    ``absent_every`` has no vector.
+    The first number of a vector is its row, so that a read can be checked. One utterance in ``absent_every`` has no
+    vector.
     """
     _write_manifest(layout, turns)
     write_features(layout, dim, absent_every, real_ND)
@@ -71,9 +73,7 @@ def synthetic(
 def write_features(
     layout: Layout, dim: int, absent_every: int = 97, real_ND: NDArray[np.float32] | None = None
 ) -> None:
-    """The features of a manifest that is there, and media of which there is no more than the record; see
-    :func:`synthetic`.
-    """
+    """The features of an existing manifest, and media that consist of just the record; see :func:`synthetic`."""
     table = manifest.read(layout.manifest)
     media = Job("media", layout.media, layout.scratch, Fingerprint({}, {"streams": {"audio": "1", "visual": "1"}}))
     media.start()
@@ -187,7 +187,7 @@ def join(layout: Layout) -> str:
 
 
 def read(layout: Layout) -> str:
-    """Reads all in order and checks that every vector is the one that was written for its row."""
+    """Reads everything in order and checks that every vector is the one written for its row."""
     row = 0
     for dialogue in Dialogues(layout.shards, "train", READ).rows():
         expected_T = np.arange(row + 1, row + 1 + len(dialogue["texts"]), dtype=np.float32)
@@ -217,7 +217,7 @@ STEPS: dict[str, Callable[[Layout], str]] = {"join": join, "read": read, "shuffl
 
 
 class _AsPython2(pickle._Pickler):
-    """Writes what Python 2 wrote with protocol 2: bytes as they are. The files in circulation are of that kind
+    """Writes what Python 2 wrote with protocol 2: raw bytes. The files in circulation are like that
     (``encoding="latin1"``).
     """
 
@@ -309,7 +309,7 @@ def main() -> None:
 @click.option("--turns", type=int, default=0)
 @click.option("--dim", type=int, default=DIM)
 def step(name: str, folder: Path, dialogues: int, turns: int, dim: int) -> None:
-    """One step by itself, of which the peak is measured."""
+    """A single step, whose peak memory is measured."""
     layout, before = Layout(folder / "raw", folder / "features", "synthetic"), time.process_time()
     if name == "write":
         synthetic(layout, [turns] * dialogues, dim)
@@ -320,7 +320,7 @@ def step(name: str, folder: Path, dialogues: int, turns: int, dim: int) -> None:
 
 
 def _meld_size() -> list[int]:
-    """Turns of each dialogue: as many dialogues and utterances as the train split of MELD, of 1 to 24 turns."""
+    """Turns of each dialogue, 1 to 24: as many dialogues and utterances as MELD's train split."""
     dialogues, utterances = MELD_TRAIN
     turns_D = 1 + np.random.default_rng(0).binomial(23, (utterances / dialogues - 1) / 23, dialogues)
     while turns_D.sum() != utterances:

@@ -1,33 +1,33 @@
-"""Does the choice of the speaker's face find the one who speaks, and does it notice that no one of those who are seen
-does? Composed scenes, and real clips.
+"""Does the choice of the speaker's face find the speaker, and does it notice when no visible person speaks? Composed
+scenes, and real clips.
 
     MERC_REAL_DATA=… python benchmarks/speaking_face.py --workers 2
     MERC_REAL_DATA=… python benchmarks/speaking_face.py --scenes 20 --first-seed 1000 --tables off_screen cuts
 
-Tables: ``real`` and ``drawn`` heads, two or three of them in one shot; ``off_screen``, all of them listeners under a
-voice; ``cuts``, two shots; and ``clips``, the clips of the shared folder as they are (``_scenes.py`` says how scenes
-are composed). Every one has ``largest``, ``persistent``, ``speaking`` and ``active_speaker`` with each of the authors'
-two files of weights, TalkSet's and AVA's.
+Tables: ``real`` and ``drawn`` heads, two or three of them in one shot; ``off_screen``, only listeners with a voice from
+off screen; ``cuts``, two shots; and ``clips``, the clips of the shared folder unchanged (``_scenes.py`` says how scenes
+are composed). Each has ``largest``, ``persistent``, ``speaking`` and ``active_speaker`` with each of the authors' two
+files of weights, TalkSet's and AVA's.
 
 What is tested. Real heads (cut out of real clips, with their own motion, smiles, blinks and talk) and drawn ones, at
-sizes and places that do not depend on who speaks, before a background, with camera noise, compressed to H.264 and
-decoded by the media stage. The speaker's mouth is opened and shut by warping the picture, with the loudness of real
-speech and a movement of its own (together they correlate with the loudness by about 0.7), up to 0.12 s ahead of the
-audio. Listeners are still, nod, blink, or chew: open and shut the mouth as far as the speaker does, but not with the
+sizes and places that do not depend on who speaks, in front of a background, with camera noise, compressed to H.264 and
+decoded by the media stage. The speaker's mouth is opened and closed by warping the frame, driven by the loudness of
+real speech and a random movement (the sum correlates with the loudness at about 0.7), up to 0.12 s ahead of the audio.
+Listeners are still, nod, blink, or chew: open and close the mouth as far as the speaker does, but not in time with the
 audio. Speakers nod and blink as well. Sizes of faces and kinds of listeners are drawn independently of who speaks, so
-that "the largest" is right by chance alone. Across a cut, rooms, places and sizes change; a track that continues across
-it holds two people or belongs to one by luck.
+that "the largest" is right only by chance. Across a cut, rooms, places and sizes change; a track that continues across
+it holds two people, or one person by luck.
 
 What is not tested. These are not dialogues: no speaker in profile, no laughter of an audience in the audio, no second
 voice, two sentences by one person, and six real people, some of them hidden behind hands or passers-by for a while;
 some walk, or talk to someone, in their clips. Mouths are warped open: no teeth, no tongue, no lips that close on a p.
-A network trained on real mouths sees less of speech here than it would, and a rule that goes by loudness sees more.
-No one really speaks in the clips of the shared folder. Cuts
-are hard ones: nothing dissolves. How often the choice is right on MELD is unknown; a high figure here is necessary, not
-sufficient. Drawn heads say next to nothing about a trained network.
+A network trained on real mouths sees less speech here than in reality, and a rule based on loudness sees more.
+No one really speaks in the clips of the shared folder. Cuts are hard; there are no dissolves. How often the choice is
+right on MELD is unknown; a high figure here is necessary, not sufficient. Drawn heads say next to nothing about a
+trained network.
 
-Whatever was tuned, was tuned on seeds from 1000 on; the reported scenes are those from 0 on.
-With all tables, a scene costs 5 to 6 s of a core: most of that are the two networks and the composition.
+Everything tuned was tuned on seeds from 1000 up; the reported scenes start at seed 0. With all tables, a scene takes 5
+to 6 s of one core, mostly for the two networks and the composition.
 """
 
 import argparse
@@ -68,7 +68,7 @@ WEIGHTS = ("talkset", "ava")
 RULES = ("largest", "persistent", "speaking")
 WAYS = (*RULES, *WEIGHTS)
 TABLES = ("real", "drawn", "off_screen", "cuts", "clips")
-# Logits that separate the scenes with the speaker in the picture best from those without: ``--scenes 11 --first-seed
+# Logits that best separate the scenes with a visible speaker from those without: ``--scenes 11 --first-seed
 # 1000 --tables real off_screen cuts``.
 TUNED_LOGIT = {"talkset": 3.5, "ava": 0.0}
 # What the clips of the shared folder show.
@@ -83,7 +83,7 @@ CLIPS = {
 
 @dataclass(eq=False)
 class Seen:
-    """What the media stage sees of a scene; it is the observer of a decoding."""
+    """Collects what the media stage sees of a scene; an observer of decoding."""
 
     looks: Sequence[tuple[float, Sequence[Sighting]]] = ()
     glimpses: Sequence[Glimpse] = ()
@@ -92,7 +92,7 @@ class Seen:
     followed: Followed | None = None
 
     def look(self, utterance_id: str, seconds: float, picture: Picture) -> None:
-        """Pictures are not needed."""
+        """Frames are not needed."""
 
     def choose(
         self,
@@ -103,23 +103,23 @@ class Seen:
         persons: Sequence[Track],
         choice: Choice,
     ) -> None:
-        """Keeps what a choice was made from, so that it can be made in other ways as well."""
+        """Keeps the input of a choice, so that it can be repeated in other ways."""
         self.looks, self.glimpses, self.sound, self.tracks = list(looks), list(glimpses), waveform_S, list(persons)
 
     def judge(self, utterance_id: str, followed: Followed, verdict: active.Verdict) -> None:
-        """Keeps whom a network was shown; it is asked again, with each of the weights."""
+        """Keeps the faces that a network was shown, to ask it again with each set of weights."""
         self.followed = followed
 
 
 class _Unasked:
-    """Stands for the network while faces are followed."""
+    """Stands in for the network while faces are followed."""
 
     def logits(self, runs: Sequence[FaceRun], waveform_S: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         return [np.zeros(len(run.faces_THW), np.float32) for run in runs]
 
 
 def watch(path: Path, config: MediaConfig, model: Path | None) -> Seen:
-    """Decodes a clip through the media stage with ``speaking``, and with YuNet once more with ``active_speaker``."""
+    """Decodes a clip through the media stage with ``speaking`` and, with YuNet, again with ``active_speaker``."""
     seen = Seen()
     clip = Clip("train/dia0_utt0", "train/dia0", path.name, path.name, "full", None, None, None, None)
     task = DialogueTask(
@@ -142,21 +142,21 @@ def settings(params: Params, detector: str, real_data: Path) -> tuple[MediaConfi
 
 
 def scorers(real_data: Path, precision: SpeakerPrecision = "float32") -> dict[str, Scorer]:
-    """The network with each of its weights."""
+    """The network with each set of weights."""
     return {name: Scorer(real_data / "models" / f"light_asd_{name}.model", precision=precision) for name in WEIGHTS}
 
 
 @dataclass(frozen=True)
 class Pick:
-    """What one way to choose made of a scene.
+    """The result of one way to choose in one scene.
 
     Attributes:
-        name: of whom the chosen faces mostly are; -1: of no one, or none was chosen.
-        margin: None where there was no one to compare with.
-        tracks: per track or person that was told apart, the names of whose faces it holds.
+        name: the person in most of the chosen faces; -1: no one, or no face was chosen.
+        margin: None where there was no one else to compare with.
+        tracks: for each track or distinguished person, the names of the people in its faces.
         chosen: index of these; -1: none.
         cost_seconds: CPU time of the choice.
-        best: with a network, the highest mean logit of anybody over a second; None: no one was judged.
+        best: with a network, the highest mean logit of anyone over a second; None: no one was judged.
     """
 
     name: int
@@ -170,19 +170,19 @@ class Pick:
     def of(
         cls, names: Sequence[Sequence[int]], chosen: int, margin: float | None, begin: float, best: float | None = None
     ) -> "Pick":
-        """``names`` are those of each track's faces, ``begin`` is the CPU time at which the choice began."""
+        """``names`` are those in each track's faces, ``begin`` is the CPU time at which the choice started."""
         cost = time.process_time() - begin
         name = Counter(names[chosen]).most_common(1)[0][0] if chosen >= 0 else -1
         return cls(name, margin, [frozenset(of_track) - {-1} for of_track in names], chosen, cost, best)
 
     @property
     def mixes(self) -> bool:
-        """A track holds two people."""
+        """Whether a track holds two people."""
         return any(len(names) > 1 for names in self.tracks)
 
     @property
     def takes_two(self) -> bool:
-        """The chosen one does."""
+        """Whether the chosen track does."""
         return self.chosen >= 0 and len(self.tracks[self.chosen]) > 1
 
 
@@ -197,8 +197,8 @@ def picks(scene: Scene, seen: Seen, config: MediaConfig, networks: Mapping[str, 
 
 
 def chosen_by(way: str, seen: Seen, config: MediaConfig) -> tuple[Sequence[Track], Choice]:
-    """Tracks and choice without a network, as the media stage makes them: with ``largest`` and ``persistent`` it sees
-    too few pictures to know of cuts.
+    """Tracks and choice without a network, as in the media stage: with ``largest`` and ``persistent`` it sees too few
+    frames to detect cuts.
     """
     found = seen.tracks if way == "speaking" else tracks.link([sightings for _, sightings in seen.looks], config)
     return found, speaker.choose(
@@ -236,11 +236,11 @@ class Judged:
     """How a scene was judged with one detector.
 
     Attributes:
-        rows: what the table counts it under.
-        chance: that a person who is chosen blindly is the speaker.
+        rows: the rows of the table that count it.
+        chance: probability that a person chosen blindly is the speaker.
         speaker: name.
         picks: by way to choose.
-        cuts_found: the shots are those of the scene; None: no one looked.
+        cuts_found: whether the shots are those of the scene; None: not checked.
     """
 
     rows: list[str]
@@ -250,23 +250,23 @@ class Judged:
     cuts_found: bool | None
 
     def right(self, way: str) -> bool:
-        """The speaker was chosen."""
+        """Whether the speaker was chosen."""
         return self.picks[way].name == self.speaker
 
     def found(self, way: str) -> bool:
-        """The speaker has a track."""
+        """Whether the speaker has a track."""
         return any(self.speaker in names for names in self.picks[way].tracks)
 
 
 def judge(scene: Scene, seen: Seen, config: MediaConfig, networks: Mapping[str, Scorer]) -> Judged:
-    """Chooses in all ways and keeps what is compared."""
+    """Chooses in all ways and keeps what is to be compared."""
     cuts = None if seen.followed is None else list(seen.followed.shots) == [shot.first for shot in scene.shots]
     return Judged(scene.rows, 1 / len(scene.persons), scene.speaker, picks(scene, seen, config, networks), cuts)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A scene to compose and to judge with a detector."""
+    """A scene to compose and to judge with one detector."""
 
     table: str
     seed: int
@@ -275,8 +275,8 @@ class Job:
 
 
 def jobs(table: str, first_seed: int, scenes: int) -> list[Job]:
-    """The scenes of a table: even seeds of real heads and odd ones of drawn ones, and one after the other where all
-    heads are real.
+    """The scenes of a table: even seeds for real heads and odd ones for drawn heads, consecutive ones where all heads
+    are real.
     """
     seeds = range(first_seed, first_seed + scenes)
     if table in ("real", "drawn"):
@@ -312,7 +312,7 @@ def judge_all(todo: Sequence[Job], real_data: Path, precision: SpeakerPrecision)
 
 
 def run(todo: Sequence[Job], real_data: Path, workers: int, precision: SpeakerPrecision) -> Found:
-    """Judges scenes in processes."""
+    """Judges scenes in worker processes."""
     found: Found = defaultdict(list)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         parts = [pool.submit(judge_all, todo[number::workers], real_data, precision) for number in range(workers)]
@@ -332,7 +332,7 @@ def by_row(judged: Sequence[Judged]) -> list[tuple[str, list[Judged]]]:
 
 
 def print_right(title: str, judged: Sequence[Judged]) -> None:
-    """Who is right how often."""
+    """How often each way is right."""
     ways = [way for way in WAYS if way in judged[0].picks]
     print(f"\n{title}, {len(judged)} scenes: share of scenes in which the chosen face is the speaker's")
     print(f"{'':28}{'scenes':>7}{'chance':>8}" + "".join(f"{way:>12}" for way in ways))
@@ -358,7 +358,7 @@ def print_right(title: str, judged: Sequence[Judged]) -> None:
 
 
 def _without_doubtful(judged: Sequence[Judged], way: str, share: float) -> float:
-    """Who has no one to be compared with is taken as sure."""
+    """A choice without anyone to compare with counts as certain."""
     sure = sorted(judged, key=lambda one: np.inf if (margin := one.picks[way].margin) is None else margin)
     return float(np.mean([one.right(way) for one in sure[round(share * len(sure)) :]]))
 
@@ -378,13 +378,13 @@ def print_mixed(judged: Sequence[Judged]) -> None:
 
 
 def told(judged: Sequence[Judged], name: str, limit: float) -> float:
-    """Share of the scenes that are said to have their speaker off screen."""
+    """Share of the scenes whose speaker is reported off screen."""
     return float(np.mean([(best := one.picks[name].best) is not None and best < limit for one in judged]))
 
 
 def separating(there: Sequence[Judged], off: Sequence[Judged], name: str) -> float:
-    """The limit at which most is told rightly, of scenes with and without the speaker alike; of a range of such limits,
-    its middle.
+    """The limit at which most scenes, with and without the speaker weighted equally, are told correctly; the middle of
+    a range of such limits.
     """
     bests = sorted(best for one in (*there, *off) if (best := one.picks[name].best) is not None)
     limits = [(low + high) / 2 for low, high in pairwise(bests)]
@@ -393,7 +393,7 @@ def separating(there: Sequence[Judged], off: Sequence[Judged], name: str) -> flo
 
 
 def print_off_screen(there: Mapping[str, Sequence[Judged]], off: Sequence[Judged], default: float) -> None:
-    """How often ``off_screen`` is told, rightly and wrongly."""
+    """How often ``off_screen`` is reported, rightly and wrongly."""
     limits = [(name, limit) for name in WEIGHTS for limit in (default, TUNED_LOGIT[name])]
     rows = [(f"speaker off screen, {row}", of_row) for row, of_row in by_row(off)]
     for table, judged in there.items():
@@ -412,7 +412,7 @@ def print_off_screen(there: Mapping[str, Sequence[Judged]], off: Sequence[Judged
 
 
 def print_logits(there: Mapping[str, Sequence[Judged]], off: Sequence[Judged]) -> None:
-    """What ``off_screen`` is told by."""
+    """What ``off_screen`` is based on."""
     shares = (0.05, 0.25, 0.5, 0.75, 0.95)
     print(
         f"\n{'highest mean logit over a second, quantiles':56}{'weights':>10}"
@@ -432,7 +432,7 @@ def print_logits(there: Mapping[str, Sequence[Judged]], off: Sequence[Judged]) -
 
 
 def print_clips(real_data: Path) -> None:
-    """What each way to choose makes of the clips as they are, and under two spoken sentences."""
+    """What each way to choose makes of the unchanged clips, and of the clips with two spoken sentences as audio."""
     params, networks = Params.load(PARAMS), scorers(real_data)
     voice = np.concatenate(
         [soundfile.read(real_data / "media" / f"spk1_snt{number}.wav", dtype="float32")[0] for number in (1, 2)]

@@ -1,11 +1,11 @@
-"""What the stages of `merc-extract` cost on the demonstration corpus: CPU seconds and bytes per second of media or per
-utterance.
+"""The cost of the stages of `merc-extract` on the demonstration corpus: CPU seconds and bytes per second of media or
+per utterance.
 
     python benchmarks/stage_costs.py
 
-Each stage runs alone, the CPU time of its workers included. `media` is set against merely decoding every video frame
-of the same clips with PyAV on one thread, in the same run. The figures behind the estimates of `--dry-run` are from
-here.
+Each stage runs alone; the CPU time of its workers is included. `media` is compared with merely decoding every video
+frame of the same clips with PyAV on one thread, in the same run. The estimates of `--dry-run` are based on these
+figures.
 """
 
 import resource
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def cpu_seconds_of(command: list[str], folder: Path) -> float:
-    """CPU time of a command and of all processes it started and waited for."""
+    """CPU time of a command and all processes that it started and waited for."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *command], cwd=folder, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -47,7 +47,7 @@ for path in sys.argv[1:]:
 
 
 def main() -> None:
-    """Runs the stages on the demonstration corpus, and prints what each costs."""
+    """Runs the stages on the demonstration corpus and prints the cost of each."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subprocess.run(

@@ -1,10 +1,10 @@
-"""CPU seconds that ``--help`` of every command takes, next to an empty Python with click and ``dvc --help``; writes a
+"""CPU seconds of every command's ``--help``, compared with an empty Python with click and ``dvc --help``; writes a
 dated file next to this one.
 
     python benchmarks/start_up.py
 
-Each is run so many times (--repetitions), in turn; given is the least of each: what else the machine does makes a
-process slower, never faster.
+Each is run --repetitions times, alternating; the minimum of each is given: other load makes a process slower, never
+faster.
 """
 
 import datetime
@@ -20,7 +20,7 @@ import click
 
 from _tables import put_dated
 
-# As the scripts that pip installs begin.
+# How the scripts that pip installs start.
 _RUN = "import sys; from merc.commands.{module} import main; sys.exit(main(prog_name='merc-{module}'))"
 _MODULES = ("extract", "shards", "train", "report", "adapt")
 
@@ -40,7 +40,7 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
 
 
 def cpu_seconds(command: list[str]) -> float:
-    """Of a process and its own, from start to end."""
+    """CPU seconds of a process and its children, from start to end."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,24 +1,24 @@
-"""Training steps of MMGCN, DDIN, MultiDAG and DialogueRNN at the lengths of IEMOCAP's and MELD's dialogues, against the
-same models written the usual way.
+"""Training steps of MMGCN, DDIN, MultiDAG and DialogueRNN at the lengths of IEMOCAP's and MELD's dialogues, compared
+with the same models written the usual way.
 
     python benchmarks/training.py [--annotations FOLDER_WITH_MELD_CSV_FILES] [--model ddin] [--corpus meld] [--batch 16]
     [--rounds 5] [--threads 1]
 
-The usual way stands in ``references/``: ``mmgcn.py`` (edges put into one matrix of the whole batch in loops over
-dialogues, a product with it per layer), ``ddin.py`` (a small cell per step and modality for the padded batch, applied
-to all parties; the history put together anew), ``dialogue_rnn.py`` likewise, and ``multi_dag.py`` (the same of its two
-cells per layer). All have the weights of the model, and before anything is timed must give the same scores on the
-batches that are used, to 1e-4.
+The usual way is in ``references/``: ``mmgcn.py`` (edges written into one matrix for the whole batch in loops over
+dialogues, one product with it per layer), ``ddin.py`` (a small cell per step and modality for the padded batch, applied
+to all parties; the history is reassembled in every step), ``dialogue_rnn.py`` likewise, and ``multi_dag.py`` (the same
+with its two cells per layer). All have the weights of the model, and before anything is timed they must give the same
+scores on the same batches, to 1e-4.
 
 A step is forward, cross-entropy, backward and Adam, dropout on, on random features of the corpora's published sizes.
-Both ways are run in turn on the same batches of shuffled dialogues, after one that does not count. Given are dialogues
-per second over all rounds, by wall time, and the medians of the ratios of wall time and of CPU time of a batch; on a
-busy machine only the latter means something. The usual MMGCN needs the square of a batch's
-utterances: batches of 64 dialogues of IEMOCAP take it minutes.
+Both ways alternate on the same batches of shuffled dialogues, after a warm-up. The table gives dialogues per second of
+wall-clock time over all rounds, and the medians of the ratios of wall-clock and CPU time per batch; on a busy machine
+only the latter is meaningful. The usual MMGCN is quadratic in a batch's utterances: batches of 64 dialogues of IEMOCAP
+take minutes.
 
 Lengths of MELD are those of its train split, from --annotations, or meld in the folder that MERC_REAL_DATA names.
-IEMOCAP's are made, since its annotations may not be passed on: 120 dialogues of 5,810 utterances, the longest of 110,
-as its train and dev splits have, from a gamma distribution.
+IEMOCAP's are synthetic, since its annotations must not be redistributed: 120 dialogues of 5,810 utterances in total,
+the longest of 110, as in its train and dev splits, from a gamma distribution.
 """
 
 import csv
@@ -52,7 +52,7 @@ NAMES = ("mmgcn", "ddin", "multi_dag", "dialogue_rnn")
 
 @dataclass(frozen=True)
 class Corpus:
-    """What of a corpus matters to speed. ``parties``: party slots of the published code."""
+    """The properties of a corpus that matter to speed. ``parties``: party slots of the published code."""
 
     lengths: list[int]
     dims: dict[str, int]
@@ -61,7 +61,7 @@ class Corpus:
 
 
 def iemocap() -> Corpus:
-    """IEMOCAP as it enters a training: 120 dialogues, of 5,810 utterances together and of 110 at most; the lengths are
+    """IEMOCAP as it enters a training: 120 dialogues with 5,810 utterances in total, at most 110 each; the lengths are
     drawn, not the real ones.
     """
     rng = np.random.default_rng(0)
@@ -106,14 +106,14 @@ def batches(corpus: Corpus, size: int, count: int) -> Iterator[DialogueBatch]:
 
 
 def scores(model: nn.Module, batch: DialogueBatch) -> Tensor:
-    """[N, C] of the real utterances; UsualMMGCN gives these, the others pad."""
+    """[N, C] of the real utterances; UsualMMGCN returns these, the others pad."""
     output = model(batch)
     logits = output if isinstance(output, Tensor) else output.logits
     return logits if logits.ndim == 2 else logits.flatten(0, 1)[batch.real_positions]
 
 
 def step_seconds(model: nn.Module, optimizer: torch.optim.Optimizer, batch: DialogueBatch) -> tuple[float, float]:
-    """Wall time and CPU time."""
+    """Wall-clock time and CPU time."""
     wall, cpu = time.perf_counter(), time.process_time()
     loss = nn.functional.cross_entropy(scores(model, batch), batch.labels.flatten()[batch.real_positions])
     optimizer.zero_grad()
@@ -148,7 +148,7 @@ def compare(name: str, ours: nn.Module, usual: nn.Module, corpus: Corpus, size: 
 
 
 def models(name: str, corpus: Corpus, **settings: Any) -> tuple[nn.Module, nn.Module]:
-    """A model of ours, and the same one with the same weights written the usual way."""
+    """Our model, and the same one with the same weights written the usual way."""
     torch.manual_seed(0)
     if name == "mmgcn":
         graph = MMGCN(MMGCN.Config(**settings), corpus.dims, corpus.classes)
@@ -182,7 +182,7 @@ def main(
     rounds: int,
     threads: int,
 ) -> None:
-    """Takes training steps of our models and of the usual ones in turn, and prints dialogues per second and their
+    """Runs training steps of our models and the usual ones, alternating, and prints dialogues per second and their
     ratios.
     """
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Nearest dialogues: against whole matrices on MELD, and how the time grows with the corpus.
+"""Nearest dialogues: compared with whole matrices on MELD, and how the time grows with the corpus.
 
     OMP_NUM_THREADS=1 MERC_REAL_DATA=<folder> python benchmarks/trajectories.py [--thousands 1 2 4 8 16 32 64]
     [--similarities edit dtw …] [--repeats 5]
@@ -7,7 +7,7 @@ MELD: the 10 nearest of each of the 1,038 train dialogues by ``edit`` and ``dtw`
 against rapidfuzz's ``cdist`` with numpy's sort and dtaidistance's full matrix (C library, one thread) with and without
 the sort. Every result is compared with that of the sorted matrix first. Growth: dialogues of a first-order Markov chain
 with MELD's lengths, first emotions and transitions; the exponent is the slope of a least-squares line through log time
-over log size. CPU seconds of this process, the least of the repeats for MELD.
+over log size. CPU seconds of this process, the minimum over the repeats for MELD.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def like(corpus: list[Labels], number: int, seed: int = 0) -> list[Labels]:
     """Random dialogues with the lengths, first labels and transitions of a corpus."""
     rng = np.random.default_rng(seed)
     starts = np.bincount([one[0] for one in corpus], minlength=len(CLASSES))
-    moves = np.full((len(CLASSES), len(CLASSES)), 0.1)  # whatever never happened is rare, not impossible
+    moves = np.full((len(CLASSES), len(CLASSES)), 0.1)  # a transition that never happened is rare, not impossible
     for one in corpus:
         np.add.at(moves, (one[:-1], one[1:]), 1)
     up_to = np.cumsum(moves / moves.sum(axis=1, keepdims=True), axis=1)

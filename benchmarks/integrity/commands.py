@@ -19,7 +19,7 @@ from merc.commands.shards import main as shards
 from merc.commands.train import main as train
 
 ROOT = Path(__file__).resolve().parents[2]
-# A corpus of a few dialogues, of very short clips: what is disturbed is the writing, and not what is written.
+# A corpus of a few dialogues with very short clips: what is disturbed is the writing, not what is written.
 DEMO = {
     "seed": 3,
     "meld_train_dialogues": 3,
@@ -40,9 +40,9 @@ class Disturbed:
     """A command.
 
     Attributes:
-        command: of the package.
-        arguments: its own.
-        needs: what of the prepared folder it starts from.
+        command: one of the package's.
+        arguments: its arguments.
+        needs: the parts of the prepared folder that it starts from.
         writes: the folders it writes to, below the working directory.
         program: its name on the command line.
     """
@@ -106,8 +106,7 @@ COMMANDS = {
     ),
     "report": Disturbed(report, "merc-report", [], ["features", "runs", "evaluations", "reports"], ["reports"]),
 }
-# These take longer, and are not among those that the tests disturb: media are decoded by other processes, and a model
-# is trained.
+# These take longer and are not disturbed by the tests: media are decoded by other processes, and a model is trained.
 LONGER = {
     "extract media": Disturbed(
         extract,
@@ -127,7 +126,7 @@ LONGER = {
 
 
 def prepare(folder: Path) -> None:
-    """Makes the corpus, shards, two parts of them, a run, its evaluations and a report of it, by the commands."""
+    """Makes the corpus, shards, two parts of them, a run, its evaluations and a report, using the commands."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     settings["demo"] = DEMO
     settings["recipes"] = {"baseline": {"epochs": 2, "seeds": [0, 1]}}
@@ -163,7 +162,7 @@ def prepare(folder: Path) -> None:
 
 
 def _save_checkpoint(folder: Path) -> None:
-    """A BERT of two layers of 16, which knows the letters."""
+    """A BERT of two layers of 16 units whose vocabulary is the letters."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast

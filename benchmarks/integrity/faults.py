@@ -1,16 +1,17 @@
-"""Commands in which the n-th operation fails, or the process is killed at it, as SQLite's tests do it.
+"""Commands in which the n-th operation fails, or the process is killed at it, as in SQLite's tests.
 
-Each run is a fork of this process, so that nothing is imported anew, and the operations are counted in it:
+Each run is a fork of this process, so that nothing is imported again, and its operations are counted:
 
     write       opening a file to write, and each row group: half of it is written, then the disk is full
     rename      of files and folders
     remove      of files and folders
     sync        fsync
-    allocate    numpy's arrays, and Arrow's tables put together: the first and the last from each place in the code, since a loop meets the same handler
-                each time; killed at, wherever the files are others than at the allocation before
+    allocate    numpy arrays and concatenated Arrow tables: the first and the last from each place in the code, since a
+                loop meets the same handler each time; killed where the files differ from those at the previous
+                allocation
 
-What a power cut loses is not imitated: a fork that is killed leaves what the system has taken.
-"""  # noqa: E501
+The effect of a power cut is not simulated: what a killed fork has handed to the system remains.
+"""
 
 import builtins
 import errno
@@ -37,7 +38,7 @@ from merc import timing
 Kind = Literal["write", "rename", "remove", "sync", "allocate"]
 How = Literal["fail", "kill"]
 KINDS: tuple[Kind, ...] = ("write", "rename", "remove", "sync", "allocate")
-# An exit code of the commands' list says that the user was told; 1 is told too, if no traceback came with it.
+# A documented exit code means that the user got a message; so does 1, if there was no traceback.
 TOLD = {0, 1, 2, 3, 4, 5, 6, 7, 130}
 
 
@@ -48,10 +49,10 @@ class Ended:
     Attributes:
         code: exit code of the command; None if it was killed.
         counts: operations of each kind up to then.
-        files_at: how many operations on files came before each allocation.
-        lines_at: from which place in the code each came, a number.
-        words: what it said, with the traceback of an error that it did not expect.
-        unexpected: it ended with such an error.
+        files_at: how many file operations came before each allocation.
+        lines_at: the place in the code each came from, as a number.
+        words: its output, with the traceback of an unexpected error.
+        unexpected: whether it ended with such an error.
     """
 
     code: int | None
@@ -62,7 +63,7 @@ class Ended:
     lines_at: Sequence[int] = ()
 
     def places(self, kind: Kind, how: How) -> list[int]:
-        """Numbers of the operations of a kind at which a run is disturbed: all, but of allocations those that differ;
+        """Numbers of the operations of a kind at which a run is disturbed: all, but only those allocations that differ;
         see the head of this file.
         """
         every = range(1, self.counts[kind] + 1)
@@ -86,12 +87,12 @@ def run(
     """Runs a command in a fork of this process.
 
     Args:
-        command: of the package.
-        arguments: its own.
+        command: one of the package's.
+        arguments: its arguments.
         folder: the working directory.
-        kind: of the operation that fails; None: none does.
-        number: which of its kind, from 1.
-        how: it fails, or the process is killed in it.
+        kind: kind of the operation that fails; None: none does.
+        number: which of that kind, from 1.
+        how: whether it fails or the process is killed in it.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -126,14 +127,14 @@ def _child(command: click.Command, arguments: Sequence[str], folder: Path, fault
             "files_at": faults.files_at,
             "lines_at": faults.lines_at,
         }
-    except BaseException:  # of the harness itself
+    except BaseException:  # from the harness itself
         answer = {"code": 99, "counts": {}, "words": traceback.format_exc(), "unexpected": True}
     os.write(writer, json.dumps(answer).encode())
     os._exit(0)
 
 
 def _in_this_process() -> None:
-    """Encoders that would run in worker processes run here, where their operations are counted."""
+    """Encoders that would run in worker processes run in this one, so that their operations are counted."""
     from merc.compute import pool
     from merc.extraction import runner
 
@@ -149,7 +150,7 @@ def _in_this_process() -> None:
 
 
 def _place() -> int:
-    """Stands for the lines that are being run, from the innermost outwards."""
+    """A number for the stack of lines being run, from the innermost outwards."""
     lines, frame = [], sys._getframe(1)
     while frame is not None and not frame.f_code.co_filename.endswith("click/testing.py"):
         lines.append((frame.f_code.co_filename, frame.f_lineno))
@@ -165,7 +166,7 @@ class _Faults:
         self.lines_at: list[int] = []
 
     def due(self, kind: Kind) -> bool:
-        """Counts an operation; true if it is the one."""
+        """Counts an operation; true if it is the one to disturb."""
         if kind == "allocate":
             self.files_at.append(sum(self.counts.values()) - self.counts[kind])
             self.lines_at.append(_place())
@@ -181,7 +182,7 @@ class _Faults:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def install(self) -> None:
-        """Puts itself before the operations of this process."""
+        """Wraps the operations of this process."""
         for name in ("rename", "replace"):
             setattr(os, name, self._before("rename", getattr(os, name)))
         for name in ("unlink", "rmdir"):
@@ -220,8 +221,8 @@ class _Faults:
 
 
 def tree(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
-    """Path → sha256 of every file below a folder, hidden ones too; nothing that ``without`` names (parts of the path),
-    nor what epochs took.
+    """Path → sha256 of every file below a folder, including hidden ones; except those that ``without`` names (parts of
+    the path) and the times of epochs.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -232,7 +233,7 @@ def tree(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
 
 
 def half_written(folder: Path) -> list[str]:
-    """Files in place (no part of their path is hidden) that cannot be read to their end."""
+    """Files in their final place (no part of the path is hidden) that cannot be read completely."""
     broken = []
     for path in sorted(folder.rglob("*")):
         if (
@@ -266,7 +267,7 @@ def _whole(path: Path) -> bool:
 
 
 Known = dict[str, str]
-"""Files as a disturbed run left them, as a digest → what is wrong with what the next run makes of them."""
+"""Digest of the files that a disturbed run left → what is wrong with the next run's result."""
 
 
 def disturb(
@@ -279,15 +280,15 @@ def disturb(
     how: How,
     known: Known | None = None,
 ) -> str:
-    """Runs a command with a fault, and once more without; what is wrong then, in words, or nothing.
+    """Runs a command with a fault, and again without; returns what is wrong then, in words, or nothing.
 
     Args:
         one: a :class:`integrity.commands.Disturbed`.
         prepared: what it starts from.
-        folder: where; must not be there.
-        expected: what is there after an undisturbed run.
-        kind, number, how: of the fault.
-        known: of the same command; the next run is not repeated on the very same files.
+        folder: where to run; must not exist.
+        expected: the files after an undisturbed run.
+        kind, number, how: the fault.
+        known: results of the same command; the next run is not repeated on identical files.
     """
     one.start(prepared, folder)
     first = run(one.command, one.arguments, folder, kind, number, how)
@@ -296,7 +297,7 @@ def disturb(
     if broken := half_written(folder):
         return f"left half-written: {', '.join(broken)}"
     known = {} if known is None else known
-    # A lock holds the number of a process that is gone.
+    # A lock contains the id of a process that is gone.
     left = hashlib.sha256(
         json.dumps({path: content for path, content in tree(folder).items() if not path.endswith(".lock")}).encode()
     ).hexdigest()

@@ -1,12 +1,11 @@
-"""Files that were changed at random, each read in a process of its own.
+"""Randomly changed files, each read in a separate process.
 
-What has to hold of every case: it is read, or refused in words (a :class:`merc.errors.PipelineError`); the process does
-not end by a signal, does not take longer than its limit or more memory than its limit, runs nothing that the file says,
-and writes nowhere but where it was told to. A case is told by its kind and its number alone: the same number gives the
-same bytes.
+What must hold for every case: it is read, or refused with a message (a :class:`merc.errors.PipelineError`); the process
+does not die by a signal, stays within its limits of time and memory, executes nothing from the file, and writes only
+where it was told to. A case is identified by its kind and number: the same number gives the same bytes.
 
-Media are decoded here as a worker of :mod:`merc.compute.pool` decodes them. There a clip whose decoder ends its process
-costs that clip alone; it is counted, and is no fault.
+Media are decoded here as a worker of :mod:`merc.compute.pool` decodes them. There a clip that crashes its decoder's
+process costs only that clip; it is counted, but is not a fault.
 """
 
 import contextlib
@@ -84,11 +83,11 @@ class Case:
     """One file that is read.
 
     Attributes:
-        kind: of the file.
-        number: decides which seed file is changed, and how.
+        kind: the kind of file.
+        number: determines which seed file is changed, and how.
         outcome: what became of it.
-        seconds, memory_bytes: that it took.
-        words: of an error that nobody expected.
+        seconds, memory_bytes: what it took.
+        words: the message of an unexpected error.
     """
 
     kind: str
@@ -100,7 +99,7 @@ class Case:
 
 
 def changed(content: bytes, rng: random.Random) -> bytes:
-    """The content with one to eight changes: bytes, spans, tokens, another order, an early end."""
+    """The content with one to eight changes: bytes, spans, tokens, reordering, truncation."""
     data = bytearray(content)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         at = rng.randrange(len(data) + 1)
@@ -126,7 +125,7 @@ def changed(content: bytes, rng: random.Random) -> bytes:
 
 
 class _Marks:
-    """Is pickled as a call that leaves a mark, as a hostile file would run what it likes."""
+    """Is pickled as a call that leaves a mark, as a malicious file would run arbitrary code."""
 
     def __init__(self, mark: Path) -> None:
         self._mark = mark
@@ -140,9 +139,9 @@ class Kind:
     """A kind of file.
 
     Attributes:
-        seeds: whole files: the name, and what is changed. Those next to it stay as they are.
-        read: is given the folder of the case, in which the changed file stands in its place.
-        ends_alone: a signal that ends the process is no fault.
+        seeds: intact files: the name, and what is changed. The files next to it stay unchanged.
+        read: receives the folder of the case, in which the changed file is in its place.
+        ends_alone: whether death by a signal is not a fault.
     """
 
     seeds: Mapping[str, bytes]
@@ -151,8 +150,8 @@ class Kind:
 
 
 def kinds(prepared: Path) -> dict[str, Kind]:
-    """All kinds; ``prepared`` was made by :func:`integrity.commands.prepare`."""
-    for module in _IMPORTED:  # once, and not in every fork
+    """All kinds; ``prepared`` is made by :func:`integrity.commands.prepare`."""
+    for module in _IMPORTED:  # once, not in every fork
         importlib.import_module(module)
     root = prepared / "features" / "demo-meld" / "shards"
     clips = sorted((prepared / "raw").rglob("*.mp4"), key=lambda path: path.stat().st_size)
@@ -301,9 +300,9 @@ def try_case(kind: str, what: Kind, number: int, folder: Path) -> Case:
     """Changes a file by its number, and reads it in a fork of this process.
 
     Args:
-        kind: its name.
-        what: the kind.
-        number: of the case; 0 is the first file as it is, which has to be read.
+        kind: the kind's name.
+        what: the kind itself.
+        number: the case's number; 0 is the first file unchanged, which must be read.
         folder: empty; the case is made in a folder below it.
     """
     rng = random.Random(f"{kind} {number}")  # noqa: S311
@@ -347,7 +346,7 @@ def _child(what: Kind, folder: Path, words: Path) -> None:
 
 
 def _waited(child: int) -> tuple[int, int, Any]:
-    """Waits for a child, and kills it a little after its time."""
+    """Waits for a child, and kills it shortly after its time is up."""
     deadline = time.monotonic() + _LIMIT_SECONDS + 10
     while True:
         found, status, used = os.wait4(child, os.WNOHANG)

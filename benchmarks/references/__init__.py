@@ -1,1 +1,1 @@
-"""Models written the usual way, which training.py measures ours against."""
+"""Models written the usual way, with which training.py compares ours."""

@@ -1,7 +1,7 @@
-"""DDIN written the usual way, to measure against: in every step a small cell per modality for the whole padded batch,
-and the history put together anew.
+"""DDIN written the usual way, for comparison: in every step a small cell per modality for the whole padded batch, and
+the history is reassembled.
 
-All modalities of all utterances are taken to be there. Legend as in the model; P party slots.
+All modalities of all utterances are assumed to be present. Legend as in the model; P party slots.
 """
 
 import torch
@@ -14,11 +14,11 @@ from merc.training.models.engine.common import position_codes
 
 
 class UsualDDIN(nn.Module):
-    """Has the weights of ``model``, copied; for the forward direction.
+    """A copy of ``model``'s weights; for the forward direction.
 
     Args:
         model: the model to agree with.
-        parties: P; the party cell is applied to all parties, and kept for the speaker.
+        parties: P; the party cell is applied to all parties, and its result kept for the speaker.
     """
 
     def __init__(self, model: DDIN, parties: int) -> None:
@@ -79,7 +79,7 @@ class UsualDDIN(nn.Module):
             self.classifier.load_state_dict(model.classifier.state_dict())
 
     def forward(self, batch: DialogueBatch) -> Tensor:
-        """Gives the scores, [B, T, C]; those of padding mean nothing."""
+        """Returns the scores, [B, T, C]; those of padding are meaningless."""
         dialogues, steps = batch.utterance_mask.shape
         count, units, rate = len(self.modalities), self.sizes.state_units, self.sizes.recurrent_dropout
         inputs = [project(batch.features[name]) for project, name in zip(self.project, self.modalities, strict=True)]
@@ -132,7 +132,7 @@ class UsualDDIN(nn.Module):
 
 
 def copy_cell(cell: nn.GRUCell, into: Tensor, into_bias: Tensor, state: Tensor, state_bias: Tensor) -> None:
-    """The gates of the input are new, reset, update, where torch has reset, update, new."""
+    """The input's gates are in the order new, reset, update; torch has reset, update, new."""
     new_last = torch.roll(torch.cat([into, into_bias]), -cell.hidden_size, dims=1)
     cell.weight_ih.copy_(new_last[:-1].T)
     cell.bias_ih.copy_(new_last[-1])

@@ -1,7 +1,7 @@
-"""DialogueRNN written the usual way, to measure against: torch's cells in every step for the whole padded batch, the
-party cell for all parties, the history put together anew, and attention over utterances one by one.
+"""DialogueRNN written the usual way, for comparison: torch's cells in every step for the whole padded batch, the party
+cell for all parties, the history reassembled, and attention over utterances one by one.
 
-All modalities of all utterances are taken to be there. Legend as in the model; P party slots.
+All modalities of all utterances are assumed to be present. Legend as in the model; P party slots.
 """
 
 import torch
@@ -15,7 +15,7 @@ from references.ddin import copy_cell
 
 
 class UsualDialogueRNN(nn.Module):
-    """Has the weights of ``model``, copied.
+    """A copy of ``model``'s weights.
 
     Args:
         model: the model to agree with, of either kind.
@@ -49,7 +49,7 @@ class UsualDialogueRNN(nn.Module):
                 own.load_state_dict(other.state_dict())
 
     def forward(self, batch: DialogueBatch) -> Tensor:
-        """Gives the scores, [B, T, C]; those of padding mean nothing."""
+        """Returns the scores, [B, T, C]; those of padding are meaningless."""
         inputs_BTF = torch.cat(
             [project(batch.features[name]) for project, name in zip(self.project, self.modalities, strict=True)], dim=-1
         )
@@ -100,7 +100,7 @@ class _Direction(nn.Module):
             self.query.weight.copy_(own["query"].T)
 
     def forward(self, inputs_BTF: Tensor, speakers_BT: Tensor) -> Tensor:
-        """Gives the emotion states, [B, T, E]."""
+        """Returns the emotion states, [B, T, E]."""
         speakers_BTP = functional.one_hot(speakers_BT % self.parties, self.parties).to(inputs_BTF.dtype)
         dialogues, units = len(inputs_BTF), self.global_cell.hidden_size
         state_BS, parties_BPS = (

@@ -1,7 +1,8 @@
-"""MMGCN written the usual way, to measure against: loops put the edges of all dialogues into one matrix, and every
-layer multiplies with it.
+"""MMGCN written the usual way, for comparison: loops write the edges of all dialogues into one matrix, and every layer
+multiplies by it.
 
-All modalities of all utterances are taken to be there. Legend as in the model; N utterances of all dialogues together.
+All modalities of all utterances are assumed to be present. Legend as in the model; N is the number of utterances of all
+dialogues.
 """
 
 import math
@@ -16,7 +17,7 @@ from merc.training.models.mmgcn import MMGCN
 
 
 class UsualMMGCN(nn.Module):
-    """Has the weights of ``model``, copied."""
+    """A copy of ``model``'s weights."""
 
     def __init__(self, model: MMGCN) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class UsualMMGCN(nn.Module):
                     getattr(self.lstm, f"{kind}_l{number}{suffix}").data.copy_(getattr(lstm, f"{kind}_l0"))
 
     def forward(self, batch: DialogueBatch) -> Tensor:
-        """Gives the scores of all utterances, dialogue after dialogue, [N, C]."""
+        """Returns the scores of all utterances, dialogue after dialogue, [N, C]."""
         lengths = batch.lengths.tolist()
         nodes = {}
         for name in self.modalities:

@@ -1,7 +1,7 @@
-"""MultiDAG written the usual way, to measure against: in every step and layer two GRU cells for the whole padded batch,
-and the history put together and mapped anew, as in the published code of DAG-ERC.
+"""MultiDAG written the usual way, for comparison: in every step and layer two GRU cells for the whole padded batch, and
+the history reassembled and mapped again, as in the published code of DAG-ERC.
 
-All modalities of all utterances are taken to be there. Legend as in the model.
+All modalities of all utterances are assumed to be present. Legend as in the model.
 """
 
 import torch
@@ -13,7 +13,7 @@ from merc.training.models.multi_dag import MultiDAG
 
 
 class UsualMultiDAG(nn.Module):
-    """Has the weights of ``model``, copied."""
+    """A copy of ``model``'s weights."""
 
     def __init__(self, model: MultiDAG) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class UsualMultiDAG(nn.Module):
 
 
 def _edges(speakers_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Whom each utterance hears, and who of all has its speaker; float [B, T, T] each."""
+    """Which utterances each one hears, and which have its speaker; float [B, T, T] each."""
     dialogues, steps = speakers_BT.shape
     hears = torch.zeros(dialogues, steps, steps)
     for index, speakers in enumerate(speakers_BT.tolist()):
