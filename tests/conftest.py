@@ -1,4 +1,4 @@
-"""Fixtures for all tests; all run on a CPU, without a network and without downloads, but those marked
+"""Fixtures for all tests; all run on a CPU, without a network and without downloads, except those marked
 ``needs_cuda``.
 """
 
@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips what is marked ``needs_cuda`` where there is no GPU, or fails it, so that a test run meant for a GPU does
+    """Skips tests marked ``needs_cuda`` where there is no GPU, or fails them, so that a test run meant for a GPU does
     not pass without one.
     """
     if item.get_closest_marker("needs_cuda") is None:
@@ -76,8 +76,8 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
-    """Gives the folder of a name; ``make(folder)`` fills it once in a run of the tests, in whichever process asks
-    first. Who wants to change it copies it.
+    """Returns the folder with a name; ``make(folder)`` fills it once per test run, in whichever process asks first.
+    Copy it to change it.
     """
     own = tmp_path_factory.getbasetemp()
     shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made-once"
@@ -98,7 +98,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
 
 @pytest.fixture(scope="session")
 def demo_settings() -> dict[str, Any]:
-    """The block ``demo`` of the least corpus that holds all that is odd, in very short clips."""
+    """The block ``demo`` of the smallest corpus with every oddity, in very short clips."""
     return {
         "seed": 3,
         "meld_train_dialogues": 3,
@@ -117,8 +117,8 @@ def demo_settings() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def demonstration(made_once: MadeOnce, demo_settings: dict[str, Any]) -> Path:
-    """Where ``merc-extract --modalities text`` found no corpus and made the demonstration, with ``demo_settings``; its
-    ``raw`` holds both corpora.
+    """A folder where ``merc-extract --modalities text`` found no corpus and made the demonstration with
+    ``demo_settings``; its ``raw`` holds both corpora.
     """
 
     def make(folder: Path) -> None:
@@ -136,7 +136,7 @@ _FSYNC = os.fsync
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_the_disk() -> Iterator[None]:
-    """No file of a test outlives a power cut, so that none is flushed; on a slow disk flushing takes longer than
+    """No file of a test needs to survive a power cut, so none is flushed; on a slow disk flushing takes longer than
     everything else.
     """
     with pytest.MonkeyPatch.context() as patch:
@@ -146,7 +146,7 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _durable(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The real os.fsync for what is marked ``durable``."""
+    """The real os.fsync for tests marked ``durable``."""
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("durable") is not None:
             patch.setattr(os, "fsync", _FSYNC)
@@ -155,8 +155,8 @@ def _durable(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _untouched_log() -> Iterator[None]:
-    """Puts the log back as it was: commands send it to stderr and past pytest's ``caplog``, ray stamps all records of
-    the process.
+    """Restores the log: commands send it to stderr, bypassing pytest's ``caplog``, and ray stamps all records of the
+    process.
     """
     before = logger.handlers[:], logger.level, logger.propagate
     factory = logging.getLogRecordFactory()
@@ -166,7 +166,7 @@ def _untouched_log() -> Iterator[None]:
 
 
 class _CrewHere:
-    """Stands in for :class:`merc.compute.pool.Crew`: a task is done in this process when its outcome is asked for, the
+    """Stands in for :class:`merc.compute.pool.Crew`: a task is done in this process when its outcome is requested, the
     heaviest first.
     """
 
@@ -193,20 +193,20 @@ class _CrewHere:
 
 @pytest.fixture
 def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What worker processes would do is done in this one, which has imported everything already: for tests that are
-    about the work and not about processes.
+    """The work of worker processes is done in this one, which has already imported everything: for tests that are about
+    the work, not the processes.
     """
     monkeypatch.setattr("merc.compute.pool.Crew", _CrewHere)
 
 
 class Hub(ThreadingHTTPServer):
-    """What huggingface_hub asks of its server, on this machine.
+    """A local server for the requests of huggingface_hub.
 
     Attributes:
         models: name → revision → file → content.
-        gated: names whose files are given to no one.
-        broken: names of files that cannot be had at the moment.
-        sent: names of the files whose content was asked for.
+        gated: names of models whose files are refused.
+        broken: names of files that are temporarily unavailable.
+        sent: names of the files whose content was requested.
     """
 
     daemon_threads = True
@@ -240,7 +240,7 @@ class _HubRequest(BaseHTTPRequestHandler):
     def _answer(self, *, with_content: bool) -> None:
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         listing = parts[:2] == ["api", "models"]
-        if not listing and "resolve" not in parts:  # the client asks after itself, too
+        if not listing and "resolve" not in parts:  # the client also requests its own version
             return self._refuse(404, "")
         owner, name, _, revision, *rest = parts[2:] if listing else parts
         model = f"{owner}/{name}"
@@ -286,7 +286,7 @@ def _oid(data: bytes) -> str:
 
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, and of what others publish."""
+    """An empty cache of the hub and of other publishers' files."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
     return tmp_path / "hub"
@@ -294,7 +294,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub without models, asked by the real client with an empty cache."""
+    """A hub without models, for the real client with an empty cache."""
     running = Hub()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
@@ -309,8 +309,8 @@ def hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def shared_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedHub]:
-    """A hub without repositories that the real client pushes to and pulls from, logged in, by Git LFS, and without
-    waiting before it tries again.
+    """A hub without repositories that the real client, logged in, pushes to and pulls from, with Git LFS and without
+    delays between retries.
     """
     running = SharedHub()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -331,7 +331,7 @@ def shared_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sha
 
 @pytest.fixture
 def hold() -> Iterator[Callable[[Path], "subprocess.Popen[str]"]]:
-    """Starts a process that holds the lock of an output until it is killed, or its input ends."""
+    """Starts a process that holds the lock of an output until it is killed or its input ends."""
     code = textwrap.dedent(
         """
         import sys
@@ -364,7 +364,7 @@ def _varint(value: int) -> bytes:
 
 
 def _field(number: int, value: int | str | bytes) -> bytes:
-    """A field of a protobuf message: a number, or bytes with their length before them."""
+    """A field of a protobuf message: a number, or length-prefixed bytes."""
     if isinstance(value, int):
         return _varint(number << 3) + _varint(value)
     content = value.encode() if isinstance(value, str) else value
@@ -372,8 +372,8 @@ def _field(number: int, value: int | str | bytes) -> bytes:
 
 
 def _sface_like(weights: np.ndarray) -> bytes:
-    """An ONNX model with SFace's input (1, 3, 112, 112): means over 28 x 28 pixels, flattened, times (numbers, 48)
-    weights.
+    """An ONNX model with SFace's input (1, 3, 112, 112): means over 28 x 28 pixels, flattened, multiplied by (numbers,
+    48) weights.
 
     Numbers of the fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
     """

@@ -1,4 +1,4 @@
-"""A server that speaks what huggingface_hub asks of the hub to push and pull: repositories, commits, Git LFS, listings,
+"""A server for the requests that huggingface_hub sends to push and pull: repositories, commits, Git LFS, listings,
 downloads, and tokens.
 """
 
@@ -44,16 +44,15 @@ class Repo:
 
 
 class SharedHub(ThreadingHTTPServer):
-    """The hub, on this machine.
+    """A local hub.
 
     Attributes:
         repos: (kind, name) → repository.
         objects: sha256 → content of the large files that were uploaded.
         uploads: hex sha256 of each whole upload, in order.
-        fault: of method and path: a status to refuse with, ``drop`` to break the connection in the middle, None to
-            answer.
-        listed: what a listing says otherwise of a file: name → facts.
-        extra: names that listings have next to those that are there.
+        fault: from method and path: a status to refuse with, ``drop`` to break the connection midway, None to answer.
+        listed: false facts in a listing: name of the file → facts.
+        extra: names that listings have in addition to the existing files.
         asked: (method, path) of every request.
     """
 
@@ -125,7 +124,7 @@ class _Request(BaseHTTPRequestHandler):
         return self.headers.get("Authorization") == f"Bearer {TOKEN}"
 
     def _repo(self, kind: str | None, name: str) -> Repo | None:
-        """The repository, if it is there and shown; else refuses."""
+        """The repository, if it exists and is accessible; otherwise refuses."""
         repo = self.server.repos.get((kind or "model", name))
         if repo is None or (repo.private and not self._is_owner):
             self._refuse(404 if self._is_owner else 401, "RepoNotFound", "Repository not found")
@@ -258,7 +257,7 @@ def _facts(path: str, data: bytes) -> dict[str, Any]:
 
 
 def _oid(path: str, data: bytes | None) -> str | None:
-    """What the hub calls a file's content: its sha256 if it is large, else what git calls it."""
+    """The hub's id for a file's content: its sha256 if it is large, otherwise its git id."""
     return None if data is None else hashlib.sha256(data).hexdigest() if path.endswith(_LARGE) else _git(data)
 
 

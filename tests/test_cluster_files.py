@@ -1,6 +1,4 @@
-"""The files for clusters in ``docs/cluster``: the commands in them exist, and the array of jobs makes every share
-once.
-"""
+"""The files for clusters in ``docs/cluster``: their commands exist, and the job array makes every share once."""
 
 import os
 import re
@@ -20,7 +18,7 @@ STANDS_IN = '#!/bin/bash\nprintf "%s\\n" "$(basename "$0") $*" >> "$SAID"\n'
 
 @pytest.fixture
 def run_task(tmp_path: Path):
-    """Runs a task of the array with stand-ins for Slurm's commands; gives what it calls."""
+    """Runs a task of the array with stand-ins for Slurm's commands; returns what it calls."""
     for name in ("sbatch", "srun"):
         (tmp_path / name).write_text(STANDS_IN)
         (tmp_path / name).chmod(0o755)

@@ -33,7 +33,7 @@ from merc.params import Params
 
 @pytest.fixture(autouse=True)
 def as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Other tests find the log as it was; folders named without a place are made in the test's own."""
+    """Restores the log for other tests; relative folders are created in the test's own folder."""
     monkeypatch.chdir(tmp_path)
     before = logger.handlers[:], logger.level, logger.propagate
     yield
@@ -169,7 +169,7 @@ def test_a_signal_to_end_ends_a_command_as_interrupted(number: signal.Signals) -
     before = signal.getsignal(signal.SIGTERM)
     interrupt = signal.signal(
         signal.SIGINT, signal.default_int_handler
-    )  # a shell that starts the tests in the background has it ignored
+    )  # it is ignored when a shell starts the tests in the background
     try:
         with pytest.raises(SystemExit) as ended, exiting():
             signal.raise_signal(number)

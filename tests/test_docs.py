@@ -1,6 +1,4 @@
-"""The page on inputs names what there is, all of it, and nothing else: reasons, settings, columns, options and exit
-codes.
-"""
+"""The page on inputs names exactly what exists: reasons, settings, columns, options and exit codes."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +22,7 @@ from merc.shards.format.schema import schema
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "inputs.md").read_text(encoding="utf-8")
 QUOTED = re.findall(r"`([^`]+)`", PAGE)
-# A corpus of any name may have a setting of any reader.
+# A corpus with any name may have the settings of any reader.
 READERS: dict[str, tuple[type[Settings], ...]] = {
     "<name>": (Table.Config, Meld.Config, Iemocap.Config),
     "meld": (Meld.Config,),

@@ -1,4 +1,4 @@
-"""The pages in `docs/` name every plug-in, show commands that exist, and find all that they take from elsewhere.
+"""The pages in `docs/` name every plug-in, show commands that exist, and include only snippets that exist.
 `make docs` checks their links.
 """
 
@@ -37,7 +37,7 @@ IDS = [str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *PAGES]]
 
 
 def _module(name: str) -> ModuleType:
-    """A module of the documentation's build, which is not a package."""
+    """Imports a module of the documentation's build, which is not a package."""
     spec = importlib.util.spec_from_file_location(f"documentation_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -62,7 +62,7 @@ def _named(nav: Any) -> Iterator[str]:
 
 
 def _shown(text: str) -> Iterator[list[str]]:
-    """The words of every line of this project's commands in the blocks of a page, without comments."""
+    """The words of every line with one of this project's commands in the code blocks of a page, without comments."""
     for block in re.findall(r"^```sh\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
         for line in block.replace("\\\n", "").splitlines():
             for part in line.split("&&"):
@@ -72,7 +72,7 @@ def _shown(text: str) -> Iterator[list[str]]:
 
 
 def _command(words: list[str]) -> tuple[click.Command, list[str]]:
-    """The command, or subcommand, and what is behind it."""
+    """The command, or subcommand, and the words after it."""
     command, rest = COMMANDS[words[0]], words[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         found = command.get_command(click.Context(command), rest[0])

@@ -1,5 +1,5 @@
-"""The documentation's example of your own corpus does what it says: its table is written as it stands there, its
-commands are run.
+"""The documentation's example of your own corpus works as described: its table is written literally, and its commands
+are run.
 """
 
 import csv
@@ -52,8 +52,8 @@ def test_the_corpus_of_ones_own_becomes_shards_by_each_command(tmp_path: Path, m
         ["text", "audio", "visual"],
     )
     assert whole["counts"]["test"]["unlabelled"] == 1
-    assert whole["counts"]["train"]["present"] == {"text": 2, "audio": 2, "visual": 0}  # grey pictures have no face
-    assert drawn["counts"]["train"]["dialogues"] == 1  # of three, one each is dev and test
+    assert whole["counts"]["train"]["present"] == {"text": 2, "audio": 2, "visual": 0}  # grey frames show no face
+    assert drawn["counts"]["train"]["dialogues"] == 1  # of three, dev and test get one each
     assert (words["modalities"], words["classes"], drawn["classes"]) == (
         ["text"],
         whole["classes"],

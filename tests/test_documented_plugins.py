@@ -1,5 +1,5 @@
-"""What `docs/adding/` shows is run: the package in `docs/examples/plugins`, installed as a wheel is, from raw files to
-a trained model.
+"""The examples of `docs/adding/` are run: the package in `docs/examples/plugins`, installed like a wheel, from raw
+files to a trained model.
 """
 
 import importlib
@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "docs" / "examples" / "plugins"
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The package on the path, and the metadata that pip would write next to it."""
+    """Puts the package on the path, with the metadata that pip would write next to it."""
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     metadata = tmp_path / "site" / f"walks-{project['version']}.dist-info"
     metadata.mkdir(parents=True)

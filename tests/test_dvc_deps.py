@@ -1,5 +1,5 @@
-"""Every module that a DVC stage imports is among that stage's deps, or hashed in its file of settings; otherwise
-features go stale silently.
+"""Every module that a DVC stage imports is among that stage's deps, or hashed in its settings file; otherwise features
+become stale silently.
 """
 
 import re
@@ -22,7 +22,7 @@ from merc.training.models.engine.base import MERCModel
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# They hold no numerics: settings, paths, logs, errors, fingerprints, how long it took.
+# These contain no numerics: settings, paths, logs, errors, fingerprints, timing.
 EXEMPT = {
     f"merc.{name}"
     for name in (
@@ -30,9 +30,8 @@ EXEMPT = {
         " timing extras exchange"
     ).split()
 }
-EXEMPT |= {"merc.training.following.engine.base"}  # what follows a training changes none of its bytes
-# Settings that decide anything are in the stage's file under features/.settings, which tells what they are from
-# wherever they stand.
+EXEMPT |= {"merc.training.following.engine.base"}  # followers do not change a training's bytes
+# Settings that matter are in the stage's file under features/.settings, which resolves them wherever they are set.
 SETTINGS = re.compile(r"\.config$|^merc\.training\.recipes\.|^merc\.training\.data\.curriculum$")
 PLUGINS: dict[str, type[Any]] = {
     "merc.corpora": CorpusReader,
@@ -59,8 +58,8 @@ def _source_files(dep: str) -> list[Path]:
 
 
 def _needed(graph: grimp.ImportGraph, start: set[str]) -> set[str]:
-    """All that is imported, directly or not, without going on behind a plug-in, whose own file of settings says what it
-    needs.
+    """Everything imported, directly or indirectly, without following plug-ins, whose own settings files say what they
+    need.
     """
     found: set[str] = set()
     left = list(start)

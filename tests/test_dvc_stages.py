@@ -1,5 +1,5 @@
-"""``dvc repro`` on a small corpus: a second run does nothing, an edit makes stale what it changes, and experiments can
-be compared.
+"""``dvc repro`` on a small corpus: a second run does nothing, an edit makes the stages that it affects stale, and
+experiments can be compared.
 """
 
 import csv
@@ -29,7 +29,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of its own, with its copy of the code, whose pipeline was run once and is committed."""
+    """A separate project with a copy of the code, whose pipeline was run once and committed."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
@@ -78,14 +78,14 @@ def _commit(folder: Path) -> None:
 
 
 def _stages(folder: Path, *options: str) -> set[str]:
-    """The stages that ``dvc repro`` runs, or with ``--dry`` would run."""
+    """The stages that ``dvc repro`` runs, or would run with ``--dry``."""
     return set(re.findall(r"Running stage '([^']+)'", _dvc(folder, "repro", *options)))
 
 
 @contextmanager
 def _edited(folder: Path, edits: dict[str, str]) -> Iterator[set[str]]:
-    """Appends to files, or makes them; gives the stages that are stale once the settings were looked up, and puts all
-    back.
+    """Appends to files, or creates them; returns the stages that are stale once the settings are resolved, and restores
+    everything.
     """
     before = {name: (folder / name).read_bytes() if (folder / name).exists() else None for name in edits}
     settings, kept = folder / "features" / ".settings", folder.with_name(f"{folder.name}-settings")
@@ -293,7 +293,9 @@ def test_another_audio_setting_runs_no_text_and_no_face_stage(project: Path) -> 
 
 
 def test_two_experiments_are_compared(project: Path) -> None:
-    """One that sets a key of params.yaml, and one, in a folder of its own, that sets a key of a recipe's file."""
+    """An experiment that sets a key of params.yaml, and one in a temporary folder that sets a key of a recipe's
+    file.
+    """
     before = _metrics(project)
     _dvc(project, "exp", "run", "--name", "longer", "-S", "recipes.baseline.epochs=3", "train@demo-meld-baseline")
     assert [row["epoch"] for row in csv.DictReader((project / "runs/demo-meld/baseline/history.csv").open())] == [
@@ -331,7 +333,7 @@ def test_two_experiments_are_compared(project: Path) -> None:
     scores = {row["Experiment"] or row["rev"]: float(row[column]) for row in shown}
     assert scores["longer"] == found["new"]
     assert scores["master"] == before != scores["faster"]
-    # What was set arrived in the training, which ran in another folder with the code that lay there.
+    # The value arrived in the training, which ran in another folder with the code there.
     _dvc(project, "exp", "apply", "faster")
     record = json.loads((project / "runs/demo-meld/baseline/record.json").read_text())
     assert record["settings"]["recipes"]["baseline"]["optimizer"]["learning_rate"] == 0.25

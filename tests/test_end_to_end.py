@@ -1,4 +1,4 @@
-"""A small demonstration corpus through all stages by the commands, as a user runs them; killed, resumed, refused."""
+"""A small demonstration corpus through all stages, with the commands as a user runs them; killed, resumed, refused."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ BIN = Path(sys.executable).parent
 
 @dataclass
 class World:
-    """A folder with a small corpus and its settings; ``features`` was made by one undisturbed run."""
+    """A folder with a small corpus and its settings; ``features`` comes from one undisturbed run."""
 
     folder: Path
 
@@ -43,7 +43,7 @@ class World:
         return self.run("merc-extract", "--dataset", "demo-meld", *arguments)
 
     def here(self, *arguments: str) -> Result:
-        """The same as ``extract``, in this process, which has imported everything already."""
+        """The same as ``extract``, but in this process, which has already imported everything."""
         with contextlib.chdir(self.folder):
             return CliRunner().invoke(main, ["--dataset", "demo-meld", *arguments], catch_exceptions=False)
 
@@ -178,7 +178,7 @@ def test_too_many_broken_clips_end_with_3_and_a_higher_limit_continues(world: Wo
     refused = world.here(*arguments, "--max-failed", "0")
     assert refused.exit_code == 3
     assert "the media of 1 of 54 utterances are missing" in refused.stderr
-    arguments = (*arguments, "--split", "train", "--limit", "2")  # where none is missing
+    arguments = (*arguments, "--split", "train", "--limit", "2")  # where nothing is missing
     refused = world.here(*arguments, "--max-failed", "0")
     assert refused.exit_code == 3
     assert "media_undecodable 1" in refused.stderr
@@ -188,7 +188,7 @@ def test_too_many_broken_clips_end_with_3_and_a_higher_limit_continues(world: Wo
 
 
 def test_missing_raw_data_end_with_4_and_the_expected_tree(world: World) -> None:
-    missing = world.here("--dataset", "meld", "--out", "none")  # the last dataset counts
+    missing = world.here("--dataset", "meld", "--out", "none")  # the last --dataset applies
     assert missing.exit_code == 4
     for words in ("train_sent_emo.csv", "Expected in", "Found", "https://github.com/declare-lab/MELD"):
         assert words in missing.stderr
@@ -291,7 +291,7 @@ def test_the_documented_readers_run_on_what_the_first_command_made(world: World)
     blocks = [block.split("```")[0] for block in section.split("```python\n")[1:]]
     code = "\n".join(
         block for block in blocks if "ray" not in block
-    )  # Ray takes long to start; tests/shards/test_readers.py runs it
+    )  # Ray is slow to start; tests/shards/test_readers.py runs it
     offline = {**os.environ, "HF_HOME": str(world.folder / "hub"), "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(
         [sys.executable, "-c", code],

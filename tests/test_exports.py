@@ -1,4 +1,4 @@
-"""What can be imported from the packages themselves, as a user's own program does it."""
+"""What can be imported from the packages themselves, as in a user's program."""
 
 import importlib
 import os

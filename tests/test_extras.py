@@ -1,4 +1,4 @@
-"""The core works without what the extras bring, and a missing extra is one sentence with the command."""
+"""The core works without the packages of the extras, and a missing extra gives one sentence with the command."""
 
 import re
 import subprocess
@@ -37,7 +37,7 @@ def _without_extras(code: str, folder: Path) -> subprocess.CompletedProcess[str]
 
 
 def _named(requirements: list[str]) -> set[str]:
-    """The distributions of requirements, those of the extras they name included."""
+    """The distributions of requirements, including those of the extras they name."""
     found = set()
     for one in map(Requirement, requirements):
         inner = (

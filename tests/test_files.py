@@ -30,7 +30,7 @@ def test_a_file_is_in_place_only_when_it_is_whole(tmp_path: Path) -> None:
     with files.replacing(path) as temporary:
         temporary.write_text("whole")
         assert not path.exists()
-        assert temporary.parent == path.parent  # a rename from another file system would not be atomic
+        assert temporary.parent == path.parent  # a rename across file systems would not be atomic
     assert path.read_text() == "whole"
     assert _names(path.parent) == ["result.txt"]
 
@@ -78,7 +78,7 @@ def test_a_full_disk_while_writing_leaves_the_old_file_and_no_half_written_one(t
 def test_a_full_disk_that_shows_only_when_flushing_leaves_the_old_file_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """File systems that allocate late report a full disk on fsync."""
+    """File systems with delayed allocation report a full disk on fsync."""
 
     def no_space(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -99,7 +99,7 @@ def test_content_is_flushed_before_it_is_put_in_place(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "fsync", lambda descriptor: done.append("flush") or fsync(descriptor))
     monkeypatch.setattr(os, "replace", lambda source, target: done.append("rename") or replace(source, target))
     files.write_text(tmp_path / "result.txt", "new")
-    assert done == ["flush", "rename", "flush"]  # the file, and after the rename its folder
+    assert done == ["flush", "rename", "flush"]  # the file and, after the rename, its folder
 
 
 def test_text_is_utf8_with_unix_line_ends(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_link_that_leads_out_is_followed_unless_that_is_forbidden(tmp_path: Pa
     root = tmp_path / "root"
     root.mkdir()
     (tmp_path / "outside").mkdir()
-    (tmp_path / "root-beside").mkdir()  # shares the beginning of its name with the root
+    (tmp_path / "root-beside").mkdir()  # its name starts with the root's
     (root / "link").symlink_to(target)
     for relative in ("link", "link/clip.mp4"):
         assert files.confined(root, relative) == root / relative
@@ -325,7 +325,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same_
     removed = [f".a[1].txt.{machine}-{ended.pid}.tmp", f".a[1].txt.0badcafe-{os.getpid()}.tmp"]
     kept = [
         f".a[1].txt.{machine}-{os.getppid()}.tmp",
-        f".a[1].txt.0badcafe-{ended.pid}.tmp",  # whether that process of another machine is alive is not known here
+        f".a[1].txt.0badcafe-{ended.pid}.tmp",  # whether that process on another machine is alive is unknown here
         f".b.txt.{machine}-{ended.pid}.tmp",
         ".a[1].txt.mine.tmp",
     ]

@@ -127,7 +127,7 @@ def test_overwriting_replaces_finished_and_unfinished_work(tmp_path: Path) -> No
         "part-00000.parquet",
         "part-00001.parquet",
         "record.json",
-    ]  # the old result stays until the new one is whole
+    ]  # the old result stays until the new one is complete
     _write_part(other, 0, "other rows")
     other.finish({})
     assert _names(other.out) == ["part-00000.parquet", "record.json"]

@@ -21,7 +21,7 @@ def test_unfinished_work_is_outside_every_output() -> None:
 def test_raw_may_hold_the_corpus_or_be_it(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     layout = Layout(raw, tmp_path / "features", "meld")
-    assert layout.corpus_root == raw / "meld"  # nothing there: messages name the usual place
+    assert layout.corpus_root == raw / "meld"  # nothing exists: messages name the default place
     raw.mkdir()
     assert layout.corpus_root == raw
     (raw / "meld").mkdir()

@@ -1,4 +1,4 @@
-"""The outline of a plug-in, read from its file, is what pydantic knows of its settings."""
+"""The outline of a plug-in, read from its file, agrees with what pydantic knows of its settings."""
 
 import ast
 
@@ -32,7 +32,7 @@ def test_fields_descriptions_and_defaults_are_those_of_the_class(kind: str, name
         assert (one.default == "") == (field.default is PydanticUndefined and field.default_factory is None), one.name
         try:
             default = ast.literal_eval(one.default)
-        except ValueError:  # a constant, or settings of their own
+        except ValueError:  # a constant, or nested settings
             assert one.default.removesuffix("()").isidentifier(), one.name
         else:
             assert default == field.get_default(call_default_factory=True), one.name

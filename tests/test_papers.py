@@ -1,4 +1,4 @@
-"""The papers of the project agree with each other: licence, citation, versions of Python, the newest heading of the
+"""The project's metadata files agree with each other: licence, citation, Python versions, and the newest heading of the
 changelog.
 """
 

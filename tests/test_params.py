@@ -163,7 +163,7 @@ def test_an_override_of_an_unknown_key_is_refused_where_the_block_is_filled(path
 def test_an_override_that_nothing_uses_is_refused(path: Path) -> None:
     params = Params.load(path, ("report.seed=3",))
     params.fill("media", Media)
-    params.block("report")  # looking is not using
+    params.block("report")  # reading is not using
     with pytest.raises(BadSettings, match=r"--set report\.seed=3: nothing in this command uses report\.seed"):
         params.check_overrides()
 
@@ -346,7 +346,7 @@ def test_elsewhere_the_file_that_came_with_the_package_is_read(tmp_path: Path, m
 
 @pytest.mark.slow
 def test_every_command_refuses_what_an_override_cannot_do(tmp_path: Path) -> None:
-    """Exit code 2 before anything is read or made, whichever block the setting belongs to."""
+    """Exit code 2 before anything is read or written, whichever block the setting belongs to."""
     environment = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[1])}
     for command, override, words in (
         (

@@ -1,6 +1,4 @@
-"""Tables as files: whole or not at all, also when they are written row group by row group; damage is reported, not
-read.
-"""
+"""Tables as files: complete or not at all, even when written row group by row group; damage is reported, not read."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,7 +85,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _damaged(sound: Path, path: Path, seed: int) -> None:
-    """A copy with 1 to 64 other bytes, somewhere among the pages."""
+    """A copy with 1 to 64 changed bytes, somewhere in the pages."""
     rng = np.random.default_rng(seed)
     content = bytearray(sound.read_bytes())
     footer = int.from_bytes(content[-8:-4], "little") + 8
@@ -103,11 +101,11 @@ def test_bytes_changed_inside_the_pages_are_never_read_as_other_numbers(sound: P
     _damaged(sound, path, seed)
     for read in (parquet.read, lambda path: parquet.read([path], filters=pc.field("present")), _by_row_group):
         found = _read(read, path)
-        assert found is None or found.equals(_table(400))  # bytes that no one reads: of the page index or its like
+        assert found is None or found.equals(_table(400))  # bytes that are never read, such as the page index
 
 
 def _read(read: Callable[[Path], pa.Table], path: Path) -> pa.Table | None:
-    """What is read; None if it is refused."""
+    """The table read; None if it is refused."""
     try:
         return read(path)
     except BadTable:

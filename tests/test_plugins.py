@@ -25,7 +25,7 @@ FILES = {
     "stage": "raise RuntimeError('a stage is not a plug-in and must not be imported')",
     "_private": "raise RuntimeError('nor are private files')",
     "lion": ONE.format(name="Lion"),
-    "tiger": ONE.format(name="Tiger") + "from zoo.lion import Lion\n",  # imported, thus not its own
+    "tiger": ONE.format(name="Tiger") + "from zoo.lion import Lion\n",  # imported, so not its own
     "panther": (
         "from zoo.base import Encoder\nclass _Cat(Encoder): ...\nclass Panther(_Cat):\n    def encode(self): return"
         " 'Panther'\n"

@@ -1,5 +1,5 @@
-"""Every plug-in has a test file of its own and settings that need no block in params.yaml; what params.yaml names,
-there is.
+"""Every plug-in has its own test file and settings that need no block in params.yaml; everything named in params.yaml
+exists.
 """
 
 from pathlib import Path
@@ -37,7 +37,7 @@ ALL = [(package, name, base) for package, base in PACKAGES.items() for name in p
 every_plugin = pytest.mark.parametrize(
     ("package", "name", "base"), ALL, ids=[f"{package}.{name}" for package, name, _ in ALL]
 )
-# Settings without a default, which say where a thing comes from: a file next to the code does.
+# Settings without a default, which say where something comes from: a file next to the code sets them.
 GIVEN_BY_A_FILE: dict[type[Any], set[str]] = {
     CorpusReader: {"reader"},
     Encoder: {"family", "repo", "licence", "training_data_overlap"},
@@ -117,7 +117,7 @@ def test_what_is_trained_is_built() -> None:
 
 @pytest.mark.parametrize(("settings", "name"), [("full", "minilm_meld"), ("context", "minilm_meld_context")])
 def test_an_adapted_encoder_is_used_as_it_was_trained(settings: str, name: str) -> None:
-    """The one that its file says makes it, which leaves it where the file looks for it."""
+    """Its file names the adaptation that makes it and looks for it where the adaptation writes it."""
     used = registry.choose(PARAMS, "text", name).config.model_dump()
     trained = adaptation.choose(
         PARAMS, modality="text", encoder="minilm", settings=settings

@@ -1,5 +1,5 @@
-"""Distributions that bring plug-ins, installed into a folder on the path as a wheel is: their files, and the metadata
-next to them.
+"""Distributions with plug-ins, installed like a wheel into a folder on the path: their files, and the metadata next to
+them.
 """
 
 import importlib
@@ -193,7 +193,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
 
 def run(site: Path, script: str) -> str:
-    """What a Python program prints that has the folder on its path."""
+    """The output of a Python program with the folder on its path."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ["PYTHONPATH"]])}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")

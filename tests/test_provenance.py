@@ -1,4 +1,4 @@
-"""What a report says of the commit that it was made with."""
+"""What a report says about the commit it was made with."""
 
 import subprocess
 from pathlib import Path

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
-# Clip → where it lies as a clip of an existing utterance, and the least and greatest share of its sampled frames that
-# hold a face.
+# Clip → its path as the clip of an existing utterance, and the minimum and maximum share of its sampled frames that
+# show a face.
 CLIPS = {
     "single_face.mp4": ("train", 0, 0, 1.0, 1.0),
     "WolfgangLanger_Pexels.mp4": ("train", 0, 1, 1.0, 1.0),
@@ -72,7 +72,7 @@ def test_the_real_annotations_of_meld_become_shards_with_the_official_counts(rea
 
 @pytest.fixture
 def clips_as_meld(real_data: Path, tmp_path: Path) -> Path:
-    """A raw folder whose annotations are cut to the utterances that the real clips stand for."""
+    """A raw folder whose annotations are reduced to the utterances for which there are real clips."""
     for split, folder in FOLDERS.items():
         (tmp_path / "raw" / "meld" / folder).mkdir(parents=True)
         with (real_data / "meld" / f"{split}_sent_emo.csv").open(encoding="utf-8", newline="") as file:
@@ -96,7 +96,7 @@ def test_real_clips_go_through_decoding_and_extraction(real_data: Path, clips_as
     chosen = ["--set", "media.detector=yunet", "--set", f"media.yunet_file={yunet}"] if detector == "yunet" else []
     run = _extract(clips_as_meld, *chosen)
     assert run.returncode == 0, run.stderr
-    assert "instead of" in run.stderr  # the counts are not the official ones, and that is said
+    assert "instead of" in run.stderr  # the counts differ from the official ones, which is reported
     features = clips_as_meld / "features" / "meld"
     media = _media(features)
     for name, (split, dialogue, utterance, least, greatest) in CLIPS.items():

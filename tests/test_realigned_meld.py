@@ -1,4 +1,4 @@
-"""The demonstration's MELD with time stamps as of MELD-FAIR, by the command, from the raw files to the card."""
+"""The demonstration's MELD with time stamps as in MELD-FAIR, through the command, from the raw files to the card."""
 
 import contextlib
 import csv
@@ -30,8 +30,8 @@ Span = tuple[str, float, float]
 def write_realignment(corpus: Path) -> dict[str, list[Span]]:
     """Writes time stamps and a realigned table of one split, as MELD-FAIR has them, for a corpus in MELD's layout.
 
-    Of a dialogue's utterances, in turn, one is in a span of its own clip, the next in two and the next in three
-    spans, with neighbours' clips among them; the last of the split is left out. The table counts without gaps.
+    A dialogue's utterances alternate between one span of their own clip, two spans and three spans, which include
+    neighbours' clips; the last utterance of the split is left out. The table numbers them without gaps.
 
     Returns:
         MELD's own id → the spans: name of the clip's file, begin, end.
@@ -79,7 +79,7 @@ def write_realignment(corpus: Path) -> dict[str, list[Span]]:
 
 @dataclass
 class World:
-    """A folder with the corpus and its time stamps, of which the command made all."""
+    """A folder with the corpus and its time stamps, and everything that the command made of them."""
 
     folder: Path
     spans: dict[str, list[Span]]
@@ -111,7 +111,7 @@ def world(demonstration: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
 
 
 def _alone(world: World, span: Span) -> NDArray[np.int16]:
-    """The audio of a span decoded by itself; none where its clip is one of the broken ones."""
+    """The audio of a span, decoded separately; none if its clip is one of the broken ones."""
     path = f"demo-meld/{FOLDER}/{span[0]}"
     clip = Clip("one", "one", path, path, "full", *span[1:], *span[1:])
     settings = Params.load(world.folder / "params.yaml").fill("media", Config)

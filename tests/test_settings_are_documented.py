@@ -1,4 +1,4 @@
-"""Every setting says in its own words what it is, in a docstring below the field."""
+"""Every setting is described individually, in a docstring below the field."""
 
 import importlib
 import inspect
@@ -35,7 +35,7 @@ def _settings() -> dict[str, type[Settings]]:
 
 
 def _descriptions() -> dict[str, str]:
-    """What is said of each setting, by its full name; an inherited one counts with the class that defines it."""
+    """The description of each setting by its full name; an inherited one counts for the class that defines it."""
     return {
         f"{where}.{name}": field.description or ""
         for where, config in _settings().items()

@@ -1,6 +1,6 @@
-"""Every settings file that ships, key by key: DVC can change it without touching another line, ``--set`` reaches what
-it belongs to and nothing else, and none repeats what is there without it. A new file is tested here without being
-named.
+"""Every shipped settings file, key by key: DVC can change it without touching another line, ``--set`` reaches what the
+key belongs to and nothing else, and no key repeats what already holds without it. A new file is tested here
+automatically.
 """
 
 import json
@@ -34,8 +34,8 @@ from merc.training.recipes.shelves import SWEEPS
 from merc.training.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
-NOWHERE = "nowhere"  # what no setting can be
-# What ships is read and an override is parsed once for all tests, which look at the same ones thousands of times.
+NOWHERE = "nowhere"  # a value that no setting can have
+# Shipped files and overrides are parsed once for all tests, which use the same ones thousands of times.
 _loaded, _parsed = cache(Shelf._load), cache(merc.params._parsed)
 Plan = dict[str, Any]
 
@@ -54,7 +54,7 @@ def _addition(params: Params, name: str) -> Plan:
 
 @cache
 def _base(addition: str) -> str:
-    """A recipe that an addition fits; one that is "of mmgcn" or "after dclf" says itself which."""
+    """A recipe that an addition fits; one that is "of mmgcn" or "after dclf" names it itself."""
     about = ADDITIONS.read(Params({}), addition).at("about")
     named = re.match(r"(of|after) (\w+)", about)
     if named:
@@ -94,12 +94,12 @@ def _files_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """What ships in files of one folder.
+    """The shipped files of one folder.
 
     Attributes:
         shelf: the files.
         plan: what a name resolves to, JSON-able.
-        parts: the names that a name is made of, other than its bases.
+        parts: the names that a name consists of, other than its bases.
     """
 
     shelf: Shelf
@@ -155,7 +155,7 @@ def test_every_file_is_of_a_kind_but_label_sets_which_are_not_settings() -> None
 
 
 def others(value: Any) -> Iterator[Any]:
-    """Values instead of one, of which one should be possible."""
+    """Replacements for a value, at least one of which should be valid."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):
@@ -172,7 +172,7 @@ def others(value: Any) -> Iterator[Any]:
 
 
 def suggested(error: str) -> list[str]:
-    """The values that an error message says are possible."""
+    """The values that an error message lists as possible."""
     valid = re.search(r"valid: ([\w, -]+)", error)
     return re.findall(r"'(\w+)'(?= or |,|$| \()", error.partition("Input should be ")[2]) + (
         valid[1].split(", ") if valid else []
@@ -193,7 +193,7 @@ def test_dvc_changes_one_line_for_one_key(path: Path, tmp_path: Path) -> None:
         assert len([1 for old, new in lines if old != new]) == 1, key
         assert flat(yaml.safe_load(copy.read_text()))[key] in (changed, str(changed)), (
             key
-        )  # PyYAML takes 1e-05, as DVC writes it, for a string
+        )  # PyYAML reads 1e-05, as written by DVC, as a string
 
 
 def test_a_number_is_one_however_dvc_writes_it(tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ def test_a_number_is_one_however_dvc_writes_it(tmp_path: Path) -> None:
 
 
 def reached(before: Plan, load: Callable[[str], Plan], key: str, value: Any) -> None:
-    """Asserts that another value at a key arrives in a plan, or is refused for what it is; a number or a flag has to
-    arrive.
+    """Asserts that another value for a key arrives in a plan, or is refused because of the value; a number or a flag
+    must arrive.
     """
     left, errors, old = list(others(value)), [], flat(before)
     while left:
@@ -221,7 +221,7 @@ def reached(before: Plan, load: Callable[[str], Plan], key: str, value: Any) -> 
             continue
         moved = {name: given for name, given in flat(after).items() if given != old.get(name)}
         assert moved, f"{key}={changed} changes nothing"
-        if not isinstance(value, str):  # which may be the name of what has settings of its own
+        if not isinstance(value, str):  # which may be the name of something with its own settings
             assert {name.rpartition(".")[2] for name in moved} == {key.rpartition(".")[2]}
             assert all(given == changed for given in moved.values())
         return
@@ -260,7 +260,7 @@ def test_set_reaches_nothing_that_is_not_made_of_it(kind: Kind, name: str, nothi
 
 @every_file
 def test_no_key_repeats_what_is_there_without_it(kind: Kind, name: str) -> None:
-    """What a base or a default says already; an addition may lie over anything."""
+    """Keys that repeat a base or a default; an addition may override anything."""
     if kind.shelf is ADDITIONS:
         return
 
@@ -296,7 +296,7 @@ SETTINGS = flat(yaml.safe_load((ROOT / "params.yaml").read_text()))
 
 
 def _files_of(key: str) -> list[str]:
-    """The files of ``merc.commands.resolve`` that a key of params.yaml belongs to; none: it is for commands alone."""
+    """The files of ``merc.commands.resolve`` that a key of params.yaml belongs to; none: only commands use it."""
     block, _, rest = key.partition(".")
     if block == "media":
         return [f"datasets/{dataset}/media" for dataset in yaml.safe_load((ROOT / "params.yaml").read_text())["build"]]
@@ -332,7 +332,7 @@ def test_set_reaches_every_key_of_params_yaml_and_no_other_plan(key: str) -> Non
         after = resolve_all(params)
         assert after.keys() == before.keys()
         assert [name for name in before if before[name] != after[name]] in ([], found)
-        return {**after, "dvc.yaml": params.block("train")}  # where its stages take the dataset from
+        return {**after, "dvc.yaml": params.block("train")}  # from which its stages take the dataset
 
     before = _before()
     unchanged = Params.load(ROOT / "params.yaml")

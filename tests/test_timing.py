@@ -1,4 +1,4 @@
-"""How epochs are timed, and where that is kept."""
+"""How epochs are timed, and where the times are kept."""
 
 from pathlib import Path
 

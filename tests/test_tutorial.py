@@ -1,4 +1,4 @@
-"""The tutorial runs as it stands: its settings, its commands in their order, and its code."""
+"""The tutorial runs as printed: its settings, its commands in order, and its code."""
 
 import re
 import runpy

@@ -1,4 +1,4 @@
-"""A corpus whose words, or whose pitch, say the emotion, and tiny checkpoints that can learn it in seconds."""
+"""A corpus whose words or pitch determine the emotion, and tiny checkpoints that can learn it in seconds."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def _one_thread() -> None:
 
 
 def _dialogues() -> list[Dialogue]:
-    """Dialogues of two speakers; a word of an utterance says its emotion, the others nothing."""
+    """Dialogues of two speakers; one word of an utterance determines its emotion, the others are irrelevant."""
     rng = np.random.default_rng(0)
     made = []
     for split, count in SPLITS.items():
@@ -72,7 +72,9 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def write_manifest() -> Callable[..., pa.Table]:
-    """Writes a manifest of 24, 4 and 4 dialogues of 4 utterances; ``change`` makes of each another one, or none."""
+    """Writes a manifest of 24, 4 and 4 dialogues of 4 utterances; ``change`` replaces each by another, or removes
+    it.
+    """
 
     def write(layout: Layout, change: Callable[[Dialogue], Dialogue | None] = lambda one: one) -> pa.Table:
         changed = [other for one in _dialogues() if (other := change(one)) is not None]
@@ -85,8 +87,8 @@ def write_manifest() -> Callable[..., pa.Table]:
 
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Gives the folder of a tiny BERT; ``pooler=False``: without the weights of a pooler, as of a checkpoint that was
-    trained to fill gaps.
+    """Returns the folder of a tiny BERT; ``pooler=False``: without the weights of a pooler, like a checkpoint from
+    masked-language-model training.
     """
     made: dict[bool, Path] = {}
 
@@ -152,7 +154,7 @@ _SETTINGS: dict[str, Any] = {
 
 @pytest.fixture
 def config() -> Callable[..., AdaptationConfig]:
-    """Makes the settings of a training; those that are other by name."""
+    """Returns the settings of a training; changed ones by name."""
     return lambda **changed: AdaptationConfig(**{**_SETTINGS, **changed})
 
 
@@ -160,8 +162,8 @@ def config() -> Callable[..., AdaptationConfig]:
 def params(
     bert: Callable[..., Path], wav2vec2: Path, spectrogram_checkpoint: Callable[[str], Path], layout: Layout
 ) -> Callable[..., Params]:
-    """Makes settings with tiny encoders (``plain`` and ``no_pooler``; ``sound``, ``tiny_whisper`` and ``tiny_ast``) and
-    with some that were adapted; further settings of the training by name.
+    """Returns settings with tiny encoders (``plain`` and ``no_pooler``; ``sound``, ``tiny_whisper`` and ``tiny_ast``)
+    and some adapted ones; further settings of the training by name.
     """
     words = {"licence": "none", "training_data_overlap": "none known (random numbers)"}
     text = {"family": "transformer", "pooling": "mean", "max_tokens": 64, "tokens_per_batch": 200, **words}
@@ -186,7 +188,7 @@ def params(
         of_text = {
             **block,
             "encoder": {"speaker_names": False, **block["encoder"]},
-        }  # otherwise than the one that ships
+        }  # unlike the shipped one
         encoders = {
             "text": {
                 "ngrams": {
@@ -222,12 +224,12 @@ def params(
 
 @pytest.fixture
 def tone() -> Callable[[str, int], np.ndarray]:
-    """Gives the audio of an emotion, another one for every number."""
+    """Returns the audio of an emotion, a different one for every number."""
     return _tone
 
 
 def _tone(emotion: str, number: int) -> np.ndarray:
-    """A fifth to a half of a second whose pitch says the emotion."""
+    """0.2 to 0.5 seconds of audio whose pitch determines the emotion."""
     seconds = np.arange(3200 + 700 * (number % 8)) / 16_000
     pitch = {"joy": 900.0, "sadness": 150.0, "neutral": 400.0}[emotion]
     rng = np.random.default_rng(number)

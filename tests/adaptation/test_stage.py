@@ -1,5 +1,5 @@
-"""The stage as a whole: an encoder that learned, saved so that it is one like any other, and refusals of what teaches
-nothing.
+"""The stage as a whole: an encoder that learned, saved so that it can be used like any other, and refusals of data from
+which nothing can be learned.
 """
 
 import shutil
@@ -50,7 +50,7 @@ def _digests(folder: Path) -> Mapping[str, str]:
 
 @pytest.fixture
 def adapted(made_once: Callable[..., Path], params: MakeParams, layout: Layout, write_manifest: WriteManifest) -> Path:
-    """What a training with the plain settings leaves; it is made once, and copied."""
+    """The output of a training with the plain settings; made once, and copied."""
 
     def make(folder: Path) -> None:
         there = replace(layout, out=folder)
@@ -168,12 +168,12 @@ def test_a_corpus_without_test_labels_has_no_test_score(
 
 
 def _with(dialogue: Dialogue, **changed: str) -> Dialogue:
-    """The dialogue with all its utterances changed so."""
+    """The dialogue with all its utterances changed this way."""
     return replace(dialogue, utterances=tuple(replace(utterance, **changed) for utterance in dialogue.utterances))
 
 
 def _labelled(emotions: Mapping[str, str]) -> Change:
-    """All utterances of a split get one label."""
+    """Gives all utterances of a split one label."""
     return lambda one: _with(one, emotion=emotions[one.split]) if one.split in emotions else one
 
 
@@ -371,7 +371,7 @@ def test_audio_is_learned_and_its_convolutions_stay_as_they_are(
     folder = _adapt(params(epochs=6, learning_rate=0.005), layout, "sound", "audio")
     record = files.read_json(folder / "record.json")
     assert record["dev"]["weighted_f1"] > 0.8
-    assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}  # what has no audio counts as well
+    assert record["utterances"] == {"train": 96, "dev": 16, "test": 16}  # utterances without audio count as well
     before, after = load_file(wav2vec2 / "model.safetensors"), load_file(folder / "model.safetensors")
     assert before.keys() - after.keys() == set()
     same = {name for name in before if np.array_equal(before[name], after[name])}

@@ -1,4 +1,6 @@
-"""The training loop against a plain one, written with transformers alone, and its pieces against hand-made values."""
+"""The training loop compared with a plain one written only with transformers, and its pieces with hand-computed
+values.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,7 +60,7 @@ def _without_dropout(model: nn.Module) -> None:
 def test_the_weights_are_those_of_a_plain_loop(
     params: Callable[..., Params], config: MakeConfig, bert: Callable[..., Path], tokens_per_batch: int
 ) -> None:
-    """Also where the utterances of a step are computed in several pieces."""
+    """Also if the utterances of a step are computed in several pieces."""
     from transformers import AutoModel, AutoTokenizer
 
     encoder = _loaded(params())
@@ -100,8 +102,8 @@ def test_the_weights_are_those_of_a_plain_loop(
             group["lr"] = factor * rate
         optimizer.step()
     for name, weight in model.named_parameters():
-        # Adam divides by the size of a gradient: where that is nearly 0, rounding decides its direction, by one step at
-        # most.
+        # Adam divides by the size of a gradient: where that is nearly 0, rounding determines the direction, by at most
+        # one step.
         torch.testing.assert_close(encoder.model.get_parameter(name), weight, atol=5e-4, rtol=0, msg=name)
     assert (
         torch.dist(
@@ -114,7 +116,7 @@ def test_the_weights_are_those_of_a_plain_loop(
 
 
 def _trained_on(training: Any, epoch: int) -> list[np.ndarray]:
-    """Trains for an epoch; gives the batches in their order."""
+    """Trains for an epoch; returns the batches in order."""
     taken: list[np.ndarray] = []
     inner = training._step
     training._step = lambda batch: taken.append(batch) or inner(batch)
@@ -154,7 +156,7 @@ def test_gradients_of_audio_are_those_of_transformers(
     for name, gradient in expected.items():
         torch.testing.assert_close(
             found[name], gradient, atol=1e-5 * largest, rtol=1e-3, msg=name
-        )  # that of a key's bias is rounding alone
+        )  # the gradient of a key's bias is only rounding
 
 
 @pytest.mark.parametrize("kind", ["whisper", "ast"])

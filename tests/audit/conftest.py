@@ -1,4 +1,4 @@
-"""A small corpus with finished media whose sounds are given, and Whispers with random weights, all made on the spot."""
+"""A small corpus with finished media and given audio, and Whispers with random weights, all generated on the fly."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -51,11 +51,11 @@ def _jpeg(grey: int) -> bytes:
 def corpus(tmp_path: Path) -> Corpus:
     """Writes manifest and media of a train split.
 
-    ``dialogues``: of each (text, audio) in turn; audio is samples, or the status of one that is absent. ``media``:
+    ``dialogues``: for each a list of (text, audio); audio is samples, or the status of an absent one. ``media``:
     row → columns of the media table.
     ``reasons``: row → reasons of failure rows. ``streams``: what was decoded. ``version``: of the media, another one
     for media that were made anew.
-    ``columns``, ``without``: of the media table, that are added or left out.
+    ``columns``, ``without``: columns of the media table to add or leave out.
     """
 
     def write(
@@ -212,7 +212,7 @@ def mute_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder_digest() -> Callable[[Path], dict[str, str]]:
-    """File → sha256, of everything in a folder."""
+    """File → sha256 of everything in a folder."""
 
     def digest(folder: Path) -> dict[str, str]:
         return {

@@ -1,6 +1,4 @@
-"""``merc-extract audit`` and ``--quality``: the command writes, resumes and refuses with the exit codes that it
-promises.
-"""
+"""``merc-extract audit`` and ``--quality``: the command writes, resumes and refuses, with the documented exit codes."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The page on the audit names every column, threshold and number of it, and none that does not exist."""
+"""The page on the audit names all its columns, thresholds and numbers, and none that do not exist."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The same audio is found though it was cut, made louder, noised or resampled; other sounds are not taken for it."""
+"""The same audio is found even if it was cut, amplified, mixed with noise or resampled; other audio is not mistaken for
+it.
+"""
 
 from collections.abc import Sequence
 

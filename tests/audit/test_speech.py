@@ -1,4 +1,4 @@
-"""Speech is found in a voice, whatever its loudness, and neither in silence nor in noise."""
+"""Speech is found in a voice, whatever its loudness, but not in silence or noise."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""An audit from finished media: every column, its thresholds, resumption, and what is reported where something is
+"""An audit of finished media: every column, its thresholds, resumption, and what is reported when something is
 missing.
 """
 

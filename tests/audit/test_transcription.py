@@ -1,4 +1,4 @@
-"""A Whisper transcribes clips, alone as in a batch; what is none is refused."""
+"""A Whisper transcribes clips, the same alone and in a batch; other models are refused."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def _loaded(folder: Path, device: str = "cpu", **settings: Any) -> Transcriber:
 
 
 def _greedy(made: Transcriber, sound: np.ndarray, language: str, most: int) -> list[int]:
-    """Token by token without a cache, as the method has it."""
+    """Token by token without a cache, as in the definition."""
     features = torch.from_numpy(made._prepare([sound])["spectrograms"])
     tokens = [
         SPECIAL.index(one) + len(WORDS)

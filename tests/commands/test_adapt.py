@@ -1,4 +1,4 @@
-"""``merc-adapt`` and then ``merc-extract`` with what it made, on your own table."""
+"""``merc-adapt`` and then ``merc-extract`` with its result, on your own table."""
 
 import csv
 from pathlib import Path
@@ -17,8 +17,8 @@ from merc.params import Params
 
 @pytest.fixture
 def settings(tmp_path: Path, tiny_bert: Path) -> Path:
-    """A params.yaml with a tiny encoder, ``plain``, and ``own``, what becomes of it; next to it a corpus whose words
-    say the emotion.
+    """A params.yaml with a tiny encoder, ``plain``, and ``own``, its adapted version; next to it a corpus whose words
+    determine the emotion.
     """
     plain = {"base": "minilm", "repo": str(tiny_bert), "revision": "", "dim": 16, "max_tokens": 32}
     made = {
@@ -149,7 +149,7 @@ def test_two_do_not_write_to_the_features_of_a_dataset_at_once(settings: Path) -
 
 @pytest.mark.parametrize("hostile", ["Ann\x1b[2J", "\x1b]0;title\x07", "A\u202eB"])
 def test_nothing_of_a_hostile_table_acts_on_the_terminal(settings: Path, hostile: str) -> None:
-    """As a speaker, an emotion, a split and a dialogue: what is reported of it shows its control characters."""
+    """As a speaker, an emotion, a split and a dialogue: reports show its control characters escaped."""
     table = settings.parent / "raw" / "utterances.csv"
     rows = table.read_text().splitlines()
     for column in range(5):

@@ -1,4 +1,4 @@
-"""What the tab key gives: by click's own protocol, in bash itself, and without loading what is slow."""
+"""Tab completion: through click's own protocol, in bash itself, and without loading slow modules."""
 
 import json
 import shutil

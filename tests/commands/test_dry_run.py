@@ -74,9 +74,7 @@ def test_a_dry_run_asks_no_hub_and_says_that_the_model_would_be_fetched(
 def test_a_dry_run_opens_no_connection(
     corpus: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch, modalities: str
 ) -> None:
-    """Of any library to any address, also after the manifest is there, and with media whose networks come from a
-    hub.
-    """
+    """By any library to any address, also once the manifest exists, and with media whose networks come from a hub."""
     tried: list[object] = []
 
     def connect(_socket: object, address: object) -> None:

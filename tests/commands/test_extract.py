@@ -191,7 +191,7 @@ def test_an_output_that_cannot_be_is_one_sentence(demonstration: Path, tmp_path:
 
 
 def test_a_full_disk_is_one_sentence_and_the_same_command_continues(demonstration: Path, tmp_path: Path) -> None:
-    """A limit on the size of a file stands for the disk: at 20 kB the manifest fits, the features do not."""
+    """A file size limit simulates a full disk: at 20 kB the manifest fits, the features do not."""
     given = [
         "--dataset",
         "demo-meld",
@@ -219,7 +219,7 @@ def test_the_settings_file_can_be_written_and_is_read_back_equal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").touch()  # the shell empties it before the command begins
+    (tmp_path / "params.yaml").touch()  # the shell truncates it before the command starts
     printed = CliRunner().invoke(main, ["params"])
     assert printed.exit_code == 0, printed.output
     (tmp_path / "params.yaml").write_text(printed.stdout, encoding="utf-8")

@@ -1,4 +1,6 @@
-"""``--help`` of every command loads click and what declares the commands, none of the libraries that do their work."""
+"""``--help`` of every command loads click and the declarations of the commands, but none of the libraries that do their
+work.
+"""
 
 import json
 import subprocess

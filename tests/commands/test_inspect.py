@@ -62,7 +62,7 @@ def drawn(heads: Sequence[tuple[tuple[float, float], bool, float]], speech: floa
 
 
 def syllables() -> NDArray[np.float32]:
-    """(samples,) how loud someone speaks: five bursts."""
+    """(samples,) loudness of someone speaking: five bursts."""
     seconds = np.arange(round(SECONDS * RATE_HZ)) / RATE_HZ
     return (np.sin(2 * np.pi * 4.0 * seconds) ** 2).astype(np.float32)
 
@@ -81,7 +81,7 @@ def pictures(*heads: tuple[tuple[float, float], bool, float]) -> Iterator[NDArra
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    """Four utterances with one face, two faces, broken bytes and no image, a hostile one, and one without its
+    """Four utterances with one face, two faces, broken bytes and no image, a malicious one, and one without its
     file.
     """
     folder = tmp_path_factory.mktemp("inspected")
@@ -117,7 +117,7 @@ def _utterance(source_id: str, path: str) -> Utterance:
 
 @pytest.fixture(scope="module")
 def finished(corpus: Layout, tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    """The same with finished media."""
+    """The same, with finished media."""
     layout = replace(corpus, out=tmp_path_factory.mktemp("finished"))
     manifest.write(layout.manifest, manifest.read(corpus.manifest))
     decode(config(), layout, RunOptions(workers=1, max_failed="100%"), streams=BOTH)
@@ -205,7 +205,7 @@ def test_turned_and_anamorphic_videos_are_shown_upright(tmp_path, kind):
     if kind == "turned":
         write_video(path, [np.rot90(image) for image in upright])
         content = bytearray(path.read_bytes())
-        at = content.index(b"tkhd") + 44  # a quarter turn with the clock: ISO/IEC 14496-12, 8.3.2
+        at = content.index(b"tkhd") + 44  # a quarter turn clockwise: ISO/IEC 14496-12, 8.3.2
         content[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
         path.write_bytes(content)
     else:
@@ -233,7 +233,7 @@ def test_the_chosen_box_is_thick_and_the_others_thin_in_their_own_colours():
     green = np.array([0x00, 0xC8, 0x53])
     assert [bool((middle[x] == green).all()) for x in (16, 17, 18, 19, 20)] == [False, True, True, True, False]
     assert [bool((middle[x] == green).all()) for x in (59, 60, 61, 62, 63)] == [False, True, True, True, False]
-    assert (abs(middle[21:59].astype(int) - 128) < 4).all()  # nothing of the face is hidden
+    assert (abs(middle[21:59].astype(int) - 128) < 4).all()  # no part of the face is covered
     row = image[50]
     assert tuple(row[119]) == (0xE6, 0x9F, 0x00)
     assert tuple(row[169]) == (0xB8, 0xB8, 0xB8)
@@ -303,7 +303,7 @@ def test_without_a_manifest_it_says_how_to_make_one(corpus, tmp_path):
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its tags, its text, and the addresses it loads."""
+    """What a browser would see of a page: its tags, its text, and the addresses it loads."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -351,13 +351,13 @@ def test_the_sheet_needs_nothing_else_and_shows_hostile_text_as_text(finished, t
     ).read_text(encoding="utf-8")
     images = page.images()
     assert all(image is not None for image in images)
-    # Three utterances with 8 frames, 8 crops and audio; one with audio alone.
+    # Three utterances with 8 frames, 8 crops and audio; one with only audio.
     assert len(images) == 3 * 17 + 1
     assert sum(image.shape == (112, 112, 3) for image in images if image is not None) == 24
     places = [page.text.index(f"{one} · ") for one in (BROKEN, MUTE, GONE, PEOPLE, FACE)]
     assert places[:2] == sorted(places[:2])
     assert max(places[:3]) < min(places[3:])
-    assert page.text.index(f"{PEOPLE} · ") < page.text.index(f"{FACE} · ")  # a person alone is beyond doubt
+    assert page.text.index(f"{PEOPLE} · ") < page.text.index(f"{FACE} · ")  # a single person is not in doubt
     assert "on this page" in page.text
     assert "finished media" in page.text
     assert "50 %" in page.text.split("with a face")[1][:20]

@@ -41,7 +41,7 @@ def _transformer(repo: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A params.yaml with a built-in encoder and three with checkpoints; those that ship are left out."""
+    """A params.yaml with a built-in encoder and three with checkpoints, without the shipped ones."""
     monkeypatch.setattr(
         "merc.encoders.engine.registry.names", lambda params, modality: sorted(params.block(f"encoders.{modality}"))
     )

@@ -1,4 +1,4 @@
-"""Shares of an extraction, made by processes that do not know of each other, and put together at the end."""
+"""Shares of an extraction, made by independent processes and combined at the end."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_what_is_missing_is_named_and_not_made(run: Run, tmp_path: Path, capfd: 
 
 
 def test_a_share_begins_where_a_part_of_every_encoder_does(run: Run, tmp_path: Path) -> None:
-    """Ten shares of fewer parts: each part is made by one, and some shares have none."""
+    """Ten shares of fewer parts: each part is made by one share, and some shares have none."""
     made: list[set[str]] = []
     for number in range(1, 11):
         before = {str(path) for path in tmp_path.rglob("part-*.parquet")}

@@ -1,5 +1,5 @@
-"""What the workers of the tests are asked to do; a worker imports this module by its name, and with it as little as can
-be.
+"""What the workers of the tests are asked to do; a worker imports this module by name, so it imports as little as
+possible.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ class Stubborn(Exception):
 
 
 def run(errand: str) -> object:
-    """Does what the errand's first word says; ``say X`` gives X."""
+    """Does what the errand's first word says; ``say X`` returns X."""
     what, _, rest = errand.partition(" ")
     return _ERRANDS[what](rest)
 
 
 def _once(rest: str) -> str:
-    """Dies the first time, and gives its word the second time; ``rest``: a file that remembers both processes, and the
+    """Dies the first time, and returns its word the second time; ``rest``: a file that records both processes, and the
     word.
     """
     path, _, word = rest.partition(" ")
@@ -52,7 +52,7 @@ def _note(rest: str) -> str:
 
 
 def _stay(rest: str) -> None:
-    """Notes as ``note`` does, and does not end."""
+    """Writes to a file like ``note``, and never ends."""
     _note(rest)
     time.sleep(1000)
 
@@ -82,8 +82,8 @@ def _close_everything(_: str) -> None:
 
 
 def _write_everywhere(content: bytes) -> None:
-    """Writes into whatever of the process can be written to, but for the pipe of Python's own tracker, which all
-    processes share.
+    """Writes to every file descriptor of the process that can be written to, except the pipe of Python's own resource
+    tracker, which all processes share.
     """
     for number in range(3, 200):
         if number != resource_tracker.getfd():
@@ -97,7 +97,7 @@ def _scribble(_: str) -> str:
 
 
 def _half_an_answer(_: str) -> None:
-    """Begins what looks like an answer, and never ends it."""
+    """Starts what looks like an answer, and never finishes it."""
     _write_everywhere(b"merc" + (10**9).to_bytes(8) + bytes(4))
     time.sleep(1000)
 

@@ -1,5 +1,5 @@
-"""What every executor promises, and what only a cluster can get wrong. The cluster is real: nodes of Ray, each with its
-own processes, on this machine.
+"""What every executor promises, and what only a cluster can get wrong. The cluster is real: Ray nodes on this machine,
+each with its own processes.
 """
 
 import importlib
@@ -42,14 +42,14 @@ Work = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Two nodes with a core each; the folder of its sockets has a short name, as they must have."""
+    """Two nodes with one core each; the folder of the sockets has a short name, since socket paths must be short."""
     import ray
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     (
         Path(folder) / "ray"
-    ).mkdir()  # where the address of the last cluster is written; Cluster takes it that the folder is there
+    ).mkdir()  # where the address of the last cluster is written; Cluster assumes that the folder exists
     quiet = {
         "PYTHONPATH": PATHS,
         "RAY_TMPDIR": folder,
@@ -87,7 +87,7 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 
 @pytest.fixture
 def squares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
-    """Makes the work of ``works.py`` in an empty folder."""
+    """Creates the work of ``works.py`` in an empty folder."""
     monkeypatch.syspath_prepend(str(HERE))
     (tmp_path / "out").mkdir()
     kind = importlib.import_module("works").Squaring
@@ -118,8 +118,8 @@ def test_no_parts_are_no_work(executor: Executor, squares: Work) -> None:
 
 
 class Dripping:
-    """Gives each part only when the one before is done; anyone who waits for more than there can be hangs in real life,
-    and fails here.
+    """Yields each part only when the previous one is done; an executor that waits for more parts than can exist would
+    hang in practice, and fails here.
     """
 
     def __init__(self, count: int) -> None:
@@ -248,7 +248,7 @@ def test_an_address_that_does_not_answer_is_named_within_seconds(what: str, word
         address = f"127.0.0.1:{server.getsockname()[1]}"
         if what == "nothing":
             server.close()
-        if what == "a full queue":  # who connects gets no further
+        if what == "a full queue":  # connecting gets no further
             server.listen(0)
         if what in ("a web server", "one that hangs up"):
             answer = b"HTTP/1.1 400 Bad Request\r\n\r\n" if what == "a web server" else b""
@@ -436,7 +436,7 @@ def test_the_command_ends_with_1_where_no_cluster_answers(demonstration: Path, t
         "ERROR --address 127.0.0.1:1: no Ray cluster answers there (Connection refused)"
         in ended.stderr.splitlines()[-1]
     )
-    assert list(tmp_path.iterdir()) == []  # also the manifest would have been in vain
+    assert list(tmp_path.iterdir()) == []  # writing even the manifest would have been pointless
 
 
 @pytest.fixture
@@ -491,7 +491,7 @@ def test_a_node_with_another_version_is_refused_by_name(
     ) as raised:
         _do(on_ray, squares(), Listed(range(2)))
     assert raised.value.exit_code == 1
-    assert _files(tmp_path / "out") == {}  # nothing was done, and the token is gone
+    assert _files(tmp_path / "out") == {}  # nothing was done, and the token is removed
 
 
 @pytest.mark.slow
@@ -503,7 +503,7 @@ def test_a_node_that_lacks_something_is_named(
     work = squares()
     object.__setattr__(
         work, "home", Path(f"/proc/self/cwd/{os.path.relpath(tmp_path / 'out')}")
-    )  # the processes of that node began in another folder
+    )  # the processes of that node were started in another folder
     with pytest.raises(
         BadCluster,
         match=r"node poor \(.+\): it does not see the output: .*out must be on a file system that all nodes share",
@@ -529,7 +529,7 @@ def test_a_part_that_ends_every_worker_ends_the_run(
 
 
 def _settings(folder: Path, demonstration: Path) -> None:
-    """Settings of the small demonstration, with an encoder of audio whose model of random weights is next to it,
+    """Settings of the small demonstration with an audio encoder whose model, with random weights, is next to them,
     under a relative path.
     """
     import torch
@@ -565,7 +565,7 @@ def _settings(folder: Path, demonstration: Path) -> None:
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
-    """Of every file that lasts: not of scratch, nor how long epochs took."""
+    """Digest of every lasting file: not of scratch files or the times of epochs."""
     paths = [
         path
         for path in sorted(folder.rglob("*"))
@@ -575,7 +575,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 
 def _workers_on(node: str) -> list[int]:
-    """Ids of the processes of that node that have imported this package's worker."""
+    """Ids of the processes of that node that imported this package's worker."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -647,7 +647,7 @@ def test_a_lost_node_and_a_killed_driver_change_no_byte(
     deadline = time.monotonic() + 30
     while (
         _workers_on("first") + _workers_on("second") + _workers_on("third")
-    ):  # they end with the driver, and not a run later
+    ):  # they end with the driver, not a run later
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -658,7 +658,7 @@ def test_a_lost_node_and_a_killed_driver_change_no_byte(
     told, log = resumed.communicate(timeout=240)
     assert resumed.returncode == 0, log
     assert told == undisturbed.stdout.replace("undisturbed", "on_ray")
-    assert all(line[:2] == "20" for line in log.splitlines()), log  # no line is the engine's
+    assert all(line[:2] == "20" for line in log.splitlines()), log  # none of the lines is Ray's
     assert _bytes(tmp_path / "on_ray") == _bytes(tmp_path / "undisturbed")
     assert not list((tmp_path / "on_ray").rglob(".ray-*"))
 

@@ -8,7 +8,7 @@ from merc.compute import memory
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 
-# Blocks of 2 MB between small ones that stay: freed in the heap they would only leave holes. The first large block
+# Blocks of 2 MB between small ones that stay: freed inside the heap they would only leave holes. The first large block
 # raises glibc's own threshold.
 HOLES = """
 import ctypes, sys
@@ -30,7 +30,7 @@ if sys.argv[1] == "trimmed":
 print(int(open("/proc/self/statm").read().split()[1]) * 4 // 1024)
 """
 
-# A block as large as the gradient of a wide layer, used and freed again and again.
+# A block as large as the gradient of a wide layer, allocated and freed repeatedly.
 AGAIN = """
 import ctypes, resource, sys
 from merc.compute import memory
@@ -67,7 +67,7 @@ def test_trimming_gives_back_the_holes_in_the_heaps() -> None:
 
 @pytest.mark.skipif(not GLIBC, reason="only glibc maps large blocks anew in that way")
 def test_kept_blocks_are_not_mapped_anew() -> None:
-    """Ten times 40 MB are 102,400 pages of 4 KiB, once 10,240; an interpreter by itself takes some thousands."""
+    """Ten times 40 MB is 102,400 pages of 4 KiB, once 10,240; an interpreter alone takes a few thousand."""
     faults = _printed(AGAIN, "with")
     assert faults < _printed(AGAIN, "without") / 3
 

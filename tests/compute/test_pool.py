@@ -18,7 +18,7 @@ Run = Callable[[str], object]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The function of ``tests/compute/errands.py``, which worker processes find by its name."""
+    """The function of ``tests/compute/errands.py``, which worker processes find by name."""
     here = str(Path(__file__).parent)
     monkeypatch.syspath_prepend(here)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
@@ -28,7 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 def outcomes(
     run: Run, errands: Sequence[str], *, workers: int = 2, attempts: int = 1, limit_seconds: float = 60.0
 ) -> list[object]:
-    """What becomes of each errand, in their order; that of one that was lost as (why, words)."""
+    """The outcome of each errand, in order; for a lost one, (reason, message)."""
     done = {}
     with Crew(run, workers, attempts) as crew:
         for key, errand in enumerate(errands):
@@ -123,7 +123,7 @@ def test_what_cannot_be_sent_is_an_error_of_its_task_alone(run):
 
 
 def test_time_in_which_everything_stood_still_makes_no_one_late(run, monkeypatch):
-    """The clock jumps by a day at each look, as it does for a run that was stopped with Ctrl-Z."""
+    """The clock jumps by a day at each reading, as for a run stopped with Ctrl-Z."""
     days = iter(range(10**6))
     monkeypatch.setattr(pool.time, "monotonic", lambda: 86_400.0 * next(days))
     assert outcomes(run, ["sleep 0.3", "say x"], limit_seconds=30.0) == [None, "x"]
@@ -171,7 +171,7 @@ def test_leaving_early_ends_workers_at_once_whatever_they_are_at(run):
 
 
 def test_ctrl_c_ends_workers_whatever_they_are_at(run, tmp_path, monkeypatch):
-    """A process that a shell starts in the background ignores it, and so do these tests then, but for this one."""
+    """A process started by a shell in the background ignores SIGINT, and so would these tests, except for this one."""
     log, started = tmp_path / "log", []
     monkeypatch.setattr(
         pool.Crew,

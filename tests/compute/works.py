@@ -1,4 +1,4 @@
-"""Work for the tests of executors; workers on other nodes import this module by its name."""
+"""Work for the tests of executors; workers on other nodes import this module by name."""
 
 import os
 import signal
@@ -22,10 +22,10 @@ class Squaring:
 
     Attributes:
         home: where the files go.
-        errands: of a part, what else happens: ``wait``, ``die``, ``settings``, ``unexpected``, ``full`` (the disk, on
+        errands: what else happens in a part: ``wait``, ``die``, ``settings``, ``unexpected``, ``full`` (the disk, on
             the node called poor).
         opening: likewise, when it is opened.
-        model: needs one that the node called poor lacks.
+        model: whether it needs one that the node called poor does not have.
     """
 
     home: Path
@@ -50,7 +50,7 @@ class Squaring:
         return self._make
 
     def _make(self, parts: Parts, advance: Advance) -> Generator[tuple[int, int], None, None]:
-        held: deque[int] = deque()  # it takes parts ahead, as all real work does
+        held: deque[int] = deque()  # parts are taken ahead, as by all real work
         while True:
             while len(held) < self.needs.parts_at_once and (index := parts.take(wait=not held)) is not None:
                 held.append(index)

@@ -42,7 +42,7 @@ class MeldFiles:
 
     @staticmethod
     def row(dialogue: object, utterance: object, **cells: str) -> dict[str, str]:
-        """One row; cells are named without blanks: ``Speaker="Ann"``."""
+        """One row; cells are named without spaces: ``Speaker="Ann"``."""
         return {
             "Sr No.": "1",
             "Utterance": f"Line {utterance} of dialogue {dialogue}.",
@@ -79,7 +79,7 @@ class MeldFiles:
         return path
 
     def clips(self, split: str, names: Iterable[str], *, folder: str = ".") -> Path:
-        """Makes the split's folder with one small file per name; what is in them is for decoding to judge."""
+        """Creates the split's folder with one small file per name; their content is only checked by decoding."""
         path = self.root / folder / FOLDERS[split]
         path.mkdir(parents=True, exist_ok=True)
         for name in names:
@@ -93,7 +93,7 @@ class MeldFiles:
         encoding: str = "utf-8",
         name: str = "MELD_video_realignment_timestamps.csv",
     ) -> Path:
-        """Writes time stamps as of MELD-FAIR into ``realigned``: split, dialogue, utterance, dialogue and utterance of
+        """Writes time stamps like MELD-FAIR's into ``realigned``: split, dialogue, utterance, dialogue and utterance of
         the clip, start, end.
         """
         path = self.root / "realigned" / name

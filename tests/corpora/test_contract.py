@@ -1,5 +1,5 @@
-"""What every corpus reader and every dataset promises: a new file in ``pipeline/merc/corpora`` is tested here without
-being named.
+"""What every corpus reader and every dataset promises; a new file in ``pipeline/merc/corpora`` is tested here
+automatically.
 """
 
 import re
@@ -20,7 +20,7 @@ PACKAGE = "merc.corpora"
 READERS = plugins.names(PACKAGE, CorpusReader)
 every_reader = pytest.mark.parametrize("name", READERS)
 every_dataset = pytest.mark.parametrize("name", DATASETS.names(Params({})))
-# Label sets that a reader has by itself, next to those of merc.corpora.label_sets.
+# Label sets defined by a reader, in addition to those of merc.corpora.label_sets.
 OWN_LABEL_SETS = {"table": {"own"}}
 
 

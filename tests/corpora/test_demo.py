@@ -33,7 +33,7 @@ def raw(demonstration: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def shipped() -> Config:
-    """The settings as they ship."""
+    """The shipped settings."""
     return Config()
 
 
@@ -74,7 +74,7 @@ def annotated_seconds(row: dict[str, str]) -> float:
 
 
 def one_of_each_kind(jobs: list[Any]) -> list[Any]:
-    """All recordings, and of every split a clip of each kind."""
+    """All recordings, and a clip of each kind from every split."""
     clips = {
         (str(Path(job[-1].path).parent), job[-1].odd): job
         for job in reversed(jobs)
@@ -90,12 +90,12 @@ def test_the_bytes_depend_neither_on_the_number_of_processes_nor_on_what_else_is
     monkeypatch.setattr(demo, "_plan", lambda *given: one_of_each_kind(plan(*given)))
     demo.make(tmp_path, Config(**{**demo_settings, "iemocap_dialogues": 1}), workers=1)
     few, all_clips = content(tmp_path / "demo-meld"), content(raw / "demo-meld")
-    assert len(few) == 3 + 1 + 12  # annotations, a file that lies about, a usual clip of each split, and nine odd ones
+    assert len(few) == 3 + 1 + 12  # annotations, a stray file, a normal clip of each split, and nine odd ones
     assert few == {name: all_clips[name] for name in few}
     one_dialogue = content(tmp_path / "demo-iemocap")
     assert (
         len(one_dialogue) == 1 + 1 + 1 + 1 + 8 + 3
-    )  # evaluation, transcription, video, audio, sentences, three files that lie about
+    )  # evaluation, transcription, video, audio, sentences, three stray files
     everything = content(raw / "demo-iemocap")
     assert one_dialogue == {name: everything[name] for name in one_dialogue}
 
@@ -225,7 +225,7 @@ def test_the_surround_clip_has_its_dialogue_in_the_front_centre(raw: Path) -> No
         ]
     channels = sound(raw / "demo-meld/train_splits/dia0_utt1.mp4")
     level_db = 10 * np.log10(np.mean(channels**2, axis=1))
-    # 13 dB as mixed; the coder and the noise in the front pair take a little of it.
+    # 13 dB as mixed; the codec and the noise in the front pair reduce it a little.
     assert level_db[2] - level_db[0] == pytest.approx(13, abs=1.5)
     assert level_db[4] == pytest.approx(-32, abs=2)
 
@@ -268,7 +268,7 @@ def test_the_readers_read_it_with_no_other_surprise_than_those_made(raw: Path) -
     reading = Iemocap(Iemocap.Config(**config)).read(
         raw / "demo-iemocap", raw, media=frozenset({"audio", "visual"}), splits=("train", "dev", "test")
     )
-    assert reading.deviations == []  # among them: the official labels are those of the raters' votes
+    assert reading.deviations == []  # which includes: the official labels follow from the raters' votes
     for votes in reading.checks["louder_channel"].values():  # the one on the left is louder in the left channel
         assert votes["utterances"] > 0
         assert (

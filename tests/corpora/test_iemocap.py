@@ -1,4 +1,4 @@
-"""The corpora here are written by code in IEMOCAP's exact format; every word and number in them is made up."""
+"""The corpora here are generated in IEMOCAP's exact format; every word and number in them is made up."""
 
 import hashlib
 import itertools
@@ -48,7 +48,7 @@ WORDS = {
 
 @dataclass
 class Turn:
-    """What is written of one utterance; ``ratings`` are the lines below the block's first."""
+    """What is written for one utterance; ``ratings`` are the lines below the first of the block."""
 
     name: str  # the end of the id: F000
     code: str = "neu"
@@ -60,7 +60,7 @@ class Turn:
 
 
 def agreed(code: str) -> list[str]:
-    """Ratings from which the official label ``code`` follows; for xxx three raters who disagree."""
+    """Ratings that yield the official label ``code``; for xxx, three raters who disagree."""
     words = (
         ["Neutral", "Anger", "Sadness"]
         if code == "xxx"
@@ -515,7 +515,7 @@ def test_the_majority_beats_every_other_label_in_any_order(votes: list[str], shu
     [
         ("undecided", ["happy", "angry", "neutral"], ["happy"], True),
         ("undecided", ["happy", "happy", "excited", "excited"], ["happy"], True),
-        ("undecided", ["happy", "angry", "neutral"], ["happy", "excited"], False),  # not Happiness alone
+        ("undecided", ["happy", "angry", "neutral"], ["happy", "excited"], False),  # not only Happiness
         ("undecided", ["happy", "angry", "neutral"], ["excited"], False),
         ("undecided", ["happy", "angry", "neutral"], [], False),
         ("undecided", ["happy", "angry", "angry", "neutral", "neutral"], ["happy"], False),  # no majority
@@ -661,7 +661,7 @@ def test_an_utterances_own_file_needs_no_channel(raw: Path) -> None:
 
 
 def write_voices(base: Path, dialogue_id: str, louder: list[tuple[float, float, str]], *, channels: int = 2) -> None:
-    """A dialogue's wav of quiet noise in which one channel is ten times louder in each span (start, end, side)."""
+    """A dialogue's wav of quiet noise, with one channel ten times louder in each span (start, end, side)."""
     sound = np.random.default_rng(0).normal(0, 100, (160_000, channels))
     for start, end, side in louder:
         sound[round(start * 16_000) : round(end * 16_000), channels - 1 if side == "right" else 0] *= 10
@@ -703,7 +703,7 @@ def one_session(raw: Path, sides: str, **settings: object) -> Reading:
 
 
 def _undecided(utterances: int, agrees: int, unreadable: int = 0) -> dict[str, object]:
-    """The record of votes that are too few to tell."""
+    """The record of votes that are too few to decide."""
     channel, region = ({f"{what}_agrees": agrees, what: "undecided"} for what in ("channel", "region"))
     return {"utterances": utterances, **channel, **region, "unreadable_files": unreadable}
 
@@ -755,7 +755,7 @@ def test_settings_that_most_utterances_speak_against_are_reported_each_by_its_na
 def test_settings_are_called_wrong_only_where_chance_would_hardly_do_it(
     agrees: int, utterances: int, verdict: str
 ) -> None:
-    """12 of 22 against it, and more, is what chance alone gives in four of ten corpora."""
+    """Chance alone gives 12 or more of 22 against it in four of ten corpora."""
     votes = Votes(utterances=utterances, channel_agrees=agrees, region_agrees=utterances)
     assert votes.record()["channel"] == verdict
     told = {"undecided": "that can be chance: undecided", "contradicted": "it seems to be the other way round"}
@@ -887,7 +887,7 @@ def test_two_folders_that_hold_sessions_are_both_named(raw: Path) -> None:
         read(raw)
     (raw / "iemocap" / "second" / "Session1").rmdir()
     (raw / "iemocap" / "second").rmdir()
-    (raw / "iemocap" / "second").symlink_to("first")  # the same folder by another name is not a second one
+    (raw / "iemocap" / "second").symlink_to("first")  # the same folder under another name is not a second one
     assert read(raw).dialogues
 
 
@@ -990,14 +990,14 @@ def release_dialogues() -> dict[int, list[str]]:
 
 
 def codes(counts: dict[str, int]) -> Iterator[str]:
-    """Each code as often as it says, then xxx without end; "self" stands for an undecided one that counts as happy."""
+    """Each code as often as given, then xxx indefinitely; "self" stands for an undecided one that counts as happy."""
     return itertools.chain((code for code, count in counts.items() for _ in range(count)), itertools.repeat("xxx"))
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """10,039 made-up utterances in 151 dialogues with all the counts of the release; the labels of each split are dealt
-    out in order.
+    """10,039 made-up utterances in 151 dialogues with all the counts of the release; the labels of each split are
+    assigned in order.
     """
     raw = tmp_path_factory.mktemp("release")
     pools = {
@@ -1022,7 +1022,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     left_out = {
         3: (24, 30),
         5: (24, 122),
-    }  # lines without an evaluation, without an id; in the first dialogue of the session
+    }  # lines without an evaluation or without an id; in the first dialogue of the session
     broken, outside = (
         itertools.repeat("A-E1:\tval 6; act 6; dom ;\t()", 39),
         itertools.repeat("5.5000, 3.0000, 3.0000", 4),

@@ -1,4 +1,4 @@
-"""MELD's reader: the layouts, every known defect, hostile content, and the real annotations."""
+"""MELD's reader: the layouts, every known defect, malicious content, and the real annotations."""
 
 import os
 from collections import Counter
@@ -530,7 +530,7 @@ def test_clips_of_a_folder_of_replacements_take_the_place_of_the_corpuss_own_and
     assert [one.expected_seconds for one in reading.dialogues[-1].utterances] == [
         1.5,
         None,
-    ]  # a clip of the user's is not cut
+    ]  # the user's own clip is not cut
     assert reading.deviations == [
         "train: 1 clips replaced by those of meld/replacements/train: dia0_utt1",
         "dev: 1 clips replaced by those of meld/replacements/dev: dia0_utt1",
@@ -662,7 +662,7 @@ def test_the_real_dialogues_have_their_known_sizes_speakers_and_gaps(real: Readi
         for dialogue in real.dialogues
         if len({one.speaker for one in dialogue.utterances}) < _as_written(dialogue)
     ]
-    assert together == []  # no two speakers of one dialogue become one
+    assert together == []  # no two speakers of a dialogue are merged
     numbers = {
         split: [
             [int(utterance.source_utterance_id.split("_utt")[1]) for utterance in dialogue.utterances]
@@ -698,7 +698,7 @@ def test_of_the_real_annotations_three_times_are_repaired_and_too_short_ones_of_
         ("test/dia233_utt8", "annotation_repaired"),
     ]
     assert {failure.utterance_id.partition("/")[0] for failure in doubted} == {"test"}
-    assert len(doubted) == 108  # counted anew with the csv module alone
+    assert len(doubted) == 108  # recounted with only the csv module
     assert ("test/dia242_utt1", "0.140 s for 75 characters") in [
         (failure.utterance_id, failure.detail) for failure in doubted
     ]
@@ -718,11 +718,11 @@ def test_no_real_utterance_is_altered_by_the_repair(real_data: Path) -> None:
     ]
     assert len(texts) == 13_708
     assert [text for text in texts if text_repair.repair(text) != text] == []
-    assert sum("’" in text for text in texts) > 3000  # they would show a repair that straightens quotes
+    assert sum("’" in text for text in texts) > 3000  # they would reveal a repair that straightens quotes
 
 
 def test_real_texts_saved_with_the_wrong_code_page_are_repaired(real_data: Path) -> None:
-    """As in older copies: cp1252 bytes taken for latin-1, so that curly quotes became control characters."""
+    """As in older copies: cp1252 bytes read as latin-1, which turned curly quotes into control characters."""
     texts = [row.cells["Utterance"] for row in read_rows(real_data / "meld" / "dev_sent_emo.csv", ("Utterance",))]
     damaged = [text.encode("cp1252").decode("latin-1") for text in texts]
     assert sum(before != after for before, after in zip(texts, damaged, strict=True)) > 300

@@ -32,7 +32,7 @@ def _layout(meld: Any) -> Layout:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """The pipeline's log, whatever an earlier test has set up."""
+    """The pipeline's log, whatever an earlier test set up."""
     logger = logging.getLogger("merc")
     monkeypatch.setattr(logger, "propagate", True)
     monkeypatch.setattr(logger, "handlers", [])
@@ -175,7 +175,7 @@ def test_a_record_that_is_invalid_is_refused_by_name(meld: Any, content: str) ->
 def test_deviations_are_warnings_and_stand_in_the_record(meld: Any, log: pytest.LogCaptureFixture) -> None:
     meld.small()
     build_manifest(_corpus(check_counts=True), _layout(meld), RunOptions(), modalities=TEXT, limit=1)
-    line = "train: 6 utterances instead of 9989"  # the corpus is counted, not what the limit leaves of it
+    line = "train: 6 utterances instead of 9989"  # the corpus is counted before the limit is applied
     assert f"meld: {line}" in [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
     assert line in files.read_json(_layout(meld).folder / "manifest.json")["deviations"]
 
@@ -288,7 +288,7 @@ def test_impossible_options_are_refused_before_anything_is_read(
 
 @pytest.fixture
 def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder ``merc.corpora.made_up`` whose ``make.py`` puts ``prepared`` into the place of the corpus, and notes its
+    """A folder ``merc.corpora.made_up`` whose ``make.py`` puts ``prepared`` in the place of the corpus and records its
     settings in ``made``.
     """
     folder = tmp_path / "packages" / "made_up"
@@ -324,7 +324,7 @@ def test_a_corpus_made_by_code_is_made_once_with_its_settings(meld: Any, generat
 
 
 def test_a_corpus_that_is_there_is_never_made_anew(meld: Any, generator: Path) -> None:
-    with pytest.raises(RawDataMissing):  # an empty folder is the user's to fill
+    with pytest.raises(RawDataMissing):  # an empty folder is for the user to fill
         build_manifest(_corpus(made_by="made_up.make"), _layout(meld), RunOptions(), modalities=TEXT)
     assert not (meld.raw.parent / "made").exists()
 

@@ -1,4 +1,4 @@
-"""Your own corpus: what becomes of each column, how splits are drawn, and what is refused."""
+"""Your own corpus: what happens to each column, how splits are drawn, and what is refused."""
 
 import csv
 import io
@@ -51,10 +51,10 @@ ROWS: Rows = [
 
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[..., Reading]:
-    """Writes a table and reads it: ``rows``; ``media`` wanted; ``there``: files to make; other settings by name,
+    """Writes a table and reads it: ``rows``; ``media`` wanted; ``there``: files to create; other settings by name,
     columns as ``columns={…}``.
 
-    ``more``: further tables, by the name of the file.
+    ``more``: further tables, by file name.
     """
 
     def make(
@@ -339,7 +339,7 @@ def test_wrongly_decoded_text_is_repaired_and_recorded(read: Callable[..., Readi
 def test_speakers_written_as_a_python_list_are_read_as_their_names(
     read: Callable[..., Reading], cell: str, speaker: str
 ) -> None:
-    """As EmoryNLP's are."""
+    """As in EmoryNLP."""
     utterance = read(_changed(0, speaker=cell)).dialogues[0].utterances[0]
     assert (utterance.speaker, utterance.source_speaker or utterance.speaker) == (speaker, cell)
 

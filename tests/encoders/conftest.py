@@ -1,4 +1,4 @@
-"""Tiny checkpoints with random weights, and one encoder of every family, all made on the spot."""
+"""Tiny checkpoints with random weights, and one encoder of every family, all generated on the fly."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -36,8 +36,8 @@ TEXTS = (
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives the folder of a text checkpoint of a type: bert (words), roberta (bytes), gpt2 (no padding token), bart
-    (encoder-decoder), …
+    """Returns the folder of a text checkpoint of a given type: bert (words), roberta (bytes), gpt2 (no padding token),
+    bart (encoder-decoder), …
     """
     made: dict[str, Path] = {}
 
@@ -61,8 +61,8 @@ def _save(kind: str, folder: Path) -> Path:
     )
     tokenizer.save_pretrained(folder)
     common = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    # Weights ten times as large as usual: with 0.02 attention would be nearly even, and a forgotten mask would hardly
-    # show.
+    # Weights ten times as large as usual: with 0.02 attention would be nearly uniform, and a forgotten mask would
+    # hardly be noticed.
     wide = {
         "hidden_size": 32,
         "num_hidden_layers": 5,
@@ -134,7 +134,7 @@ def _word_tokenizer() -> Any:
 
 
 def _byte_tokenizer(*, with_padding: bool, ends: bool, ending: bool = True) -> Any:
-    """Special tokens at both ends, or (``ending`` False) at the beginning alone, or (``ends`` False) at none."""
+    """Special tokens at both ends, or (``ending`` False) only at the start, or (``ends`` False) at neither."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -165,7 +165,7 @@ def _byte_tokenizer(*, with_padding: bool, ends: bool, ending: bool = True) -> A
 
 @pytest.fixture(scope="session")
 def transformer(tiny_checkpoint: Callable[[str], Path]) -> Callable[..., Transformer]:
-    """Makes a loaded transformer of a type; ``device``, ``sequences`` and further settings by name."""
+    """Returns a loaded transformer of a type; ``device``, ``sequences`` and further settings by name."""
     import torch
 
     torch.set_num_threads(1)  # two threads on models this small only wait for each other
@@ -190,7 +190,7 @@ def transformer(tiny_checkpoint: Callable[[str], Path]) -> Callable[..., Transfo
 
 _LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 _DATA2VEC = {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 11, "num_feat_extract_layers": 7}
-# Of those that read the waveform: transformers' class, settings of its configuration, do_normalize of the preprocessor,
+# Models that read the waveform: transformers' class, settings of its configuration, do_normalize of the preprocessor,
 # attention.
 WAVEFORM_KINDS: dict[str, tuple[str, dict[str, Any], bool, str]] = {
     "wav2vec2 base": ("Wav2Vec2", {"feat_extract_norm": "group"}, True, "sdpa"),
@@ -207,7 +207,7 @@ WAVEFORM_KINDS: dict[str, tuple[str, dict[str, Any], bool, str]] = {
 
 @pytest.fixture(scope="session")
 def waveform_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Gives the folder of a checkpoint of a kind that reads the waveform; further settings of its configuration by
+    """Returns the folder of a checkpoint of a kind that reads the waveform; further settings of its configuration by
     name.
     """
     made: dict[str, Path] = {}
@@ -237,8 +237,8 @@ def _save_waveform(kind: str, settings: dict[str, Any], folder: Path) -> Path:
     model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**{**size, **own, **settings}))
     with torch.no_grad():
         for module in model.modules():
-            # Norms as they are made do nothing but normalise: a mistake in scale or shift, or in a running mean, would
-            # not show.
+            # Freshly initialised norms only normalise: a mistake in scale or shift, or in a running mean, would not be
+            # noticed.
             if (
                 isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm | torch.nn.BatchNorm1d)
                 and module.weight is not None
@@ -255,7 +255,7 @@ def _save_waveform(kind: str, settings: dict[str, Any], folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def waveform(waveform_checkpoint: Callable[..., Path]) -> Callable[..., Waveform]:
-    """Makes a loaded encoder of a kind; ``device``, ``sequences``, ``checkpoint`` (settings of its configuration) and
+    """Returns a loaded encoder of a kind; ``device``, ``sequences``, ``checkpoint`` (settings of its configuration) and
     further settings by name.
     """
     import torch
@@ -283,7 +283,7 @@ def waveform(waveform_checkpoint: Callable[..., Path]) -> Callable[..., Waveform
     return make
 
 
-# Of those that read a spectrogram: transformers' class, settings of the model, settings of its feature extractor.
+# Models that read a spectrogram: transformers' class, settings of the model, settings of its feature extractor.
 # Whisper's input is one second here.
 _WHISPER = {
     "d_model": 32, "encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
@@ -307,7 +307,7 @@ SPECTROGRAM_KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 @pytest.fixture(scope="session")
 def spectrogram_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives the folder of a checkpoint of a kind that reads a spectrogram."""
+    """Returns the folder of a checkpoint of a kind that reads a spectrogram."""
     made: dict[str, Path] = {}
 
     def folder(kind: str) -> Path:
@@ -329,7 +329,7 @@ def _save_spectrogram(kind: str, folder: Path) -> Path:
     with torch.no_grad():
         for weight in (
             model.parameters()
-        ):  # positions, tokens and norms begin as zeros and ones, which would hide a mistake with them
+        ):  # positions, tokens and norms start as zeros and ones, which would hide mistakes with them
             weight.add_(0.05 * torch.randn(weight.shape))
     model.save_pretrained(folder)
     getattr(transformers, f"{family}FeatureExtractor")(**of_extractor).save_pretrained(folder)
@@ -338,7 +338,7 @@ def _save_spectrogram(kind: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def spectrogram(spectrogram_checkpoint: Callable[[str], Path]) -> Callable[..., Spectrogram]:
-    """Makes a loaded encoder of a kind that reads a spectrogram; ``device``, ``sequences`` and further settings by
+    """Returns a loaded encoder of a kind that reads a spectrogram; ``device``, ``sequences`` and further settings by
     name.
     """
     import torch
@@ -434,7 +434,7 @@ IMAGE_KINDS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="session")
 def image_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives the folder of a checkpoint of an image tower of a kind."""
+    """Returns the folder of a checkpoint of an image tower of a kind."""
     made: dict[str, Path] = {}
 
     def folder(kind: str) -> Path:
@@ -456,7 +456,7 @@ def _save_image(kind: str, folder: Path) -> Path:
     with torch.no_grad():
         for weight in (
             model.parameters()
-        ):  # class tokens, registers and norms begin as zeros and ones, which would hide a mistake with them
+        ):  # class tokens, registers and norms start as zeros and ones, which would hide mistakes with them
             weight.add_(0.05 * torch.randn(weight.shape))
     model.save_pretrained(folder)
     getattr(transformers, processor)(**of_processor).save_pretrained(folder)
@@ -465,7 +465,7 @@ def _save_image(kind: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def image_tower(image_checkpoint: Callable[[str], Path]) -> Callable[..., ImageTower]:
-    """Makes a loaded image tower of a kind; ``device``, ``sequences`` and further settings by name."""
+    """Returns a loaded image tower of a kind; ``device``, ``sequences`` and further settings by name."""
     import torch
 
     torch.set_num_threads(1)
@@ -513,7 +513,7 @@ def _loaded(encoder: Any) -> Any:
 @pytest.fixture
 def much_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets items of any lengths share a batch: with the usual limit a handful of them would hardly be padded, and a
-    forgotten mask not show.
+    forgotten mask would not be noticed.
     """
     monkeypatch.setattr("merc.encoders.engine.batching.MAX_PADDING_SHARE", 1.0)
 
@@ -524,11 +524,11 @@ def functionals() -> Functionals:
     return _loaded(Functionals(Functionals.Config(family="functionals")))
 
 
-# Families that need a file which a fixture of their name makes. All that are neither here nor below are built from
-# their defaults.
+# Families that need a file, which a fixture with their name makes. Those neither here nor below are built from their
+# defaults.
 WITH_A_FILE = {"sface"}
-# Of families that need a checkpoint, test id: the family, whose fixture makes a loaded encoder, the type of its tiny
-# checkpoint, settings. They run on the GPU, too.
+# For families that need a checkpoint, test id: the family, whose fixture makes a loaded encoder, the type of its tiny
+# checkpoint, settings. They run on the GPU too.
 NEURAL: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert": ("transformer", "bert", {}),
     "roberta": ("transformer", "roberta", {}),
@@ -576,7 +576,7 @@ NEURAL: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="session")
 def loaded() -> dict[tuple[str, str], Encoder]:
-    """Those that were loaded before: what they encode must not depend on what they encoded earlier."""
+    """Encoders already loaded: their output must not depend on what they encoded before."""
     return {}
 
 
@@ -598,7 +598,7 @@ def encoder(
     by_defaults: Callable[[str], Encoder],
     loaded: dict[tuple[str, str], Encoder],
 ) -> Encoder:
-    """Loaded encoders of every family; their batches may be all padding."""
+    """Loaded encoders of every family; their batches may consist mostly of padding."""
     name, device = request.param
     if name in WITH_A_FILE:
         return request.getfixturevalue(name)
@@ -612,7 +612,7 @@ def encoder(
 
 @pytest.fixture(scope="session")
 def by_defaults() -> Callable[[str], Encoder]:
-    """Gives the loaded encoder of a family that needs no more than its defaults."""
+    """Returns the loaded encoder of a family that needs only its defaults."""
 
     @cache
     def load(family: str) -> Encoder:
@@ -634,7 +634,7 @@ def by_defaults() -> Callable[[str], Encoder]:
 
 @pytest.fixture(scope="session")
 def voice() -> Callable[..., np.ndarray]:
-    """Makes (samples,) float32: harmonics of a pitch that glides, with syllables a second as bursts of loudness."""
+    """Returns (samples,) float32: harmonics of a gliding pitch, with syllables as bursts of loudness."""
 
     def make(
         seconds: float,
@@ -656,7 +656,7 @@ def voice() -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def utterances(voice: Callable[..., np.ndarray]) -> Sequence[UtteranceInput]:
-    """Seven utterances of different lengths; in every modality some have nothing."""
+    """Seven utterances of different lengths; in every modality some are empty."""
     rng = np.random.default_rng(3)
     waveforms = [
         voice(0.7),

@@ -1,4 +1,4 @@
-"""What every encoder must hold to; a new family in ``pipeline/merc/encoders`` is tested here without being named
+"""What every encoder must satisfy; a new family in ``pipeline/merc/encoders`` is tested here automatically
 (conftest.py).
 """
 
@@ -73,7 +73,7 @@ def test_alone_equals_in_a_batch(encoder: Encoder, utterances: Sequence[Utteranc
     together = encoder.encode(utterances)
     alone = np.concatenate([encoder.encode([utterance]).embeddings for utterance in utterances])
     assert (_cosines(together.embeddings, alone)[together.present] >= 0.9999).all()
-    if not encoder.ACCELERATED:  # no padding, no matrix product of another shape: not a bit differs
+    if not encoder.ACCELERATED:  # no padding and no matrix product of another shape: identical to the bit
         assert (together.embeddings == alone).all()
 
 
@@ -128,7 +128,7 @@ def test_sequences_are_float16_without_padding_and_the_same_alone_and_in_a_batch
 
 
 def test_nothing_heavy_is_imported_before_load(tiny_checkpoint, tmp_path) -> None:
-    """For every encoder that ships, and for one whose checkpoint is here."""
+    """For every shipped encoder, and for one with a local checkpoint."""
     program = f"""
 import sys
 from merc.encoders.engine.registry import build, names

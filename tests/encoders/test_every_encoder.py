@@ -1,6 +1,4 @@
-"""What every encoder that ships promises: a new file in ``pipeline/merc/encoders`` is tested here without being
-named.
-"""
+"""What every shipped encoder promises; a new file in ``pipeline/merc/encoders`` is tested here automatically."""
 
 import re
 

@@ -34,7 +34,7 @@ class Place:
 
     @property
     def arguments(self) -> list[str]:
-        """Options of the command that say where all this is."""
+        """Options of the command that point to all of this."""
         return [
             f"--{name}={path}"
             for name, path in (("out", self.layout.out), ("runs", self.runs), ("evaluations", self.evaluations))

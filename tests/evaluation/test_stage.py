@@ -1,4 +1,4 @@
-"""Evaluations in their folders: whole or absent, resumed, made again when the run was."""
+"""Evaluations in their folders: complete or absent, resumed, and repeated when the run was."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ FEW = Params(
 )
 
 UNPREPARED = ("cross_corpus", "asr_transcripts")
-"""Told of no other dataset, and given no vectors of what was heard."""
+"""Without another dataset and without vectors of recognised speech."""
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

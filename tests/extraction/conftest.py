@@ -26,9 +26,7 @@ from merc.records.dialogue import Dialogue, Utterance
 
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ChosenEncoder]:
-    """Chooses a fake encoder: modality, name, and perhaps ``scale``; its module is found by spawned processes as
-    well.
-    """
+    """Chooses a fake encoder: modality, name, and optionally ``scale``; spawned processes find its module as well."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     choose: Callable[..., ChosenEncoder] = importlib.import_module("fake_encoders").chosen
     return choose
@@ -86,7 +84,7 @@ def write_media() -> Callable[..., None]:
     """Writes finished media for a manifest: a tone of 100 * (row + 1) samples, and two faces of red 200, in parts of
     two dialogues.
 
-    The statuses named in ``audio`` and ``visual`` (row → reason) have no content.
+    The rows in ``audio`` and ``visual`` (row → reason) have no content.
     """
 
     def write(
@@ -144,7 +142,7 @@ def write_media() -> Callable[..., None]:
 
 @pytest.fixture
 def folder_digest() -> Callable[[Path], dict[str, str]]:
-    """File → sha256, of everything in a folder."""
+    """File → sha256 of everything in a folder."""
 
     def digest(folder: Path) -> dict[str, str]:
         return {

@@ -17,7 +17,7 @@ class FakeConfig(EncoderConfig):
 
 
 class Fake(Encoder):
-    """Vector of three numbers that are easy to foretell; some texts make it misbehave."""
+    """Vectors of three predictable numbers; some texts make it misbehave."""
 
     Config: ClassVar[type[EncoderConfig]] = FakeConfig
     dim = 3

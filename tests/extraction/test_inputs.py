@@ -1,4 +1,4 @@
-"""What the encoders are given from media parts, and bytes that are not what they should be."""
+"""What the encoders receive from media parts, and invalid bytes."""
 
 import io
 from pathlib import Path
@@ -27,7 +27,7 @@ def _jpeg(pixels: int) -> bytes:
 
 
 def _source(folder: Path, modality: str, **columns: Any) -> MediaSource:
-    """A part of one utterance with these columns, next to one that no encoder reads."""
+    """A part of one utterance with these columns, and one that no encoder reads."""
     path = folder / "part-00000.parquet"
     row = {"utterance_id": "train/u0", f"{modality}_status": "ok", "frames_seen": 8, **columns}
     pq.write_table(pa.table({name: [value] for name, value in row.items()}), path)

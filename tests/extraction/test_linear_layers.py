@@ -1,4 +1,4 @@
-"""What computes the linear layers of an encoder is settled once for a run, kept by anyone who continues with it, and
+"""The library for the linear layers of an encoder is decided once for a run, kept when the run is continued, and
 recorded.
 """
 
@@ -59,7 +59,7 @@ def tower(folder: Path) -> Chosen:
 
 @pytest.fixture
 def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes this machine's processor one with AVX-512 of a maker."""
+    """Pretends that this machine's processor has AVX-512 and comes from a given maker."""
     monkeypatch.setattr(linear, "_PROCESSOR", tmp_path / "cpuinfo")
 
     def be(maker: str) -> None:
@@ -70,7 +70,7 @@ def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
 
 @pytest.fixture
 def visible(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What oneDNN computes shows in the vectors, more than rounding would."""
+    """Makes oneDNN's results visible in the vectors, by more than rounding."""
     exact = linear.OneDnnLinear.forward
     monkeypatch.setattr(linear.OneDnnLinear, "forward", lambda layer, given: exact(layer, given) * 1.001)
     monkeypatch.setattr(linear, "_TOLERANCE", 0.01)

@@ -1,5 +1,5 @@
-"""Decoding and encoding at once: the same bytes as one after the other, really at once, and no trace of anyone who
-fails.
+"""Decoding and encoding at the same time: the same bytes as sequentially, really concurrent, and no leftovers of a
+failure.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Encoding one part: what becomes of an encoder's output, and what is refused."""
+"""Encoding one part: what happens to an encoder's output, and what is refused."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from merc.job import Fingerprint, Job
 
 
 class Returning(Encoder):
-    """Returns what it was told to, whatever it is given."""
+    """Returns what it was set up to return, whatever its input."""
 
     dim = 2
 
@@ -60,7 +60,7 @@ def test_vectors_go_to_the_rows_that_had_input() -> None:
         [1, 1],
         [0, 0],
         [0, 0],
-    ]  # also where an absent vector was not zeros
+    ]  # even where an absent vector was not zeros
     assert [(one.utterance_id, one.reason, one.detail) for one in part.failures] == [
         ("train/u3", "silence", "all zeros"),
         ("train/u3", "padded", "to 0.1 s"),

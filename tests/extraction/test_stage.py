@@ -1,4 +1,4 @@
-"""The extraction stage: one row per utterance, resumable, the same bytes however it is run."""
+"""The extraction stage: one row per utterance, resumable, and the same bytes however it is run."""
 
 import os
 import signal

@@ -1,6 +1,4 @@
-"""Every output is whole or absent, whichever operation fails or is the last one; and the same command then ends
-right.
-"""
+"""Every output is complete or absent, whichever operation fails or is the last; and the same command then succeeds."""
 
 import shutil
 from collections.abc import Callable
@@ -12,7 +10,7 @@ from integrity import commands, faults
 
 pytestmark = pytest.mark.slow
 
-# Of each kind of operation the first and the last are tried here; `make campaign` tries all.
+# The first and the last operation of each kind are tried here; `make campaign` tries all.
 _TRIED = 2
 
 
@@ -25,7 +23,7 @@ def prepared(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path
 def undisturbed(
     request: pytest.FixtureRequest, prepared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, faults.Ended, dict[str, str]]:
-    """A command, how it ends without a fault, and what is there then."""
+    """A command, how it ends without a fault, and the files it leaves then."""
     one, folder = commands.COMMANDS[request.param], tmp_path_factory.mktemp(request.param) / "undisturbed"
     one.start(prepared, folder)
     ended = faults.run(one.command, one.arguments, folder)

@@ -1,5 +1,5 @@
-"""Two hundred files that were changed at random; `make campaign` reads 5,000. What was once a fault is a test of its
-kind where that kind is tested.
+"""Two hundred randomly changed files; `make campaign` reads 5,000. Faults found this way have their own tests, next to
+the other tests of that kind of file.
 """
 
 import shutil

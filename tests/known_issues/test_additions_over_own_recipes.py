@@ -1,5 +1,5 @@
-"""What an addition changes in a recipe of the user's counted as overridden: such a recipe could be used with no
-addition that has any of its keys.
+"""Keys of a user's recipe that an addition changes were reported as overridden: the recipe could not be used with any
+addition that has one of its keys.
 """
 
 import pytest
@@ -35,7 +35,7 @@ def test_what_an_addition_overrides_elsewhere_or_on_the_command_line_is_an_error
 
 
 def test_a_loss_that_is_only_named_gets_the_keys_of_an_addition() -> None:
-    """An empty block is filled, not overridden."""
+    """An empty block is filled in, not overridden."""
     for params in (
         Params({"recipes": {"mmgcn": {"losses": {"focal": {}}}}}),
         Params({}).with_overrides(recipes__mmgcn__losses__focal={}),

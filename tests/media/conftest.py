@@ -1,4 +1,4 @@
-"""Media files and manifests made on the spot."""
+"""Media files and manifests generated on the fly."""
 
 import importlib.util
 import sys
@@ -56,7 +56,7 @@ def _write_media(
     given audio).
 
     Args:
-        path: the suffix names the container.
+        path: the suffix determines the container.
         seconds: of both streams.
         fps: of the frames, unless ``picture_times`` says when each begins.
         picture_times: in hundredths of a second, exactly.
@@ -71,8 +71,8 @@ def _write_media(
         options: of the container.
         pixel_format: FFmpeg's name.
         pixel_aspect: width of a pixel over its height.
-        pictures_HWC: RGB, in turn, instead of the grey ones.
-        seed: frequency of the tone.
+        pictures_HWC: RGB frames used cyclically instead of the grey ones.
+        seed: determines the frequency of the tone.
     """
     times = (
         [number / fps for number in range(max(1, round(seconds * fps)))]
@@ -131,7 +131,7 @@ def _write_media(
 
 @pytest.fixture(scope="session")
 def make_clip() -> Callable[..., Clip]:
-    """A clip whose audio and video are one whole file; any field can be given."""
+    """A clip whose audio and video are in one file, used completely; any field can be given."""
 
     def make(path: str, **fields: Any) -> Clip:
         whole = Clip("train/dia0_utt0", "train/dia0", path, path, "full", None, None, None, None)

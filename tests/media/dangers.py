@@ -7,8 +7,8 @@ from merc.media.tasks import DialogueTask
 
 
 def decode(task: DialogueTask) -> object:
-    """Decodes as the stage does, but for files whose name says what happens."""
-    from errands import run  # on the path of a worker alone
+    """Decodes like the stage, except for files whose name says what happens."""
+    from errands import run  # only on the path of a worker
 
     for clip in task.clips:
         name = Path(clip.video_path).stem.rstrip("0123456789")

@@ -1,4 +1,4 @@
-"""The choice by a network, with one that is made up: what a face's brightness says, above or below 100."""
+"""The choice by a network, with a fake one: the brightness of a face, above or below 100."""
 
 import json
 import pickle
@@ -90,7 +90,7 @@ def test_who_speaks_for_long_beats_who_is_seen_for_a_moment(settings):
     long, short = track([150] * 50), track([200] * 8, first=60, shot=1)
     verdict, columns = judged(followed(long, short, shots=(0, 55)), settings)
     assert verdict.chosen == 0
-    assert columns["face_choice_margin"] == pytest.approx(2 - 4)  # which is doubtful, and said to be
+    assert columns["face_choice_margin"] == pytest.approx(2 - 4)  # which is doubtful and reported as such
 
 
 def test_too_few_frames_to_see_a_mouth_move_are_not_judged(settings):
@@ -448,7 +448,7 @@ def real(real_data, **more):
 
 
 def watched(path, config):
-    """The row of a real clip, and what was followed in it."""
+    """The row of a real clip, and the faces followed in it."""
     seen = []
 
     class Observer:

@@ -164,7 +164,7 @@ def flattened(level):
             [flattened(0.2)] * 3 + [flattened(1.25)] + [flattened(0.2)] * 2,
             "5.1",
             False,
-        ),  # the low-frequency channel, which no one hears
+        ),  # the low-frequency channel, which is inaudible
     ],
 )
 def test_a_recording_that_was_too_loud_is_recorded(tmp_path: Path, write_media, decode_one, channels, layout, recorded):

@@ -1,4 +1,4 @@
-"""Bad input: every fault ends in a row, none in an exception."""
+"""Bad input: every fault leads to a row, none to an exception."""
 
 import io
 import os
@@ -288,7 +288,7 @@ def test_names_are_taken_as_they_are(tmp_path: Path, write_media, decode_one, na
 
 
 class Chooser:
-    """Stands for the choice of the speaker: takes the second person, and remembers what it was given."""
+    """Stands in for the choice of the speaker: takes the second person, and records its input."""
 
     def __init__(self):
         self.calls = []
@@ -300,7 +300,7 @@ class Chooser:
 
 @pytest.fixture
 def chooser(monkeypatch):
-    """Two people in the left half of every frame and one in the right, as though a detector had found them."""
+    """Two people in the left half of every frame and one in the right, as if found by a detector."""
     made = Chooser()
 
     def find(self, picture):
@@ -419,7 +419,7 @@ def test_a_turned_and_an_anamorphic_video_have_the_faces_of_the_upright_one(
         write_media(path, seconds=0.4, size=(width, height), pictures_HWC=pictures, pixel_aspect=aspect, layout=None)
         if (
             name == "turned"
-        ):  # a quarter turn with the clock puts it upright: a, b, c, d = 0, 1, -1, 0 of ISO/IEC 14496-12, 8.3.2
+        ):  # a quarter turn clockwise puts it upright: a, b, c, d = 0, 1, -1, 0 of ISO/IEC 14496-12, 8.3.2
             content = bytearray(path.read_bytes())
             at = content.index(b"tkhd") + 44
             content[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
@@ -436,7 +436,7 @@ def test_a_turned_and_an_anamorphic_video_have_the_faces_of_the_upright_one(
 
 @pytest.mark.parametrize(
     ("annotated", "told"),
-    # half a second off is usual; of a short utterance not even half is there
+    # half a second off is normal; of a short utterance less than half is present
     [(0.0, False), (1.0, False), (1.4, False), (1.6, True), (3.5, True)],
 )
 def test_a_clip_shorter_than_its_annotation_is_reported_with_both_lengths(

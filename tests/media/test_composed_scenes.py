@@ -1,4 +1,4 @@
-"""The scenes of benchmarks/speaking_face.py are what its tables call them."""
+"""The scenes of benchmarks/speaking_face.py match their names in its tables."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from _scenes import Head
 
 @pytest.fixture
 def heads(benchmark):
-    """Heads without a face, with the points of one."""
+    """Heads without a face, but with the landmarks of one."""
     points = np.array([[92, 98], [148, 98], [120, 125], [100, 150], [140, 150]], float)
     return [
         Head(np.full((50, 240, 240, 3), tone, np.uint8), np.repeat(points[None], 50, axis=0)) for tone in (60, 120, 180)

@@ -1,4 +1,4 @@
-"""Settings of the media: the user's block over that of a preset, the same by every way that leads to them."""
+"""Media settings: the user's block over a preset's, with the same result however they are given."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Skipping gives the frames that decoding everything gives; where that is not sure, everything is decoded."""
+"""Skipping gives the same frames as decoding everything; where that is not certain, everything is decoded."""
 
 import contextlib
 import os
@@ -58,16 +58,16 @@ KINDS = {
     "av1": ("a.mp4", "libsvtav1", {"preset": "12", "g": "30", "svtav1-params": "lp=1"}, None),
     "mjpeg": ("a.avi", "mjpeg", {}, None),
 }
-# What is wanted: spans, frames in each. Few in long stretches; a few near each other, far from the beginning;
-# overlapping; many.
+# What is wanted: spans, frames in each. Few in long stretches; a few near each other, far from the start; overlapping;
+# many.
 WISHES = [([(None, None)], 5), ([(2.5, 2.8)], 2), ([(0.3, 2.0), (0.9, 1.4), (3.0, 9.0)], 3), ([(None, None)], 60)]
 FRAMES = 100
 
 
 @contextlib.contextmanager
 def ordinary_priority() -> Iterator[None]:
-    """SVT-AV1 gives the thread that begins to encode, if it is root's, real-time priority, and all that is started
-    later inherits it: a browser that did let nothing else run.
+    """SVT-AV1 gives the thread that starts encoding real-time priority if it runs as root, and everything started later
+    inherits it: a browser with it kept everything else from running.
     """
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     yield
@@ -77,7 +77,7 @@ def ordinary_priority() -> Iterator[None]:
 def write(
     path: Path, encoder: str, options: dict[str, str], times: str | None = None, *, seed: int = 0, sound: bool = False
 ) -> None:
-    """A frame that moves, with a cut, so that frames refer to each other in all ways."""
+    """Moving frames with a cut, so that frames reference each other in all ways."""
     if encoder not in av.codecs_available:
         pytest.skip(f"this FFmpeg has no encoder {encoder}")
     rng = np.random.default_rng(seed)
@@ -105,7 +105,7 @@ def write(
 
 
 class Recorder:
-    """Keeps times and bytes of what it is shown."""
+    """Records times and bytes of the frames it is shown."""
 
     def __init__(self) -> None:
         self.shown: dict[int, list[tuple[float, bytes]]] = {}
@@ -134,7 +134,7 @@ def read(path, config, spans, frames, **settings):
 
 
 def every_frame(path: Path) -> list[tuple[float, bytes]]:
-    """Time from the file's beginning and bytes of each frame, all of them decoded, in the decoder's order."""
+    """Time from the file's start and bytes of each frame, all decoded, in the decoder's order."""
     with av.open(str(path)) as opened:
         stream = opened.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -149,7 +149,7 @@ def every_frame(path: Path) -> list[tuple[float, bytes]]:
 
 
 def on_screen(frames, kept, count) -> list[tuple[float, bytes]]:
-    """The slow way: of the frames that begin at or before each instant, the last one; each once."""
+    """The slow way: for each instant the last frame that starts at or before it; each frame once."""
     found = []
     for number in range(count):
         instant = kept.start + (number + 0.5) * (kept.end - kept.start) / count
@@ -181,7 +181,7 @@ def test_the_frames_are_those_of_decoding_everything(made, config, kind):
     assert len(frames) == FRAMES
     if (
         "AVI without times" in kind
-    ):  # the decoder gives frames in order whose times are not: each counts from the latest so far
+    ):  # the decoder returns frames in order whose times may not be: each counts from the latest so far
         frames = [(max(time for time, _ in frames[: number + 1]), data) for number, (_, data) in enumerate(frames)]
     for spans, count in WISHES:
         recorder, result = read(path, config, spans, count)
@@ -254,7 +254,7 @@ def test_a_damaged_file_gives_what_it_gives_when_everything_is_decoded(
     content = bytearray(path.read_bytes())
     packets = packets_of(path)
     noise = np.random.default_rng(1)
-    # The packet of the one frame that is wanted in the middle is hit, and some around it.
+    # The packet of the single wanted frame in the middle is damaged, and some around it.
     for number in range(49, 54):
         at, size = packets[number]
         if damage == "whole packet":
@@ -285,8 +285,8 @@ def test_damage_in_the_middle_is_reported_in_the_decoders_words(made, config, tm
 
 
 def test_packets_with_two_frames_make_every_frame_decoded(made, config, monkeypatch, tmp_path):
-    """DivX "packed bitstreams": a B-frame in the packet of the frame before it, and then a packet that stands for
-    nothing.
+    """DivX "packed bitstreams": a B-frame in the packet of the previous frame, followed by an empty placeholder
+    packet.
     """
     path, _ = made("mpeg4, B-frames")
     packed = tmp_path / "packed.avi"
@@ -309,7 +309,7 @@ def test_packets_without_times_make_every_frame_decoded(made, config, monkeypatc
     path, frames = made("h264, B-frames")
 
     class Timeless:
-        """A packet that does not say when it is shown."""
+        """A packet without a presentation time stamp."""
 
         def __init__(self, packet):
             self._packet = packet

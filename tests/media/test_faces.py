@@ -8,7 +8,7 @@ from merc.media import faces
 from merc.media.faces import FaceFinder, Sighting
 from merc.media.video import Picture
 
-# From the table in the README of the real data: clip, least share of frames with the chosen face, and the most.
+# From the table in the README of the real data: clip, minimum and maximum share of frames with the chosen face.
 CLIPS = [
     ("single_face.mp4", 1.0, 1.0),
     ("WolfgangLanger_Pexels.mp4", 1.0, 1.0),
@@ -18,7 +18,7 @@ CLIPS = [
 
 
 def sighting(picture, box, landmarks=None):
-    """A face in a frame that is seen whole."""
+    """A face in an uncropped frame."""
     return Sighting(box, 1.0, picture, 1.0, (0.0, 0.0), landmarks, np.ones(1, np.float32))
 
 
@@ -141,7 +141,7 @@ def test_faces_are_found_in_real_clips_where_there_are_some(real_data, decode_on
     assert (row["visual_status"], row["face_tracks"]) == (("ok", 1) if most else ("no_face", 0))
     assert [failure for failure in failures if failure[0] == "visual"] == (
         [] if most else [("visual", "no_face")]
-    )  # one of them is without audio
+    )  # one of them has no audio
     for face in row["faces"]:
         assert cv2.imdecode(np.frombuffer(face, np.uint8), cv2.IMREAD_COLOR).shape == (112, 112, 3)
 

@@ -1,4 +1,4 @@
-"""Faces followed through frames that are made here, with boxes as a detector would give them."""
+"""Faces followed through generated frames, with boxes as from a detector."""
 
 import cv2
 import numpy as np
@@ -44,7 +44,7 @@ def test_a_face_that_moves_by_half_its_width_between_two_searches_is_one_track_a
     followed = follow(lambda number: [(10 + 5 * number, 60, 40, 250)], 52)
     (track,) = followed.tracks
     assert (track.first, len(track.crops), len(track.spots)) == (0, 52, 13)
-    assert min(crop[:70].min() for crop in track.crops) > 200  # nothing but face
+    assert min(crop[:70].min() for crop in track.crops) > 200  # only face
 
 
 def test_no_track_goes_across_a_cut_also_where_a_face_takes_the_place_of_another():

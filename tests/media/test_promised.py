@@ -1,4 +1,4 @@
-"""Files that were cut off are distinguished from whole ones, container by container."""
+"""Truncated files are distinguished from complete ones, container by container."""
 
 import math
 import struct
@@ -29,14 +29,14 @@ _CONTAINERS = {
     "au": _SOUND | {"sound_codec": "pcm_s16be"},
     "ogg": {"size": None, "sound_codec": "libopus", "rate_hz": 48_000},
 }
-# FFmpeg's own words tell of a cut in these.
+# For these FFmpeg itself reports a truncation.
 _TOLD_BY_FFMPEG = {
     "aiff": _SOUND | {"sound_codec": "pcm_s16be"},
     "flac": {"size": None, "sound_codec": "flac"},
     "mp3": {"size": None, "sound_codec": "libmp3lame"},
 }
 
-_PACKET_BYTES = {"ts": 188, "m2ts": 192}  # of a whole number of these, it cannot be told that there were more
+_PACKET_BYTES = {"ts": 188, "m2ts": 192}  # if a whole number of these remains, the truncation cannot be detected
 
 
 def cut(path: Path, share: float = 0.6) -> None:

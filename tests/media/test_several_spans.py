@@ -1,5 +1,5 @@
-"""Utterances of several spans: audio joined, frames spread over all of it, seconds from the utterance's start, and
-spans that are lost.
+"""Utterances of several spans: audio joined, frames spread over all spans, seconds from the utterance's start, and lost
+spans.
 """
 
 import io
@@ -29,7 +29,7 @@ BOTH = frozenset(STREAMS)
 
 
 def clip_of(*spans: Span, name: str = "train/dia0_utt0", **fields: Any) -> Clip:
-    """An utterance of spans of files that hold both, as a realigned one is."""
+    """An utterance of spans of files with audio and video, like a realigned one."""
     (path, start, end), *further = spans
     seconds = sum(stop - begin for _, begin, stop in spans)
     more = tuple(MediaSpan(one, one, *ends) for one, *ends in further)
@@ -49,7 +49,7 @@ def clip_of(*spans: Span, name: str = "train/dia0_utt0", **fields: Any) -> Clip:
 
 @pytest.fixture
 def decode(tmp_path: Path, config: Config) -> Decode:
-    """Decodes one utterance of some spans: its row, and its failures as (modality, reason) → detail."""
+    """Decodes one utterance of several spans: its row, and its failures as (modality, reason) → detail."""
 
     def decode(*spans: Span, settings: Config = config, streams: frozenset[str] = BOTH, **fields: Any) -> Any:
         task = DialogueTask(tmp_path, "meld", (clip_of(*spans, **fields),), streams, settings, None)
@@ -117,7 +117,7 @@ def test_several_spans_that_follow_each_other_in_one_file_have_the_samples_of_on
 
 
 class Finder:
-    """A face in every frame, whose crops tell the frame's grey level and which looks like all others."""
+    """A face in every frame, whose crops show the frame's grey level and whose embedding equals all others."""
 
     def find(self, picture: Any) -> list[Sighting]:
         patch, corner, scale = picture.square(0, 0, 48, 48)
@@ -299,7 +299,7 @@ def test_the_choice_gets_audio_that_fits_the_frames_also_where_a_span_is_lost(
         )[1],
     )
     clip = clip_of(("a.mp4", 0.0, 0.5), ("gone.mp4", 0.0, 0.25), ("b.mp4", 0.5, 1.0))
-    for streams in (BOTH, frozenset({"visual"})):  # the audio is heard, too, where no one asked for it
+    for streams in (BOTH, frozenset({"visual"})):  # the audio is used even if it was not requested
         decode_dialogue(
             DialogueTask(tmp_path, "meld", (clip,), streams, config.model_copy(update={"choice": "speaking"}), None)
         )
@@ -376,7 +376,7 @@ def test_faces_that_were_followed_span_by_span_are_joined() -> None:
 
 
 class Mouths:
-    """Stands for the network: of each run of faces it says that it speaks, the more the later it is."""
+    """Stands in for the network: every run of faces speaks, later ones with higher scores."""
 
     def logits(self, runs: Any, waveform_S: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         return [np.full(len(one.faces_THW), 1.0 + one.begin_seconds / 2, np.float32) for one in runs]

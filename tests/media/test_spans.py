@@ -36,7 +36,7 @@ def test_every_instant_of_an_utterance_falls_into_exactly_one_of_its_spans() -> 
     spans = [Span(0.162, 0.282), Span(1.1, 1.4), Span(0.3, 0.7)]
     offsets = [0.0, *itertools.accumulate(one.seconds for one in spans)]
     whole = offsets.pop()
-    # Instants in the middles of slices, and all borders themselves.
+    # Instants in the middle of slices, and all borders.
     instants = sorted([*slice_centres(0.0, whole, 41), *offsets])
     found = [Place(offset, whole).instants_in(one, instants) for offset, one in zip(offsets, spans, strict=True)]
     assert sum(map(len, found)) == len(instants)

@@ -14,7 +14,7 @@ SECONDS, RATE = 2.4, 12.5
 TIMES = np.arange(30) / RATE + 0.04
 LOOKS = np.arange(8) * 0.3 + 0.15
 RNG = np.random.default_rng(5)
-# How loud it is: bursts of a fifth of a second, of unequal strength, as syllables are.
+# The loudness: bursts of a fifth of a second and of unequal strength, like syllables.
 SYLLABLES = np.array([0.1, 0.9, 0.2, 0.0, 0.7, 0.3, 1.0, 0.1, 0.5, 0.0, 0.8, 0.2, 0.6])
 
 
@@ -40,14 +40,14 @@ def nodding(seconds):
 
 
 def person(x, y, eyes, *, mouth=still, nod=still, blink=still, number=0):
-    """A face: where the middle between its eyes is, their distance in pixels, and what it does when."""
+    """A face: the midpoint between its eyes, their distance in pixels, and what it does when."""
     rng = np.random.default_rng(number)
     skin = 130 + 45 * cv2.GaussianBlur(rng.normal(size=(96, 80)), (0, 0), 4) / 0.07
     return {"x": x, "y": y, "eyes": eyes, "mouth": mouth, "nod": nod, "blink": blink, "skin": np.clip(skin, 60, 220)}
 
 
 def draw(picture, who, seconds):
-    """Draws a face of 80 by 96 pixels, the eyes 32 apart and the mouth 34 below them, and lays it into the frame."""
+    """Draws a face of 80 by 96 pixels, the eyes 32 apart and the mouth 34 below them, into the frame."""
     face = who["skin"].copy()
     for x in (24, 56):
         cv2.ellipse(face, (x, 32), (7, 1 if who["blink"](seconds) > 0.5 else 4), 0, 0, 360, 20, -1, cv2.LINE_AA)
@@ -83,7 +83,7 @@ def film(persons, backgrounds=lambda _: 90.0):
 
 
 def sighting(who, seconds, landmarks=True):
-    """What a detector says of a face; the frame is twice as large as a glimpse."""
+    """A detector's output for a face; the frame is twice as large as a glimpse."""
     middle = 2 * np.array([who["x"], who["y"] + who["eyes"] * float(who["nod"](seconds))])
     size = 2 * who["eyes"]
     points = middle + size * np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.58], [-0.43, 1.06], [0.43, 1.06]])
@@ -100,7 +100,7 @@ def sighting(who, seconds, landmarks=True):
 
 
 def scene(persons, landmarks=True, seen=None, **kwargs):
-    """Tracks, looks and glimpses of people who are all seen in all looks, or in those that ``seen`` lists."""
+    """Tracks, looks and glimpses of people, all of whom are seen in all looks, or in those that ``seen`` lists."""
     looks = [(float(seconds), [sighting(who, seconds, landmarks) for who in persons]) for seconds in LOOKS]
     frames = seen or [range(len(LOOKS))] * len(persons)
     tracks = [
@@ -156,7 +156,7 @@ def test_a_speaker_who_nods_is_still_followed(config):
 
 
 def test_a_mouth_that_moves_in_the_pauses_alone_counts_less(config):
-    """Its motion is as strong, but silent while it is loud: it is not this audio's mouth."""
+    """Its motion is as strong, but it is still while the audio is loud: the mouth does not belong to this audio."""
     first_half = waveform(lambda seconds: np.where(seconds < 1.2, loud(seconds), 0.0))
     persons = [
         left(mouth=lambda seconds: chewing(3 * seconds) * (seconds > 1.2)),

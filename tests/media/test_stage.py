@@ -219,7 +219,7 @@ def dangerous(monkeypatch) -> None:
 
 @pytest.fixture
 def minefield(corpus, dangerous, write_manifest) -> Layout:
-    """Five dialogues in five parts, one of which shares a file; a crash, a hang and an error no one expected lie among
+    """Five dialogues in five parts, one of which shares a file, with a crash, a hang and an unexpected error among
     them.
     """
     for number, name in enumerate(["segfault", "sleep", "raise", *[f"good{number}" for number in range(9)]]):
@@ -276,7 +276,7 @@ def test_a_clip_that_crashes_or_hangs_is_recorded_and_the_rest_continues(minefie
         for record in caplog.records
         if record.levelno >= logging.WARNING and "have none" not in record.getMessage()
     ]
-    assert len(told) == 4  # the two that share a file are one
+    assert len(told) == 4  # the two that share a file count as one
     assert any("Traceback" in message and "LookupError: 1000" in message for message in told)
 
 
@@ -454,7 +454,7 @@ if __name__ == "__main__":
 
 
 def processes_naming(text: str) -> list[int]:
-    """Ids of the processes that have a text in their environment."""
+    """Ids of the processes with a given text in their environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -495,8 +495,8 @@ def test_a_run_stopped_in_the_middle_leaves_no_process_and_continues_to_the_same
 
 
 def _stop(layout: Layout, number: int) -> dict[str, int]:
-    """Starts a run, stops it by a signal when it has done two parts, and gives the files of those that are done with
-    their inodes.
+    """Starts a run, stops it by a signal once two parts are done, and returns the finished parts' files with their
+    inodes.
     """
     mark = f"MERC_TEST_RUN=stopped-{os.getpid()}-{number}"
     command = [sys.executable, "-c", PROGRAM, str(PARAMS), str(layout.raw), str(layout.out), "2"]

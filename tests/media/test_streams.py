@@ -1,4 +1,4 @@
-"""Files with several tracks of a kind: which one is taken, and that it is reported."""
+"""Files with several tracks of a kind: which one is used, and that this is reported."""
 
 import io
 from fractions import Fraction
@@ -55,7 +55,7 @@ def _write(path: Path, default: int | None) -> None:
 
 
 class Sizes:
-    """Remembers how large the frames were."""
+    """Records the size of the frames."""
 
     def __init__(self):
         self.seen = set()
@@ -131,7 +131,7 @@ def test_a_track_that_begins_in_the_middle_of_the_file_does_not_end_the_reading(
     at, half = 13, len(content) // 2
     while at < len(content):  # each tag: kind, size, time, and behind it 4 bytes of its own size
         if content[at] == 8 and at > half:
-            content[at + 11] = 0x3E  # PCM instead of MP3: audio of its own
+            content[at + 11] = 0x3E  # PCM instead of MP3: a different audio track
         at += 15 + int.from_bytes(content[at + 1 : at + 4], "big")
     path.write_bytes(content)
     row, _, sizes = taken(tmp_path, "a.flv", make_clip)

@@ -23,9 +23,9 @@ def clip(audio: str, video: str, **fields: object) -> Clip:
         (["a/a", "b/b", "c/c"], [[0], [1], [2]]),  # MELD: a file per utterance
         (["1/film", "2/film", "3/film"], [[0, 1, 2]]),  # IEMOCAP: a film per dialogue
         (["a/x", "b/y", "c/x", "d/y", "e/z"], [[0, 2], [1, 3], [4]]),
-        (["a/x", "b/y", "a/y", "c/z"], [[0, 1, 2], [3]]),  # the third ties the first two together
+        (["a/x", "b/y", "a/y", "c/z"], [[0, 1, 2], [3]]),  # the third joins the first two
         (["a/x", "x/b"], [[0, 1]]),  # the audio of one is the film of the other
-        (["/", "/", "/x"], [[0], [1], [2]]),  # no file at all is nothing to share
+        (["/", "/", "/x"], [[0], [1], [2]]),  # no files, so nothing is shared
         ([], []),
     ],
 )

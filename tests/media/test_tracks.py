@@ -71,7 +71,7 @@ def test_a_face_in_the_only_frame_is_one(config):
         ((110.0, 100.0, 40.0, 40.0), 0.5, False),  # in place, but someone else
         ((240.0, 100.0, 40.0, 40.0), 0.95, True),  # three and a half face widths away
         ((240.0, 100.0, 40.0, 40.0), 0.7, False),  # a neighbour
-        ((280.0, 100.0, 40.0, 40.0), 1.0, False),  # too far for anybody
+        ((280.0, 100.0, 40.0, 40.0), 1.0, False),  # too far for anyone
         ((95.0, 60.0, 90.0, 90.0), 1.0, False),  # more than twice as large
     ],
 )

@@ -15,7 +15,7 @@ from merc.media.video import Picture, Pose
 
 
 class Notes:
-    """Writes down what it is shown: for each span the (seconds, grey level / 5) of the frames."""
+    """Records for each span the (seconds, grey level / 5) of the frames it is shown."""
 
     def __init__(self):
         self.looks, self.glimpses, self.begun_over = {}, {}, 0
@@ -41,7 +41,7 @@ class Notes:
 
 
 def watched(path: Path, config, *wishes, **settings):
-    """What one is shown of a file."""
+    """The notes and the result of reading a file."""
     notes = Notes()
     result = container.read(
         path,
@@ -55,7 +55,7 @@ def watched(path: Path, config, *wishes, **settings):
 
 
 def shown(path: Path, config, wishes, frames, **settings):
-    """For each wish the (seconds, grey level / 5) of the frames it was shown."""
+    """For each request the (seconds, grey level / 5) of the frames it was shown."""
     notes = Notes()
     settings = config.model_copy(update={"frames_per_clip": frames, "choice": "largest", **settings})
     result = container.read(path, [], [FrameWish(span(start, end), "full") for start, end in wishes], notes, settings)
@@ -189,8 +189,7 @@ def turned(path: Path, matrix: tuple[int, int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    # x' = a x + c y, y' = b x + d y, y downwards: where the stored frame's upper left corner comes to lie, and its
-    # upper right one
+    # x' = a x + c y, y' = b x + d y, y downwards: where the stored frame's upper left and upper right corners end up
     ("matrix", "bright", "grey"),
     [
         ((1, 0, 0, 1), "upper left", "upper right"),
@@ -238,8 +237,8 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path: Path, write_media, con
 
 @pytest.mark.parametrize(
     ("pixel_format", "size"),
-    # Odd sizes with 8 bits only: FFmpeg's way from RGB to 10 bits, by which the file is made, reads beyond the end of
-    # odd lines.
+    # Odd sizes with 8 bits only: FFmpeg's conversion from RGB to 10 bits, with which the file is made, reads past the
+    # end of odd lines.
     [
         *((name, size) for name in ("gray", "yuv444p", "yuv420p", "bgr0") for size in ((64, 48), (33, 17))),
         *((name, (64, 48)) for name in ("gray10le", "yuv420p10le", "yuv444p10le")),
@@ -253,7 +252,7 @@ def test_frames_of_any_format_and_size_are_read(tmp_path: Path, write_media, con
 
 
 def shifted(source_path: Path, path: Path, seconds: float) -> None:
-    """Writes the same packets, so much later."""
+    """Writes the same packets, shifted in time."""
     with av.open(str(source_path)) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as out:
         streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():

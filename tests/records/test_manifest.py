@@ -230,7 +230,7 @@ def test_a_large_manifest_has_several_row_groups_and_one_of_the_size_of_meld_has
 ) -> None:
     assert (
         manifest.ROW_GROUP_UTTERANCES > 13_708
-    )  # utterances of MELD: its manifest is the same file as before there were several
+    )  # utterances of MELD: its manifest is byte for byte what it was before utterances could have several spans
     monkeypatch.setattr(manifest, "ROW_GROUP_UTTERANCES", 3)
     manifest.write(tmp_path / "manifest.parquet", _table())
     assert pq.read_metadata(tmp_path / "manifest.parquet").num_row_groups == 2

@@ -1,4 +1,4 @@
-"""What is next to a run, as training and ``merc-evaluate`` leave it: predictions and evaluations, made of random
+"""The files next to a run, as written by training and ``merc-evaluate``: predictions and evaluations, made of random
 numbers.
 """
 
@@ -19,8 +19,8 @@ DIALOGUES = tuple(one.rpartition("_")[0] for one in IDS)
 def write_predictions(
     folder: Path, said: Sequence[Sequence[int]], labels: Sequence[int], *, classes: int = 7, ids: Sequence[str] = IDS
 ) -> None:
-    """``predictions.parquet`` of a run whose seeds say certain classes of the test utterances; the dev rows before them
-    are to be left alone.
+    """``predictions.parquet`` of a run whose seeds predict given classes for the test utterances; the dev rows before
+    them should be ignored.
     """
     tables = [
         _rows(seed, split, of_seed, labels, classes, ids)
@@ -54,7 +54,7 @@ def _rows(
 def write_evaluations(
     evaluations: Path, recipe: str, *, dataset: str = "tiny", fingerprint: str = "1", seeds: int = 2, base: float = 0.5
 ) -> None:
-    """Every evaluation that the page draws, of a run that was evaluated with a fingerprint."""
+    """Every evaluation shown by the page, for a run that was evaluated with a fingerprint."""
     home = evaluations / "runs" / dataset / recipe
 
     def score(value: float) -> dict[str, float]:
@@ -123,7 +123,7 @@ def write_evaluations(
 def write_significance(
     evaluations: Path, pairs: Sequence[dict[str, Any]], fingerprints: dict[str, str], *, dataset: str = "tiny"
 ) -> None:
-    """The comparison of all runs; a pair has what it is given over that of a significant one."""
+    """The comparison of all runs; a pair has the values of a significant one, overridden by the given ones."""
     whole = {
         "seeds": 2,
         "difference": 0.02,

@@ -1,4 +1,4 @@
-"""Shards and runs as the stages before the report leave them, made of random labels and scores."""
+"""Shards and runs as written by the stages before the report, made from random labels and scores."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -45,25 +45,25 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def retell() -> Callable[[Layout, dict[str, tuple[str, str]]], None]:
-    """Gives utterances of shards that are there another (speaker, text), by their ids."""
+    """Changes (speaker, text) of utterances in existing shards, by their ids."""
     return _retell
 
 
 @pytest.fixture
 def write_predictions() -> Callable[..., Path]:
-    """Writes the predictions of a run for shards that are there: see :func:`make_predictions`."""
+    """Writes the predictions of a run for existing shards: see :func:`make_predictions`."""
     return make_predictions
 
 
 @pytest.fixture
 def write_faces() -> Callable[..., None]:
-    """Writes media for shards that are there: see :func:`make_media`."""
+    """Writes media for existing shards: see :func:`make_media`."""
     return make_media
 
 
 @pytest.fixture(scope="session")
 def making() -> SimpleNamespace:
-    """The functions behind these fixtures, for what several tests share: they take the folder to write to."""
+    """The functions behind these fixtures, for shared fixtures: they take the folder to write to."""
     return SimpleNamespace(
         shards=make_shards, run=make_run, predictions=make_predictions, media=make_media, retell=_retell
     )
@@ -93,17 +93,17 @@ def make_predictions(
     without: Sequence[str] = (),
     more: dict[str, str] | None = None,
 ) -> Path:
-    """A Parquet file as a training leaves it. Every seed says the same: the truth with 0.7 (of unlabelled utterances
-    the first class), or what is ``said``.
+    """A Parquet file as written by a training. Every seed predicts the same: the true class with 0.7 (for unlabelled
+    utterances the first class), or what ``said`` gives.
 
     Args:
-        path: of the file.
-        layout: whose utterances.
+        path: where to write the file.
+        layout: of the shards with the utterances.
         said: utterance → class and its probability; the others share the rest.
-        classes: how many the run has.
+        classes: number of classes of the run.
         seeds: of the run.
-        splits: of which it says something.
-        without: utterances of which it says nothing.
+        splits: splits with predictions.
+        without: utterances without predictions.
         more: further columns, the same everywhere.
     """
     columns: dict[str, list[Any]] = {name: [] for name in ("split", "dialogue_id", "utterance_id", "position", "label")}
@@ -139,7 +139,7 @@ def make_predictions(
 
 
 def make_media(layout: Layout, *, without: Sequence[str] = (), doubtful: Sequence[str] = ()) -> None:
-    """Media of the utterances of shards: two crops of one grey each, and a tenth of a second of audio; those in
+    """Media of the utterances of shards: two uniformly grey crops each, and a tenth of a second of audio; those in
     ``without`` have no face.
     """
     rows = []
@@ -184,9 +184,7 @@ def make_shards(
     deviations: Sequence[str] = (),
     counts_compared: bool = True,
 ) -> Layout:
-    """Shards with text and audio vectors; every tenth utterance of a split has no audio, and a failure row that says
-    so.
-    """
+    """Shards with text and audio vectors; every tenth utterance of a split has no audio, and a failure row for it."""
     dialogues = (
         dialogues if dialogues is not None else random_dialogues({"train": 12, "dev": 4, "test": 6}, len(classes))
     )
@@ -304,7 +302,7 @@ def make_run(
     shards: str = "0",
     replace: dict[str, Any] | None = None,
 ) -> Path:
-    """A run with one seed for each (dev, test) weighted F1; ``replace`` gives keys of its results other values."""
+    """A run with one seed for each (dev, test) weighted F1; ``replace`` overrides keys of its results."""
     rng = np.random.default_rng(len(recipe))
     folder = runs / dataset / recipe
     seeds = {}
@@ -361,7 +359,7 @@ def make_run(
 
 
 def make_times(runs: Path, *, dataset: str = "tiny", recipe: str = "baseline", seed: int = 0, **more: Any) -> Path:
-    """What the epochs of a seed took, 2 seconds on the clock; ``more`` gives keys other values."""
+    """The times of a seed's epochs, 2 seconds of wall-clock time each; ``more`` overrides keys."""
     path = timing.path_of(runs, dataset, recipe, seed)
     files.write_json(
         path,
@@ -386,7 +384,7 @@ def make_evaluation(
     recipe: str = "baseline",
     run: str = "1",
 ) -> Path:
-    """What ``merc-evaluate`` leaves of a run with that fingerprint."""
+    """What ``merc-evaluate`` writes for a run with that fingerprint."""
     folder = evaluations / "runs" / dataset / recipe / protocol
     files.write_json(folder / "scores.json", scores)
     files.write_json(
@@ -404,7 +402,7 @@ def make_comparison(
     runs: dict[str, str] | None = None,
     reference: str | None = None,
 ) -> Path:
-    """What ``merc-evaluate`` leaves of pairs of recipes, whose keys that are missing are None."""
+    """What ``merc-evaluate`` writes for pairs of recipes; missing keys are None."""
     keys = ("difference", "t", "p", "p_holm", "low", "high", "significant", "seeds_needed")
     whole = [{**dict.fromkeys(keys), "seeds": 2, "note": "", **pair} for pair in pairs]
     recipes = sorted({pair[key] for pair in pairs for key in ("first", "second")})
@@ -417,5 +415,5 @@ def make_comparison(
 
 
 def over_seeds(*seeds: dict[str, Any]) -> dict[str, Any]:
-    """Scores of seeds in the form of an evaluation's, by the code that writes them."""
+    """Scores of seeds in the form of an evaluation's, made by the code that writes them."""
     return summary.over_seeds(dict(enumerate(seeds)))

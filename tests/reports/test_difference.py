@@ -1,4 +1,6 @@
-"""The page of two folders of shards that differ: one file, everything escaped, also where they share nothing."""
+"""The page on the differences between two folders of shards: one file, everything escaped, even if they have nothing in
+common.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Evaluations are read as they are written, brought into columns, and left out where they are of other runs."""
+"""Evaluations are read as written, arranged in columns, and left out if they belong to other runs."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figures: escaped, the same bytes twice, usable on a light and on a dark page."""
+"""Figures: escaped, reproducible, usable on a light and on a dark page."""
 
 import re
 import xml.etree.ElementTree as ElementTree

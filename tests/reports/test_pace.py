@@ -1,4 +1,4 @@
-"""What an epoch took, and what is said where that is not known; no file of times is ever an error."""
+"""The time of an epoch, and what is shown if it is unknown; no file of times ever causes an error."""
 
 from collections.abc import Callable
 from pathlib import Path

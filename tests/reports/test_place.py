@@ -1,4 +1,4 @@
-"""A report replaces a report and nothing else; whatever happens on the way, one of the two is there."""
+"""A report replaces only a report; whatever happens in between, one of the two exists."""
 
 from pathlib import Path
 

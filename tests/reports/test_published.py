@@ -1,4 +1,4 @@
-"""Published scores: those that come with the package, and a user's own file."""
+"""Published scores: those shipped with the package, and a user's own file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Results are read as training writes them, checked, and summed up over the seeds."""
+"""Results are read as written by training, checked, and summarised over the seeds."""
 
 import json
 from collections.abc import Callable

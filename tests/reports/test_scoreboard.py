@@ -1,4 +1,4 @@
-"""Which recipes stand in one table, which of them is best, and which are marked."""
+"""Which recipes are in one table, which of them is best, and which are marked."""
 
 from collections.abc import Callable
 from pathlib import Path

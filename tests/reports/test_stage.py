@@ -1,5 +1,5 @@
-"""The report as a whole: what it says, that it needs nothing else, that nothing in it is taken for markup, the same
-bytes twice.
+"""The report as a whole: its content, that it is self-contained, that no data is interpreted as markup, and that it is
+reproducible.
 """
 
 import json
@@ -43,7 +43,7 @@ class _Page(HTMLParser):
         self.targets: list[str] = []
         self.words: list[str] = []
         self.scripts = 0
-        """Those that are loaded from the report's own folder."""
+        """Number of scripts loaded from the report's own folder."""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

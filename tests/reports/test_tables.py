@@ -1,4 +1,4 @@
-"""Counts from shards, and the files made of them, against literals."""
+"""Counts from shards, and the files made from them, compared with literals."""
 
 from collections.abc import Callable
 
@@ -46,7 +46,7 @@ def test_a_modality_that_more_than_a_tenth_of_a_split_lacks_is_reported_with_the
 ) -> None:
     layout = write_shards(dialogues=DIALOGUES | {"dev": [("dev/dia0", [0] * 20)]}, classes=CLASSES)
     meaning = "the audio is digital silence: all samples are the same"
-    assert tables.read_contents("tiny", layout.shards, CLASSES).absences == [  # of dev exactly a tenth is absent
+    assert tables.read_contents("tiny", layout.shards, CLASSES).absences == [  # in dev exactly a tenth is absent
         AbsenceRow("tiny", "train", "audio", 6, 1, "silence", meaning, 1),
         AbsenceRow("tiny", "test", "audio", 4, 1, "silence", meaning, 1),
     ]

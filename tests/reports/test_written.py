@@ -1,4 +1,4 @@
-"""The results as Markdown and LaTeX, against literals; no name ends a cell, a line or a group."""
+"""The results as Markdown and LaTeX, compared with literals; no name can end a cell, a line or a group."""
 
 from collections.abc import Callable
 from pathlib import Path

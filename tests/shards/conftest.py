@@ -40,7 +40,7 @@ NEIGHBOURS = {
 
 @dataclass
 class Extracted:
-    """Manifest and features of a dataset, and what is needed to build its shards."""
+    """Manifest and features of a dataset, and everything needed to build its shards."""
 
     layout: Layout
     config: Config
@@ -102,7 +102,7 @@ class Extracted:
         self.encoders[modality] = "fake"
 
     def write_audit(self, columns: Mapping[str, list[Any]], *, asr: str | None = None) -> None:
-        """Writes a finished audit of which ``columns`` are known."""
+        """Writes a finished audit with the given ``columns``."""
         schema, count = audits.SCHEMA, self.table.num_rows
         given = {"utterance_id": self.table["utterance_id"].to_pylist(), "doubts": [[]] * count, **columns}
         settings = {"audit": {"asr": None if asr is None else {"checkpoint": {"repo": asr, "revision": "0" * 40}}}}
@@ -141,8 +141,8 @@ def extracted(tmp_path: Path) -> Callable[..., Extracted]:
     """Makes a dataset: ``sizes`` (split → utterances of each dialogue), ``modalities``, and the features of each
     without any missing.
 
-    The dialogues of a split stand together in the manifest, or, if ``interleaved``, first those of number 0 of all
-    splits, then those of number 1, …
+    The dialogues of a split are together in the manifest, or, if ``interleaved``, first number 0 of all splits, then
+    number 1, …
     """
 
     def make(
@@ -206,7 +206,7 @@ def audited(extracted: Callable[..., Extracted]) -> Extracted:
 
 @pytest.fixture
 def folder_digest() -> Callable[[Path], dict[str, Any]]:
-    """File → sha256, of everything in a folder."""
+    """File → sha256 of everything in a folder."""
 
     def digest(folder: Path) -> dict[str, Any]:
         return {
@@ -220,7 +220,7 @@ def folder_digest() -> Callable[[Path], dict[str, Any]]:
 
 @pytest.fixture
 def sound(made_once: Callable[..., Path], extracted: Callable[..., Extracted], tmp_path: Path) -> Path:
-    """Shards with one face missing and with trajectories, in which nothing is wrong; they are made once, and copied."""
+    """Valid shards with one face missing and with trajectories; made once, and copied."""
     shutil.copytree(
         made_once("shards", lambda folder: _write_sound(extracted, folder)), tmp_path / "features", dirs_exist_ok=True
     )
@@ -252,8 +252,8 @@ def _write_sound(extracted: Callable[..., Extracted], folder: Path) -> None:
 
 @pytest.fixture
 def change(sound: Path) -> Callable[[str, Callable[[dict[str, Any]], None]], None]:
-    """Changes the rows of a table, given as a dictionary of lists, and renews the checksums, so that only the change is
-    wrong.
+    """Changes the rows of a table, given as a dictionary of lists, and updates the checksums, so that only the change
+    is wrong.
     """
 
     def edit(name: str, how: Callable[[dict[str, Any]], None]) -> None:

@@ -1,5 +1,5 @@
-"""Damaged shards, and records of another shape, end every command that reads them with a sentence and an exit code,
-never with a traceback.
+"""Damaged shards, and records of an unexpected shape, end every command that reads them with a sentence and an exit
+code, never with a traceback.
 """
 
 import json
@@ -42,7 +42,7 @@ VALUES: list[Any] = [
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Other tests find the log as it was."""
+    """Restores the log for other tests."""
     before = logger.handlers[:], logger.level, logger.propagate
     yield
     logger.handlers[:], logger.level, logger.propagate = before[0], before[1], before[2]
@@ -50,7 +50,7 @@ def quiet() -> Iterator[None]:
 
 def commands(root: Path, sound: Path, out: Path) -> dict[str, tuple[Any, list[str]]]:
     """Every command that reads shards, on those in ``root``."""
-    other = out / "other"  # of another corpus, so that the two can be merged
+    other = out / "other"  # from another corpus, so that the two can be merged
     shutil.copytree(sound, other)
     files.write_json(other / "meta" / "info.json", files.read_json(other / "meta" / "info.json") | {"corpus": "other"})
     given = {
@@ -82,7 +82,7 @@ def commands(root: Path, sound: Path, out: Path) -> dict[str, tuple[Any, list[st
 
 
 def fault(command: tuple[Any, list[str]]) -> str:
-    """The traceback that a command ends with; empty if it ends as it should."""
+    """The traceback of a command; empty if it ends properly."""
     result = CliRunner().invoke(*command)
     error = result.exception
     if error is None or (isinstance(error, SystemExit) and error.code in (0, 1, 2, 4)):
@@ -109,9 +109,7 @@ def damaged(path: Path, rng: random.Random) -> str:
 
 
 def strange(path: Path, rng: random.Random) -> str:
-    """Writes a table again, whole, with one column of another type, with other values, or without it, and says
-    which.
-    """
+    """Rewrites a table, intact, with one column of another type, with other values, or missing, and says which."""
     table = parquet.read(path)
     index = rng.randrange(table.num_columns)
     name, column, rows = table.schema.names[index], table.column(index), table.num_rows
@@ -138,7 +136,7 @@ def _column(how: str, values: list[Any], kind: pa.DataType, rows: int, rng: rand
 
 
 def _other(value: Any, rng: random.Random) -> Any:
-    """Of the same type, and of no meaning."""
+    """A value of the same type without meaning."""
     if isinstance(value, list):
         return [_other(one, rng) for one in value]
     if isinstance(value, bool):
@@ -171,7 +169,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    """A copy with another value at a place."""
+    """A copy with another value in one place."""
     copy = json.loads(json.dumps(value))
     at = copy
     for key in path[:-1]:
@@ -194,7 +192,7 @@ def test_records_of_another_shape_are_reported(sound: Path, tmp_path: Path, seed
 
 
 def test_sound_shards_are_read_by_all_of_these_commands(sound: Path, tmp_path: Path) -> None:
-    """So that what is refused above is refused for its damage."""
+    """Shows that the refusals above are due to the damage."""
     root = tmp_path / "good" / "tiny" / "shards"
     shutil.copytree(sound, root)
     for name, command in commands(root, sound, tmp_path).items():

@@ -1,4 +1,4 @@
-"""A split, dialogue by dialogue and in padded batches: in order, shuffled, in parts, from the middle."""
+"""A split, dialogue by dialogue and in padded batches: in order, shuffled, in parts, resumed from the middle."""
 
 import pickle
 import threading
@@ -147,7 +147,7 @@ def test_batches_are_padded_and_masked(root: Path) -> None:
             expected[index, turn] = vector
     np.testing.assert_array_equal(one["text"], expected)
     assert (one["text"].dtype, one["emotion_index"].dtype, one["mask"].dtype) == (np.float32, np.int64, np.bool_)
-    assert last["text"].shape == (2, 3, 4)  # the last batch has what is left, and its own longest dialogue
+    assert last["text"].shape == (2, 3, 4)  # the last batch has the remaining dialogues, padded to their own maximum
 
 
 @pytest.mark.parametrize(("seed", "window", "most"), [(None, 8, 3), (0, 2, 4)])

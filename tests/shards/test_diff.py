@@ -1,4 +1,4 @@
-"""How shards differ: found by ids, in any order and any files; every kind of change is reported and counted."""
+"""How shards differ: matched by ids, whatever the order and files; every kind of change is reported and counted."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ TRAIN = "dialogues/train-00000-of-00001.parquet"
 
 @pytest.fixture
 def before(sound: Path, tmp_path: Path) -> Path:
-    """A copy of the shards as they were before ``change``."""
+    """A copy of the shards from before ``change``."""
     select(sound, tmp_path / "before", ShardsConfig(row_group_dialogues=1, max_file_bytes=1))
     return tmp_path / "before"
 

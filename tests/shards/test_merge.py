@@ -1,4 +1,4 @@
-"""Several shards as one: the same as if they had been made together, and what does not fit together is refused."""
+"""Several shards merged: the same as if they had been made together, and mismatches are refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ def parts(sound: Path, tmp_path: Path) -> list[Path]:
 
 
 def _another_corpus(root: Path, **changes: Any) -> None:
-    """Says another corpus (or other things) in the record and in the files."""
+    """Changes the corpus (or other values) in the record and in the files."""
     info = files.read_json(root / "meta" / "info.json")
     if "classes" in changes:
         for counts in info["counts"].values():

@@ -1,4 +1,4 @@
-"""Columns of an audit: there when asked for, read by everything that reads shards, and what subsets are made by."""
+"""Columns of an audit: present on request, read by everything that reads shards, and usable to make subsets."""
 
 import json
 from collections.abc import Callable
@@ -251,7 +251,7 @@ def test_dropped_utterances_are_gone_with_their_failures_and_with_dialogues_of_w
     assert train["n_speakers"].to_pylist() == [1, 1, 1]
     assert _flat(tmp_path / "part", "speaker_index")[2] == 0  # the second speaker of train/dia2 is the first one now
     failed = pq.read_table(tmp_path / "part" / "failures" / "train-00000-of-00001.parquet")["utterance_id"].to_pylist()
-    assert failed == ["train/dia0_utt0"]  # the missing face of train/dia0_utt1 went with it
+    assert failed == ["train/dia0_utt0"]  # the missing face of train/dia0_utt1 was dropped with it
     assert validate(tmp_path / "part").problems.listed == []
 
 

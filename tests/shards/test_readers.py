@@ -1,7 +1,7 @@
 """Every tool that people read Parquet with opens the shards, with the right shapes, types, label names and missing
 modalities.
 
-What the documentation shows of a library is run here, on small shards, and what it gives is checked.
+The documentation's example for each library is run here on small shards, and its results are checked.
 """
 
 import ast
@@ -47,7 +47,7 @@ def train(made: Any) -> Path:
 
 @pytest.fixture
 def example(made: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Runs what the documentation shows of a library where the small shards are those it names, and gives the
+    """Runs the documentation's example for a library, with the small shards in place of those it names, and returns its
     variables.
     """
     made.layout.folder.with_name("demo-meld").symlink_to(made.layout.folder)
@@ -64,7 +64,7 @@ def example(made: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[st
 
 @pytest.fixture
 def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Hugging Face ``datasets`` without a network, with a cache of its own."""
+    """Hugging Face ``datasets`` without a network, with a separate cache."""
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
@@ -77,7 +77,7 @@ def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def ray(example: Any) -> Iterator[Any]:
     """Ray on this machine, with one worker, which starts in the folder of the example; its own folder has a short name,
-    as sockets must have.
+    since socket paths must be short.
     """
     import logging
 
@@ -129,7 +129,7 @@ def test_pyarrow(made: Any, train: Path, example: Callable[..., dict[str, Any]])
         table["visual"].to_pylist()[0], np.where([[True], [False], [True]], made.vectors["visual"][:3], 0)
     )
     shown = example("pyarrow")
-    assert shown["train"].num_rows == 3  # the split alone
+    assert shown["train"].num_rows == 3  # only the split
     np.testing.assert_array_equal(shown["vectors"], made.vectors["text"][:6])
 
 
@@ -260,7 +260,7 @@ def test_a_plain_torch_data_loader_over_datasets(made: Any, datasets: Any) -> No
     np.testing.assert_array_equal(second["text"].numpy(), made.vectors["text"][None, 4:6])
 
 
-@pytest.mark.slow  # Ray's processes take longer to start than all else here takes together
+@pytest.mark.slow  # starting Ray's processes takes longer than everything else here
 def test_ray_data(made: Any, ray: Any, example: Callable[..., dict[str, Any]]) -> None:
     shown = example("Ray Data")
     assert list(shown["emotions"]) == EMOTIONS

@@ -1,4 +1,4 @@
-"""A part of shards is shards again: the same rows, their own counts and statistics."""
+"""A part of shards is again shards: the same rows, with their own counts and statistics."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_chosen_splits_and_modalities_keep_their_rows_and_vectors(sound: Path, t
     assert info["counts"]["train"]["present"] == {"visual": 5}
     assert info["made_from"][0]["fingerprint"] == reader.info(sound)["fingerprint"]
     assert list(reader.stats(target)) == ["visual"]
-    # What was met in the annotations stays, as where the shards are built without that modality.
+    # The anomalies of the annotations are kept, as when shards are built without that modality.
     failed = pq.read_table(target / "failures" / "train-00000-of-00001.parquet")
     assert list(zip(failed["stage"].to_pylist(), failed["modality"].to_pylist(), strict=True)) == [
         ("manifest", "text"),

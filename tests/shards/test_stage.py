@@ -250,7 +250,7 @@ def test_files_say_what_made_them_and_follow_the_agreed_encoding(extracted: Make
 
 def test_statistics_are_of_present_train_utterances_alone(extracted: Make) -> None:
     made = extracted()
-    made.vectors["audio"][:6] += 1000  # a mean much larger than the spread
+    made.vectors["audio"][:6] += 1000  # a mean much larger than the deviation
     made.write_features("audio", {1: "silence", 7: "silence"})
     stats = reader.stats(made.build(max_file_bytes=500))
     wanted = made.vectors["audio"][[0, 2, 3, 4, 5]].astype(np.float64)

@@ -69,7 +69,7 @@ def test_every_epoch_and_seed_has_an_order_of_its_own(root: Path) -> None:
     assert orders[0] != orders[1] != orders[2] != orders[0]
     assert _batches(root, 0, epoch=4) == [
         ALL[index : index + 2] for index in range(0, 9, 2)
-    ]  # without a seed every epoch is in order
+    ]  # without a seed every epoch is in the stored order
 
 
 def test_impossible_ranks_and_sizes_are_refused(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Validation: sound shards pass, and every rule that is broken is named with file, dialogue and column."""
+"""Validation: valid shards pass, and every violated rule is named with file, dialogue and column."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ FAILED = "failures/train-00000-of-00001.parquet"
 
 
 def told(root: Path) -> list[str]:
-    """What is wrong, without what only follows: counts and statistics that no longer fit."""
+    """The errors, without their consequences: counts and statistics that no longer match."""
     return [str(problem) for problem in validate(root).problems.listed if problem.kind not in ("info", "stats")]
 
 
@@ -242,7 +242,9 @@ def test_a_truncated_file_is_unreadable_and_the_rest_is_still_checked(sound: Pat
     assert any(line.startswith(f"unreadable: {name}: not a Parquet file, or a damaged one: ") for line in lines)
     assert any(line.startswith(f"manifest: {name}: {len(whole) // 2} bytes instead of {len(whole)}") for line in lines)
     assert any(line.startswith("speakers: dialogues/test") for line in lines)
-    assert not any(line.startswith(("info", "stats")) for line in lines)  # nothing is said of what could not be counted
+    assert not any(
+        line.startswith(("info", "stats")) for line in lines
+    )  # nothing is reported for what could not be counted
 
 
 def test_damage_inside_a_file_is_unreadable(sound: Path) -> None:

@@ -1,4 +1,4 @@
-"""The built wheel, alone in an empty environment: what its dependencies forget shows here."""
+"""The built wheel, alone in an empty environment: a forgotten dependency shows here."""
 
 import os
 import shutil

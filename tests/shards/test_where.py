@@ -1,5 +1,5 @@
-"""A condition holds where it is true of what is known; whatever is not a condition is refused, and nothing of it ever
-runs.
+"""A condition holds where it is known to be true; anything that is not a condition is refused, and none of it is ever
+executed.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Small shards whose vectors carry the class, written as the shards stage writes them, and batches made by hand."""
+"""Small shards whose vectors encode the class, written as by the shards stage, and batches made by hand."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ DIMS = {"text": 6, "audio": 5, "visual": 4}
 
 @pytest.fixture
 def tree() -> dict[str, Any]:
-    """The blocks of params.yaml that training reads, small; every modality has a recipe of its own."""
+    """The blocks of params.yaml that training reads, small; every modality has its own recipe."""
     recipe: dict[str, Any] = {
         "model": "context_gru",
         "modalities": ["text", "audio", "visual"],
@@ -94,7 +94,7 @@ class Toy(Framework):
 def toy_framework(
     tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A framework ``toy`` instead of those there are, with its block, and the addition ``toy``."""
+    """A framework ``toy`` instead of the existing ones, with its block, and the addition ``toy``."""
     folder = tmp_path_factory.mktemp("path")
     package = f"toy_frameworks_{folder.name}"
     (folder / package).mkdir()
@@ -152,7 +152,7 @@ def _rows(
 
 @pytest.fixture
 def make_shards(tmp_path: Path) -> Callable[..., Layout]:
-    """Writes shards and gives their layout.
+    """Writes shards and returns their layout.
 
     Keywords: ``modalities``; ``splits`` (split → dialogues); ``labels`` (true class → emotion_index); ``change``
     (split, rows → None).
@@ -208,8 +208,8 @@ def make_shards(tmp_path: Path) -> Callable[..., Layout]:
 
 @pytest.fixture
 def keep_frames() -> Callable[..., Layout]:
-    """Writes what the vectors of shards were pooled from, one to nine frames each whose mean is the vector, as an
-    extraction with frames does.
+    """Writes the frames that the vectors of shards were pooled from, one to nine each with the vector as their mean, as
+    an extraction with frames does.
     """
 
     def keep(layout: Layout, dims: dict[str, int] | None = None) -> Layout:
@@ -219,7 +219,7 @@ def keep_frames() -> Callable[..., Layout]:
             folder, dim = layout.features(name, encoder["name"]), (dims or info["dims"])[name]
             for number, path in enumerate(
                 sorted((layout.shards / "dialogues").glob("*.parquet"), reverse=True)
-            ):  # in another order than the shards
+            ):  # in a different order than the shards
                 ids, kept = [], []
                 for row in pq.read_table(path).to_pylist():
                     for utterance_id, vector, there in zip(
@@ -255,7 +255,7 @@ def make_batch() -> Callable[..., DialogueBatch]:
         generator = torch.Generator().manual_seed(seed)
         steps = max(*lengths, pad_to)
         mask = torch.arange(steps) < torch.tensor(lengths)[:, None]
-        drawn = [  # dialogue by dialogue, so that padding changes nothing that is drawn
+        drawn = [  # dialogue by dialogue, so that padding does not affect the draws
             {
                 "labels": torch.randint(-1, 3, (length,), generator=generator),
                 "speakers": torch.randint(0, 9, (length,), generator=generator),
@@ -340,7 +340,7 @@ class Step:
 
     Attributes:
         terms: name → value of the loss.
-        trained: the names of the weights that the phase trains; those of losses begin with the loss's and the branch's.
+        trained: the names of the weights that the phase trains; those of losses start with the loss's and the branch's.
         moved: the names of all weights that the step changed.
         broken: the names of all weights that are not finite after it.
     """
@@ -365,9 +365,8 @@ SMALL_UNITS = 48  # a multiple of all numbers of heads
 
 @pytest.fixture
 def one_step(make_split: Callable[..., DialogueSplit]) -> Callable[..., list[Step]]:
-    """Trains one step of every phase of a recipe that ships; whole numbers in the settings of a model of many weights
-    are made smaller. Keywords: ``emotions``, a label per utterance of each dialogue; ``absent``, a modality that no
-    utterance has.
+    """Trains one step of every phase of a shipped recipe; integers in the settings of large models are reduced.
+    Keywords: ``emotions``, a label per utterance of each dialogue; ``absent``, a modality that no utterance has.
     """
 
     def take(name: str, *, emotions: Sequence[Sequence[int]] = STEP_EMOTIONS, absent: str = "") -> list[Step]:
@@ -418,13 +417,13 @@ def _step(phase: ResolvedPhase, model: MERCModel, split: DialogueSplit) -> Step:
 
 
 def _entries(split: DialogueSplit, modality: str) -> Sequences:
-    """One to three entries below every vector that is there."""
+    """One to three entries below every present vector."""
     counts = split.present[modality].long() * (1 + torch.arange(len(split.present[modality])) % 3)
     values = torch.randn(1 + int(counts.sum()), split.dims[modality], generator=torch.Generator().manual_seed(0))
     return Sequences(values.half(), (1 + counts.cumsum(0) - counts) * (counts > 0), counts)
 
 
 def _neighbours(dialogues: int) -> dict[str, torch.Tensor]:
-    """Of every dialogue the ten after it, the less alike the further."""
+    """For every dialogue the ten after it, less similar the further away."""
     places = (torch.arange(dialogues)[:, None] + torch.arange(1, 11)) % dialogues
     return {"neighbours": places, "neighbour_similarity": (1 / torch.arange(2.0, 12.0)).expand(dialogues, 10)}

@@ -1,4 +1,4 @@
-"""A step of every model, alone and in the contrastive frameworks, on folds that a corpus may well have."""
+"""A step of every model, alone and in the contrastive frameworks, on unusual folds that a corpus may have."""
 
 import math
 
@@ -35,6 +35,6 @@ def test_a_class_that_no_train_utterance_has_leaves_all_finite(one_step, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_dialogues_of_one_utterance_leave_all_finite(one_step, name):
     emotions = [[number % 3] for number in range(18)]
-    if resolve(Params({}), name).recipe.curriculum is not None:  # refused where all are equally difficult
+    if resolve(Params({}), name).recipe.curriculum is not None:  # refused if all dialogues are equally difficult
         emotions += STEP_EMOTIONS
     _check(one_step(name, emotions=emotions))

@@ -1,6 +1,4 @@
-"""What the settings of every model and framework promise: a new file in their folders is tested here without being
-named.
-"""
+"""What the settings of every model and framework promise; a new file in their folders is tested here automatically."""
 
 from collections import Counter
 
@@ -21,7 +19,7 @@ every_kind = pytest.mark.parametrize("kind", ALL)
 
 
 def fields(config, where=""):
-    """Dotted key, field and class of every setting, those of nested settings included."""
+    """Dotted key, field and class of every setting, including nested settings."""
     for key, field in type(config).model_fields.items():
         yield f"{where}{key}", field, type(config)
         if isinstance(value := getattr(config, key), Settings):
@@ -43,7 +41,7 @@ def test_every_setting_has_a_default_and_a_description(kind):
 
 @every_kind
 def test_the_defaults_satisfy_the_bounds_of_the_settings(kind):
-    """They are not looked at where nothing is given."""
+    """Defaults are not validated when nothing is given."""
     assert kind.Config.model_validate(kind.Config().model_dump()) == kind.Config()
 
 

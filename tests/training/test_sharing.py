@@ -1,4 +1,4 @@
-"""Trained models to the hub and back, by the commands and the real client, with a server on this machine."""
+"""Trained models to the hub and back, with the commands and the real client, and a local server."""
 
 import shutil
 from pathlib import Path

@@ -29,7 +29,7 @@ def contents(folder):
 
 @pytest.fixture
 def undisturbed(made_once, make_shards, params):
-    """What a training of ``all`` leaves; it is made once, and not to be changed."""
+    """The output of a training of ``all``; made once, do not change it."""
     return (
         made_once("trained-all", lambda folder: train(resolve(params, "all"), make_shards(), RUN, runs=folder))
         / "tiny"

@@ -1,8 +1,8 @@
-"""A step of every recipe that ships, of every model with what goes over any of them, and of every addition: a new file
-is tested here without being named.
+"""A training step of every shipped recipe, of every model with the additions that fit any model, and of every addition;
+a new file is tested here automatically.
 
-Every term of a loss must be there, and every weight must move. ``STAYS`` says which ones do not, and why; what it says
-is checked, too.
+Every term of a loss must be present, and every weight must move. ``STAYS`` lists those that do not, and why; the list
+itself is checked too.
 """
 
 import math
@@ -16,17 +16,16 @@ from merc.training.recipes.composition import ADDITIONS, RECIPES, RecipeName
 from merc.training.recipes.resolution import resolve
 
 PARAMS = Params({})
-# Weights that stay as they are, by patterns of their names, and losses that are 0: in recipes that come from one, with
-# an addition, in a framework, or, of a model or a loss, on one modality.
+# Weights that do not change, by patterns of their names, and losses that are 0: in recipes derived from one, with an
+# addition, in a framework, or for a model or loss on one modality.
 STAYS = {
-    "ddin": r"context\.",  # trained by losses that look at the context, such as DCLF's
-    # The loss between dialogues looks at `pooled`, which is made before the modalities are fused, of utterances that
-    # are there.
+    "ddin": r"context\.",  # trained by losses on the context, such as DCLF's
+    # The loss between dialogues uses `pooled`, which is computed before fusion, from utterances that are present.
     "idcl_pretrain": r"(classifier|fuse)\.|projections\.\w+\.absent_H",
-    "in dclf": r"model\.(.*\.)?(classifiers?|heads)\.",  # DCLF has heads of its own
+    "in dclf": r"model\.(.*\.)?(classifiers?|heads)\.",  # DCLF has its own heads
     "m3net on one": r"low\.log_nodes_M",  # the share of each modality
-    "multi_dag on one": r"projections\.text\.absent_H",  # begins at 0, and what is added up goes through a ReLU
-    # The fusion looks at audio and faces where they are, and so does the cross-entropy of their own scores.
+    "multi_dag on one": r"projections\.text\.absent_H",  # starts at 0, and the sum goes through a ReLU
+    # The fusion uses audio and faces where they are present, and so does the cross-entropy of their own scores.
     "+at_once": r"branches\.(audio|visual)\.projections\.(audio|visual)\.absent_H",
 }
 ZERO = {"disentanglement on one", "soft_hgr on one", "distillation on one"}  # between modalities
@@ -40,7 +39,7 @@ def first_of_each_model():
 
 
 def over_a_recipe(addition):
-    """One that an addition is of, or the first that it can be put on."""
+    """The recipe that an addition belongs to, or the first one that it fits."""
     named = re.match(r"(of|after) (\w+)", ADDITIONS.read(PARAMS, addition).at("about"))
     if named:
         return f"{named[2]}+{addition}" if named[1] == "of" else f"mmgcn+{named[2]}+{addition}"

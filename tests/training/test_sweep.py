@@ -1,4 +1,6 @@
-"""Sweeps: a run for every point, kept when another fails, and refused before any training where a setting is none."""
+"""Sweeps: a run for every point, kept when another fails, and refused before any training if a setting does not
+exist.
+"""
 
 import csv
 import shlex

@@ -1,4 +1,4 @@
-"""Random and real trajectories, and shards made of given labels."""
+"""Random and real trajectories, and shards made from given labels."""
 
 import csv
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The settings of the trajectories fit every label set that ships."""
+"""The settings of the trajectories fit every shipped label set."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The controls against hand-computed values, a loop over all permutations, and scipy's rank correlation."""
+"""The controls compared with hand-computed values, a loop over all permutations, and scipy's rank correlation."""
 
 from collections.abc import Callable
 from itertools import permutations

@@ -1,4 +1,4 @@
-"""Neighbours against a full sort, and the rules: never itself, ties by id, none without labels."""
+"""Neighbours compared with a full sort, and the rules: never itself, ties by id, none without labels."""
 
 from collections.abc import Callable, Sequence
 
@@ -125,7 +125,7 @@ def test_more_neighbours_than_dialogues_are_all_the_others(name: str) -> None:
 
 
 def test_ties_are_broken_by_id_also_where_floats_differ_in_the_last_bit() -> None:
-    # 1/√3 for b and 2/√12 for a are the same similarity to z.
+    # 1/√3 for b and 2/√12 for a: the same similarity to z.
     z, b, a = _labels(0), _labels(0, 1, 2), _labels(0, 0, 1, 1, 2, 2)
     found = nearest(["z", "b", "a"], [z, b, a], similarity("histogram", 8), classes=3, neighbours=2)
     assert found[0].ids == ("a", "b")

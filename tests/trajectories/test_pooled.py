@@ -1,4 +1,4 @@
-"""Mean features against numpy's own least squares and a loop, read from real Parquet files."""
+"""Mean features compared with numpy's least squares and a loop, read from real Parquet files."""
 
 from collections.abc import Callable
 from typing import Any

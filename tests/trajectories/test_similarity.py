@@ -1,5 +1,5 @@
-"""Each similarity against hand-computed values, against a slow loop from its definition, and against what all must
-satisfy.
+"""Each similarity compared with hand-computed values and with a slow loop from its definition, and checked for what all
+must satisfy.
 """
 
 import math
@@ -17,7 +17,7 @@ from merc.trajectories.similarity import NAMES, binned, similarity
 
 Labels = NDArray[np.int16]
 Make = Callable[..., list[Labels]]
-# Valence and arousal of four classes, again and again, for tests with more.
+# Valence and arousal of four classes, repeated for tests with more.
 PLANE = np.array([[0.0, 0.0], [0.8, 0.4], [-0.7, 0.7], [-0.7, -0.4]] * 40)
 
 
@@ -194,7 +194,7 @@ def test_no_similarity_exceeds_its_bound(name: str, bins: int, random_trajectori
     one = similarity(name, bins, PLANE[:7])
     described = one.describe(trajectories, 7)
     sketches = one.sketch(described)
-    # Not a hair's breadth: the bound has room for what float32 loses.
+    # Without a tolerance: the bound leaves room for the rounding of float32.
     assert (one.bound(sketches, sketches) >= one.compare(described, described)).all()
     assert sorted(one.order(described).tolist()) == list(range(300))
 
@@ -244,6 +244,6 @@ def test_dtw_costs_are_those_of_dtaidistance(random_trajectories: Make) -> None:
 def test_path_speakers_by_hand() -> None:
     # Two classes; speaker 0 says 0, 0, 1 and speaker 1 says 1 in all but the last, where one speaker says it all.
     matrix = _matrix("path_speakers", [[0, 0, 1, 3], [0, 3, 0, 1], [2, 1, 1, 0], [0, 0, 1, 1]], classes=2, bins=3)
-    # Only within speakers does the order count. Third: 1, 1, 0 meets 0, 0, 1 in no bin, and their partners differ.
+    # The order matters only within speakers. Third: 1, 1, 0 meets 0, 0, 1 in no bin, and their partners differ.
     # Fourth: bins (1,0) (½,½) (0,1) against ¾ of (1,0) (1,0) (0,1), which leaves (¾ + ½ + ¾) / 3.
     np.testing.assert_allclose(matrix[0], [1, 1, 0, 2 / 3], atol=1e-12)

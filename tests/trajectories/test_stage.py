@@ -1,4 +1,4 @@
-"""The stage on small shards: columns, the leak rule, the same bytes twice, resume, readers."""
+"""The stage on small shards: columns, the leak rule, reproducible bytes, resuming, readers."""
 
 import json
 from collections.abc import Callable
@@ -144,7 +144,7 @@ def test_every_neighbour_has_its_order_excess_and_none_where_no_shuffles_are_ask
     for name in NAMES[1:]:
         assert all(len(row[f"order_excess_{name}"]) == len(row[f"neighbours_{name}"]) for row in rows.values())
         assert all(row[f"order_excess_{name}"] == [] for row in _rows(built, "test").values())
-    # Twins of three utterances; and dia2 is one utterance, which no shuffle changes.
+    # Twins of three utterances; dia2 has one utterance, so shuffling does not change it.
     assert rows["train/dia0"]["order_excess_edit"][0] == 1
     assert rows["train/dia2"]["order_excess_edit"] == [0, 0]
     assert "order_excess_histogram" not in rows["train/dia0"]

@@ -1,4 +1,4 @@
-"""Trajectories and shifts against hand-made dialogues, a slow loop, and MELD's counts."""
+"""Trajectories and shifts checked with hand-made dialogues, a slow loop, and MELD's counts."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""Small shards for the commands, written without corpus, media or encoder."""
+"""Small shards for the commands, written without a corpus, media or encoder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +40,7 @@ def _dialogue(split: str, number: int, utterances: int) -> Dialogue:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Path]:
-    """Makes shards in a folder of that name: ``corpus``, and by how much their vectors are moved."""
+    """Makes shards in a folder with that name: ``corpus``, and by how much their vectors are shifted."""
 
     def build(name: str, corpus: str = "tiny", moved: float = 0.0) -> Path:
         encoder = {

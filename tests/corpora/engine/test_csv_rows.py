@@ -41,7 +41,7 @@ def test_only_the_rows_with_cp1252_bytes_are_marked_as_recoded(tmp_path: Path) -
 
 
 def test_a_control_character_does_not_end_a_line(tmp_path: Path) -> None:
-    """U+0085 is an ellipsis of cp1252 gone wrong, and a line end to many a reader."""
+    """U+0085 is a mis-decoded ellipsis of cp1252, and a line end for many readers."""
     path = _file(tmp_path, "a,b\nwell\x85,1\n".encode())
     assert read_rows(path, ("a",)) == [CsvRow(2, {"a": "well\x85", "b": "1"}, False)]
 
@@ -132,7 +132,7 @@ def test_one_of_two_columns_of_the_same_name_does_not_win(tmp_path: Path) -> Non
             BadTable, match=r"some\.csv: columns 2 and 3 are both called 'what'; rename the one that should not be read"
         ):
             read_rows(path, columns, may_lack=may_lack)
-    assert read_rows(path, ("who",))[0].cells["who"] == "Ann"  # no one reads the others
+    assert read_rows(path, ("who",))[0].cells["who"] == "Ann"  # the others are not read
 
 
 def test_a_cell_may_be_long_and_the_limit_of_the_csv_module_stays_what_it_was(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""MELD realigned: whose spans are whose, where they lie, and everything that may be wrong with the files."""
+"""MELD realigned: which spans belong to which utterance, where they are, and everything that may be wrong with the
+files.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -74,7 +76,7 @@ def test_an_utterance_is_the_spans_of_the_file_in_their_order(two_dialogues: Any
         "meld/train_splits/dia0_utt0.mp4",
         "meld/train_splits/dia0_utt1.mp4",
     }
-    assert (one.start_seconds, one.end_seconds, one.expected_seconds) == (1.0, 2.5, None)  # in the episode, as ever
+    assert (one.start_seconds, one.end_seconds, one.expected_seconds) == (1.0, 2.5, None)  # in the episode, as always
     assert (reading.failures, reading.deviations, reading.missing) == ([], [], {"audio": {}, "visual": {}})
 
 
@@ -392,7 +394,7 @@ def test_a_manifest_with_an_impossible_span_is_refused(two_dialogues: Any, start
 
 @pytest.mark.slow
 def test_as_many_spans_as_meld_fairs_over_the_real_tables_are_read(real_data: Path, tmp_path: Path) -> None:
-    """As many spans as MELD-FAIR's, made of the real tables, in their numbers without gaps; 3,770 utterances have
+    """As many spans as in MELD-FAIR, made from the real tables and numbered without gaps; 3,770 utterances have
     several, up to six.
     """
     raw = tmp_path / "raw" / "meld"

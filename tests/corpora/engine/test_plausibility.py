@@ -1,4 +1,4 @@
-"""What is most likely a mistake is reported; corpora of the field as they are give nothing."""
+"""Likely mistakes are reported; real corpora of the field give no report."""
 
 import pytest
 

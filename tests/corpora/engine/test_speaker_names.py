@@ -12,7 +12,7 @@ TABLE = {"Phoebe Sr": "Phoebe Sr."}
     [
         ("Ross", "Ross"),
         (" The \t Interviewer ", "Interviewer"),
-        ("A Waiter", "A Waiter"),  # not the one that was spoken of
+        ("A Waiter", "A Waiter"),  # not the one mentioned before
         ("An Old Man", "An Old Man"),
         ("the Waiter", "Waiter"),
         ("Theo", "Theo"),
@@ -27,7 +27,7 @@ TABLE = {"Phoebe Sr": "Phoebe Sr."}
         ("Ross AND Joey", "Joey and Ross"),
         ("Ross and Ross", "Ross"),
         ("The Waiter and Joey", "Joey and Waiter"),
-        ("Sandy", "Sandy"),  # the "and" inside a name divides nothing
+        ("Sandy", "Sandy"),  # "and" inside a name does not split it
         ("Joey/Drake", "Joey/Drake"),
         ("Fireman #1", "Fireman No. 1"),
         ("Nurse # 2", "Nurse No. 2"),

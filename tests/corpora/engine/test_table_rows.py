@@ -1,4 +1,4 @@
-"""Rows of your own table: both kinds of file give the same, and each bad cell is named with its place."""
+"""Rows of your own table: both kinds of file give the same result, and each bad cell is reported with its place."""
 
 from pathlib import Path
 

@@ -1,6 +1,4 @@
-"""Text files in the encodings that people have: the right one reads right, another one ends in the question which it
-is.
-"""
+"""Text files in common encodings: the right one reads correctly, a wrong one leads to the question which one it is."""
 
 import re
 from pathlib import Path
@@ -123,7 +121,7 @@ def test_a_few_lines_of_cp1252_among_utf8_are_read_as_such_and_marked(tmp_path: 
 
 
 def test_quotes_and_dashes_of_windows_are_repaired_however_many_there_are(tmp_path: Path) -> None:
-    """They are the same characters in all of its code pages, so that there is nothing to ask."""
+    """The characters are the same in all code pages in question, so there is nothing to ask."""
     assert _lines(tmp_path, b"it\x92s\n\x93well\x94 \x96 yes\x85\n") == [("it’s\n", True), ("“well” – yes…\n", True)]
 
 

@@ -23,7 +23,7 @@ def _encoder(feature_set: str = "eGeMAPSv02", minimum_seconds: float = 0.1) -> F
 
 @pytest.fixture(scope="module")
 def opensmile_encoder() -> Make:
-    """Makes a loaded encoder; the test is skipped without the package."""
+    """Returns a loaded encoder; the test is skipped without the package."""
     pytest.importorskip("opensmile", reason="openSMILE is not installed: its licence forbids commercial products")
     made: dict[str, Functionals] = {}
 
@@ -80,7 +80,8 @@ def test_full_scale_does_not_wrap_around(opensmile_encoder: Make) -> None:
     tone /= np.abs(tone).max()
     assert (tone == 1).any()
     full, nearly = _values(opensmile_encoder(), tone), _values(opensmile_encoder(), 0.999 * tone)
-    # The package alone takes 1.0 as -1.0, a click in every period: four times the loudness, half the Hammarberg index.
+    # The plain package turns 1.0 into -1.0, a click in every period: four times the loudness, half the Hammarberg
+    # index.
     for name in ("loudness_sma3_amean", "hammarbergIndexV_sma3nz_amean"):
         assert full[name] == pytest.approx(nearly[name], rel=0.01)
 

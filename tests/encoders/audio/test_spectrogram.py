@@ -32,7 +32,7 @@ def _clips(*waveforms: np.ndarray | None) -> list[UtteranceInput]:
 
 
 def _published(folder: Path, kind: str, sound: np.ndarray) -> list[np.ndarray]:
-    """What transformers itself gives for one window: (positions, 32) of each layer, the last one after its norm."""
+    """The output of plain transformers for one window: (positions, 32) of each layer, the last one after its norm."""
     import transformers
 
     if kind == "whisper":
@@ -52,7 +52,7 @@ def _published(folder: Path, kind: str, sound: np.ndarray) -> list[np.ndarray]:
 
 
 def _over_real_sound(kind: str, sequence: np.ndarray, samples: int) -> np.ndarray:
-    """(vectors, 32) of the positions whose middle is within this many samples; one by one."""
+    """(vectors, 32) of the positions whose midpoint is within this many samples; one by one."""
     if kind == "whisper":
         return np.stack([vector for number, vector in enumerate(sequence) if number * 320 < samples or number == 0])
     # Five rows of 16 of 48 mel bands, 10 apart would not fit: (48 - 16) // 10 + 1 = 4 rows; (128 - 16) // 10 + 1 = 12
@@ -188,14 +188,14 @@ def test_each_position_of_a_clip_counts_once(spectrogram: Make, kind: str, overl
     encoder = spectrogram(kind, overlap_seconds=overlap_seconds)
     at = encoder._at
     for samples in [*range(at.window + 1, at.window + 4000, 53), 48_000, 99_999, 320_000]:
-        numbered = np.arange(samples, dtype=np.float32)  # so that a piece tells where it begins
+        numbered = np.arange(samples, dtype=np.float32)  # so that a piece shows where it starts
         counted = []
         for item in encoder._items(0, numbered):
             begin = int(item.sound[0]) // at.step
             counted += range(begin + item.first, begin + item.stop)
             assert item.sound.size > at.window - at.step
         assert counted == list(range(len(counted)))
-        # What is behind the last whole patch of AST makes no further one, in a window as in a clip that is one window.
+        # Audio after the last complete patch of AST does not start another one, in a window or in a clip of one window.
         assert 0 <= -(-(samples - at.first_middle) // at.step) - len(counted) <= (kind == "ast")
 
 

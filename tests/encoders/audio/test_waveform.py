@@ -1,4 +1,4 @@
-"""Models that read the waveform: the same vector alone, padded, in windows, and as transformers gives it."""
+"""Models that read the waveform: the same vector alone, padded, in windows, and from plain transformers."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from merc.encoders.engine.batching import by_length
 from merc.errors import BadSettings
 from merc.records.media import SAMPLE_RATE_HZ
 
-# Both sides of where a convolution gains a frame, and lengths three times each other.
+# Lengths on both sides of where a convolution gains a frame, and multiples of three.
 LENGTHS = (16000, 15999, 16239, 16240, 30000, 10000, 24321, 720, 400)
 KINDS = (
     "wav2vec2 base", "wav2vec2 base with bias", "wav2vec2 large", "hubert base", "hubert large",
@@ -62,7 +62,7 @@ def _by_transformers(
     layer: int | None = None,
     dtype: str = "float32",
 ) -> np.ndarray:
-    """(clips, D): the official feature extractor and model, a clip at a time, or all in a batch with the attention
+    """(clips, D): the official feature extractor and model, one clip at a time, or all in a batch with the attention
     mask.
     """
     import torch
@@ -96,7 +96,7 @@ def _difference(first: np.ndarray, second: np.ndarray) -> float:
 
 @pytest.fixture
 def any_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One batch for clips of all lengths; without this, those of unlike lengths would not meet in one."""
+    """One batch for clips of all lengths; without this, different lengths would not share a batch."""
     monkeypatch.setattr(forward, "by_length", partial(by_length, max_padding=1.0))
 
 
@@ -138,14 +138,14 @@ def test_an_attention_mask_alone_would_not_do(kind: str, waveform: Make) -> None
 @pytest.mark.parametrize("kind", ["wav2vec2 base", "hubert with batch norm", "wavlm large", "data2vec"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_sixteen_bits_in_a_batch_are_those_of_the_model_alone(kind: str, dtype: str, waveform: Make) -> None:
-    """How near they are to float32 is the processor's affair: with bfloat16 of its own, one gave a cosine of 0.85 for
-    the model alone, and 0.85 in a batch.
+    """How close they are to float32 depends on the processor: one with native bfloat16 gave a cosine of 0.85 for the
+    model alone, and 0.85 in a batch.
     """
     sounds = _sounds()[:5]
     encoded = _encode(waveform(kind, samples_per_batch=10_000_000, dtype=dtype, layer=1), sounds)
     assert encoded.present.all()
     alone = _by_transformers(kind, waveform(kind).config.repo, sounds, layer=1, dtype=dtype)
-    # Weights of ten times the usual size magnify what is rounded; a leak of the padding would be far below.
+    # Weights ten times the usual size magnify rounding; a leak of the padding would be far below.
     assert _cosines(encoded.embeddings, alone).min() > 0.99
 
 
@@ -234,7 +234,7 @@ def test_frames_beyond_half_precision_are_limited_and_the_vector_is_not(
     assert np.abs(encoded.embeddings).max() > 65504
 
 
-CONTEXT_FREE = {"num_conv_pos_embeddings": 6}  # and layer 0: a frame knows three frames to either side
+CONTEXT_FREE = {"num_conv_pos_embeddings": 6}  # and layer 0: a frame depends on three frames to either side
 
 
 @pytest.mark.parametrize("pooling", ["mean", "mean_std"])
@@ -268,7 +268,7 @@ def test_five_minutes_are_used_to_the_end(waveform: Make) -> None:
     assert second is not None
     assert len(first.vectors) == (300 * SAMPLE_RATE_HZ - 400) // 320 + 1 == 14999
     assert first.seconds[-1] == pytest.approx(299.9725)
-    # Normalised as a whole, so that all changes a little, and the end much.
+    # Normalised as a whole, so everything changes a little, and the end a lot.
     changes = np.abs(first.vectors.astype(np.float32) - second.vectors.astype(np.float32)).mean(axis=1)
     assert changes[-40:].mean() > 10 * changes[:7000].mean()
 
@@ -518,7 +518,7 @@ def test_the_group_norm_takes_real_frames_alone() -> None:
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([1.0, 2.0, -0.5]))
         norm.bias.copy_(torch.tensor([0.0, 1.0, -3.0]))
-    # A large mean next to a small deviation: a difference of large squares would lose it.
+    # A large mean and a small deviation: a difference of large squares would lose the deviation.
     hidden = torch.randn(3, 3, 50) * 0.01 + 5
     edges = family.Edges()
     edges.set(None, torch.tensor([50.0, 20.0, 47.0]), 20)

@@ -1,6 +1,4 @@
-"""What encoders without a checkpoint say of themselves, key by key: it stands in the metadata of shards already
-written.
-"""
+"""How encoders without a checkpoint describe themselves, key by key: existing shards have it in their metadata."""
 
 from merc.encoders.audio.acoustic import FEATURE_NAMES, Acoustic
 from merc.encoders.text.ngrams import Ngrams

@@ -274,7 +274,7 @@ def test_an_unreachable_hub_says_how_to_fetch_it(monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def silent_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of a hub at which no one listens."""
+    """The address of a hub where no server listens."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"

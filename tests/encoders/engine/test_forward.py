@@ -19,11 +19,11 @@ LENGTHS = np.random.default_rng(4).integers(5, 9, size=200)
 
 
 class Doubler:
-    """Items are their own lengths; each is doubled, and an item taken twice or never shows.
+    """Items are their own lengths; each is doubled, so an item used twice or never is noticed.
 
     Args:
         room: units of padded input beyond which the device is out of memory.
-        error: what it says then.
+        error: its message then.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ def test_out_of_memory_halves_the_budget_and_tries_the_same_items_again(
     with caplog.at_level(logging.WARNING):
         doubler.run(budget)
     doubler.check()
-    # halved from the size that failed, until no batch is larger than what fits
+    # halved from the size that failed until every batch fits
     failed = [units for units in doubler.tried if units > 100]
     assert doubler.tried[: len(failed)] == failed
     assert failed[0] <= 1000
@@ -153,7 +153,7 @@ def test_a_failed_batch_holds_no_memory_while_it_is_tried_again() -> None:
         held.append(weakref.ref(large))
         raise torch.OutOfMemoryError
 
-    gc.disable()  # the tensors must go without the collector's help: it may come late
+    gc.disable()  # the tensors must be freed without the collector's help: it may run late
     try:
         in_batches(
             [1] * 8, Budget(8, "tokens"), "cpu", lambda batch: {"values": batch}, compute, lambda _batch, _values: None

@@ -1,4 +1,6 @@
-"""Who computes the linear layers: the rule by the kind of processor, equal vectors, and what speaks against oneDNN."""
+"""Which library computes the linear layers: the rule by the kind of processor, equal vectors, and what rules out
+oneDNN.
+"""
 
 import gc
 import logging
@@ -58,7 +60,7 @@ def test_automatic_is_onednn_where_the_processor_has_avx512_and_is_not_intels(
 
 
 class Small(nn.Module):
-    """Layers with and without a bias, one of them in two places, and one whose weight is read by itself."""
+    """Layers with and without a bias, one of them used in two places, and one whose weight is read directly."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What all encoders with a checkpoint share, shown on a text encoder and on one of the test's own."""
+"""What all encoders with a checkpoint share, tested with a text encoder and with one defined here."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What a training sees is what an extraction gives."""
+"""A training sees the same vectors as an extraction."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from merc.encoders.engine.trainable import TrainableEncoder
 
 
 def _vectors(encoder: TrainableEncoder, utterances: list[UtteranceInput]) -> tuple[list[int], torch.Tensor]:
-    """Of all items in one batch, with gradients."""
+    """Vectors of all items in one batch, with gradients."""
     items = encoder.training_items(utterances)
     assert items.lengths.min() > 0
     inputs = items.batch(np.arange(len(items.utterances)))
@@ -43,7 +43,7 @@ def test_text_gives_the_vectors_of_encode_with_gradients_and_leaves_out_what_is_
     which, vectors = _vectors(encoder, utterances)
     assert which == [0, 2, 3]
     np.testing.assert_allclose(vectors.detach().numpy(), encoder.encode(utterances).embeddings[which], atol=2e-5)
-    # Not the plain sum: of the numbers behind a layer norm it is always the same.
+    # Not the plain sum: after a layer norm it is constant.
     (vectors * torch.arange(vectors.shape[1])).sum().backward()
     assert encoder.model.get_input_embeddings().weight.grad.abs().sum() > 0
 

@@ -39,7 +39,7 @@ def test_windows_divide_a_clip_without_gap_and_share_at_least_the_overlap(
 def test_frames_of_all_windows_are_those_of_the_clip_each_once(
     samples: int, longest: int, step: int, field: int
 ) -> None:
-    """Frames as convolutions without padding make them: number i sees ``field`` samples from i * step."""
+    """Frames as from convolutions without padding: number i covers ``field`` samples from i * step."""
 
     def frames(length: int) -> int:
         return (length - field) // step + 1

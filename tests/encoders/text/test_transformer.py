@@ -31,7 +31,7 @@ def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _shapes_given_to(encoder: Transformer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Fills itself with the shape of every batch that the model is given."""
+    """Records the shape of every batch that the model receives."""
     shapes: list[tuple[int, ...]] = []
     inner = encoder._model.forward
     monkeypatch.setattr(
@@ -41,7 +41,7 @@ def _shapes_given_to(encoder: Transformer, monkeypatch: pytest.MonkeyPatch) -> l
 
 
 def _layers(folder: Path, text: str, *, encoder_of: bool = False) -> tuple[np.ndarray, Any]:
-    """(layers + 1, tokens, dims) of one text, straight from transformers, and the tokenizer's output."""
+    """(layers + 1, tokens, dims) of one text, directly from transformers, and the tokenizer's output."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -86,8 +86,7 @@ def test_every_kind_equals_transformers_itself_in_padded_batches(
     much_padding: None,
     kind: str,
 ) -> None:
-    # gpt2 has no padding token, bart and t5 are encoder-decoders, deberta-v2, mpnet and t5 count positions from each
-    # other
+    # gpt2 has no padding token, bart and t5 are encoder-decoders, deberta-v2, mpnet and t5 use relative positions
     encoder = transformer(
         kind, tokens_per_batch=100_000, attention="eager" if kind in ("t5", "mpnet", "deberta-v2") else "sdpa"
     )
@@ -186,7 +185,7 @@ def test_a_cut_utterance_equals_its_beginning(transformer: Callable[..., Transfo
 
 @dataclass
 class Encoding:
-    """What a tokenizer of the package tokenizers gives for a text."""
+    """The output of a tokenizer from the package tokenizers for a text."""
 
     ids: list[int]
     offsets: list[tuple[int, int]]
@@ -224,7 +223,7 @@ WITHOUT_SPECIAL = Encoding([7, 8], [(0, 3), (4, 9)], [0, 0])
 def test_context_is_cut_from_its_beginning_then_the_utterance_from_its_end(
     max_tokens: int, ids: list[int], own: tuple[int, int], cut: int
 ) -> None:
-    # next to texts of other kinds, since all are cut at once
+    # together with other kinds of text, since all are truncated at once
     tokens = cut_to_length(
         [SPECIAL_ALONE, SEVEN, NOTHING, WITHOUT_SPECIAL], [(0, 1), (4, 10), (0, 1), (3, 9)], max_tokens
     )
@@ -242,7 +241,7 @@ def test_without_context_all_tokens_but_the_special_ones_are_the_utterances_own(
 
 
 def test_an_utterance_of_no_visible_token_is_its_last_one() -> None:
-    # "Ross: " and a sign that the tokenizer removes
+    # "Ross: " and a character that the tokenizer removes
     tokens = cut_to_length([Encoding([10, 11, 12, 16], [(0, 0), (0, 4), (4, 5), (0, 0)], [1, 0, 0, 1])], [(6, 7)], 9)
     assert (tokens.own_begin.tolist(), tokens.own_end.tolist()) == ([2], [3])
 
@@ -410,7 +409,7 @@ def test_frames_beyond_float16_are_limited(transformer: Callable[..., Transforme
             "deberta-v2",
             {},
             r"transformers cannot load it: DebertaV2Model does not support",
-        ),  # sdpa; eager must be asked for
+        ),  # sdpa; eager must be requested
     ],
 )
 def test_what_the_checkpoint_lacks_is_refused(

@@ -6,7 +6,7 @@ from merc.encoders.visual.gradients import Gradients
 
 
 def _stripes(angle_degrees: float, size: int = 96) -> np.ndarray:
-    """(1, size, size, 3) uint8: dark and light bands whose brightness changes along ``angle_degrees``."""
+    """(1, size, size, 3) uint8: dark and light bands with a brightness gradient along ``angle_degrees``."""
     y, x = np.mgrid[:size, :size] / size
     angle = np.deg2rad(angle_degrees)
     picture = 127 + 100 * np.sin(2 * np.pi * 3 * (x * np.cos(angle) + y * np.sin(angle)))

@@ -11,7 +11,7 @@ from merc.encoders.engine.base import UtteranceInput
 from merc.encoders.visual.image_tower import ImageTower
 from merc.errors import BadSettings
 
-# The plain call: transformers' class, and what of its output is the crop's vector.
+# The plain call: transformers' class, and which part of its output is the crop's vector.
 CLASSES = {
     "vit": "ViTModel",
     "vit classifier": "ViTModel",
@@ -35,7 +35,7 @@ SPECIAL = {
 
 
 def _faces(*sizes: int | tuple[int, int], seed: int = 0) -> np.ndarray:
-    """Images of one size with soft edges: noise alone would be the same to every model."""
+    """Images of one size with soft edges: pure noise would look the same to every model."""
     import cv2
 
     rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def _utterance(faces: np.ndarray | None, **more: Any) -> UtteranceInput:
 
 
 def _plain(folder: Path, kind: str, picture: np.ndarray, pick: Callable[[Any], Any]) -> np.ndarray:
-    """One image, as a PIL image, through transformers alone."""
+    """One image, as a PIL image, through plain transformers."""
     import torch
     import transformers
     from PIL import Image
@@ -282,7 +282,7 @@ def test_what_a_checkpoint_lacks_is_said_before_it_is_loaded(
 
 
 def _altered(folder: Path, to: Path, file: str, **changes: Any) -> str:
-    """A copy of a checkpoint with other settings in one of its files; None removes one."""
+    """A copy of a checkpoint with changed settings in one of its files; None removes one."""
     shutil.copytree(folder, to)
     content = json.loads((to / file).read_text()) | changes
     (to / file).write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
@@ -410,7 +410,7 @@ def test_an_unknown_processor_is_refused(image_checkpoint, tmp_path: Path) -> No
 
 
 def test_a_missing_pooler_is_not_filled_with_random_numbers(image_checkpoint, tmp_path: Path) -> None:
-    # The configuration names the model with a pooler, the weights have none.
+    # The configuration names the model with a pooler, but the weights have none.
     repo = _altered(image_checkpoint("vit classifier"), tmp_path / "vit", "config.json", architectures=["ViTModel"])
     with pytest.raises(BadSettings, match=r"weights of a ViTModel are not in its files, among them pooler\.dense"):
         _build(repo, frame_vector="pooler").load("cpu")

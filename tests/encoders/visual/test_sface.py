@@ -32,8 +32,8 @@ def _utterance(faces: np.ndarray | None, **more: Any) -> UtteranceInput:
 
 
 def _expected(folder: Path, crop: np.ndarray) -> np.ndarray:
-    """The tiny model in numpy: means over 28 x 28 pixels of each channel, RGB, times the weights, brought to length
-    one.
+    """The tiny model in numpy: means over 28 x 28 pixels of each RGB channel, multiplied by the weights and normalised
+    to length one.
     """
     aligned = align(crop, 0.32, 0.42).astype(np.float64)
     means = aligned.reshape(4, 28, 4, 28, 3).mean(axis=(1, 3)).transpose(2, 0, 1).reshape(48)
@@ -125,8 +125,8 @@ def test_the_eyes_come_to_be_where_the_network_was_trained_to_see_them(
 
 
 def test_the_same_points_as_opencvs_own_alignment(sface_folder: Path) -> None:
-    # OpenCV aligns five points; where they already are its template's, it leaves the image as it is. Ours, from a
-    # crop with the eyes there, as well.
+    # OpenCV aligns five points; if they already match its template, it leaves the image unchanged. So does ours, for a
+    # crop with the eyes there.
     import cv2
 
     picture = cv2.GaussianBlur(_noise(1)[0], (0, 0), 3)

@@ -21,7 +21,7 @@ LABELS = np.random.default_rng(0).integers(0, 3, 400)
 
 
 class Said:
-    """A run that is right at a rate, for each of its seeds."""
+    """A run with a given accuracy for each of its seeds."""
 
     def __init__(self, recipe: str, rates: dict[int, float], **facts: Any) -> None:
         given = {

@@ -97,7 +97,7 @@ def test_what_length_alone_explains_is_gone_among_dialogues_of_one_length():
     rng = np.random.default_rng(0)
     noise = rng.random((60, 60))
     alike = 1 / (1 - length_nearness(sizes)) + 0.01 * (noise + noise.T)  # the similarity follows length
-    near = length_nearness(sizes) + 0.01 * rng.random((60, 60))  # and so does nearness, which knows nothing else
+    near = length_nearness(sizes) + 0.01 * rng.random((60, 60))  # and so does nearness, which depends on nothing else
     different = ~np.eye(60, dtype=bool)
     assert alignment_at_k(near, alike, different, 5)["ta"] > 0.9
     assert abs(alignment_at_k(near, alike, different & like_length(sizes, 0.8), 5)["ta"]) < 0.2

@@ -1,4 +1,4 @@
-"""What is read of a finished run, and what is refused."""
+"""What is read from a finished run, and what is refused."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Unimodal predictions of a run, by its heads or with all other modalities dropped, and the oracle over them."""
+"""Unimodal predictions of a run, from its heads or with all other modalities dropped, and the oracle over them."""
 
 import dataclasses
 from typing import Any
@@ -22,8 +22,8 @@ def _evaluated(place: Place) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def _oracle(rows: list[dict[str, Any]], seed: int, fused: Any) -> float:
-    """Share of the utterances that any modality has right; where none has, the fused prediction is no better than wrong
-    or right by itself.
+    """Share of the utterances that any modality gets right; where none does, it makes no difference whether the fused
+    prediction is right.
     """
     labels = [row["label"] for row in rows if (row["seed"], row["modality"]) == (seed, "text")]
     said = [[row["predicted"] for row in rows if (row["seed"], row["modality"]) == (seed, name)] for name in MODALITIES]

@@ -1,4 +1,4 @@
-"""Scores on what a speech recogniser heard, against the vectors put in by hand; left out where there are none."""
+"""Scores on what a speech recogniser heard, compared with vectors put in by hand; omitted where there are none."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ PROTOCOL = AsrTranscripts(AsrTranscripts.Config())
 
 
 def _manifest(layout: Layout) -> pa.Table:
-    """That of the small shards, as their extraction would have written it."""
+    """The manifest of the small shards, as their extraction would have written it."""
     dialogues = []
     for path in sorted((layout.shards / "dialogues").glob("*.parquet")):
         for row in pq.read_table(path).to_pylist():
@@ -103,8 +103,8 @@ def _features(
 
 @pytest.fixture
 def heard(place: Place) -> Heard:
-    """Writes manifest, audit and vectors of what is heard for the small shards; of one test utterance nothing is
-    heard.
+    """Writes manifest, audit and vectors of the recognised speech for the small shards; in one test utterance nothing
+    is heard.
     """
 
     def write(

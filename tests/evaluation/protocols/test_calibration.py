@@ -1,4 +1,4 @@
-"""Calibration of a run: the temperature comes from dev, and all else from test."""
+"""Calibration of a run: the temperature comes from dev, everything else from test."""
 
 import numpy as np
 import pyarrow.parquet as pq

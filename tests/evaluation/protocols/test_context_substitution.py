@@ -1,4 +1,4 @@
-"""Replaced contexts of a run: the identity gives the score of the run, and what is replaced follows from whether the
+"""Replaced contexts of a run: the identity gives the score of the run, and what is replaced depends on whether the
 model is causal.
 """
 

@@ -1,4 +1,4 @@
-"""Cross-corpus scores over shared emotions, against a loop."""
+"""Cross-corpus scores over shared emotions, compared with a loop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from merc.training.metrics.weighted_f1 import weighted_f1
 
 from ..conftest import Place
 
-OTHERS = ("happy", "mad", "bored")  # joy and anger of the small corpus, and what it lacks
+OTHERS = ("happy", "mad", "bored")  # joy and anger of the small corpus, and one that it does not have
 
 
 def _renamed(layout: Layout) -> Layout:

@@ -1,4 +1,4 @@
-"""Emotion shift of a run against a loop over its predictions, and on MELD's real annotations."""
+"""Emotion shift of a run, compared with a loop over its predictions, and on MELD's real annotations."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..conftest import Place
 
 
 def _by_hand(place: Place, recipe: str, seed: int) -> dict[str, list[tuple[int, int]]]:
-    """(label, prediction) of the utterances that shift and that do not; every utterance of the small corpus is
+    """(label, prediction) of the utterances that shift and of those that do not; every utterance of the small corpus is
     labelled.
     """
     rows = {
@@ -70,7 +70,7 @@ def test_predictions_of_other_utterances_are_refused(place: Place, monkeypatch: 
 def test_of_melds_real_test_split_1003_utterances_shift_and_861_do_not(
     real_data: Path, make_split: Callable[..., Any]
 ) -> None:
-    """The real annotations as a run that says neutral to everything would have them."""
+    """The real annotations, with the predictions of a run that always says neutral."""
     table = pd.read_csv(real_data / "meld" / "test_sent_emo.csv").sort_values(["Dialogue_ID", "Utterance_ID"])
     classes = ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]
     dialogues = [rows for _, rows in table.groupby("Dialogue_ID")]

@@ -1,5 +1,5 @@
-"""The map of a run's representations: whose they are, that it is repeatable, and what few or one-sided utterances leave
-undefined.
+"""The map of a run's representations: which utterances it shows, that it is repeatable, and what is undefined for few
+or one-sided utterances.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ def test_silhouettes_of_every_seed_are_those_of_what_its_classifier_sees(place: 
         scores = found.scores["seeds"][str(one.seed)]
         assert scores["silhouette"] == pytest.approx(expected, abs=1e-5)
         assert list(scores["by_emotion"]) == ["neutral", "joy", "anger"]
-    assert found.scores["mean"]["silhouette"] > 0.1  # the vectors carry the class
+    assert found.scores["mean"]["silhouette"] > 0.1  # the vectors encode the class
 
 
 def test_the_map_has_a_place_for_every_labelled_test_utterance_of_the_first_seed(place: Place) -> None:

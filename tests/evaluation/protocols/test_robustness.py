@@ -1,4 +1,4 @@
-"""Missing modalities of a run against one split made by hand."""
+"""Missing modalities of a run, compared with a split made by hand."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_as_many_at_once_as_the_settings_say(place: Place) -> None:
 
 
 def test_the_demonstration_needs_every_modality_less_the_more_is_missing(place: Place) -> None:
-    """Vectors carry the class, so that less of all of them is worse."""
+    """Vectors encode the class, so dropping more of them makes the score worse."""
     found = (
         Robustness(Robustness.Config(rates=(0.0, 0.9))).evaluate(place.run("all")).scores["mean"]["text+audio+visual"]
     )

@@ -1,4 +1,4 @@
-"""Weights of networks that no one trained."""
+"""Weights of untrained networks."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ def make_tensors() -> Callable[..., Tensors]:
 
 
 def _make_tensors(widths: Sequence[int] = WIDTHS, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensors:
-    """Random weights such that what goes through a layer becomes neither large nor small; as ``torch.save`` wrote the
-    authors', also what training left.
+    """Random weights such that values neither grow nor shrink through a layer; in the form of the authors' files from
+    ``torch.save``, including leftovers of training.
     """
     generator = torch.Generator().manual_seed(seed)
     tensors: Tensors = {}
@@ -36,7 +36,7 @@ def _make_tensors(widths: Sequence[int] = WIDTHS, dtype: torch.dtype = torch.flo
 
 @pytest.fixture
 def random_file(make_tensors: Callable[..., Tensors], tmp_path: Path) -> Path:
-    """A file as the authors', with random weights."""
+    """A file like the authors', with random weights."""
     file = tmp_path / "random.model"
     torch.save(make_tensors(), file)
     return file

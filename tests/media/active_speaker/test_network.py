@@ -1,5 +1,5 @@
-"""The network against a reference that follows the paper: filters as loops over what they give, batch norms that are
-not folded, one window at a time.
+"""The network compared with a reference that follows the paper: filters as loops over their output, batch norms not
+folded, one window at a time.
 """
 
 import itertools
@@ -175,8 +175,8 @@ def _largest(x: Array, extent: Sequence[int], stride: Sequence[int]) -> Array:
 def _slid(
     x: Array, extent: Sequence[int], stride: Sequence[int], beyond: float, give: Callable[[Array], Array]
 ) -> Array:
-    """What ``give`` makes of the patches of ``extent`` around each ``stride``-th place; what is beyond the edges is
-    ``beyond``.
+    """The result of ``give`` for the patches of ``extent`` around each ``stride``-th place; values outside the edges
+    are ``beyond``.
     """
     padded = np.pad(x, [(0, 0), *((size // 2, size // 2) for size in extent)], constant_values=beyond)
     places = [range(0, length, step) for length, step in zip(x.shape[1:], stride, strict=True)]
@@ -194,9 +194,7 @@ def _logits(weights: Mapping[str, Array], encoded_TC: Array) -> Array:
 
 
 def _recurrent(weights: Mapping[str, Array], name: str, x_TC: Array) -> Array:
-    """Gated recurrent units (Cho et al. 2014); reset, update and new state stand one below the other in the
-    matrices.
-    """
+    """Gated recurrent units (Cho et al. 2014); reset, update and new state are stacked in the matrices."""
     state, states = np.zeros(x_TC.shape[1]), []
     for x in x_TC:
         seen, kept = (

@@ -1,5 +1,5 @@
-"""Scores of faces: with random weights what must hold whatever the weights, and with the authors' what real faces
-get.
+"""Scores of faces: with random weights, what must hold for any weights; with the authors' weights, the scores of real
+faces.
 """
 
 from collections.abc import Sequence
@@ -187,9 +187,9 @@ def test_the_number_of_threads_stays_as_the_caller_set_it(scorer: Scorer) -> Non
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == before
 
 
-# With the authors' weights. None of the shared clips shows someone speak: the two with one face are silent (one
-# digitally), and people walk along a noisy street in the third. So a face that speaks is a real one whose mouth is
-# opened by drawing, as far as speech is loud.
+# With the authors' weights. None of the shared clips shows someone speaking: the two with one face are silent (one
+# digitally), and in the third people walk along a noisy street. So a speaking face is a real one whose mouth is opened
+# by image warping, following the loudness of speech.
 
 
 @pytest.fixture(params=["light_asd_talkset.model", "light_asd_ava.model"])
@@ -289,14 +289,14 @@ def _crop(picture: Faces, box: NDArray[np.floating[Any]]) -> Faces:
 
 
 def _opening(face: Faces, waveform_S: Waveform) -> Faces:
-    """A face for each 40 ms, whose mouth is the more open the louder the audio is."""
+    """A face for each 40 ms, whose mouth is open in proportion to the loudness."""
     frames = len(waveform_S) // 640
     loudness = np.sqrt(np.mean(waveform_S[: 640 * frames].reshape(frames, 640) ** 2, axis=1))
     return np.array([_with_open_mouth(face, share) for share in np.minimum(1, loudness / np.percentile(loudness, 95))])
 
 
 def _with_open_mouth(face: Faces, share: float) -> Faces:
-    """Moves what is below the lips down, by up to 9 pixels in the middle, and darkens the gap."""
+    """Moves the area below the lips down, by up to 9 pixels in the middle, and darkens the gap."""
     y, x = np.mgrid[:SIDE_PIXELS, :SIDE_PIXELS].astype(np.float32)
     down = 9 * share * np.exp(-(((x - 56) / 24) ** 2))
     below = y - 70

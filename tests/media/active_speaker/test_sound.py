@@ -1,4 +1,4 @@
-"""The coefficients against a reference that computes each frame, filter and sum by itself."""
+"""The coefficients compared with a reference that computes each frame, filter and sum separately."""
 
 import math
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_the_waveform_stays_as_it_is() -> None:
 
 
 def test_speech_has_the_values_of_python_speech_features(real_data: Path) -> None:
-    """Three frames that version 0.6 of the package, which is not needed here, gave for this file."""
+    """Three frames computed for this file by version 0.6 of the package, which is not needed here."""
     waveform_S, _ = soundfile.read(real_data / "media" / "spk1_snt1.wav", dtype="float32")
     found = mfcc(waveform_S)
     assert found.shape == (286, COEFFICIENTS)

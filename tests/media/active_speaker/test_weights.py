@@ -27,7 +27,7 @@ FIRST = "model.visualEncoder.block1.s_3.weight"
 
 
 class Repository(ThreadingHTTPServer):
-    """Files by their path, and for some of them fewer bytes than announced."""
+    """Serves files by path, some of them with fewer bytes than announced."""
 
     daemon_threads = True
 
@@ -280,7 +280,7 @@ def test_a_file_that_was_cut_is_refused(random_file: Path, share: float) -> None
 def test_sizes_that_the_file_does_not_have_are_refused_before_memory_is_taken(
     tmp_path: Path, old: bytes, new: bytes
 ) -> None:
-    """Of the storage, and of the tensor: 2^44 numbers, of which seven are there."""
+    """For the storage and for the tensor: 2^44 numbers, of which seven exist."""
     file = tmp_path / "huge.model"
     file.write_bytes(_with_pickle(lambda data: data.replace(old, new)))
     with pytest.raises(BadSettings, match="torch cannot read it"):

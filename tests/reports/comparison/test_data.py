@@ -1,4 +1,6 @@
-"""What the page of comparisons is given: all of every recipe, once what they share, and numbers that JSON can hold."""
+"""The data passed to the comparison page: everything about every recipe, shared data only once, and only numbers valid
+in JSON.
+"""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What is read of evaluations: each seed's values, curves, and nothing of an earlier training."""
+"""What is read from evaluations: each seed's values, curves, and nothing from an earlier training."""
 
 import json
 

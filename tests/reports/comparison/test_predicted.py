@@ -1,4 +1,4 @@
-"""What a run says of the test utterances: the class of the highest mean probability, and files that do not say it."""
+"""A run's predictions for the test utterances: the class with the highest mean probability, and files without them."""
 
 import numpy as np
 import pytest

@@ -10,7 +10,7 @@ from merc.training.sweep import points as grid_points
 
 @pytest.fixture
 def swept(write_run, tmp_path):
-    """Writes a run for each name with settings and a dev score; gives what is found among them."""
+    """Writes a run for each name with settings and a dev score; returns the sweeps found among them."""
 
     def write(*runs):
         records = {}

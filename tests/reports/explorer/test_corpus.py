@@ -1,4 +1,4 @@
-"""What is read of the shards."""
+"""What is read from the shards."""
 
 from collections.abc import Callable
 

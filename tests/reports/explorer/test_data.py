@@ -1,4 +1,4 @@
-"""What the page's script is given."""
+"""The data passed to the page's script."""
 
 import json
 from collections.abc import Callable

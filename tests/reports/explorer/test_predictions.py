@@ -1,4 +1,4 @@
-"""What recipes predict, laid over the shards."""
+"""The predictions of recipes, joined with the shards."""
 
 import shutil
 from collections.abc import Callable

@@ -1,9 +1,9 @@
-"""Debian's Chromium without a window, which one process of the tests has for all of its pages; one that hangs is ended,
-and begun anew once.
+"""Debian's Chromium without a window, shared by all pages of a test process; if it hangs, it is ended and restarted
+once.
 
-It is started here rather than by playwright, so that the process to end is known. Without a zygote, from which it would
-fork the process of a page, every new process costs a start, so that pages are used again by the next test. A browser
-that inherits real-time priority from the tests stops the machine: see ``ordinary_priority`` in the tests of decoding.
+It is started here rather than by playwright, so that the process to end is known. There is no zygote from which to fork
+the process of a page, so every new process costs a start, and pages are reused by the next test. A browser that
+inherits real-time priority from the tests stalls the machine: see ``ordinary_priority`` in the decoding tests.
 """
 
 import os
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 OPEN_SECONDS = (30.0, 30.0)
-"""How long a page may take to open, the browser's start included, and at the second try; it takes a quarter of a second
-on an idle machine.
+"""How long a page may take to open, including the browser's start, at the first and the second try; it takes a quarter
+of a second on an idle machine.
 """
 TEST_SECONDS = 90.0
-"""How long a test may have pages open. Of what is asked of a page that hangs, much has no limit of its own."""
-# Its own sandbox needs rights that root in a container lacks; the pages are this project's own.
+"""How long a test may have pages open. Many requests to a hanging page have no time limit."""
+# Chromium's sandbox needs rights that root does not have in a container; the pages are this project's own.
 _FLAGS = (
     *(
         "--headless",
@@ -52,7 +52,7 @@ _FLAGS = (
         "--password-store=basic",
         "--remote-debugging-port=0",
     ),
-    # Pages that another one covers are as fast, and may change their address as often as a test wants.
+    # Covered pages stay as fast, and may change their address as often as a test needs.
     *(
         "--disable-background-timer-throttling",
         "--disable-backgrounding-occluded-windows",
@@ -66,7 +66,7 @@ class Chromium:
     """The browser, and its pages.
 
     Attributes:
-        faults: what the pages reported or asked for that they should not have, since the test began.
+        faults: what the pages reported or requested that they should not have, since the start of the test.
     """
 
     def __init__(self, playwright: "Playwright", program: str, profiles: Path) -> None:
@@ -80,13 +80,13 @@ class Chromium:
 
     @contextmanager
     def test(self) -> Iterator[None]:
-        """Around each test: no fault of an earlier one counts, and it ends in time."""
+        """Wraps each test: faults of an earlier one do not count, and it ends in time."""
         self._in_test = 0
         with self._ended_after(TEST_SECONDS):
             yield
 
     def open(self, address: str, width: int, color_scheme: Any, of_context: dict[str, Any]) -> "Page":
-        """Opens a page; if the browser hangs at the first of a test, once more in a new browser."""
+        """Opens a page; if the browser hangs at the first page of a test, tries once more in a new browser."""
         from playwright.sync_api import Error
 
         self._in_test += 1
@@ -98,7 +98,7 @@ class Chromium:
             return self._opened(OPEN_SECONDS[1], address, width, color_scheme, of_context)
 
     def end(self) -> None:
-        """Ends it, whatever it is doing."""
+        """Ends the browser, whatever it is doing."""
         if self._process is not None:
             self._kill()
             self._process.wait()
@@ -110,7 +110,7 @@ class Chromium:
             if not self._runs():
                 self._start()
             page = self._page(of_context)
-            page.goto("about:blank", timeout=0)  # another fragment alone would not load it anew
+            page.goto("about:blank", timeout=0)  # a change of only the fragment would not reload the page
             if self._in_test == 1:
                 self.faults.clear()
             page.set_viewport_size({"width": width, "height": 900})
@@ -151,7 +151,7 @@ class Chromium:
         self._contexts, self._pages = {}, {}
         profile = self._profiles / str(time.monotonic_ns())
         nothing = subprocess.DEVNULL
-        # The shell ends with this process, however that ends, and takes the browser with it.
+        # The shell ends with this process, however it ends, and takes the browser with it.
         command = [
             "sh",
             "-c",
@@ -170,7 +170,7 @@ class Chromium:
         )
 
     def _port(self, told: Path) -> str:
-        """Waits until the browser tells it, or is ended."""
+        """Waits until the browser reports its address, or is ended."""
         while self._runs(process_alone=True):
             if told.is_file() and "\n" in (text := told.read_text()):
                 return text.splitlines()[0]
@@ -184,7 +184,7 @@ class Chromium:
 
     @contextmanager
     def _ended_after(self, seconds: float) -> Iterator[None]:
-        """Ends the browser if the block takes longer; whatever waits for it then fails."""
+        """Ends the browser if the block takes longer; anything waiting for it then fails."""
         timer = threading.Timer(seconds, self._kill)
         timer.daemon = True
         timer.start()
@@ -199,7 +199,7 @@ class Chromium:
 
 
 def until(page: "Page", expression: str) -> None:
-    """Waits until it holds, and can be evaluated at all; playwright's own way is forbidden by the page's policy."""
+    """Waits until a condition can be evaluated and holds; the page's policy forbids playwright's own way to wait."""
     for _ in range(500):
         if page.evaluate(f"(() => {{ try {{ return Boolean({expression}); }} catch (error) {{ return false; }} }})()"):
             return

@@ -1,5 +1,5 @@
-"""The pages in a real browser: Debian's Chromium without a window. Where there is none, these tests are skipped and say
-so.
+"""The pages in a real browser: Debian's Chromium without a window. Where it is not installed, these tests are skipped
+with a message.
 """
 
 import shutil
@@ -30,11 +30,11 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 @pytest.fixture
 def open_page(chromium: Chromium) -> "Iterator[Callable[..., Page]]":
-    """Opens a file as a user would who clicks on it, and fails at the end of the test if a page reported an error or
-    asked for anything but files.
+    """Opens a file like a user clicking on it, and fails at the end of the test if a page reported an error or
+    requested anything but files.
 
-    ``open_page(path, width=1200, **of_context)``; what comes after ``#`` in the address is ``fragment``. With
-    ``faulty`` nothing of that fails.
+    ``open_page(path, width=1200, **of_context)``; ``fragment`` is the part of the address after ``#``. With ``faulty``
+    none of that fails the test.
     """
     expected = False
 

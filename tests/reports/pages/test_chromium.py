@@ -1,4 +1,4 @@
-"""The browser of the tests is begun anew when it hangs."""
+"""The browser of the tests is restarted when it hangs."""
 
 import os
 import signal

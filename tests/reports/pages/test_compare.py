@@ -1,5 +1,5 @@
-"""The page of comparisons, seen in a browser: two recipes are picked, and all tables are theirs; what is not there is a
-sentence.
+"""The comparison page in a browser: two recipes are picked, and all tables are about them; missing data is replaced by
+a sentence.
 """
 
 import re
@@ -35,7 +35,7 @@ HOSTILE = "<b>\"sad\"</b> & 'x'\u202e"
 
 @pytest.fixture
 def opened(write_shards: Callable[..., Layout], open_page: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """Makes the report of what is below ``tmp_path`` and opens the page."""
+    """Makes the report of the files below ``tmp_path`` and opens the page."""
 
     def make(*, classes: Any = None, **how: Any) -> Any:
         write_shards(**({} if classes is None else {"classes": classes}))
@@ -51,7 +51,9 @@ def _written(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def report(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of the recipes ``best``, ``next`` and ``last`` with all that can be compared; not to be changed."""
+    """The page of the recipes ``best``, ``next`` and ``last`` with everything that can be compared; do not change
+    it.
+    """
     home = tmp_path_factory.mktemp("three")
     making.shards(Layout(home / "raw", home / "features", "tiny"))
     for recipe, dev, said in (
@@ -206,7 +208,7 @@ def test_without_scripts_a_sentence_says_so_and_leads_to_the_scores(three: Calla
 
 
 def test_cells_are_read_easily_on_their_colours(three: Callable[..., Any]) -> None:
-    """Contrast of WCAG 2, of the darkest and the lightest cells in both themes."""
+    """WCAG 2 contrast of the darkest and the lightest cells in both themes."""
     lowest = """() => {
       const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
       const seen = (colour, below) => {

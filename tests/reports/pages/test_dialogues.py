@@ -1,5 +1,5 @@
-"""The page of all dialogues, in a browser: what filters leave, what is opened, where addresses lead, what hostile texts
-do.
+"""The page of all dialogues, in a browser: the results of filters, what is opened, where addresses lead, and the effect
+of malicious texts.
 """
 
 import json
@@ -36,7 +36,7 @@ EVIL_SHOWN = "</script><img src=x onerror=alert(1)><b>\"'&\\ \\u202eevil\\u2066 
 
 @pytest.fixture(scope="module")
 def make(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Writes the report of a small corpus with two recipes, of which "sure" takes test/dia0_utt0 for anger with 95 %
+    """Writes the report of a small corpus with two recipes, of which "sure" predicts anger for test/dia0_utt0 with 95 %
     and "unsure" test/dia1_utt1 with 60 %.
 
     Reports are shared: a test that changes one asks for its own (``fresh``).

@@ -1,5 +1,5 @@
-"""The overview and the page of a dataset in a browser: the scores are seen first and whole, sort, print, and lead to
-provenance.
+"""The overview and the page of a dataset in a browser: the scores come first and are completely visible, can be sorted
+and printed, and link to their provenance.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ OpenPage = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def report(making: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of two datasets, one of them with recipes, evaluations, a comparison and published scores; not to be
-    changed.
+    """A report of two datasets, one of them with recipes, evaluations, a comparison and published scores; do not change
+    it.
     """
     home = tmp_path_factory.mktemp("scores")
     runs, evaluations = home / "runs", home / "evaluations"

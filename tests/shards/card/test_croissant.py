@@ -1,4 +1,4 @@
-"""``croissant.json`` is valid by MLCommons' own library, and leads it to the rows."""
+"""``croissant.json`` is valid according to MLCommons' own library, which finds the rows with it."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def _load(root: Path) -> Any:
 def test_it_is_valid_without_errors(sound: Path) -> None:
     issues = _load(sound).metadata.ctx.issues
     assert issues.errors == set()
-    # Shards must not be published, so that there is no date of that.
+    # Shards must not be published, so there is no publication date.
     assert [warning.partition("Property ")[2] for warning in issues.warnings] == [
         '"https://schema.org/datePublished" is recommended, but does not exist.'
     ]
@@ -92,7 +92,7 @@ def test_a_column_that_croissant_has_no_word_for_is_an_error(sound: Path) -> Non
 
 def test_its_context_is_that_of_the_specification(sound: Path, caplog: pytest.LogCaptureFixture) -> None:
     _load(sound)
-    assert "is not standard" not in caplog.text  # what the library says of any other
+    assert "is not standard" not in caplog.text  # what the library says of any other key
     found = files.read_json(sound / "croissant.json")
     del found["@context"]["samplingRate"]
     files.write_json(sound / "croissant.json", found)

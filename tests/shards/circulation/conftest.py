@@ -1,4 +1,4 @@
-"""Feature files in the layouts in circulation, small, written entry by entry as their authors' code unpacks them."""
+"""Small feature files in the layouts in circulation, written entry by entry as their authors' code unpacks them."""
 
 import pickle
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Vectors = dict[Any, list[NDArray[np.float32]]]
 
 
 class FeatureFiles:
-    """Content of small files: three dialogues of IEMOCAP, one of each split by val12, and four of MELD."""
+    """Content of small files: three dialogues of IEMOCAP, one of each split of val12, and four of MELD."""
 
     iemocap = ("Ses01F_impro01", "Ses01M_impro01", "Ses05F_impro01")
     meld = (0, 61, 1039, 1154)  # train dia0 and dia61, dev dia0, test dia1
@@ -37,7 +37,7 @@ class FeatureFiles:
         }
 
     def mmgcn(self) -> list[Any]:
-        """``IEMOCAP_features.pkl`` of MMGCN and of COGMEN, but for the dimensions; there the ids of the splits are
+        """``IEMOCAP_features.pkl`` of MMGCN and of COGMEN, except for the dimensions; there the ids of the splits are
         sets.
         """
         keys = self.iemocap
@@ -100,7 +100,7 @@ class FeatureFiles:
         ]
 
     def cosmic_dailydialog(self) -> list[Any]:
-        """``dailydialog_features_roberta.pkl``: two speakers in turn."""
+        """``dailydialog_features_roberta.pkl``: two alternating speakers."""
         keys = ("tr_c0", "va_c0", "te_c7")
         labels = self.each(keys, lambda _, turn: (1, 0, 6, 5)[turn])
         sentences = self.each(keys, lambda key, turn: f"Line {turn} of {key}.")
@@ -180,14 +180,14 @@ class FeatureFiles:
     )
 
     def meld_baseline(self, dim: int = 4) -> list[Any]:
-        """``text_glove_CNN_emotion.pkl`` and the like: three dictionaries by dialogue and utterance."""
+        """``text_glove_CNN_emotion.pkl`` and similar: three dictionaries by dialogue and utterance."""
         tables: dict[str, Any] = {"train": {}, "val": {}, "test": {}}
         for split, number, length, _ in self.baseline:
             tables[split] |= {f"{number}_{turn}": self.random.normal(size=dim).astype("f4") for turn in range(length)}
         return list(tables.values())
 
     def meld_baseline_dialogues(self, dim: int = 4, padded: int = 5) -> list[Any]:
-        """``text_emotion.pkl`` and the like: three dictionaries by dialogue, whose rows are padded."""
+        """``text_emotion.pkl`` and similar: three dictionaries by dialogue, whose rows are padded."""
         tables: dict[str, Any] = {"train": {}, "val": {}, "test": {}}
         for split, number, length, _ in self.baseline:
             tables[split][number] = np.zeros((padded, dim), "f4")
@@ -232,6 +232,6 @@ def pickled(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def read() -> Callable[..., Imported]:
-    """Reads a file with the settings of IEMOCAP as they ship; wishes by name."""
+    """Reads a file with the shipped settings of IEMOCAP; wishes by name."""
     config = Iemocap.Config(reader="iemocap")
     return lambda path, **wishes: read_file(path, config, Wishes(**wishes))

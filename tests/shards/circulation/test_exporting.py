@@ -1,4 +1,6 @@
-"""Shards become the files that research code unpacks, and come back from them without loss of what the layouts hold."""
+"""Shards become the files that research code unpacks, and can be restored from them without loss of what the layouts
+hold.
+"""
 
 import pickle
 import pickletools
@@ -22,7 +24,7 @@ Pickled = Callable[..., Path]
 
 @pytest.fixture
 def shards(tmp_path: Path, read: Callable[..., Imported]) -> Callable[..., Path]:
-    """Imports a file and gives the folder of its shards."""
+    """Imports a file and returns the folder of its shards."""
 
     def make(path: Path, folder: str) -> Path:
         imported = read(path)
@@ -115,7 +117,7 @@ def test_what_stands_for_an_absent_vector_can_be_chosen(
 def test_what_the_layouts_have_no_place_for_is_counted_and_all_else_is_kept(
     extracted: Any, shards: Callable[..., Path], tmp_path: Path
 ) -> None:
-    # Of the emotions neutral, joy, anger, boredom in turn, boredom is outside of the label set.
+    # Of the alternating emotions neutral, joy, anger, boredom, boredom is outside the label set.
     before = extracted({"train": (4, 4), "dev": (2,), "test": (1, 1, 1, 1)}).build()
     done = export(before, tmp_path / "out.pkl", "mmgcn")
     assert (done.dialogues, done.utterances, done.unlabelled, done.emptied) == (6, 11, 3, 1)

@@ -1,4 +1,6 @@
-"""A feature file becomes shards that the reader reads; what the file lacks is said, and nothing of it is lost."""
+"""A feature file becomes shards that the reader reads; what the file does not have is reported, and nothing in it is
+lost.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +28,7 @@ Read = Callable[..., Imported]
 
 @pytest.fixture
 def shards(tmp_path: Path, read: Read) -> Callable[..., Path]:
-    """Imports a file and gives the folder of its shards."""
+    """Imports a file and returns the folder of its shards."""
 
     def make(path: Path, folder: str = "out", **wishes: Any) -> Path:
         imported = read(path, **wishes)

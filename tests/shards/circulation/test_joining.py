@@ -1,4 +1,4 @@
-"""Modalities of two shards of one corpus side by side: each vector at its utterance, and nothing that does not fit."""
+"""Modalities of two sets of shards of one corpus joined: each vector at its utterance, and mismatches refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ SIZES = {"train": (3, 1, 2), "dev": (2,), "test": (2, 2)}
 
 @pytest.fixture
 def imported(tmp_path: Path, pickled: Callable[..., Path], read: Callable[..., Imported]) -> Callable[..., Path]:
-    """Imports a file's content and gives the folder of its shards."""
+    """Imports a file's content and returns the folder of its shards."""
 
     def make(content: Any, folder: str, **wishes: Any) -> Path:
         found = read(pickled(content, f"{folder}.pkl"), **wishes)

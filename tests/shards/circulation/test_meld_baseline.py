@@ -1,4 +1,4 @@
-"""The pickles of MELD's own baseline: vectors by utterance or by dialogue, put to the labels and texts of another
+"""The pickles of MELD's own baseline: vectors by utterance or by dialogue, matched with the labels and texts of another
 file.
 """
 
@@ -146,6 +146,6 @@ def test_annotations_that_contradict_themselves_are_refused(
     feature_files: Any, field: str, value: Any, message: str
 ) -> None:
     annotations = feature_files.data_emotion()
-    annotations[0][9][field] = value  # the first utterance of train, for the list is turned round
+    annotations[0][9][field] = value  # the first utterance of train, since the list is reversed
     with pytest.raises(BadTable, match=message):
         meld_baseline.read(feature_files.meld_baseline(), annotations, NAME)

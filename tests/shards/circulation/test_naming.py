@@ -1,4 +1,4 @@
-"""Ids, splits, speakers and labels of the files in the words of our corpora."""
+"""Ids, splits, speakers and labels of the files in the terms of our corpora."""
 
 from dataclasses import replace
 from typing import Any
@@ -221,7 +221,7 @@ def test_sentiments_that_cannot_be_melds_are_left_out(feature_files: Any, sentim
 def _dialogues(
     counts: dict[str, dict[str, int]], dialogues: dict[str, int], names: dict[str, list[str]] | None = None
 ) -> list[Dialogue]:
-    """So many dialogues of each split that hold the emotions together."""
+    """A number of dialogues of each split that together contain the emotions."""
     made = []
     for split, emotions in counts.items():
         spoken = [emotion for emotion, count in emotions.items() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Shards to the hub and back, by the commands and the real client, with a server on this machine."""
+"""Shards to the hub and back, with the commands and the real client, and a local server."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def _push(folder: Path, *more: str) -> Result:
 
 @pytest.fixture
 def free(sound: Path) -> Path:
-    """Shards whose card permits passing them on."""
+    """Shards whose card permits redistribution."""
     info = files.read_json(sound / "meta" / "info.json")
     files.write_json(sound / "meta" / "info.json", {**info, "redistribution": "CC0."})
     write_card(sound)
@@ -201,7 +201,7 @@ def test_a_hub_that_is_not_there_or_must_not_be_asked_ends_with_one_sentence(
     assert "HF_HUB_OFFLINE forbids contacting the hub" in _push(free).stderr
 
 
-# What must not be passed on.
+# What must not be redistributed.
 
 
 def test_shards_that_must_not_be_passed_on_go_nowhere_without_a_word_of_the_user(
@@ -257,7 +257,7 @@ def test_a_private_repository_does_not_become_public_by_a_push(dataset: Repo, fr
     assert "exists and is private" in refused.stderr
 
 
-# Nothing damaged goes up.
+# Damaged shards are not uploaded.
 
 
 def test_shards_with_a_wrong_checksum_are_not_pushed(shared_hub: SharedHub, free: Path) -> None:
@@ -276,7 +276,7 @@ def test_shards_without_a_card_are_not_pushed(shared_hub: SharedHub, free: Path)
     assert not shared_hub.asked
 
 
-# A hostile repository.
+# A malicious repository.
 
 
 def test_paths_out_of_the_folder_and_foreign_files_are_neither_fetched_nor_written(

@@ -1,5 +1,5 @@
-"""The unpickler: what it admits comes out as it went in; what else a file asks for is refused by name, and nothing
-runs.
+"""The unpickler: what it allows is restored faithfully; anything else a file asks for is refused by name, and nothing
+is executed.
 """
 
 import io
@@ -171,7 +171,7 @@ def test_a_stack_global_that_reaches_into_a_module_is_refused(tmp_path: Path) ->
 
 
 def _array(*, shape: Any = (2,), dtype: Any = None, raw: Any = b"\0" * 8, subtype: Any = np.ndarray) -> _Calls:
-    """An array with a state of one's choice."""
+    """An array with a chosen state."""
     return _Calls(
         np.empty(0).__reduce__()[0],
         subtype,
@@ -182,8 +182,8 @@ def _array(*, shape: Any = (2,), dtype: Any = None, raw: Any = b"\0" * 8, subtyp
 
 
 class _TamperedDType:
-    """The dtype of a record that holds pointers, whose flags say that it does not: numpy would take the array's bytes
-    for addresses.
+    """The dtype of a record with pointers whose flags say that it has none: numpy would use the array's bytes as
+    addresses.
     """
 
     def __reduce__(self) -> Any:
@@ -223,7 +223,7 @@ def test_what_numpy_would_trust_is_checked(pickled: Pickled, content: Any, messa
 )
 @pytest.mark.parametrize("state", [b"(dVplain\nI1\ns", b"(N(dV__defaults__\n(I1\ntstt", b"I1\n"])
 def test_what_is_admitted_cannot_be_changed(tmp_path: Path, pickled: Pickled, name: str, state: bytes) -> None:
-    # "b" gives a state to what lies before it, which for a function or a class would be for good.
+    # "b" sets the state of the object before it, which for a function or a class would be permanent.
     path = tmp_path / "changing.pkl"
     path.write_bytes(b"c" + name.encode() + b"\n" + state + b"b.")
     with pytest.raises(BadTable, match=r"changing\.pkl: (refused: it changes a function|not a pickle)"):
@@ -283,12 +283,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def _nested_key(depth: int) -> bytes:
-    """A dictionary whose one key is a tuple in a tuple, so many deep: hashing it takes a stack as deep."""
+    """A dictionary whose only key is a tuple nested this deeply: hashing it takes a stack as deep."""
     return b"\x80\x02}" + b")" + b"\x85" * depth + b"K\x01s."
 
 
 def _shared(depth: int, *, key: bool) -> bytes:
-    """A pair of twice the same pair, and so on: 2^depth parts in a file of a few bytes; as a key, it is hashed part by
+    """A pair of twice the same pair, and so on: 2^depth parts in a file of a few bytes; as a key it is hashed part by
     part.
     """
     pairs = (

@@ -1,4 +1,4 @@
-"""Files of a split: complete, whole, of this schema version; and how few row groups are read to find a dialogue."""
+"""Files of a split: complete, intact, of this schema version; and how few row groups are read to find a dialogue."""
 
 import json
 import os
@@ -92,7 +92,9 @@ def test_one_row_group_of_many_is_read_to_find_a_dialogue(extracted: Make) -> No
         name = f"train/dia{number}"
         groups = list(file.groups_that_may_hold("dialogue_id", name))
         assert number // 5 in groups
-        assert len(groups) <= 2  # ids are numbered, not sorted: dia5 is between dia45 and dia49, and where it is
+        assert (
+            len(groups) <= 2
+        )  # ids are numbered, not sorted: dia5 may be between dia45 and dia49, and at its own place
         assert dialogue(root, name, ["dialogue_id"])["dialogue_id"].to_pylist() == [name]
 
 

@@ -1,4 +1,4 @@
-"""Running mean and standard deviation against numpy on the whole."""
+"""Running mean and standard deviation compared with numpy on all the data."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The order of dialogues: every one once, parts without overlap, the same by the same seed."""
+"""The order of dialogues: each exactly once, parts without overlap, the same for the same seed."""
 
 import numpy as np
 import pytest

@@ -22,7 +22,7 @@ SPEAKERS = [[0, 1, 0, 1], [0, 0, 0, 0], [0], [0, 0, 0, 0, 0, 0], [0, 0, 0, 0], [
 
 
 def slowly(emotions, speakers):
-    """A dialogue's difficulty, by the formula, with a list for each speaker."""
+    """A dialogue's difficulty by the formula, with a list for each speaker."""
     said = {
         speaker: [emotion for emotion, who in zip(emotions, speakers, strict=True) if who == speaker and emotion >= 0]
         for speaker in speakers
@@ -103,7 +103,7 @@ def test_emotions_that_are_not_on_the_wheel_are_refused_only_if_shifts_are_weigh
 
 def test_each_epoch_adds_a_bucket_until_all_are_in(make_split):
     lessons = Lessons.of(make_split(EMOTIONS, speakers=SPEAKERS), Curriculum(buckets=4), CLASSES)
-    assert lessons.easiest_first.tolist() == [1, 0, 2, 4, 3, 5]  # of equally hard ones, in the order of the split
+    assert lessons.easiest_first.tolist() == [1, 0, 2, 4, 3, 5]  # equally hard ones in the order of the split
     assert [lessons.places(epoch).tolist() for epoch in (1, 2, 3, 4, 5, 99)] == [
         [1, 0],
         [1, 0, 2],
@@ -161,7 +161,7 @@ def test_the_addition_goes_with_any_recipe():
 
 @pytest.fixture
 def seen(monkeypatch):
-    """The dialogues of every training step, while a recipe is trained."""
+    """The dialogues of every training step while a recipe is trained."""
     batches, forward = [], CrossEntropy.forward
 
     def noted(self, output, batch, **state):

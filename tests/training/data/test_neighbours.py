@@ -13,12 +13,12 @@ from merc.training.losses.cross_entropy import CrossEntropy
 from merc.training.recipes.resolution import resolve
 from merc.training.stage import train
 
-# Dialogue 3 has none, 4 has one, as an index with few labelled dialogues may give.
+# Dialogue 3 has none, 4 has one, as may happen with few labelled dialogues.
 NEAREST = {0: [1, 2], 1: [0, 2], 2: [1, 0], 3: [], 4: [0], 5: [4, 3]}
 
 
 def write_index(layout, nearest, similarity="path"):
-    """An index with the rows in reverse, since nothing promises the shards' order."""
+    """An index with the rows in reverse, since the shards' order is not guaranteed."""
     rows = [
         {
             "dialogue_id": f"train/dia{number}",

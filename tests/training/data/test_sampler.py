@@ -1,4 +1,4 @@
-"""The windows that are drawn, against a search through all windows with plain loops, and on MELD's real labels."""
+"""The windows drawn, compared with a search through all windows with plain loops, and on MELD's real labels."""
 
 import csv
 from collections import Counter
@@ -97,7 +97,7 @@ def test_windows_relax_from_the_exact_one_as_little_as_possible(make_split):
     )
     rows = drawn(sampler)
     assert rows[0] == [-1, -1, -1]  # no history
-    assert rows[1] == [9, -1, -1]  # the one neutral elsewhere
+    assert rows[1] == [9, -1, -1]  # the only neutral elsewhere
     assert rows[2] == [10, 9, -1]
     assert rows[3] == [11, 10, 9]
     assert rows[4] == [8, 7, 6]

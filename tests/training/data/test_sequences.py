@@ -30,7 +30,7 @@ def read(layout, split="train", longest=4):
 
 
 def kept(layout, name):
-    """utterance id → its frames, as the extraction gives them."""
+    """utterance id → its frames, as written by the extraction."""
     return {
         utterance_id: vectors for utterance_id, vectors, _ in sequences.read(layout.features(name, f"{name}-encoder"))
     }

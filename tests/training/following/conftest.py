@@ -1,5 +1,5 @@
-"""Stand-ins for DVCLive and TensorBoard, with the part of their interface that is used; each notes its calls in a file,
-also in a worker process.
+"""Stand-ins for DVCLive and TensorBoard with the part of their interface that is used; each records its calls in a
+file, also in a worker process.
 """
 
 import json
@@ -37,7 +37,7 @@ class Live:
 
 @pytest.fixture
 def stand_in(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A ``dvclive`` instead of the real one."""
+    """Replaces ``dvclive`` by a stand-in."""
     folder = tmp_path_factory.mktemp("installed")
     (folder / "dvclive.py").write_text(LIVE)
     monkeypatch.syspath_prepend(folder)
@@ -48,5 +48,5 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def calls() -> Callable[[Path], list[list]]:
-    """What the stand-in noted below a folder of runs for the seed of a run, ``runs/.follow/<run>/seed-<n>``."""
+    """What the stand-in recorded below a folder of runs for the seed of a run, ``runs/.follow/<run>/seed-<n>``."""
     return lambda folder: [json.loads(line) for line in (folder / "dvclive" / "calls.jsonl").read_text().splitlines()]

@@ -1,5 +1,5 @@
-"""What DVCLive receives; the real one, where it is installed, leaves metrics that DVC finds, and the project's dvc.yaml
-as it was.
+"""What DVCLive receives; where the real one is installed, it writes metrics that DVC finds and leaves the project's
+dvc.yaml unchanged.
 """
 
 import json
@@ -32,7 +32,7 @@ def test_it_is_told_the_step_each_number_and_the_end(tmp_path, calls):
 
 @pytest.mark.usefixtures("stand_in")
 def test_a_repository_without_a_commit_is_one_sentence_and_nothing_is_trained(make_shards, tree, tmp_path, monkeypatch):
-    """What the real one raises there; an epoch would be told to it, and there is none."""
+    """Raises what the real one raises there; no epoch gets trained."""
     import dvclive
 
     def refuse(*given, **named):

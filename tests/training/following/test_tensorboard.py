@@ -1,4 +1,4 @@
-"""What TensorBoard receives; the real one, where it is installed, reads it again."""
+"""What TensorBoard receives; where the real one is installed, it reads the result."""
 
 import sys
 from importlib.util import find_spec

@@ -1,6 +1,4 @@
-"""What every framework promises: a new file in ``pipeline/merc/training/frameworks`` is tested here without being
-named.
-"""
+"""What every framework promises; a new file in ``pipeline/merc/training/frameworks`` is tested here automatically."""
 
 from dataclasses import replace
 

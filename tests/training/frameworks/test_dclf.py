@@ -1,4 +1,4 @@
-"""DCLF around every model there is, and the recipes of params.yaml that use it."""
+"""DCLF around every model, and the recipes of params.yaml that use it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +19,14 @@ from merc.training.recipes.resolution import MODELS, resolve
 from merc.training.stage import load_data
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
-LARGEST = 16  # whole numbers in the settings of a model; a multiple of all numbers of heads
+LARGEST = 16  # integers in the settings of a model are reduced to this; a multiple of all numbers of heads
 PARAMS = Params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 EVERY_MODEL = plugins.names(MODELS, MERCModel)
 EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1, 2], [0, -1, 1], [1], [1, 1, 2, 0, 1, 1]]
 
 
 def build(model="context_gru", modalities=tuple(DIMS), **settings):
-    """DCLF around a model with its default settings, shrunk; absent vectors are as after some training."""
+    """DCLF around a model with its default settings, reduced; absent vectors are as after some training."""
     torch.manual_seed(3)
     kind = plugins.load(MODELS, model, MERCModel)
     small = {
@@ -34,7 +34,7 @@ def build(model="context_gru", modalities=tuple(DIMS), **settings):
     }
     wrapped = DCLF(DCLF.Config(**settings), kind(kind.Config(**small), {name: DIMS[name] for name in modalities}, 3))
     for absent in wrapped.absent.values():
-        torch.nn.init.normal_(absent)  # absence is something
+        torch.nn.init.normal_(absent)  # absent vectors are not zero
     return wrapped.eval()
 
 
@@ -114,7 +114,7 @@ def test_a_modality_that_is_nowhere_present_gives_finite_scores(make_split):
 
 
 def losses_of(plan, wrapped, split):
-    """The losses of a recipe at the beginning of an epoch, by name."""
+    """The losses of a recipe at the start of an epoch, by name."""
     facts = TrainingFacts(class_counts=torch.ones(3), gives=wrapped.gives, train=split)
     losses = {term.name: term.kind(term.config, facts) for term in plan.losses}
     for loss in losses.values():
@@ -141,7 +141,7 @@ def test_each_part_is_trained_by_the_loss_that_is_meant_to_train_it(make_split, 
     assert all(weight.grad.any() for part in (wrapped.heads, wrapped.absent) for weight in part.parameters())
     assert reached(losses["context_aware"], wrapped, batch) == {"model"}
     assert all(weight.grad.any() for weight in losses["context_aware"].parameters())
-    with torch.no_grad():  # heads that recognise class 1 alone, so that there are pseudo-labels of both kinds
+    with torch.no_grad():  # heads that recognise only class 1, so that there are pseudo-labels of both kinds
         for head in wrapped.heads.values():
             head.weight.zero_()
             head.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
@@ -202,7 +202,7 @@ def test_printed_the_negatives_are_alone_below_the_line():
 
 @pytest.mark.parametrize("fold", ["no visual", "no class 1", "both"])
 def test_a_fold_without_a_modality_or_a_class_is_trained_on(make_split, fold):
-    """Under the losses of the recipe; what is nowhere present has vectors of zeros, as shards have it."""
+    """With the losses of the recipe; a modality that is never present has zero vectors, as in shards."""
     emotions = EMOTIONS if fold == "no visual" else [[0, 2, 2, 0], [2, 0, 0], [0, 2]]
     split, wrapped = make_split(emotions), build().train()
     if fold != "no class 1":

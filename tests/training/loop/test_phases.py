@@ -1,4 +1,4 @@
-"""Training in phases, on MERC-KDC made small."""
+"""Training in phases, on a small MERC-KDC."""
 
 import csv
 import json
@@ -169,7 +169,7 @@ def test_a_phase_selects_on_dev_by_what_its_own_branches_say(loaded, tmp_path):
     for row, branches in zip(trained.phases, [("text",), ("audio", "visual"), (FUSION,)], strict=True):
         dev = [one["dev_weighted_f1"] for one in trained.history if one["phase"] == row["phase"]]
         assert (row["epoch"], row["dev_weighted_f1"]) == (1 + dev.index(max(dev)), max(dev))
-        # A branch is frozen once it is trained, so that the finished model's says the same.
+        # A branch is frozen once it is trained, so the finished model's branch gives the same output.
         own = [
             scores(labels, predict(BranchView(trained.model, branch, data.dims), data.dev), 3)["weighted_f1"]
             for branch in branches
@@ -259,7 +259,7 @@ def _kill_and_go_on(plan, layout, runs, monkeypatch, last):
             train(plan, layout, RUN, runs=runs)
     monkeypatch.setattr(_Training, "epoch", lambda self, number: trained.append(self.phase.name) or epoch(self, number))
     train(plan, layout, RUN, runs=runs)
-    # Whole phases were not trained again; the one that was cut short began anew.
+    # Complete phases were not trained again; the interrupted one was restarted.
     ran_before = {"teacher": min(last, 3), "students": max(0, min(last - 3, 4)), "fusion": max(0, last - 7)}
     again = {
         name: 0 if ran_before[name] == whole else whole

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def two(make_shards, tree):
-    """Shards ``first`` and ``tiny``, and the recipe ``second`` that begins with ``stage_one`` on ``first``."""
+    """Shards ``first`` and ``tiny``, and the recipe ``second``, which starts with ``stage_one`` on ``first``."""
     tree["recipes"]["stage_one"] = {**tree["recipes"]["all"], "selection": "last", "epochs": 2}
     tree["recipes"]["second"] = {**tree["recipes"]["text"], "pretraining": {"dataset": "first", "recipe": "stage_one"}}
     make_shards(dataset="first")
@@ -77,7 +77,7 @@ def test_a_first_stage_is_trained_once_for_all_who_ask_for_the_same(two, tree, t
     for recipe in ("second", "third"):
         train(resolve(Params(tree), recipe), two, RUN, runs=tmp_path / "runs")
     assert trained == [0, 1]
-    tree["recipes"]["stage_one"] |= {"seeds": [7]}  # those of the second training count
+    tree["recipes"]["stage_one"] |= {"seeds": [7]}  # the second training's seeds apply
     assert stage_one(Params(tree), two, tmp_path / "runs").folder.is_dir()
     tree["recipes"]["stage_one"] |= {"epochs": 3}
     assert not stage_one(Params(tree), two, tmp_path / "runs").folder.exists()

@@ -23,8 +23,8 @@ def _always_at_once(monkeypatch):
 
 @pytest.fixture
 def deadly_loss(tree, tmp_path_factory, monkeypatch):
-    """A loss ``deadly`` whose line of code each seed's process runs in its second epoch; the function sets it for seed
-    1.
+    """A loss ``deadly`` that runs a line of code in each seed's process in its second epoch; the function sets it for
+    seed 1.
     """
     folder = tmp_path_factory.mktemp("path")
     package = f"deadly_losses_{folder.name}"
@@ -66,8 +66,8 @@ def test_little_work_is_not_worth_a_process(make_shards, params, tmp_path, monke
 def test_a_seed_that_fails_ends_the_run_with_an_error_that_comes_whole_out_of_a_process(
     make_shards, deadly_loss, tmp_path
 ):
-    """That a process's error is raised here and ends the others, and that Ctrl-C does, is tested in
-    ``tests/compute/test_pool.py``.
+    """``tests/compute/test_pool.py`` tests that a process's error is raised here and ends the others, as does
+    Ctrl-C.
     """
     with pytest.raises(LossNotFinite, match=r"seed 1, epoch 2: .*deadly nan.*train/dia") as raised:
         train(resolve(deadly_loss("value = value * float('nan')"), "text"), make_shards(), ONE, runs=tmp_path / "runs")

@@ -200,7 +200,9 @@ def test_unlabelled_utterances_count_nowhere(make_shards, tree):
 
 
 class NoSync(TorchDispatchMode):
-    """Fails on what makes the host wait for a GPU: reading a number, or a result whose size depends on the data."""
+    """Fails on operations that make the host wait for a GPU: reading a number, or a result whose size depends on the
+    data.
+    """
 
     FORBIDDEN = ("nonzero", "_local_scalar_dense", "item", "masked_select", "unique", "equal", "is_nonzero")
 
@@ -213,7 +215,7 @@ class NoSync(TorchDispatchMode):
 
 
 class Plain(MERCModel):
-    """A linear model: a GRU reads numbers that are on the host, which no one could tell here from numbers of a GPU."""
+    """A linear model: a GRU reads numbers that are on the host, which cannot be told here from numbers on a GPU."""
 
     def __init__(self, config, dims, classes):
         super().__init__(config, dims, classes)

@@ -1,5 +1,5 @@
-"""What the tests of the losses share: an output for a batch, facts, and a watch over operations that make the host wait
-for a GPU.
+"""Shared by the tests of the losses: an output for a batch, facts, and a guard against operations that make the host
+wait for a GPU.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from merc.training.data.batch import DialogueBatch
 from merc.training.losses.engine.base import TrainingFacts
 from merc.training.models.engine.base import Gives, MERCOutput
 
-# What has to know values, or the number of Trues, before it can continue.
+# Operations that need values, or the number of Trues, before they can continue.
 WAITING = {
     "aten::nonzero",
     "aten::_local_scalar_dense",
@@ -62,8 +62,8 @@ def facts():
 
 @pytest.fixture
 def make_output(facts):
-    """What a model might give for a batch: random, the same for an utterance however the batch is padded; float32
-    leaves that want gradients.
+    """A possible output of a model for a batch: random, the same for an utterance however the batch is padded; float32
+    leaves that require gradients.
     """
 
     def make(batch, seed=0):

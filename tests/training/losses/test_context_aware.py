@@ -1,4 +1,4 @@
-"""The context-aware loss: the tabulated numbers, the equations written with loops, and what must hold for any input."""
+"""The context-aware loss: tabulated numbers, the equations written with loops, and what must hold for any input."""
 
 import math
 from dataclasses import replace
@@ -207,7 +207,7 @@ def build(split, context_width=None, **settings):
 
 
 class Model(torch.nn.Module):
-    """Hides random vectors that are its weights; counts how often it is asked."""
+    """A model whose hidden vectors are its random weights; counts its calls."""
 
     def __init__(self, split, context_width=None):
         super().__init__()
@@ -225,7 +225,7 @@ class Model(torch.nn.Module):
 
 
 def started(split, seed=0, epoch=0, context_width=None, **settings):
-    """A loss and a model at the beginning of an epoch."""
+    """A loss and a model at the start of an epoch."""
     loss, model = build(split, context_width, **settings), Model(split, context_width)
     loss.begin_epoch(epoch, model, torch.Generator().manual_seed(seed))
     return loss, model
@@ -294,7 +294,7 @@ def test_a_projection_stands_before_all_that_the_loss_does_with_the_vectors(make
 
 
 def test_a_class_that_is_absent_from_the_fold_changes_nothing(make_split):
-    """Labels 0 and 2 alone, of three classes."""
+    """Only labels 0 and 2 of three classes."""
     split = make_split([[0, 2, 2, 0], [2, 0, 2, 2], [0, 0, 2]])
     loss, model = started(split)
     value = loss(model(collate(split, torch.arange(3))), collate(split, torch.arange(3)))

@@ -1,4 +1,4 @@
-"""The cross-entropy, computed again utterance by utterance."""
+"""The cross-entropy, recomputed utterance by utterance."""
 
 from dataclasses import replace
 

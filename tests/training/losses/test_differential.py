@@ -1,4 +1,4 @@
-"""The differential regulariser against loops over layers, dialogues and numbers."""
+"""The differential regulariser compared with loops over layers, dialogues and numbers."""
 
 import math
 

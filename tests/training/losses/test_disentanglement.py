@@ -1,4 +1,4 @@
-"""DDM against the numbers of its authors' code, and loops."""
+"""DDM compared with numbers from its authors' code, and with loops."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Distillation against numpy, torch's own divergence and tabulated numbers."""
+"""Distillation compared with numpy, torch's own divergence and tabulated numbers."""
 
 from dataclasses import replace
 
@@ -193,7 +193,7 @@ def test_representations_of_one_width_are_compared_too(make_batch, make_output, 
 
 @pytest.mark.parametrize("temperature", [1.0, 8.0])
 def test_with_the_fused_teacher_it_is_the_self_distillation_of_sdt(make_batch, make_output, facts, temperature):
-    """Ma et al., IEEE TMM 2024: the divergences of the three students from the whole model are added up, over the
+    """Ma et al., IEEE TMM 2024: the divergences of the three students from the whole model are summed over the
     utterances of the batch.
     """
     batch = make_batch([5, 3, 6], pad_to=8)

@@ -1,7 +1,7 @@
-"""What every loss promises, tested on all there are: a new file in ``pipeline/merc/training/losses`` is tested unnamed.
+"""What every loss promises; a new file in ``pipeline/merc/training/losses`` is tested here automatically.
 
-The tables only add to what a loss is given. One that needs more of a model's output than most models give fails here
-until ``NEEDS`` says what.
+The tables only extend what a loss receives. A loss that needs more of a model's output than most models provide fails
+here until ``NEEDS`` says what.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ EMOTIONS = [[0, 1, 1, 2, 0], [2, 1, 1], [0, -1, 1, 0, 2, 1], [1], [1, 1, 2, 0], 
 EVERY, ORDER = torch.arange(6), torch.tensor([3, 0, 5, 1, 4, 2])
 ONE_UTTERANCE = torch.tensor([3])
 
-# Widths of a model's output by part; those of a modality by modality, or of a layer by layer.
+# Widths of a model's output by part; those per modality by modality, and those per layer by layer.
 MODALITIES = ("text", "audio", "visual")
 USUAL = {
     "logits": 3,
@@ -44,20 +44,20 @@ SPECIAL = {
 }
 # The special parts that are extras of the output.
 EXTRAS = frozenset({"confidence", "of_modality", "of_utterance", "short_distance", "long_distance"})
-# What a loss cannot do without next to the usual parts.
+# What a loss needs besides the usual parts.
 NEEDS = {
     "differential": {"short_distance", "long_distance"},
     "prototype": {"aligned"},
     "true_class_probability": {"confidence"},
 }
-# What a loss makes use of if a model gives it: further cases.
+# What a loss uses if a model provides it: further cases.
 USES = {
     "context_aware": {"context"},
     "disentanglement": {"of_modality", "of_utterance"},
     "inter_dialogue": {"pooled"},
     "soft_hgr": {"aligned"},
 }
-# Models that give special parts; all other losses are tried with context_gru.
+# Models that provide special parts; all other losses are tested with context_gru.
 GIVEN_BY = {"aligned": "df_erc", "confidence": "df_erc", "long_distance": "lsdgnn"}
 
 USUALLY = [pytest.param(name, NEEDS.get(name, set()), id=name) for name in NAMES]
@@ -70,7 +70,7 @@ every_case = pytest.mark.parametrize(("name", "parts"), USUALLY + FURTHER)
 
 
 class Table(MERCModel):
-    """A model whose output for an utterance is rows of its weights, in whatever batch; at padding it is the last
+    """A model whose output for an utterance is rows of its weights, whatever the batch; for padding it is the last
     row.
     """
 
@@ -131,7 +131,7 @@ def generator():
 
 
 def begun(name, split, model):
-    """The loss with its default settings, at the beginning of the first epoch."""
+    """The loss with its default settings, at the start of the first epoch."""
     torch.manual_seed(0)
     kind = plugins.load(PACKAGE, name, MERCLoss)
     term = kind(kind.Config(), facts_of(model, split)).to(split.labels.device)
@@ -158,7 +158,7 @@ def gradients(module):
 
 
 def padded(batch, more):
-    """The batch with some more padding."""
+    """The batch with more padding."""
 
     def pad(values, fill):
         return nn.functional.pad(values, (0, 0) * (values.ndim - 2) + (0, more), value=fill)

@@ -1,4 +1,4 @@
-"""The focal loss against its formula utterance by utterance, and the formula that MMGCN's code has in its place."""
+"""The focal loss compared with its formula, utterance by utterance, and with the formula in MMGCN's code."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""FCL against loops over pairs and tabulated numbers."""
+"""FCL compared with loops over pairs and tabulated numbers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""InfoNCE against loops, tabulated numbers and closed forms."""
+"""InfoNCE compared with loops, tabulated numbers and closed forms."""
 
 import math
 from itertools import combinations

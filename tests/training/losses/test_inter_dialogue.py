@@ -1,4 +1,4 @@
-"""IDCL against loops over dialogues and tabulated numbers, and the batches in which it cannot act."""
+"""IDCL compared with loops over dialogues and tabulated numbers, and batches in which it has no effect."""
 
 import logging
 import math
@@ -379,7 +379,7 @@ def test_what_is_seen_of_an_epoch_is_how_far_equal_length_makes_dialogues_alike(
     angles = torch.tensor(lengths) / 10
     by_length = torch.stack(
         [angles.cos(), angles.sin()], dim=1
-    )  # the cosine of two falls with the difference of their lengths
+    )  # the cosine of two decreases with the difference of their lengths
     assert term.observed() == {}
     for pooled, expected in ((by_length, pytest.approx(1.0)), (torch.ones(5, 2), None)):
         term.begin_epoch(0, None, None)

@@ -1,4 +1,4 @@
-"""ELCL against the cross-entropy, loops and tabulated numbers."""
+"""ELCL compared with the cross-entropy, loops and tabulated numbers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The modality-contribution loss: the tabulated numbers, Algorithm 1 written with loops, and what must hold for any
+"""The modality-contribution loss: tabulated numbers, Algorithm 1 written with loops, and what must hold for any
 input.
 """
 
@@ -146,7 +146,7 @@ def test_equal_pseudo_labels_cost_exactly_nothing(seed, right):
 
 
 def test_positives_alone_cost_a_constant_that_moves_nothing():
-    """With them below the line, too, where no utterance has the other pseudo-label: ln of how many there are."""
+    """With the positives in the denominator too, and no utterance with the other pseudo-label: ln of their number."""
     features, _, _, _ = problem(3)
     features = {name: u.requires_grad_() for name, u in features.items()}
     loss = ModalityContributionLoss(temperature=0.07)(features, {name: torch.ones(6).bool() for name in features})

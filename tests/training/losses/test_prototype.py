@@ -1,4 +1,4 @@
-"""Running prototypes and the distance from them, against loops."""
+"""Running prototypes and the distance from them, compared with loops."""
 
 from dataclasses import replace
 
@@ -47,8 +47,8 @@ def test_it_is_the_loop_over_classes_and_modalities(seed, margin):
     assert value.item() == pytest.approx(slow(features, labels, prototypes, mask, margin), abs=1e-9)
 
 
-# Square distances of class 0: 1 and 0.05, of class 1: 4; margin 0.1. (0.9 + 3.9) / 2: what is near enough is not in the
-# mean.
+# Square distances of class 0: 1 and 0.05, of class 1: 4; margin 0.1. (0.9 + 3.9) / 2: vectors that are near enough do
+# not enter the mean.
 def test_a_vector_that_is_near_enough_is_in_no_mean():
     a = {"text": torch.tensor([[1.0, 1.0], [0.0, 0.1**0.5], [3.0, 3.0]])}
     labels, prototypes = torch.tensor([0, 0, 1]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
@@ -144,7 +144,7 @@ def test_in_training_a_batch_enters_the_prototypes_before_it_is_compared_and_oth
 def test_a_lone_vector_of_its_emotion_is_compared_with_earlier_batches_and_not_with_itself(
     make_batch, make_output, facts
 ):
-    """What the published code does not do: there such a vector costs nothing."""
+    """Differs from the published code, where such a vector costs nothing."""
     batch = make_batch([1], modalities=("text",))
     batch = replace(batch, labels=torch.tensor([[2]]), modality_mask={"text": torch.tensor([[True]])})
     for memory, nothing in [(0.0, True), (0.9, False)]:

@@ -1,4 +1,4 @@
-"""Sentiment dynamics against loops over blocks and pairs of utterances."""
+"""Sentiment dynamics compared with loops over blocks and pairs of utterances."""
 
 import csv
 import math

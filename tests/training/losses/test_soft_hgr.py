@@ -1,4 +1,4 @@
-"""Soft-HGR against loops over utterances and features."""
+"""Soft-HGR compared with loops over utterances and features."""
 
 import math
 from itertools import combinations
@@ -15,7 +15,7 @@ from merc.training.models.engine.base import Gives
 
 
 def of_pair(f, g):
-    """Lists of vectors as lists of numbers; the expectations and covariances one number at a time."""
+    """Vectors as lists of numbers; expectations and covariances one number at a time."""
     if len(f) < 2:
         return 0.0
     n, width = len(f), len(f[0])
@@ -73,7 +73,9 @@ def test_it_does_not_change_with_means_and_with_a_map_that_the_other_modality_un
 
 
 def test_its_least_value_is_half_the_sum_of_squared_canonical_correlations():
-    """Of linear maps f = A x, g = B y, by descent, against the singular values of the whitened cross-covariance."""
+    """The maximum over linear maps f = A x, g = B y, by gradient descent, compared with the singular values of the
+    whitened cross-covariance.
+    """
     x, y = random_pair(n=12)
     y = y + 0.5 * x
     bases = [torch.linalg.qr(values - values.mean(dim=0)).Q for values in (x, y)]

@@ -1,4 +1,4 @@
-"""SPCL against loops and tabulated numbers; its queue against lists."""
+"""SPCL compared with loops and tabulated numbers, its queue with lists."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The supervised contrastive loss against loops over pairs, tabulated numbers and closed forms."""
+"""The supervised contrastive loss compared with loops over pairs, tabulated numbers and closed forms."""
 
 import math
 

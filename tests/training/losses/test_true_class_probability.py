@@ -1,4 +1,4 @@
-"""The confidence loss against a loop over utterances."""
+"""The confidence loss compared with a loop over utterances."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Calibration against loops, closed forms and torch."""
+"""Calibration compared with loops, closed forms and torch."""
 
 import math
 

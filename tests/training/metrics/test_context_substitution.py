@@ -16,7 +16,7 @@ from merc.training.metrics.context_substitution import substituted_logits, subst
 
 
 def make_split(seed=0, dialogues=6, classes=3, unlabelled=True):
-    """Utterance r has the text vector (r, label), so that every replacement tells where it comes from."""
+    """Utterance r has the text vector (r, label), which shows where every replacement comes from."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 7, dialogues)
     total = int(lengths.sum())

@@ -1,7 +1,7 @@
-"""What every metric promises: a new file in ``pipeline/merc/training/metrics`` is tested here without being named.
+"""What every metric promises; a new file in ``pipeline/merc/training/metrics`` is tested here automatically.
 
-The tables only add to what a metric is given. One that wants an argument of another name fails here until ``ARGUMENTS``
-says what to give.
+The tables only extend the arguments of a metric. A metric with an argument of a new name fails here until ``ARGUMENTS``
+says what to pass.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ def split():
     )
 
 
-# What an argument is, by its name; of a function that means something else by it, by both.
+# The value of an argument by its name, or by function and name where a function means something else by it.
 ARGUMENTS: dict[str, Any] = {
     "labels": LABELS,
     "predicted": OTHER,
@@ -80,7 +80,7 @@ ARGUMENTS: dict[str, Any] = {
     "most": 100,
     "causal": False,
 }
-# Arguments that say what a model predicts → how, from a class for each utterance.
+# Arguments that hold a model's predictions → how they are made from a class for each utterance.
 PREDICTIONS = {
     "predicted": lambda guess: guess,
     "by_modality": lambda guess: {"text": guess, "audio": guess},
@@ -110,7 +110,7 @@ def arguments(function, **given):
 
 
 def scored(function, labels, guess, **given):
-    """All scores, which are floats, and all counts, which are whole numbers, of a prediction."""
+    """All scores (floats) and all counts (integers) of a prediction."""
     made = function(
         **arguments(function, labels=labels, **{name: make(guess) for name, make in PREDICTIONS.items()}, **given)
     )

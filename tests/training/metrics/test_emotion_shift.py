@@ -13,7 +13,7 @@ from merc.trajectories.trajectory import shifts
 
 
 def slow(labels, speakers, lengths, definition):
-    """1 shift, 0 stays, None neither."""
+    """1: shifts, 0: stays, None: neither."""
     found, start = [], 0
     for length in lengths:
         last = {}

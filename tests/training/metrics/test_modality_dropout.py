@@ -41,7 +41,7 @@ def test_a_modality_loses_the_same_utterances_whichever_others_lose_some(make_sp
     assert torch.equal(alone.present["visual"], together.present["visual"])
     assert not torch.equal(
         together.present["text"] | ~split.present["text"], together.present["visual"] | ~split.present["visual"]
-    )  # each by itself
+    )  # each on its own
     assert not torch.equal(
         alone.present["visual"], without_modalities(split, {"visual": 0.5}, seed=3).present["visual"]
     )

@@ -1,4 +1,4 @@
-"""The tests of significance against scipy, closed forms and resampling written with loops."""
+"""The significance tests compared with scipy, closed forms and resampling written with loops."""
 
 import math
 
@@ -178,7 +178,7 @@ def test_the_seeds_needed_are_those_with_which_simulated_tests_find_the_differen
 
 def test_no_number_of_seeds_finds_no_difference_and_two_find_one_that_never_varies():
     assert seeds_needed([0.1, -0.1], level=0.05, power=0.8) is None
-    assert seeds_needed([0.01, -0.012, 0.001], level=0.05, power=0.8) is None  # some thousands
+    assert seeds_needed([0.01, -0.012, 0.001], level=0.05, power=0.8) is None  # several thousand
     assert seeds_needed([0.01, -0.012, 0.001], level=0.05, power=0.8, most=10_000) > 1000
     assert seeds_needed([0.1, 0.1], level=0.05, power=0.8) == 2
     with pytest.raises(ValueError, match="at least two seeds, not 1"):

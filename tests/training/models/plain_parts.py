@@ -1,4 +1,4 @@
-"""What the plain versions of several models have in common."""
+"""Shared parts of the plain versions of several models."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ def in_doubles(batch):
 
 
 def cells(layer, units):
-    """The layer's two GRUs as torch's: the first has the state below as input, the second as state."""
+    """The layer's two GRUs as torch's: the first has the lower layer's state as input, the second as state."""
     below, heard = (
         (linear.weight.split(3 * units), linear.bias.split(3 * units)) for linear in (layer.below, layer.heard)
     )

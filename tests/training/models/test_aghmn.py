@@ -1,4 +1,6 @@
-"""AGHMN against loops over dialogues, utterances and their windows; what all models promise is in test_contract.py."""
+"""AGHMN compared with loops over dialogues, utterances and their windows; see test_contract.py for what all models
+promise.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,6 @@
-"""COGMEN against loops over dialogues, utterances and relations; what all models promise is in test_contract.py."""
+"""COGMEN compared with loops over dialogues, utterances and relations; see test_contract.py for what all models
+promise.
+"""
 
 import math
 from dataclasses import replace
@@ -43,7 +45,7 @@ def build(modalities=tuple(DIMS), **settings):
 
 
 def transformed(model, inputs_TF):
-    """The encoder of torch over one dialogue without padding."""
+    """torch's encoder over one dialogue without padding."""
     config = model.config
     for layer in model.transformer:
         width = layer.attended.in_features
@@ -68,7 +70,7 @@ def transformed(model, inputs_TF):
 
 
 def related(model, nodes, speakers):
-    """y of one dialogue: relation by relation, the mean of what its utterances say."""
+    """y of one dialogue: relation by relation, the mean over its utterances."""
     config, convolution, given = model.config, model.relations, []
     for hearing in range(len(nodes)):
         by_relation = {}

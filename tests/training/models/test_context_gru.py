@@ -1,5 +1,5 @@
-"""The context model: whom it listens to, and how its modalities vote. What all models promise is in
-test_contract.py.
+"""The context model: which utterances it uses, and how its modalities vote. See test_contract.py for what all models
+promise.
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ def build(modalities=tuple(DIMS), **settings):
     config = ContextGRU.Config(**{"hidden_units": 8, "layers": 2, "speakers": "slots", **settings})
     model = ContextGRU(config, {name: DIMS[name] for name in modalities}, classes=3).eval()
     for branch in model.branches.values():
-        torch.nn.init.normal_(branch.absent_H)  # as after some training: absence is something
+        torch.nn.init.normal_(branch.absent_H)  # as after some training: absent vectors are not zero
     return model
 
 
@@ -44,7 +44,7 @@ def test_who_speaks_counts_only_where_it_is_asked_for(make_batch):
 
 
 def one_two_and_no_modality(batch):
-    """The first dialogue's utterances have text; text and audio; nothing."""
+    """The first dialogue's utterances have text; text and audio; and nothing."""
     mask = {name: torch.zeros_like(value) for name, value in batch.modality_mask.items()}
     mask["text"][0, 0] = mask["text"][0, 1] = mask["audio"][0, 1] = True
     return replace(batch, modality_mask=mask)
@@ -73,7 +73,7 @@ def test_with_one_modality_its_logits_are_the_models_and_count_once(make_batch):
 
 
 def trained_accuracy(train, test, modalities, fusion):
-    """Share of right labels in ``test`` after 30 steps on ``train``."""
+    """Accuracy on ``test`` after 30 steps on ``train``."""
     model = build(modalities, fusion=fusion, layers=1, hidden_units=16, speakers="none").train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(30):

@@ -1,6 +1,4 @@
-"""What every model promises, tested on all that there are: a new file in ``pipeline/merc/training/models`` is tested
-here without being named.
-"""
+"""What every model promises; a new file in ``pipeline/merc/training/models`` is tested here automatically."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,8 +21,8 @@ SUBSETS = [
     ("text", "audio", "visual"),
 ]
 CLASSES = 3
-LARGEST = 16  # whole numbers in the settings, shrunk; a multiple of all numbers of heads
-# Settings that change how utterances meet, beside the defaults.
+LARGEST = 16  # integers in the settings are reduced to this; a multiple of all numbers of heads
+# Settings that change how utterances interact, besides the defaults.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("context_gru", {"speakers": "same"}),
     ("context_gru", {"speakers": "slots"}),
@@ -49,14 +47,14 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("telme", {"teacher_context": "none", "speakers": "none"}),
     ("graphsmile", {"causal": True, "past": 4, "layers": 2}),
 ]
-# Parameters that cross-entropy over the logits is not meant to train, by the part of the output that trains them.
+# Parameters that cross-entropy on the logits does not train, by the part of the output that trains them.
 TRAINED_BY = {
     "ddin": {"context.": "context"},
     "df_erc": {"align.": "aligned text", "heads.": "unimodal logits text"},
     "graphcfc": {f"heads.{one}.": f"unimodal logits {one}" for one in DIMS},
     "merc_kdc": {
         **{f"branches.{one}.classifier.": f"unimodal logits {one}" for one in DIMS},
-        # The fusion does not look at what is absent, other than the text.
+        # The fusion ignores absent modalities, except text.
         **{f"branches.{one}.projections.{one}.absent_H": f"unimodal logits {one}" for one in ("audio", "visual")},
     },
     "sdt": {"heads.": "unimodal logits text"},
@@ -75,7 +73,7 @@ every_model = pytest.mark.parametrize(("name", "settings"), ALL)
 
 
 def build(name, modalities=tuple(DIMS), **settings):
-    """The model with its default settings, shrunk, in eval mode; absent vectors are as after some training, not
+    """The model with its default settings, reduced, in eval mode; absent vectors are as after some training, not
     zeros.
     """
     model_class = plugins.load(PACKAGE, name, MERCModel)
@@ -96,7 +94,7 @@ def build(name, modalities=tuple(DIMS), **settings):
 
 
 def with_sequences(batch):
-    """Below every vector one to three entries that follow from it, so that a test that changes vectors or masks changes
+    """One to three entries below every vector, derived from it, so that a test that changes vectors or masks changes
     these as well.
     """
     real, sequences, masks = batch.real_positions, {}, {}
@@ -111,7 +109,7 @@ def with_sequences(batch):
 
 
 def picked(batch, dialogues, steps=None):
-    """Some dialogues of a batch, in that order, and of each the first ``steps`` utterances."""
+    """The first ``steps`` utterances of some dialogues of a batch, in the given order."""
     picked_B = torch.tensor(dialogues)
     per_utterance = {
         name: getattr(batch, name)[picked_B, :steps]
@@ -217,7 +215,7 @@ def test_an_absent_vector_is_not_a_vector_of_zeros(make_batch, name, settings):
 @every_model
 def test_what_nothing_is_known_of_gets_finite_scores_and_gradients(make_batch, name, settings):
     model, batch = build(name, **settings).train(), make_batch([4, 2, 1])
-    for one in DIMS:  # an utterance and a whole dialogue of which every modality is missing
+    for one in DIMS:  # an utterance and a whole dialogue without any modality
         batch.modality_mask[one][0, 1] = False
         batch.modality_mask[one][1:] = False
         batch.features[one][~batch.modality_mask[one]] = 0.0
@@ -276,7 +274,7 @@ def test_the_output_has_the_shapes_of_the_contract(make_batch, name, settings):
 
 @every_model
 def test_vectors_that_losses_compare_have_not_passed_a_last_dropout_or_relu(make_batch, name, settings):
-    """After a ReLU no cosine is negative, and what dropout sets to zero is noise. Earlier layers may have set some."""
+    """After a ReLU no cosine is negative, and zeros from dropout are noise. Earlier layers may have set some."""
     model, batch = build(name, **settings).train(), make_batch([9, 7])
     with torch.no_grad():
         output = model(batch)
@@ -322,7 +320,9 @@ def test_every_weight_is_trained_by_what_is_meant_to_train_it(make_batch, name, 
 
 @every_model
 def test_memory_that_has_not_been_written_is_not_read(make_batch, name, settings):
-    """Training does not have torch fill it, see :mod:`merc.compute.repeatable`; here it is full of NaN."""
+    """In training torch does not fill uninitialised memory, see :mod:`merc.compute.repeatable`; here it is full of
+    NaN.
+    """
     model, batch = build(name, **settings).train(), make_batch([4, 2, 1])
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:

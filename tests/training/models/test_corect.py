@@ -1,4 +1,4 @@
-"""CORECT against loops over dialogues, nodes and edges; what all models promise is in test_contract.py."""
+"""CORECT compared with loops over dialogues, nodes and edges; see test_contract.py for what all models promise."""
 
 import math
 from dataclasses import replace
@@ -40,7 +40,7 @@ def build(modalities=tuple(DIMS), **settings):
 
 
 def encoded(model, name, vectors, there):
-    """Unimodal vectors of one dialogue [T, H], the text's by torch's own transformer over it, without padding."""
+    """Unimodal vectors of one dialogue [T, H]; those of text come from torch's own transformer, without padding."""
     encoder = model.encoders[name]
     if name != "text":
         return torch.stack(
@@ -152,7 +152,7 @@ def transformed(layers, norm, place, stream, source, causal):
 
 
 def paired(model, nodes):
-    """What P-CM gives for one dialogue, [T, M · (M - 1) · H], from its x [M, T, H]."""
+    """The output of P-CM for one dialogue, [T, M · (M - 1) · H], from its x [M, T, H]."""
     pairs, given, place = model.pairs, [], 0
     for one in range(len(nodes)):
         found = []

@@ -1,5 +1,5 @@
-"""DDIN and BiDDIN against loops over dialogues, steps and modalities, values and gradients; what all models promise is
-in test_contract.py.
+"""DDIN and BiDDIN compared, in values and gradients, with loops over dialogues, steps and modalities; see
+test_contract.py for what all models promise.
 """
 
 import math
@@ -42,7 +42,7 @@ def build(modalities=ALL, dims=None, classes=3, **settings):
 
 
 def gru(of_input, of_state, state):
-    """A GRU cell from what input and state add to its gates, whose weights lie in different orders."""
+    """A GRU cell from the contributions of input and state to its gates, which are in different orders."""
     input_new, input_reset, input_update = of_input.chunk(3)
     state_reset, state_update, state_new = of_state.chunk(3)
     reset, update = (input_reset + state_reset).sigmoid(), (input_update + state_update).sigmoid()
@@ -58,7 +58,7 @@ def code(step, units):
 
 
 def recurrence(model, direction, inputs, present, speakers, factors):
-    """One direction of one dialogue: inputs are lists over modalities of lists over steps; gives emotion states and
+    """One direction of one dialogue: inputs are lists over modalities of lists over steps; returns emotion states and
     contexts in the same order.
     """
     net, modalities = model.networks, range(len(inputs))
@@ -91,7 +91,7 @@ def recurrence(model, direction, inputs, present, speakers, factors):
                 @ net.join[k]
                 + net.join_bias[k, 0]
             )
-            gated = joined if step else zeros  # before the first utterance there is nothing, not even a bias
+            gated = joined if step else zeros  # nothing before the first utterance, not even a bias
             of_input = x @ net.input_party[k] + gated @ net.context_party[k] + net.input_bias_party[k, 0]
             party[m][speaker] = gru(of_input, q @ net.state_party[k] + net.state_bias_party[k, 0], q) * factors(
                 "party", k, step
@@ -107,7 +107,7 @@ def recurrence(model, direction, inputs, present, speakers, factors):
 
 
 def shared(model, direction, emotions, present):
-    """The emotion states of one step, side by side, each times its modality's share."""
+    """The emotion states of one step, concatenated, each multiplied by its modality's share."""
     counted = present if any(present) else [True] * len(present)
     raw = [
         math.e ** (emotion @ model.share_RE[direction]) if there else 0.0
@@ -117,7 +117,7 @@ def shared(model, direction, emotions, present):
 
 
 def attended(model, fused):
-    """The layer over utterances, of one dialogue, for a list of vectors."""
+    """The layer over the utterances of one dialogue, for a list of vectors."""
     if model.causal:
         weight = model.attention.query.weight
         outputs = []
@@ -177,7 +177,7 @@ def slow(model, batch, factors=lambda name, dialogue, network, step: 1.0):
 
 
 def assert_same_values_and_gradients(model, batch, output, expected):
-    """Of scores and contexts, and of all weights for a sum with random signs and sizes."""
+    """Scores and contexts, and the gradients of all weights for a sum with random signs and sizes."""
     generator = torch.Generator().manual_seed(1)
     losses = [0.0, 0.0]
     for index, (logits, context) in enumerate(expected):
@@ -207,7 +207,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, direction, s
     )
     for (
         name
-    ) in modalities:  # a dialogue whose first two utterances are absent altogether: nothing to attend to in the third
+    ) in modalities:  # a dialogue whose first two utterances are completely absent: nothing to attend to in the third
         batch.modality_mask[name][2, :2] = False
         batch.features[name][2, :2] = 0.0
     batch = replace(batch, speakers=batch.speakers % 3)

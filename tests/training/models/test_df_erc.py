@@ -1,4 +1,6 @@
-"""DF-ERC against loops over dialogues, utterances and modalities; what all models promise is in test_contract.py."""
+"""DF-ERC compared with loops over dialogues, utterances and modalities; see test_contract.py for what all models
+promise.
+"""
 
 import itertools
 import math
@@ -67,7 +69,7 @@ def loops(model, batch, index):
             full = torch.cat([x, 0.4 * (z + w)])
             scores, sure = mapped(model.heads, place, full), mapped(model.confide, place, full)
             if model.gelu_logits:
-                scores = gelu(scores)  # and not the confidence
+                scores = gelu(scores)  # not the confidence
             for key, value in {
                 "z": z,
                 "w": w,
@@ -162,7 +164,7 @@ def test_an_utterance_alone_has_no_context_and_every_other_one_has(make_batch):
 
 
 def untrained(model, batch, weight):
-    """Where a weight of each LSTM has no gradient."""
+    """Where the weights of each LSTM have no gradient."""
     model.zero_grad()
     model(batch).logits.square().sum().backward()
     return [getattr(lstm, weight).grad == 0 for lstm in (*model.context.ahead, *model.context.back)]
@@ -189,7 +191,7 @@ def test_a_dialogue_lacks_the_same_input_features_in_all_its_utterances_and_anot
 
 
 def test_without_dropout_training_computes_what_eval_does(make_batch):
-    """The operation below the LSTM's module, with which weights are dropped, is that of the module."""
+    """The operation below the LSTM's module, used to drop weights, computes the same as the module."""
     model, batch = build(dropout=0.0, input_dropout=0.0, weight_dropout=0.0), make_batch([4, 7, 1])
     torch.testing.assert_close(
         model.train()(batch).logits[batch.utterance_mask], model.eval()(batch).logits[batch.utterance_mask]

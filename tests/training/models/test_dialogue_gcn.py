@@ -1,4 +1,6 @@
-"""DialogueGCN against loops over dialogues, utterances and edges; what all models promise is in test_contract.py."""
+"""DialogueGCN compared with loops over dialogues, utterances and edges; see test_contract.py for what all models
+promise.
+"""
 
 from dataclasses import replace
 
@@ -24,7 +26,7 @@ def build(modalities=tuple(DIMS), **settings):
 
 
 def recurred(model, inputs):
-    """The LSTM of torch over one dialogue without padding, [T, S]."""
+    """torch's LSTM over one dialogue without padding, [T, S]."""
     ours, units = model.sequence, model.config.sequential_units
     reference = nn.LSTM(units, ours.ahead[0].hidden_size, len(ours.ahead), bidirectional=not model.causal).double()
     state = {}

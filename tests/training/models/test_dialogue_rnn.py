@@ -1,5 +1,5 @@
-"""DialogueRNN against loops over dialogues and steps with torch's own cells, values and gradients; what all models
-promise is in test_contract.py.
+"""DialogueRNN compared, in values and gradients, with loops over dialogues and steps with torch's own cells; see
+test_contract.py for what all models promise.
 """
 
 from dataclasses import replace
@@ -35,14 +35,14 @@ def build(modalities=tuple(DIMS), dims=None, classes=3, **settings):
 
 
 def gru(x, state, of_input, input_bias, of_state, state_bias):
-    """torch's cell, whose gates lie in the order reset, update, new; here the input's begin with the new state."""
+    """torch's cell, whose gates are in the order reset, update, new; here the input's start with new."""
     new, reset, update = torch.cat([of_input, input_bias]).chunk(3, dim=1)
     *weight, bias = torch.cat([reset, update, new], dim=1)
     return torch.gru_cell(x[None], state[None], torch.stack(weight, dim=1), of_state.T, bias, state_bias[0])[0]
 
 
 def recurrence(net, direction, inputs, speakers, factors):
-    """One direction of one dialogue: lists over its steps in that direction; gives emotion states and contexts."""
+    """One direction of one dialogue: lists over its steps in that direction; returns emotion states and contexts."""
     units, emotions = net.query.shape[-1], net.state_emotion.shape[1]
     own = {name: weight[direction] for name, weight in net.named_parameters()}
 
@@ -106,7 +106,7 @@ def slow(model, batch, factors=lambda *_: 1.0):
 
 
 def assert_same_values_and_gradients(model, batch, output, expected):
-    """Of scores and contexts, and of all weights for a sum with random signs and sizes."""
+    """Scores and contexts, and the gradients of all weights for a sum with random signs and sizes."""
     generator = torch.Generator().manual_seed(1)
     losses = [0.0, 0.0]
     for index, (logits, contexts) in enumerate(expected):
@@ -135,7 +135,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, direction):
 
 
 def test_dropout_is_where_the_loops_have_it(make_batch, monkeypatch):
-    """A global state is dropped once, and so attended to; the next step starts from the same."""
+    """Dropout is applied to a global state once; attention and the next step use the same values."""
     model = build(recurrent_dropout=0.5).train()
     batch = in_doubles(make_batch([3, 6]))
     batch = replace(batch, speakers=batch.speakers % 2)
@@ -184,7 +184,7 @@ def test_only_the_backward_direction_knows_what_comes(make_batch):
 
 
 def test_it_has_as_many_weights_as_the_published_one():
-    """Text alone, with the published sizes for IEMOCAP; beside the linear map of the modality, which is ours."""
+    """Only text, with the published sizes for IEMOCAP; plus the linear map of the modality, which is ours."""
     sizes = {"input_units": 100, "state_units": 500, "emotion_units": 300, "hidden_units": 300}
     model = build(("text",), dims={"text": 100}, classes=6, **sizes)
     cells = [nn.GRUCell(600, 500), nn.GRUCell(600, 500), nn.GRUCell(500, 300), nn.Linear(100, 500, bias=False)]

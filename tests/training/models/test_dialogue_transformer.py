@@ -1,5 +1,5 @@
-"""The dialogue transformer against loops over dialogues, utterances and heads; what all models promise is in
-test_contract.py.
+"""The dialogue transformer compared with loops over dialogues, utterances and heads; see test_contract.py for what all
+models promise.
 """
 
 import math
@@ -27,7 +27,7 @@ def build(dims=DIMS, classes=3, **settings):
 
 
 def code(position, units):
-    """Position codes as the paper writes them: sine and cosine in turn, 10000^(2k/units) their wavelengths."""
+    """Position codes as in the paper: alternating sine and cosine with wavelengths 10000^(2k/units)."""
     angles = [position / 10_000 ** (2 * (unit // 2) / units) for unit in range(units)]
     return torch.tensor(
         [math.cos(angle) if unit % 2 else math.sin(angle) for unit, angle in enumerate(angles)], dtype=torch.float64
@@ -113,7 +113,7 @@ def test_it_computes_what_the_loops_compute(make_batch, settings):
 
 
 def test_it_has_as_many_weights_as_the_published_one_uses():
-    """Of the published 5,188,114 values 4,649,990 are used, of which 3,678,208 lie in the encoders and gates."""
+    """Of the published 5,188,114 parameters 4,649,990 are used, 3,678,208 of them in the encoders and gates."""
     settings = {"hidden_units": 512, "heads": 8, "feedforward_units": 512}
     model = build({"text": 768, "audio": 100}, classes=6, **settings)
     counts = {name: weight.numel() for name, weight in model.named_parameters() if "absent" not in name}
@@ -156,7 +156,7 @@ def test_contrast_of_whole_dialogues_trains_encoders_and_gates(make_batch):
     model = build().train()
     sum(vector.square().sum() for vector in model(make_batch([6, 4])).pooled.values()).backward()
     trained = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
-    # An absent utterance is no part of the means, and no key for those that are.
+    # An absent utterance does not enter the means, and is not a key for those that are present.
     assert trained == {
         name
         for name, _ in model.named_parameters()
@@ -171,7 +171,7 @@ def test_position_codes_are_those_of_the_formula(units):
 
 
 def test_order_is_seen(make_batch):
-    """Without position codes, self-attention could not tell which of two equal utterances came first."""
+    """Without position codes, self-attention cannot tell which of two equal utterances came first."""
     logits = build()(one_thing_said(2, make_batch)).logits[0]
     assert not torch.allclose(logits[0], logits[1], atol=1e-3)
 

@@ -1,4 +1,6 @@
-"""GraphCFC against loops over dialogues, nodes, edges and heads; what all models promise is in test_contract.py."""
+"""GraphCFC compared with loops over dialogues, nodes, edges and heads; see test_contract.py for what all models
+promise.
+"""
 
 from dataclasses import replace
 
@@ -55,10 +57,10 @@ def relation(one, other):
 
 
 def attended(model, attention, nodes, present, speakers):
-    """What each node, (kind, step) → vector, hears in one layer."""
+    """The input of each node from its neighbours in one layer, (kind, step) → vector."""
     told = {}
     for kind, here in nodes:
-        edges = []  # the heard node and the vector of the relation
+        edges = []  # the source node and the vector of the relation
         for other, step in nodes:
             if other == kind and abs(step - here) <= model.window:
                 vector = model.relation_vectors.weight[relation(speakers[step], speakers[here])]
@@ -91,7 +93,7 @@ def attended(model, attention, nodes, present, speakers):
 
 
 def graph(model, layers, kinds, present, speakers):
-    """All layers over one dialogue; kinds of nodes, a list of vectors each, in and out."""
+    """All layers over one dialogue; input and output are a list of vectors for each kind of node."""
     nodes = {(kind, step): vector for kind, vectors in enumerate(kinds) for step, vector in enumerate(vectors)}
     there = {(kind, step): one for kind, ones in enumerate(present) for step, one in enumerate(ones)}
     for layer in layers.layers:
@@ -109,7 +111,7 @@ def graph(model, layers, kinds, present, speakers):
 
 
 def assert_are(outputs, vectors):
-    """Each output begins with the vectors; what follows is padding."""
+    """Each output starts with the vectors; the rest is padding."""
     for output in outputs:
         torch.testing.assert_close(output[: len(vectors)], torch.stack(vectors), atol=1e-9, rtol=0)
 
@@ -228,7 +230,7 @@ def test_a_modality_of_its_own_knows_nothing_of_the_others_nor_of_other_utteranc
 
 
 def test_what_is_said_travels_a_window_in_each_layer(make_batch):
-    """One graph of two layers with a window of 1: nothing comes from further off than two utterances."""
+    """One graph of two layers with a window of 1: nothing comes from further than two utterances away."""
     model, batch = build(("audio",), window=1), make_batch([7], modalities=("audio",))
     batch = replace(batch, modality_mask={"audio": batch.utterance_mask})
     louder = batch.features["audio"].clone()

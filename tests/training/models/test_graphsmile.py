@@ -1,5 +1,5 @@
-"""GraphSmile against loops over dialogues, pairs of modalities, utterances and edges; what all models promise is in
-test_contract.py.
+"""GraphSmile compared with loops over dialogues, pairs of modalities, utterances and edges; see test_contract.py for
+what all models promise.
 """
 
 import math
@@ -31,13 +31,13 @@ def leaky(vector):
 
 
 def heard(config, step, length):
-    """The utterances that one hears, in order."""
+    """The neighbours of an utterance, in order."""
     last = step if config.causal else step + config.future
     return [other for other in range(length) if step - config.past <= other <= last]
 
 
 def of_pair(model, index, starts):
-    """y of both sides of a pair, or of the only side, for one dialogue; ``starts``: x⁰ of each side, a list of
+    """y of both sides of a pair, or of the single side, for one dialogue; ``starts``: x⁰ of each side, a list of
     vectors.
     """
     config, length = model.config, len(starts[0])

@@ -1,5 +1,5 @@
-"""Joint vectors against loops over dialogues, utterances and heads, and what passes between the modalities; what all
-models promise is in test_contract.py.
+"""Joint vectors compared with loops over dialogues, utterances and heads, and what passes between the modalities; see
+test_contract.py for what all models promise.
 """
 
 import math
@@ -54,7 +54,7 @@ def build(dims=DIMS, **settings):
 
 
 def code(position):
-    """In the float32 in which they are computed, and compared with the formula in test_dialogue_transformer.py."""
+    """In float32, as they are computed; test_dialogue_transformer.py compares them with the formula."""
     return position_codes(position + 1, UNITS, torch.device("cpu"))[position].double()
 
 
@@ -93,7 +93,7 @@ def attended(attention, queries, entries):
 
 
 def encoded(encoder, entries, keys):
-    """A pre-norm transformer layer; ``keys`` says of each entry whether it may be attended to."""
+    """A pre-norm transformer layer; ``keys``: whether each entry may be attended to."""
     normed = [norm(entry, encoder.norm1) for entry in entries]
     read = attended(encoder.self_attn, normed, [entry for entry, is_key in zip(normed, keys, strict=True) if is_key])
     between = [entry + own for entry, own in zip(entries, read, strict=True)]
@@ -159,7 +159,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
     lengths, model = [4, 1, 6], build({name: DIMS[name] for name in modalities}, **settings).double()
     batch = make_batch(lengths, modalities=modalities)
     batch = replace(batch, features={name: value.double() for name, value in batch.features.items()})
-    if len(modalities) > 1:  # an utterance of which nothing is known
+    if len(modalities) > 1:  # an utterance without any modality
         batch = replace(
             batch, modality_mask={name: mask & (torch.arange(6) != 2) for name, mask in batch.modality_mask.items()}
         )
@@ -184,7 +184,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
 
 
 def sequences_below(batch, longest=4):
-    """Random sequences, of no entry where the modality is absent."""
+    """Random sequences, empty where the modality is absent."""
     generator, sequences, masks = torch.Generator().manual_seed(2), {}, {}
     for name, values in batch.features.items():
         present = batch.modality_mask[name].flatten()[batch.real_positions]
@@ -197,7 +197,7 @@ def sequences_below(batch, longest=4):
 
 def test_over_tokens_it_computes_what_the_loops_compute(make_batch):
     model, batch = build(mode="token").double(), make_batch([4, 1, 6])
-    mask = batch.utterance_mask & (torch.arange(6) != 2)  # of the third utterances nothing is known
+    mask = batch.utterance_mask & (torch.arange(6) != 2)  # the third utterances have no modality
     batch = replace(
         batch,
         features={name: value.double() for name, value in batch.features.items()},
@@ -287,7 +287,7 @@ def test_over_tokens_it_is_trained_on_what_the_extraction_kept_and_read_back(
 
 
 def test_what_is_predicted_without_gradients_is_what_is_trained(make_batch):
-    """torch takes another path through its encoder layers where nothing is to be differentiated."""
+    """torch takes another path through its encoder layers when no gradients are needed."""
     model, batch = build(), make_batch([4, 1, 6], pad_to=9)
     trained = model(batch)
     with torch.inference_mode():
@@ -321,9 +321,7 @@ def test_one_modality_hears_of_another_from_the_second_block_on(make_batch):
 
 
 def test_with_the_joint_vectors_cut_off_nothing_passes_between_the_modalities(make_batch):
-    """In every block the joint vectors are those of the beginning: what audio says then reaches text through nothing
-    else.
-    """
+    """Every block gets the initial joint vectors: then nothing of audio reaches text in any other way."""
     model, batch = build(), make_batch([4, 6])
     for block in model.blocks:
         block.register_forward_hook(lambda block, given, made: (made[0], given[2]))
@@ -334,7 +332,7 @@ def test_with_the_joint_vectors_cut_off_nothing_passes_between_the_modalities(ma
 
 @pytest.mark.parametrize("name", list(DIMS))
 def test_each_modality_trains_the_joint_vectors(make_batch, name):
-    """Through its own encoder, with those of the others cut off."""
+    """Through its own encoder, with the others cut off."""
     model, batch = build(blocks=1), make_batch([4, 6])
     for other in DIMS:
         if other != name:
@@ -363,7 +361,7 @@ def test_order_is_seen(make_batch):
 
 
 def test_pooled_vectors_tell_less_of_a_dialogues_length_than_with_the_codes_of_its_positions(make_batch):
-    """Where one thing is said again and again. What attention makes of the codes stays."""
+    """For a dialogue that repeats one utterance; the effect of the position codes on attention remains."""
     model = build(hidden_units=64)
 
     def pooled(length):
@@ -403,7 +401,7 @@ def step_of(recipe, split):
 
 
 def test_the_loss_is_the_mean_of_the_classifiers_cross_entropies(make_split):
-    """Equation 6; and not the one of the mean of their log-probabilities, which is less the less they agree."""
+    """Equation 6; not the loss of the mean of their log-probabilities, which is smaller the less they agree."""
     split = make_split(EMOTIONS)
     split = replace(
         split, present={name: torch.arange(split.utterances + 1) < split.utterances for name in split.present}

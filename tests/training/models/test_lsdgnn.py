@@ -1,5 +1,5 @@
-"""LSDGNN against loops over dialogues, layers, utterances and edges, with torch's GRU cells; what all models promise is
-in test_contract.py.
+"""LSDGNN compared with loops over dialogues, layers, utterances and edges, with torch's GRU cells; see test_contract.py
+for what all models promise.
 """
 
 from dataclasses import replace
@@ -29,7 +29,7 @@ def build(modalities=tuple(DIMS), **settings):
 
 
 def heard_by(speakers, step, distance):
-    """Back to the speaker's last but ``distance`` - 1, that one included; to the beginning if there is none."""
+    """The utterances back to the speaker's last one but ``distance`` - 1, inclusive; to the start if there is none."""
     heard, own = [], 0
     for earlier in range(step - 1, -1, -1):
         heard.append(earlier)
@@ -40,7 +40,7 @@ def heard_by(speakers, step, distance):
 
 
 def branch(layers, states, speakers, distance):
-    """The states of every layer [T, H], and what the last one heard [T, H]."""
+    """The states of every layer [T, H], and the input from the neighbours to the last one [T, H]."""
     by_layer = []
     for layer in layers:
         first, second = cells(layer, UNITS)
@@ -84,7 +84,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
     config, linears = model.config, [layer for layer in model.hide if isinstance(layer, nn.Linear)]
     assert len(linears) == config.hidden_layers
     batch = in_doubles(make_batch(lengths, modalities=modalities, pad_to=11, padding=1e3))
-    batch = replace(batch, speakers=batch.speakers % 3)  # so that some come again soon, some late and some never
+    batch = replace(batch, speakers=batch.speakers % 3)  # so that some speak again soon, some late and some never
     output = model(batch)
     for index, length in enumerate(lengths):
         speakers, sums, raw = batch.speakers[index, :length].tolist(), 0.0, []
@@ -122,7 +122,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
 
 
 def test_the_graphs_are_those_that_are_drawn(make_batch):
-    """In the head of the module: A B A C A B A."""
+    """The example in the module's docstring: A B A C A B A."""
     batch = replace(make_batch([7]), speakers=torch.tensor([[0, 1, 0, 2, 0, 1, 0]]))
     short, long = (~build_graph(batch, own).unheard[0] for own in (1, 2))
     assert short[6].nonzero().flatten().tolist() == [4, 5]

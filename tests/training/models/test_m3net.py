@@ -1,4 +1,6 @@
-"""M3Net against loops over dialogues, hyperedges and pairs of nodes; what all models promise is in test_contract.py."""
+"""M3Net compared with loops over dialogues, hyperedges and pairs of nodes; see test_contract.py for what all models
+promise.
+"""
 
 from dataclasses import replace
 
@@ -20,12 +22,14 @@ def build(modalities=tuple(DIMS), dims=DIMS, **settings):
         fill({**SMALL, **settings}, M3Net.Config, where="models.m3net"), {name: dims[name] for name in modalities}, 3
     ).eval()
     for parameter in (*(projection.absent_H for projection in model.projections.values()), *model.low.parameters()):
-        nn.init.normal_(parameter)  # as after some training: absence is something, and the weights of edges differ
+        nn.init.normal_(
+            parameter
+        )  # as after some training: absent vectors are not zero, and the weights of edges differ
     return model
 
 
 def text_context(model, text_TH):
-    """The GRU of torch in two layers and both directions, over one dialogue without padding."""
+    """torch's GRU with two layers and both directions, over one dialogue without padding."""
     reference = nn.GRU(8, 4, num_layers=2, batch_first=True, bidirectional=True).double()
     for grus, suffix in ((model.text_context.ahead, ""), (model.text_context.back, "_reverse")):
         for number, gru in enumerate(grus):
@@ -35,7 +39,7 @@ def text_context(model, text_TH):
 
 
 def low(model, nodes, present):
-    """The hypergraph of one dialogue: (modality, step) → vector, and whether the node is there."""
+    """The hypergraph of one dialogue: (modality, step) → vector, and whether the node is present."""
     branch, modalities = model.low, range(len(model.modalities))
     steps = sorted({step for _, step in nodes})
     for bias in branch.bias_LH:

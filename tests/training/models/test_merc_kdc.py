@@ -1,4 +1,4 @@
-"""MERC-KDC's fusion against loops over utterances, modalities and heads; its branch is tested as the dialogue
+"""MERC-KDC's fusion compared with loops over utterances, modalities and heads; its branch is tested as the dialogue
 transformer, its training in test_stages.py.
 """
 
@@ -51,8 +51,8 @@ def affine(layer, vector):
 
 
 def fused(model, own, present, eta):
-    """One utterance: vectors of the branches and whether each modality is there, by name; gives what the classifier
-    sees.
+    """One utterance: vectors of the branches and whether each modality is present, by name; returns the input of the
+    classifier.
     """
     teacher, *helping = own
     t = own[teacher]
@@ -93,7 +93,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, eta):
     model, lengths = build(modalities, shift_limit=eta), [4, 1, 6]
     batch = doubled(make_batch(lengths, modalities=modalities))
     for name in modalities[1:]:
-        batch.modality_mask[name][2, :2] = False  # whoever helps is absent
+        batch.modality_mask[name][2, :2] = False  # the supporting modality is absent
     output = model(batch)
     own = {name: model.branches[name](batch) for name in modalities}
     for index, length in enumerate(lengths):

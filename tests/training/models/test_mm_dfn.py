@@ -1,5 +1,5 @@
-"""MM-DFN against loops over dialogues, speakers, layers and pairs of nodes; what all models promise is in
-test_contract.py.
+"""MM-DFN compared with loops over dialogues, speakers, layers and pairs of nodes; see test_contract.py for what all
+models promise.
 """
 
 import math
@@ -91,7 +91,7 @@ def adjacency(nodes, present):
 
 
 def fused(fusion, config, stacked, normalised):
-    """Hᴸ of all nodes of a dialogue; every node has a cell state of its own."""
+    """Hᴸ of all nodes of a dialogue; every node has its own cell state."""
     first = fusion.enter(stacked).relu()
     hidden = [vector[None] for vector in first]
     states = [(torch.zeros(1, config.hidden_units, dtype=torch.float64),) * 2 for _ in hidden]
@@ -164,7 +164,7 @@ def test_who_speaks_matters_only_where_a_weight_is_not_zero(make_batch):
 
 
 def test_names_of_speakers_mean_nothing(make_batch):
-    """Other than vectors per speaker: only which utterances are of the same one."""
+    """Unlike with vectors per speaker, it only matters which utterances have the same one."""
     batch, model = make_batch([6, 4]), build()
     torch.testing.assert_close(
         model(batch).logits, model(replace(batch, speakers=20 - batch.speakers)).logits, atol=1e-6, rtol=0

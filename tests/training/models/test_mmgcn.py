@@ -1,5 +1,5 @@
-"""MMGCN against loops over dialogues and pairs of nodes, with the graph as one matrix; what all models promise is in
-test_contract.py.
+"""MMGCN compared with loops over dialogues and pairs of nodes, with the graph as one matrix; see test_contract.py for
+what all models promise.
 """
 
 import math
@@ -30,7 +30,7 @@ def build(modalities=tuple(DIMS), **settings):
 
 
 def text_context(model, text_TD):
-    """The LSTM of torch, in as many directions, over one dialogue without padding."""
+    """torch's LSTM, in as many directions, over one dialogue without padding."""
     context = model.text_context
     reference = nn.LSTM(
         8, context.ahead[0].hidden_size, num_layers=2, batch_first=True, bidirectional=not model.causal
@@ -47,7 +47,7 @@ def edge(x_D, y_D):
 
 
 def adjacency(nodes, present, causal):
-    """Modality → T vectors and whether they are there; gives the normalised matrix over all nodes, modality after
+    """Modality → T vectors and whether they are present; returns the normalised matrix over all nodes, modality after
     modality.
     """
     places = [(name, step) for name in nodes for step in range(len(nodes[name]))]
@@ -106,7 +106,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
 
 
 def test_edges_pass_a_gradient_unless_they_are_detached(make_batch):
-    """Checked against differences, through cosine, arccos and the normalisation by degrees."""
+    """Checked against finite differences, through cosine, arccos and the normalisation by degrees."""
     batch = make_batch([3, 2])
     present_MN = torch.tensor([[True, True, False, True, True], [True, False, False, True, True]])
     nodes_MND = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)

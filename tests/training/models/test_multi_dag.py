@@ -1,5 +1,5 @@
-"""MultiDAG against loops over dialogues, layers, utterances and edges, with torch's GRU cells; what all models promise
-is in test_contract.py.
+"""MultiDAG compared with loops over dialogues, layers, utterances and edges, with torch's GRU cells; see
+test_contract.py for what all models promise.
 """
 
 from dataclasses import replace
@@ -27,7 +27,7 @@ def build(modalities=tuple(DIMS), layers=2, **settings):
 
 
 def heard_by(speakers, step):
-    """Back to the speaker's last utterance, that one included; to the beginning if there is none."""
+    """The utterances back to the speaker's last one, inclusive; to the start if there is none."""
     heard = []
     for earlier in range(step - 1, -1, -1):
         heard.append(earlier)
@@ -63,7 +63,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, layers, hidd
     linears = [layer for layer in model.hide if isinstance(layer, nn.Linear)]
     assert len(linears) == hidden_layers
     batch = make_batch(lengths, modalities=modalities, pad_to=11)
-    # Three speakers, so that some come again soon, some late and some never.
+    # Three speakers, so that some speak again soon, some late and some never.
     batch = replace(
         batch, features={name: value.double() for name, value in batch.features.items()}, speakers=batch.speakers % 3
     )
@@ -94,7 +94,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, layers, hidd
 
 
 def test_the_graph_is_the_one_that_is_drawn(make_batch):
-    """In the head of the module: A B C A B; next to it a shorter dialogue in which one speaker goes on alone."""
+    """The example in the module's docstring: A B C A B; and a shorter dialogue with only one speaker."""
     batch = replace(make_batch([2, 5]), speakers=torch.tensor([[0, 0, 0, 0, 0], [0, 1, 2, 0, 1]]))
     graph = build_graph(batch)
     drawn, short = (~graph.unheard).int().tolist()
@@ -107,7 +107,7 @@ def test_the_graph_is_the_one_that_is_drawn(make_batch):
 
 
 def test_gradients_agree_with_finite_differences(make_batch):
-    """Those of the weights are collected over the steps; the dialogues end at different ones."""
+    """Gradients of the weights are collected over the steps; the dialogues end at different ones."""
     model, batch = build(layers=2).double(), make_batch([3, 1, 4])
     features = {name: value.double() for name, value in batch.features.items()}
     names, weights = zip(

@@ -1,5 +1,5 @@
-"""MultiEMO against loops over dialogues, utterances, modalities and heads; what all models promise is in
-test_contract.py.
+"""MultiEMO compared with loops over dialogues, utterances, modalities and heads; see test_contract.py for what all
+models promise.
 """
 
 import math
@@ -46,7 +46,7 @@ def in_doubles(batch):
 
 
 def gru(own, name, x, state, *inputs):
-    """torch's cell, whose gates lie in the order reset, update, new; here the input's begin with the new state."""
+    """torch's cell, whose gates are in the order reset, update, new; here the input's start with new."""
     new, reset, update = torch.cat([*(own[one] for one in inputs), own[f"input_bias_{name}"]]).chunk(3, dim=1)
     *weight, bias = torch.cat([reset, update, new], dim=1)
     return torch.gru_cell(
@@ -55,7 +55,7 @@ def gru(own, name, x, state, *inputs):
 
 
 def recurrence(networks, place, inputs, speakers):
-    """The emotion states of one network over one dialogue, in the direction in which the lists go."""
+    """The emotion states of one network over one dialogue, in the order of the lists."""
     own = {name: weight[place] for name, weight in networks.named_parameters()}
     nothing = torch.zeros(len(own["query"]), dtype=torch.float64)
     party, history, e, given = {}, [], nothing, []
@@ -80,7 +80,7 @@ def normed(norms, place, vector):
 
 
 def attention(sublayer, asking, vector, others, there):
-    """What one utterance of a modality is given by those of another modality that are there."""
+    """What one utterance of a modality receives from the present utterances of another."""
     if not any(there):
         return torch.zeros_like(vector)
     query = affine(sublayer.query, asking, vector).chunk(sublayer.heads)
@@ -165,7 +165,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
     lengths = [4, 1, 6, 3]
     model, batch = build(modalities, **settings), in_doubles(make_batch(lengths, modalities=modalities, pad_to=7))
     if len(modalities) > 1:
-        batch.modality_mask[modalities[0]][3] = False  # a dialogue in which nothing can be asked of a modality
+        batch.modality_mask[modalities[0]][3] = False  # a dialogue in which one modality is completely absent
     output = model(batch)
     checked = []
     for index, length in enumerate(lengths):
@@ -186,7 +186,7 @@ def test_it_computes_what_the_loops_compute(make_batch, modalities, settings):
             )
     for found, expected in checked:
         torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
-    # The gradient of the recurrence is written out by hand, so it is compared as well.
+    # The gradient of the recurrence is hand-written, so it is compared as well.
     signs = [
         torch.randn(expected.shape, generator=torch.Generator().manual_seed(number), dtype=torch.float64)
         for number, (_, expected) in enumerate(checked)
@@ -251,7 +251,7 @@ def test_dropout_is_drawn_for_the_recurrence_and_for_the_sublayers(make_batch):
 
 
 def test_at_the_published_sizes_it_has_as_many_weights_as_the_published_one():
-    """With its features and IEMOCAP's settings; beside the vectors of absent utterances, which are ours."""
+    """With its features and IEMOCAP's settings; plus the vectors of absent utterances, which are ours."""
     model = build(dims={"text": 768, "audio": 512, "visual": 1000}, classes=6, **PUBLISHED)
     cells = [nn.GRUCell(512, 256), nn.GRUCell(512, 256), nn.GRUCell(256, 256), nn.Linear(256, 1, bias=False)]
     context = [*cells, *cells, nn.Linear(512, 256)]

@@ -1,5 +1,5 @@
-"""SDT against loops over dialogues, utterances, pairs of modalities and heads; what all models promise is in
-test_contract.py.
+"""SDT compared with loops over dialogues, utterances, pairs of modalities and heads; see test_contract.py for what all
+models promise.
 """
 
 import math
@@ -51,7 +51,7 @@ def parts_of(projected, count, heads, part, other, head):
 
 
 def transformer(model, streams, present, asking, source):
-    """The layer in which the utterances of one modality ask those of a source, for one dialogue."""
+    """The layer in which the utterances of one modality attend to those of a source, for one dialogue."""
     layers, count, heads = model.transformers, len(streams), model.transformers.head_count
     place, steps = asking * count + source, len(streams[0])
     asked = [affine(layers.query_key_value, source, vector) for vector in streams[source]]
@@ -162,8 +162,8 @@ def test_a_modality_of_its_own_knows_nothing_of_the_others(make_batch):
 
 
 def test_at_the_published_sizes_it_has_the_published_number_of_weights():
-    """79.7 million with IEMOCAP's features and classes; the published model has vectors for two speakers and the
-    padding, this one for nine speakers.
+    """79.7 million with IEMOCAP's features and classes; the published model has vectors for two speakers and padding,
+    this one for nine speakers.
     """
     with torch.device("meta"):
         model = SDT(

@@ -1,4 +1,4 @@
-"""TelME against loops over utterances, modalities and heads; what all models promise is in test_contract.py."""
+"""TelME compared with loops over utterances, modalities and heads; see test_contract.py for what all models promise."""
 
 import math
 from dataclasses import replace
@@ -242,4 +242,4 @@ def test_a_students_objective_is_the_published_sum(make_batch, recipe, tau, weig
     vectors = {name: output.unimodal[name][both].detach().numpy() for name in ("text", "audio")}
     expected = weight * negative_correlations(logits["audio"], logits["text"], tau)
     expected += divergence_of_likenesses(vectors["audio"], vectors["text"])
-    assert found["distillation"] == pytest.approx(expected, abs=1e-4)  # what keeps a correlation finite
+    assert found["distillation"] == pytest.approx(expected, abs=1e-4)  # from the term that keeps a correlation finite

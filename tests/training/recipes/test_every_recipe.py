@@ -1,8 +1,8 @@
-"""What every recipe and every addition promises: a new file in ``pipeline/merc/training/recipes`` is tested here
-without being named.
+"""What every recipe and every addition promises; a new file in ``pipeline/merc/training/recipes`` is tested here
+automatically.
 
-That a step can be trained is in ``tests/training/test_steps_of_recipes.py``, how the files are written in
-``tests/test_settings_files.py``.
+``tests/training/test_steps_of_recipes.py`` checks that a step can be trained, ``tests/test_settings_files.py`` how the
+files are written.
 """
 
 import json
@@ -89,8 +89,8 @@ def test_an_addition_fits_a_recipe_and_those_that_it_says_it_is_of(name):
 
 
 def fits(recipe, addition):
-    """Whether a recipe can be resolved with an addition all of which does something there: what it takes out was there,
-    and so was a loss of which it names no weight, and a framework where it has settings of one.
+    """Whether a recipe can be resolved with an addition, every part of which has an effect: what it removes exists, as
+    does any loss that it names without a weight, and a framework if it has settings for one.
     """
     over = f"{recipe}+{addition}"
     try:

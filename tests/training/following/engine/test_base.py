@@ -1,4 +1,4 @@
-"""What a follower receives of a training, when, and where it writes; the run has the same bytes without it."""
+"""What a follower receives from a training, when, and where it writes; the run has the same bytes without it."""
 
 import csv
 import sys

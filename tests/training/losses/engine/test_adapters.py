@@ -13,7 +13,7 @@ def test_labelled_rows_are_gathered_in_order(make_batch):
 
 
 class SumOfLabels(OnHidden):
-    """The sum of the vectors, each times its label."""
+    """The sum of the vectors, each multiplied by its label."""
 
     def __init__(self, config, facts):
         super().__init__(config, facts)

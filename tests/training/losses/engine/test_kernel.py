@@ -1,4 +1,6 @@
-"""The kernel against its definition written with loops, the tabulated numbers, and what must hold for any input."""
+"""The kernel compared with its definition written with loops and with tabulated numbers, and what must hold for any
+input.
+"""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Steps that models share."""
+"""Steps shared by models."""
 
 import pytest
 import torch

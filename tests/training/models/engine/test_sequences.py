@@ -1,4 +1,4 @@
-"""Packed rows against one sequence after the other. The layout itself is an example in the module."""
+"""Packed rows compared with one sequence after another. The module's docstring shows the layout."""
 
 import pytest
 import torch
