@@ -57,9 +57,11 @@ OVER_TEXT = (
     "merc_kdc+at_once",
 )
 OVER_ALL = ("dialogue_transformer", "ddin", "mmgcn", "df_erc+batch_16", "joint_vector", "merc_kdc")
-FAST = ("mm_dfn", "m3net", "multiemo", "dialogue_gcn", "graphsmile")
+FAST = ("mm_dfn", "m3net", "multiemo")
 SLOW = (
     "cogmen",
+    "dialogue_gcn",
+    "graphsmile",
     "dialogue_rnn",
     "multi_dag",
     "multi_dag+curriculum",

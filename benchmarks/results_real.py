@@ -2,7 +2,7 @@
 CMU-MOSI; writes the tables of results_real.md next to this file.
 
     python benchmarks/results_real.py --features FOLDER --work FOLDER [--folds 1,2] [--seeds 0] [--epochs 30]
-        [fusion | trials | systems | gains | mosi]
+        [fusion | trials | systems | gains | ceiling | mosi]
 
 The folder of features has fold-test-1.pkl to fold-test-4.pkl: in each the named session is the test split and the other
 three are train, in the layout that `merc-shards import` reads. They derive from a corpus under a research licence: they
@@ -12,12 +12,13 @@ the test session.
 
 A finished training is reused from the working folder. ``trials`` shows what each part of DCLF does to MMGCN, at half
 its width and epochs so that a CPU core takes a minute; ``systems`` are the recipes as shipped; ``fusion`` and ``gains``
-show what audio adds to text, for variants of the baseline and for every system. ``mosi`` is another corpus: CMU-MOSI's
-text, audio and video as arrays (train.npz and test.npz in the folder of features), monologues, with the published test
-split.
+show what audio adds to text, for variants of the baseline and for every system, and ``ceiling`` what it adds if nothing
+is trained jointly. ``mosi`` is another corpus: CMU-MOSI's text, audio and video as arrays (train.npz and test.npz in
+the folder of features), monologues, with the published test split.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -30,6 +31,8 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
 from _settings import settings_file
 from _tables import put_table, spread
@@ -43,8 +46,10 @@ from merc.records.failures import Failure
 from merc.shards import config as shards_config
 from merc.shards.circulation import importing
 from merc.shards.format import reader
+from merc.training.data.dataset import DialogueSplit
 from merc.training.data.splits import TrainingData, load_data
 from merc.training.loop.trainer import train_seed
+from merc.training.metrics.weighted_f1 import weighted_f1
 from merc.training.recipes.resolution import resolve
 
 RESULTS = Path(__file__).with_suffix(".md")
@@ -118,6 +123,8 @@ SYSTEMS = [
     for base in ("baseline", "mmgcn_text", "ddin_text")
     for more in ("", "+causal", "+dclf_iemocap")
 ]
+# For the linear audio model in ``ceiling``: weights, regularisation, utterances on either side.
+SHARES, STRENGTHS, NEIGHBOURS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0), (1e-4, 1e-3), 3
 AVERAGED = {"models.context_gru.fusion": "probabilities"}
 FUSION = [
     Row("`baseline`, text", "baseline", {}, "text"),
@@ -316,10 +323,84 @@ def gains(recipes: list[str], layouts: list[Layout], seeds: list[int], epochs: i
     return lines
 
 
+def ceiling(layouts: list[Layout], seeds: list[int], work: Path) -> list[str]:
+    """The recurrent baseline on text, fused late with a separately trained linear model of audio: log-probabilities are
+    added, those of audio with a weight chosen on dev, or by the held-out session.
+    """
+    params = Params.load(settings_file(work / "params.yaml", {}))
+    both, text = (resolve(params, f"baseline_iemocap@{given}") for given in ("text-audio", "text"))
+    found: dict[str, list[float]] = {}
+    for layout in layouts:
+        info = reader.info_of(layout)
+        heard, read = load_data(both, info, layout)[0], load_data(text, info, layout)[0]
+        of_audio = _linear(heard)
+        for seed in seeds:
+            of_text = train_seed(text, read, seed, torch.device("cpu")).probabilities
+            by_choice = {
+                (strength, share): [
+                    _weighted_f1(
+                        getattr(heard, split), np.log(of_text[split] + 1e-6) + share * of_audio[strength][split]
+                    )
+                    for split in ("dev", "test")
+                ]
+                for strength, share in itertools.product(of_audio, SHARES)
+            }
+            alone = by_choice[(STRENGTHS[0], 0.0)]
+            chosen = max(by_choice.values(), key=lambda one: one[0])
+            best = max(by_choice.values(), key=lambda one: one[1])
+            for name, (dev, test) in {
+                "`baseline_iemocap`, text": alone,
+                "with audio, weight chosen on dev": chosen,
+                "with audio, weight that the held-out session would choose": best,
+            }.items():
+                found.setdefault(f"{name} | dev", []).append(dev)
+                found.setdefault(f"{name} | test", []).append(test)
+    names = [name.removesuffix(" | dev") for name in found if name.endswith("| dev")]
+    return [
+        "| row | dev WF1 | held-out WF1 | folds × seeds |",
+        "| --- | ---: | ---: | ---: |",
+        *(
+            f"| {name} | {spread(found[f'{name} | dev'])} | {spread(found[f'{name} | test'])} | {len(layouts)} ×"
+            f" {len(seeds)} |"
+            for name in names
+        ),
+    ]
+
+
+def _linear(data: TrainingData) -> dict[float, dict[str, NDArray[np.float64]]]:
+    """Strength of regularisation → split → log-probabilities [N, C] of logistic regression over an utterance's audio
+    and that of its neighbours.
+    """
+    windows = {split: _windows(getattr(data, split)) for split in SPLITS}
+    labels = data.train.labels[:-1].numpy()
+    known = labels >= 0
+    found = {}
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=60).fit(windows["train"][known], labels[known])
+        found[strength] = {split: model.predict_log_proba(windows[split]) for split in ("dev", "test")}
+    return found
+
+
+def _windows(split: DialogueSplit) -> NDArray[np.float32]:
+    """[N, (2 · NEIGHBOURS + 1) · D]: an utterance's audio and that of those around it, zeros beyond the dialogue."""
+    features = split.features["audio"]
+    rows = torch.arange(len(features) - 1)
+    first = split.starts.repeat_interleave(split.lengths)
+    last = first + split.lengths.repeat_interleave(split.lengths) - 1
+    shifted = [rows + step for step in range(-NEIGHBOURS, NEIGHBOURS + 1)]
+    parts = [features[torch.where((at >= first) & (at <= last), at, len(features) - 1)] for at in shifted]
+    return torch.cat(parts, dim=1).numpy()
+
+
+def _weighted_f1(split: DialogueSplit, scores_NC: NDArray[np.float64]) -> float:
+    labels = split.labels[:-1].numpy()
+    return weighted_f1(labels[labels >= 0], scores_NC[labels >= 0].argmax(axis=1), scores_NC.shape[1])
+
+
 def main() -> None:
     """Measures one of the tables, or says what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=[*TABLES, "gains"], nargs="?", default="trials")
+    parser.add_argument("which", choices=[*TABLES, "gains", "ceiling"], nargs="?", default="trials")
     parser.add_argument("--features", type=Path, default=os.environ.get("MERC_REAL_IEMOCAP"))
     parser.add_argument("--work", type=Path, default=Path("results_real"))
     parser.add_argument("--recipes", help="of gains, comma-separated; all without it")
@@ -342,6 +423,8 @@ def main() -> None:
     seeds = [int(seed) for seed in given.seeds.split(",")]
     if given.which == "gains":
         lines = gains(given.recipes.split(",") if given.recipes else GAINS, layouts, seeds, given.epochs, given.work)
+    elif given.which == "ceiling":
+        lines = ceiling(layouts, seeds, given.work)
     else:
         lines = table(TABLES[given.which], layouts, seeds, given.epochs, given.work)
     epochs = f" --epochs {given.epochs}" if given.epochs else ""
