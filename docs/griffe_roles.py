@@ -1,7 +1,7 @@
-"""Docstrings are written for people who read the sources; on the pages they are Markdown.
+"""Docstrings are written for readers of the source; on the pages they are Markdown.
 
-Names as Sphinx marks them (``:class:`merc.shards.Dialogues```) become plain code, and equations and drawings, which are
-indented, become blocks also where they follow the text without an empty line.
+Names as Sphinx marks them (``:class:`merc.shards.Dialogues```) become plain code, and equations and diagrams, which are
+indented, become blocks even if they follow the text without an empty line.
 """
 
 import re

@@ -1,13 +1,14 @@
-"""Puts into the pages what stands elsewhere already, so that it stands once.
+"""Fills in parts of the pages from other files, so that they exist only once.
 
-A page asks for it by a comment on a line of its own:
+A page asks for them with a comment on a separate line:
 
     <!-- recipes: mmgcn +official_code -->                a table of recipes and additions, with what they are
     <!-- figures: mmgcn_text@text mmgcn+demo -->          their rows in all tables of benchmarks/results_meld_text.md
     <!-- code: pipeline/merc/errors.py BadTable -->       a function, or a class without its methods
     <!-- lines: pipeline/merc/errors.py exit_code -->     the lines of a file that match a regular expression
 
-What is asked for and not there fails the build, and so does a page that would load anything from another machine.
+A request for something that does not exist fails the build, and so does a page that would load anything from another
+machine.
 """
 
 import ast
@@ -21,14 +22,14 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results_meld_text.md"
 RECIPES = ROOT / "pipeline" / "merc" / "training" / "recipes"
-# The tables of the results, by the comment that begins them.
+# The tables of the results, by the comment at their start.
 TABLES = {
     "frozen": "MiniLM frozen",
     "adapted": "MiniLM fine-tuned on MELD's train labels (`adapted`)",
     "demonstration": "demonstration corpus, three modalities",
 }
 _FIGURES = ("dev weighted F1", "test weighted F1", "test accuracy", "parameters")
-_WORDS = {"lines": 1}  # the rest is one regular expression, blanks included
+_WORDS = {"lines": 1}  # the rest is one regular expression, including spaces
 _ASKED = re.compile(r"^<!-- (recipes|figures|code|lines): (.+?) -->$", re.MULTILINE | re.DOTALL)
 _FOREIGN = re.compile(
     r"<(?:script|img|iframe|video|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b(?![^>]*rel=\"canonical\")[^>]*\bhref=\"(?:https?:)?//"
@@ -53,10 +54,10 @@ def on_post_page(output: str, page: Any, **_more: Any) -> str:
 
 
 def filled(markdown: str) -> str:
-    """The text of a page with all that it asks for.
+    """The text of a page with everything that it asks for filled in.
 
     Raises:
-        LookupError: if something of it is not there.
+        LookupError: if something does not exist.
     """
     return _ASKED.sub(lambda asked: _MAKERS[asked[1]](*asked[2].split(maxsplit=_WORDS.get(asked[1], -1))), markdown)
 
@@ -106,7 +107,7 @@ def _code(path: str, name: str) -> str:
 
 
 def _end_of_fields(node: ast.ClassDef | ast.FunctionDef) -> int:
-    """The last line to show: of a class, the one before its first method."""
+    """The last line to show; for a class, the one before its first method."""
     methods = [one for one in node.body if isinstance(one, ast.FunctionDef)]
     if isinstance(node, ast.FunctionDef) or not methods:
         return node.end_lineno or node.lineno

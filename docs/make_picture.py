@@ -1,6 +1,6 @@
 """Draws docs/picture.png from the demonstration corpus: utterances, the row they become, and predictions.
 
-python docs/make_picture.py [WORK]      the corpus, its features and a training are made in WORK, or found there
+python docs/make_picture.py [WORK]      the corpus, its features and a training are made in WORK, or reused from there
 """
 
 import sys
@@ -36,7 +36,7 @@ INK, WAVE, RIGHT, WRONG, OTHER = "#1f2937", "#3f51b5", "#2e7d32", "#c62828", "#c
 
 
 def main(work: Path) -> None:
-    """Makes what is missing in a folder, and draws."""
+    """Makes what is missing in a folder, and draws the picture."""
     raw, out, runs = work / "raw", work / "features", work / "runs"
     _run(extract.main, "--dataset", DATASET, "--raw", str(raw), "--out", str(out), "--set", "demo.iemocap_dialogues=1")
     _run(train.main, "--dataset", DATASET, "--recipe", RECIPE, "--out", str(out), "--runs", str(runs))
@@ -60,7 +60,7 @@ def _run(command: Any, *words: str) -> None:
 
 
 def _dialogue(layout: Layout, runs: Path) -> dict[str, Any]:
-    """The first test dialogue all of whose shown utterances have every modality, with the model's scores."""
+    """The first test dialogue with every modality in all utterances shown, with the model's scores."""
     columns = [
         "utterance_ids",
         "speakers",

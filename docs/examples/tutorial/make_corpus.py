@@ -12,7 +12,7 @@ import numpy as np
 from merc.corpora.demo import clips, dialogues, faces, voices, words
 
 WIDTH, HEIGHT = 320, 240
-# How the emotions of a dialogue follow each other; each shape comes several times, so that there is something to learn.
+# Sequences of emotions in a dialogue; each occurs several times, so that there is something to learn.
 SHAPES = [
     ("neutral", "joy", "joy", "neutral"),
     ("neutral", "anger", "anger", "sadness"),
@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
 
 
 def write_clip(path: Path, rng: np.random.Generator, speaker: str, emotion: str) -> None:
-    """A clip of 0.9 s in which a drawn person says something in the manner of an emotion."""
+    """A clip of 0.9 s in which a drawn person speaks with an emotion."""
     person = dialogues.actor(1, speaker, female=speaker == "Ann")
     sound = voices.speak(rng, person.voice, voices.MANNERS[emotion], 0.9)
     count = clips.frame_count(0.9, clips.MELD_FPS)
