@@ -188,10 +188,13 @@ def test_a_page_that_would_load_something_from_another_machine_fails_the_build()
 
 def test_equations_and_roles_of_docstrings_become_blocks_and_code() -> None:
     docstring = SimpleNamespace(
-        value="A loss of :class:`~merc.Loss`:\n    a = ``b``\n\n- A point\n    that goes on.\n\nArgs:\n    x: y"
+        value="A loss of :class:`~merc.Loss`:\n    a = ``b``\n\n- A point\n    that goes on.\n\nExample:\n    >>> 1"
     )
     _module("griffe_roles").Roles().on_object(obj=SimpleNamespace(docstring=docstring, is_module=True))
-    assert docstring.value == "A loss of `merc.Loss`:\n\n    a = `b`\n\n- A point\n    that goes on.\n\nArgs:\n    x: y"
+    assert (
+        docstring.value
+        == "A loss of `merc.Loss`:\n\n    a = `b`\n\n- A point\n    that goes on.\n\nExamples:\n    >>> 1"
+    )
 
 
 @pytest.mark.parametrize("package", ["merc.evaluation.protocols", "merc.evaluation.comparisons"])
