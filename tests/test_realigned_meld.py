@@ -159,7 +159,7 @@ def test_what_was_realigned_and_what_was_not_is_reported_in_the_shards_and_on_th
     card = (shards / "README.md").read_text(encoding="utf-8")
     total, realigned = len(world.spans) + 1, len(world.spans)
     assert (
-        f"Realigned: sound and pictures of {realigned} of {total} utterances are the spans of the original clips"
+        f"Realigned: audio and video of {realigned} of {total} utterances are the spans of the original clips"
         in card.replace("\\", "")
     )
     failed = pq.read_table(shards / "failures" / "train-00000-of-00001.parquet").to_pylist()

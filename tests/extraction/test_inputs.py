@@ -47,8 +47,8 @@ def test_a_waveform_is_exact_to_sixteen_bits(tmp_path: Path) -> None:
     ("audio", "message"),
     [
         (b"RIFF nonsense", "train/u0: not a FLAC file"),
-        (_flac(np.zeros(10), 8000), r"sound of 8000 Hz and shape \(10,\) instead of 16000 Hz mono"),
-        (_flac(np.zeros((10, 2))), r"sound of 16000 Hz and shape \(10, 2\) instead of 16000 Hz mono"),
+        (_flac(np.zeros(10), 8000), r"audio of 8000 Hz and shape \(10,\) instead of 16000 Hz mono"),
+        (_flac(np.zeros((10, 2))), r"audio of 16000 Hz and shape \(10, 2\) instead of 16000 Hz mono"),
     ],
 )
 def test_bytes_that_are_not_audio_are_refused_with_their_utterance(tmp_path: Path, audio: bytes, message: str) -> None:

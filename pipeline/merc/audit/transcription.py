@@ -114,7 +114,7 @@ class Transcriber:
         self._read_tokens(folder)
         given = self.config.windows_per_batch
         self._budget = Budget(
-            _BATCH["cpu" if device == "cpu" else "cuda"] if given == "auto" else given, "pieces of sound"
+            _BATCH["cpu" if device == "cpu" else "cuda"] if given == "auto" else given, "pieces of audio"
         )
 
     def _read_tokens(self, folder: Path) -> None:

@@ -239,7 +239,7 @@ def _sound(rows: pa.Table, row: int) -> dict[str, Any]:
     except soundfile.LibsndfileError as error:
         raise ValueError(f"not a FLAC file: {error}") from error
     if rate_hz != SAMPLE_RATE_HZ or waveform.ndim != 1:
-        raise ValueError(f"sound of {rate_hz} Hz and shape {waveform.shape} instead of {SAMPLE_RATE_HZ} Hz mono")
+        raise ValueError(f"audio of {rate_hz} Hz and shape {waveform.shape} instead of {SAMPLE_RATE_HZ} Hz mono")
     return {"waveform": waveform}
 
 

@@ -378,7 +378,7 @@ def _begin(stream: Any, origin: float) -> float:
 
 
 def _extent(stream: Any, origin: float, path: Path) -> tuple[float, float]:
-    """Where a stream begins and ends, in seconds from the file's beginning.
+    """Where a stream starts and ends, in seconds from the start of the file.
 
     By its header, if that states the length of this very stream and the index does not contradict it. Otherwise by all
     packets, undecoded: the length of the whole container may count from 0 where the time stamps do not (Matroska), and

@@ -62,7 +62,7 @@ class Place:
 
 
 def span(start_seconds: float | None, end_seconds: float | None) -> Span:
-    """The span of a manifest row, where None stands for the file's beginning or end.
+    """The span of a manifest row, where None stands for the start or end of the file.
 
     Raises:
         ValueError: if it is not a number, starts before the file, or does not end after its start.

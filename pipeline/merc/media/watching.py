@@ -358,8 +358,8 @@ def _tell_status(row: Row, config: Config) -> None:
     columns = row.columns
     if columns["off_screen"]:
         words = (
-            f"nobody has a logit of {config.off_screen_logit:g} for a second; the likeliest speaker has"
-            f" {columns['speaking_logit']:.2f} in the mean"
+            f"no one has a logit of {config.off_screen_logit:g} for a second; the likeliest speaker has"
+            f" {columns['speaking_logit']:.2f} on average"
         )
         if config.off_screen == "absent":
             row.lose("visual", "off_screen", words)

@@ -360,11 +360,11 @@ def test_without_the_setting_nothing_changes_and_with_it_the_record_tells(two_di
     assert (plain["source"], plain["checks"], tables[0].schema.names) == (Meld.SOURCE, {}, manifest.SCHEMA.names)
     assert realigned["settings"]["corpora"]["meld"]["realignment"] == "meld/realigned"
     assert realigned["source"].startswith(
-        Meld.SOURCE + "\n\nRealigned: sound and pictures of 2 of 4 utterances are the spans of the original clips that"
+        Meld.SOURCE + "\n\nRealigned: audio and video of 2 of 4 utterances are the spans of the original clips that"
         " meld/realigned/"
     )
     assert (
-        "3 in all; 1 utterances lie in several, 1 not in their own clip alone. It is a part of MELD-FAIR (Carneiro"
+        "3 in all; 1 utterances lie in several, 1 not only in their own clip. It is a part of MELD-FAIR (Carneiro"
         in realigned["source"]
     )
     assert realigned["checks"]["realignment"]["sha256"] == files.sha256(path)

@@ -245,9 +245,9 @@ def credit(file: str, counted: Iterable[Mapping[str, int]]) -> str:
     for one in counted:
         whole.update(one)
     return (
-        f"Realigned: sound and pictures of {whole['realigned']} of {whole['utterances']} utterances are the spans of"
+        f"Realigned: audio and video of {whole['realigned']} of {whole['utterances']} utterances are the spans of"
         f" the original clips that {file} names, {whole['spans']} in all; {whole['of_several_spans']} utterances lie in"
-        f" several, {whole['with_a_span_of_another_clip']} not in their own clip alone. It is a part of {SOURCE}."
+        f" several, {whole['with_a_span_of_another_clip']} not only in their own clip. It is a part of {SOURCE}."
     )
 
 

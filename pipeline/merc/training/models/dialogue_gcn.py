@@ -76,8 +76,8 @@ class DialogueGCN(MERCModel):
         nodal_attention: bool = True
         """Whether an utterance attends to the whole dialogue before it is classified, equation 4."""
         causal: bool = False
-        """Whether nothing that comes after an utterance is heard: the LSTM runs forward alone, window and attention end
-        at the utterance.
+        """Whether an utterance hears nothing after it: the LSTM runs only forward, and window and attention end at the
+        utterance.
         """
         dropout: float = Field(default=0.4, ge=0, lt=1)
         """Dropout rate between the layers of the LSTM and before the classifier."""

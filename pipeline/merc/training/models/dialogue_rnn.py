@@ -7,7 +7,7 @@ S state units, E emotion units, H hidden units, C classes.
          absent: learned     side by side        ├─ asks ─► attention to g ◄────────┘   so that of another one does not change)
                                                  │             │ c
                                                  └─► party GRU q ◄┘ ─► emotion GRU e ─► attention over utterances ─► hidden ─► logits
-                                                                                        (both directions alone)
+                                                                                        (both directions only)
 
     1. g_i = GRU([x_i; q_s(i)], g_i-1)                    3. q_s(i) = GRU([x_i; c_i], q_s(i))
     2. c_i = Σ_t<i softmax_t(x_i A g_t) g_t               4. e_i = GRU(q_s(i), e_i-1)

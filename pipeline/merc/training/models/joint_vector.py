@@ -63,7 +63,7 @@ class JointVector(MERCModel):
         hidden_units: int = Field(default=256, ge=2)
         """H, width of all vectors after the projections; a multiple of ``heads``."""
         blocks: int = Field(default=4, ge=1, le=256)
-        """Number of stacked blocks; with one, the modalities meet in the classifiers alone."""
+        """Number of stacked blocks; with one, the modalities meet only in the classifiers."""
         joint_vectors: int = Field(default=8, ge=1)
         """K, number of joint vectors."""
         heads: int = Field(default=4, ge=1)

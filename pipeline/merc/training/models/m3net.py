@@ -61,7 +61,7 @@ class M3Net(MERCModel):
         as wide as a node. Published for MELD: 1,024 wide as RoBERTa's, and no map.
         """
         speakers: Literal["none", "text", "all"] = "text"
-        """Whose nodes a vector per speaker is added to: ``text`` alone, as published, ``all`` or ``none``."""
+        """Nodes to which a vector per speaker is added: ``text`` only, as published, ``all`` or ``none``."""
 
     causal = False
 

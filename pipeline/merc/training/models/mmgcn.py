@@ -72,11 +72,11 @@ class MMGCN(MERCModel):
         """
         # With ``text``, a model without text does not see speakers.
         speakers: Literal["none", "text", "all"] = "text"
-        """Whose nodes a vector per speaker is added to: ``text`` alone, as published, ``all`` or ``none``."""
+        """Nodes to which a vector per speaker is added: ``text`` only, as published, ``all`` or ``none``."""
         detach_graph: bool = False
         """Whether the edges' weights pass no gradient to the nodes."""
         causal: bool = False
-        """Whether the LSTM runs forward alone and edges come from earlier utterances alone."""
+        """Whether the LSTM runs only forward and edges come only from earlier utterances."""
 
     def __init__(self, config: Config, dims: Mapping[str, int], classes: int) -> None:
         super().__init__(config, dims, classes)

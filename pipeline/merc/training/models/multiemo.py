@@ -52,10 +52,10 @@ class MultiEMO(MERCModel):
         """Settings of MultiEMO."""
 
         direction: Literal["forward", "both"] = "both"
-        """Of the recurrence: ``both``, as published for IEMOCAP; ``forward``, as published for MELD."""
+        """Direction of the recurrence: ``both``, as published for IEMOCAP; ``forward``, as published for MELD."""
         text_context: bool = True
-        """Whether text has a recurrence as the others do, as published for IEMOCAP and not for MELD; of no effect on
-        text alone.
+        """Whether text has a recurrence like the others, as published for IEMOCAP but not for MELD; no effect with text
+        as the only modality.
         """
         hidden_units: int = Field(default=256, ge=1)
         """H, width of the recurrence's states and of the layers; a multiple of ``heads``."""

@@ -103,7 +103,7 @@ class TelME(MERCModel):
         """Heads of the fusion's attention; published: 3 for MELD, which the recipe ``telme`` has, and 4 for IEMOCAP."""
         attention: Attention = "modalities"
         """What a student's vector attends to: ``modalities``, those of the same utterance; ``concatenated``, audio and
-        video side by side attend to themselves alone, as the published code computes it for a batch of one, where
+        video concatenated attend only to themselves, as the published code computes it for a batch of one, where
         ``heads`` has no effect.
         """
         shift_limit: float = Field(default=0.1, gt=0)
