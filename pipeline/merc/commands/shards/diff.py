@@ -103,7 +103,7 @@ def _vectors(change: "VectorChange") -> str:
     elif change.changed:
         told = (
             f"{change.changed} of {change.compared} vectors changed: by up to {change.largest:.3g} ({change.worst}), "
-            f"cosine {change.lowest_cosine:.6f} at least, {change.mean_cosine:.6f} in the mean"
+            f"cosine {change.lowest_cosine:.6f} at least, {change.mean_cosine:.6f} on average"
         )
     else:
         told = f"{change.compared} vectors, none changed"
