@@ -428,7 +428,8 @@ def main() -> None:
     else:
         lines = table(TABLES[given.which], layouts, seeds, given.epochs, given.work)
     epochs = f" --epochs {given.epochs}" if given.epochs else ""
-    told = f"`python benchmarks/results_real.py {given.which}{folds} --seeds {given.seeds}{epochs}`"
+    recipes = " --recipes …" if given.recipes else ""
+    told = f"`python benchmarks/results_real.py {given.which}{folds} --seeds {given.seeds}{recipes}{epochs}`"
     put_table(RESULTS, given.which, [f"{told}, {corpus}, per cent.", "", *lines])
 
 
