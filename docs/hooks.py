@@ -25,6 +25,7 @@ RECIPES = ROOT / "pipeline" / "merc" / "training" / "recipes"
 # The tables of the results, by the comment at their start.
 TABLES = {
     "frozen": "MiniLM frozen",
+    "frozen_more": "MiniLM frozen",
     "adapted": "MiniLM fine-tuned on MELD's train labels (`adapted`)",
     "demonstration": "demonstration corpus, three modalities",
 }
