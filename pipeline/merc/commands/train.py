@@ -205,28 +205,28 @@ def recipes(params_file: Path | None) -> None:
                 echo(f"  {sign + name:<28} {shelf.read(params, name).at('about') or ''}".rstrip())
 
 
-@main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.argument("name", required=False, shell_complete=completion.plugins_of("merc.training.models"))
-def models(name: str | None) -> None:
-    """List the models, or the settings of one with their defaults and meanings.
+def _listing(kind: str, example: str) -> click.Command:
+    """The command that lists the models, or the losses."""
 
-    \b
-    Example:
-      merc-train models mmgcn
-    """
-    _outlined("models", name)
+    @click.command(
+        kind,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+        help=f"""List the {kind}, or the settings of one with their defaults and meanings.
+
+        \b
+        Example:
+          merc-train {kind} {example}
+        """,
+    )
+    @click.argument("name", required=False, shell_complete=completion.plugins_of(f"merc.training.{kind}"))
+    def command(name: str | None) -> None:
+        _outlined(kind, name)
+
+    return command
 
 
-@main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.argument("name", required=False, shell_complete=completion.plugins_of("merc.training.losses"))
-def losses(name: str | None) -> None:
-    """List the losses, or the settings of one with their defaults and meanings.
-
-    \b
-    Example:
-      merc-train losses supcon
-    """
-    _outlined("losses", name)
+main.add_command(_listing("models", "mmgcn"))
+main.add_command(_listing("losses", "supcon"))
 
 
 def _outlined(kind: str, name: str | None) -> None:
