@@ -4,6 +4,7 @@ them.
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from merc import plugins
+from merc import outline, plugins
 from merc.commands import extract, train
 from merc.commands.inventory import describe, fetch
 from merc.commands.resolve import sources
@@ -216,6 +217,26 @@ print([name for name in sys.modules if name.startswith("my_package.") or name ==
     ]
 
 
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("my_package.gone", "my_package.gone cannot be found"),
+        ("no_package.model", "no_package.model cannot be found: No module named 'no_package'"),
+        ("my_package.text", "text.py is not Python: invalid syntax"),
+    ],
+)
+def test_a_plug_in_whose_file_cannot_be_read_does_not_hide_the_others(
+    install: Install, module: str, words: str
+) -> None:
+    install(points={"merc.losses": {"mine": f"{module}:Mine"}}, files={"__init__": "", "text": "class:\n"})
+    titles = outline.titles("merc.training.losses")
+    assert titles["mine"].startswith("unreadable: ")
+    assert words in titles["mine"]
+    assert titles["supcon"].startswith("Supervised contrastive loss")
+    with pytest.raises(BadPlugin, match=re.escape(words)):
+        outline.read("merc.training.losses", "mine")
+
+
 def test_a_corpus_is_read_encoded_and_trained_on_by_plug_ins_of_another_distribution(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +280,7 @@ def test_an_encoder_of_another_distribution_is_one_by_its_own_name_and_the_famil
 def test_listing_plug_ins_imports_nothing(install: Install) -> None:
     script = """
 import sys
-from merc import plugins
+from merc import outline, plugins
 wanted = {"training.models": ["mine", "mmgcn"], "training.losses": ["far"], "encoders.text": ["length"], "corpora": ["lines"]}
 print(*(one in plugins.names(f"merc.{package}") for package, named in wanted.items() for one in named))
 print([name for name in sys.modules if name.split(".")[0] in ("torch", "transformers", "my_package")])

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from merc import plugins
-from merc.errors import BadSettings
+from merc.errors import BadPlugin, BadSettings
 
 _CONFIG = "Config"
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -53,8 +53,16 @@ class Outline:
 
 
 def titles(package: str) -> dict[str, str]:
-    """Name → title of every plug-in of a package."""
-    return {name: _title(*plugins.place(package, name)) for name in plugins.names(package)}
+    """Name → title of every plug-in of a package; the title of one whose file cannot be read says so, since a broken
+    plug-in must not hide the others.
+    """
+    found = {}
+    for name in plugins.names(package):
+        try:
+            found[name] = _title(*plugins.place(package, name))
+        except BadPlugin as error:
+            found[name] = f"unreadable: {error}"
+    return found
 
 
 def read(package: str, name: str) -> Outline:
@@ -67,6 +75,7 @@ def read(package: str, name: str) -> Outline:
     Raises:
         BadSettings: if there is no such plug-in (the message gives the nearest name), or no class of its file has a
             nested ``Config``.
+        BadPlugin: if its file cannot be found or parsed.
     """
     module, wanted = plugins.place(package, name)
     classes = _classes(_parsed(_file(module)))
@@ -79,14 +88,20 @@ def read(package: str, name: str) -> Outline:
 
 @cache
 def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise BadPlugin(f"{path} is not Python: {error}") from error
 
 
 def _file(module: str) -> Path:
     """The file of a module; its parent packages are imported, the module is not."""
-    spec = find_spec(module)
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError as error:
+        raise BadPlugin(f"{module} cannot be found: {error}") from error
     if spec is None or spec.origin is None:
-        raise BadSettings(f"{module} has no file to read")
+        raise BadPlugin(f"{module} cannot be found")
     return Path(spec.origin)
 
 
