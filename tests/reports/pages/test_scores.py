@@ -163,10 +163,10 @@ def test_a_score_leads_to_the_run_that_made_it_and_opens_it(report: Path, open_p
     page.get_by_role("link", name="mmgcn+dclf").click()
     page.wait_for_url("**/pages/meld/index.html#run-mmgcn_2bdclf")
     run = page.locator("#run-mmgcn_2bdclf")
-    assert run.evaluate("one => one.open")
+    page.locator("#run-mmgcn_2bdclf[open]").wait_for(state="attached")
     assert "runs/meld/mmgcn+dclf" in run.inner_text()
     page.get_by_role("link", name="baseline", exact=True).first.click()
-    assert page.locator("#run-baseline").evaluate("one => one.open")
+    page.locator("#run-baseline[open]").wait_for(state="attached")  # the browser tells the page of the new hash later
 
 
 def test_the_contents_lead_to_headings_that_are_there_and_these_are_in_order(report: Path, open_page: OpenPage) -> None:
