@@ -56,6 +56,7 @@ def made_split(name: str, dialogues: list[list[str]]) -> DialogueSplit:
         present=dict.fromkeys(DIMS, there),
         labels=torch.cat([labels, torch.tensor([-1])]),
         speakers=torch.tensor([*speakers, 0]),
+        identities=torch.tensor([*speakers, 0]),
         starts=lengths.cumsum(0) - lengths,
         lengths=lengths,
         dialogue_ids=tuple(f"{name}-{number}" for number in range(len(dialogues))),

@@ -324,6 +324,7 @@ def make_split() -> Callable[..., DialogueSplit]:
             speakers=torch.tensor(
                 [speaker for dialogue in speakers or [[0] * len(one) for one in emotions] for speaker in dialogue] + [0]
             ),
+            identities=torch.zeros(count + 1, dtype=torch.long),
             starts=lengths.cumsum(0) - lengths,
             lengths=lengths,
             dialogue_ids=tuple(f"train/dia{number}" for number in range(len(emotions))),

@@ -5,7 +5,14 @@ import torch
 from merc import parquet
 from merc.errors import BadSettings, BadTable
 from merc.shards.format import reader
-from merc.training.data.dataset import Standardisation, check_modalities, read_split
+from merc.training.data.dataset import (
+    PRIOR_UTTERANCES,
+    Standardisation,
+    check_modalities,
+    concatenated,
+    normalised_by_speaker,
+    read_split,
+)
 
 
 def test_a_split_holds_the_shards_row_after_row(make_shards):
@@ -57,6 +64,75 @@ def test_a_constant_feature_becomes_zero_and_an_outlier_is_cut(make_shards):
     split = standardisation.apply_(read_split(layout.shards, "dev", ["text"], classes=3))
     assert split.features["text"][:, 0].abs().max() < 1e-5
     assert split.features["text"].abs().max() == 4.0
+
+
+def test_identities_are_those_of_names_in_all_dialogues(make_shards):
+    layout = make_shards()
+    split = read_split(layout.shards, "train", ["text"], classes=3)
+    names = [one for row in reader.read_split(layout.shards, "train").to_pylist() for one in row["speakers"]]
+    assert len(set(names)) > 1
+    order = list(dict.fromkeys(names))
+    assert split.identities.tolist() == [*(order.index(name) for name in names), 0]
+
+
+def test_speakers_of_two_splits_are_kept_apart(make_shards):
+    layout = make_shards()
+    train, dev = (read_split(layout.shards, name, ["text"], classes=3) for name in ("train", "dev"))
+    both = concatenated([train, dev]).identities
+    first = int(train.identities.max()) + 1
+    assert both.tolist() == [*train.identities[:-1].tolist(), *(first + dev.identities[:-1]).tolist(), 0]
+
+
+def by_hand(values_ND, present_N, identities_N):
+    """The same, one speaker and one feature after the other."""
+    found = torch.zeros_like(values_ND)
+    for speaker in set(identities_N.tolist()):
+        rows = [row for row in range(len(values_ND)) if present_N[row] and identities_N[row] == speaker]
+        for feature in range(values_ND.shape[1]):
+            heard = [float(values_ND[row, feature]) for row in rows]
+            count = len(heard) + PRIOR_UTTERANCES
+            mean = sum(heard) / count
+            deviation = ((PRIOR_UTTERANCES + sum(one**2 for one in heard)) / count - mean**2) ** 0.5
+            for row in rows:
+                found[row, feature] = (float(values_ND[row, feature]) - mean) / deviation
+    return found
+
+
+def test_vectors_are_normalised_by_speaker():
+    torch.manual_seed(0)
+    identities_N = torch.tensor([0] * 7 + [1] + [2] * 40 + [0, 3])
+    values_ND = torch.randn(50, 3) + 5 * torch.randn(4, 3)[identities_N]
+    present_N = torch.rand(50) > 0.2
+    values_ND[~present_N] = 0
+    found = normalised_by_speaker(values_ND, present_N, identities_N)
+    torch.testing.assert_close(found, by_hand(values_ND, present_N, identities_N), atol=1e-5, rtol=1e-5)
+    assert not found[~present_N].any()
+
+
+def test_a_speaker_who_is_silent_or_always_the_same_gives_numbers():
+    values_ND, present_N = torch.ones(4, 2), torch.tensor([True, True, False, False])
+    values_ND[2:] = 0
+    found = normalised_by_speaker(values_ND, present_N, torch.tensor([0, 0, 1, 0]))
+    assert found.isfinite().all()
+    assert not found[2:].any()
+    assert not normalised_by_speaker(torch.zeros(3, 2), torch.zeros(3, dtype=torch.bool), torch.arange(3)).any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_every_vector_is_normalised_by_speaker(make_shards, share):
+    layout = make_shards()
+    read, stats = (
+        [read_split(layout.shards, "train", ["text", "audio"], classes=3) for _ in range(2)],
+        reader.stats(layout.shards),
+    )
+    plain = Standardisation.from_stats(stats, ["text", "audio"], limit=50.0).apply_(read[0])
+    mixed = Standardisation.from_stats(
+        stats, ["text", "audio"], limit=50.0, speaker_shares={"audio": share, "visual": 0.5}
+    ).apply_(read[1])
+    whole = normalised_by_speaker(plain.features["audio"], plain.present["audio"], plain.identities)
+    assert not torch.allclose(whole, plain.features["audio"], atol=1e-2)
+    torch.testing.assert_close(mixed.features["audio"], (1 - share) * plain.features["audio"] + share * whole)
+    torch.testing.assert_close(mixed.features["text"], plain.features["text"], atol=0, rtol=0)
 
 
 def break_length(rows):

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from merc.errors import BadSettings, BadTable
 from merc.job import RunOptions
+from merc.params import Params
 from merc.training.data.dataset import Standardisation, read_split
 from merc.training.loop import checkpoint
 from merc.training.loop.trainer import predict
@@ -39,10 +40,13 @@ def model_file(tmp_path):
     return tmp_path / "model.safetensors"
 
 
-def test_a_model_that_is_read_back_scores_as_the_trained_one(make_shards, params, tmp_path):
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_model_that_is_read_back_scores_as_the_trained_one(make_shards, tree, tmp_path, share):
     layout = make_shards()
-    made = train(resolve(params, "all"), layout, RunOptions(device="cpu"), runs=tmp_path / "runs")
+    tree["recipes"]["all"]["speaker_normalisation"] = {"audio": share}
+    made = train(resolve(Params(tree), "all"), layout, RunOptions(device="cpu"), runs=tmp_path / "runs")
     loaded = checkpoint.load(made / "models" / "seed-1" / "model.safetensors")
+    assert loaded.standardisation.speaker_shares == {"audio": share}
     split = loaded.standardisation.apply_(
         read_split(layout.shards, "test", loaded.model.modalities, len(loaded.header.classes))
     )

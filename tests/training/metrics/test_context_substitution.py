@@ -28,6 +28,7 @@ def make_split(seed=0, dialogues=6, classes=3, unlabelled=True):
         present={"text": torch.tensor([*(np.arange(total) % 5 != 0), False])},
         labels=torch.tensor([*labels, -1]),
         speakers=torch.tensor([*rng.integers(0, 2, total), 0]),
+        identities=torch.arange(total + 1) % 3,
         starts=torch.tensor(np.cumsum(lengths) - lengths),
         lengths=torch.tensor(lengths),
         dialogue_ids=tuple(f"test/dia{k}" for k in range(dialogues)),

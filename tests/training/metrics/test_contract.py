@@ -33,6 +33,7 @@ def split():
         present={"text": torch.arange(11) < 10},
         labels=torch.tensor([*LABELS, -1]),
         speakers=torch.tensor([*SPEAKERS, 0]),
+        identities=torch.tensor([*SPEAKERS, 0]),
         starts=torch.tensor(np.cumsum(LENGTHS) - LENGTHS),
         lengths=torch.tensor(LENGTHS),
         dialogue_ids=("a", "b", "c"),

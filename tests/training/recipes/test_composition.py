@@ -144,6 +144,21 @@ def test_a_model_that_cannot_be_causal_is_refused_where_that_is_required():
         resolve(PARAMS, "sdt+causal")
 
 
+@pytest.mark.parametrize("name", ["mmgcn+causal", "mmgcn+dclf", "ddin"])
+def test_a_causal_model_is_refused_what_its_speakers_say_later(name):
+    base = name.partition("+")[0]
+    shares = (f"recipes.{base}.speaker_normalisation.audio=0.5",)
+    with pytest.raises(BadSettings, match=r"the model is causal, and speaker_normalisation would show"):
+        resolve(Params.load(None, shares), name)
+    assert resolve(Params.load(None, (f"recipes.{base}.speaker_normalisation.audio=0.0",)), name).name == name
+
+
+def test_a_model_that_sees_the_whole_dialogue_may_know_its_speakers():
+    params = Params.load(None, ("recipes.mmgcn.speaker_normalisation.audio=0.5",))
+    assert resolve(params, "mmgcn").settings()["recipes"]["mmgcn"]["speaker_normalisation"] == {"audio": 0.5}
+    assert "speaker_normalisation" not in resolve(PARAMS, "mmgcn").settings()["recipes"]["mmgcn"]
+
+
 def test_what_a_user_lays_below_a_causal_recipe_is_told_to_have_no_effect():
     assert not resolve(Params.load(None, ("additions.dclf.causal=as_set",)), "mmgcn+dclf").build({"text": 4}, 3).causal
     params = Params.load(None, ("models.mmgcn.causal=false",))

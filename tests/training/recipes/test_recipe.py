@@ -51,6 +51,11 @@ def test_modalities_have_one_order(tree):
         (lambda recipe: recipe.update(modalities=["text", "visula"]), r"no modality 'visula'.*did you mean 'visual'"),
         (lambda recipe: recipe.update(modalities=[]), r"recipes\.all\.modalities"),
         (lambda recipe: recipe.update(feature_dropout={"sound": 0.5}), "no modality 'sound'"),
+        (lambda recipe: recipe.update(speaker_normalisation={"sound": 0.5}), "no modality 'sound'"),
+        (
+            lambda recipe: recipe.update(speaker_normalisation={"audio": 1.5}),
+            r"recipes\.all\.speaker_normalisation\.audio.*given: 1.5",
+        ),
         (
             lambda recipe: recipe.update(feature_dropout={"audio": 1.0}),
             r"recipes\.all\.feature_dropout\.audio.*given: 1",

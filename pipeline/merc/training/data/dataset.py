@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,11 @@ from merc.shards.format import reader
 from merc.training.data.batch import UNLABELLED
 from merc.training.data.sequences import Sequences
 
-_COLUMNS = ("dialogue_id", "scenario", "n_utterances", "utterance_ids", "speaker_index", "emotion_index")
+_COLUMNS = ("dialogue_id", "scenario", "n_utterances", "utterance_ids", "speaker_index", "emotion_index", "speakers")
+
+# Utterances at the average of all speakers that are counted with those of each speaker: the moments of a speaker of
+# whom little is heard are near 0 and 1.
+PRIOR_UTTERANCES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,8 @@ class DialogueSplit:
         present: modality → bool [N + 1].
         labels: long [N + 1]; class index, -1 = unlabelled.
         speakers: long [N + 1]; index in the dialogue by first appearance.
+        identities: long [N + 1]; index in the split by first appearance, the same for a speaker in all its dialogues;
+            0 for padding.
         starts: long [K], always on the CPU, where batches are assembled; row of the first utterance of each dialogue.
         lengths: long [K], always on the CPU; at least 1.
         dialogue_ids: K ids.
@@ -53,6 +60,7 @@ class DialogueSplit:
     present: dict[str, Tensor]
     labels: Tensor
     speakers: Tensor
+    identities: Tensor
     starts: Tensor
     lengths: Tensor
     dialogue_ids: tuple[str, ...]
@@ -101,6 +109,7 @@ class DialogueSplit:
             present={name: tensor.to(device) for name, tensor in self.present.items()},
             labels=self.labels.to(device),
             speakers=self.speakers.to(device),
+            identities=self.identities.to(device),
         )
         vars(moved).update(labels_cpu=self.labels_cpu, speakers_cpu=self.speakers_cpu)
         return moved
@@ -108,21 +117,31 @@ class DialogueSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class Standardisation:
-    """Scales every feature to mean 0 and standard deviation 1 over the train utterances that have it.
+    """Scales every feature to mean 0 and standard deviation 1 over the train utterances that have it, and partly to
+    the same over the utterances of each speaker.
 
     Attributes:
         mean: modality → float32 [D_m].
         std: modality → float32 [D_m]; 1 where a feature is constant.
         limit: values beyond this many standard deviations are clipped; those of rare features are far out (one that is
             non-zero in one of 10,000 utterances is at 100).
+        speaker_shares: modality → share of the vector normalised by its speaker
+            (:attr:`merc.training.recipes.recipe.Recipe.speaker_normalisation`).
     """
 
     mean: dict[str, Tensor]
     std: dict[str, Tensor]
     limit: float
+    speaker_shares: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def from_stats(cls, stats: Mapping[str, Any], modalities: Sequence[str], limit: float) -> "Standardisation":
+    def from_stats(
+        cls,
+        stats: Mapping[str, Any],
+        modalities: Sequence[str],
+        limit: float,
+        speaker_shares: Mapping[str, float] = MappingProxyType({}),
+    ) -> "Standardisation":
         """From the shards' ``meta/stats.json``: modality → ``mean``, ``std`` as lists."""
         mean = {name: torch.tensor(stats[name]["mean"], dtype=torch.float32) for name in modalities}
         std = {name: torch.tensor(stats[name]["std"], dtype=torch.float32) for name in modalities}
@@ -131,7 +150,8 @@ class Standardisation:
             name: torch.where(value > 1e-6 * mean[name].abs().clamp(min=1e-6), value, torch.ones_like(value))
             for name, value in std.items()
         }
-        return cls(mean=mean, std=std, limit=limit)
+        shares = {name: share for name, share in speaker_shares.items() if share and name in modalities}
+        return cls(mean=mean, std=std, limit=limit, speaker_shares=shares)
 
     def apply_(self, split: DialogueSplit) -> DialogueSplit:
         """Standardises the features of a split on the CPU, in place: a corpus may be too large for a copy. Absent
@@ -141,7 +161,33 @@ class Standardisation:
             values_ND.sub_(self.mean[name]).div_(self.std[name]).clamp_(-self.limit, self.limit).masked_fill_(
                 ~split.present[name][:, None], 0.0
             )
+            if share := self.speaker_shares.get(name):
+                values_ND.lerp_(normalised_by_speaker(values_ND, split.present[name], split.identities), share)
         return split
+
+
+def normalised_by_speaker(values_ND: Tensor, present_N: Tensor, identities_N: Tensor) -> Tensor:
+    """Vectors less their speaker's mean, over their speaker's standard deviation, with :data:`PRIOR_UTTERANCES` of
+    mean 0 and deviation 1 counted for each speaker; zeros where absent. No label is used, but all utterances of the
+    speaker are, also later ones.
+
+    Args:
+        values_ND: [N, D], standardised.
+        present_N: bool [N].
+        identities_N: long [N]; the speaker, from 0.
+    """
+    rows_P = present_N.nonzero().squeeze(1)
+    values_PD, speakers_P = values_ND[rows_P].double(), identities_N[rows_P]
+    speakers = int(identities_N.max()) + 1
+    counts_S1 = PRIOR_UTTERANCES + torch.bincount(speakers_P, minlength=speakers).double()[:, None]
+    sums_2SD = values_PD.new_zeros(2, speakers, values_ND.shape[1])
+    sums_2SD[0].index_add_(0, speakers_P, values_PD)
+    sums_2SD[1].index_add_(0, speakers_P, values_PD.square())
+    mean_SD = sums_2SD[0] / counts_S1
+    std_SD = ((PRIOR_UTTERANCES + sums_2SD[1]) / counts_S1 - mean_SD.square()).sqrt()  # above 0, by the prior
+    normalised_ND = torch.zeros_like(values_ND)
+    normalised_ND[rows_P] = ((values_PD - mean_SD[speakers_P]) / std_SD[speakers_P]).to(values_ND.dtype)
+    return normalised_ND
 
 
 def check_modalities(wanted: Sequence[str], info: Mapping[str, Any], root: Path, who: str = "the recipe") -> None:
@@ -200,6 +246,7 @@ def read_split(root: Path, split: str, modalities: Sequence[str], classes: int) 
         present=present,
         labels=_padded(labels, UNLABELLED),
         speakers=_padded(_flat(table, "speaker_index").astype(np.int64), 0),
+        identities=_padded(_numbered(_list_array(table, "speakers").flatten()), 0),
         starts=torch.from_numpy(np.cumsum(lengths) - lengths),
         lengths=torch.from_numpy(lengths),
         dialogue_ids=tuple(ids),
@@ -217,6 +264,8 @@ def concatenated(splits: Sequence[DialogueSplit]) -> DialogueSplit:
     def joined(parts: Sequence[Tensor]) -> Tensor:
         return torch.cat([*(part[:-1] for part in parts), parts[0][-1:]])  # the padding row only once
 
+    # A speaker of two splits counts as two: moments are those of a split.
+    speakers = np.cumsum([0, *(int(split.identities.max()) + 1 for split in splits)]).tolist()
     scenarios = [split.scenario_ids or ("",) * len(split.dialogue_ids) for split in splits]
     before = np.cumsum([0, *(split.utterances for split in splits)]).tolist()
     return DialogueSplit(
@@ -225,6 +274,7 @@ def concatenated(splits: Sequence[DialogueSplit]) -> DialogueSplit:
         present={name: joined([split.present[name] for split in splits]) for name in first.present},
         labels=joined([split.labels for split in splits]),
         speakers=joined([split.speakers for split in splits]),
+        identities=joined([split.identities + before_it for split, before_it in zip(splits, speakers, strict=False)]),
         starts=torch.cat([split.starts + rows for split, rows in zip(splits, before, strict=False)]),
         lengths=torch.cat([split.lengths for split in splits]),
         dialogue_ids=tuple(one for split in splits for one in split.dialogue_ids),
@@ -248,6 +298,12 @@ def _flat(table: pa.Table, column: str) -> NDArray[Any]:
     """A list column's elements, dialogue after dialogue."""
     values: NDArray[Any] = _list_array(table, column).flatten().to_numpy(zero_copy_only=False)
     return values
+
+
+def _numbered(names: pa.Array) -> NDArray[np.int64]:
+    """The position of each name among the different ones, by first appearance."""
+    indices: NDArray[np.int64] = names.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return indices
 
 
 def _check_lengths(table: pa.Table, column: str, lengths: NDArray[np.int64], ids: list[str], where: str) -> None:

@@ -148,8 +148,9 @@ def with_sequences(split: DialogueSplit, shards: Path, info: Mapping[str, Any], 
 
 
 def _standardisation(resolved: ResolvedRecipe, layout: Layout) -> Standardisation:
+    recipe = resolved.recipe
     return Standardisation.from_stats(
-        reader.stats(layout.shards), resolved.recipe.modalities, resolved.recipe.feature_limit_std
+        reader.stats(layout.shards), recipe.modalities, recipe.feature_limit_std, recipe.speaker_normalisation
     )
 
 

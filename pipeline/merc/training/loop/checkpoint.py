@@ -19,6 +19,7 @@ from merc.params import Settings, fill
 from merc.training.data.dataset import Standardisation
 from merc.training.frameworks.base import Framework
 from merc.training.models.engine.base import MERCModel
+from merc.training.recipes.recipe import Share
 from merc.training.recipes.resolution import FRAMEWORKS, MODELS, ResolvedRecipe
 
 # Everything in one entry, since safetensors writes several entries in an order that changes from run to run.
@@ -42,6 +43,7 @@ class Header(Settings):
         recipe: name and settings of the recipe.
         seed: its seed. encoders: modality → encoder of the vectors.
         feature_limit_std: see :class:`merc.training.data.dataset.Standardisation`.
+        speaker_normalisation: see the same; modality → share.
         version: version of the model (:attr:`MERCModel.VERSION`).
     """
 
@@ -57,6 +59,7 @@ class Header(Settings):
     seed: int
     encoders: dict[str, str]
     feature_limit_std: float
+    speaker_normalisation: dict[str, Share] = Field(default_factory=dict)
     version: int = 1
 
 
@@ -100,6 +103,7 @@ def header(
         seed=seed,
         encoders={name: info["encoders"][name]["name"] for name in resolved.recipe.modalities},
         feature_limit_std=resolved.recipe.feature_limit_std,
+        speaker_normalisation=resolved.recipe.speaker_normalisation,
         version=resolved.model.VERSION,
     )
 
@@ -202,4 +206,5 @@ def _standardisation(tensors: Mapping[str, torch.Tensor], header: Header) -> Sta
         mean={name: tensors[f"{name}.mean"] for name in header.dims},
         std={name: tensors[f"{name}.std"] for name in header.dims},
         limit=header.feature_limit_std,
+        speaker_shares=header.speaker_normalisation,
     )

@@ -159,6 +159,7 @@ def _split_of(split: DialogueSplit, rebuilt: Sequence[_Rebuilt]) -> DialogueSpli
         present={name: present_N[on_device] for name, present_N in split.present.items()},
         labels=split.labels[on_device].masked_fill(torch.from_numpy(~is_target).to(split.labels.device), UNLABELLED),
         speakers=split.speakers[torch.from_numpy(own).to(split.speakers.device)],
+        identities=split.identities[on_device],
         starts=lengths.cumsum(0) - lengths,
         lengths=lengths,
         dialogue_ids=tuple(

@@ -72,6 +72,7 @@ def _at_least_one(losses: dict[str, LossTerm]) -> dict[str, LossTerm]:
     return losses
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
 Losses = Annotated[dict[str, LossTerm], BeforeValidator(_without_those_taken_out), AfterValidator(_at_least_one)]
 
 
@@ -175,6 +176,12 @@ class Recipe(Settings):
     noisy vectors and few dialogues. Modalities that are not in the recipe are ignored, so that the same recipe also
     works without them.
     """
+    speaker_normalisation: dict[str, Share] = Field(default_factory=dict)
+    """Modality → share, 0 to 1, of its vectors that is normalised to mean 0 and standard deviation 1 over the
+    utterances of the same speaker in the split, without labels; the rest stays as it is. For voices and faces of
+    speakers that are not in train. It uses later utterances, so that a causal model refuses it. Modalities that are
+    not in the recipe are ignored.
+    """
     seeds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
     """One training per seed; a seed determines initial weights, dropout and the order of dialogues. Five by default, as
     averaged in DCLF.
@@ -201,9 +208,9 @@ class Recipe(Settings):
                 raise ValueError(f"no modality {name!r}; {nearest(name, list(MODALITIES))}")
         return tuple(name for name in MODALITIES if name in modalities)
 
-    @field_validator("feature_dropout")
+    @field_validator("feature_dropout", "speaker_normalisation")
     @classmethod
-    def _dropped_of_known_modalities(cls, shares: dict[str, float]) -> dict[str, float]:
+    def _of_known_modalities(cls, shares: dict[str, float]) -> dict[str, float]:
         for name in shares:
             if name not in MODALITIES:
                 raise ValueError(f"no modality {name!r}; {nearest(name, list(MODALITIES))}")

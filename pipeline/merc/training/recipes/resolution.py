@@ -164,6 +164,8 @@ class ResolvedRecipe:
             f"recipes.{self.name}.causal" not in self.origins
         ):  # as in all recipes from before this key existed, whose runs stay valid
             without.add("causal")
+        if not self.recipe.speaker_normalisation:  # likewise
+            without.add("speaker_normalisation")
         settings = {
             "recipes": {self.name: self.recipe.model_dump(mode="json", exclude=without)},
             "models": {self.recipe.model: self.model_config.model_dump(mode="json")},
@@ -243,7 +245,19 @@ class _Resolution:
             pretraining=self._pretraining(),
             origins=self.origins,
         )
+        self._check_speaker_normalisation(found)
         return replace(found, phases=self._phases(found))
+
+    def _check_speaker_normalisation(self, found: ResolvedRecipe) -> None:
+        """Raises ``BadSettings`` if a causal model would see later utterances in its speakers' moments."""
+        settings = found.model.causal_settings()
+        if settings is None or not any(self.recipe.speaker_normalisation.values()):
+            return
+        if all(getattr(found.model_config, key) == value for key, value in settings.items()):
+            raise BadSettings(
+                f"{self.where}: the model is causal, and speaker_normalisation would show an utterance what its speaker"
+                " says later; remove one of them"
+            )
 
     def _model_config(self, model: type[MERCModel]) -> Settings:
         """The model's settings; the recipe's own override those that make the model causal, or the other way round if
