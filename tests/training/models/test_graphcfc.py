@@ -181,39 +181,49 @@ def test_it_computes_what_the_loops_compute(make_batch, monkeypatch, modalities,
         assert_are([one.logits[index] for one in outputs], [affine(model.classifier, vector) for vector in fused])
 
 
-def test_edges_join_what_is_at_most_a_window_apart_in_one_dialogue(make_batch):
+@pytest.mark.parametrize("cells_at_once", [1, 4, 100])
+def test_edges_join_what_is_at_most_a_window_apart_in_one_dialogue(make_batch, monkeypatch, cells_at_once):
+    monkeypatch.setattr(graphcfc, "CPU_NUMBERS", cells_at_once * 2 * 6)
     batch = replace(make_batch([4, 1, 2], pad_to=5), speakers=torch.tensor([[0, 1, 0, 2, 0], [0] * 5, [0, 1, 0, 0, 0]]))
-    edges = build_edges(batch, window=2)
-    assert list(zip(edges.first.tolist(), edges.second.tolist(), strict=True)) == [
-        (0, 1),
-        (0, 2),
-        (1, 2),
-        (1, 3),
-        (2, 3),
-        (5, 6),
+    edges = build_edges(batch, window=2, kinds=2, units=6)
+    near = [
+        [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0] * 5],
+        [[1, 0, 0, 0, 0], *[[0] * 5] * 4],
+        [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], *[[0] * 5] * 3],
     ]
-    assert edges.between.tolist() == [1, 0, 1, 4, 3, 1]
-    assert edges.within.tolist() == [0, 2, 0, 5, 0, 0, 2]
-    matrix = (
-        torch.zeros(3 * 5 * 6, dtype=torch.long).index_add(0, edges.places, torch.ones_like(edges.places)).view(3, 5, 6)
-    )
-    assert matrix.tolist() == [
-        [[1, 1, 1, 0, 0, 1], [1, 1, 1, 1, 0, 1], [1, 1, 1, 1, 0, 1], [0, 1, 1, 1, 0, 1], [0] * 6],
-        [[1, 0, 0, 0, 0, 1], *[[0] * 6] * 4],
-        [[1, 1, 0, 0, 0, 1], [1, 1, 0, 0, 0, 1], *[[0] * 6] * 3],
-    ]
+    assert edges.near.int().tolist() == near
+    relations, times, steps = torch.full((3, 5, 5), -1), torch.zeros(3, 5, 5), [0, 1, 2, 3, 0, 0, 1]
+    for block in edges.blocks:
+        _, rows, columns = block.place
+        assert steps[block.hearing] == list(range(5)[rows])
+        assert steps[block.heard] == list(range(5)[columns])
+        relations[block.place] = edges.relations[block.between].view(relations[block.place].shape)
+        times[block.place] += 1
+    assert times.max() == 1
+    assert times[edges.near].min() == 1
+    assert relations[0, :4, :4][edges.near[0, :4, :4]].tolist() == [0, 1, 0, 1, 2, 1, 4, 0, 1, 0, 3, 4, 3, 5]
+    assert relations[2, :2, :2].tolist() == [[0, 1], [1, 2]]
+    assert edges.relations.tolist() == [0, 1, 2, 3, 4, 5, 45]
 
 
-@pytest.mark.parametrize("pairs_at_once", [1, 2, 100])
+def test_nobody_hears_an_absent_node_but_itself(make_batch):
+    edges = build_edges(make_batch([2, 1]), window=2, kinds=2, units=6)
+    audible = edges.audible(torch.tensor([[True, False], [True, True], [False, True]]))
+    assert audible[..., 0].int().tolist() == [[[1, 1, 0], [1, 1, 1]], [[1, 0, 1], [0, 0, 0]]]
+    assert audible[..., 1].int().tolist() == [[[1, 1, 1], [0, 1, 1]], [[1, 0, 0], [0, 0, 0]]]
+    alone = build_edges(make_batch([2, 1]), window=2, kinds=1, units=6).audible(torch.ones(3, 1, dtype=torch.bool))
+    assert alone[..., 0].int().tolist() == [[[1, 1, 0], [1, 1, 0]], [[1, 0, 0], [0, 0, 0]]]
+
+
+@pytest.mark.parametrize("cells_at_once", [1, 4, 100])
 @pytest.mark.parametrize("kinds", [1, 2])
-def test_gradients_of_the_scores_of_pairs_are_those_of_differences(make_batch, monkeypatch, kinds, pairs_at_once):
-    monkeypatch.setattr(graphcfc, "CPU_NUMBERS", pairs_at_once * kinds * 2 * 6)
-    edges, generator = build_edges(make_batch([4, 1, 2]), window=2), torch.Generator().manual_seed(2)
-    shapes = [(7, kinds, 2, 6), (45, 6), (2, 3)]
+def test_gradients_of_the_scores_are_those_of_differences(make_batch, monkeypatch, kinds, cells_at_once):
+    monkeypatch.setattr(graphcfc, "CPU_NUMBERS", cells_at_once * kinds * 6)
+    edges = build_edges(make_batch([4, 1, 2]), window=2, kinds=kinds, units=6)
+    generator = torch.Generator().manual_seed(2)
+    shapes = [(7, kinds, 6), (7, kinds, 6), (len(edges.relations), 6), (2, 3)]
     values = [torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True) for shape in shapes]
-    assert torch.autograd.gradcheck(
-        lambda *given: graphcfc._PairScores.apply(*given, edges.first, edges.second, edges.between), values
-    )
+    assert torch.autograd.gradcheck(lambda *given: graphcfc._Scores.apply(*given, edges), values)
 
 
 def test_a_modality_of_its_own_knows_nothing_of_the_others_nor_of_other_utterances(make_batch):

@@ -2,7 +2,8 @@
 result and the next one.
 
 Legend: B dialogues, T utterances, N real utterances of the batch, D features of a modality, H hidden units, h heads, F
-= h · H, K kinds of nodes in a graph, P pairs of utterances that hear each other, E edges, R relations, C classes.
+= h · H, K kinds of nodes in a graph, R relations that occur in the batch, C classes; S = T + 1, what a node may hear: the
+utterances, and the other node of its own.
 
     audio  ─ Linear ─ tanh ──────────┐            ┌─ extractor of the modality ─► unimodal_BTH ─ Linear ─► unimodal_logits_BTC
     visual ─ Linear ─ tanh ──────────┼─ + speaker ┤
@@ -38,8 +39,8 @@ Source: Li, Wang, Lv and Zeng, GraphCFC, IEEE TMM 2023 (arXiv 2207.12261), and i
   ``unimodal_weight`` of the cross-entropy, 3 in the recipes;
 - the shared vector has no classifier, whose loss would be the fifth; it is trained through the last graph.
 
-The scores s are not a matrix product, because of the LeakyReLU. They are computed for the existing pairs, both
-directions of a pair at once, and put into a matrix per dialogue for everything that follows.
+The scores s are not a matrix product, because of the LeakyReLU. They are computed block by block of the matrix of a
+dialogue: of so few utterances that their h · H numbers per edge stay in the caches of a CPU.
 """  # noqa: E501
 
 from collections.abc import Iterator, Mapping
@@ -57,7 +58,7 @@ from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, padded, real_rows
-from merc.training.models.engine.sequences import Sequences, counted
+from merc.training.models.engine.sequences import Sequences
 
 CHAIN = ("audio", "visual", "text")
 TEXT_LAYERS = 2
@@ -118,6 +119,7 @@ class GraphCFC(MERCModel):
         self.relation_vectors = nn.Embedding(
             SPEAKER_RELATIONS + several, units
         )  # the last one: between the two nodes of an utterance
+        self.kinds, self.attention_units = 1 + several, config.heads * units
         self.graphs = nn.ModuleList([_Graph(config) for _ in dims])
         self.fusions = nn.ModuleList([nn.Linear(2 * units, units) for _ in dims] if several else [])
         self.classifier = nn.Linear(units, classes)
@@ -126,7 +128,8 @@ class GraphCFC(MERCModel):
         present = {name: real_rows(batch.modality_mask[name], batch) for name in self.chain}
         inputs = self._inputs(present, batch)
         own = {name: self.extractors[name](input_NH) for name, input_NH in inputs.items()}
-        hidden_NH = self._fused(inputs, own, present, build_edges(batch, self.window))
+        edges = build_edges(batch, self.window, self.kinds, self.attention_units)
+        hidden_NH = self._fused(inputs, own, present, edges)
         unimodal = {name: padded(own[name], batch) for name in self.modalities}
         return MERCOutput(
             logits=padded(self.classifier(hidden_NH), batch),
@@ -157,7 +160,8 @@ class GraphCFC(MERCModel):
     ) -> Tensor:
         """The chain of graphs, [N, H]."""
         first, *others = self.chain
-        relations_RH, fused_NH, fused_present_N = self.relation_vectors.weight, own[first], present[first]
+        fused_NH, fused_present_N = own[first], present[first]
+        relations_RH = self.relation_vectors(edges.relations)
         if self.shared_extractor is None or self.share is None:
             only_NH: Tensor = self.graphs[0](fused_NH[:, None], fused_present_N[:, None], relations_RH, edges)[:, 0]
             return only_NH
@@ -201,69 +205,106 @@ def _feedforward(units: int, dropout: float) -> list[nn.Module]:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Some rows and columns of the matrices of a batch.
+
+    Attributes:
+        hearing: the rows, as places in the second axis of nodes [b, t, …], see :meth:`Edges.axes`.
+        heard: the columns, in the same way.
+        place: where the block is in [B, T, T].
+        between: long [cells], place in :attr:`Edges.relations` of each cell's relation.
+    """
+
+    hearing: slice
+    heard: slice
+    place: tuple[slice, slice, slice]
+    between: Tensor
+
+
+@dataclass(frozen=True)
 class Edges:
     """The edges of a batch, which are the same in each graph and for each kind of nodes.
 
     Attributes:
-        first: long [P], rows of the earlier utterances of the pairs.
-        second: long [P], rows of the later ones.
-        between: long [P], relation of the pairs' speakers.
-        within: long [N], relation of two utterances of the same speaker.
-        places: long [E] in a flattened [B, T, T + 1], in which the hearing utterance is the row and the heard one the
-            column: second hears first, first hears second, each hears itself, and each hears its other node, which is
-            the last column; E = 2 P + 2 N.
+        near: bool [B, T, T], whether an utterance (a row) hears another one or itself (a column).
+        relations: long [R], those of pairs of speakers in the batch and, if there are two kinds of nodes, last that of
+            the nodes of an utterance.
+        blocks: contain all edges; no two overlap.
         batch: the dialogues.
     """
 
-    first: Tensor
-    second: Tensor
-    between: Tensor
-    within: Tensor
-    places: Tensor
+    near: Tensor
+    relations: Tensor
+    blocks: tuple[Block, ...]
     batch: DialogueBatch
 
     def audible(self, present_NK: Tensor) -> Tensor:
-        """bool [E, K]: whether the heard node is present, or is the hearing node itself. If K is 1, there are no edges
-        to another node of the utterance.
-        """
-        of_first_PK, of_second_PK = (present_NK.index_select(0, rows_P) for rows_P in (self.first, self.second))
-        parts = [of_first_PK, of_second_PK, torch.ones_like(present_NK)]
-        return torch.cat(parts if present_NK.shape[1] == 1 else [*parts, present_NK.flip(1)])
+        """bool [B, T, S, K]: whether a node hears another one, which is present, or itself."""
+        present_BTK = padded(present_NK, self.batch)
+        itself_TT1 = torch.eye(present_BTK.shape[1], dtype=torch.bool, device=present_BTK.device)[..., None]
+        of_its_kind_BTTK = self.near[..., None] & (present_BTK[:, None] | itself_TT1)
+        others_BTK = present_BTK.flip(2) if present_BTK.shape[2] == 2 else torch.zeros_like(present_BTK)
+        return torch.cat([of_its_kind_BTTK, others_BTK[:, :, None]], dim=2)
+
+    def axes(self, values_NX: Tensor) -> Tensor:
+        """Rows as the blocks need them, [b, t, X]: on a CPU [1, N, X], without padding, on a GPU [B, T, X]."""
+        if values_NX.device.type == "cpu":
+            return values_NX[None]
+        padded_btX = padded(values_NX.flatten(1), self.batch)
+        return padded_btX.view(*padded_btX.shape[:2], *values_NX.shape[1:])
+
+    def rows(self, values_btX: Tensor) -> Tensor:
+        """The inverse of :meth:`axes`, [N, X]."""
+        return values_btX[0] if values_btX.device.type == "cpu" else real_rows(values_btX, self.batch)
 
 
-def build_edges(batch: DialogueBatch, window: int) -> Edges:
-    """Lays out a batch; the pairs are computed on the host, where the lengths are known, so that nothing waits for a
-    GPU.
+def build_edges(batch: DialogueBatch, window: int, kinds: int, units: int) -> Edges:
+    """Lays out a batch on the host, where the lengths and speakers are known, so that nothing waits for a GPU.
+
+    Args:
+        batch: the dialogues.
+        window: maximum distance of two utterances that hear each other.
+        kinds: K.
+        units: F.
     """
-    lengths_B, steps, device = batch.lengths_cpu, batch.utterance_mask.shape[1], batch.speakers.device
-    step_N = counted(lengths_B)
-    row_N = torch.arange(len(step_N))
-    later_N = (lengths_B.repeat_interleave(lengths_B) - 1 - step_N).clamp(max=window)
-    first_P = row_N.repeat_interleave(later_N)
-    second_P = first_P + 1 + counted(later_N)
-    line_N = torch.arange(len(lengths_B)).repeat_interleave(lengths_B) * steps + step_N  # rows of the stacked matrices
-
-    def place(hearing: Tensor, column: Tensor) -> Tensor:
-        return line_N[hearing] * (steps + 1) + column
-
-    places_E = torch.cat(
-        [
-            place(second_P, step_N[first_P]),
-            place(first_P, step_N[second_P]),
-            place(row_N, step_N),
-            place(row_N, torch.tensor(steps)),
-        ],
+    lengths_B, device = batch.lengths_cpu, batch.speakers.device
+    slots_BT, step_T = batch.speakers_cpu % SPEAKER_SLOTS, torch.arange(batch.utterance_mask.shape[1])
+    real_BT = step_T < lengths_B[:, None]
+    near_BTT = real_BT[:, :, None] & real_BT[:, None] & ((step_T[:, None] - step_T).abs() <= window)
+    relations_R, between_BTT = torch.unique(_relation(slots_BT[:, :, None], slots_BT[:, None]), return_inverse=True)
+    if kinds == 2:
+        relations_R = torch.cat([relations_R, torch.tensor([SPEAKER_RELATIONS])])
+    blocks = tuple(
+        Block(hearing, heard, place, between_BTT[place].flatten().to(device, non_blocking=True))
+        for hearing, heard, place in _blocks(lengths_B, window, kinds * units, device)
     )
-    first_P, second_P, places_E = (index.to(device, non_blocking=True) for index in (first_P, second_P, places_E))
-    slots_N = real_rows(batch.speakers, batch) % SPEAKER_SLOTS
-    return Edges(
-        first=first_P,
-        second=second_P,
-        between=_relation(slots_N.index_select(0, first_P), slots_N.index_select(0, second_P)),
-        within=_relation(slots_N, slots_N),
-        places=places_E,
-        batch=batch,
-    )
+    return Edges(near_BTT.to(device, non_blocking=True), relations_R.to(device, non_blocking=True), blocks, batch)
+
+
+def _blocks(
+    lengths_B: Tensor, window: int, cell_numbers: int, device: torch.device
+) -> Iterator[tuple[slice, slice, tuple[slice, slice, slice]]]:
+    """``hearing``, ``heard`` and ``place`` of blocks: on a CPU each is of one dialogue, on a GPU, which prefers few
+    large operations, of all.
+    """
+    lengths = lengths_B.tolist()
+    if device.type == "cpu":
+        starts = (lengths_B.cumsum(0) - lengths_B).tolist()
+        parts = [(slice(index, index + 1), *one) for index, one in enumerate(zip(starts, lengths, strict=True))]
+        cells = CPU_NUMBERS // cell_numbers
+    else:
+        parts = [(slice(None), 0, max(lengths))]
+        cells = GPU_NUMBERS // (len(lengths) * cell_numbers)
+    for dialogues, start, length in parts:
+        rows = max(1, cells // min(length, 3 * window))
+        for first in range(0, length, rows):
+            last = min(first + rows, length)
+            lowest, highest = max(0, first - window), min(length, last + window)
+            yield (
+                slice(start + first, start + last),
+                slice(start + lowest, start + highest),
+                (dialogues, slice(first, last), slice(lowest, highest)),
+            )
 
 
 def _relation(one: Tensor, other: Tensor) -> Tensor:
@@ -280,9 +321,9 @@ class _Graph(nn.Module):
         self.layers = nn.ModuleList([_Layer(config) for _ in range(config.layers)])
 
     def forward(self, nodes_NKH: Tensor, present_NK: Tensor, relations_RH: Tensor, edges: Edges) -> Tensor:
-        audible_EK = edges.audible(present_NK)
+        audible_BTSK = edges.audible(present_NK)
         for layer in self.layers:
-            nodes_NKH = layer(nodes_NKH, audible_EK, relations_RH, edges)
+            nodes_NKH = layer(nodes_NKH, audible_BTSK, relations_RH, edges)
         return nodes_NKH
 
 
@@ -297,8 +338,8 @@ class _Layer(nn.Module):
         self.feedforward = nn.Sequential(*_feedforward(units, config.dropout))
         self.norm = nn.LayerNorm(units)
 
-    def forward(self, nodes_NKH: Tensor, audible_EK: Tensor, relations_RH: Tensor, edges: Edges) -> Tensor:
-        heard_NKH = self.attention(nodes_NKH, audible_EK, relations_RH, edges)
+    def forward(self, nodes_NKH: Tensor, audible_BTSK: Tensor, relations_RH: Tensor, edges: Edges) -> Tensor:
+        heard_NKH = self.attention(nodes_NKH, audible_BTSK, relations_RH, edges)
         if self.grus:
             by_state, by_input = self.grus
             nodes_XH, heard_XH = nodes_NKH.flatten(0, 1), heard_NKH.flatten(0, 1).to(nodes_NKH.dtype)
@@ -320,107 +361,110 @@ class _Attention(nn.Module):
         self.relation = nn.Linear(units, heads * units, bias=False)
         self.score_hH = nn.Parameter(nn.init.xavier_uniform_(torch.empty(heads, units)))
 
-    def forward(self, nodes_NKH: Tensor, audible_EK: Tensor, relations_RH: Tensor, edges: Edges) -> Tensor:
-        both_NK2F = self.heard_hearing(nodes_NKH).unflatten(-1, (2, -1))
-        heard_NKF = both_NK2F[:, :, 0]
-        kinds, (dialogues, steps) = nodes_NKH.shape[1], edges.batch.utterance_mask.shape
-        scores_EKh = self._scores(both_NK2F, self.relation(relations_RH), edges)
-        lowest = torch.finfo(scores_EKh.dtype).min
-        scores_EKh = scores_EKh.masked_fill(~audible_EK[..., None], lowest)
+    def forward(self, nodes_NKH: Tensor, audible_BTSK: Tensor, relations_RH: Tensor, edges: Edges) -> Tensor:
+        kinds, heads, (dialogues, steps) = nodes_NKH.shape[1], self.head_count, edges.batch.utterance_mask.shape
+        heard_NKF, hearing_NKF = self.heard_hearing(nodes_NKH).chunk(2, dim=-1)
+        # Not in bfloat16: the gradient of a relation's vector is a sum over thousands of edges.
+        parts = (values.to(self.score_hH.dtype) for values in (heard_NKF, hearing_NKF, self.relation(relations_RH)))
+        within_BTTKh, across_NKh = _Scores.apply(*parts, self.score_hH, edges)  # type: ignore[no-untyped-call]
+        across_BT1Kh = padded(across_NKh.flatten(1), edges.batch).view(dialogues, steps, 1, kinds, heads)
+        scores_BTSKh = torch.cat([within_BTTKh, across_BT1Kh], dim=2)
         # Not -inf: rows of padding have no edge, and are discarded after the softmax.
-        cells = dialogues * steps * (steps + 1)
-        matrix = scores_EKh.new_full((cells, kinds, self.head_count), lowest).index_copy(
-            0, edges.places[: len(scores_EKh)], scores_EKh
-        )
-        weights_BTTKh = matrix.view(dialogues, steps, steps + 1, kinds, self.head_count).softmax(dim=2)
-        within_BKThT = weights_BTTKh[:, :, :steps].permute(0, 3, 1, 4, 2)
-        heard_BTKhH = padded(heard_NKF.flatten(1), edges.batch).view(dialogues, steps, kinds, self.head_count, -1)
-        told_BKTH = within_BKThT.flatten(3) @ heard_BTKhH.permute(0, 2, 3, 1, 4).flatten(2, 3)
+        lowest = torch.finfo(scores_BTSKh.dtype).min
+        weights_BTSKh = scores_BTSKh.masked_fill(~audible_BTSK[..., None], lowest).softmax(dim=2) / heads
+        weights_BKThT = weights_BTSKh[:, :, :steps].permute(0, 3, 1, 4, 2)
+        heard_BTKhH = padded(heard_NKF.flatten(1), edges.batch).view(dialogues, steps, kinds, heads, -1)
+        told_BKTH = weights_BKThT.flatten(3) @ heard_BTKhH.permute(0, 2, 3, 1, 4).flatten(2, 3)
         told_NKH = real_rows(told_BKTH.transpose(1, 2), edges.batch)
         if kinds == 2:
-            across_NKh = real_rows(weights_BTTKh[:, :, steps], edges.batch)
-            other_NKhH = heard_NKF.flip(1).view(*across_NKh.shape, -1)
-            told_NKH = told_NKH + (across_NKh[..., None, :] @ other_NKhH).squeeze(-2)
-        return told_NKH / self.head_count
-
-    def _scores(self, both_NK2F: Tensor, relations_RF: Tensor, edges: Edges) -> Tensor:
-        """s of all edges in the order of :attr:`Edges.places`, [E, K, h]."""
-        # Not in bfloat16: the gradient of a relation's vector is a sum over thousands of edges.
-        both_NK2F, relations_RF = both_NK2F.to(self.score_hH.dtype), relations_RF.to(self.score_hH.dtype)
-        heard_NKF, hearing_NKF = both_NK2F.unbind(2)
-        pairs_PK2h: Tensor = _PairScores.apply(
-            both_NK2F, relations_RF, self.score_hH, edges.first, edges.second, edges.between
-        )  # type: ignore[no-untyped-call]
-        alone = [heard_NKF + hearing_NKF + relations_RF.index_select(0, edges.within)[:, None]]
-        if heard_NKF.shape[1] == 2:
-            alone.append(heard_NKF.flip(1) + hearing_NKF + relations_RF[-1])
-        alone_EKh = _scored(functional.leaky_relu(torch.cat(alone), NEGATIVE_SLOPE), self.score_hH)
-        return torch.cat([*pairs_PK2h.unbind(2), alone_EKh])
+            weights_NKh1 = real_rows(weights_BTSKh[:, :, steps], edges.batch)[..., None]
+            told_NKH = told_NKH + (weights_NKh1 * _exchanged(heard_NKF).view(*nodes_NKH.shape[:2], heads, -1)).sum(
+                dim=2
+            )
+        return told_NKH
 
 
-def _scored(values: Tensor, score_hH: Tensor) -> Tensor:
-    """The heads' w times their part of the values, [..., F] to [..., h]."""
-    scores: Tensor = torch.linalg.vecdot(values.view(*values.shape[:-1], *score_hH.shape), score_hH)
-    return scores
+def _exchanged(nodes_XKF: Tensor) -> Tensor:
+    """The other node of each utterance; several times as fast as torch's flip."""
+    return torch.stack(nodes_XKF.unbind(-2)[::-1], dim=-2)
 
 
-class _PairScores(torch.autograd.Function):
-    """The scores of pairs of utterances of one kind, second hearing first and first hearing second, [P, K, 2, h].
+class _Scores(torch.autograd.Function):
+    """s of the nodes of one kind, [B, T, T, K, h], zeros outside of the blocks, and of the two of an utterance,
+    [N, K, h], zeros if there is one kind.
 
-    LeakyReLU has h · H inputs per edge, which are neither computed all at once nor kept: the pairs are processed in
-    chunks, and again for the gradients.
+    LeakyReLU has h · H inputs per edge, which are neither computed all at once nor kept: they are computed block by
+    block, and again for the gradients.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        both_NK2F: Tensor,
-        relations_RF: Tensor,
-        score_hH: Tensor,
-        first_P: Tensor,
-        second_P: Tensor,
-        between_P: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(both_NK2F, relations_RF, score_hH, first_P, second_P, between_P)
-        parts = _PairScores._parts(both_NK2F, relations_RF, first_P, second_P, between_P)
-        return torch.cat([_scored(activated_pK2F, score_hH) for *_, activated_pK2F in parts])
+        ctx: Any, heard_NKF: Tensor, hearing_NKF: Tensor, relations_RF: Tensor, score_hH: Tensor, edges: Edges
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(heard_NKF, hearing_NKF, relations_RF, score_hH)
+        ctx.edges = edges
+        rows, kinds, _ = heard_NKF.shape
+        within_BTTKh = heard_NKF.new_zeros(*edges.near.shape, kinds, len(score_hH))
+        for block, activated_btsKF in _Scores._within(heard_NKF, hearing_NKF, relations_RF, edges):
+            within_BTTKh[block.place] = _scored(activated_btsKF, score_hH)
+        if kinds == 1:
+            return within_BTTKh, heard_NKF.new_zeros(rows, kinds, len(score_hH))
+        return within_BTTKh, _scored(_Scores._across(heard_NKF, hearing_NKF, relations_RF), score_hH)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_PK2h: Tensor) -> tuple[Tensor | None, ...]:
-        both_NK2F, relations_RF, score_hH, first_P, second_P, between_P = ctx.saved_tensors
-        of_first, of_second, of_relations, of_score = (
-            torch.zeros_like(values) for values in (both_NK2F, both_NK2F, relations_RF, score_hH)
-        )
-        done = 0
-        for first_p, second_p, between_p, activated_pK2F in _PairScores._parts(
-            both_NK2F, relations_RF, first_P, second_P, between_P
-        ):
-            gradient_pK2h1 = gradient_PK2h[done : done + len(first_p), ..., None]
-            done += len(first_p)
-            of_sums_pK2F = torch.ops.aten.leaky_relu_backward(
-                (gradient_pK2h1 * score_hH).flatten(-2), activated_pK2F, NEGATIVE_SLOPE, True
-            )
-            of_score += (activated_pK2F.view(*activated_pK2F.shape[:-1], *score_hH.shape) * gradient_pK2h1).sum(
-                dim=(0, 1, 2)
-            )
-            of_first.index_add_(0, first_p, of_sums_pK2F)
-            of_second.index_add_(0, second_p, of_sums_pK2F)
-            of_relations.index_add_(0, between_p, of_sums_pK2F.sum(dim=(1, 2)))
-        return of_first + of_second.flip(2), of_relations, of_score, None, None, None
+    def backward(ctx: Any, gradient_BTTKh: Tensor, gradient_NKh: Tensor) -> tuple[Tensor | None, ...]:
+        heard_NKF, hearing_NKF, relations_RF, score_hH = ctx.saved_tensors
+        inputs, edges = (heard_NKF, hearing_NKF, relations_RF), ctx.edges
+        # The gradients of the three summands, at first without the factor w.
+        of_heard, of_hearing = (torch.zeros_like(edges.axes(values_NKF)) for values_NKF in inputs[:2])
+        of_relations_RKF = relations_RF.new_zeros(len(relations_RF), *heard_NKF.shape[1:])
+        for block, activated_btsKF in _Scores._within(*inputs, edges):
+            of_sums_btsKF = _of_sums(gradient_BTTKh[block.place], activated_btsKF)
+            of_hearing[:, block.hearing].add_(of_sums_btsKF.sum(dim=2))
+            of_heard[:, block.heard].add_(of_sums_btsKF.sum(dim=1))
+            of_relations_RKF.index_add_(0, block.between, of_sums_btsKF.flatten(0, 2))
+        of_heard_NKF, of_hearing_NKF = edges.rows(of_heard), edges.rows(of_hearing)
+        if heard_NKF.shape[1] == 2:
+            of_sums_NKF = _of_sums(gradient_NKh, _Scores._across(*inputs))
+            of_hearing_NKF += of_sums_NKF
+            of_heard_NKF += _exchanged(of_sums_NKF)
+            of_relations_RKF[-1].add_(of_sums_NKF.sum(dim=0))
+        of_relations_RF = of_relations_RKF.sum(dim=1)
+        # LeakyReLU(x) is its derivative times x, which is the sum of the three.
+        of_score_F = (heard_NKF * of_heard_NKF).addcmul_(hearing_NKF, of_hearing_NKF).sum(dim=(0, 1))
+        of_score_hH = (of_score_F + (relations_RF * of_relations_RF).sum(dim=0)).view_as(score_hH)
+        of_inputs = (values.mul_(score_hH.flatten()) for values in (of_heard_NKF, of_hearing_NKF, of_relations_RF))
+        return *of_inputs, of_score_hH, None
 
     @staticmethod
-    def _parts(
-        both_NK2F: Tensor, relations_RF: Tensor, *indices: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Chunks of pairs with the outputs of LeakyReLU, [p, K, 2, F]."""
-        # Heard and hearing part of the first utterance, hearing and heard part of the second: both directions in one
-        # sum.
-        turned_NK2F = both_NK2F.flip(2)
-        numbers = CPU_NUMBERS if both_NK2F.device.type == "cpu" else GPU_NUMBERS
-        for first_p, second_p, between_p in zip(
-            *(torch.split(index_P, max(1, numbers // both_NK2F[0].numel())) for index_P in indices), strict=True
-        ):
-            sums_pK2F = both_NK2F.index_select(0, first_p).add_(turned_NK2F.index_select(0, second_p))
-            sums_pK2F.add_(relations_RF.index_select(0, between_p)[:, None, None])
-            yield first_p, second_p, between_p, functional.leaky_relu_(sums_pK2F, NEGATIVE_SLOPE)
+    def _within(
+        heard_NKF: Tensor, hearing_NKF: Tensor, relations_RF: Tensor, edges: Edges
+    ) -> Iterator[tuple[Block, Tensor]]:
+        """The blocks with the outputs of LeakyReLU, [b, t, s, K, F]."""
+        heard_btKF, hearing_btKF = edges.axes(heard_NKF), edges.axes(hearing_NKF)
+        for block in edges.blocks:
+            sums_btsKF = hearing_btKF[:, block.hearing, None] + heard_btKF[:, None, block.heard]
+            sums_btsKF += relations_RF.index_select(0, block.between).view(*sums_btsKF.shape[:3], 1, -1)
+            yield block, functional.leaky_relu_(sums_btsKF, NEGATIVE_SLOPE)
+
+    @staticmethod
+    def _across(heard_NKF: Tensor, hearing_NKF: Tensor, relations_RF: Tensor) -> Tensor:
+        """The outputs of LeakyReLU for the two nodes of an utterance, [N, K, F]."""
+        sums_NKF = _exchanged(heard_NKF).add_(hearing_NKF).add_(relations_RF[-1])
+        return functional.leaky_relu_(sums_NKF, NEGATIVE_SLOPE)
+
+
+def _scored(activated_XKF: Tensor, score_hH: Tensor) -> Tensor:
+    """The heads' w times their part of the outputs of LeakyReLU, [..., K, F] to [..., K, h]."""
+    scores: Tensor = torch.linalg.vecdot(activated_XKF.view(*activated_XKF.shape[:-1], *score_hH.shape), score_hH)
+    return scores
+
+
+def _of_sums(gradient_XKh: Tensor, activated_XKF: Tensor) -> Tensor:
+    """The gradients of the inputs of LeakyReLU, without w, from those of the scores."""
+    activated_XKhH = activated_XKF.view(*gradient_XKh.shape, -1)
+    of_sums_XKhH: Tensor = torch.ops.aten.leaky_relu_backward(
+        gradient_XKh[..., None].expand_as(activated_XKhH), activated_XKhH, NEGATIVE_SLOPE, True
+    )
+    return of_sums_XKhH.flatten(-2)
