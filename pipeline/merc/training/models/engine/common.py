@@ -72,7 +72,7 @@ class Dropout(nn.Dropout):
     def factors(self, values: Tensor) -> Tensor:
         """0 for dropped values, 1 / (1 - p) for kept ones, in the shape of ``values``."""
         # Always in float32: bfloat16 has only 256 uniform numbers.
-        return (torch.rand(values.shape, device=values.device) >= self.p).to(values.dtype).div_(1 - self.p)
+        return torch.rand(values.shape, device=values.device).ge_(self.p).to(values.dtype).div_(1 - self.p)
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -97,7 +97,7 @@ def padded(rows_MNH: Tensor, batch: DialogueBatch) -> Tensor:
     """Real utterances [..., N, H] scattered to their places, zeros elsewhere: [..., B, T, H]."""
     dialogues, steps = batch.utterance_mask.shape
     zeros = rows_MNH.new_zeros(*rows_MNH.shape[:-2], dialogues * steps, rows_MNH.shape[-1])
-    return zeros.index_copy(-2, batch.real_positions, rows_MNH).view(*rows_MNH.shape[:-2], dialogues, steps, -1)
+    return zeros.index_copy_(-2, batch.real_positions, rows_MNH).view(*rows_MNH.shape[:-2], dialogues, steps, -1)
 
 
 def present_shares(batch: DialogueBatch, modalities: Sequence[str]) -> Tensor:
