@@ -9,6 +9,11 @@ dev and test are one dialogue each, so that scoring takes no time. It is timed o
 multiplied by four. Every recipe runs in a separate process: one epoch as a warm-up, one, then two; the seconds are the
 difference of the last two. Memory is the peak of the process above the peak before the training, with the data loaded.
 A recipe with phases is given as the sum over its phases. Times are compared with the model in the first row.
+
+    MERC_REAL_DATA=FOLDER python benchmarks/model_costs.py --recipes graphcfc+faster --against CHECKOUT [--steps 40]
+
+prints how long a step takes compared with another checkout of this project: two processes take the same steps, in turn,
+so that other work on the machine affects both.
 """
 
 import csv
@@ -17,6 +22,7 @@ import json
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -28,9 +34,11 @@ import click
 import torch
 
 from _tables import put_dated
+from merc.compute.memory import keep_freed_blocks
+from merc.compute.repeatable import repeatable
 from merc.params import Params
 from merc.training.data.dataset import DialogueSplit
-from merc.training.loop.trainer import TrainingData, train_seed
+from merc.training.loop.trainer import TrainingData, _Training, train_seed
 from merc.training.recipes.resolution import resolve
 from results_meld_text import OTHERS, OVER_ALL, shortened
 
@@ -102,6 +110,45 @@ def measured(recipe: str, annotations: Path, every: int) -> dict[str, Any]:
     }
 
 
+def take_steps(recipe: str, annotations: Path, every: int) -> None:
+    """Takes a step of the recipe's first phase for each line of the standard input; answers with its CPU seconds."""
+    resolved = resolve(Params.load(ROOT / "params.yaml"), recipe)
+    train, device = made_split("train", meld_dialogues(annotations)[::every]), torch.device("cpu")
+    keep_freed_blocks()
+    with repeatable(0, device, torch.get_num_threads()):
+        model = resolved.build(train.dims, len(CLASSES))
+        training = _Training(resolved.phases[0], model, train, CLASSES, 0, device)
+        batches = list(training._batches(1))
+        for number, _ in enumerate(sys.stdin):
+            began = time.process_time()
+            training.step(batches[number % len(batches)], 1)
+            print(time.process_time() - began, flush=True)
+
+
+def ratios(command: list[str], other: Path, steps: int) -> list[float]:
+    """For every step, its CPU time by that in another checkout; without the first five, in which torch warms up."""
+    taking = [
+        subprocess.Popen(
+            [*command, "--steps", str(steps)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(root / "pipeline")},
+        )
+        for root in (ROOT, other.resolve())
+    ]
+    found = []
+    for _ in range(steps + 5):
+        seconds = []
+        for process in taking:
+            print(file=process.stdin, flush=True)
+            seconds.append(float(process.stdout.readline()))
+        found.append(seconds[0] / seconds[1])
+    for process in taking:
+        process.communicate()
+    return sorted(found[5:])
+
+
 @click.command()
 @click.option(
     "--annotations",
@@ -119,10 +166,28 @@ def measured(recipe: str, annotations: Path, every: int) -> dict[str, Any]:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Default: model_costs_<date>.md beside this file.")
 @click.option("--alone", is_flag=True, help="Measure the one recipe in this process and print what was found.")
-def main(annotations: Path | None, recipes: str, threads: int, every: int, out: Path | None, alone: bool) -> None:
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Compare steps with those of another checkout in this folder; writes no file.",
+)
+@click.option("--steps", type=click.IntRange(min=4), help="Number of compared steps; default: 40.")
+def main(
+    annotations: Path | None,
+    recipes: str,
+    threads: int,
+    every: int,
+    out: Path | None,
+    alone: bool,
+    against: Path | None,
+    steps: int | None,
+) -> None:
     """Measures recipes one after another and writes parameters, CPU seconds per epoch and memory."""
     annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
     torch.set_num_threads(threads)
+    if alone and steps is not None:
+        take_steps(recipes, annotations, every)
+        return
     if alone:
         print(json.dumps(measured(recipes, annotations, every)))
         return
@@ -130,11 +195,20 @@ def main(annotations: Path | None, recipes: str, threads: int, every: int, out: 
     for recipe in recipes.split(","):
         command = [sys.executable, __file__, "--alone", "--recipes", recipe, "--annotations", str(annotations)]
         command += ["--threads", str(threads), "--every", str(every)]
+        if against is not None:
+            lower, median, upper = statistics.quantiles(ratios(command, against, steps or 40))
+            print(
+                f"{recipe}: {median:.2f} times the CPU time of {against}, quartiles {lower:.2f} and {upper:.2f}",
+                flush=True,
+            )
+            continue
         done = subprocess.run(
             command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
         )
         found[recipe] = json.loads(done.stdout.splitlines()[-1])
         print(recipe, found[recipe], flush=True)
+    if against is not None:
+        return
     first = next(iter(found.values()))["seconds"]
     counts = Counter(len(one) for one in meld_dialogues(annotations))
     lines = [
