@@ -138,6 +138,40 @@ def test_finished_work_is_found_again_and_other_settings_are_refused(
         _adapt(params(seed=1), layout)
 
 
+def test_finished_work_from_before_there_was_a_start_of_the_classifier_is_found_again(
+    adapted: Path, params: MakeParams, layout: Layout
+) -> None:
+    assert set(files.read_json(adapted / "record.json")["settings"]["adaptations"]["text"]["full"]) == {
+        "method", "lora", "epochs", "batch_utterances", "pool_batches", "learning_rate", "head_learning_rate",
+        "weight_decay", "warmup_share", "head_dropout", "gradient_clip", "seed", "threads",
+    }  # fmt: skip
+    with pytest.raises(SettingsDiffer, match=r"adaptations\.text\.full\.head_start"):
+        _adapt(params(head_start="probe"), layout)
+
+
+def test_a_training_from_a_probe_records_epoch_0_and_its_vectors_give_the_recorded_scores(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest
+) -> None:
+    from safetensors.numpy import load_file
+
+    table = write_manifest(layout)
+    # Steps this small change no prediction, so that no epoch is better than epoch 0.
+    settings = params(head_start="probe", epochs=1, learning_rate=1e-9, head_learning_rate=1e-9)
+    folder = _adapt(settings, layout)
+    record = files.read_json(folder / "record.json")
+    assert record["settings"]["adaptations"]["text"]["full"]["head_start"] == "probe"
+    assert record["epoch"] == 0
+    assert [row["epoch"] for row in record["history"]] == [0, 1]
+    assert record["dev_weighted_f1"] == record["history"][0]["dev_weighted_f1"]
+    rows = pq.read_table(_extract(settings, layout) / "part-00000.parquet")
+    vectors = np.array(rows["embedding"].to_pylist(), dtype=np.float32)
+    head = load_file(folder / "head.safetensors")
+    logits = vectors @ head["weight"].T + head["bias"]
+    assert set(logits.argmax(axis=1)) <= set(table["emotion_index"].to_numpy())  # three of the seven classes of meld7
+    right, splits = logits.argmax(axis=1) == table["emotion_index"].to_numpy(), np.array(table["split"].to_pylist())
+    assert right[splits == "test"].mean() == pytest.approx(record["test"]["accuracy"])
+
+
 def test_another_seed_under_another_name_is_next_to_it_and_has_other_weights(
     params: MakeParams, layout: Layout, write_manifest: WriteManifest
 ) -> None:
