@@ -162,8 +162,8 @@ def config() -> Callable[..., AdaptationConfig]:
 def params(
     bert: Callable[..., Path], wav2vec2: Path, spectrogram_checkpoint: Callable[[str], Path], layout: Layout
 ) -> Callable[..., Params]:
-    """Returns settings with tiny encoders (``plain`` and ``no_pooler``; ``sound``, ``tiny_whisper`` and ``tiny_ast``)
-    and some adapted ones; further settings of the training by name.
+    """Returns settings with tiny encoders (``plain`` and ``no_pooler``; ``sound``, ``tiny_whisper``, ``long_whisper``
+    with an input of 3 s, and ``tiny_ast``) and some adapted ones; further settings of the training by name.
     """
     words = {"licence": "none", "training_data_overlap": "none known (random numbers)"}
     text = {"family": "transformer", "pooling": "mean", "max_tokens": 64, "tokens_per_batch": 200, **words}
@@ -174,13 +174,17 @@ def params(
     }  # fmt: skip
 
     spectrograms = {
-        f"tiny_{kind}": {
+        name: {
             "family": "spectrogram",
             "repo": str(spectrogram_checkpoint(kind)),
             "overlap_seconds": 0.2,
             **words,
         }
-        for kind in ("whisper", "ast")
+        for name, kind in (
+            ("tiny_whisper", "whisper"),
+            ("long_whisper", "whisper of three seconds"),
+            ("tiny_ast", "ast"),
+        )
     }
 
     def make(**settings: Any) -> Params:

@@ -138,6 +138,40 @@ def test_finished_work_is_found_again_and_other_settings_are_refused(
         _adapt(params(seed=1), layout)
 
 
+def test_finished_work_from_before_there_was_a_start_of_the_classifier_is_found_again(
+    adapted: Path, params: MakeParams, layout: Layout
+) -> None:
+    assert set(files.read_json(adapted / "record.json")["settings"]["adaptations"]["text"]["full"]) == {
+        "method", "lora", "epochs", "batch_utterances", "pool_batches", "learning_rate", "head_learning_rate",
+        "weight_decay", "warmup_share", "head_dropout", "gradient_clip", "seed", "threads",
+    }  # fmt: skip
+    with pytest.raises(SettingsDiffer, match=r"adaptations\.text\.full\.head_start"):
+        _adapt(params(head_start="probe"), layout)
+
+
+def test_a_training_from_a_probe_records_epoch_0_and_its_vectors_give_the_recorded_scores(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest
+) -> None:
+    from safetensors.numpy import load_file
+
+    table = write_manifest(layout)
+    # Steps this small change no prediction, so that no epoch is better than epoch 0.
+    settings = params(head_start="probe", epochs=1, learning_rate=1e-9, head_learning_rate=1e-9)
+    folder = _adapt(settings, layout)
+    record = files.read_json(folder / "record.json")
+    assert record["settings"]["adaptations"]["text"]["full"]["head_start"] == "probe"
+    assert record["epoch"] == 0
+    assert [row["epoch"] for row in record["history"]] == [0, 1]
+    assert record["dev_weighted_f1"] == record["history"][0]["dev_weighted_f1"]
+    rows = pq.read_table(_extract(settings, layout) / "part-00000.parquet")
+    vectors = np.array(rows["embedding"].to_pylist(), dtype=np.float32)
+    head = load_file(folder / "head.safetensors")
+    logits = vectors @ head["weight"].T + head["bias"]
+    assert set(logits.argmax(axis=1)) <= set(table["emotion_index"].to_numpy())  # three of the seven classes of meld7
+    right, splits = logits.argmax(axis=1) == table["emotion_index"].to_numpy(), np.array(table["split"].to_pylist())
+    assert right[splits == "test"].mean() == pytest.approx(record["test"]["accuracy"])
+
+
 def test_another_seed_under_another_name_is_next_to_it_and_has_other_weights(
     params: MakeParams, layout: Layout, write_manifest: WriteManifest
 ) -> None:
@@ -398,6 +432,61 @@ def test_models_of_spectrograms_learn_and_are_read_again(
     right = (vectors @ head["weight"].T + head["bias"]).argmax(axis=1) == table["emotion_index"].to_numpy()
     test = np.array(table["split"].to_pylist()) == "test"
     assert right[test].mean() == pytest.approx(record["test"]["accuracy"])
+
+
+def test_a_whisper_adapted_with_a_shorter_input_keeps_its_whole_table_and_is_used_with_that_input(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest, write_sound: Callable[..., None]
+) -> None:
+    from safetensors.numpy import load_file
+
+    table = write_manifest(layout)
+    write_sound(layout, table)
+    settings = params(epochs=4, learning_rate=0.002, encoder={"input_seconds": 1})
+    folder = _adapt(settings, layout, "long_whisper", "audio")
+    record = files.read_json(folder / "record.json")
+    assert record["trained_with"]["input_seconds"] == 1.0
+    assert record["base"]["window_seconds"] == 1.0
+    source = Path(settings.get("encoders")["audio"]["long_whisper"]["repo"])
+    before, after = (load_file(one / "model.safetensors") for one in (source, folder))
+    assert before.keys() == after.keys()
+    positions = "encoder.embed_positions.weight"
+    assert after[positions].shape == (150, 32)
+    changed = (after[positions] != before[positions]).any(axis=1)
+    assert changed.tolist() == [True] * 50 + [False] * 100  # only the rows of one second were there to be trained
+    assert not np.array_equal(after["encoder.conv1.weight"], before["encoder.conv1.weight"])
+    assert files.read_json(folder / "config.json")["max_source_positions"] == 150
+
+    with pytest.raises(BadSettings, match=r"other settings; input_seconds: 1\.0 in the training, None now"):
+        _extract(settings, layout, "long_whisper_adapted", "audio")
+    key = "encoders__audio__long_whisper_adapted__input_seconds"
+    with pytest.raises(BadSettings, match=r"input_seconds: 1\.0 in the training, 2\.0 now"):
+        _extract(settings.with_overrides(**{key: 2}), layout, "long_whisper_adapted", "audio")
+    out = _extract(settings.with_overrides(**{key: 1}), layout, "long_whisper_adapted", "audio")
+    rows = pq.read_table(out / "part-00000.parquet")
+    vectors = np.array(rows["embedding"].to_pylist(), dtype=np.float32)
+    head = load_file(folder / "head.safetensors")
+    right = (vectors @ head["weight"].T + head["bias"]).argmax(axis=1) == table["emotion_index"].to_numpy()
+    test = np.array(table["split"].to_pylist()) == "test"
+    assert right[test].mean() == pytest.approx(record["test"]["accuracy"])
+
+
+def test_a_whisper_adapted_with_its_whole_input_is_refused_with_a_shorter_one(
+    params: MakeParams, layout: Layout, write_manifest: WriteManifest, write_sound: Callable[..., None]
+) -> None:
+    write_sound(layout, write_manifest(layout))
+    _adapt(params(epochs=1), layout, "long_whisper", "audio")
+    assert (
+        "input_seconds"
+        not in files.read_json(layout.adapted("audio", "long_whisper-full") / "record.json")["trained_with"]
+    )
+    shorter = params().with_overrides(encoders__audio__long_whisper_adapted__input_seconds=1)
+    with pytest.raises(BadSettings, match=r"other settings; input_seconds: None in the training, 1\.0 now"):
+        _extract(shorter, layout, "long_whisper_adapted", "audio")
+
+
+def test_an_adapted_encoder_may_be_used_in_another_dtype(adapted: Path, params: MakeParams) -> None:
+    rough = params().with_overrides(encoders__text__plain_adapted__dtype="bfloat16")
+    assert build(rough, "text", "plain_adapted").identity()["dtype"] == "bfloat16"
 
 
 def test_utterances_without_words_are_not_trained_on_but_count_in_the_score(

@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from merc.adaptation import probe
 from merc.adaptation.config import Config as AdaptationConfig
 from merc.adaptation.examples import Examples
+from merc.adaptation.scoring import scores
 from merc.adaptation.stage import choose
-from merc.adaptation.trainer import _Training, adapt_encoder, scores
+from merc.adaptation.trainer import _Training, adapt_encoder
 from merc.encoders.engine.base import UtteranceInput
 from merc.errors import BadSettings, PipelineError
 from merc.params import Params
@@ -225,6 +230,91 @@ def test_of_equal_epochs_the_first_is_kept_and_its_weights_come_back(
     assert [row["dev_weighted_f1"] for row in found.history] == [0.2, 0.7, 0.7, 0.5]
     assert all(torch.equal(weight, kept[1][name]) for name, weight in encoder.model.state_dict().items())
     assert not all(torch.equal(weight, kept[2][name]) for name, weight in encoder.model.state_dict().items())
+
+
+def _vectors(params: Params, examples: Examples) -> Any:
+    return _loaded(params).encode(examples.utterances)
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 4, "dropout": 0.0, "modules": "all-linear"}])
+def test_a_probe_is_fitted_to_the_vectors_of_the_untouched_encoder_and_absent_ones_are_left_out(
+    params: Callable[..., Params], config: MakeConfig, lora: dict[str, Any] | None
+) -> None:
+    if lora:
+        pytest.importorskip("peft")
+    texts = (*TEXTS[:3], "  ", *TEXTS[4:])
+    examples = _examples(texts)
+    method = "lora" if lora else "full"
+    training = _Training(_loaded(params()), examples, 4, config(head_start="probe", method=method, lora=lora), "cpu")
+    encoded = _vectors(params(), examples["train"])
+    assert encoded.present.tolist() == [True] * 3 + [False] + [True] * 4
+    expected = probe.fit(encoded, examples["train"].labels, encoded, examples["dev"].labels, 4)
+    vectors, labels = encoded.embeddings[encoded.present], examples["train"].labels[encoded.present]
+    slow = make_pipeline(StandardScaler(), LogisticRegression(C=expected.strength, max_iter=1000)).fit(vectors, labels)
+    logits = training.head(torch.from_numpy(vectors)).detach().numpy()
+    np.testing.assert_allclose(logits[:, :3], slow.decision_function(vectors), atol=1e-4, rtol=0)
+    assert (logits[:, 3] < logits[:, :3].min()).all()
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert training.loss_at_start == pytest.approx(-np.log(shares[np.arange(7), labels]).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("head_start", "dev", "epoch"),
+    [
+        ("probe", [0.7, 0.2, 0.7], 0),
+        ("probe", [0.7, 0.8, 0.8], 1),
+        ("random", [0.2, 0.7], 2),
+    ],
+)
+def test_the_state_before_the_training_is_epoch_0_and_is_kept_unless_another_is_better(
+    params: Callable[..., Params],
+    config: MakeConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    head_start: str,
+    dev: list[float],
+    epoch: int,
+) -> None:
+    encoder = _loaded(params())
+    training = _Training(encoder, _examples(), 3, config(epochs=2, head_start=head_start), "cpu")
+    head = training.head.weight.detach().clone()
+    given = iter([*dev, 0.0])
+    monkeypatch.setattr(training, "_scores", lambda _: {"weighted_f1": next(given), "accuracy": 0.5})
+    found = training.run()
+    numbers = [0, 1, 2] if head_start == "probe" else [1, 2]
+    assert [row["epoch"] for row in found.history] == numbers
+    assert [row["dev_weighted_f1"] for row in found.history] == dev
+    assert all(isinstance(row["train_loss"], float) for row in found.history)
+    assert found.epoch == epoch
+    untouched = _loaded(params()).model.state_dict()
+    same = all(torch.equal(weight, untouched[name]) for name, weight in encoder.model.state_dict().items())
+    assert (same, torch.equal(found.head.weight, head)) == ((True, True) if epoch == 0 else (False, False))
+
+
+def test_a_kept_epoch_0_of_low_rank_updates_is_the_untouched_encoder(
+    params: Callable[..., Params], config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    encoder = _loaded(params())
+    lora = {"rank": 2, "alpha": 4, "dropout": 0.0, "modules": "all-linear"}
+    training = _Training(encoder, _examples(), 3, config(head_start="probe", method="lora", lora=lora), "cpu")
+    monkeypatch.setattr(training, "_scores", lambda _: {"weighted_f1": 0.5, "accuracy": 0.5})
+    assert training.run().epoch == 0
+    encoder.model.eval()
+    examples = _examples()["train"]
+    assert np.array_equal(encoder.encode(examples.utterances).embeddings, _vectors(params(), examples).embeddings)
+
+
+def test_a_training_from_a_probe_gives_equal_numbers_whatever_the_process_has(
+    params: Callable[..., Params], config: MakeConfig
+) -> None:
+    found = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        torch.manual_seed(threads)
+        encoder = _loaded(params())
+        made = adapt_encoder(encoder, _examples(), 3, config(head_start="probe", epochs=2, head_dropout=0.5), "cpu")
+        found.append((made.history, [weight.tolist() for weight in made.head.parameters()]))
+    assert found[0] == found[1]
 
 
 def test_dropout_and_order_come_from_the_seed_and_torch_is_left_as_it_was(

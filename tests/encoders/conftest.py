@@ -299,6 +299,11 @@ _AST = {
 }  # fmt: skip
 SPECTROGRAM_KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "whisper": ("WhisperModel", _WHISPER, {"feature_size": 16, "chunk_length": 1}),
+    "whisper of three seconds": (
+        "WhisperModel",
+        {**_WHISPER, "max_source_positions": 150},
+        {"feature_size": 16, "chunk_length": 3},
+    ),
     "whisper for transcription": ("WhisperForConditionalGeneration", _WHISPER, {"feature_size": 16, "chunk_length": 1}),
     "ast": ("ASTModel", _AST, {"num_mel_bins": 48, "max_length": 128}),
     "ast classifier": ("ASTForAudioClassification", _AST, {"num_mel_bins": 48, "max_length": 128}),

@@ -51,6 +51,11 @@ class Config(Settings):
     """Weight decay of AdamW, applied only to matrices."""
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of all steps over which the learning rates rise linearly, before they fall linearly to 0."""
+    head_start: Literal["random", "probe"] = "random"
+    """What the classifier starts with: ``random`` weights, or a ``probe``, logistic regression on the vectors of the
+    untouched encoder, its strength chosen on dev. So the encoder is not distorted while a random classifier learns
+    (Kumar et al., ICLR 2022); the state before the training counts as epoch 0 and is kept if no epoch is better on dev.
+    """
     head_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout before the classifier, 0 to 1."""
     gradient_clip: float | None = Field(default=1.0, gt=0)
@@ -61,6 +66,14 @@ class Config(Settings):
     """CPU threads that the training uses; part of the settings, since the number of threads affects rounding: equal
     settings give equal results on any number of cores.
     """
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that determine the result, apart from those of the encoder."""
+        found = self.model_dump(mode="json", exclude={"encoder"})
+        # The default is left out, so that fine-tunings from before this setting existed are still used.
+        if self.head_start == "random":
+            del found["head_start"]
+        return found
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -51,7 +51,7 @@ def save(folder: Path, encoder: TrainableEncoder, head: nn.Linear, seen: Mapping
     whole = encoder.model_from(source, AutoModel)
     invented = set(encoder.not_in_checkpoint)
     trained = whole.get_encoder() if getattr(whole.config, "is_encoder_decoder", False) else whole
-    trained.load_state_dict({name: weight.cpu() for name, weight in encoder.model.state_dict().items()}, strict=False)
+    trained.load_state_dict(encoder.trained_weights(), strict=False)
     kept = {name: weight for name, weight in whole.state_dict().items() if name not in invented}
     with files.writing(folder):
         try:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 
+from merc.adaptation import probe
 from merc.adaptation.batches import shuffled_batches
 from merc.adaptation.config import Config
 from merc.adaptation.examples import Examples
 from merc.adaptation.lora import LowRank
+from merc.adaptation.scoring import scores
 from merc.compute.repeatable import repeatable
 from merc.encoders.engine.batching import by_length
 from merc.encoders.engine.trainable import TrainableEncoder
@@ -35,10 +36,12 @@ class Adapted:
 
     Attributes:
         head: the classifier, with the weights of that epoch.
-        epoch: the selected one, from 1; the first in case of ties.
+        epoch: the selected one, from 1; the first in case of ties. 0 is the state before the training, if the
+            classifier was fitted to it.
         dev: ``weighted_f1`` and ``accuracy`` at that epoch.
         test: the same for the test split, scored once, after the selection; empty if it has no labels.
-        history: ``epoch``, ``train_loss``, ``dev_weighted_f1``, ``dev_accuracy`` of every epoch.
+        history: ``epoch``, ``train_loss``, ``dev_weighted_f1``, ``dev_accuracy`` of every epoch. The loss of epoch 0 is
+            that of the fitted classifier.
     """
 
     head: nn.Linear
@@ -82,6 +85,8 @@ class _Training:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.model: nn.Module = encoder.model
         self.head = nn.Linear(encoder.dim, classes).to(device)
+        # Of the state before the training, if it counts as an epoch.
+        self.loss_at_start = self._fit_head(classes) if config.head_start == "probe" else None
         if (frozen := encoder.frozen_part()) is not None:
             frozen.requires_grad_(False)
         self.low_rank = None if config.lora is None else LowRank(self.model, config.lora)
@@ -89,6 +94,22 @@ class _Training:
         self.optimizer = torch.optim.AdamW(self._groups(), fused=True)
         self.steps_per_epoch = len(self._batches(torch.Generator()))
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._learning_rate_factor)
+
+    def _fit_head(self, classes: int) -> float:
+        """Replaces the classifier's random weights by fitted ones; returns their mean loss over the train utterances
+        that have something to encode.
+        """
+        self.model.eval()
+        train, dev = self.examples["train"], self.examples["dev"]
+        encoded = self.encoder.encode(train.utterances)
+        found = probe.fit(encoded, train.labels, self.encoder.encode(dev.utterances), dev.labels, classes)
+        logger.info("the classifier starts as a linear probe, fitted with C = %g", found.strength)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.from_numpy(found.weight))
+            self.head.bias.copy_(torch.from_numpy(found.bias))
+            vectors_ND = torch.from_numpy(encoded.embeddings[encoded.present]).to(self.device)
+            labels_N = torch.from_numpy(train.labels[encoded.present]).to(self.device)
+            return float(nn.functional.cross_entropy(self.head(vectors_ND), labels_N))
 
     def _groups(self) -> list[dict[str, Any]]:
         """Parameters with their learning rate and decay; norms and biases have no decay."""
@@ -118,9 +139,10 @@ class _Training:
         best: dict[str, float | int] = {}
         kept: tuple[dict[str, Tensor], ...] = ()
         history: list[dict[str, float | int]] = []
+        first = 1 if self.loss_at_start is None else 0
         with progress(self.config.epochs * self.steps_per_epoch, "adaptation", "step") as bar:
-            for epoch in range(1, self.config.epochs + 1):
-                loss = self._epoch(epoch, bar.update)
+            for epoch in range(first, self.config.epochs + 1):
+                loss = self._epoch(epoch, bar.update) if epoch else self.loss_at_start or 0.0
                 dev = self._scores(self.examples["dev"])
                 row = {
                     "epoch": epoch,
@@ -228,14 +250,3 @@ class _Training:
         vectors_ND = torch.from_numpy(self.encoder.encode(examples.utterances).embeddings).to(self.device)
         predicted_N = self.head(vectors_ND).argmax(dim=1).cpu().numpy()
         return scores(examples.labels, predicted_N, self.head.out_features)
-
-
-def scores(labels_N: NDArray[np.int64], predicted_N: NDArray[np.int64], classes: int) -> dict[str, float]:
-    """``weighted_f1`` (Σ n_c · F1_c / N) and ``accuracy`` of labelled utterances.
-
-    Args:
-        labels_N, predicted_N: 0 … classes - 1.
-        classes: number of classes.
-    """
-    weighted_f1 = f1_score(labels_N, predicted_N, labels=range(classes), average="weighted", zero_division=0)
-    return {"weighted_f1": float(weighted_f1), "accuracy": float(accuracy_score(labels_N, predicted_N))}

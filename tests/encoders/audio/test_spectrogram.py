@@ -329,6 +329,79 @@ def test_sixteen_bits_come_close(spectrogram: Make, kind: str, dtype: str) -> No
     assert (cosines > 0.99).all()
 
 
+LONG = "whisper of three seconds"
+
+
+def _shortened(folder: Path, samples: int) -> tuple[Any, Any]:
+    """Transformers' own extractor and encoder, as if the checkpoint had been saved with a table of that length."""
+    import transformers
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    whole = transformers.WhisperModel.from_pretrained(folder).get_encoder()
+    config = transformers.WhisperConfig.from_pretrained(folder)
+    config.max_source_positions = samples // 320
+    model = WhisperEncoder(config)
+    weights = whole.state_dict()
+    weights["embed_positions.weight"] = weights["embed_positions.weight"][: samples // 320]
+    model.load_state_dict(weights)
+    extractor = transformers.WhisperFeatureExtractor.from_pretrained(folder)
+    return lambda sound: extractor(
+        sound, sampling_rate=SAMPLE_RATE_HZ, padding="max_length", max_length=samples, return_tensors="pt"
+    )["input_features"], model.eval()
+
+
+@pytest.mark.parametrize("linear_layers", ["torch", "onednn"])
+def test_a_shorter_input_is_that_of_a_model_with_the_first_rows_of_the_table(
+    spectrogram: Make, spectrogram_checkpoint: Any, linear_layers: str
+) -> None:
+    encoder = spectrogram(LONG, input_seconds=1.02, sequences=True, linear_layers=linear_layers)
+    make, model = _shortened(spectrogram_checkpoint(LONG), 16_320)
+    short, long = _noise(7000), _noise(45_000, 1)
+    encoded = encoder.encode(_clips(short, long))
+    items = encoder._items(1, long)
+    assert len(items) == 4
+    assert max(item.sound.size for item in items) == 16_320
+    expected = []
+    for sounds in ([(short, 0, 22)], [(item.sound, item.first, item.stop) for item in items]):
+        with torch.inference_mode():
+            pieces = [model(make(sound)).last_hidden_state[0, first:stop].numpy() for sound, first, stop in sounds]
+        expected.append(np.concatenate(pieces))
+    assert len(expected[1]) == 141  # a position every 320 of 45,000 samples
+    for at, frames in enumerate(expected):
+        np.testing.assert_allclose(encoded.embeddings[at], frames.mean(axis=0), atol=2e-5, rtol=0)
+        sequence = encoded.sequences[at]
+        assert sequence is not None
+        np.testing.assert_allclose(sequence.vectors.astype(np.float32), frames, atol=0.01, rtol=0)
+        np.testing.assert_allclose(sequence.seconds, np.arange(len(frames)) * 0.02, atol=1e-5)
+
+
+def test_with_a_shorter_input_the_model_computes_only_that_length(spectrogram: Make) -> None:
+    encoder, seen = spectrogram(LONG, input_seconds=1), []
+    encoder._model.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
+    encoder.encode(_clips(_noise(7000)))
+    assert seen == [(1, 16, 100)]
+    assert encoder.provenance()["window_seconds"] == 1.0
+
+
+def test_the_checkpoints_own_length_gives_the_same_bits_stated_or_not(spectrogram: Make) -> None:
+    clips = _clips(_noise(7000), _noise(60_000, 1))
+    own, stated = spectrogram(LONG), spectrogram(LONG, input_seconds=3)
+    assert np.array_equal(own.encode(clips).embeddings, stated.encode(clips).embeddings)
+    assert not np.allclose(
+        own.encode(clips).embeddings, spectrogram(LONG, input_seconds=2).encode(clips).embeddings, atol=1e-3
+    )
+
+
+def test_a_shorter_input_has_another_identity_and_none_has_the_one_from_before(spectrogram: Make) -> None:
+    own = spectrogram(LONG).identity()
+    assert set(own) == {
+        "family", "layer", "dtype", "attention", "layer_weights", "pooling", "overlap_seconds", "version", "checkpoint"
+    }  # fmt: skip
+    shorter = [spectrogram(LONG, input_seconds=seconds).identity() for seconds in (1, 2)]
+    assert [one.pop("input_seconds") for one in shorter] == [1.0, 2.0]
+    assert shorter == [own, own]
+
+
 def test_identity_is_about_vectors_alone(spectrogram: Make) -> None:
     given = spectrogram("whisper").identity()
     assert spectrogram("whisper", windows_per_batch=1, licence="MIT").identity() == given
@@ -352,6 +425,14 @@ def test_provenance_names_layers_and_windows(spectrogram: Make) -> None:
          "pooling first, but Whisper's encoder has no token of that kind; valid: mean, mean_std"),
         ("whisper", {"overlap_seconds": 0.6}, {}, {},
          "overlap_seconds 0.6 is more than half of its input of 1.00 s; valid: 0 to 0.50"),
+        (LONG, {"input_seconds": 3.02}, {}, {},
+         "input_seconds 3.02; valid: multiples of 0.02 s, the distance between positions, up to the 3 s of the"),
+        (LONG, {"input_seconds": 1.01}, {}, {}, "input_seconds 1.01; valid: multiples of 0.02 s"),
+        (LONG, {"input_seconds": 1.00001}, {}, {}, "input_seconds 1.00001; valid: multiples of 0.02 s"),
+        (LONG, {"input_seconds": 1.2, "overlap_seconds": 0.7}, {}, {},
+         "overlap_seconds 0.7 is more than half of its input of 1.20 s; valid: 0 to 0.60"),
+        ("ast", {"input_seconds": 1.0}, {}, {},
+         "input_seconds 1.0, but only Whisper's input can be shortened, and this model is of the type 'audio-"),
         ("whisper", {}, {"model_type": "wav2vec2"}, {},
          "the type 'wav2vec2'; the family spectrogram takes whisper, audio-spectrogram-transformer"),
         ("ast", {}, {}, {"sampling_rate": 8000}, "takes audio with 8000 samples per second; the pipeline's has 16000"),
@@ -439,6 +520,8 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused_and_not_filled_with_random_
         ({"layer_weights": (1, -1, 1, 1)}, "none negative"),
         ({"layer_weights": (0, 0, 0, 0)}, "one positive"),
         ({"layer_weights": (1, float("nan"), 1, 1)}, "must be finite"),
+        ({"input_seconds": 0.98}, "greater than or equal to 1"),
+        ({"input_seconds": float("nan")}, "greater than or equal to 1"),
         ({"windows_per_batch": 0}, "windows_per_batch is 0; expected a number from 1, or auto"),
     ],
 )

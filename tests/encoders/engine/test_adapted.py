@@ -53,11 +53,13 @@ def test_a_record_that_lacks_something_is_refused_by_name(tmp_path: Path) -> Non
 
 
 def test_settings_must_be_those_of_the_training(adaptation: Adaptation) -> None:
-    adaptation.check_settings({"pooling": "mean", "history_turns": 0, "dtype": "bfloat16"})
+    adaptation.check_settings({"pooling": "mean", "history_turns": 0, "later": None})
     with pytest.raises(
         BadSettings, match="history_turns: 0 in the training, None now; pooling: 'mean' in the training, 'first' now"
     ):
         adaptation.check_settings({"pooling": "first"})
+    with pytest.raises(BadSettings, match=r"other settings; input_seconds: None in the training, 6\.0 now"):
+        adaptation.check_settings({"pooling": "mean", "history_turns": 0, "input_seconds": 6.0})
 
 
 @pytest.mark.parametrize(

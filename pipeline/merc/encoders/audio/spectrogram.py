@@ -7,14 +7,15 @@ Whisper: Radford et al. 2023 (ICML). AST, a vision transformer on the spectrogra
 
 Both have a table of positions and were trained on inputs of that one length, including the padding. So the length is
 part of the model, a clip's vector cannot depend on the rest of its batch, and a clip of 3.1 s, MELD's mean, costs as
-much as one of 30 s: ten times as much as its audio alone would (AST: three times). Whisper's table would allow shorter
-inputs, but the model has never seen any.
+much as one of 30 s: ten times as much as its audio alone would (AST: three times). ``input_seconds`` gives Whisper a
+shorter input: the first rows of its table, and a spectrogram of that length. The model has never seen such inputs, so
+its vectors differ from those of the full length; a fine-tuning can get used to them.
 
 Legend: B windows, T positions, P positions in time and frequency, D features.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 # One window of the Fourier transform, in both families; with fewer samples, AST's spectrogram has no frames at all.
 LEAST_SAMPLES = 400
 LARGEST_HALF = float(np.finfo(np.float16).max)
+_TABLE = "embed_positions.weight"  # Whisper's positions
 _SPECIAL_TOKENS = 2  # AST: CLS and distillation, before the patches
 
 
@@ -102,6 +104,11 @@ class Spectrogram(TrainableEncoder):
         standard deviation, twice as long. For AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean
         of its two tokens, which is what its own classifier reads; these have seen the padding, too.
         """
+        input_seconds: float | None = Field(default=None, ge=1)
+        """Length of the model's input in seconds, only for Whisper: a multiple of 0.02, from 1 to the checkpoint's own
+        length, which None stands for. A tenth of the length is at most a tenth of the time, but the model was not
+        trained on such inputs, so the vectors are others; a longer clip is cut into windows of this length.
+        """
         overlap_seconds: float = Field(default=2.0, ge=0)
         """Minimum overlap of neighbouring windows in seconds, for a clip longer than the model's input; each window
         contributes half of it.
@@ -136,7 +143,7 @@ class Spectrogram(TrainableEncoder):
                 f"{repo}: pooling {config.pooling}, but Whisper's encoder has no token of that kind; valid: mean,"
                 " mean_std"
             )
-        geometry = geometry_of(repo, configuration, self.checkpoint.preprocessor())
+        geometry = self._geometry(configuration)
         if round(config.overlap_seconds * SAMPLE_RATE_HZ) > geometry.window // 2:
             raise BadSettings(
                 f"{repo}: overlap_seconds {config.overlap_seconds} is more than half of its input of"
@@ -146,8 +153,27 @@ class Spectrogram(TrainableEncoder):
 
     @cached_property
     def _at(self) -> Geometry:
-        configuration = self.checkpoint.configuration()
-        return GEOMETRIES[configuration["model_type"]](self.config.repo, configuration, self.checkpoint.preprocessor())
+        return self._geometry(self.checkpoint.configuration())
+
+    def _geometry(self, configuration: Mapping[str, Any]) -> Geometry:
+        """That of the checkpoint, or with the shorter input of the settings."""
+        repo, seconds = self.config.repo, self.config.input_seconds
+        whole = geometry_of(repo, configuration, self.checkpoint.preprocessor())
+        if seconds is None:
+            return whole
+        if configuration["model_type"] != "whisper":
+            raise BadSettings(
+                f"{repo}: input_seconds {seconds}, but only Whisper's input can be shortened, and this model is of the"
+                f" type {configuration['model_type']!r}; leave input_seconds out"
+            )
+        return shortened(repo, whole, seconds)
+
+    def decisive_settings(self) -> dict[str, Any]:
+        found = super().decisive_settings()
+        # None is left out, so that features and fine-tunings from before this setting existed are still used.
+        if self.config.input_seconds is None:
+            del found["input_seconds"]
+        return found
 
     def further_provenance(self) -> dict[str, Any]:
         config = self.config
@@ -177,6 +203,7 @@ class Spectrogram(TrainableEncoder):
             # The names of the encoder's weights begin there, so that those of the decoder are never read.
             model = self.model_from(folder, WhisperEncoder, key_mapping={r"^(model\.)?encoder\.": ""})
             self._without_layers_above(model, "layer_norm")
+            self._shorten_table(model)
         else:
             from transformers import ASTFeatureExtractor, ASTModel
 
@@ -195,6 +222,25 @@ class Spectrogram(TrainableEncoder):
             model.layers = model.layers[:highest]
             setattr(model, final_norm, nn.Identity())
         self._weights = self._weights[: highest + 1]
+
+    def _shorten_table(self, model: Any) -> None:
+        """Keeps the first rows of the table of positions; the others are needed again when the model is saved."""
+        from torch import nn
+
+        table, positions = model.embed_positions, self._at.positions
+        self._further_positions = table.weight.detach()[positions:].clone()
+        table.weight = nn.Parameter(table.weight.detach()[:positions].clone(), table.weight.requires_grad)
+        table.num_embeddings = positions
+        # Transformers compares the length of an input with this number.
+        model.config.max_source_positions = model.max_source_positions = positions
+
+    def trained_weights(self) -> dict[str, Any]:
+        found = super().trained_weights()
+        if self._whisper:
+            import torch
+
+            found[_TABLE] = torch.cat([found[_TABLE], self._further_positions])
+        return found
 
     def check_trainable(self) -> None:
         if self.config.pooling == "mean_std":  # the gradient of a standard deviation is infinite at 0
@@ -377,6 +423,34 @@ def geometry_of(repo: str, configuration: Mapping[str, Any], preprocessor: Mappi
             " same numbers"
         )
     return GEOMETRIES[configuration["model_type"]](repo, configuration, preprocessor)
+
+
+def shortened(repo: str, at: Geometry, seconds: float) -> Geometry:
+    """The geometry with an input of another length.
+
+    Args:
+        repo: for messages.
+        at: that of a Whisper checkpoint, whose positions fill the input without a gap.
+        seconds: length of the input.
+
+    Raises:
+        BadSettings: if it is longer than the checkpoint's, or not a multiple of the distance between positions.
+
+    >>> at = shortened("", _whisper("", {}, {}), 6.0)
+    >>> at.window, at.positions, at.spectrogram_frames
+    (96000, 300, 600)
+    """
+    window = round(seconds * SAMPLE_RATE_HZ)
+    step, longest = at.step / SAMPLE_RATE_HZ, at.window / SAMPLE_RATE_HZ
+    # A decimal fraction such as 1.02 is not exact in binary; a thousandth of a sample is far above that error.
+    if window > at.window or window % at.step or abs(seconds * SAMPLE_RATE_HZ - window) > 1e-3:
+        raise BadSettings(
+            f"{repo}: input_seconds {seconds}; valid: multiples of {step:g} s, the distance between positions, up to"
+            f" the {longest:g} s of the checkpoint"
+        )
+    positions = window // at.step
+    frames = at.spectrogram_frames // at.positions * positions
+    return replace(at, window=window, positions=positions, spectrogram_frames=frames)
 
 
 def log_mel_of_whisper(extractor: Any, sound: NDArray[np.float32], at: Geometry) -> NDArray[np.float32]:

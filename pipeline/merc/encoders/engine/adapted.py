@@ -74,12 +74,12 @@ class Adaptation:
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Raises ``BadSettings`` unless the encoder's settings, by name, are those of the training: extraction must
-        compute what was trained.
+        compute what was trained. A setting that is missing on one side has the value None there.
         """
         differing = [
-            f"{key}: {value!r} in the training, {settings.get(key)!r} now"
-            for key, value in self.trained_with.items()
-            if settings.get(key) != value
+            f"{key}: {self.trained_with.get(key)!r} in the training, {settings.get(key)!r} now"
+            for key in {**self.trained_with, **settings}
+            if settings.get(key) != self.trained_with.get(key)
         ]
         if differing:
             raise BadSettings(

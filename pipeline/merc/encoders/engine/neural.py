@@ -108,7 +108,7 @@ class NeuralEncoder(Encoder):
         source = self.source
         self.check_configuration(self.checkpoint.configuration())
         if self.adaptation is not None:
-            self.adaptation.check_settings(self.decisive_settings())
+            self.adaptation.check_settings(self.settings_of_training())
         return {**self.decisive_settings(), "version": self.VERSION, "checkpoint": source}
 
     def provenance(self) -> dict[str, Any]:

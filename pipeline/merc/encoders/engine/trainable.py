@@ -51,6 +51,12 @@ class TrainableEncoder(NeuralEncoder):
         """The part of the model that is never trained, a ``torch.nn.Module``; None if there is none."""
         return None
 
+    def trained_weights(self) -> dict[str, Any]:
+        """Name → weight on the CPU, as the checkpoint's whole model has them, which may have more weights than the
+        loaded one, or larger ones.
+        """
+        return {name: weight.detach().cpu() for name, weight in self._model.state_dict().items()}
+
     def check_trainable(self) -> None:
         """Raises ``BadSettings`` if gradients would not be correct with the settings."""
 
