@@ -426,7 +426,19 @@ def main(
     place = extracted(table, work, annotations, checkpoint, encoder, values, name)
     names = [f"{one}{table.suffix}" for one in chosen]
     for one in names:
-        place.run("merc-train", "--recipe", one, "--runs", place.runs, "--device", "cpu", "--workers", str(jobs))
+        # A stopped training with other settings is replaced; a finished one with the same settings is used.
+        place.run(
+            "merc-train",
+            "--recipe",
+            one,
+            "--runs",
+            place.runs,
+            "--device",
+            "cpu",
+            "--workers",
+            str(jobs),
+            "--overwrite",
+        )
     params = Params.load(place.settings)
     noted = (
         {one: _seconds_per_epoch(params, place.layout, one, work / "seconds_per_epoch.json") for one in names}

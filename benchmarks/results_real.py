@@ -403,7 +403,7 @@ def main() -> None:
     parser.add_argument("which", choices=[*TABLES, "gains", "ceiling"], nargs="?", default="trials")
     parser.add_argument("--features", type=Path, default=os.environ.get("MERC_REAL_IEMOCAP"))
     parser.add_argument("--work", type=Path, default=Path("results_real"))
-    parser.add_argument("--recipes", help="of gains, comma-separated; all without it")
+    parser.add_argument("--recipes", help="comma-separated, only these; all without it")
     parser.add_argument("--folds", default="1,2")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int, help="in place of the recipes'")
@@ -421,12 +421,14 @@ def main() -> None:
         layouts = [imported(features, given.work, fold) for fold in given.folds.split(",")]
         corpus, folds = "IEMOCAP text and audio, six classes", f" --folds {given.folds}"
     seeds = [int(seed) for seed in given.seeds.split(",")]
+    chosen = given.recipes.split(",") if given.recipes else None
     if given.which == "gains":
-        lines = gains(given.recipes.split(",") if given.recipes else GAINS, layouts, seeds, given.epochs, given.work)
+        lines = gains(chosen or GAINS, layouts, seeds, given.epochs, given.work)
     elif given.which == "ceiling":
         lines = ceiling(layouts, seeds, given.work)
     else:
-        lines = table(TABLES[given.which], layouts, seeds, given.epochs, given.work)
+        rows = [row for row in TABLES[given.which] if chosen is None or row.recipe in chosen]
+        lines = table(rows, layouts, seeds, given.epochs, given.work)
     epochs = f" --epochs {given.epochs}" if given.epochs else ""
     recipes = " --recipes …" if given.recipes else ""
     told = f"`python benchmarks/results_real.py {given.which}{folds} --seeds {given.seeds}{recipes}{epochs}`"
