@@ -125,6 +125,7 @@ SYSTEMS = [
 ]
 # For the linear audio model in ``ceiling``: weights, regularisation, utterances on either side.
 SHARES, STRENGTHS, NEIGHBOURS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0), (1e-4, 1e-3), 3
+SMALLEST = 1e-6  # added to a probability before its logarithm
 AVERAGED = {"models.context_gru.fusion": "probabilities"}
 FUSION = [
     Row("`baseline`, text", "baseline", {}, "text"),
@@ -324,37 +325,43 @@ def gains(recipes: list[str], layouts: list[Layout], seeds: list[int], epochs: i
 
 
 def ceiling(layouts: list[Layout], seeds: list[int], work: Path) -> list[str]:
-    """The recurrent baseline on text, fused late with a separately trained linear model of audio: log-probabilities are
-    added, those of audio with a weight chosen on dev, or by the held-out session.
+    """The recurrent baseline on text, fused late with a separately trained model of audio, linear or the baseline:
+    log-probabilities are added, those of audio with a weight chosen on dev, or by the held-out session.
     """
     params = Params.load(settings_file(work / "params.yaml", {}))
-    both, text = (resolve(params, f"baseline_iemocap@{given}") for given in ("text-audio", "text"))
+    text, audio = (resolve(params, f"baseline_iemocap@{given}") for given in ("text", "audio"))
     found: dict[str, list[float]] = {}
     for layout in layouts:
         info = reader.info_of(layout)
-        heard, read = load_data(both, info, layout)[0], load_data(text, info, layout)[0]
-        of_audio = _linear(heard)
+        read, heard = load_data(text, info, layout)[0], load_data(audio, info, layout)[0]
+        linear = _linear(heard)
         for seed in seeds:
             of_text = train_seed(text, read, seed, torch.device("cpu")).probabilities
-            by_choice = {
-                (strength, share): [
-                    _weighted_f1(
-                        getattr(heard, split), np.log(of_text[split] + 1e-6) + share * of_audio[strength][split]
-                    )
-                    for split in ("dev", "test")
-                ]
-                for strength, share in itertools.product(of_audio, SHARES)
+            of_audio = train_seed(audio, heard, seed, torch.device("cpu")).probabilities
+            recurrent = {split: np.log(one + SMALLEST) for split, one in of_audio.items()}
+            alone = np.log(of_text["dev"] + SMALLEST), np.log(of_text["test"] + SMALLEST)
+            rows = {
+                "`baseline_iemocap`, text": (_weighted_f1(heard.dev, alone[0]), _weighted_f1(heard.test, alone[1])),
+                "`baseline_iemocap`, audio": (
+                    _weighted_f1(heard.dev, recurrent["dev"]),
+                    _weighted_f1(heard.test, recurrent["test"]),
+                ),
             }
-            alone = by_choice[(STRENGTHS[0], 0.0)]
-            chosen = max(by_choice.values(), key=lambda one: one[0])
-            best = max(by_choice.values(), key=lambda one: one[1])
-            for name, (dev, test) in {
-                "`baseline_iemocap`, text": alone,
-                "with audio, weight chosen on dev": chosen,
-                "with audio, weight that the held-out session would choose": best,
-            }.items():
-                found.setdefault(f"{name} | dev", []).append(dev)
-                found.setdefault(f"{name} | test", []).append(test)
+            for name, candidates in {"linear": linear, "recurrent": [recurrent]}.items():
+                tried = [
+                    (
+                        _weighted_f1(heard.dev, alone[0] + share * one["dev"]),
+                        _weighted_f1(heard.test, alone[1] + share * one["test"]),
+                    )
+                    for one, share in itertools.product(candidates, SHARES)
+                ]
+                rows[f"text with {name} audio, weight chosen on dev"] = max(tried, key=lambda one: one[0])
+                rows[f"text with {name} audio, weight that the held-out session would choose"] = max(
+                    tried, key=lambda one: one[1]
+                )
+            for row, (dev, test) in rows.items():
+                found.setdefault(f"{row} | dev", []).append(dev)
+                found.setdefault(f"{row} | test", []).append(test)
     names = [name.removesuffix(" | dev") for name in found if name.endswith("| dev")]
     return [
         "| row | dev WF1 | held-out WF1 | folds × seeds |",
@@ -367,18 +374,15 @@ def ceiling(layouts: list[Layout], seeds: list[int], work: Path) -> list[str]:
     ]
 
 
-def _linear(data: TrainingData) -> dict[float, dict[str, NDArray[np.float64]]]:
-    """Strength of regularisation → split → log-probabilities [N, C] of logistic regression over an utterance's audio
-    and that of its neighbours.
+def _linear(data: TrainingData) -> list[dict[str, NDArray[np.float64]]]:
+    """For each strength of regularisation: split → log-probabilities [N, C] of logistic regression over an utterance's
+    audio and that of its neighbours.
     """
     windows = {split: _windows(getattr(data, split)) for split in SPLITS}
     labels = data.train.labels[:-1].numpy()
     known = labels >= 0
-    found = {}
-    for strength in STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=60).fit(windows["train"][known], labels[known])
-        found[strength] = {split: model.predict_log_proba(windows[split]) for split in ("dev", "test")}
-    return found
+    models = (LogisticRegression(C=one, max_iter=60).fit(windows["train"][known], labels[known]) for one in STRENGTHS)
+    return [{split: model.predict_log_proba(windows[split]) for split in ("dev", "test")} for model in models]
 
 
 def _windows(split: DialogueSplit) -> NDArray[np.float32]:
