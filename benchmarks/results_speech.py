@@ -1,5 +1,5 @@
-"""What the audio encoders know of acted emotions: a speaker-independent linear probe on frozen vectors, and a
-fine-tuned Whisper; writes a table of results_speech.md next to this file.
+"""What the audio encoders know of acted emotions: a speaker-independent linear probe on frozen vectors, and
+fine-tuned Whispers; writes a table of results_speech.md next to this file.
 
     OMP_NUM_THREADS=1 python benchmarks/results_speech.py emodb --corpus FOLDER --work FOLDER [--whisper FOLDER]
         [--adapt]
@@ -7,15 +7,17 @@ fine-tuned Whisper; writes a table of results_speech.md next to this file.
 FOLDER of the corpus holds ``utterances.csv`` (dialogue, speaker, text, emotion, split, audio; one dialogue per speaker,
 splits disjoint in speakers) and ``media/*.wav``: EmoDB (Burkhardt et al. 2005; 535 clips, ten speakers, seven emotions)
 or RAVDESS (Livingstone and Russo 2018; 1,440 clips, 24 speakers, eight). Neither comes with this program. openSMILE's
-sets are measured where it is installed, Whisper where a checkpoint's folder is given.
+sets are measured where it is installed, Whisper where a checkpoint's folder is given: with its own input of 30 s, and
+with the shorter ones of :data:`INPUT_SECONDS`.
 
 The probe is logistic regression on standardised vectors. Speakers are divided into groups (EmoDB: one speaker each;
 RAVDESS: six groups of four); each group is predicted by a probe trained on all others, whose regularisation strength is
 chosen by splitting these in three, again by group. All predictions are scored together: UAR (unweighted average recall)
 and weighted F1.
 
-``--adapt``: `merc-adapt` on the split of the table, next to the probe on the same split, its regularisation chosen on
-dev.
+``--adapt``: `merc-adapt` on the split of the table, with the shortest of these inputs and every setting of
+:data:`GRID`, next to the probes on the same split, their regularisation chosen on dev. The fine-tuning with the highest
+UAR on dev is marked; test decides nothing. Finished fine-tunings in the folder of ``--work`` are used again.
 """
 
 import argparse
@@ -23,7 +25,9 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -44,34 +48,76 @@ RESULTS = Path(__file__).with_suffix(".md")
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 SPEAKERS_PER_GROUP = {"emodb": 1, "ravdess": 4}
 OPENSMILE = {"eGeMAPSv02": "egemaps", "ComParE_2016": "compare"}
+# No clip is longer: those of EmoDB have 2.0 s in the copy that was measured, the longest of RAVDESS 5.3 s.
+INPUT_SECONDS = {"emodb": (6, 2), "ravdess": (6,)}
+# Learning rate of the encoder, and what the classifier starts with.
+GRID = tuple(product((1e-4, 3e-5, 1e-5), ("random", "probe")))
 WORDS = {"licence": "MIT", "training_data_overlap": "none known"}
 
 
-def encoders(whisper: Path | None) -> dict[str, str]:
+@dataclass(frozen=True)
+class OnSplit:
+    """Scores on the split of the table.
+
+    Attributes:
+        dev_uar: on dev.
+        test: UAR and weighted F1 on test, as columns.
+    """
+
+    dev_uar: float
+    test: str
+
+    def row(self, title: str) -> str:
+        return f"| {title} | {100 * self.dev_uar:.1f} | {self.test} |"
+
+
+def encoders(whisper: Path | None, inputs: Sequence[int]) -> dict[str, str]:
     """What is measured: name in the table → name of the encoder."""
     found = {"`acoustic`": "acoustic"}
     if importlib.util.find_spec("opensmile"):
         found |= {f"openSMILE {feature_set}": name for feature_set, name in OPENSMILE.items()}
     if whisper:
-        found |= {"Whisper, last layer": "whisper_last", "Whisper, mean of all layers": "whisper_layers"}
+        for title, name in (("last layer", "whisper_last"), ("mean of all layers", "whisper_layers")):
+            found[f"Whisper, {title}"] = name
+            found |= {f"Whisper, {title}, input of {seconds} s": f"{name}_{seconds}s" for seconds in inputs}
     return found
 
 
-def settings(whisper: Path | None, epochs: int) -> dict[str, Any]:
-    """Over the package's."""
+def fine_tuning(rate: float, start: str) -> str:
+    """The name of its settings."""
+    return f"{start}_{rate:.0e}".replace("-", "_")
+
+
+def settings(whisper: Path | None, inputs: Sequence[int], epochs: int, layout: Layout) -> dict[str, Any]:
+    """Over the package's. An adapted encoder has the block of the one that it came from, with another folder."""
     found: dict[str, Any] = {
         "corpora.table.columns.audio": "audio",
         "corpora.table.columns.video": "",
         "encoders.audio.compare": {"family": "functionals", "feature_set": "ComParE_2016"},
-        "adaptations.audio.measured": {"base": "full", "epochs": epochs, "learning_rate": 1e-4},
     }
+    for rate, start in GRID:
+        found[f"adaptations.audio.{fine_tuning(rate, start)}"] = {
+            "base": "full",
+            "epochs": epochs,
+            "learning_rate": rate,
+            "head_start": start,
+            "threads": 1,
+        }
     if whisper:
         layers = json.loads((whisper / "config.json").read_text())["encoder_layers"]
         read = {"family": "spectrogram", "repo": str(whisper.resolve()), **WORDS}
-        found |= {
-            "encoders.audio.whisper_last": read,
-            "encoders.audio.whisper_layers": {**read, "layer_weights": [1] * (layers + 1)},
-        }
+        weights = {"layer_weights": [1] * (layers + 1)}
+        found |= {"encoders.audio.whisper_last": read, "encoders.audio.whisper_layers": {**read, **weights}}
+        for seconds in inputs:
+            shorter = {**read, "input_seconds": seconds, "overlap_seconds": min(2.0, seconds / 2)}
+            found |= {
+                f"encoders.audio.whisper_last_{seconds}s": shorter,
+                f"encoders.audio.whisper_layers_{seconds}s": {**shorter, **weights},
+            }
+        base = f"whisper_last_{inputs[-1]}s"
+        for name in (fine_tuning(*one) for one in GRID):
+            folder = layout.adapted("audio", f"{base}-{name}").resolve()
+            found[f"encoders.audio.{name}"] = {**found[f"encoders.audio.{base}"], "repo": str(folder)}
     return found
 
 
@@ -124,28 +170,30 @@ def scores(labels_N: NDArray[np.int64], found_N: NDArray[np.int64]) -> str:
 
 def on_split(
     vectors_ND: NDArray[np.float32], labels_N: NDArray[np.int64], rows: Mapping[str, NDArray[np.bool_]]
-) -> str:
-    """Test scores of a probe trained on train, its strength chosen on dev."""
+) -> OnSplit:
+    """Those of a probe trained on train, its strength chosen on dev."""
     train, dev, test = (rows[split] for split in ("train", "dev", "test"))
-    best = max(
-        STRENGTHS,
-        key=lambda one: uar(labels_N[dev], probe(one).fit(vectors_ND[train], labels_N[train]).predict(vectors_ND[dev])),
-    )
-    found = probe(best).fit(vectors_ND[train], labels_N[train]).predict(vectors_ND[test])
-    return scores(labels_N[test], found)
+    probes = [probe(one).fit(vectors_ND[train], labels_N[train]) for one in STRENGTHS]
+    on_dev = [uar(labels_N[dev], one.predict(vectors_ND[dev])) for one in probes]
+    best = int(np.argmax(on_dev))
+    return OnSplit(on_dev[best], scores(labels_N[test], probes[best].predict(vectors_ND[test])))
 
 
-def adapted(layout: Layout, labels_N: NDArray[np.int64], test: NDArray[np.bool_], ask: list[object]) -> tuple[str, int]:
-    """Test scores of the fine-tuned Whisper with its own classifier, and the epoch."""
+def adapted(
+    layout: Layout, base: str, name: str, labels_N: NDArray[np.int64], rows: Mapping[str, NDArray[np.bool_]],
+    ask: list[object],
+) -> tuple[OnSplit, int]:  # fmt: skip
+    """Those of a fine-tuned Whisper with its own classifier, and the epoch that the training selected."""
     from safetensors.numpy import load_file
 
-    folder = layout.adapted("audio", "whisper_last-measured")
-    if not folder.exists():
-        command("merc-adapt", *ask, "--encoder", "whisper_last", "--settings", "measured")
-    command("merc-extract", *ask, "--overwrite", "--modalities", "audio", "--encoder", "audio=whisper_adapted")
+    command("merc-adapt", *ask, "--encoder", base, "--settings", name)
+    command("merc-extract", *ask, "--overwrite", "--modalities", "audio", "--encoder", f"audio={name}")
+    folder = layout.adapted("audio", f"{base}-{name}")
     head = load_file(folder / "head.safetensors")
-    found_N = (read(layout, "whisper_adapted") @ head["weight"].T + head["bias"]).argmax(axis=1)
-    return scores(labels_N[test], found_N[test]), json.loads((folder / "record.json").read_text())["epoch"]
+    found_N = (read(layout, name) @ head["weight"].T + head["bias"]).argmax(axis=1)
+    dev, test = rows["dev"], rows["test"]
+    found = OnSplit(uar(labels_N[dev], found_N[dev]), scores(labels_N[test], found_N[test]))
+    return found, json.loads((folder / "record.json").read_text())["epoch"]
 
 
 def main() -> None:
@@ -156,21 +204,21 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--whisper", type=Path)
     parser.add_argument("--adapt", action="store_true")
-    parser.add_argument("--epochs", type=int, default=4, help="of the fine-tuning")
+    parser.add_argument("--epochs", type=int, default=8, help="of a fine-tuning")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    layout = Layout(raw=given.corpus, out=given.work, dataset="table")
-    over = settings(given.whisper, given.epochs)
-    if given.adapt:
-        folder = layout.adapted("audio", "whisper_last-measured").resolve()
-        over["encoders.audio.whisper_adapted"] = {**over["encoders.audio.whisper_last"], "repo": str(folder)}
-    params = settings_file(given.work / "params.yaml", over)
+    layout, inputs = Layout(raw=given.corpus, out=given.work, dataset="table"), INPUT_SECONDS[given.name]
+    params = settings_file(given.work / "params.yaml", settings(given.whisper, inputs, given.epochs, layout))
     ask: list[object] = ["--dataset", "table", "--raw", given.corpus, "--out", given.work, "--params", params]
     ask += ["--device", "cpu", "--offline"]
     anew = ["--overwrite"]  # only the shards, which hold one encoder's vectors; features are reused
     lines = ["| encoder | numbers | UAR | weighted F1 |", "| --- | ---: | ---: | ---: |"]
-    split_lines = ["", "| on the table's split | UAR | weighted F1 |", "| --- | ---: | ---: |"]
-    for title, name in encoders(given.whisper).items():
+    split_lines = [
+        "",
+        "| on the table's split | UAR on dev | UAR on test | weighted F1 on test |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for title, name in encoders(given.whisper, inputs).items():
         command("merc-extract", *ask, *anew, "--modalities", "audio", "--encoder", f"audio={name}")
         table = manifest.read(layout.manifest)
         labels_N = table["emotion_index"].to_numpy().astype(np.int64)
@@ -184,14 +232,21 @@ def main() -> None:
             f"| {title} | {vectors_ND.shape[1]} | {scores(labels_N, nested(vectors_ND, labels_N, groups_N))} |"
         )
         print(lines[-1], flush=True)
-        split_lines.append(f"| {title}, probe | {on_split(vectors_ND, labels_N, rows)} |")
-    if given.adapt:
-        found, epoch = adapted(layout, labels_N, rows["test"], ask)
-        split_lines.append(f"| Whisper, fine-tuned, epoch {epoch} of {given.epochs} | {found} |")
+        split_lines.append(on_split(vectors_ND, labels_N, rows).row(f"{title}, probe"))
         print(split_lines[-1], flush=True)
     told = f"`python benchmarks/results_speech.py {given.name}{' --adapt' if given.adapt else ''}`"
     size = f"{len(labels_N)} clips, {len(order)} speakers, {labels_N.max() + 1} emotions"
-    put_table(RESULTS, given.name, [f"{told}: {size}.", "", *lines, *split_lines])
+    head = [f"{told}: {size}.", "", *lines, *split_lines]
+    put_table(RESULTS, given.name, head)
+    tried: dict[str, OnSplit] = {}
+    for rate, start in GRID if given.adapt else ():
+        found, epoch = adapted(layout, f"whisper_last_{inputs[-1]}s", fine_tuning(rate, start), labels_N, rows, ask)
+        title = f"Whisper, input of {inputs[-1]} s, fine-tuned: {start}, {rate:g}, epoch {epoch} of {given.epochs}"
+        tried[title] = found
+        print(found.row(title), flush=True)
+        best = max(tried, key=lambda title: tried[title].dev_uar)
+        rows_tried = [one.row(f"**{title}**" if title == best else title) for title, one in tried.items()]
+        put_table(RESULTS, given.name, [*head, *rows_tried])  # each takes minutes: what is finished is kept
 
 
 if __name__ == "__main__":
