@@ -13,7 +13,9 @@ with the shorter ones of :data:`INPUT_SECONDS`.
 The probe is logistic regression on standardised vectors. Speakers are divided into groups (EmoDB: one speaker each;
 RAVDESS: six groups of four); each group is predicted by a probe trained on all others, whose regularisation strength is
 chosen by splitting these in three, again by group. All predictions are scored together: UAR (unweighted average recall)
-and weighted F1.
+and weighted F1. The same with half of every vector, and all of it, normalised by its speaker (the recipes' setting
+``speaker_normalisation``), which knows all clips of a speaker, but not their labels; not for more than
+:data:`MOST_NUMBERS`, for which probes take long.
 
 ``--adapt``: `merc-adapt` on the split of the table, with the shortest of these inputs and every setting of
 :data:`GRID`, next to the probes on the same split, their regularisation chosen on dev. The fine-tuning with the highest
@@ -33,6 +35,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
@@ -43,6 +46,7 @@ from _settings import settings_file
 from _tables import put_table
 from merc.layout import Layout
 from merc.records import manifest
+from merc.training.data.dataset import normalised_by_speaker
 
 RESULTS = Path(__file__).with_suffix(".md")
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -50,8 +54,12 @@ SPEAKERS_PER_GROUP = {"emodb": 1, "ravdess": 4}
 OPENSMILE = {"eGeMAPSv02": "egemaps", "ComParE_2016": "compare"}
 # No clip is longer: those of EmoDB have 2.0 s in the copy that was measured, the longest of RAVDESS 5.3 s.
 INPUT_SECONDS = {"emodb": (6, 2), "ravdess": (6,)}
-# Learning rate of the encoder, and what the classifier starts with.
-GRID = tuple(product((1e-4, 3e-5, 1e-5), ("random", "probe")))
+# Learning rate of the encoder, what the classifier starts with, and its learning rate.
+GRID = (
+    *((rate, start, 1e-3) for rate, start in product((1e-4, 3e-5, 1e-5), ("random", "probe"))),
+    *((rate, "probe", rate) for rate in (1e-4, 3e-5)),
+)
+MOST_NUMBERS = 1000
 WORDS = {"licence": "MIT", "training_data_overlap": "none known"}
 
 
@@ -83,9 +91,9 @@ def encoders(whisper: Path | None, inputs: Sequence[int]) -> dict[str, str]:
     return found
 
 
-def fine_tuning(rate: float, start: str) -> str:
+def fine_tuning(rate: float, start: str, head_rate: float) -> str:
     """The name of its settings."""
-    return f"{start}_{rate:.0e}".replace("-", "_")
+    return f"{start}_{rate:.0e}{'_all' if head_rate == rate else ''}".replace("-", "_")
 
 
 def settings(whisper: Path | None, inputs: Sequence[int], epochs: int, layout: Layout) -> dict[str, Any]:
@@ -95,11 +103,12 @@ def settings(whisper: Path | None, inputs: Sequence[int], epochs: int, layout: L
         "corpora.table.columns.video": "",
         "encoders.audio.compare": {"family": "functionals", "feature_set": "ComParE_2016"},
     }
-    for rate, start in GRID:
-        found[f"adaptations.audio.{fine_tuning(rate, start)}"] = {
+    for rate, start, head_rate in GRID:
+        found[f"adaptations.audio.{fine_tuning(rate, start, head_rate)}"] = {
             "base": "full",
             "epochs": epochs,
             "learning_rate": rate,
+            "head_learning_rate": head_rate,
             "head_start": start,
             "threads": 1,
         }
@@ -168,6 +177,16 @@ def scores(labels_N: NDArray[np.int64], found_N: NDArray[np.int64]) -> str:
     return f"{100 * uar(labels_N, found_N):.1f} | {100 * weighted:.1f}"
 
 
+def by_speaker(vectors_ND: NDArray[np.float32], groups_N: NDArray[np.int64], share: float) -> NDArray[np.float32]:
+    """Standardised vectors with this share of them normalised by speaker."""
+    whole_ND = torch.from_numpy(StandardScaler().fit_transform(vectors_ND))
+    present_N = torch.ones(len(vectors_ND), dtype=torch.bool)
+    found: NDArray[np.float32] = whole_ND.lerp(
+        normalised_by_speaker(whole_ND, present_N, torch.from_numpy(groups_N)), share
+    ).numpy()
+    return found
+
+
 def on_split(
     vectors_ND: NDArray[np.float32], labels_N: NDArray[np.int64], rows: Mapping[str, NDArray[np.bool_]]
 ) -> OnSplit:
@@ -205,6 +224,7 @@ def main() -> None:
     parser.add_argument("--whisper", type=Path)
     parser.add_argument("--adapt", action="store_true")
     parser.add_argument("--epochs", type=int, default=8, help="of a fine-tuning")
+    parser.add_argument("--only", help="names of encoders, comma-separated; all without it")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     layout, inputs = Layout(raw=given.corpus, out=given.work, dataset="table"), INPUT_SECONDS[given.name]
@@ -212,25 +232,35 @@ def main() -> None:
     ask: list[object] = ["--dataset", "table", "--raw", given.corpus, "--out", given.work, "--params", params]
     ask += ["--device", "cpu", "--offline"]
     anew = ["--overwrite"]  # only the shards, which hold one encoder's vectors; features are reused
-    lines = ["| encoder | numbers | UAR | weighted F1 |", "| --- | ---: | ---: | ---: |"]
+    lines = [
+        "| encoder | numbers | UAR | weighted F1 | UAR, half by speaker | UAR, by speaker |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
     split_lines = [
         "",
         "| on the table's split | UAR on dev | UAR on test | weighted F1 on test |",
         "| --- | ---: | ---: | ---: |",
     ]
-    for title, name in encoders(given.whisper, inputs).items():
+    chosen = encoders(given.whisper, inputs)
+    if given.only:
+        chosen = {title: name for title, name in chosen.items() if name in given.only.split(",")}
+    for title, name in chosen.items():
         command("merc-extract", *ask, *anew, "--modalities", "audio", "--encoder", f"audio={name}")
         table = manifest.read(layout.manifest)
         labels_N = table["emotion_index"].to_numpy().astype(np.int64)
         speakers = table["source_speaker"].to_pylist()
         order = sorted(set(speakers))
-        groups_N = np.array([order.index(one) // SPEAKERS_PER_GROUP[given.name] for one in speakers])
+        speakers_N = np.array([order.index(one) for one in speakers])
+        groups_N = speakers_N // SPEAKERS_PER_GROUP[given.name]
         splits = np.array(table["split"].to_pylist())
         rows = {split: splits == split for split in ("train", "dev", "test")}
         vectors_ND = read(layout, name)
-        lines.append(
-            f"| {title} | {vectors_ND.shape[1]} | {scores(labels_N, nested(vectors_ND, labels_N, groups_N))} |"
-        )
+        normalised = ["", ""]
+        if vectors_ND.shape[1] <= MOST_NUMBERS:
+            found = (nested(by_speaker(vectors_ND, speakers_N, share), labels_N, groups_N) for share in (0.5, 1.0))
+            normalised = [f"{100 * uar(labels_N, one):.1f}" for one in found]
+        plain = scores(labels_N, nested(vectors_ND, labels_N, groups_N))
+        lines.append(f"| {title} | {vectors_ND.shape[1]} | {plain} | {' | '.join(normalised)} |")
         print(lines[-1], flush=True)
         split_lines.append(on_split(vectors_ND, labels_N, rows).row(f"{title}, probe"))
         print(split_lines[-1], flush=True)
@@ -239,9 +269,11 @@ def main() -> None:
     head = [f"{told}: {size}.", "", *lines, *split_lines]
     put_table(RESULTS, given.name, head)
     tried: dict[str, OnSplit] = {}
-    for rate, start in GRID if given.adapt else ():
-        found, epoch = adapted(layout, f"whisper_last_{inputs[-1]}s", fine_tuning(rate, start), labels_N, rows, ask)
-        title = f"Whisper, input of {inputs[-1]} s, fine-tuned: {start}, {rate:g}, epoch {epoch} of {given.epochs}"
+    base = f"whisper_last_{inputs[-1]}s"
+    for rate, start, head_rate in GRID if given.adapt else ():
+        found, epoch = adapted(layout, base, fine_tuning(rate, start, head_rate), labels_N, rows, ask)
+        rates = f"{rate:g}, classifier {head_rate:g}"
+        title = f"Whisper, input of {inputs[-1]} s, fine-tuned: {start}, {rates}, epoch {epoch} of {given.epochs}"
         tried[title] = found
         print(found.row(title), flush=True)
         best = max(tried, key=lambda title: tried[title].dev_uar)
