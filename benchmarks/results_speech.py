@@ -264,7 +264,8 @@ def main() -> None:
         print(lines[-1], flush=True)
         split_lines.append(on_split(vectors_ND, labels_N, rows).row(f"{title}, probe"))
         print(split_lines[-1], flush=True)
-    told = f"`python benchmarks/results_speech.py {given.name}{' --adapt' if given.adapt else ''}`"
+    asked = f"{given.name}{' --only …' if given.only else ''}{' --adapt' if given.adapt else ''}"
+    told = f"`python benchmarks/results_speech.py {asked}`"
     size = f"{len(labels_N)} clips, {len(order)} speakers, {labels_N.max() + 1} emotions"
     head = [f"{told}: {size}.", "", *lines, *split_lines]
     put_table(RESULTS, given.name, head)

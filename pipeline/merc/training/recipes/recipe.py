@@ -179,8 +179,9 @@ class Recipe(Settings):
     speaker_normalisation: dict[str, Share] = Field(default_factory=dict)
     """Modality → share, 0 to 1, of its vectors that is normalised to mean 0 and standard deviation 1 over the
     utterances of the same speaker in the split, without labels; the rest stays as it is. For voices and faces of
-    speakers that are not in train. It uses later utterances, so that a causal model refuses it. Modalities that are
-    not in the recipe are ignored.
+    speakers that are not in train. A speaker is a name, in all dialogues of the split; shards imported from
+    pickles of MELD have only numbers, anew in each dialogue. It uses later utterances, so that a causal model refuses
+    it. Modalities that are not in the recipe are ignored.
     """
     seeds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
     """One training per seed; a seed determines initial weights, dropout and the order of dialogues. Five by default, as
