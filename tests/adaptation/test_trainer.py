@@ -258,6 +258,25 @@ def test_a_probe_is_fitted_to_the_vectors_of_the_untouched_encoder_and_absent_on
     assert training.loss_at_start == pytest.approx(-np.log(shares[np.arange(7), labels]).mean(), abs=1e-5)
 
 
+def test_dropout_before_a_fitted_classifier_keeps_the_mean_of_the_vectors(
+    params: Callable[..., Params], config: MakeConfig
+) -> None:
+    training = _Training(_loaded(params()), _examples(), 3, config(head_start="probe", head_dropout=0.5), "cpu")
+    encoded = training.encoder.encode(training.examples["train"].utterances)
+    mean_D = torch.from_numpy(encoded.embeddings[encoded.present]).mean(dim=0)
+    torch.testing.assert_close(training.dropped(mean_D.expand(100, -1)), mean_D.expand(100, -1))
+    values_BD = (mean_D + 1).expand(1000, -1)
+    dropped_BD = training.dropped(values_BD)
+    assert 0.4 < float((dropped_BD - mean_D < 0.5).float().mean()) < 0.6
+    torch.testing.assert_close(dropped_BD.mean(), values_BD.mean(), atol=0.1, rtol=0)
+
+
+def test_dropout_before_a_random_classifier_sets_values_to_0(params: Callable[..., Params], config: MakeConfig) -> None:
+    training = _Training(_loaded(params()), _examples(), 3, config(head_dropout=0.5), "cpu")
+    values_BD = torch.ones(1000, training.encoder.dim)
+    assert set(training.dropped(values_BD).unique().tolist()) == {0.0, 2.0}
+
+
 @pytest.mark.parametrize(
     ("head_start", "dev", "epoch"),
     [

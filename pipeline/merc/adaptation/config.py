@@ -57,7 +57,9 @@ class Config(Settings):
     (Kumar et al., ICLR 2022); the state before the training counts as epoch 0 and is kept if no epoch is better on dev.
     """
     head_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Dropout before the classifier, 0 to 1."""
+    """Dropout before the classifier, 0 to 1. Dropped values are 0 or, with ``head_start: probe``, the mean of the
+    untouched encoder's train vectors.
+    """
     gradient_clip: float | None = Field(default=1.0, gt=0)
     """Maximum norm of all gradients together; None: no clipping."""
     seed: int = Field(default=0, ge=0)

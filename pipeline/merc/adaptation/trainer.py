@@ -85,6 +85,9 @@ class _Training:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.model: nn.Module = encoder.model
         self.head = nn.Linear(encoder.dim, classes).to(device)
+        # What dropout sets values to, instead of 0: the bias of a fitted classifier offsets the mean of the vectors,
+        # which may be far from 0, so zeros would ruin its logits.
+        self.centre_D: Tensor | None = None
         # Of the state before the training, if it counts as an epoch.
         self.loss_at_start = self._fit_head(classes) if config.head_start == "probe" else None
         if (frozen := encoder.frozen_part()) is not None:
@@ -108,6 +111,7 @@ class _Training:
             self.head.weight.copy_(torch.from_numpy(found.weight))
             self.head.bias.copy_(torch.from_numpy(found.bias))
             vectors_ND = torch.from_numpy(encoded.embeddings[encoded.present]).to(self.device)
+            self.centre_D = vectors_ND.mean(dim=0)
             labels_N = torch.from_numpy(train.labels[encoded.present]).to(self.device)
             return float(nn.functional.cross_entropy(self.head(vectors_ND), labels_N))
 
@@ -199,7 +203,7 @@ class _Training:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for piece in self._pieces(batch):
             vectors_BD = self.items.vectors(self._inputs(piece))
-            logits_BC = self.head(nn.functional.dropout(vectors_BD, config.head_dropout))
+            logits_BC = self.head(self.dropped(vectors_BD))
             loss = nn.functional.cross_entropy(logits_BC, self.labels_N[piece], reduction="sum")
             torch.autograd.backward(loss / len(batch))
             total += loss.detach()
@@ -208,6 +212,12 @@ class _Training:
         self.optimizer.step()
         self.scheduler.step()
         return total
+
+    def dropped(self, vectors_BD: Tensor) -> Tensor:
+        """Vectors with a share of their values dropped, as the classifier sees them in training."""
+        if self.centre_D is None:
+            return nn.functional.dropout(vectors_BD, self.config.head_dropout)
+        return nn.functional.dropout(vectors_BD - self.centre_D, self.config.head_dropout) + self.centre_D
 
     def _pieces(self, batch: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         for piece in by_length(self.items.lengths[batch], self.encoder.budget.units, max_padding=1.0):
