@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -60,6 +61,22 @@ def test_an_empty_block_and_one_that_is_not_there_take_the_defaults(path: Path, 
 
 def test_a_single_key_of_a_mapping_leaves_the_others_as_they_are(path: Path) -> None:
     assert Params.load(path, ("run.places.joy=0.5",)).fill("run", WithDefaults).places == {"joy": 0.5, "anger": -0.7}
+
+
+class Grown(Settings):
+    """Settings, of which the last two came later."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("limit", "shares")
+
+    width: int = 3
+    limit: float | None = None
+    shares: dict[str, float] = Field(default_factory=dict)
+
+
+def test_settings_that_came_later_are_decisive_only_where_they_are_set() -> None:
+    assert Grown().decisive() == {"width": 3}
+    assert Grown(limit=2.0, shares={"audio": 0.5}).decisive() == {"width": 3, "limit": 2.0, "shares": {"audio": 0.5}}
+    assert Grown(limit=2.0).decisive(exclude={"width"}) == {"limit": 2.0}
 
 
 def test_settings_cannot_be_changed(path: Path) -> None:

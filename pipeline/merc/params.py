@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -50,6 +50,21 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ()
+    """Settings that work was already done without. At their default they are not part of :meth:`decisive`, so that
+    such work stays valid.
+    """
+
+    def decisive(self, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """The settings as JSON for a fingerprint, without ``exclude``, which does not determine a result."""
+        fields = type(self).model_fields
+        unset = {
+            name
+            for name in self.ADDED_LATER
+            if getattr(self, name) == fields[name].get_default(call_default_factory=True, validated_data={})
+        }
+        return self.model_dump(mode="json", exclude={*exclude, *unset})
 
 
 _Config = TypeVar("_Config", bound=Settings)

@@ -1,7 +1,7 @@
 """Settings of a fine-tuning: the blocks ``adaptations.<modality>.<name>``."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,8 @@ from merc.params import Settings
 
 class Config(Settings):
     """Settings of a fine-tuning."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("head_start",)
 
     class Lora(Settings):
         """Low-rank updates (Hu et al., LoRA, ICLR 2022): W + (alpha / rank) · B A, instead of all weights."""
@@ -68,14 +70,6 @@ class Config(Settings):
     """CPU threads that the training uses; part of the settings, since the number of threads affects rounding: equal
     settings give equal results on any number of cores.
     """
-
-    def decisive(self) -> dict[str, Any]:
-        """The settings that determine the result, apart from those of the encoder."""
-        found = self.model_dump(mode="json", exclude={"encoder"})
-        # The default is left out, so that fine-tunings from before this setting existed are still used.
-        if self.head_start == "random":
-            del found["head_start"]
-        return found
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -190,7 +190,7 @@ def _prepare(chosen: ChosenAdaptation, layout: Layout, run: RunOptions, name: st
     fingerprint = Fingerprint(
         settings={
             "encoders": {modality: {encoder: {**trainable.identity(), budget: getattr(trainable.config, budget)}}},
-            "adaptations": {modality: {settings: chosen.config.decisive()}},
+            "adaptations": {modality: {settings: chosen.config.decisive(exclude={"encoder"})}},
         },
         inputs={
             **input_hashes(layout.media, table, modality),

@@ -146,7 +146,11 @@ class _Training:
         first = 1 if self.loss_at_start is None else 0
         with progress(self.config.epochs * self.steps_per_epoch, "adaptation", "step") as bar:
             for epoch in range(first, self.config.epochs + 1):
-                loss = self._epoch(epoch, bar.update) if epoch else self.loss_at_start or 0.0
+                loss = (
+                    self.loss_at_start
+                    if not epoch and self.loss_at_start is not None
+                    else self._epoch(epoch, bar.update)
+                )
                 dev = self._scores(self.examples["dev"])
                 row = {
                     "epoch": epoch,

@@ -1,6 +1,6 @@
 """Settings of the shards: the block ``shards``."""
 
-from typing import Any
+from typing import ClassVar
 
 from pydantic import PositiveInt
 
@@ -10,6 +10,8 @@ from merc.params import Settings
 class Config(Settings):
     """How the rows of dialogues are laid out in files."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("quality",)
+
     row_group_dialogues: PositiveInt = 128
     """Dialogues per Parquet row group."""
     max_file_bytes: PositiveInt = 128_000_000
@@ -18,9 +20,3 @@ class Config(Settings):
     """Whether there is a column ``texts``."""
     quality: bool = False
     """Whether there are columns ``quality_…``, from an existing audit (``merc-extract audit``)."""
-
-    def decisive(self) -> dict[str, Any]:
-        """For a fingerprint. Settings that are off are left out, so that shards made before a setting existed stay
-        valid.
-        """
-        return self.model_dump(mode="json", exclude=set() if self.quality else {"quality"})

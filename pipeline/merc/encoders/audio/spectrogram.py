@@ -99,6 +99,8 @@ class Spectrogram(TrainableEncoder):
         come without a norm.
         """
 
+        ADDED_LATER: ClassVar[tuple[str, ...]] = ("input_seconds",)
+
         pooling: Literal["mean", "mean_std", "first", "cls_and_distillation"] = "mean"
         """Over the positions whose middle is in real audio: ``mean``, or ``mean_std``, the mean followed by the
         standard deviation, twice as long. For AST also ``first``, its CLS token, and ``cls_and_distillation``, the mean
@@ -167,13 +169,6 @@ class Spectrogram(TrainableEncoder):
                 f" type {configuration['model_type']!r}; leave input_seconds out"
             )
         return shortened(repo, whole, seconds)
-
-    def decisive_settings(self) -> dict[str, Any]:
-        found = super().decisive_settings()
-        # None is left out, so that features and fine-tunings from before this setting existed are still used.
-        if self.config.input_seconds is None:
-            del found["input_seconds"]
-        return found
 
     def further_provenance(self) -> dict[str, Any]:
         config = self.config

@@ -98,7 +98,7 @@ class NeuralEncoder(Encoder):
 
     def decisive_settings(self) -> dict[str, Any]:
         """The settings that determine the vectors, apart from the checkpoint."""
-        return self.config.model_dump(mode="json", exclude={*NOT_DECISIVE, self.BUDGET_KEY})
+        return self.config.decisive(exclude={*NOT_DECISIVE, self.BUDGET_KEY})
 
     def settings_of_training(self) -> dict[str, Any]:
         """The settings that must be the same in the training of a checkpoint and in its use."""

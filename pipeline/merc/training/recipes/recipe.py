@@ -6,7 +6,7 @@ looked up in :mod:`merc.training.recipes.resolution`.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -123,6 +123,8 @@ class Pretraining(Settings):
 
 class Recipe(Settings):
     """Settings of one training."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("speaker_normalisation",)
 
     about: str = ""
     """What it is, in one line; part of no fingerprint."""

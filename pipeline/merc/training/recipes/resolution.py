@@ -164,10 +164,8 @@ class ResolvedRecipe:
             f"recipes.{self.name}.causal" not in self.origins
         ):  # as in all recipes from before this key existed, whose runs stay valid
             without.add("causal")
-        if not self.recipe.speaker_normalisation:  # likewise
-            without.add("speaker_normalisation")
         settings = {
-            "recipes": {self.name: self.recipe.model_dump(mode="json", exclude=without)},
+            "recipes": {self.name: self.recipe.decisive(exclude=without)},
             "models": {self.recipe.model: self.model_config.model_dump(mode="json")},
             "losses": _configs(self.losses),
         }
