@@ -360,17 +360,7 @@ def main(
     place = extracted(TABLE, work.resolve(), annotations, checkpoint, None, SETTINGS, "evaluation")
     if not finished:
         for name in names:
-            place.run(
-                "merc-train",
-                "--recipe",
-                f"{name}{TABLE.suffix}",
-                "--runs",
-                place.runs,
-                "--device",
-                "cpu",
-                "--workers",
-                str(jobs),
-            )
+            place.train(f"{name}{TABLE.suffix}", jobs)
     names = [name for name in names if (place.folder(f"{name}{TABLE.suffix}") / "results.json").is_file()]
     _evaluate(place, names)
     found = [_found(place, name) for name in names]

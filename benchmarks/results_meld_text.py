@@ -153,6 +153,11 @@ class Place:
         print("  " + " ".join(given), flush=True)
         subprocess.run([str(BIN / given[0]), *given[1:]], cwd=self.work, check=True)
 
+    def train(self, recipe: str, jobs: int) -> None:
+        """A stopped training with other settings is replaced; a finished one with the same settings is used."""
+        options = ["--runs", self.runs, "--device", "cpu", "--workers", str(jobs), "--overwrite"]
+        self.run("merc-train", "--recipe", recipe, *options)
+
     def results(self, recipe: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.folder(recipe) / "results.json").read_text())
         return found
@@ -426,19 +431,7 @@ def main(
     place = extracted(table, work, annotations, checkpoint, encoder, values, name)
     names = [f"{one}{table.suffix}" for one in chosen]
     for one in names:
-        # A stopped training with other settings is replaced; a finished one with the same settings is used.
-        place.run(
-            "merc-train",
-            "--recipe",
-            one,
-            "--runs",
-            place.runs,
-            "--device",
-            "cpu",
-            "--workers",
-            str(jobs),
-            "--overwrite",
-        )
+        place.train(one, jobs)
     params = Params.load(place.settings)
     noted = (
         {one: _seconds_per_epoch(params, place.layout, one, work / "seconds_per_epoch.json") for one in names}
