@@ -40,6 +40,7 @@ from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import Dropout, Projection, backwards, not_in_halves_on_cpu
+from merc.training.models.engine.few_dialogues import FEW, lstm_of_few
 
 # Keeps the shares finite if no modality is present, or all confidences vanish.
 SMALLEST_CONFIDENCE = 1e-13
@@ -257,5 +258,7 @@ class _Context(nn.Module):
             getattr(lstm, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         )
         weights = [from_input, from_state * self.weight_dropout.factors(from_state), *biases]
+        if input_BTF.device.type == "cpu" and len(input_BTF) <= FEW:
+            return lstm_of_few(input_BTF, weights)
         start = input_BTF.new_zeros(1, len(input_BTF), from_state.shape[1])
         return torch.lstm(input_BTF, (start, start), weights, True, 1, 0.0, True, False, True)[0]
