@@ -4,6 +4,7 @@ that file unchanged.
     MERC_REAL_DATA=FOLDER MERC_MINILM=FOLDER_OF_ALL_MINILM_L6_V2 python benchmarks/results_meld_text.py losses
     … frozen                            all models on MELD's text, MiniLM frozen
     … adapted --encoder FOLDER          the same on MiniLM as fine-tuned by adapted_text.py in its --work
+    … trials                            parts and settings of DCLF on mmgcn_text
     … demonstration                     all models on the demonstration corpus, three modalities; needs neither variable
 
 The folder of real data holds MELD's three CSV files in meld/. Features are extracted and recipes trained by the
@@ -15,6 +16,7 @@ measured after the trainings, one recipe at a time; model_costs.py compares the 
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -128,6 +130,7 @@ TABLES = {
         encoder="minilm_meld",
         slow=("df_erc+batch_16", *SLOW),
     ),
+    "trials": Table("MELD's text, MiniLM frozen: DCLF on `mmgcn_text`", (), "@text", "0,1", encoder="minilm"),
     "demonstration": Table(
         "The demonstration corpus in MELD's layout, three modalities, embedded encoders",
         ("baseline", *OVER_ALL, *OTHERS),
@@ -135,6 +138,31 @@ TABLES = {
         "0,1,2",
         dataset="demo-meld",
     ),
+}
+
+TRIED = "mmgcn_text"
+CONTEXT, MODALITY = "additions.dclf.losses.context_aware", "additions.dclf.losses.modality_contribution"
+LIGHT = {f"{CONTEXT}.weight": 0.1, f"{MODALITY}.weight": 0.1}
+WARM = {"losses.context_aware.temperature": 0.5, "losses.modality_contribution.temperature": 0.5}
+# What a trial is called in its table → what is added to the recipe, and settings.
+TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
+    "alone": ("", {}),
+    "alone, batches of 8 dialogues": ("", {f"recipes.{TRIED}.batch_dialogues": 8}),
+    "alone, causal and with such batches, as with DCLF": ("+causal", {f"recipes.{TRIED}.batch_dialogues": 8}),
+    "decoder and unimodal heads": ("+dclf", {CONTEXT: None, MODALITY: None}),
+    "with the modality-contribution loss": ("+dclf", {CONTEXT: None}),
+    "with the context-aware loss": ("+dclf", {MODALITY: None}),
+    "both: `+dclf`": ("+dclf", {}),
+    "both, weights 0.1 and 0.1 in place of 0.6 and 0.4": ("+dclf", LIGHT),
+    "both, temperature 0.5 in place of 0.07": ("+dclf", WARM),
+    "both, weights 0.1 and 0.1, temperature 0.5": ("+dclf", LIGHT | WARM),
+    "both, positives of the same emotion alone": (
+        "+dclf",
+        {"losses.modality_contribution.same_emotion_only": True},
+    ),
+    "both, heads' cross-entropy kept from the extractors": ("+dclf", {"frameworks.dclf.detach_unimodal": True}),
+    "both, learning rate 0.0003": ("+dclf", {f"recipes.{TRIED}.optimizer.learning_rate": 0.0003}),
+    "both, only negatives in the denominators: `+dclf+printed`": ("+dclf+printed", {}),
 }
 
 
@@ -295,6 +323,31 @@ def _rows(place: Place, recipes: Sequence[str], seconds: dict[str, float]) -> li
     return lines
 
 
+def _tried(place: Place, values: dict[str, Any], jobs: int) -> list[str]:
+    """The table of the trials, each trained with its own settings in its own folder of runs."""
+    lines = [
+        "| trial | dev weighted F1 | over alone | test weighted F1 | over alone | epochs selected |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    alone: dict[str, list[float]] = {}
+    for trial, (added, settings) in TRIALS.items():
+        name = f"trial-{files.digest([added, settings])[:8]}"
+        settings_of = settings_file(place.work / f"params-{name}.yaml", values | settings)
+        where = replace(place, runs=f"{place.runs}-{name}", settings=settings_of)
+        recipe = f"{TRIED}{added}@text"
+        where.train(recipe, jobs)
+        found = where.results(recipe)
+        cells = [trial]
+        for split in ("dev", "test"):
+            scores = _scores(found, split, "weighted_f1")
+            apart = [one - other for one, other in zip(scores, alone.setdefault(split, scores), strict=True)]
+            cells += [spread(scores), f"{100 * statistics.fmean(apart):+.2f}"]
+        cells.append(", ".join(f"{epoch:.0f}" for epoch in _scores(found, "epoch")))
+        lines.append(f"| {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
 def _averaged(place: Place, recipes: Sequence[str], split: str) -> dict[str, float]:
     """Scores of the recipes' ensemble: the mean over recipes of the mean probabilities of their seeds."""
     probabilities = []
@@ -335,8 +388,10 @@ def extracted(
     encoder: Path | None,
     values: dict[str, Any],
     name: str,
-) -> Place:
-    """The features of a table, made if they do not exist; ``values``: settings by dotted key."""
+) -> tuple[Place, dict[str, Any]]:
+    """The features of a table, made if they do not exist, and ``values``, settings by dotted key, with those of its
+    encoder.
+    """
     (work / "raw").mkdir(parents=True, exist_ok=True)
     if table.dataset == "meld":
         annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
@@ -365,7 +420,7 @@ def extracted(
         *(("--modalities", "text", "--encoder", f"text={table.encoder}") if table.encoder else ()),
         "--offline",
     )
-    return place
+    return place, values
 
 
 @click.command()
@@ -423,12 +478,19 @@ def main(
     seeds = seeds or table.seeds
     chosen = recipes.split(",") if recipes else table.recipes
     of_base = {one.partition("+")[0]: table.seeds_of(one, seeds) for one in chosen}
-    values = values_of(overrides) | {
-        f"recipes.{base}.seeds": _numbers(of_one) for base, of_one in sorted(of_base.items())
-    }
+    if name == "trials":
+        of_base = {TRIED: seeds}
+    values = {f"recipes.{base}.seeds": _numbers(of_one) for base, of_one in sorted(of_base.items())} | values_of(
+        overrides
+    )
     if table.suffix.startswith("+"):  # the addition for the demonstration corpus has its own seeds
         values[f"additions.{table.suffix[1:]}.seeds"] = _numbers(seeds)
-    place = extracted(table, work, annotations, checkpoint, encoder, values, name)
+    place, values = extracted(table, work, annotations, checkpoint, encoder, values, name)
+    if name == "trials":
+        tried = _tried(place, values, jobs)
+        about = _about(place, table, seeds, ())
+        put_table(out, name, ["    python benchmarks/results_meld_text.py trials", "", *about, "", *tried])
+        return
     names = [f"{one}{table.suffix}" for one in chosen]
     for one in names:
         place.train(one, jobs)

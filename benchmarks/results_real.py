@@ -2,7 +2,7 @@
 CMU-MOSI; writes the tables of results_real.md next to this file.
 
     python benchmarks/results_real.py --features FOLDER --work FOLDER [--folds 1,2] [--seeds 0] [--epochs 30]
-        [fusion | trials | systems | gains | ceiling | mosi]
+        [fusion | trials | systems | pretrained | gains | ceiling | mosi]
 
 The folder of features has fold-test-1.pkl to fold-test-4.pkl: in each the named session is the test split and the other
 three are train, in the layout that `merc-shards import` reads. They derive from a corpus under a research licence: they
@@ -13,8 +13,10 @@ the test session.
 A finished training is reused from the working folder. ``trials`` shows what each part of DCLF does to MMGCN, at half
 its width and epochs so that a CPU core takes a minute; ``systems`` are the recipes as shipped; ``fusion`` and ``gains``
 show what audio adds to text, for variants of the baseline and for every system, and ``ceiling`` what it adds if nothing
-is trained jointly. ``mosi`` is another corpus: CMU-MOSI's text, audio and video as arrays (train.npz and test.npz in
-the folder of features), monologues, with the published test split.
+is trained jointly. ``pretrained`` is IDCL with and without its pre-training on MELD, whose text must be in the working
+folder (merc-extract --dataset meld --modalities text --encoder text=minilm --out WORK/features); the text vectors of
+both corpora come from MiniLM. ``mosi`` is another corpus: CMU-MOSI's text, audio and video as arrays (train.npz and
+test.npz in the folder of features), monologues, with the published test split.
 """
 
 import argparse
@@ -48,6 +50,7 @@ from merc.shards.circulation import importing
 from merc.shards.format import reader
 from merc.training.data.dataset import DialogueSplit
 from merc.training.data.splits import TrainingData, load_data
+from merc.training.loop.pretraining import PreparedPretraining
 from merc.training.loop.trainer import train_seed
 from merc.training.metrics.weighted_f1 import weighted_f1
 from merc.training.recipes.resolution import resolve
@@ -162,8 +165,19 @@ GAINS = (
     " dialogue_gcn_iemocap graphsmile_iemocap m3net_iemocap corect_iemocap multiemo_iemocap lsdgnn_iemocap joint_vector"
     " merc_kdc_iemocap telme_iemocap multi_dag graphcfc_iemocap+faster sdt_iemocap+narrow+faster df_erc+batch_16"
 ).split()
+# Of MELD only the text is read, and a tenth of the published 1,000 epochs are trained.
+FROM_MELD = {
+    "additions.pretrained.pretraining.recipe": "idcl_pretrain@text",
+    "recipes.idcl_pretrain.epochs": 100,
+    "recipes.idcl_pretrain.model_settings.hidden_units": 256,
+}
+PRETRAINED = [
+    Row(f"`dialogue_transformer_text{more}`", f"dialogue_transformer_text{more}", FROM_MELD if "pre" in more else {})
+    for more in ("", "+idcl", "+idcl+pretrained", "+pretrained")
+]
 TABLES = {
     "fusion": FUSION,
+    "pretrained": PRETRAINED,
     "trials": TRIALS,
     "systems": [row for row in SYSTEMS if row.recipe != "baseline+causal"],
     "mosi": MOSI,
@@ -251,13 +265,19 @@ def trained(
         settings["additions.measured.selection"] = "last"
     params = Params.load(settings_file(work / "params.yaml", settings))
     resolved = resolve(params, f"{row.recipe}{'' if epochs is None else '+measured'}@{row.modalities}")
+    info = reader.info_of(layout)
+    first = PreparedPretraining.of(resolved, layout, info["classes"], work / "runs")
     made_of = {"settings": resolved.settings(), "versions": resolved.versions(), "seed": seed, "shards": layout.dataset}
+    if first is not None:
+        made_of["pretraining"] = first.digest
     kept = work / "scores" / f"{files.digest(made_of)}.json"
     if not kept.exists():
         read = f"{layout.dataset} {row.modalities}"
         if read not in data:
-            data[read] = load_data(resolved, reader.info_of(layout), layout)[0]
-        found = train_seed(resolved, data[read], seed, torch.device("cpu"))
+            data[read] = load_data(resolved, info, layout)[0]
+        device, dims = torch.device("cpu"), data[read].train.dims
+        start = None if first is None else first.start(resolved, dims, len(data[read].classes), seed, device).tensors
+        found = train_seed(resolved, data[read], seed, device, start=start)
         kept.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(
             kept,

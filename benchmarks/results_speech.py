@@ -2,7 +2,7 @@
 fine-tuned Whispers; writes a table of results_speech.md next to this file.
 
     OMP_NUM_THREADS=1 python benchmarks/results_speech.py emodb --corpus FOLDER --work FOLDER [--whisper FOLDER]
-        [--adapt]
+        [--adapt [--epochs 8] [--settings probe_1e_04]]
 
 FOLDER of the corpus holds ``utterances.csv`` (dialogue, speaker, text, emotion, split, audio; one dialogue per speaker,
 splits disjoint in speakers) and ``media/*.wav``: EmoDB (Burkhardt et al. 2005; 535 clips, ten speakers, seven emotions)
@@ -52,8 +52,9 @@ RESULTS = Path(__file__).with_suffix(".md")
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 SPEAKERS_PER_GROUP = {"emodb": 1, "ravdess": 4}
 OPENSMILE = {"eGeMAPSv02": "egemaps", "ComParE_2016": "compare"}
-# No clip is longer: those of EmoDB have 2.0 s in the copy that was measured, the longest of RAVDESS 5.3 s.
-INPUT_SECONDS = {"emodb": (6, 2), "ravdess": (6,)}
+# No clip is longer than the first: those of EmoDB have 2.0 s in the copy that was measured, the longest of RAVDESS
+# 5.3 s, with a second of silence at its end.
+INPUT_SECONDS = {"emodb": (6, 2), "ravdess": (6, 4)}
 # Learning rate of the encoder, and what the classifier starts with.
 GRID = tuple(product((1e-4, 3e-5), ("random", "probe")))
 MOST_NUMBERS = 1000
@@ -221,6 +222,7 @@ def main() -> None:
     parser.add_argument("--adapt", action="store_true")
     parser.add_argument("--epochs", type=int, default=8, help="of a fine-tuning")
     parser.add_argument("--only", help="names of encoders, comma-separated; all without it")
+    parser.add_argument("--settings", help="names of fine-tunings, comma-separated; all of the grid without it")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     layout, inputs = Layout(raw=given.corpus, out=given.work, dataset="table"), INPUT_SECONDS[given.name]
@@ -267,7 +269,10 @@ def main() -> None:
     put_table(RESULTS, given.name, head)
     tried: dict[str, OnSplit] = {}
     base = f"whisper_last_{inputs[-1]}s"
-    for rate, start in GRID if given.adapt else ():
+    tunings = [
+        one for one in GRID if given.adapt and (not given.settings or fine_tuning(*one) in given.settings.split(","))
+    ]
+    for rate, start in tunings:
         found, epoch = adapted(layout, base, fine_tuning(rate, start), labels_N, rows, ask)
         title = f"Whisper, input of {inputs[-1]} s, fine-tuned: {start}, {rate:g}, epoch {epoch} of {given.epochs}"
         tried[title] = found

@@ -38,9 +38,17 @@ from torch.nn import functional
 from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
+from merc.training.models.engine import lstm_rows
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import Dropout, Projection, backwards, not_in_halves_on_cpu
-from merc.training.models.engine.few_dialogues import FEW, lstm_of_few
+from merc.training.models.engine.common import (
+    Dropout,
+    Projection,
+    backwards,
+    not_in_halves_on_cpu,
+    padded,
+    real_rows,
+)
+from merc.training.models.engine.sequences import Sequences
 
 # Keeps the shares finite if no modality is present, or all confidences vanish.
 SMALLEST_CONFIDENCE = 1e-13
@@ -135,7 +143,7 @@ class DFERC(MERCModel):
         if self.gelu_logits:
             logits_MBTC = functional.gelu(logits_MBTC)
         fused_BTF = self._fused(unimodal_MBTD, confidence_MBT1.masked_fill(~present_MBT[..., None], 0.0))
-        around_BTV = beside(self.context(fused_BTF, batch.lengths), batch.utterance_mask)
+        around_BTV = beside(self.context(fused_BTF, batch), batch.utterance_mask)
         doubt_BT1 = 1 - agreement(aligned_MBTA, present_MBT)[..., None]
         hidden_BTE = torch.cat([fused_BTF, self.context_share * doubt_BT1 * around_BTV], dim=-1)
         unimodal = self._named(unimodal_MBTD)
@@ -235,30 +243,43 @@ class _Context(nn.Module):
         self.input_dropout = Dropout(config.input_dropout)
         self.weight_dropout = Dropout(config.weight_dropout)
 
-    def forward(self, input_BTF: Tensor, lengths_B: Tensor) -> Tensor:
+    def forward(self, input_BTF: Tensor, batch: DialogueBatch) -> Tensor:
         if self.training:
             input_BTF = input_BTF * self.input_dropout.factors(input_BTF[:, :1])
-        for ahead, back in zip(self.ahead, self.back, strict=True):
-            turned_BTF = backwards(input_BTF, lengths_B)
-            ahead_BTU, back_BTU = (
-                not_in_halves_on_cpu(partial(self._run, lstm), values)
-                for lstm, values in ((ahead, input_BTF), (back, turned_BTF))
-            )
-            input_BTF = torch.cat([ahead_BTU, backwards(back_BTU, lengths_B)], dim=-1)
+        if input_BTF.device.type == "cpu":
+            return padded(not_in_halves_on_cpu(partial(self._over_rows, batch), real_rows(input_BTF, batch)), batch)
+        for layer in zip(self.ahead, self.back, strict=True):
+            inputs = input_BTF, backwards(input_BTF, batch.lengths)
+            ahead_BTU, back_BTU = (self._over_padded(*one) for one in zip(layer, inputs, strict=True))
+            input_BTF = torch.cat([ahead_BTU, backwards(back_BTU, batch.lengths)], dim=-1)
         return input_BTF
 
-    def _run(self, lstm: nn.Module, input_BTF: Tensor) -> Tensor:
+    def _over_rows(self, batch: DialogueBatch, rows_NF: Tensor) -> Tensor:
+        """[N, F] to [N, V], real utterances."""
+        dialogues = Sequences.of(
+            torch.arange(len(batch.lengths_cpu)).repeat_interleave(batch.lengths_cpu), rows_NF.device
+        )
+        packed_NF, sizes = rows_NF.index_select(0, dialogues.order), dialogues.sizes.tolist()
+        for layer in zip(self.ahead, self.back, strict=True):
+            packed_NF = lstm_rows.layer_over(packed_NF, sizes, *[self._weights(lstm) for lstm in layer])
+        return packed_NF.index_select(0, dialogues.places)
+
+    def _weights(self, lstm: nn.Module) -> list[Tensor]:
+        """Those of one direction of one layer, in training with a part of the recurrent ones dropped."""
+        from_input, from_state, *biases = (
+            getattr(lstm, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        )
+        if self.training:
+            from_state = from_state * self.weight_dropout.factors(from_state)
+        return [from_input, from_state, *biases]
+
+    def _over_padded(self, lstm: nn.Module, input_BTF: Tensor) -> Tensor:
         """One direction of one layer. The module can only be called with its own weights, unlike the operation below
         it.
         """
         if not self.training:
             states_BTU: Tensor = lstm(input_BTF)[0]
             return states_BTU
-        from_input, from_state, *biases = (
-            getattr(lstm, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        )
-        weights = [from_input, from_state * self.weight_dropout.factors(from_state), *biases]
-        if input_BTF.device.type == "cpu" and len(input_BTF) <= FEW:
-            return lstm_of_few(input_BTF, weights)
-        start = input_BTF.new_zeros(1, len(input_BTF), from_state.shape[1])
+        weights = self._weights(lstm)
+        start = input_BTF.new_zeros(1, len(input_BTF), weights[1].shape[1])
         return torch.lstm(input_BTF, (start, start), weights, True, 1, 0.0, True, False, True)[0]

@@ -109,18 +109,18 @@ def present_shares(batch: DialogueBatch, modalities: Sequence[str]) -> Tensor:
     return counted_BTM / counted_BTM.sum(dim=-1, keepdim=True)
 
 
-def not_in_halves_on_cpu(recurrence: Callable[[Tensor], Tensor], input_BTD: Tensor) -> Tensor:
+def not_in_halves_on_cpu(recurrence: Callable[[Tensor], Tensor], input_XD: Tensor) -> Tensor:
     """Runs a recurrence; with mixed precision on a CPU in float32, since not every processor supports an LSTM in 16
     bits.
 
     Args:
-        recurrence: from [B, T, D] to [B, T, H].
-        input_BTD: in any precision.
+        recurrence: from [..., D] to [..., H].
+        input_XD: [..., D], in any precision.
     """
-    if input_BTD.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return recurrence(input_BTD)
+    if input_XD.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return recurrence(input_XD)
     with torch.autocast("cpu", enabled=False):
-        return recurrence(input_BTD.float())
+        return recurrence(input_XD.float())
 
 
 def backwards(values_BTD: Tensor, lengths_B: Tensor) -> Tensor:

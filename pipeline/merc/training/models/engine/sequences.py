@@ -9,10 +9,14 @@ for a GPU.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+
+from merc.training.models.engine import lstm_rows
+from merc.training.models.engine.common import not_in_halves_on_cpu
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,14 @@ class Sequences:
     def run(self, recurrence: nn.GRU | nn.LSTM, rows_NMD: Tensor) -> Tensor:
         """The recurrence's output for each row, [N, M, H]; every modality is run separately, with the same weights."""
         rows, modalities, _ = rows_NMD.shape
-        packed = PackedSequence(rows_NMD.index_select(0, self.order).flatten(0, 1), self.sizes * modalities)
-        output: PackedSequence = recurrence(packed)[0]
-        return output.data.view(rows, modalities, -1).index_select(0, self.places)
+        packed_RD, sizes = rows_NMD.index_select(0, self.order).flatten(0, 1), self.sizes * modalities
+        if isinstance(recurrence, nn.LSTM) and rows_NMD.device.type == "cpu":
+            over_rows = partial(lstm_rows.run, recurrence, sizes=sizes.tolist())
+            packed_RH = not_in_halves_on_cpu(over_rows, packed_RD)
+        else:
+            output: PackedSequence = recurrence(PackedSequence(packed_RD, sizes))[0]
+            packed_RH = output.data
+        return packed_RH.view(rows, modalities, -1).index_select(0, self.places)
 
 
 def counted(counts_Q: Tensor) -> Tensor:
