@@ -28,7 +28,6 @@ the heads and κ, and ``prototype`` a. Unlike in that code:
 """  # noqa: E501
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from pydantic import Field
@@ -246,23 +245,28 @@ class _Context(nn.Module):
     def forward(self, input_BTF: Tensor, batch: DialogueBatch) -> Tensor:
         if self.training:
             input_BTF = input_BTF * self.input_dropout.factors(input_BTF[:, :1])
-        if input_BTF.device.type == "cpu":
-            return padded(not_in_halves_on_cpu(partial(self._over_rows, batch), real_rows(input_BTF, batch)), batch)
+        return (self.over_rows if input_BTF.device.type == "cpu" else self.over_padded)(input_BTF, batch)
+
+    def over_rows(self, input_BTF: Tensor, batch: DialogueBatch) -> Tensor:
+        """For a CPU: real utterances only; zeros at padding."""
+        dialogues = Sequences.of_dialogues(batch)
+        sizes = dialogues.sizes.tolist()
+
+        def layers(packed_NF: Tensor) -> Tensor:
+            for layer in zip(self.ahead, self.back, strict=True):
+                packed_NF = lstm_rows.layer_over(packed_NF, sizes, *[self._weights(lstm) for lstm in layer])
+            return packed_NF
+
+        packed_NV = not_in_halves_on_cpu(layers, real_rows(input_BTF, batch).index_select(0, dialogues.order))
+        return padded(packed_NV.index_select(0, dialogues.places), batch)
+
+    def over_padded(self, input_BTF: Tensor, batch: DialogueBatch) -> Tensor:
+        """For a GPU, whose operation takes a whole dialogue at once; anything at padding."""
         for layer in zip(self.ahead, self.back, strict=True):
             inputs = input_BTF, backwards(input_BTF, batch.lengths)
-            ahead_BTU, back_BTU = (self._over_padded(*one) for one in zip(layer, inputs, strict=True))
+            ahead_BTU, back_BTU = (self._states(*one) for one in zip(layer, inputs, strict=True))
             input_BTF = torch.cat([ahead_BTU, backwards(back_BTU, batch.lengths)], dim=-1)
         return input_BTF
-
-    def _over_rows(self, batch: DialogueBatch, rows_NF: Tensor) -> Tensor:
-        """[N, F] to [N, V], real utterances."""
-        dialogues = Sequences.of(
-            torch.arange(len(batch.lengths_cpu)).repeat_interleave(batch.lengths_cpu), rows_NF.device
-        )
-        packed_NF, sizes = rows_NF.index_select(0, dialogues.order), dialogues.sizes.tolist()
-        for layer in zip(self.ahead, self.back, strict=True):
-            packed_NF = lstm_rows.layer_over(packed_NF, sizes, *[self._weights(lstm) for lstm in layer])
-        return packed_NF.index_select(0, dialogues.places)
 
     def _weights(self, lstm: nn.Module) -> list[Tensor]:
         """Those of one direction of one layer, in training with a part of the recurrent ones dropped."""
@@ -273,7 +277,7 @@ class _Context(nn.Module):
             from_state = from_state * self.weight_dropout.factors(from_state)
         return [from_input, from_state, *biases]
 
-    def _over_padded(self, lstm: nn.Module, input_BTF: Tensor) -> Tensor:
+    def _states(self, lstm: nn.Module, input_BTF: Tensor) -> Tensor:
         """One direction of one layer. The module can only be called with its own weights, unlike the operation below
         it.
         """

@@ -186,10 +186,8 @@ class _TextContext(nn.Module):
         self.leave = nn.Linear(2 * units, units)
 
     def forward(self, rows_NX: Tensor, batch: DialogueBatch) -> Tensor:
-        dialogues = Sequences.of(
-            torch.arange(len(batch.lengths_cpu)).repeat_interleave(batch.lengths_cpu), rows_NX.device
-        )
-        rows_NH: Tensor = self.leave(dialogues.run(self.recurrence, rows_NX[:, None])[:, 0])
+        states_NX = Sequences.of_dialogues(batch).run(self.recurrence, rows_NX[:, None])[:, 0]
+        rows_NH: Tensor = self.leave(states_NX)
         return rows_NH
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine import lstm_rows
 from merc.training.models.engine.common import not_in_halves_on_cpu
 
@@ -54,6 +55,12 @@ class Sequences:
         return cls(
             order_N.to(device, non_blocking=True), places_N.to(device, non_blocking=True), torch.bincount(step_N)
         )
+
+    @classmethod
+    def of_dialogues(cls, batch: DialogueBatch) -> "Sequences":
+        """Those of the real utterances of a batch: a sequence is a dialogue."""
+        owner_N = torch.arange(len(batch.lengths_cpu)).repeat_interleave(batch.lengths_cpu)
+        return cls.of(owner_N, batch.lengths.device)
 
     def run(self, recurrence: nn.GRU | nn.LSTM, rows_NMD: Tensor) -> Tensor:
         """The recurrence's output for each row, [N, M, H]; every modality is run separately, with the same weights."""
