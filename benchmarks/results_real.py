@@ -124,7 +124,7 @@ TRIALS = [
 SYSTEMS = [
     Row(f"`{base}{more}`", f"{base}{more}", {})
     for base in ("baseline", "mmgcn_text", "ddin_text")
-    for more in ("", "+causal", "+dclf_iemocap")
+    for more in ("", "+causal", "+dclf_iemocap", "+dclf_iemocap+without_context")
 ]
 # For the linear audio model in ``ceiling``: weights, regularisation, utterances on either side.
 SHARES, STRENGTHS, NEIGHBOURS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0), (1e-4, 1e-3), 3
