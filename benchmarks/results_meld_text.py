@@ -325,14 +325,15 @@ def _rows(place: Place, recipes: Sequence[str], seconds: dict[str, float]) -> li
     return lines
 
 
-def _tried(place: Place, values: dict[str, Any], jobs: int) -> list[str]:
-    """The table of the trials, each trained with its own settings in its own folder of runs."""
+def _tried(place: Place, values: dict[str, Any], jobs: int, chosen: Sequence[str]) -> list[str]:
+    """The table of the trials with these names, each trained with its own settings in its own folder of runs."""
     lines = [
-        "| trial | dev weighted F1 | over alone | test weighted F1 | over alone | epochs selected |",
+        "| trial | dev weighted F1 | over its base | test weighted F1 | over its base | epochs selected |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     known: dict[str, dict[str, list[float]]] = {}
-    for trial, (added, settings) in TRIALS.items():
+    for trial in chosen:
+        added, settings = TRIALS[trial]
         name = f"trial-{files.digest([added, settings])[:8]}"
         settings_of = settings_file(place.work / f"params-{name}.yaml", values | settings)
         where = replace(place, runs=f"{place.runs}-{name}", settings=settings_of)
@@ -342,8 +343,9 @@ def _tried(place: Place, values: dict[str, Any], jobs: int) -> list[str]:
         known[trial] = {split: _scores(found, split, "weighted_f1") for split in ("dev", "test")}
         cells = [trial]
         for split, scores in known[trial].items():
-            base = known[CAUSAL if "+dclf" in added else ALONE][split]
-            cells += [spread(scores), f"{100 * (statistics.fmean(scores) - statistics.fmean(base)):+.2f}"]
+            base = known.get(CAUSAL if "+dclf" in added else ALONE, {}).get(split)
+            apart = "" if base is None else f"{100 * (statistics.fmean(scores) - statistics.fmean(base)):+.2f}"
+            cells += [spread(scores), apart]
         cells.append(", ".join(f"{epoch:.0f}" for epoch in _scores(found, "epoch")))
         lines.append(f"| {' | '.join(cells)} |")
         print(lines[-1], flush=True)
@@ -451,6 +453,7 @@ def extracted(
     help="Features and runs; stays.",
 )
 @click.option("--recipes", help="In place of all of the table, without the suffix that it adds.")
+@click.option("--rows", help="Of the table `trials`: the numbers of some of its rows, from 1.")
 @click.option("--seeds", help="In place of the table's.")
 @click.option(
     "--jobs",
@@ -470,6 +473,7 @@ def main(
     encoder: Path | None,
     work: Path,
     recipes: str | None,
+    rows: str | None,
     seeds: str | None,
     jobs: int,
     overrides: tuple[str, ...],
@@ -489,9 +493,12 @@ def main(
         values[f"additions.{table.suffix[1:]}.seeds"] = _numbers(seeds)
     place, values = extracted(table, work, annotations, checkpoint, encoder, values, name)
     if name == "trials":
-        tried = _tried(place, values, jobs)
+        numbers = range(len(TRIALS)) if rows is None else [int(one) - 1 for one in rows.split(",")]
+        tried = _tried(place, values, jobs, [list(TRIALS)[number] for number in numbers])
+        given = {"rows": rows, "seeds": seeds if seeds != table.seeds else None, "set": " --set ".join(overrides)}
+        shown = " ".join(["trials", *(f"--{key} {value}" for key, value in given.items() if value)])
         about = _about(place, table, seeds, ())
-        put_table(out, name, ["    python benchmarks/results_meld_text.py trials", "", *about, "", *tried])
+        put_table(out, name, [f"    python benchmarks/results_meld_text.py {shown}", "", *about, "", *tried])
         return
     names = [f"{one}{table.suffix}" for one in chosen]
     for one in names:
