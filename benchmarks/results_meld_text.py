@@ -107,7 +107,7 @@ class Table:
 TABLES = {
     "losses": Table(
         "MELD's text, MiniLM frozen: losses",
-        tuple(f"{base}{addition}" for base in BASES for addition in ADDITIONS),
+        (*(f"{base}{addition}" for base in BASES for addition in ADDITIONS), "mmgcn_text+causal"),
         "@text",
         "0,1,2,3,4",
         encoder="minilm",
@@ -259,14 +259,15 @@ def _interval(place: Place, recipe: str, alone: str, classes: int) -> dict[str, 
 
 
 def _tests(place: Place, recipes: Sequence[str]) -> dict[str, str]:
-    """Recipe with an addition → its difference from the plain recipe, in words."""
-    pairs = [
-        (name, name.replace(addition, ""))
-        for name in recipes
-        for addition in ADDITIONS
-        if addition and addition in name
-    ]
-    pairs = [(name, alone) for name, alone in pairs if alone in recipes]
+    """Recipe with an addition → its difference from the plain recipe, in words; from the causal one if DCLF makes it
+    causal.
+    """
+    pairs = []
+    for name in recipes:
+        for addition in filter(None, ADDITIONS):
+            alone = name.replace(addition, "+causal" if addition == "+dclf" else "")
+            alone = alone if alone in recipes else name.replace(addition, "")
+            pairs += [(name, alone)] if addition in name and alone in recipes else []
     found = {
         name: [_scores(place.results(one), "test", "weighted_f1") for one in (name, alone)] for name, alone in pairs
     }
