@@ -357,7 +357,7 @@ def main(
 ) -> None:
     """Extracts, trains, evaluates, and writes the tables of results_evaluation.md."""
     names = recipes.split(",") if recipes else list(RECIPES)
-    place, _ = extracted(TABLE, work.resolve(), annotations, checkpoint, None, SETTINGS, "evaluation")
+    place = extracted(TABLE, work.resolve(), annotations, checkpoint, None, SETTINGS, "evaluation")
     if not finished:
         for name in names:
             place.train(f"{name}{TABLE.suffix}", jobs)

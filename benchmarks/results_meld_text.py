@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,13 @@ TABLES = {
         encoder="minilm_meld",
         slow=("df_erc+batch_16", *SLOW),
     ),
-    "trials": Table("MELD's text, MiniLM frozen: DCLF on `mmgcn_text`", (), "@text", "0,1", encoder="minilm"),
+    "trials": Table(
+        "MELD's text, MiniLM frozen: DCLF on `mmgcn_text`",
+        ("mmgcn_text",),  # with what TRIALS add to it
+        "@text",
+        "0,1",
+        encoder="minilm",
+    ),
     "demonstration": Table(
         "The demonstration corpus in MELD's layout, three modalities, embedded encoders",
         ("baseline", *OVER_ALL, *OTHERS),
@@ -140,7 +146,7 @@ TABLES = {
     ),
 }
 
-TRIED = "mmgcn_text"
+TRIED = TABLES["trials"].recipes[0]
 # DCLF is causal on models that can be, with batches of 8 dialogues: its trials are compared with the second of these.
 ALONE, CAUSAL = "alone", "alone, causal, batches of 8 dialogues, as with DCLF"
 CONTEXT, MODALITY = "additions.dclf.losses.context_aware", "additions.dclf.losses.modality_contribution"
@@ -170,13 +176,22 @@ TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a table's features and runs lie: folders below ``work``."""
+    """Where a table's features and runs lie: folders below ``work``; and its settings, by dotted key, written to the
+    file ``settings``.
+    """
 
     work: Path
     dataset: str
     out: str
     runs: str
     settings: Path
+    values: Mapping[str, Any]
+
+    def varied(self, name: str, values: Mapping[str, Any]) -> "Place":
+        """The same features, with other settings in addition and separate runs."""
+        values = {**self.values, **values}
+        settings = settings_file(self.work / f"params-{name}.yaml", values)
+        return replace(self, runs=f"{self.runs}-{name}", settings=settings, values=values)
 
     def run(self, command: str, *arguments: str) -> None:
         given = [command, *arguments, "--dataset", self.dataset, "--out", self.out, "--params", str(self.settings)]
@@ -264,10 +279,12 @@ def _tests(place: Place, recipes: Sequence[str]) -> dict[str, str]:
     """
     pairs = []
     for name in recipes:
-        for addition in filter(None, ADDITIONS):
-            alone = name.replace(addition, "+causal" if addition == "+dclf" else "")
-            alone = alone if alone in recipes else name.replace(addition, "")
-            pairs += [(name, alone)] if addition in name and alone in recipes else []
+        for addition in ADDITIONS:
+            candidates = [name.replace(addition, "+causal")] if addition == "+dclf" else []
+            candidates.append(name.replace(addition, ""))
+            alone = next((one for one in candidates if one in recipes), None)
+            if addition and addition in name and alone:
+                pairs.append((name, alone))
     found = {
         name: [_scores(place.results(one), "test", "weighted_f1") for one in (name, alone)] for name, alone in pairs
     }
@@ -326,7 +343,7 @@ def _rows(place: Place, recipes: Sequence[str], seconds: dict[str, float]) -> li
     return lines
 
 
-def _tried(place: Place, values: dict[str, Any], jobs: int, chosen: Sequence[str]) -> list[str]:
+def _tried(place: Place, jobs: int, chosen: Sequence[str]) -> list[str]:
     """The table of the trials with these names, each trained with its own settings in its own folder of runs."""
     lines = [
         "| trial | dev weighted F1 | over its base | test weighted F1 | over its base | epochs selected |",
@@ -335,9 +352,7 @@ def _tried(place: Place, values: dict[str, Any], jobs: int, chosen: Sequence[str
     known: dict[str, dict[str, list[float]]] = {}
     for trial in chosen:
         added, settings = TRIALS[trial]
-        name = f"trial-{files.digest([added, settings])[:8]}"
-        settings_of = settings_file(place.work / f"params-{name}.yaml", values | settings)
-        where = replace(place, runs=f"{place.runs}-{name}", settings=settings_of)
+        where = place.varied(f"trial-{files.digest([added, settings])[:8]}", settings)
         recipe = f"{TRIED}{added}@text"
         where.train(recipe, jobs)
         found = where.results(recipe)
@@ -393,10 +408,8 @@ def extracted(
     encoder: Path | None,
     values: dict[str, Any],
     name: str,
-) -> tuple[Place, dict[str, Any]]:
-    """The features of a table, made if they do not exist, and ``values``, settings by dotted key, with those of its
-    encoder.
-    """
+) -> Place:
+    """The features of a table, made if they do not exist; ``values``: settings by dotted key."""
     (work / "raw").mkdir(parents=True, exist_ok=True)
     if table.dataset == "meld":
         annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
@@ -419,13 +432,13 @@ def extracted(
         values = {**values, "encoders.text.minilm.repo": checkpoint.resolve()}
     settings = settings_file(work / f"params-{name}.yaml", values)
     suffix = f"-{name}" if table.encoder == "minilm_meld" else ""
-    place = Place(work, table.dataset, f"features{suffix}", f"runs{suffix}", settings)
+    place = Place(work, table.dataset, f"features{suffix}", f"runs{suffix}", settings, values)
     place.run(
         "merc-extract",
         *(("--modalities", "text", "--encoder", f"text={table.encoder}") if table.encoder else ()),
         "--offline",
     )
-    return place, values
+    return place
 
 
 @click.command()
@@ -485,17 +498,15 @@ def main(
     seeds = seeds or table.seeds
     chosen = recipes.split(",") if recipes else table.recipes
     of_base = {one.partition("+")[0]: table.seeds_of(one, seeds) for one in chosen}
-    if name == "trials":
-        of_base = {TRIED: seeds}
     values = {f"recipes.{base}.seeds": _numbers(of_one) for base, of_one in sorted(of_base.items())} | values_of(
         overrides
     )
     if table.suffix.startswith("+"):  # the addition for the demonstration corpus has its own seeds
         values[f"additions.{table.suffix[1:]}.seeds"] = _numbers(seeds)
-    place, values = extracted(table, work, annotations, checkpoint, encoder, values, name)
+    place = extracted(table, work, annotations, checkpoint, encoder, values, name)
     if name == "trials":
         numbers = range(len(TRIALS)) if rows is None else [int(one) - 1 for one in rows.split(",")]
-        tried = _tried(place, values, jobs, [list(TRIALS)[number] for number in numbers])
+        tried = _tried(place, jobs, [list(TRIALS)[number] for number in numbers])
         given = {"rows": rows, "seeds": seeds if seeds != table.seeds else None, "set": " --set ".join(overrides)}
         shown = " ".join(["trials", *(f"--{key} {value}" for key, value in given.items() if value)])
         about = _about(place, table, seeds, ())

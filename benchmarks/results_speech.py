@@ -269,9 +269,8 @@ def main() -> None:
     put_table(RESULTS, given.name, head)
     tried: dict[str, OnSplit] = {}
     base = f"whisper_last_{inputs[-1]}s"
-    tunings = [
-        one for one in GRID if given.adapt and (not given.settings or fine_tuning(*one) in given.settings.split(","))
-    ]
+    asked_for = given.settings.split(",") if given.settings else [fine_tuning(*one) for one in GRID]
+    tunings = [one for one in GRID if given.adapt and fine_tuning(*one) in asked_for]
     for rate, start in tunings:
         found, epoch = adapted(layout, base, fine_tuning(rate, start), labels_N, rows, ask)
         title = f"Whisper, input of {inputs[-1]} s, fine-tuned: {start}, {rate:g}, epoch {epoch} of {given.epochs}"
