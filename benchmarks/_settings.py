@@ -2,6 +2,7 @@
 error in --set, but not in a file.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ def values_of(overrides: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def settings_file(path: Path, values: Mapping[str, Any]) -> Path:
-    """Writes the package's params.yaml with some values replaced, by dotted key."""
+def settings_file(folder: Path, values: Mapping[str, Any]) -> Path:
+    """The package's params.yaml with some values replaced, by dotted key, in a file named after its content, so that
+    processes that share the folder don't see each other's.
+    """
     tree = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     for key, value in values.items():
         *above, last = key.split(".")
@@ -34,5 +37,7 @@ def settings_file(path: Path, values: Mapping[str, Any]) -> Path:
         for part in above:
             block = block.setdefault(part, {})
         block[last] = str(value) if isinstance(value, Path) else value
-    files.write_text(path, yaml.safe_dump(tree, sort_keys=False))
+    text = yaml.safe_dump(tree, sort_keys=False)
+    path = folder / f"params-{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
+    files.write_text(path, text)
     return path

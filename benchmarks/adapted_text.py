@@ -155,12 +155,14 @@ def main(
     records, trained = [], {recipe: [] for recipe in recipes.split(",") if recipe}  # type: ignore[var-annotated]
     for seed in seeds.split(","):
         values = {**shared, f"adaptations.text.{settings}.seed": int(seed)}
-        params = settings_file(work / f"params-{settings}-{seed}.yaml", values)
+        params = settings_file(work, values)
         records.append(_adapted(work, seed, settings, params))
         if not trained:
             continue
         block = {"repo": records[-1]["folder"], **records[-1]["trained_with"]}
-        settings_file(params, values | {f"encoders.text.minilm_meld.{key}": value for key, value in block.items()})
+        params = settings_file(
+            work, values | {f"encoders.text.minilm_meld.{key}": value for key, value in block.items()}
+        )
         wanted = [
             "--dataset",
             "meld",

@@ -147,8 +147,9 @@ def main(
         if minilm is not None:
             values |= {"encoders.text.small": {"base": "minilm", "repo": str(minilm.resolve()), "revision": ""}}
             encoders.insert(0, ("text", "small"))
-        settings = scratch / "params.yaml"
-        settings_file(settings, {**values, "media.utterances_per_part": 30, "extraction.neural_clips_per_part": 30})
+        settings = settings_file(
+            scratch, {**values, "media.utterances_per_part": 30, "extraction.neural_clips_per_part": 30}
+        )
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         for number in range(rounds):
             alone, both = (

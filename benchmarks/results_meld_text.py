@@ -190,7 +190,7 @@ class Place:
     def varied(self, name: str, values: Mapping[str, Any]) -> "Place":
         """The same features, with other settings in addition and separate runs."""
         values = {**self.values, **values}
-        settings = settings_file(self.work / f"params-{name}.yaml", values)
+        settings = settings_file(self.work, values)
         return replace(self, runs=f"{self.runs}-{name}", settings=settings, values=values)
 
     def run(self, command: str, *arguments: str) -> None:
@@ -430,7 +430,7 @@ def extracted(
         if checkpoint is None:
             raise click.UsageError("give --checkpoint or MERC_MINILM, all-MiniLM-L6-v2")
         values = {**values, "encoders.text.minilm.repo": checkpoint.resolve()}
-    settings = settings_file(work / f"params-{name}.yaml", values)
+    settings = settings_file(work, values)
     suffix = f"-{name}" if table.encoder == "minilm_meld" else ""
     place = Place(work, table.dataset, f"features{suffix}", f"runs{suffix}", settings, values)
     place.run(

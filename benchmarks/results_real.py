@@ -149,16 +149,19 @@ FUSION = [
     ),
 ]
 MODALITIES = "text-audio-visual"
+UNWEIGHTED = {"recipes.df_erc.losses.cross_entropy": None, "recipes.df_erc.losses.focal": {"gamma": 0.0}}
 MOSI = [
     *(Row(f"`baseline`, {given}", "baseline", {}, given) for given in ("text", "audio", "visual", MODALITIES)),
     *(
         Row(f"`{name}`", name, {}, MODALITIES)
         for name in (
             "baseline+dclf_iemocap baseline+supcon mmgcn mmgcn+causal mmgcn+dclf_iemocap ddin ddin+dclf_iemocap mm_dfn"
-            " dialogue_rnn dialogue_gcn cogmen graphcfc m3net multi_dag multiemo sdt df_erc joint_vector merc_kdc"
+            " dialogue_rnn dialogue_gcn cogmen graphcfc m3net multi_dag multiemo sdt joint_vector merc_kdc"
             " dialogue_transformer dialogue_transformer+idcl"
         ).split()
     ),
+    # The weights of its cross-entropy are for MELD's classes; the focal loss with γ 0 is the same without them.
+    Row("`df_erc`, without class weights", "df_erc", UNWEIGHTED, MODALITIES),
 ]
 GAINS = (
     "baseline_iemocap mmgcn_text dialogue_transformer_text ddin_text dialogue_rnn_iemocap cogmen_iemocap mm_dfn_iemocap"
@@ -263,7 +266,7 @@ def trained(
     settings = {**row.settings, **({} if epochs is None else {"additions.measured.epochs": epochs})}
     if layout.dataset == "mosi":  # its text vectors were trained with the labels of train, including dev's
         settings["additions.measured.selection"] = "last"
-    params = Params.load(settings_file(work / "params.yaml", settings))
+    params = Params.load(settings_file(work, settings))
     resolved = resolve(params, f"{row.recipe}{'' if epochs is None else '+measured'}@{row.modalities}")
     info = reader.info_of(layout)
     first = PreparedPretraining.of(resolved, layout, info["classes"], work / "runs")
@@ -348,7 +351,7 @@ def ceiling(layouts: list[Layout], seeds: list[int], work: Path) -> list[str]:
     """The recurrent baseline on text, fused late with a separately trained model of audio, linear or the baseline:
     log-probabilities are added, those of audio with a weight chosen on dev, or by the held-out session.
     """
-    params = Params.load(settings_file(work / "params.yaml", {}))
+    params = Params.load(settings_file(work, {}))
     text, audio = (resolve(params, f"baseline_iemocap@{given}") for given in ("text", "audio"))
     found: dict[str, list[float]] = {}
     for layout in layouts:

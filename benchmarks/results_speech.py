@@ -226,7 +226,7 @@ def main() -> None:
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     layout, inputs = Layout(raw=given.corpus, out=given.work, dataset="table"), INPUT_SECONDS[given.name]
-    params = settings_file(given.work / "params.yaml", settings(given.whisper, inputs, given.epochs, layout))
+    params = settings_file(given.work, settings(given.whisper, inputs, given.epochs, layout))
     ask: list[object] = ["--dataset", "table", "--raw", given.corpus, "--out", given.work, "--params", params]
     ask += ["--device", "cpu", "--offline"]
     anew = ["--overwrite"]  # only the shards, which hold one encoder's vectors; features are reused

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.dialogue_rnn import DialogueRNN
-from merc.training.models.engine.common import backwards
+from merc.training.models.engine.recurrent_context import backwards
 from references.ddin import copy_cell
 
 

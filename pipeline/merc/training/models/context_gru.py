@@ -16,18 +16,18 @@ overfits small corpora; a learned factor per modality (60.2 against 60.0, one se
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import SPEAKER_SLOTS, present_shares
+from merc.training.models.engine.common import SPEAKER_SLOTS, padded, present_shares, real_rows
+from merc.training.models.engine.sequences import Sequences
 
 
 class ContextGRU(MERCModel):
@@ -63,8 +63,7 @@ class ContextGRU(MERCModel):
         self.classifiers = nn.ModuleDict({name: nn.Linear(config.hidden_units, classes) for name in dims})
 
     def forward(self, batch: DialogueBatch) -> MERCOutput:
-        lengths_B = batch.lengths_cpu
-        unimodal = {name: self.branches[name](batch, name, lengths_B) for name in self.modalities}
+        unimodal = self._unimodal(batch)
         unimodal_logits = {name: self.classifiers[name](unimodal_BTH) for name, unimodal_BTH in unimodal.items()}
         return MERCOutput(
             logits=self._fused(
@@ -78,6 +77,19 @@ class ContextGRU(MERCModel):
                 name: masked_mean(unimodal_BTH, batch.modality_mask[name]) for name, unimodal_BTH in unimodal.items()
             },
         )
+
+    def _unimodal(self, batch: DialogueBatch) -> dict[str, Tensor]:
+        """[B, T, H] of each modality. All GRUs take their steps together."""
+        branches = {name: cast(_Branch, self.branches[name]) for name in self.modalities}
+        inputs = {name: branch(batch, name) for name, branch in branches.items()}
+        states = Sequences.of_dialogues(batch).run_each(
+            [branch.gru for branch in branches.values()],
+            [real_rows(input_BTH, batch) for input_BTH in inputs.values()],
+        )
+        return {
+            name: branch.joined(inputs[name], padded(states_NH, batch))
+            for (name, branch), states_NH in zip(branches.items(), states, strict=True)
+        }
 
     def _fused(self, logits_BTMC: Tensor, shares_BTM1: Tensor) -> Tensor:
         if self.fusion == "probabilities":
@@ -107,16 +119,18 @@ class _Branch(nn.Module):
         )
         self.norm = nn.LayerNorm(config.hidden_units)
 
-    def forward(self, batch: DialogueBatch, modality: str, lengths_B: Tensor) -> Tensor:
-        """Returns [B, T, H]; ``lengths_B`` is on the CPU, where packing needs it."""
+    def forward(self, batch: DialogueBatch, modality: str) -> Tensor:
+        """The GRU's input, [B, T, H]."""
         input_BTH = torch.where(
             batch.modality_mask[modality][..., None], self.project(batch.features[modality]), self.absent_H
         )
         if self.speakers != "none":
             input_BTH = input_BTH + self.speaker_vectors(self._speaker_index(batch.speakers))
-        input_BTH = self.dropout(input_BTH)
-        packed = pack_padded_sequence(input_BTH, lengths_B, batch_first=True, enforce_sorted=False)
-        context_BTH, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=input_BTH.shape[1])
+        given_BTH: Tensor = self.dropout(input_BTH)
+        return given_BTH
+
+    def joined(self, input_BTH: Tensor, context_BTH: Tensor) -> Tensor:
+        """From the GRU's input and output to the branch's output, [B, T, H]."""
         output_BTH: Tensor = self.norm(input_BTH + self.dropout(context_BTH))
         return output_BTH
 

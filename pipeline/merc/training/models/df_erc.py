@@ -37,17 +37,14 @@ from torch.nn import functional
 from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine import lstm_rows
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import (
     Dropout,
     Projection,
-    backwards,
-    not_in_halves_on_cpu,
     padded,
     real_rows,
 )
-from merc.training.models.engine.sequences import Sequences
+from merc.training.models.engine.recurrent_context import RecurrentContext
 
 # Keeps the shares finite if no modality is present, or all confidences vanish.
 SMALLEST_CONFIDENCE = 1e-13
@@ -119,7 +116,14 @@ class DFERC(MERCModel):
         self.align = _Maps(modalities, width, config.aligned_units, dropout)
         self.heads = _Maps(modalities, width, classes, dropout)
         self.confide = _Maps(modalities, width, 1, dropout)
-        self.context = _Context(2 * width, config)
+        self.input_dropout = Dropout(config.input_dropout)
+        self.context = RecurrentContext(
+            nn.LSTM,
+            2 * width,
+            2 * config.context_units,
+            config.context_layers,
+            weight_dropout=config.weight_dropout,
+        )
         self.classifier = nn.Linear(self.gives.hidden, classes)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -142,7 +146,7 @@ class DFERC(MERCModel):
         if self.gelu_logits:
             logits_MBTC = functional.gelu(logits_MBTC)
         fused_BTF = self._fused(unimodal_MBTD, confidence_MBT1.masked_fill(~present_MBT[..., None], 0.0))
-        around_BTV = beside(self.context(fused_BTF, batch), batch.utterance_mask)
+        around_BTV = beside(self._context(fused_BTF, batch), batch.utterance_mask)
         doubt_BT1 = 1 - agreement(aligned_MBTA, present_MBT)[..., None]
         hidden_BTE = torch.cat([fused_BTF, self.context_share * doubt_BT1 * around_BTV], dim=-1)
         unimodal = self._named(unimodal_MBTD)
@@ -168,6 +172,12 @@ class DFERC(MERCModel):
         return torch.cat(
             [self.confident_share * (shares_MBT1 * unimodal_MBTD).sum(dim=0), unimodal_MBTD.sum(dim=0)], dim=-1
         )
+
+    def _context(self, fused_BTF: Tensor, batch: DialogueBatch) -> Tensor:
+        """[B, T, V]; zeros at padding. In training some input features are dropped from a whole dialogue."""
+        if self.training:
+            fused_BTF = fused_BTF * self.input_dropout.factors(fused_BTF[:, :1])
+        return padded(self.context(real_rows(fused_BTF, batch), batch), batch)
 
     def _named(self, values_M: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.modalities, values_M.unbind(0), strict=True))
@@ -226,64 +236,3 @@ class _Maps(nn.Module):
         modalities, dialogues, steps, _ = values_MBTP.shape
         mapped_MNQ = torch.baddbmm(self.bias_M1Q, self.dropout(values_MBTP).flatten(1, 2), self.weights_MPQ)
         return mapped_MNQ.view(modalities, dialogues, steps, -1)
-
-
-class _Context(nn.Module):
-    """Layers of LSTM in both directions, [B, T, F] to [B, T, V]; in training without some input features and recurrent
-    weights.
-    """
-
-    def __init__(self, units_in: int, config: DFERC.Config) -> None:
-        super().__init__()
-        units = config.context_units
-        widths = [units_in, *[2 * units] * (config.context_layers - 1)]
-        self.ahead = nn.ModuleList([nn.LSTM(width, units, batch_first=True) for width in widths])
-        self.back = nn.ModuleList([nn.LSTM(width, units, batch_first=True) for width in widths])
-        self.input_dropout = Dropout(config.input_dropout)
-        self.weight_dropout = Dropout(config.weight_dropout)
-
-    def forward(self, input_BTF: Tensor, batch: DialogueBatch) -> Tensor:
-        if self.training:
-            input_BTF = input_BTF * self.input_dropout.factors(input_BTF[:, :1])
-        return (self.over_rows if input_BTF.device.type == "cpu" else self.over_padded)(input_BTF, batch)
-
-    def over_rows(self, input_BTF: Tensor, batch: DialogueBatch) -> Tensor:
-        """For a CPU: real utterances only; zeros at padding."""
-        dialogues = Sequences.of_dialogues(batch)
-        sizes = dialogues.sizes.tolist()
-
-        def layers(packed_NF: Tensor) -> Tensor:
-            for layer in zip(self.ahead, self.back, strict=True):
-                packed_NF = lstm_rows.layer_over(packed_NF, sizes, *[self._weights(lstm) for lstm in layer])
-            return packed_NF
-
-        packed_NV = not_in_halves_on_cpu(layers, real_rows(input_BTF, batch).index_select(0, dialogues.order))
-        return padded(packed_NV.index_select(0, dialogues.places), batch)
-
-    def over_padded(self, input_BTF: Tensor, batch: DialogueBatch) -> Tensor:
-        """For a GPU, whose operation takes a whole dialogue at once; anything at padding."""
-        for layer in zip(self.ahead, self.back, strict=True):
-            inputs = input_BTF, backwards(input_BTF, batch.lengths)
-            ahead_BTU, back_BTU = (self._states(*one) for one in zip(layer, inputs, strict=True))
-            input_BTF = torch.cat([ahead_BTU, backwards(back_BTU, batch.lengths)], dim=-1)
-        return input_BTF
-
-    def _weights(self, lstm: nn.Module) -> list[Tensor]:
-        """Those of one direction of one layer, in training with a part of the recurrent ones dropped."""
-        from_input, from_state, *biases = (
-            getattr(lstm, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        )
-        if self.training:
-            from_state = from_state * self.weight_dropout.factors(from_state)
-        return [from_input, from_state, *biases]
-
-    def _states(self, lstm: nn.Module, input_BTF: Tensor) -> Tensor:
-        """One direction of one layer. The module can only be called with its own weights, unlike the operation below
-        it.
-        """
-        if not self.training:
-            states_BTU: Tensor = lstm(input_BTF)[0]
-            return states_BTU
-        weights = self._weights(lstm)
-        start = input_BTF.new_zeros(1, len(input_BTF), weights[1].shape[1])
-        return torch.lstm(input_BTF, (start, start), weights, True, 1, 0.0, True, False, True)[0]

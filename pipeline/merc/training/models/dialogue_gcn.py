@@ -45,7 +45,8 @@ from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, RecurrentContext, padded, real_rows
+from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, padded, real_rows
+from merc.training.models.engine.recurrent_context import RecurrentContext
 from merc.training.models.engine.windows import Windows
 
 
@@ -99,7 +100,14 @@ class DialogueGCN(MERCModel):
             hidden=units, unimodal=dict.fromkeys(dims, config.sequential_units), hidden_dropout=config.dropout
         )
         self.projections = nn.ModuleDict({name: Projection(dim, config.sequential_units) for name, dim in dims.items()})
-        self.sequence = RecurrentContext(nn.LSTM, config.sequential_units, config.layers, config.dropout, config.causal)
+        self.sequence = RecurrentContext(
+            nn.LSTM,
+            config.sequential_units,
+            config.sequential_units,
+            config.layers,
+            config.dropout,
+            causal=config.causal,
+        )
         self.edge = nn.Linear(config.sequential_units, config.sequential_units, bias=False)
         relations = 2 * (SPEAKER_SLOTS**2 if config.speakers == "pairs" else 2)
         self.relations = _RelationalConvolution(config.sequential_units, units, relations, config.bases)
@@ -115,7 +123,7 @@ class DialogueGCN(MERCModel):
             name: project(batch.features[name], batch.modality_mask[name]) for name, project in self.projections.items()
         }
         inputs_BTS = torch.stack(list(unimodal.values())).sum(dim=0)
-        sequential_NS = real_rows(self.sequence(inputs_BTS, batch.lengths), batch)
+        sequential_NS = self.sequence(real_rows(inputs_BTS, batch), batch)
         nodes_NF = torch.cat([sequential_NS, self._convolved(sequential_NS, batch)], dim=-1)
         if self.query is not None:
             nodes_NF = real_rows(self._attended(nodes_NF, self.query(nodes_NF), batch), batch)

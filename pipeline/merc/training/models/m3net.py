@@ -36,7 +36,8 @@ from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, RecurrentContext, padded, real_rows
+from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, padded, real_rows
+from merc.training.models.engine.recurrent_context import RecurrentContext
 
 TEXT_LAYERS = 2
 
@@ -72,7 +73,9 @@ class M3Net(MERCModel):
             hidden=2 * units * len(dims), unimodal=dict.fromkeys(dims, units), hidden_dropout=config.dropout
         )
         self.projections = nn.ModuleDict({name: self._projection(name, config) for name in dims})
-        self.text_context = RecurrentContext(nn.GRU, units, TEXT_LAYERS, config.dropout) if "text" in dims else None
+        self.text_context = (
+            RecurrentContext(nn.GRU, units, units, TEXT_LAYERS, config.dropout) if "text" in dims else None
+        )
         self.with_speaker = tuple(name for name in dims if config.speakers in {name, "all"})
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units) if self.with_speaker else None
         self.enter = nn.Linear(units, units)
@@ -115,7 +118,7 @@ class M3Net(MERCModel):
             real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)
         )
         if name == "text" and self.text_context is not None:
-            rows_NH = real_rows(self.text_context(padded(rows_NH, batch), batch.lengths), batch)
+            rows_NH = self.text_context(rows_NH, batch)
         return rows_NH
 
     def _with_speakers(self, rows_MNH: Tensor, batch: DialogueBatch) -> Tensor:

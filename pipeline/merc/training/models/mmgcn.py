@@ -35,7 +35,8 @@ from merc.compute.masked import masked_mean
 from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
-from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, RecurrentContext, padded, real_rows
+from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, padded, real_rows
+from merc.training.models.engine.recurrent_context import RecurrentContext
 
 # Keeps arccos away from ±1, where its slope is unbounded; the weight of a node's edge to itself is 0.99858.
 COSINE_LIMIT = 0.99999
@@ -87,7 +88,7 @@ class MMGCN(MERCModel):
         self.gives = Gives(hidden=width, unimodal=dict.fromkeys(dims, units), hidden_dropout=config.dropout)
         self.projections = nn.ModuleDict({name: Projection(dim, units) for name, dim in dims.items()})
         self.text_context = (
-            RecurrentContext(nn.LSTM, units, TEXT_LAYERS, config.dropout, config.causal)
+            RecurrentContext(nn.LSTM, units, units, TEXT_LAYERS, config.dropout, causal=config.causal)
             if "text" in dims and config.text_context == "lstm"
             else None
         )
@@ -123,7 +124,7 @@ class MMGCN(MERCModel):
             real_rows(batch.features[name], batch), real_rows(batch.modality_mask[name], batch)
         )
         if name == "text" and self.text_context is not None:
-            rows_ND = real_rows(self.text_context(padded(rows_ND, batch), batch.lengths), batch)
+            rows_ND = self.text_context(rows_ND, batch)
         return rows_ND
 
     def _nodes(self, rows: dict[str, Tensor], batch: DialogueBatch) -> Tensor:

@@ -81,11 +81,11 @@ from merc.training.models.engine.common import (
     SPEAKER_SLOTS,
     Dropout,
     Projection,
-    RecurrentContext,
     check_heads,
     padded,
     real_rows,
 )
+from merc.training.models.engine.recurrent_context import RecurrentContext
 from merc.training.models.engine.shifting import Attention, Shift
 
 
@@ -196,7 +196,7 @@ class _Teacher(nn.Module):
         self.speaker_vectors = nn.Embedding(SPEAKER_SLOTS, units) if config.speakers == "slots" else None
         self.dropout = Dropout(config.dropout)
         self.context = (
-            RecurrentContext(nn.GRU, units, config.layers, config.dropout, causal=True)
+            RecurrentContext(nn.GRU, units, units, config.layers, config.dropout, causal=True)
             if config.teacher_context == "gru"
             else None
         )
@@ -210,8 +210,7 @@ class _Teacher(nn.Module):
             stream_NH = stream_NH + self.speaker_vectors(real_rows(batch.speakers, batch) % SPEAKER_SLOTS)
         if self.context is not None:
             stream_NH = self.dropout(stream_NH)
-            context_BTH = self.context(padded(stream_NH, batch), batch.lengths)
-            stream_NH = stream_NH + self.dropout(real_rows(context_BTH, batch))
+            stream_NH = stream_NH + self.dropout(self.context(stream_NH, batch))
         vectors_NH = self.leave(stream_NH)
         return vectors_NH, self.classifier(vectors_NH)
 

@@ -6,20 +6,10 @@ import torch
 from merc.training.models.engine.common import (
     Dropout,
     Projection,
-    backwards,
-    not_in_halves_on_cpu,
     padded,
     present_shares,
     real_rows,
 )
-
-
-def test_backwards_turns_each_dialogue_and_leaves_its_padding():
-    values_BTD = torch.tensor([[1.0, 2.0, 3.0, 9.0], [4.0, 9.0, 9.0, 9.0], [5.0, 6.0, 7.0, 8.0]])[..., None]
-    lengths_B = torch.tensor([3, 1, 4])
-    turned_BTD = backwards(values_BTD, lengths_B)
-    assert turned_BTD[..., 0].tolist() == [[3, 2, 1, 9], [4, 9, 9, 9], [8, 7, 6, 5]]
-    assert torch.equal(backwards(turned_BTD, lengths_B), values_BTD)
 
 
 def test_real_rows_go_back_to_where_they_were(make_batch):
@@ -67,18 +57,3 @@ def test_dropout_does_nothing_in_eval_or_without_a_rate():
     values = torch.randn(50)
     assert torch.equal(Dropout(0.3).eval()(values), values)
     assert torch.equal(Dropout(0.0)(values), values)
-
-
-def test_under_mixed_precision_a_recurrence_on_a_cpu_sees_and_gives_float32():
-    lstm = torch.nn.LSTM(3, 2, batch_first=True)
-    seen = []
-
-    def states(values_BTD):
-        seen.append(values_BTD.dtype)
-        return lstm(values_BTD)[0]
-
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found_BTH = not_in_halves_on_cpu(states, torch.randn(2, 4, 3, dtype=torch.bfloat16))
-    assert (found_BTH.dtype, seen) == (torch.float32, [torch.float32])
-    doubles = not_in_halves_on_cpu(lambda values_BTD: values_BTD, torch.randn(1, 1, 3, dtype=torch.float64))
-    assert doubles.dtype == torch.float64

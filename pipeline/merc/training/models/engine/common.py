@@ -3,7 +3,7 @@ H features out, M modalities.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -107,71 +107,6 @@ def present_shares(batch: DialogueBatch, modalities: Sequence[str]) -> Tensor:
     present_BTM = torch.stack([batch.modality_mask[name] for name in modalities], dim=-1)
     counted_BTM = (present_BTM | ~present_BTM.any(dim=-1, keepdim=True)).float()
     return counted_BTM / counted_BTM.sum(dim=-1, keepdim=True)
-
-
-def not_in_halves_on_cpu(recurrence: Callable[[Tensor], Tensor], input_XD: Tensor) -> Tensor:
-    """Runs a recurrence; with mixed precision on a CPU in float32, since not every processor supports an LSTM in 16
-    bits.
-
-    Args:
-        recurrence: from [..., D] to [..., H].
-        input_XD: [..., D], in any precision.
-    """
-    if input_XD.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return recurrence(input_XD)
-    with torch.autocast("cpu", enabled=False):
-        return recurrence(input_XD.float())
-
-
-def backwards(values_BTD: Tensor, lengths_B: Tensor) -> Tensor:
-    """Each dialogue with its utterances in reverse order and its padding still at the end; its own inverse.
-
-    A recurrence over the result is the backward half of a bidirectional one that does not see padding; unlike packing,
-    it moves nothing between a GPU and the host.
-
-    Example:
-        >>> backwards(torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([2])).squeeze()
-        tensor([2., 1., 0.])
-    """
-    steps_T = torch.arange(values_BTD.shape[1], device=values_BTD.device)
-    mirrored_BT = lengths_B[:, None] - 1 - steps_T
-    index_BT = torch.where(mirrored_BT >= 0, mirrored_BT, steps_T)
-    return values_BTD.gather(1, index_BT[..., None].expand_as(values_BTD))
-
-
-class RecurrentContext(nn.Module):
-    """Layers of LSTM or GRU over each dialogue, bidirectional or only forward, that do not see padding.
-
-    Args:
-        cell: ``nn.LSTM`` or ``nn.GRU``.
-        units: D, in and out; the two directions have half of them each.
-        layers: number of layers.
-        dropout: dropout rate between the layers.
-        causal: forward direction only.
-    """
-
-    def __init__(
-        self, cell: type[nn.LSTM] | type[nn.GRU], units: int, layers: int, dropout: float, causal: bool = False
-    ) -> None:
-        super().__init__()
-        width = units if causal else units // 2
-        self.ahead = nn.ModuleList([cell(units, width, batch_first=True) for _ in range(layers)])
-        self.back = nn.ModuleList([] if causal else [cell(units, width, batch_first=True) for _ in range(layers)])
-        self.dropout = Dropout(dropout)
-
-    def forward(self, values_BTD: Tensor, lengths_B: Tensor) -> Tensor:
-        """From [B, T, D] to [B, T, D]."""
-        for number, ahead in enumerate(self.ahead):
-            input_BTD = self.dropout(values_BTD) if number else values_BTD
-            values_BTD = _states(ahead, input_BTD)
-            if len(self.back):
-                back_BTD = backwards(_states(self.back[number], backwards(input_BTD, lengths_B)), lengths_B)
-                values_BTD = torch.cat([values_BTD, back_BTD], dim=-1)
-        return values_BTD
-
-
-def _states(recurrence: nn.Module, input_BTD: Tensor) -> Tensor:
-    return not_in_halves_on_cpu(lambda values_BTD: recurrence(values_BTD)[0], input_BTD)
 
 
 def check_heads(name: str, units: int, heads: int) -> None:

@@ -8,16 +8,15 @@ Legend: N rows, M modalities, D features in, H features out. Everything is laid 
 for a GPU.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from merc.training.data.batch import DialogueBatch
-from merc.training.models.engine import lstm_rows
-from merc.training.models.engine.common import not_in_halves_on_cpu
+from merc.training.models.engine import recurrent_rows
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,20 @@ class Sequences:
     def run(self, recurrence: nn.GRU | nn.LSTM, rows_NMD: Tensor) -> Tensor:
         """The recurrence's output for each row, [N, M, H]; every modality is run separately, with the same weights."""
         rows, modalities, _ = rows_NMD.shape
-        packed_RD, sizes = rows_NMD.index_select(0, self.order).flatten(0, 1), self.sizes * modalities
-        if isinstance(recurrence, nn.LSTM) and rows_NMD.device.type == "cpu":
-            over_rows = partial(lstm_rows.run, recurrence, sizes=sizes.tolist())
-            packed_RH = not_in_halves_on_cpu(over_rows, packed_RD)
-        else:
-            output: PackedSequence = recurrence(PackedSequence(packed_RD, sizes))[0]
-            packed_RH = output.data
+        packed_RD = rows_NMD.index_select(0, self.order).flatten(0, 1)
+        (packed_RH,) = _states([recurrence], [packed_RD], self.sizes * modalities)
         return packed_RH.view(rows, modalities, -1).index_select(0, self.places)
+
+    def run_each(self, recurrences: Sequence[nn.GRU | nn.LSTM], rows: Sequence[Tensor]) -> list[Tensor]:
+        """The output of several recurrences of the same kind and size, each for rows [N, D] of its own: [N, H]."""
+        packed = [rows_ND.index_select(0, self.order) for rows_ND in rows]
+        return [states_NH.index_select(0, self.places) for states_NH in _states(recurrences, packed, self.sizes)]
+
+
+def _states(recurrences: Sequence[nn.GRU | nn.LSTM], packed: Sequence[Tensor], sizes: Tensor) -> list[Tensor]:
+    if packed[0].device.type == "cpu":
+        return recurrent_rows.run(recurrences, packed, sizes.tolist())
+    return [run(PackedSequence(rows_ND, sizes))[0].data for run, rows_ND in zip(recurrences, packed, strict=True)]
 
 
 def counted(counts_Q: Tensor) -> Tensor:
