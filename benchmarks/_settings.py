@@ -2,17 +2,42 @@
 error in --set, but not in a file.
 """
 
+import argparse
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from merc import files
-from merc.errors import BadSettings
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
+
+
+def chosen(option: str, given: str, valid: Collection[str]) -> list[str]:
+    """The names of a comma-separated option.
+
+    Raises:
+        SystemExit: with a message, if one is not valid.
+    """
+    names = [one.strip() for one in given.split(",")]
+    for name in names:
+        if name not in valid:
+            raise SystemExit(f"{option}: no {name!r}; valid: {', '.join(valid)}")
+    return names
+
+
+def numbers(given: str) -> list[int]:
+    """Comma-separated numbers.
+
+    Raises:
+        argparse.ArgumentTypeError: if one is not a number from 0 on.
+    """
+    parts = [one.strip() for one in given.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{given!r} is not numbers with commas between them")
+    return [int(part) for part in parts]
 
 
 def values_of(overrides: Iterable[str]) -> dict[str, Any]:
@@ -21,7 +46,7 @@ def values_of(overrides: Iterable[str]) -> dict[str, Any]:
     for one in overrides:
         key, equals, value = one.partition("=")
         if not equals:
-            raise BadSettings(f"--set {one!r} is not of the form KEY=VALUE")
+            raise SystemExit(f"--set {one!r} is not of the form KEY=VALUE")
         found[key] = yaml.safe_load(value)
     return found
 

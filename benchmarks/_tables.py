@@ -9,15 +9,27 @@ from merc import files
 
 
 def put_table(path: Path, name: str, lines: Sequence[str]) -> None:
-    """Replaces the lines between the marks of this name; appends them with their marks if the file has none."""
+    """Replaces the lines between the marks of this name; appends them with their marks if the file has none. A table
+    with fewer rows than the one that it would replace, as of a trial, goes to ``<stem>.partial.md`` instead.
+    """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
+    there = text.partition(begin)[2].partition(end)[0].splitlines()
+    if _rows(lines) < _rows(there) and not path.name.endswith(".partial.md"):
+        partial = path.with_name(f"{path.stem}.partial.md")
+        print(f"fewer rows than in {path.name}; written to {partial}")
+        put_table(partial, name, lines)
+        return
     if begin not in text:
         text = f"{text}{chr(10) if text else ''}{begin}\n{end}\n"
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     body = "\n".join(lines)
     files.write_text(path, f"{before}{begin}\n{body}\n{end}{after}")
+
+
+def _rows(lines: Sequence[str]) -> int:
+    return sum(line.startswith("|") for line in lines)
 
 
 def put_dated(script: str, lines: Sequence[str], out: Path | None) -> None:

@@ -14,6 +14,7 @@ epoch decides nothing. Seconds per epoch are for one seed on this machine, inclu
 measured after the trainings, one recipe at a time; model_costs.py compares the cost of models.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -31,9 +32,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from _settings import settings_file, values_of
+from _settings import chosen, numbers, settings_file, values_of
 from _tables import put_table, spread
 from merc import files
+from merc.errors import BadSettings
 from merc.layout import Layout
 from merc.params import Params
 from merc.shards.format import reader
@@ -397,7 +399,10 @@ def _about(place: Place, table: Table, seeds: str, chosen: Sequence[str]) -> lis
 
 
 def _numbers(seeds: str) -> list[int]:
-    return [int(seed) for seed in seeds.split(",")]
+    try:
+        return numbers(seeds)
+    except argparse.ArgumentTypeError as error:
+        raise click.UsageError(f"--seeds {error}") from None
 
 
 def extracted(
@@ -412,6 +417,8 @@ def extracted(
     """The features of a table, made if they do not exist; ``values``: settings by dotted key."""
     (work / "raw").mkdir(parents=True, exist_ok=True)
     if table.dataset == "meld":
+        if annotations is None and "MERC_REAL_DATA" not in os.environ:
+            raise click.UsageError("give --annotations, the folder of MELD's CSV files, or set MERC_REAL_DATA")
         annotations = annotations or Path(os.environ["MERC_REAL_DATA"]) / "meld"
         if not (work / "raw" / "meld").exists():
             (work / "raw" / "meld").symlink_to(annotations.resolve())
@@ -424,6 +431,8 @@ def extracted(
     if table.encoder == "minilm_meld":
         if encoder is None:
             raise click.UsageError("give --encoder, the folder of a fine-tuned encoder")
+        if not (encoder / "record.json").is_file():
+            raise click.UsageError(f"--encoder {encoder} has no record.json: it was not made by merc-adapt")
         block = {"repo": encoder.resolve(), **files.read_json(encoder / "record.json")["trained_with"]}
         values = values | {f"encoders.text.minilm_meld.{key}": value for key, value in block.items()}
     elif table.encoder:
@@ -494,10 +503,19 @@ def main(
     out: Path,
 ) -> None:
     """Extracts, trains and writes one table of results_meld_text.md."""
-    table = TABLES[name]
+    table, work = TABLES[name], work.resolve()
     seeds = seeds or table.seeds
-    chosen = recipes.split(",") if recipes else table.recipes
-    of_base = {one.partition("+")[0]: table.seeds_of(one, seeds) for one in chosen}
+    _numbers(seeds)
+    trials = chosen("--rows", rows, [str(1 + number) for number in range(len(TRIALS))]) if rows else None
+    asked = recipes.split(",") if recipes else table.recipes
+    work.mkdir(parents=True, exist_ok=True)
+    params = Params.load(settings_file(work, values_of(overrides)))
+    for one in asked:
+        try:
+            resolve(params, f"{one}{table.suffix}")
+        except BadSettings as error:
+            raise click.UsageError(f"--recipes {one}: {error}") from None
+    of_base = {one.partition("+")[0]: table.seeds_of(one, seeds) for one in asked}
     values = {f"recipes.{base}.seeds": _numbers(of_one) for base, of_one in sorted(of_base.items())} | values_of(
         overrides
     )
@@ -505,14 +523,13 @@ def main(
         values[f"additions.{table.suffix[1:]}.seeds"] = _numbers(seeds)
     place = extracted(table, work, annotations, checkpoint, encoder, values, name)
     if name == "trials":
-        numbers = range(len(TRIALS)) if rows is None else [int(one) - 1 for one in rows.split(",")]
-        tried = _tried(place, jobs, [list(TRIALS)[number] for number in numbers])
+        tried = _tried(place, jobs, [list(TRIALS)[int(one) - 1] for one in trials] if trials else list(TRIALS))
         given = {"rows": rows, "seeds": seeds if seeds != table.seeds else None, "set": " --set ".join(overrides)}
         shown = " ".join(["trials", *(f"--{key} {value}" for key, value in given.items() if value)])
         about = _about(place, table, seeds, ())
         put_table(out, name, [f"    python benchmarks/results_meld_text.py {shown}", "", *about, "", *tried])
         return
-    names = [f"{one}{table.suffix}" for one in chosen]
+    names = [f"{one}{table.suffix}" for one in asked]
     for one in names:
         place.train(one, jobs)
     params = Params.load(place.settings)
@@ -529,7 +546,7 @@ def main(
     shown = "    python benchmarks/results_meld_text.py " + " ".join(
         [name, *(f"--{key} {value}" for key, value in options.items() if value)]
     )
-    lines = [f"## {table.title}", "", shown, "", *_about(place, table, seeds, chosen)]
+    lines = [f"## {table.title}", "", shown, "", *_about(place, table, seeds, asked)]
     if table.timed:
         lines += [
             (

@@ -36,7 +36,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from _settings import settings_file
+from _settings import chosen, numbers, settings_file
 from _tables import put_table, spread
 from merc import files
 from merc.corpora.engine import building
@@ -245,7 +245,7 @@ def arrays_of_mosi(features: Path, work: Path) -> Layout:
     return layout
 
 
-def imported(features: Path, work: Path, fold: str) -> Layout:
+def imported(features: Path, work: Path, fold: int) -> Layout:
     """The shards of a fold, imported if they do not exist."""
     layout = Layout(raw=work / "raw", out=work / "features", dataset=f"iemocap-without-{fold}")
     if not layout.shards.exists():
@@ -255,7 +255,9 @@ def imported(features: Path, work: Path, fold: str) -> Layout:
             str(features / f"fold-test-{fold}.pkl"),
             str(layout.shards),
         ]
-        subprocess.run(command, check=True, capture_output=True, cwd=work)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=work, check=False)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
     return layout
 
 
@@ -428,38 +430,54 @@ def main() -> None:
     """Measures one of the tables, or says what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=[*TABLES, "gains", "ceiling"], nargs="?", default="trials")
-    parser.add_argument("--features", type=Path, default=os.environ.get("MERC_REAL_IEMOCAP"))
+    parser.add_argument(
+        "--features", type=Path, default=os.environ.get("MERC_REAL_IEMOCAP"), help="default: $MERC_REAL_IEMOCAP"
+    )
     parser.add_argument("--work", type=Path, default=Path("results_real"))
     parser.add_argument("--recipes", help="comma-separated, only these; all without it")
-    parser.add_argument("--folds", default="1,2")
-    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--folds", type=numbers, default=[1, 2])
+    parser.add_argument("--seeds", type=numbers, default=[0])
     parser.add_argument("--epochs", type=int, help="in place of the recipes'")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
-    needed = "train.npz" if given.which == "mosi" else "fold-test-1.pkl"
-    if given.features is None or not (Path(given.features) / needed).exists():
-        print(f"no {needed} in {given.features}: nothing to measure; --features names the folder")
+    which, of_mosi = given.which, given.which == "mosi"
+    if which == "ceiling" and (given.recipes or given.epochs):
+        parser.error("ceiling is of one recipe, with its own epochs: leave out --recipes and --epochs")
+    rows = TABLES.get(which, [])
+    recipes = [row.recipe for row in rows] or GAINS
+    if given.recipes:
+        recipes = chosen("--recipes", given.recipes, list(dict.fromkeys(recipes)))
+    needed = ["train.npz", "test.npz"] if of_mosi else [f"fold-test-{fold}.pkl" for fold in given.folds]
+    missing = [name for name in needed if given.features is None or not (given.features / name).exists()]
+    if missing:
+        print(
+            f"no {', '.join(missing)} in {given.features}: nothing to measure; --features or $MERC_REAL_IEMOCAP names"
+            " the folder"
+        )
         return
     torch.set_num_threads(1)
     given.work.mkdir(parents=True, exist_ok=True)
-    features = Path(given.features).resolve()
-    if given.which == "mosi":
-        layouts, corpus, folds = [arrays_of_mosi(features, given.work)], "CMU-MOSI, three modalities, two classes", ""
+    features, work = given.features.resolve(), given.work.resolve()
+    if of_mosi:
+        layouts, corpus = [arrays_of_mosi(features, work)], "CMU-MOSI, three modalities, two classes"
     else:
-        layouts = [imported(features, given.work, fold) for fold in given.folds.split(",")]
-        corpus, folds = "IEMOCAP text and audio, six classes", f" --folds {given.folds}"
-    seeds = [int(seed) for seed in given.seeds.split(",")]
-    chosen = given.recipes.split(",") if given.recipes else None
-    if given.which == "gains":
-        lines = gains(chosen or GAINS, layouts, seeds, given.epochs, given.work)
-    elif given.which == "ceiling":
-        lines = ceiling(layouts, seeds, given.work)
+        layouts = [imported(features, work, fold) for fold in given.folds]
+        corpus = "IEMOCAP text and audio, six classes"
+    if which == "gains":
+        lines = gains(recipes, layouts, given.seeds, given.epochs, work)
+    elif which == "ceiling":
+        lines = ceiling(layouts, given.seeds, work)
     else:
-        rows = [row for row in TABLES[given.which] if chosen is None or row.recipe in chosen]
-        lines = table(rows, layouts, seeds, given.epochs, given.work)
-    epochs = f" --epochs {given.epochs}" if given.epochs else ""
-    recipes = " --recipes …" if given.recipes else ""
-    told = f"`python benchmarks/results_real.py {given.which}{folds} --seeds {given.seeds}{recipes}{epochs}`"
-    put_table(RESULTS, given.which, [f"{told}, {corpus}, per cent.", "", *lines])
+        lines = table([row for row in rows if row.recipe in recipes], layouts, given.seeds, given.epochs, work)
+    options = {
+        "folds": None if of_mosi else ",".join(map(str, given.folds)),
+        "seeds": ",".join(map(str, given.seeds)),
+        "recipes": given.recipes,
+        "epochs": given.epochs,
+    }
+    shown = " ".join([which, *(f"--{key} {value}" for key, value in options.items() if value)])
+    told = f"`python benchmarks/results_real.py {shown}`, {corpus}, per cent."
+    put_table(given.out, which, [told, "", *lines])
 
 
 if __name__ == "__main__":

@@ -8,17 +8,17 @@ FOLDER of the corpus holds ``utterances.csv`` (dialogue, speaker, text, emotion,
 splits disjoint in speakers) and ``media/*.wav``: EmoDB (Burkhardt et al. 2005; 535 clips, ten speakers, seven emotions)
 or RAVDESS (Livingstone and Russo 2018; 1,440 clips, 24 speakers, eight). Neither comes with this program. openSMILE's
 sets are measured where it is installed, Whisper where a checkpoint's folder is given: with its own input of 30 s, and
-with the shorter ones of :data:`INPUT_SECONDS`.
+with shorter ones.
 
 The probe is logistic regression on standardised vectors. Speakers are divided into groups (EmoDB: one speaker each;
 RAVDESS: six groups of four); each group is predicted by a probe trained on all others, whose regularisation strength is
 chosen by splitting these in three, again by group. All predictions are scored together: UAR (unweighted average recall)
 and weighted F1. The same with half of every vector, and all of it, normalised by its speaker (the recipes' setting
 ``speaker_normalisation``), which knows all clips of a speaker, but not their labels; not for more than
-:data:`MOST_NUMBERS`, for which probes take long.
+a thousand numbers, for which probes take long.
 
-``--adapt``: `merc-adapt` on the split of the table, with the shortest of these inputs and every setting of
-:data:`GRID`, next to the probes on the same split, their regularisation chosen on dev. The fine-tuning with the highest
+``--adapt``: `merc-adapt` on the split of the table, with the shortest of these inputs and every learning rate and
+start, next to the probes on the same split, their regularisation chosen on dev. The fine-tuning with the highest
 UAR on dev is marked; test decides nothing. Finished fine-tunings in the folder of ``--work`` are used again.
 """
 
@@ -42,7 +42,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from _settings import settings_file
+from _settings import chosen, settings_file
 from _tables import put_table
 from merc.layout import Layout
 from merc.records import manifest
@@ -224,8 +224,17 @@ def main() -> None:
     parser.add_argument("--only", help="names of encoders, comma-separated; all without it")
     parser.add_argument("--settings", help="names of fine-tunings, comma-separated; all of the grid without it")
     given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
+    for path in (given.corpus / "utterances.csv", *([given.whisper / "config.json"] if given.whisper else [])):
+        if not path.is_file():
+            parser.error(f"there is no {path}")
+    if given.adapt and not given.whisper:
+        parser.error("--adapt is of Whisper: give --whisper, the folder of a checkpoint")
     layout, inputs = Layout(raw=given.corpus, out=given.work, dataset="table"), INPUT_SECONDS[given.name]
+    measured = encoders(given.whisper, inputs)
+    only = chosen("--only", given.only, list(measured.values())) if given.only else list(measured.values())
+    names = {fine_tuning(*one): one for one in GRID}
+    asked_for = chosen("--settings", given.settings, names) if given.settings else list(names)
+    given.work.mkdir(parents=True, exist_ok=True)
     params = settings_file(given.work, settings(given.whisper, inputs, given.epochs, layout))
     ask: list[object] = ["--dataset", "table", "--raw", given.corpus, "--out", given.work, "--params", params]
     ask += ["--device", "cpu", "--offline"]
@@ -239,10 +248,9 @@ def main() -> None:
         "| on the table's split | UAR on dev | UAR on test | weighted F1 on test |",
         "| --- | ---: | ---: | ---: |",
     ]
-    chosen = encoders(given.whisper, inputs)
-    if given.only:
-        chosen = {title: name for title, name in chosen.items() if name in given.only.split(",")}
-    for title, name in chosen.items():
+    for title, name in measured.items():
+        if name not in only:
+            continue
         command("merc-extract", *ask, *anew, "--modalities", "audio", "--encoder", f"audio={name}")
         table = manifest.read(layout.manifest)
         labels_N = table["emotion_index"].to_numpy().astype(np.int64)
@@ -262,17 +270,16 @@ def main() -> None:
         print(lines[-1], flush=True)
         split_lines.append(on_split(vectors_ND, labels_N, rows).row(f"{title}, probe"))
         print(split_lines[-1], flush=True)
-    asked = f"{given.name}{' --only …' if given.only else ''}{' --adapt' if given.adapt else ''}"
+    asked = f"{given.name}{f' --only {given.only}' if given.only else ''}{' --adapt' if given.adapt else ''}"
     told = f"`python benchmarks/results_speech.py {asked}`"
     size = f"{len(labels_N)} clips, {len(order)} speakers, {labels_N.max() + 1} emotions"
     head = [f"{told}: {size}.", "", *lines, *split_lines]
     put_table(RESULTS, given.name, head)
     tried: dict[str, OnSplit] = {}
     base = f"whisper_last_{inputs[-1]}s"
-    asked_for = given.settings.split(",") if given.settings else [fine_tuning(*one) for one in GRID]
-    tunings = [one for one in GRID if given.adapt and fine_tuning(*one) in asked_for]
-    for rate, start in tunings:
-        found, epoch = adapted(layout, base, fine_tuning(rate, start), labels_N, rows, ask)
+    for name in asked_for if given.adapt else []:
+        rate, start = names[name]
+        found, epoch = adapted(layout, base, name, labels_N, rows, ask)
         title = f"Whisper, input of {inputs[-1]} s, fine-tuned: {start}, {rate:g}, epoch {epoch} of {given.epochs}"
         tried[title] = found
         print(found.row(title), flush=True)

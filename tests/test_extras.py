@@ -113,6 +113,12 @@ def test_models_losses_and_their_settings_are_listed_without_an_extra(
     assert [one for one in done.stdout.splitlines() if one.startswith(line)]
 
 
+def test_a_recipe_given_for_a_model_leads_to_the_model(tmp_path: Path) -> None:
+    done = _without_extras("from merc.commands.train import main; main(['models', 'mmgcn_text'])", tmp_path)
+    assert done.returncode == 2
+    assert "'mmgcn_text' is a recipe; its model is mmgcn: merc-train models mmgcn" in done.stderr
+
+
 def test_an_import_that_fails_deep_inside_is_explained_too(tmp_path: Path) -> None:
     done = _without_extras("from merc.command_line import exiting\nwith exiting():\n    import torch.nn", tmp_path)
     assert (done.returncode, 'pip install "merc-pipeline[train]"' in done.stderr) == (2, True), done.stderr

@@ -61,7 +61,7 @@ def test_a_title_is_the_first_sentence_of_the_file() -> None:
 
 
 def test_an_unknown_name_is_an_error_with_the_nearest_one() -> None:
-    with pytest.raises(BadSettings, match=r"no plug-in named 'supcom'.*did you mean 'supcon'"):
+    with pytest.raises(BadSettings, match=r"no 'supcom' among the losses.*did you mean 'supcon'"):
         outline.read("merc.training.losses", "supcom")
 
 

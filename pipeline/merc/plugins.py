@@ -98,7 +98,7 @@ def place(package: str, name: str) -> tuple[str, str]:
     if points:
         return points[0].module, points[0].attr
     if name not in _files(package):
-        raise BadSettings(f"no plug-in named {name!r} in {package}; {nearest(name, names(package))}")
+        raise BadSettings(f"no {name!r} among the {package.rpartition('.')[2]}; {nearest(name, names(package))}")
     return f"{package}.{name}", ""
 
 

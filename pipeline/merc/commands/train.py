@@ -240,12 +240,32 @@ def _outlined(kind: str, name: str | None) -> None:
             for one, title in outline.titles(package).items():
                 echo(f"{one:<{_NAME_COLUMNS}} {title}".rstrip())
             return
+        if kind == "models":
+            _refuse_recipe(name, package)
         found = outline.read(package, name)
         echo(found.title)
         for setting in found.settings:
             default = f" = {setting.default}" if setting.default else ""
             echo(f"\n{kind}.{name}.{setting.name}: {setting.type}{default}")
             echo(textwrap.indent(textwrap.fill(setting.about, _WIDTH), "    "))
+
+
+def _refuse_recipe(name: str, package: str) -> None:
+    """Raises ``BadSettings`` for the name of a recipe that is not that of a model, such as ``baseline``."""
+    from merc import plugins
+    from merc.errors import BadSettings
+    from merc.params import Params
+    from merc.training.recipes.shelves import RECIPES
+
+    if name in plugins.names(package):
+        return
+    params = Params.load(None)
+    if name in RECIPES.names(params):
+        model = RECIPES.read(params, name).at("model")
+        raise BadSettings(
+            f"{name!r} is a recipe; its model is {model}: merc-train models {model}. All settings of the recipe:"
+            f" merc-train show {name}"
+        )
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

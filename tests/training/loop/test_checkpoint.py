@@ -86,7 +86,7 @@ def changed(path, tmp_path, change):
         (
             lambda tensors, header: header.update(version=1),
             BadTable,
-            "trained as version 1 of context_gru, which is now 2",
+            "trained as version 1 of context_gru, which is now 3",
         ),
         (lambda tensors, header: header.update(dims={"text": 6}), BadTable, "do not fit"),
         (lambda tensors, header: tensors.pop("standardisation.text.mean"), BadTable, "do not fit"),

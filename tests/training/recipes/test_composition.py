@@ -151,6 +151,7 @@ def test_a_causal_model_is_refused_what_its_speakers_say_later(name):
     with pytest.raises(BadSettings, match=r"the model is causal, and speaker_normalisation would show"):
         resolve(Params.load(None, shares), name)
     assert resolve(Params.load(None, (f"recipes.{base}.speaker_normalisation.audio=0.0",)), name).name == name
+    assert resolve(Params.load(None, shares), f"{name}@text").name == f"{name}@text"  # a modality that it doesn't read
 
 
 def test_a_model_that_sees_the_whole_dialogue_may_know_its_speakers():
@@ -168,7 +169,7 @@ def test_what_a_user_lays_below_a_causal_recipe_is_told_to_have_no_effect():
 
 
 def test_only_versions_above_the_first_are_part_of_what_a_run_is_made_of():
-    assert resolve(PARAMS, "mmgcn").versions() == {}
+    assert resolve(PARAMS, "graphcfc").versions() == {}
     assert resolve(PARAMS, "ddin+dclf").versions() == {
         "ddin": 2,
         "context_aware": 2,

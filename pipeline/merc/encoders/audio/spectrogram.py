@@ -109,7 +109,8 @@ class Spectrogram(TrainableEncoder):
         input_seconds: float | None = Field(default=None, ge=1)
         """Length of the model's input in seconds, only for Whisper: a multiple of 0.02, from 1 to the checkpoint's own
         length, which None stands for. A tenth of the length is at most a tenth of the time, but the model was not
-        trained on such inputs, so the vectors are others; a longer clip is cut into windows of this length.
+        trained on such inputs, so the vectors are others; a longer clip is cut into windows of this length, which
+        must be at least twice ``overlap_seconds``.
         """
         overlap_seconds: float = Field(default=2.0, ge=0)
         """Minimum overlap of neighbouring windows in seconds, for a clip longer than the model's input; each window

@@ -33,7 +33,7 @@ from merc.training.models.engine.sequences import Sequences
 class ContextGRU(MERCModel):
     """Late fusion of one bidirectional GRU per modality. ``hidden`` is the output of all GRUs side by side."""
 
-    VERSION = 2
+    VERSION = 3
 
     class Config(Settings):
         """Settings of the context model."""

@@ -53,6 +53,8 @@ from merc.training.models.engine.windows import Windows
 class DialogueGCN(MERCModel):
     """``unimodal`` are the projected features; the LSTM reads their sum."""
 
+    VERSION = 2
+
     class Config(Settings):
         """Settings of DialogueGCN."""
 

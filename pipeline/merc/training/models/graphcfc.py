@@ -50,7 +50,6 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from merc.compute.masked import masked_mean
@@ -58,6 +57,7 @@ from merc.params import Settings
 from merc.training.data.batch import DialogueBatch
 from merc.training.models.engine.base import Gives, MERCModel, MERCOutput
 from merc.training.models.engine.common import SPEAKER_SLOTS, Dropout, Projection, padded, real_rows
+from merc.training.models.engine.first_derivative import first_derivative_only
 from merc.training.models.engine.sequences import Sequences
 
 CHAIN = ("audio", "visual", "text")
@@ -410,7 +410,7 @@ class _Scores(torch.autograd.Function):
         return within_BTTKh, _scored(_Scores._across(heard_NKF, hearing_NKF, relations_RF), score_hH)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, gradient_BTTKh: Tensor, gradient_NKh: Tensor) -> tuple[Tensor | None, ...]:
         heard_NKF, hearing_NKF, relations_RF, score_hH = ctx.saved_tensors
         inputs, edges = (heard_NKF, hearing_NKF, relations_RF), ctx.edges

@@ -45,6 +45,8 @@ TEXT_LAYERS = 2
 class M3Net(MERCModel):
     """``unimodal`` are the projected features, for text with context, before a speaker's vector is added."""
 
+    VERSION = 2
+
     class Config(Settings):
         """Settings of M3Net."""
 

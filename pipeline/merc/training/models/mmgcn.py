@@ -46,6 +46,8 @@ TEXT_LAYERS = 2
 class MMGCN(MERCModel):
     """Early fusion over a graph per dialogue. ``unimodal`` are the nodes before a speaker's vector is added."""
 
+    VERSION = 2
+
     class Config(Settings):
         """Settings of MMGCN."""
 

@@ -94,6 +94,8 @@ class TelME(MERCModel):
     ``unimodal_logits`` their own predictions.
     """
 
+    VERSION = 2
+
     class Config(Settings):
         """Settings of TelME."""
 

@@ -249,7 +249,8 @@ class _Resolution:
     def _check_speaker_normalisation(self, found: ResolvedRecipe) -> None:
         """Raises ``BadSettings`` if a causal model would see later utterances in its speakers' moments."""
         settings = found.model.causal_settings()
-        if settings is None or not any(self.recipe.speaker_normalisation.values()):
+        shares = self.recipe.speaker_normalisation
+        if settings is None or not any(shares.get(name) for name in self.recipe.modalities):
             return
         if all(getattr(found.model_config, key) == value for key, value in settings.items()):
             raise BadSettings(

@@ -79,3 +79,26 @@ def test_under_mixed_precision_it_computes_in_float32(kind):
     (expected_NU,) = recurrent_rows.run([recurrence], [rows_NF.float()], [2, 1, 1])
     assert found_NU.dtype == torch.float32
     assert torch.equal(found_NU, expected_NU)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_a_second_derivative_is_refused_even_if_the_loss_is_linear(kind):
+    rows_NF = torch.randn(4, 3, requires_grad=True)
+    (states_NU,) = recurrent_rows.run([kind(3, 2)], [rows_NF], [2, 1, 1])
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(states_NU.sum(), rows_NF, create_graph=True)
+
+
+@pytest.mark.parametrize(
+    ("modules", "rows"),
+    [
+        ([nn.LSTM(3, 2), nn.LSTM(3, 2, num_layers=2)], [4, 4]),
+        ([nn.LSTM(3, 2), nn.GRU(3, 2)], [4, 4]),
+        ([nn.GRU(3, 2, bias=False)], [4]),
+        ([nn.LSTM(3, 2, proj_size=1)], [4]),
+        ([nn.GRU(3, 2)], [5]),
+    ],
+)
+def test_what_it_cannot_run_is_refused(modules, rows):
+    with pytest.raises(ValueError, match="expected one kind and size"):
+        recurrent_rows.run(modules, [torch.randn(one, 3) for one in rows], [2, 1, 1])

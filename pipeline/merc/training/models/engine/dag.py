@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from merc.training.data.batch import DialogueBatch
+from merc.training.models.engine.first_derivative import first_derivative_only
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,6 @@ class _WeightGradient(torch.autograd.Function):
         return weight.new_zeros(rows, len(weight))
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return gradient.T @ torch.cat(ctx.inputs).to(gradient.dtype), None, None

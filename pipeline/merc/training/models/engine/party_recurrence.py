@@ -24,9 +24,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from merc.training.data.batch import DialogueBatch
+from merc.training.models.engine.first_derivative import first_derivative_only
 
 # For absent keys: their softmax is exactly 0 next to any other key. Not -inf, since a row of only absent keys would
 # give 0 / 0.
@@ -281,7 +281,7 @@ class Recurrence(torch.autograd.Function):
         return emotions[:, first:].clone(), contexts.clone()
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, of_emotions: Tensor, of_contexts: Tensor) -> tuple[Tensor | None, ...]:
         (_, state_global, _, gate, join, _, context_party, _, _) = ctx.saved_tensors[:9]
         (party_emotion, _, state_emotion, _, _, _, queries) = ctx.saved_tensors[9:]

@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from merc.training.models.engine.first_derivative import first_derivative_only
 
 # Recurrent weights up to this size stay in a core's cache while several recurrences take a step together. Larger ones
 # do not: two of 600 units, side by side, take 1.3 times as long as one after the other.
@@ -34,11 +35,22 @@ def run(modules: Sequence[nn.GRU | nn.LSTM], rows: Sequence[Tensor], sizes: Sequ
     U]; dropout between the layers of a single module draws the same numbers as there.
 
     Args:
-        modules: of one kind and size, without projections.
+        modules: of one kind and size, with biases and without projections.
         rows: [N, F] of each module, on a CPU.
         sizes: numbers of rows, one per step.
+
+    Raises:
+        ValueError: if modules or rows are others.
     """
     first, states = modules[0], list(rows)
+    kinds = {
+        (type(one), one.num_layers, one.bidirectional, one.hidden_size, one.bias, one.proj_size) for one in modules
+    }
+    if len(kinds) > 1 or not first.bias or first.proj_size or any(len(one) != sum(sizes) for one in rows):
+        raise ValueError(
+            f"{len(modules)} recurrences over {[len(one) for one in rows]} rows, {sum(sizes)} in the steps;"
+            " expected one kind and size, with biases and without projections, and all rows"
+        )
     directions = 2 if first.bidirectional else 1
     for layer in range(first.num_layers):
         if layer and first.training:
@@ -145,7 +157,7 @@ class _LSTMSteps(torch.autograd.Function):
         return states_KNU
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, gradient_KNU: Tensor) -> tuple[Tensor | None, ...]:
         gates_KNG, cells_KNU, bounded_KNU, states_KNU, *weights = ctx.saved_tensors
         enter_KNU, forget_KNU, new_KNU, leave_KNU = gates_KNG.chunk(4, dim=2)
@@ -223,7 +235,7 @@ class _GRUSteps(torch.autograd.Function):
         return states_KNU
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, gradient_KNU: Tensor) -> tuple[Tensor | None, ...]:
         from_state_KNG, gates_KNG, states_KNU, *weights = ctx.saved_tensors
         units = states_KNU.shape[2]
