@@ -440,3 +440,19 @@ def test_a_block_that_is_used_twice_by_an_alias_is_read(tmp_path: Path) -> None:
         "run: &common {max_failed: 3}\nmedia:\n  <<: *common\n  max_clip_seconds: 5\n"
     )
     assert Params.load(tmp_path / "params.yaml").block("media") == {"max_failed": 3, "max_clip_seconds": 5}
+
+
+class Numbers(Settings):
+    rate: float = 0.1
+    count: int | None = None
+    shares: dict[str, float] = Field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    on: bool = False
+    either: bool | float = 1.0
+
+
+@pytest.mark.parametrize("given", [{"rate": True}, {"count": False}, {"shares": {"audio": True}}, {"seeds": [0, True]}])
+def test_true_is_not_a_number(given: dict[str, object]) -> None:
+    with pytest.raises(BadSettings, match=rf"one\.{next(iter(given))}.*expected a number"):
+        Params({"one": given}).fill("one", Numbers)
+    assert Params({"one": {"on": True, "either": True, "rate": 1}}).fill("one", Numbers).either is True

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from merc import files
 from merc.errors import BadSettings, nearest
@@ -56,6 +56,16 @@ class Settings(BaseModel):
     such work stays valid.
     """
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic takes true for 1, and a learning rate of ``true`` is a mistake."""
+        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        given = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+        if kinds & {int, float} and not kinds & {bool, Any} and any(isinstance(one, bool) for one in given):
+            raise ValueError("expected a number")
+        return value
+
     def decisive(self, exclude: Collection[str] = ()) -> dict[str, Any]:
         """The settings as JSON for a fingerprint, without ``exclude``, which does not determine a result."""
         fields = type(self).model_fields
@@ -65,6 +75,11 @@ class Settings(BaseModel):
             if getattr(self, name) == fields[name].get_default(call_default_factory=True, validated_data={})
         }
         return self.model_dump(mode="json", exclude={*exclude, *unset})
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Everything that a type such as ``dict[str, float] | None`` is made of."""
+    return {annotation}.union(*(_kinds(one) for one in get_args(annotation)))
 
 
 _Config = TypeVar("_Config", bound=Settings)
