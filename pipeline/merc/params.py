@@ -21,10 +21,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 from merc import files
 from merc.errors import BadSettings, nearest
@@ -62,8 +63,9 @@ class Settings(BaseModel):
         """pydantic takes true for 1, and a learning rate of ``true`` is a mistake."""
         kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
         given = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
-        if kinds & {int, float} and not kinds & {bool, Any} and any(isinstance(one, bool) for one in given):
-            raise ValueError("expected a number")
+        # Of fields that also take text, their own validators judge.
+        if kinds & {int, float} and not kinds & {bool, str, Any} and any(isinstance(one, bool) for one in given):
+            raise PydanticKnownError("float_type")
         return value
 
     def decisive(self, exclude: Collection[str] = ()) -> dict[str, Any]:
@@ -78,8 +80,9 @@ class Settings(BaseModel):
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """Everything that a type such as ``dict[str, float] | None`` is made of."""
-    return {annotation}.union(*(_kinds(one) for one in get_args(annotation)))
+    """What the values of a type such as ``dict[str, float] | None`` are made of; not the keys."""
+    parts = get_args(annotation)[1:] if get_origin(annotation) is dict else get_args(annotation)
+    return {annotation}.union(*(_kinds(one) for one in parts))
 
 
 _Config = TypeVar("_Config", bound=Settings)
